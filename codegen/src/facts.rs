@@ -1,0 +1,175 @@
+//! The interface facts of one release: what `schema/<product>/<release>.json` holds.
+//!
+//! Facts are normalised (flags are booleans, bounds are numbers) and hold no prose.
+//! `apidoc` makes them from an official dump; everything behind it reads only these.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Number, Value};
+
+/// Named schemas in alphabetical order: parameters, object fields, keys of a property string.
+pub type Schemas = BTreeMap<String, Schema>;
+
+/// One release of one product.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// `pve`, `pbs`, `pmg` or `pdm`.
+    pub product: String,
+    pub release: Release,
+    /// Version of the package that shipped the dump, where known.
+    pub package_version: Option<String>,
+    /// SHA-256 of the source file, lower-case hex.
+    pub source_sha256: String,
+    /// Named formats that are property strings, with the keys recovered from `typetext`.
+    pub formats: BTreeMap<String, Schemas>,
+    /// Path template, then method.
+    pub endpoints: BTreeMap<String, BTreeMap<Method, Endpoint>>,
+}
+
+/// `major.minor` of a product release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Release {
+    pub major: u8,
+    pub minor: u8,
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// An HTTP verb the API uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// The method's name in Proxmox's own code; the Rust products have none.
+    pub name: Option<String>,
+    /// Runs in the privileged daemon.
+    pub protected: bool,
+    pub proxyto: Option<ProxyTo>,
+    /// May be called with an API token.
+    pub allowtoken: bool,
+    /// May answer with a file instead of JSON.
+    pub download: bool,
+    /// The handler sees the caller's credentials.
+    pub expose_credentials: bool,
+    /// `None`: only root@pam.
+    pub permissions: Option<Permissions>,
+    pub parameters: Parameters,
+    pub returns: Schema,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProxyTo {
+    /// The path parameter of that name says which node serves the call.
+    Parameter(String),
+    /// Decided by code the dump does not show.
+    Callback,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters {
+    /// Unknown parameters are accepted. The dump says so once; absent means refused or unsaid.
+    pub additional: Option<bool>,
+    pub properties: Schemas,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Permissions {
+    /// `all`: any authenticated user; `world`: nobody needs to be logged in.
+    pub user: Option<String>,
+    pub check: Option<Check>,
+    /// The dump describes a further rule in prose, which is not kept.
+    pub described: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    Or(Vec<Check>),
+    And(Vec<Check>),
+    Perm {
+        path: String,
+        privileges: Vec<String>,
+        /// One of the privileges is enough.
+        any: bool,
+        /// Checked only when this parameter is given.
+        require_param: Option<String>,
+    },
+    /// Privileges on the groups of the user in `userid`.
+    UserIdGroup {
+        privileges: Vec<String>,
+        groups_param: Option<String>,
+    },
+    /// `self`, or a privilege on the realm of the user in `userid`.
+    UserIdParam(String),
+    /// The right to change permissions on that path.
+    PermModify(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Type {
+    Null,
+    Boolean,
+    Integer,
+    Number,
+    String,
+    Array,
+    Object,
+    Any,
+}
+
+/// One schema: a parameter, a field, a result, or a key of a property string.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Schema {
+    pub ty: Option<Type>,
+    pub optional: bool,
+    /// Only where the value is of the schema's type; prose defaults are dropped.
+    pub default: Option<Value>,
+    pub values: Option<Vec<String>>,
+    pub minimum: Option<Number>,
+    pub maximum: Option<Number>,
+    pub min_length: Option<u64>,
+    pub max_length: Option<u64>,
+    pub pattern: Option<String>,
+    pub format: Option<Format>,
+    /// A sibling that must be given too.
+    pub requires: Option<String>,
+    /// Property strings: this key is another spelling of that one.
+    pub alias: Option<String>,
+    /// Property strings: giving this key also sets that one to this key's name.
+    pub key_alias: Option<String>,
+    /// Property strings: the key whose `key=` may be left out.
+    pub default_key: bool,
+    pub properties: Option<Schemas>,
+    pub additional: Option<Additional>,
+    pub items: Option<Box<Schema>>,
+    pub one_of: Option<Vec<Schema>>,
+    pub type_property: Option<String>,
+    pub instance_types: Option<Vec<String>>,
+    /// `href` templates of the links, e.g. `{name}`.
+    pub links: Option<Vec<String>>,
+    /// A unit hint: `bytes`, `timestamp`, `duration` …
+    pub renderer: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    Name(String),
+    /// A property string and its keys.
+    Keys(Schemas),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Additional {
+    Allowed(bool),
+    Schema(Box<Schema>),
+}

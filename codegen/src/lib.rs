@@ -1,0 +1,2 @@
+//! Schema in, Rust out. See `ARCHITECTURE.md`.
+pub mod facts;
