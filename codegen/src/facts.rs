@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use serde_json::{Number, Value};
 
@@ -40,6 +41,23 @@ impl fmt::Display for Release {
     }
 }
 
+impl FromStr for Release {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Release, String> {
+        // Strict, because the text becomes a file name: no sign, no leading zero.
+        let part = |text: &str| text.parse::<u8>().ok().filter(|n| n.to_string() == text);
+        text.split_once('.')
+            .and_then(|(major, minor)| {
+                Some(Release {
+                    major: part(major)?,
+                    minor: part(minor)?,
+                })
+            })
+            .ok_or_else(|| format!("{text:?} is not a release such as 9.2"))
+    }
+}
+
 /// An HTTP verb the API uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -49,17 +67,47 @@ pub enum Method {
     Delete,
 }
 
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+        })
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Method, String> {
+        match text {
+            "GET" => Ok(Method::Get),
+            "POST" => Ok(Method::Post),
+            "PUT" => Ok(Method::Put),
+            "DELETE" => Ok(Method::Delete),
+            _ => Err(format!("{text:?} is not an HTTP verb the API uses")),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// The method's name in Proxmox's own code; the Rust products have none.
     pub name: Option<String>,
     /// Runs in the privileged daemon.
     pub protected: bool,
+    /// Which node serves the call; `None`: the one that was asked.
     pub proxyto: Option<ProxyTo>,
     /// May be called with an API token.
     pub allowtoken: bool,
     /// May answer with a file instead of JSON.
     pub download: bool,
+    /// Takes the raw request body instead of parameters (the Rust products say so).
+    pub upload: bool,
+    /// The vendor does not promise to keep it (the Rust products say so).
+    pub unstable: bool,
     /// The handler sees the caller's credentials.
     pub expose_credentials: bool,
     /// `None`: only root@pam.
@@ -78,7 +126,7 @@ pub enum ProxyTo {
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parameters {
-    /// Unknown parameters are accepted. The dump says so once; absent means refused or unsaid.
+    /// Whether unknown parameters are accepted; `None`: the dump does not say.
     pub additional: Option<bool>,
     pub properties: Schemas,
 }
@@ -113,6 +161,10 @@ pub enum Check {
     UserIdParam(String),
     /// The right to change permissions on that path.
     PermModify(String),
+    /// The caller is the user this parameter names (PBS, PDM).
+    UserParam(String),
+    /// The caller has one of these roles (PMG).
+    Roles(Vec<String>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +177,44 @@ pub enum Type {
     Array,
     Object,
     Any,
+}
+
+impl Type {
+    const ALL: [Type; 8] = [
+        Type::Null,
+        Type::Boolean,
+        Type::Integer,
+        Type::Number,
+        Type::String,
+        Type::Array,
+        Type::Object,
+        Type::Any,
+    ];
+
+    /// As the dump spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::Null => "null",
+            Type::Boolean => "boolean",
+            Type::Integer => "integer",
+            Type::Number => "number",
+            Type::String => "string",
+            Type::Array => "array",
+            Type::Object => "object",
+            Type::Any => "any",
+        }
+    }
+}
+
+impl FromStr for Type {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Type, String> {
+        Type::ALL
+            .into_iter()
+            .find(|ty| ty.name() == text)
+            .ok_or_else(|| format!("{text:?} is not a type the schema knows"))
+    }
 }
 
 /// One schema: a parameter, a field, a result, or a key of a property string.
@@ -155,7 +245,7 @@ pub struct Schema {
     pub one_of: Option<Vec<Schema>>,
     pub type_property: Option<String>,
     pub instance_types: Option<Vec<String>>,
-    /// `href` templates of the links, e.g. `{name}`.
+    /// `href` templates of the links to children, e.g. `{name}`.
     pub links: Option<Vec<String>>,
     /// A unit hint: `bytes`, `timestamp`, `duration` …
     pub renderer: Option<String>,
@@ -166,6 +256,8 @@ pub enum Format {
     Name(String),
     /// A property string and its keys.
     Keys(Schemas),
+    /// A list in one string; the schema is of type array (PBS, PDM).
+    List(Box<Schema>),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,2 +1,4 @@
 //! Schema in, Rust out. See `ARCHITECTURE.md`.
 pub mod facts;
+pub mod facts_json;
+mod json;
