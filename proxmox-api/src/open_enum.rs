@@ -1,0 +1,155 @@
+//! Enums that keep values they do not know.
+
+use std::fmt;
+
+/// A value that this version of the crate has no variant for, kept as the server sent it.
+///
+/// Its content is read through the enum's `as_str`, so that code keeps working when a later version
+/// of the crate gives the value a variant of its own.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Unlisted(Box<str>);
+
+impl Unlisted {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Unlisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// Declares an open enum: its variants and the texts they stand for.
+macro_rules! open_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+            /// Any other value; `as_str` tells which.
+            Unlisted($crate::open_enum::Unlisted),
+        }
+
+        impl $name {
+            /// Every value that a tracked release declares.
+            pub const VALUES: &'static [&'static str] = &[$($text,)*];
+
+            /// The text the API uses.
+            #[inline]
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Self::$variant => $text,)*
+                    Self::Unlisted(other) => other.text(),
+                }
+            }
+        }
+
+        impl From<&str> for $name {
+            #[inline]
+            fn from(text: &str) -> Self {
+                match text {
+                    $($text => Self::$variant,)*
+                    _ => Self::Unlisted($crate::open_enum::Unlisted::new(text)),
+                }
+            }
+        }
+
+        $crate::open_enum::open_enum_impls!($name);
+    };
+}
+
+/// What every open enum has, apart from its variants.
+macro_rules! open_enum_impls {
+    ($name:ident) => {
+        impl Default for $name {
+            #[inline]
+            fn default() -> Self {
+                Self::Unlisted($crate::open_enum::Unlisted::default())
+            }
+        }
+
+        impl From<String> for $name {
+            #[inline]
+            fn from(text: String) -> Self {
+                text.as_str().into()
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = std::convert::Infallible;
+
+            #[inline]
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(text.into())
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            #[inline]
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl $crate::encode::ToParam for $name {
+            #[inline]
+            fn to_param(&self) -> $crate::encode::ParamValue {
+                self.as_str().to_param()
+            }
+        }
+
+        impl $crate::property_string::Property for $name {
+            #[inline]
+            fn property_text(&self) -> Option<String> {
+                Some(self.as_str().to_owned())
+            }
+        }
+
+        impl $crate::decode::Slot for $name {
+            #[inline]
+            fn put(
+                &mut self,
+                value: &$crate::decode::Scalar<'_>,
+            ) -> Result<(), $crate::decode::Expected> {
+                *self = value.text().ok_or("string")?.as_ref().into();
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(crate) use {open_enum, open_enum_impls};
+
+#[cfg(test)]
+mod tests {
+    open_enum! {
+        /// Colours for this test.
+        Colour {
+            /// `red`
+            Red = "red",
+            /// `2m`
+            V2m = "2m",
+        }
+    }
+
+    #[test]
+    fn listed_and_unlisted_values_keep_their_text() {
+        assert_eq!(Colour::from("red"), Colour::Red);
+        assert_eq!(Colour::from("2m"), Colour::V2m);
+        assert_eq!(Colour::from("mauve").as_str(), "mauve");
+        assert_eq!(Colour::from("mauve").to_string(), "mauve");
+        assert_eq!(Colour::VALUES, ["red", "2m"]);
+    }
+}

@@ -1,0 +1,492 @@
+//! Requests as plain values.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+
+use serde_json::Value;
+
+use crate::client::{Client, Reply};
+use crate::decode::{DecodeError, Slot, decode_data};
+use crate::encode::{ParamValue, Params, ToParam, escape};
+use crate::endpoint::{Endpoint, Method};
+use crate::error::Error;
+use crate::task::Task;
+use crate::upid::Upid;
+
+/// A request ready to be sent: verb, path and parameters.
+///
+/// Its `Debug` form hides the values of secret parameters.
+#[derive(Clone)]
+pub struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) params: Params,
+    pub(crate) endpoint: Option<&'static Endpoint>,
+    /// Why the path cannot be sent, where a value did not fit into it.
+    pub(crate) invalid: Option<String>,
+}
+
+impl Call {
+    /// A call of a path that is already percent-encoded and starts with a slash.
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            params: Params::default(),
+            endpoint: None,
+            invalid: None,
+        }
+    }
+
+    /// The verb.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The percent-encoded path below `/api2/json`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The parameters that are not part of the path, secrets included.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The endpoint's description; `None` for a call by plain path.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&'static Endpoint> {
+        self.endpoint
+    }
+
+    /// What names the call in errors and logs: the verb and the template, without any value.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.endpoint {
+            Some(endpoint) => endpoint.to_string(),
+            None => format!("{} {}", self.method, self.path),
+        }
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Shown<'a>(&'a Call);
+
+        impl fmt::Debug for Shown<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let secrets = self.0.endpoint.map_or(LIKELY_SECRETS, |endpoint| endpoint.secrets);
+                let mut map = f.debug_map();
+                for (key, value) in self.0.params.iter() {
+                    map.key(&key);
+                    match value {
+                        _ if secrets.contains(&key) || LIKELY_SECRETS.contains(&key) => {
+                            map.value(&format_args!("…"))
+                        }
+                        ParamValue::One(value) => map.value(value),
+                        ParamValue::Many(values) => map.value(values),
+                    };
+                }
+                map.finish()
+            }
+        }
+
+        f.debug_struct("Call")
+            .field("method", &format_args!("{}", self.method))
+            .field("path", &self.path)
+            .field("params", &Shown(self))
+            .finish()
+    }
+}
+
+/// Parameter names that hold secrets wherever they stand; guards calls by plain path too.
+const LIKELY_SECRETS: &[&str] = &[
+    "cipassword",
+    "encryption-key",
+    "key",
+    "otp",
+    "password",
+    "secret",
+    "tfa-challenge",
+    "ticket",
+    "token",
+    "vncticket",
+];
+
+/// A call and how to read its answer.
+///
+/// The generated request types wrap it; awaiting it sends it.
+pub struct Request<T> {
+    pub(crate) client: Option<Client>,
+    pub(crate) call: Call,
+    decode: fn(&Client, &Reply) -> Result<T, DecodeError>,
+}
+
+/// The future of a request under way.
+pub type Sending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+impl<T> Request<T> {
+    /// Sets a parameter.
+    #[doc(hidden)]
+    pub fn set(&mut self, key: &'static str, value: &dyn ToParam) {
+        self.call.params.set(key, value.to_param());
+    }
+
+    /// Sets one member of an indexed family.
+    #[doc(hidden)]
+    pub fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
+        self.call.params.set(format!("{name}{index}"), value.to_param());
+    }
+
+    /// Adds a key to the `delete` parameter.
+    #[doc(hidden)]
+    pub fn unset(&mut self, key: String) {
+        let value = match self.call.params.get("delete") {
+            Some(ParamValue::One(keys)) if !keys.is_empty() => {
+                ParamValue::One(format!("{keys},{key}"))
+            }
+            Some(ParamValue::Many(keys)) => {
+                ParamValue::Many(keys.iter().cloned().chain([key]).collect())
+            }
+            _ => ParamValue::One(key),
+        };
+        self.call.params.set("delete", value);
+    }
+
+    /// Sets any parameter by its wire name, for what this crate does not know yet.
+    #[must_use]
+    pub fn param(mut self, key: impl Into<String>, value: impl ToParam) -> Self {
+        self.call.params.set(key.into(), value.to_param());
+        self
+    }
+
+    /// What will be sent.
+    #[must_use]
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// Binds the request to a client, replacing the one it came from.
+    #[must_use]
+    pub fn with_client(mut self, client: &Client) -> Self {
+        self.client = Some(client.clone());
+        self
+    }
+}
+
+impl<T> Clone for Request<T> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), call: self.call.clone(), decode: self.decode }
+    }
+}
+
+impl<T> fmt::Debug for Request<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.call.fmt(f)
+    }
+}
+
+impl<T: 'static> IntoFuture for Request<T> {
+    type Output = Result<T, Error>;
+    type IntoFuture = Sending<T>;
+
+    #[inline]
+    fn into_future(self) -> Sending<T> {
+        let Self { client, call, decode } = self;
+        Box::pin(async move {
+            let (client, name, reply) = exchange(client, call).await?;
+            decode(&client, &reply).map_err(|error| Error::decode(name, error))
+        })
+    }
+}
+
+/// Everything about sending that does not depend on the answer's type.
+fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, String, Reply)> {
+    Box::pin(async move {
+        let name = call.name();
+        let Some(client) = client else { return Err(Error::detached(name)) };
+        let reply = client.execute(call).await?;
+        Ok((client, name, reply))
+    })
+}
+
+/// A request of a known endpoint.
+pub trait ApiRequest: Sized {
+    /// What awaiting it gives.
+    type Output: 'static;
+
+    /// The endpoint's description.
+    const ENDPOINT: &'static Endpoint;
+
+    /// The untyped request inside.
+    fn into_request(self) -> Request<Self::Output>;
+}
+
+impl Client {
+    /// Sends a request that was built elsewhere, through this client.
+    ///
+    /// # Errors
+    /// Those of awaiting the request.
+    pub async fn send<R: ApiRequest>(&self, request: R) -> Result<R::Output, Error> {
+        request.into_request().with_client(self).await
+    }
+
+    /// A call of any path, for endpoints this crate does not know. `path` starts with a slash, goes
+    /// below `/api2/json` and is sent as it is.
+    pub fn request(&self, method: Method, path: impl Into<String>) -> Request<Value> {
+        Request { client: Some(self.clone()), call: Call::new(method, path), decode: reply::data }
+    }
+}
+
+/// How answers are read.
+#[doc(hidden)]
+pub mod reply {
+    use super::{Client, DecodeError, Reply, Slot, Task, Upid, decode_data};
+
+    pub fn nothing(_: &Client, _: &Reply) -> Result<(), DecodeError> {
+        Ok(())
+    }
+
+    pub fn data<T: Slot + Default>(_: &Client, reply: &Reply) -> Result<T, DecodeError> {
+        decode_data(&reply.body)
+    }
+
+    pub fn bytes(_: &Client, reply: &Reply) -> Result<bytes::Bytes, DecodeError> {
+        Ok(reply.body.clone())
+    }
+
+    pub fn task(client: &Client, reply: &Reply) -> Result<Task, DecodeError> {
+        let text: String = decode_data(&reply.body)?;
+        upid(client, &text)
+    }
+
+    /// Some calls finish at once, now and then or on older releases, and then name no task.
+    pub fn optional_task(client: &Client, reply: &Reply) -> Result<Option<Task>, DecodeError> {
+        match decode_data::<Option<String>>(&reply.body)?.as_deref() {
+            None | Some("" | "OK") => Ok(None),
+            Some(text) => upid(client, text).map(Some),
+        }
+    }
+
+    fn upid(client: &Client, text: &str) -> Result<Task, DecodeError> {
+        let upid: Upid = text
+            .parse()
+            .map_err(|_| DecodeError::new("data", "expected a UPID, found another text"))?;
+        Ok(Task::new(client.clone(), upid))
+    }
+}
+
+/// A place in the path tree.
+#[doc(hidden)]
+#[derive(Clone)]
+pub struct At {
+    client: Option<Client>,
+    path: String,
+    invalid: Option<String>,
+}
+
+impl At {
+    pub fn root(client: Option<&Client>) -> Self {
+        Self { client: client.cloned(), path: String::new(), invalid: None }
+    }
+
+    /// One literal segment down.
+    #[must_use]
+    pub fn literal(&self, segment: &str) -> Self {
+        let mut at = self.clone();
+        at.path.push('/');
+        at.path.push_str(segment);
+        at
+    }
+
+    /// One value down.
+    #[must_use]
+    pub fn value(&self, name: &str, value: &dyn fmt::Display) -> Self {
+        self.segment(name, &value.to_string(), false)
+    }
+
+    /// One value down that may hold slashes: the server reads the rest of the path as one value there.
+    #[must_use]
+    pub fn rest(&self, name: &str, value: &dyn fmt::Display) -> Self {
+        self.segment(name, &value.to_string(), true)
+    }
+
+    fn segment(&self, name: &str, value: &str, slashes: bool) -> Self {
+        let mut at = self.clone();
+        // The server decodes the whole path before it splits it, and drops empty segments.
+        let problem = match value {
+            "" => Some("is empty"),
+            "." | ".." => Some("would leave its place in the path"),
+            _ if !slashes && value.contains('/') => Some("contains a slash"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            at.invalid.get_or_insert_with(|| format!("the path value `{name}` {problem}"));
+        }
+        at.path.push('/');
+        at.path.push_str(&escape(value).to_string());
+        at
+    }
+
+    /// A request of this path.
+    #[must_use]
+    pub fn request<T>(
+        &self,
+        endpoint: &'static Endpoint,
+        decode: fn(&Client, &Reply) -> Result<T, DecodeError>,
+    ) -> Request<T> {
+        let call = Call {
+            endpoint: Some(endpoint),
+            invalid: self.invalid.clone(),
+            ..Call::new(endpoint.method, self.path.clone())
+        };
+        Request { client: self.client.clone(), call, decode }
+    }
+}
+
+impl fmt::Debug for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.path.is_empty() { "/" } else { &self.path })
+    }
+}
+
+/// Declares the request type of an endpoint.
+macro_rules! request {
+    ($(#[$meta:meta])* $name:ident -> $output:ty, $endpoint:expr) => {
+        $(#[$meta])*
+        #[derive(Clone)]
+        #[must_use = "a request does nothing until it is awaited"]
+        pub struct $name(pub(crate) $crate::request::Request<$output>);
+
+        impl $name {
+            /// Sets any parameter by its wire name, for what this crate does not know yet.
+            #[inline]
+            pub fn param(self, key: impl Into<String>, value: impl $crate::encode::ToParam) -> Self {
+                Self(self.0.param(key, value))
+            }
+
+            /// What will be sent.
+            #[inline]
+            #[must_use]
+            pub fn call(&self) -> &$crate::request::Call {
+                self.0.call()
+            }
+        }
+
+        impl $crate::request::ApiRequest for $name {
+            type Output = $output;
+            const ENDPOINT: &'static $crate::endpoint::Endpoint = &$endpoint;
+
+            #[inline]
+            fn into_request(self) -> $crate::request::Request<$output> {
+                self.0
+            }
+        }
+
+        impl std::future::IntoFuture for $name {
+            type Output = Result<$output, $crate::Error>;
+            type IntoFuture = $crate::request::Sending<$output>;
+
+            #[inline]
+            fn into_future(self) -> Self::IntoFuture {
+                self.0.into_future()
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            #[inline]
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+/// Declares a place in the path tree.
+macro_rules! place {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone)]
+        pub struct $name(pub(crate) $crate::request::At);
+
+        impl std::fmt::Debug for $name {
+            #[inline]
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+/// Declares a response struct: its fields and the keys they stand for.
+macro_rules! response {
+    (
+        $(#[$meta:meta])*
+        $name:ident [$($required:literal),*]
+        { $($(#[$doc:meta])* $field:ident: $ty:ty = $key:literal $need:expr,)* }
+        $({ $($(#[$fdoc:meta])* $family:ident: $fty:ty = $fkey:literal,)* })?
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default)]
+        #[non_exhaustive]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $ty,)*
+            $($($(#[$fdoc])* pub $family: std::collections::BTreeMap<u8, $fty>,)*)?
+            /// Members that are not declared above, and values that did not fit their field.
+            pub extra: $crate::decode::Extra,
+        }
+
+        impl $crate::decode::Object for $name {
+            #[inline]
+            fn slot(
+                &mut self,
+                key: &str,
+            ) -> Option<($crate::decode::Need, &mut dyn $crate::decode::Slot)> {
+                Some(match key {
+                    $($key => ($need, &mut self.$field),)*
+                    $(_ => {
+                        let (name, index) = $crate::decode::indexed(key)?;
+                        let slot = match name {
+                            $($fkey => $crate::decode::family(&mut self.$family, index),)*
+                            _ => return None,
+                        };
+                        ($crate::decode::Need::OPTIONAL, slot)
+                    })?
+                    #[allow(unreachable_patterns)]
+                    _ => return None,
+                })
+            }
+
+            #[inline]
+            fn extra(&mut self) -> Option<&mut $crate::decode::Extra> {
+                Some(&mut self.extra)
+            }
+
+            #[inline]
+            fn required(&self) -> &'static [&'static str] {
+                &[$($required),*]
+            }
+        }
+
+        impl $crate::decode::Slot for $name {
+            #[inline]
+            fn put(
+                &mut self,
+                _: &$crate::decode::Scalar<'_>,
+            ) -> Result<(), $crate::decode::Expected> {
+                Err("object")
+            }
+
+            #[inline]
+            fn object(&mut self) -> Option<&mut dyn $crate::decode::Object> {
+                Some(self)
+            }
+        }
+    };
+}
+
+pub(crate) use {place, request, response};
