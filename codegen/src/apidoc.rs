@@ -1073,10 +1073,12 @@ impl Import {
         match schema.ty {
             Some(Type::Array) => Some(Format::List(Box::new(schema))),
             Some(Type::Object) => {
-                if !matches!(schema.additional, None | Some(Additional::Allowed(false))) {
+                // Whether a property string takes keys of any name is not kept: unknown keys of all of them
+                // are, and what type such a key has is told nowhere.
+                if let Some(Additional::Schema(_)) = schema.additional {
                     self.problem(
                         &point(at, "additionalProperties"),
-                        "a property string with keys of any name",
+                        "a property string whose further keys have a schema",
                     );
                 }
                 let mut keys = schema.properties.unwrap_or_default();
