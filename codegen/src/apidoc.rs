@@ -1122,8 +1122,8 @@ impl Import {
             }
             (Some(Type::String), Json::Number(number)) => Some(Value::String(number.to_string())),
             (_, json) => {
-                let what = schema.ty.map_or("value", Type::name);
-                self.expected(at, &format!("a default for a {what}"), json);
+                let what = schema.ty.map_or("any", Type::name);
+                self.expected(at, &format!("a default of type {what}"), json);
                 None
             }
         }

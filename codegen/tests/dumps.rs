@@ -1,0 +1,156 @@
+//! The importer against the official dumps. They are not part of this repository, so these tests only
+//! work where somebody has put them beside it, as `shared/apidoc/<product>/<release>.{js,json}`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proxmox_codegen::apidoc::{self, Origin, Product};
+use proxmox_codegen::facts::{Facts, Format, Schema};
+use proxmox_codegen::facts_json;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The dumps of a product: release and file. Empty, with a word about it, where there are none.
+fn dumps(product: &str) -> Vec<(String, PathBuf)> {
+    let folder = root().join("../shared/apidoc").join(product);
+    let Ok(entries) = fs::read_dir(&folder) else {
+        println!("skipped: no dumps at {}", folder.display());
+        return Vec::new();
+    };
+    let mut dumps: Vec<(String, PathBuf)> = entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| {
+            (
+                path.file_stem().unwrap().to_string_lossy().into_owned(),
+                path,
+            )
+        })
+        .collect();
+    dumps.sort();
+    dumps
+}
+
+fn import(path: &Path, product: Product, release: &str, package_version: Option<String>) -> Facts {
+    let origin = Origin {
+        product,
+        release: release.parse().unwrap(),
+        package_version,
+    };
+    apidoc::parse(&fs::read(path).unwrap(), &origin)
+        .unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()))
+}
+
+#[test]
+fn an_import_gives_the_committed_files() {
+    for (release, path) in dumps("pve") {
+        let committed = root().join(format!("schema/pve/{release}.json"));
+        let text = fs::read_to_string(&committed).unwrap();
+        let version = facts_json::read(&text).unwrap().package_version;
+        let facts = import(&path, Product::Pve, &release, version);
+        assert!(
+            facts_json::write(&facts) == text,
+            "{} differs from an import",
+            committed.display()
+        );
+    }
+}
+
+fn schemas(facts: &Facts) -> (usize, usize) {
+    fn walk(schema: &Schema, count: &mut (usize, usize)) {
+        count.0 += 1;
+        let nested = schema.properties.iter().flatten().map(|(_, schema)| schema);
+        nested.for_each(|schema| walk(schema, count));
+        schema.items.iter().for_each(|schema| walk(schema, count));
+        schema
+            .one_of
+            .iter()
+            .flatten()
+            .for_each(|schema| walk(schema, count));
+        match &schema.format {
+            None | Some(Format::Name(_)) => {}
+            Some(Format::Keys(keys)) => {
+                count.1 += 1;
+                keys.values().for_each(|schema| walk(schema, count));
+            }
+            Some(Format::List(list)) => {
+                count.1 += 1;
+                walk(list, count);
+            }
+        }
+    }
+    let mut count = (0, 0);
+    for endpoint in facts
+        .endpoints
+        .values()
+        .flat_map(|methods| methods.values())
+    {
+        endpoint
+            .parameters
+            .properties
+            .values()
+            .for_each(|schema| walk(schema, &mut count));
+        walk(&endpoint.returns, &mut count);
+    }
+    count
+}
+
+/// The sibling products are read as well: paths, methods, downloads, uploads, property strings.
+#[test]
+fn the_other_products() {
+    let expected = [
+        ("pbs", Product::Pbs, [246, 367, 11, 5, 106]),
+        ("pmg", Product::Pmg, [221, 338, 2, 0, 0]),
+        ("pdm", Product::Pdm, [253, 327, 7, 0, 1320]),
+    ];
+    for (name, product, numbers) in expected {
+        for (release, path) in dumps(name) {
+            let facts = import(&path, product, &release, None);
+            let methods = || {
+                facts
+                    .endpoints
+                    .values()
+                    .flat_map(|methods| methods.values())
+            };
+            let found = [
+                facts.endpoints.len(),
+                methods().count(),
+                methods().filter(|endpoint| endpoint.download).count(),
+                methods().filter(|endpoint| endpoint.upload).count(),
+                schemas(&facts).1,
+            ];
+            assert_eq!(found, numbers, "{name} {release}");
+            assert_eq!(
+                facts_json::read(&facts_json::write(&facts)).as_ref(),
+                Ok(&facts)
+            );
+        }
+    }
+}
+
+/// A download that breaks off ends anywhere.
+#[test]
+fn a_cut_dump_is_refused() {
+    let Some((release, path)) = dumps("pve").pop() else {
+        return;
+    };
+    let source = fs::read(path).unwrap();
+    let origin = Origin {
+        product: Product::Pve,
+        release: release.parse().unwrap(),
+        package_version: None,
+    };
+    let end = source.iter().rposition(|&byte| byte == b']').unwrap();
+    for part in 0..24 {
+        let cut = end * part / 23;
+        let message = apidoc::parse(&source[..cut], &origin)
+            .unwrap_err()
+            .to_string();
+        let known = ["; the file is cut off", "nor `const … = [`"];
+        assert!(
+            known.iter().any(|known| message.ends_with(known)),
+            "cut at {cut}: {message}"
+        );
+    }
+}
