@@ -1,5 +1,7 @@
 //! The importer against small dumps of both dialects: what it normalises, what it refuses, and how it says so.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use proxmox_codegen::apidoc::{self, Origin, Product};
 use proxmox_codegen::facts::{

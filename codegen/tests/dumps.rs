@@ -1,6 +1,8 @@
 //! The importer against the official dumps. They are not part of this repository, so these tests only
 //! work where somebody has put them beside it, as `shared/apidoc/<product>/<release>.{js,json}`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,7 @@
 //! The committed text form of the facts: nothing is lost, the layout is canonical, reading is strict.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

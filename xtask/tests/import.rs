@@ -1,0 +1,192 @@
+//! `cargo xtask import` as it is called: what it writes, and that a bad source changes nothing.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const DUMP: &str = r#"const apiSchema = [
+   {
+      "info" : {
+         "GET" : {
+            "allowtoken" : 1,
+            "method" : "GET",
+            "name" : "read",
+            "parameters" : { "additionalProperties" : 0, "properties" : { "id" : { "type" : "string" } } },
+            "permissions" : { "user" : "all" },
+            "returns" : { "type" : "null" }
+         }
+      },
+      "leaf" : 1,
+      "path" : "/x/{id}",
+      "text" : "{id}"
+   }
+]
+;
+
+let viewer = { GET : "get" };
+"#;
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(TempDir::new().unwrap())
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn import(&self, source: &[u8], more: &[&str]) -> Output {
+        let file = self.path("apidoc.js");
+        fs::write(&file, source).unwrap();
+        run(&file, "9.2", &self.path("schema"), more)
+    }
+
+    fn written(&self) -> String {
+        fs::read_to_string(self.path("schema/pve/9.2.json")).unwrap()
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.path("schema/pve"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn run(source: &Path, release: &str, schema_dir: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xtask"))
+        .arg("import")
+        .arg(source)
+        .args(["--product", "pve", "--release", release, "--schema-dir"])
+        .arg(schema_dir)
+        .args(more)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_dump_becomes_a_schema_file() {
+    let place = Place::new();
+    let out = stdout(&place.import(DUMP.as_bytes(), &["--package-version", "9.2.1"]));
+    assert!(
+        out.contains("pve 9.2 (package 9.2.1): 1 paths, 1 methods, 1 parameters"),
+        "{out}"
+    );
+    let text = place.written();
+    assert!(text.contains("\"package_version\": \"9.2.1\""), "{text}");
+    assert!(text.contains("\"id\": {\"type\": \"string\"}"), "{text}");
+    assert_eq!(place.files(), ["9.2.json"]);
+}
+
+#[test]
+fn the_package_version_stays_while_the_source_does() {
+    let place = Place::new();
+    stdout(&place.import(DUMP.as_bytes(), &[]));
+    assert!(place.written().contains("\"package_version\": null"));
+    stdout(&place.import(DUMP.as_bytes(), &["--package-version", "9.2.1"]));
+    let before = place.written();
+
+    let out = stdout(&place.import(DUMP.as_bytes(), &[]));
+    assert!(out.contains("9.2.json (unchanged)"), "{out}");
+    assert_eq!(place.written(), before);
+
+    stdout(&place.import(format!("{DUMP}\n").as_bytes(), &[]));
+    assert!(place.written().contains("\"package_version\": null"));
+}
+
+#[test]
+fn a_bad_source_leaves_the_old_file() {
+    let place = Place::new();
+    stdout(&place.import(DUMP.as_bytes(), &[]));
+    let before = place.written();
+    let with = |good: &str, bad: &str| {
+        assert!(DUMP.contains(good), "{good}");
+        DUMP.replacen(good, bad, 1)
+    };
+    let get = DUMP.find("\"GET\" : {").unwrap();
+    let end = DUMP.find("      },\n      \"leaf\"").unwrap();
+    let twice = format!("{},\n{}", &DUMP[..end].trim_end(), &DUMP[get..]);
+    let cases = [
+        (
+            "truncated",
+            DUMP[..300].to_owned(),
+            "line 9, column 42: EOF while parsing a string; the file is cut off",
+        ),
+        (
+            "no array",
+            "let x = 7;".to_owned(),
+            "no API dump: found neither a JSON array",
+        ),
+        (
+            "login page",
+            "<!DOCTYPE html>\n<html><body>Log in</body></html>".to_owned(),
+            "this is an HTML page",
+        ),
+        (
+            "unknown key",
+            with("\"name\"", "\"nickname\" : 1, \"name\""),
+            "GET /x/{id}: at /nickname: the key \"nickname\" is not known on a method",
+        ),
+        (
+            "unknown kind of value",
+            with("{ \"type\" : \"string\" }", "{ \"type\" : [\"string\"] }"),
+            "GET /x/{id}: at /parameters/properties/id/type: expected a string, found an array",
+        ),
+        (
+            "duplicate method",
+            twice,
+            "/x/{id}: at /0/info/GET: the key \"GET\" appears twice",
+        ),
+    ];
+    for (what, source, expected) in cases {
+        let err = stderr(&place.import(source.as_bytes(), &[]));
+        let file = place.path("apidoc.js");
+        assert!(
+            err.contains(&format!("{}: {expected}", file.display())),
+            "{what}: {err}"
+        );
+        assert!(err.contains("9.2.json left as it was"), "{what}: {err}");
+        assert_eq!(place.written(), before, "{what}");
+        assert_eq!(place.files(), ["9.2.json"], "{what}");
+    }
+}
+
+#[test]
+fn a_source_that_is_not_there() {
+    let place = Place::new();
+    let output = run(&place.path("none.js"), "9.2", &place.path("schema"), &[]);
+    assert!(stderr(&output).contains("none.js: "));
+    assert!(!place.path("schema").exists());
+}
+
+#[test]
+fn a_release_becomes_a_file_name_and_nothing_else() {
+    let place = Place::new();
+    let file = place.path("apidoc.js");
+    fs::write(&file, DUMP).unwrap();
+    for release in ["9", "../9.2", "9.2.1", "09.2", "+9.2", ""] {
+        let output = run(&file, release, &place.path("schema"), &[]);
+        assert!(!output.status.success(), "{release}");
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert!(err.contains("is not a release such as 9.2"), "{err}");
+    }
+    assert!(!place.path("schema").exists());
+}
