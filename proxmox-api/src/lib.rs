@@ -1,1 +1,24 @@
-//! .
+//! Typed bindings for the whole Proxmox VE HTTP API.
+
+mod api_error;
+pub mod auth;
+pub mod client;
+pub mod decode;
+pub mod encode;
+pub mod endpoint;
+pub mod error;
+mod list;
+pub mod open_enum;
+pub mod property_string;
+pub mod request;
+mod secret;
+pub mod task;
+pub mod tls;
+pub mod transport;
+pub mod upid;
+
+pub use client::{Client, ClientBuilder};
+pub use error::Error;
+pub use list::List;
+pub use secret::Secret;
+pub use serde_json::Value;

@@ -1,0 +1,609 @@
+//! Who the client is to the server: an API token, or a ticket that it renews (wire protocol §7).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::api_error::{ApiError, ErrorKind, OneLine};
+use crate::encode::{ParamValue, Params};
+use crate::error::Error;
+use crate::secret::Secret;
+
+/// Tells the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock).
+pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// A ticket is good for two hours; renewing it after one leaves room for a server that is away.
+const RENEW_AFTER: Duration = Duration::from_secs(60 * 60);
+const LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
+/// How long to go on with the old ticket after renewing it failed.
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// How long a refused password is not tried again: each try costs the server, and may lock the account.
+const REFUSAL_COUNTS: Duration = Duration::from_secs(30);
+
+/// What a cookie or the Authorization field cannot hold as it is. The server percent-decodes both.
+const HEADER_ESCAPES: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'%')
+    .add(b',')
+    .add(b';')
+    .add(b'\\');
+
+/// What the user gave to log in with.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Credentials {
+    #[default]
+    None,
+    Token {
+        id: String,
+        secret: Secret,
+    },
+    Password {
+        user: String,
+        password: Secret,
+    },
+    Ticket {
+        ticket: Secret,
+        csrf: Option<Secret>,
+    },
+}
+
+/// What goes with a request, and which session it came from.
+#[derive(Clone, Default)]
+pub(crate) struct Grant {
+    pub(crate) headers: Vec<(&'static str, Secret)>,
+    pub(crate) session: Option<Arc<Session>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    ticket: Secret,
+    csrf: Option<Secret>,
+    /// By this machine's clock.
+    obtained: SystemTime,
+}
+
+impl Session {
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.ticket)
+            .chain(&self.csrf)
+            .map(Secret::expose)
+    }
+}
+
+/// Sends a login form; implemented by the client, so that this module needs no transport.
+pub(crate) trait Login: Sync {
+    /// Posts to `/access/ticket` and gives the answer's `data`.
+    fn post<'a>(
+        &'a self,
+        form: Params,
+        secrets: Vec<Secret>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
+}
+
+pub(crate) struct Auth {
+    user: Option<String>,
+    way: Way,
+    clock: Clock,
+}
+
+enum Way {
+    Nothing,
+    Token {
+        header: Secret,
+        secret: Secret,
+    },
+    Session {
+        password: Option<Secret>,
+        state: Mutex<State>,
+    },
+}
+
+#[derive(Default)]
+struct State {
+    session: Option<Arc<Session>>,
+    /// Not before this time is renewing tried again.
+    pause: Option<SystemTime>,
+    refusal: Option<(SystemTime, AuthError)>,
+}
+
+impl Auth {
+    pub(crate) fn new(credentials: Credentials, clock: Clock) -> Result<Self, Error> {
+        let (user, way) = match credentials {
+            Credentials::None => (None, Way::Nothing),
+            Credentials::Token { id, secret } => {
+                let (user, name) = id.split_once('!').unwrap_or((&id, ""));
+                check_user(user)?;
+                if name.is_empty() {
+                    return Err(Error::config(format!(
+                        "the API token's id {id:?} has to look like user@realm!name"
+                    )));
+                }
+                if secret.expose().is_empty() {
+                    return Err(Error::config(format!(
+                        "the secret of API token {id} is empty"
+                    )));
+                }
+                let text = format!("{id}={}", secret.expose());
+                let header = Secret::new(format!(
+                    "PVEAPIToken={}",
+                    utf8_percent_encode(&text, HEADER_ESCAPES)
+                ));
+                (Some(id), Way::Token { header, secret })
+            }
+            Credentials::Password { user, password } => {
+                check_user(&user)?;
+                if password.expose().is_empty() {
+                    return Err(Error::config(format!("the password of {user} is empty")));
+                }
+                let state = Mutex::default();
+                (
+                    Some(user),
+                    Way::Session {
+                        password: Some(password),
+                        state,
+                    },
+                )
+            }
+            Credentials::Ticket { ticket, csrf } => {
+                let (user, issued) = read_ticket(ticket.expose()).ok_or_else(|| {
+                    Error::config("the ticket does not have the form of a Proxmox VE ticket")
+                })?;
+                // Its age counts by the server's clock, which may be ahead of ours.
+                let obtained = issued.min(clock());
+                let session = Arc::new(Session {
+                    ticket,
+                    csrf,
+                    obtained,
+                });
+                let state = Mutex::new(State {
+                    session: Some(session),
+                    ..State::default()
+                });
+                (
+                    Some(user),
+                    Way::Session {
+                        password: None,
+                        state,
+                    },
+                )
+            }
+        };
+        Ok(Self { user, way, clock })
+    }
+
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    pub(crate) fn is_token(&self) -> bool {
+        matches!(self.way, Way::Token { .. })
+    }
+
+    /// Values that must not appear in any text.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        match &self.way {
+            Way::Nothing => None,
+            Way::Token { secret, .. } => Some(secret.expose()),
+            Way::Session { password, .. } => password.as_ref().map(Secret::expose),
+        }
+        .into_iter()
+    }
+
+    /// The headers for a request; logs in or renews the ticket first where that is due.
+    pub(crate) async fn authorize(&self, login: &dyn Login, writes: bool) -> Result<Grant, Error> {
+        match &self.way {
+            Way::Nothing => Ok(Grant::default()),
+            Way::Token { header, .. } => Ok(Grant {
+                headers: vec![("Authorization", header.clone())],
+                session: None,
+            }),
+            Way::Session { password, state } => {
+                // Held while logging in, so that everybody else waits for the one who does.
+                let mut state = state.lock().await;
+                let session = self.fresh(&mut state, login, password.as_ref()).await?;
+                Ok(grant(session, writes))
+            }
+        }
+    }
+
+    /// New headers after the server refused those of `old`; `None` if there is no way to get any.
+    pub(crate) async fn replace(
+        &self,
+        login: &dyn Login,
+        old: &Arc<Session>,
+        writes: bool,
+    ) -> Result<Option<Grant>, Error> {
+        let Way::Session {
+            password: Some(password),
+            state,
+        } = &self.way
+        else {
+            return Ok(None);
+        };
+        let mut state = state.lock().await;
+        let replaced = state
+            .session
+            .as_ref()
+            .filter(|current| !Arc::ptr_eq(current, old))
+            .cloned();
+        let session = match replaced {
+            Some(session) => session,
+            None => {
+                state.session = None;
+                self.log_in(&mut state, login, password).await?
+            }
+        };
+        Ok(Some(grant(session, writes)))
+    }
+
+    /// Logs in now, whether or not there is a ticket.
+    pub(crate) async fn log_in_now(&self, login: &dyn Login) -> Result<(), Error> {
+        match &self.way {
+            Way::Session {
+                password: Some(password),
+                state,
+            } => {
+                let mut state = state.lock().await;
+                state.refusal = None;
+                self.log_in(&mut state, login, password).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Completes a login that asked for a second factor.
+    pub(crate) async fn answer(
+        &self,
+        login: &dyn Login,
+        challenge: &TfaChallenge,
+        answer: &Secret,
+    ) -> Result<(), Error> {
+        let Way::Session { state, .. } = &self.way else {
+            return Err(Error::config(
+                "only a login with a password can be asked for a second factor",
+            ));
+        };
+        let mut state = state.lock().await;
+        let ticket = challenge.0.ticket.expose();
+        let form = form([
+            ("username", &challenge.0.user),
+            ("tfa-challenge", ticket),
+            ("password", answer.expose()),
+        ]);
+        let secrets = vec![challenge.0.ticket.clone(), answer.clone()];
+        let data = self.refusal(login.post(form, secrets).await)?;
+        state.session = Some(self.session(&data)?);
+        state.refusal = None;
+        Ok(())
+    }
+
+    async fn fresh(
+        &self,
+        state: &mut State,
+        login: &dyn Login,
+        password: Option<&Secret>,
+    ) -> Result<Arc<Session>, Error> {
+        let Some(session) = state.session.clone() else {
+            return match password {
+                Some(password) => self.log_in(state, login, password).await,
+                None => Err(self.error(AuthErrorKind::Expired).into()),
+            };
+        };
+        let now = (self.clock)();
+        let age = now.duration_since(session.obtained).unwrap_or_default();
+        if age < RENEW_AFTER || (age < LIFETIME && state.pause.is_some_and(|until| now < until)) {
+            return Ok(session);
+        }
+        // A ticket stands in for the password, so that no second factor is asked for.
+        let user = self.user.as_deref().unwrap_or_default();
+        let form = form([("username", user), ("password", session.ticket.expose())]);
+        let answer = login.post(form, vec![session.ticket.clone()]).await;
+        match answer.and_then(|data| self.session(&data)) {
+            Ok(session) => {
+                state.session = Some(session.clone());
+                state.pause = None;
+                Ok(session)
+            }
+            Err(error) if error.kind() == Some(ErrorKind::Unauthorized) => match password {
+                Some(password) => {
+                    state.session = None;
+                    self.log_in(state, login, password).await
+                }
+                None => {
+                    state.session = None;
+                    Err(self.error(AuthErrorKind::Expired).into())
+                }
+            },
+            Err(_) if age < LIFETIME => {
+                state.pause = Some(now + RENEW_AGAIN);
+                Ok(session)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn log_in(
+        &self,
+        state: &mut State,
+        login: &dyn Login,
+        password: &Secret,
+    ) -> Result<Arc<Session>, Error> {
+        let now = (self.clock)();
+        if let Some((when, refusal)) = &state.refusal {
+            // A clock that was set back must not prolong this.
+            if now
+                .duration_since(*when)
+                .is_ok_and(|age| age < REFUSAL_COUNTS)
+            {
+                return Err(refusal.clone().into());
+            }
+        }
+        let user = self.user.as_deref().unwrap_or_default();
+        let form = form([("username", user), ("password", password.expose())]);
+        let answer = self.refusal(login.post(form, vec![password.clone()]).await);
+        match answer.and_then(|data| self.session(&data)) {
+            Ok(session) => {
+                *state = State {
+                    session: Some(session.clone()),
+                    ..State::default()
+                };
+                Ok(session)
+            }
+            Err(error) => {
+                if let Error::Auth(refusal) = &error {
+                    state.refusal = Some((now, refusal.clone()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells "wrong password" from other failures of a login.
+    fn refusal(&self, answer: Result<Value, Error>) -> Result<Value, Error> {
+        match answer {
+            Err(Error::Api(error)) if error.status() == 401 => {
+                Err(self.error(AuthErrorKind::Refused(error)).into())
+            }
+            other => other,
+        }
+    }
+
+    fn session(&self, data: &Value) -> Result<Arc<Session>, Error> {
+        let text = |key: &str| data.get(key).and_then(Value::as_str).map(Secret::from);
+        let Some(ticket) = text("ticket") else {
+            return Err(self.error(AuthErrorKind::NoTicket).into());
+        };
+        let asks = data.get("NeedTFA").is_some_and(|asks| {
+            !matches!(asks, Value::Null | Value::Bool(false))
+                && asks != 0
+                && asks != "0"
+                && asks != ""
+        });
+        if asks || ticket.expose().starts_with("PVE:!tfa!") {
+            let user = text("username");
+            let user = user
+                .as_ref()
+                .map(Secret::expose)
+                .or(self.user())
+                .unwrap_or_default();
+            let parts = Challenge {
+                user: user.to_owned(),
+                ticket,
+            };
+            let challenge = TfaChallenge(Arc::new(parts));
+            return Err(self.error(AuthErrorKind::SecondFactor(challenge)).into());
+        }
+        let csrf = text("CSRFPreventionToken");
+        Ok(Arc::new(Session {
+            ticket,
+            csrf,
+            obtained: (self.clock)(),
+        }))
+    }
+
+    fn error(&self, kind: AuthErrorKind) -> AuthError {
+        let user = self.user.clone().unwrap_or_default();
+        AuthError(Box::new((user, kind)))
+    }
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.way {
+            Way::Nothing => "nobody",
+            Way::Token { .. } => "API token",
+            Way::Session { .. } => "ticket",
+        };
+        write!(f, "{way} {}", self.user().unwrap_or_default())
+    }
+}
+
+fn grant(session: Arc<Session>, writes: bool) -> Grant {
+    let ticket = utf8_percent_encode(session.ticket.expose(), HEADER_ESCAPES);
+    let mut headers = vec![("Cookie", Secret::new(format!("PVEAuthCookie={ticket}")))];
+    if let (true, Some(csrf)) = (writes, &session.csrf) {
+        headers.push(("CSRFPreventionToken", csrf.clone()));
+    }
+    Grant {
+        headers,
+        session: Some(session),
+    }
+}
+
+fn form<const N: usize>(pairs: [(&'static str, &str); N]) -> Params {
+    let mut form = Params::default();
+    for (key, value) in pairs {
+        form.set(key, ParamValue::One(value.to_owned()));
+    }
+    form
+}
+
+fn check_user(user: &str) -> Result<(), Error> {
+    match user.rsplit_once('@') {
+        Some((name, realm)) if !name.is_empty() && !realm.is_empty() => Ok(()),
+        _ => Err(Error::config(format!(
+            "the user {user:?} has to look like name@realm, such as root@pam"
+        ))),
+    }
+}
+
+/// The user a ticket is for and when it was made: `PVE:user:time in hexadecimal::signature`.
+fn read_ticket(ticket: &str) -> Option<(String, SystemTime)> {
+    let (plain, _signature) = ticket.split_once("::")?;
+    let mut parts = plain.split(':');
+    let ("PVE", Some(user), Some(time), None) =
+        (parts.next()?, parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let user = percent_decode_str(user).decode_utf8().ok()?.into_owned();
+    let time = u32::from_str_radix(time, 16).ok()?;
+    check_user(&user).ok()?;
+    Some((user, UNIX_EPOCH + Duration::from_secs(u64::from(time))))
+}
+
+/// Logging in did not work. See [`Error::Auth`].
+#[derive(Clone, Debug)]
+pub struct AuthError(Box<(String, AuthErrorKind)>);
+
+/// Why logging in did not work.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AuthErrorKind {
+    /// The server does not accept user and password, or the answer to a second factor.
+    Refused(ApiError),
+    /// The account has a second factor, which is to be answered with
+    /// [`Client::answer_tfa`](crate::Client::answer_tfa).
+    SecondFactor(TfaChallenge),
+    /// The ticket the client was given ran out and there is no password to get another.
+    Expired,
+    /// The server accepted the login and gave no ticket.
+    NoTicket,
+}
+
+impl AuthError {
+    /// Who tried to log in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.0
+    }
+
+    /// Why it did not work.
+    #[must_use]
+    pub fn reason(&self) -> &AuthErrorKind {
+        &self.0.1
+    }
+
+    /// The question for a second factor, if that is what is missing.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&TfaChallenge> {
+        match &self.0.1 {
+            AuthErrorKind::SecondFactor(challenge) => Some(challenge),
+            _ => None,
+        }
+    }
+
+    /// The server's refusal, if there was one.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiError> {
+        match &self.0.1 {
+            AuthErrorKind::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        match &self.0.1 {
+            AuthErrorKind::Refused(_) => Some(ErrorKind::Unauthorized),
+            AuthErrorKind::Expired => Some(ErrorKind::TicketExpired),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (user, kind) = &*self.0;
+        match kind {
+            AuthErrorKind::Refused(error) => {
+                let said = OneLine(error.message());
+                write!(
+                    f,
+                    "{}: the server refuses the login of {user}: {said}",
+                    error.endpoint()
+                )
+            }
+            AuthErrorKind::SecondFactor(challenge) => {
+                let methods = challenge.methods().join(", ");
+                write!(f, "the login of {user} needs a second factor ({methods})")
+            }
+            AuthErrorKind::Expired => {
+                write!(
+                    f,
+                    "the ticket of {user} ran out and there is no password to get another"
+                )
+            }
+            AuthErrorKind::NoTicket => {
+                write!(f, "the login of {user} was accepted but gave no ticket")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+/// The server's question for a second factor.
+#[derive(Clone)]
+pub struct TfaChallenge(Arc<Challenge>);
+
+struct Challenge {
+    user: String,
+    ticket: Secret,
+}
+
+impl TfaChallenge {
+    /// Who is asked.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// The kinds of answer that are accepted, such as `totp`, `recovery`, `webauthn`, `yubico`.
+    #[must_use]
+    pub fn methods(&self) -> Vec<String> {
+        match self.details() {
+            Some(Value::Object(kinds)) => (kinds.into_iter())
+                .filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)))
+                .map(|(kind, _)| kind)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the server says about each kind: a WebAuthn challenge, the recovery codes left.
+    #[must_use]
+    pub fn details(&self) -> Option<Value> {
+        let text = self
+            .0
+            .ticket
+            .expose()
+            .strip_prefix("PVE:!tfa!")?
+            .split(':')
+            .next()?;
+        serde_json::from_str(&percent_decode_str(text).decode_utf8().ok()?).ok()
+    }
+}
+
+impl fmt::Debug for TfaChallenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TfaChallenge")
+            .field("user", &self.0.user)
+            .field("methods", &self.methods())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,828 @@
+//! The client: one server, one identity, shared by cloning.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use crate::api_error::{ApiError, ErrorKind, latin1_or_utf8};
+use crate::auth::{Auth, Clock, Credentials, Grant, Login, TfaChallenge};
+use crate::encode::{ParamValue, Params};
+use crate::endpoint::Method;
+use crate::error::{Error, RequestErrorKind};
+use crate::request::Call;
+use crate::secret::Secret;
+use crate::task::Task;
+use crate::tls::{Fingerprint, Trust};
+use crate::transport::{HttpSettings, HttpTransport, Transport, WireRequest, WireResponse};
+use crate::upid::Upid;
+
+/// Where the API lives below the server's address.
+const API: &str = "/api2/json";
+const PORT: u16 = 8006;
+/// A longer body is cut off by the server with the connection (wire protocol §2).
+const BODY_LIMIT: usize = 512 * 1024;
+const FORM: &str = "application/x-www-form-urlencoded";
+const TICKET: &str = "/access/ticket";
+
+/// A connection to Proxmox VE: a server and who to be there.
+///
+/// Cloning is cheap and shares connections and login. Nothing is sent before the first call; with a
+/// password, that call logs in.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::Client;
+///
+/// let pve = Client::builder("https://pve1.example.org:8006")
+///     .api_token("root@pam!ci", std::env::var("TOKEN_SECRET").unwrap_or_default())
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    base: Base,
+    transport: Arc<dyn Transport>,
+    auth: Auth,
+    user_agent: String,
+    node: Option<String>,
+}
+
+/// The future of an untyped call.
+type Executing = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
+/// The server's answer to an accepted request. Its `Debug` form shows no body.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The status, 200 to 299.
+    pub status: u16,
+    /// The reason phrase.
+    pub reason: String,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Starts to describe a client. `url` is the server's address: `pve1`, `pve1:8006`,
+    /// `https://pve1:8006`, or an address with a path if a proxy serves Proxmox VE below one.
+    ///
+    /// A bare name or IP address means https and port 8006; a URL means what it says.
+    pub fn builder(url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            url: url.into(),
+            port: None,
+            credentials: Credentials::None,
+            trust: Trust::default(),
+            authorities: Vec::new(),
+            allow_http: false,
+            timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            user_agent: concat!("proxmox-api/", env!("CARGO_PKG_VERSION")).to_owned(),
+            transport: None,
+            node: None,
+            clock: Arc::new(SystemTime::now),
+        }
+    }
+
+    /// A client from environment variables.
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `PROXMOX_HOST` | the server, as for [`Client::builder`]; required |
+    /// | `PROXMOX_PORT` | its port, if `PROXMOX_HOST` names none; 8006 |
+    /// | `PROXMOX_USERNAME` | `user@realm` |
+    /// | `PROXMOX_TOKEN_ID` | an API token: its name alone, or `user@realm!name` |
+    /// | `PROXMOX_TOKEN_SECRET` | the token's secret |
+    /// | `PROXMOX_PASSWORD` | the password, where no token is given |
+    /// | `PROXMOX_NODE` | what [`Client::default_node`] returns |
+    /// | `PROXMOX_FINGERPRINT` | SHA-256 fingerprint of the server's certificate |
+    /// | `PROXMOX_CA_FILE` | PEM file with a further certificate authority |
+    /// | `PROXMOX_INSECURE` | `1` accepts any certificate |
+    ///
+    /// An empty variable counts as absent.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a variable is missing, does not parse or contradicts another.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::builder_from_env()?.build()
+    }
+
+    /// Like [`Client::from_env`], for changing more before building.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a variable is missing, does not parse or contradicts another.
+    pub fn builder_from_env() -> Result<ClientBuilder, Error> {
+        from_variables(&|name| match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err(Error::config(format!("{name} is not UTF-8")))
+            }
+        })
+    }
+
+    /// The server's address, such as `https://pve1:8006`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.0.base.to_string()
+    }
+
+    /// Who the client is to the server: `user@realm`, or `user@realm!name` for a token.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.0.auth.user()
+    }
+
+    /// The node given to [`ClientBuilder::default_node`] or as `PROXMOX_NODE`, for programs that work on
+    /// one node. The client itself makes no use of it.
+    #[must_use]
+    pub fn default_node(&self) -> Option<&str> {
+        self.0.node.as_deref()
+    }
+
+    /// Logs in now rather than with the first call; checks a password. Does nothing for a client with a
+    /// token or a given ticket.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server refuses the login or asks for a second factor; see
+    /// [`Client::answer_tfa`].
+    pub async fn login(&self) -> Result<(), Error> {
+        self.0.auth.log_in_now(&*self.0).await
+    }
+
+    /// Completes a login that ended with [`AuthErrorKind::SecondFactor`](crate::auth::AuthErrorKind).
+    /// `answer` is the kind and the code, such as `totp:123456` or `recovery:…` (wire protocol §7).
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server does not accept the answer.
+    pub async fn answer_tfa(
+        &self,
+        challenge: &TfaChallenge,
+        answer: impl Into<Secret>,
+    ) -> Result<(), Error> {
+        self.0
+            .auth
+            .answer(&*self.0, challenge, &answer.into())
+            .await
+    }
+
+    /// A handle for a task that was started elsewhere.
+    #[must_use]
+    pub fn task(&self, upid: Upid) -> Task {
+        Task::new(self.clone(), upid)
+    }
+
+    /// Gets a file that the server publishes outside its API, such as
+    /// `/pve-docs/api-viewer/apidoc.js`. Goes without authentication.
+    ///
+    /// # Errors
+    /// As for every call; [`Error::Api`] for any status but 2xx.
+    pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
+        let name = format!("GET {path}");
+        let request = self.0.request(
+            Method::Get,
+            path,
+            &Params::default(),
+            &name,
+            &Grant::default(),
+        )?;
+        let response = self.0.exchange(request, &name).await?;
+        accept(&name, response, &[])
+    }
+
+    pub(crate) fn execute(&self, call: Call) -> Executing {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.run(call).await })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({}, {:?})", self.0.base, self.0.auth)
+    }
+}
+
+impl Inner {
+    async fn run(&self, call: Call) -> Result<Reply, Error> {
+        let name = name_of(&call);
+        let refuse = |kind| Err(Error::request(&name, kind));
+        if let Some(problem) = call.invalid {
+            return refuse(RequestErrorKind::Path { problem });
+        }
+        check_path(&call.path)
+            .map_err(|problem| Error::request(&name, RequestErrorKind::Path { problem }))?;
+        let path = format!("{API}{}", call.path);
+        let writes = call.method != Method::Get;
+
+        // These work for everybody; a ticket or token that is out of date would only get in the way.
+        if open_to_all(call.method, &call.path) {
+            let request =
+                self.request(call.method, &path, &call.params, &name, &Grant::default())?;
+            let response = self.exchange(request, &name).await?;
+            return self.judge(&name, response, &call, None);
+        }
+        if self.auth.is_token() && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token) {
+            return refuse(RequestErrorKind::NeedsTicket);
+        }
+        // Before logging in, so that what cannot be sent costs nothing.
+        let mut request =
+            self.request(call.method, &path, &call.params, &name, &Grant::default())?;
+        let grant = self.auth.authorize(self, writes).await?;
+        let plain = request.headers.clone();
+        add_headers(&mut request, &grant);
+        let response = self.exchange(request.clone(), &name).await?;
+        let Some(session) = grant.session.filter(|_| refuses_session(&response)) else {
+            return self.judge(&name, response, &call, None);
+        };
+        match self.auth.replace(self, &session, writes).await? {
+            Some(grant) => {
+                request.headers = plain;
+                add_headers(&mut request, &grant);
+                let response = self.exchange(request, &name).await?;
+                self.judge(&name, response, &call, grant.session.as_deref())
+            }
+            None => match self.judge(&name, response, &call, Some(&session)) {
+                Err(Error::Api(error)) if error.kind() == ErrorKind::Unauthorized => {
+                    Err(error.with_kind(ErrorKind::TicketExpired).into())
+                }
+                other => other,
+            },
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        params: &Params,
+        name: &str,
+        grant: &Grant,
+    ) -> Result<WireRequest, Error> {
+        let mut path = format!("{}{path}", self.base.prefix);
+        let mut body = String::new();
+        if method.has_body() {
+            body = params.encode();
+        } else if !params.is_empty() {
+            path = format!("{path}?{}", params.encode());
+        }
+        if body.len() > BODY_LIMIT {
+            let kind = RequestErrorKind::BodyTooLarge {
+                size: body.len(),
+                limit: BODY_LIMIT,
+            };
+            return Err(Error::request(name, kind));
+        }
+        let mut request = WireRequest::new(method, self.base.origin.as_str(), path);
+        request
+            .headers
+            .push(("User-Agent".to_owned(), self.user_agent.clone()));
+        if !body.is_empty() {
+            request
+                .headers
+                .push(("Content-Type".to_owned(), FORM.to_owned()));
+        }
+        request.body = Bytes::from(body);
+        add_headers(&mut request, grant);
+        Ok(request)
+    }
+
+    async fn exchange(&self, request: WireRequest, name: &str) -> Result<WireResponse, Error> {
+        let answer = self.transport.send(request).await;
+        answer.map_err(|error| Error::transport(name, &self.base.origin, error))
+    }
+
+    fn judge(
+        &self,
+        name: &str,
+        response: WireResponse,
+        call: &Call,
+        session: Option<&crate::auth::Session>,
+    ) -> Result<Reply, Error> {
+        let download = call.endpoint.is_some_and(|endpoint| endpoint.download);
+        if (200..300).contains(&response.status) && !download && is_page(&response) {
+            return Err(ApiError::not_the_api(name, &response).into());
+        }
+        let secrets: Vec<&str> = (secrets_of(call))
+            .chain(self.auth.secrets())
+            .chain(session.into_iter().flat_map(|session| session.secrets()))
+            .collect();
+        accept(name, response, &secrets)
+    }
+}
+
+impl Login for Inner {
+    fn post<'a>(
+        &'a self,
+        form: Params,
+        secrets: Vec<Secret>,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let name = format!("POST {TICKET}");
+            let path = format!("{API}{TICKET}");
+            let request = self.request(Method::Post, &path, &form, &name, &Grant::default())?;
+            let response = self.exchange(request, &name).await?;
+            if (200..300).contains(&response.status) && is_page(&response) {
+                return Err(ApiError::not_the_api(&name, &response).into());
+            }
+            let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+            let reply = accept(&name, response, &secrets)?;
+            crate::decode::decode_data(&reply.body).map_err(|error| Error::decode(name, error))
+        })
+    }
+}
+
+/// An answer's status decides whether it is one.
+fn accept(name: &str, response: WireResponse, secrets: &[&str]) -> Result<Reply, Error> {
+    if !(200..300).contains(&response.status) {
+        return Err(ApiError::new(name, &response, secrets).into());
+    }
+    let WireResponse {
+        status,
+        reason,
+        headers,
+        body,
+    } = response;
+    Ok(Reply {
+        status,
+        reason: latin1_or_utf8(&reason),
+        headers,
+        body,
+    })
+}
+
+fn add_headers(request: &mut WireRequest, grant: &Grant) {
+    for (name, value) in &grant.headers {
+        request
+            .headers
+            .push(((*name).to_owned(), value.expose().to_owned()));
+    }
+}
+
+/// The verb and the path as a person would write it.
+fn name_of(call: &Call) -> String {
+    format!(
+        "{} {}",
+        call.method,
+        percent_decode_str(&call.path).decode_utf8_lossy()
+    )
+}
+
+/// Values that a server may quote in an error and that must not get into a log.
+fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
+    let names = call
+        .endpoint
+        .map_or(&["password"] as &[&str], |endpoint| endpoint.secrets);
+    (call.params.iter())
+        .filter(|(name, _)| names.contains(name))
+        .flat_map(|(_, value)| match value {
+            ParamValue::One(value) => std::slice::from_ref(value).iter().map(String::as_str),
+            ParamValue::Many(values) => values.iter().map(String::as_str),
+        })
+}
+
+/// What the server answers without knowing who asks (wire protocol §7).
+fn open_to_all(method: Method, path: &str) -> bool {
+    matches!(
+        (method, path),
+        (Method::Get, "/access/domains")
+            | (Method::Get | Method::Post, TICKET)
+            | (
+                Method::Post,
+                "/access/vncticket" | "/access/openid/auth-url" | "/access/openid/login"
+            )
+    )
+}
+
+/// Refused before the request was looked at: such an answer has no body. Endpoints that check
+/// a password of their own answer 401 with one.
+fn refuses_session(response: &WireResponse) -> bool {
+    response.status == 401 && response.body.is_empty()
+}
+
+fn is_page(response: &WireResponse) -> bool {
+    response
+        .header("content-type")
+        .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
+        && response.header("content-disposition").is_none()
+}
+
+/// The server drops empty segments and the way there resolves dotted ones, so either would reach
+/// another endpoint than was meant.
+fn check_path(path: &str) -> Result<(), String> {
+    let Some(rest) = path.strip_prefix('/') else {
+        return Err(format!("the path {path:?} does not start with a slash"));
+    };
+    let odd = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(byte));
+    if let Some(byte) = path.bytes().find(|byte| odd(byte)) {
+        let shown = char::from(byte).escape_default();
+        return Err(match byte {
+            b'?' => "parameters do not go into the path; set them with `param`".to_owned(),
+            _ => format!("the path holds the character '{shown}', which has to be percent-encoded"),
+        });
+    }
+    for segment in rest.split('/').filter(|_| !rest.is_empty()) {
+        match percent_decode_str(segment).decode_utf8_lossy().as_ref() {
+            "" => return Err(format!("the path {path:?} has an empty part")),
+            "." | ".." => {
+                return Err(format!(
+                    "the path {path:?} has a part that leaves its place"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// How to reach a server and who to be there; made by [`Client::builder`].
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ClientBuilder {
+    url: String,
+    port: Option<u16>,
+    credentials: Credentials,
+    trust: Trust,
+    authorities: Vec<Authority>,
+    allow_http: bool,
+    timeout: Duration,
+    connect_timeout: Duration,
+    user_agent: String,
+    transport: Option<Arc<dyn Transport>>,
+    node: Option<String>,
+    clock: Clock,
+}
+
+#[derive(Clone)]
+enum Authority {
+    Pem(Vec<u8>),
+    File(PathBuf),
+}
+
+impl ClientBuilder {
+    /// Uses an API token: its id as `user@realm!name`, and its secret. Replaces other credentials.
+    pub fn api_token(mut self, id: impl Into<String>, secret: impl Into<Secret>) -> Self {
+        self.credentials = Credentials::Token {
+            id: id.into(),
+            secret: secret.into(),
+        };
+        self
+    }
+
+    /// Logs in with a password; `user` is `user@realm`. The ticket is renewed as long as the client
+    /// lives. Replaces other credentials.
+    pub fn password(mut self, user: impl Into<String>, password: impl Into<Secret>) -> Self {
+        self.credentials = Credentials::Password {
+            user: user.into(),
+            password: password.into(),
+        };
+        self
+    }
+
+    /// Uses a ticket that was obtained elsewhere, with its CSRF prevention token, without which the
+    /// client can only read. The ticket is renewed as long as the client lives; a client that is idle for
+    /// two hours loses it. Replaces other credentials.
+    pub fn ticket(mut self, ticket: impl Into<Secret>, csrf: Option<Secret>) -> Self {
+        self.credentials = Credentials::Ticket {
+            ticket: ticket.into(),
+            csrf,
+        };
+        self
+    }
+
+    /// Trusts exactly the certificate of this fingerprint, whoever issued it and whatever name it is
+    /// for. May be called once for each node of a cluster. Certificate authorities play no part then.
+    pub fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
+        self.trust.pins.push(fingerprint);
+        self
+    }
+
+    /// Trusts a further certificate authority, given as PEM text, besides those of the system. The one of
+    /// a cluster is `/etc/pve/pve-root-ca.pem`.
+    pub fn ca_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.authorities
+            .push(Authority::Pem(pem.as_ref().to_owned()));
+        self
+    }
+
+    /// Like [`ClientBuilder::ca_pem`], from a file that is read by [`ClientBuilder::build`].
+    pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.authorities
+            .push(Authority::File(path.as_ref().to_owned()));
+        self
+    }
+
+    /// Accepts any certificate, so anybody on the way to the server can read and change everything,
+    /// the credentials included. A pinned fingerprint is as easy and safe, and is checked in any case.
+    pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
+        self.trust.anything = accept;
+        self
+    }
+
+    /// Allows an address that starts with `http://`, where everything is sent readable for anybody on the
+    /// way. Without this only addresses of this machine may.
+    pub fn danger_allow_http(mut self, allow: bool) -> Self {
+        self.allow_http = allow;
+        self
+    }
+
+    /// The time one exchange may take in all; 60 seconds unless set. The server gives up on most
+    /// calls after 30 by itself (wire protocol §6).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The time for making a connection, TLS included; 10 seconds unless set.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// What the client calls itself in the server's access log.
+    pub fn user_agent(mut self, name: impl Into<String>) -> Self {
+        self.user_agent = name.into();
+        self
+    }
+
+    /// Sends through this instead of the network. TLS and timeouts are its own business then.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// What [`Client::default_node`] returns.
+    pub fn default_node(mut self, node: impl Into<String>) -> Self {
+        self.node = Some(node.into());
+        self
+    }
+
+    /// Tells the time by this instead of the system's clock; decides when a ticket is renewed. For
+    /// tests that cannot wait an hour.
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// The transport that [`ClientBuilder::build`] would use: for one of one's own that adds to it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a certificate authority cannot be read.
+    pub fn build_transport(&self) -> Result<Arc<dyn Transport>, Error> {
+        if let Some(transport) = &self.transport {
+            return Ok(Arc::clone(transport));
+        }
+        let mut trust = self.trust.clone();
+        for authority in &self.authorities {
+            match authority {
+                Authority::Pem(pem) => trust.add_pem(pem)?,
+                Authority::File(path) => {
+                    let named = |error: &dyn fmt::Display| {
+                        Error::config(format!("CA file {}: {error}", path.display()))
+                    };
+                    let pem = std::fs::read(path).map_err(|error| named(&error))?;
+                    trust.add_pem(&pem)?;
+                }
+            }
+        }
+        let settings = HttpSettings {
+            trust,
+            timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
+        };
+        Ok(Arc::new(HttpTransport::new(&settings)?))
+    }
+
+    /// Makes the client. Sends nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the address, the credentials or a certificate authority do not parse.
+    pub fn build(self) -> Result<Client, Error> {
+        let base = Base::parse(&self.url, self.port)?;
+        if base.is_readable_by_all() && !self.allow_http {
+            return Err(Error::config(format!(
+                "{base} is not encrypted; use https, or allow it by danger_allow_http"
+            )));
+        }
+        if self
+            .user_agent
+            .bytes()
+            .any(|byte| !(b' '..=b'~').contains(&byte))
+        {
+            return Err(Error::config(
+                "the user agent holds a character that is not printable ASCII",
+            ));
+        }
+        let transport = self.build_transport()?;
+        let auth = Auth::new(self.credentials, self.clock)?;
+        Ok(Client(Arc::new(Inner {
+            base,
+            transport,
+            auth,
+            user_agent: self.user_agent,
+            node: self.node,
+        })))
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("url", &self.url.rsplit('@').next().unwrap_or_default())
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The server's address, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Base {
+    /// Scheme, host and port.
+    origin: String,
+    /// What a proxy adds before `/api2`; empty or starting with a slash.
+    prefix: String,
+}
+
+impl Base {
+    fn parse(text: &str, port: Option<u16>) -> Result<Self, Error> {
+        let text = text.trim();
+        let wrong = |what: &str| {
+            let shown = text.rsplit('@').next().unwrap_or_default();
+            Error::config(format!("the server address {shown:?} {what}"))
+        };
+        let (bare, full) = match text.split_once("://") {
+            Some(_) => (false, text.to_owned()),
+            // An IPv6 address has colons of its own.
+            None if text.parse::<std::net::Ipv6Addr>().is_ok() => {
+                (true, format!("https://[{text}]"))
+            }
+            None => (true, format!("https://{text}")),
+        };
+        let url = reqwest::Url::parse(&full)
+            .map_err(|error| wrong(&format!("is not usable: {error}")))?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(wrong("is neither https nor http"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong(
+                "must not hold credentials; use api_token or password",
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(wrong("must not have a query or fragment"));
+        }
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| wrong("names no host"))?;
+        // The parser drops the scheme's usual port, so whether there was one shows only in the text.
+        let authority = full.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = authority.split('/').next().unwrap_or_default();
+        let named = authority
+            .rsplit(']')
+            .next()
+            .unwrap_or_default()
+            .contains(':');
+        let port = match (named, port) {
+            (true, Some(other)) if url.port_or_known_default() != Some(other) => {
+                return Err(wrong(&format!(
+                    "names another port than PROXMOX_PORT, {other}"
+                )));
+            }
+            (true, _) => url.port_or_known_default(),
+            (false, Some(port)) => Some(port),
+            (false, None) if bare => Some(PORT),
+            (false, None) => url.port_or_known_default(),
+        };
+        let prefix = url.path().trim_end_matches('/');
+        let prefix = prefix
+            .strip_suffix(API)
+            .unwrap_or(prefix)
+            .trim_end_matches('/');
+        Ok(Self {
+            origin: format!("{}://{host}:{}", url.scheme(), port.unwrap_or(PORT)),
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    fn is_readable_by_all(&self) -> bool {
+        let Some(rest) = self.origin.strip_prefix("http://") else {
+            return false;
+        };
+        let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let here = host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        !here
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.prefix)
+    }
+}
+
+type Variables<'a> = &'a dyn Fn(&str) -> Result<Option<String>, Error>;
+
+fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error> {
+    let read = |name: &str| -> Result<Option<String>, Error> {
+        let value = read(name)?.map(|value| value.trim().to_owned());
+        Ok(value.filter(|value| !value.is_empty()))
+    };
+    let host = read("PROXMOX_HOST")?.ok_or_else(|| Error::config("PROXMOX_HOST is not set"))?;
+    let mut builder = Client::builder(host);
+    if let Some(port) = read("PROXMOX_PORT")? {
+        let port = port
+            .parse()
+            .map_err(|_| Error::config(format!("PROXMOX_PORT {port:?} is no port")))?;
+        builder.port = Some(port);
+    }
+    let user = read("PROXMOX_USERNAME")?;
+    let secret = read("PROXMOX_TOKEN_SECRET")?;
+    let password = read("PROXMOX_PASSWORD")?;
+    match (read("PROXMOX_TOKEN_ID")?, secret) {
+        (Some(id), Some(secret)) => builder = builder.api_token(token_id(id, user)?, secret),
+        (Some(_), None) => {
+            return Err(Error::config(
+                "PROXMOX_TOKEN_ID is set, but PROXMOX_TOKEN_SECRET is not",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(Error::config(
+                "PROXMOX_TOKEN_SECRET is set, but PROXMOX_TOKEN_ID is not",
+            ));
+        }
+        (None, None) => match (user, password) {
+            (Some(user), Some(password)) => builder = builder.password(user, password),
+            (Some(_), None) => {
+                return Err(Error::config(
+                    "PROXMOX_USERNAME is set, but neither PROXMOX_TOKEN_ID nor PROXMOX_PASSWORD is",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(Error::config(
+                    "PROXMOX_PASSWORD is set, but PROXMOX_USERNAME is not",
+                ));
+            }
+            (None, None) => {
+                return Err(Error::config(
+                    "no credentials: set PROXMOX_USERNAME, PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET",
+                ));
+            }
+        },
+    }
+    if let Some(text) = read("PROXMOX_FINGERPRINT")? {
+        let pin = text
+            .parse()
+            .map_err(|error| Error::config(format!("PROXMOX_FINGERPRINT: {error}")))?;
+        builder = builder.fingerprint(pin);
+    }
+    if let Some(path) = read("PROXMOX_CA_FILE")? {
+        builder = builder.ca_file(path);
+    }
+    match read("PROXMOX_INSECURE")?.as_deref() {
+        Some("1" | "true" | "yes" | "on") => builder = builder.danger_accept_invalid_certs(true),
+        None | Some("0" | "false" | "no" | "off") => {}
+        Some(_) => return Err(Error::config("PROXMOX_INSECURE has to be 0 or 1")),
+    }
+    builder.node = read("PROXMOX_NODE")?;
+    Ok(builder)
+}
+
+fn token_id(id: String, user: Option<String>) -> Result<String, Error> {
+    match (id.split_once('!'), user) {
+        (None, None) => Err(Error::config(
+            "PROXMOX_TOKEN_ID has no user and PROXMOX_USERNAME is not set",
+        )),
+        (None, Some(user)) => Ok(format!("{user}!{id}")),
+        (Some((owner, _)), Some(user)) if owner != user => Err(Error::config(format!(
+            "PROXMOX_TOKEN_ID belongs to {owner}, but PROXMOX_USERNAME is {user}"
+        ))),
+        (Some(_), _) => Ok(id),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,531 @@
+//! Everything that can go wrong, sorted by what a program can do about it.
+//!
+//! The first question after a failed call is whether the server may have acted on it, so "never sent"
+//! ([`Error::Connect`], [`Error::Request`], [`Error::Config`], [`Error::Auth`]) is kept apart from "may have been
+//! processed" ([`Error::Interrupted`], [`Error::Timeout`]) and from a refusal by the server
+//! ([`Error::Api`]).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::auth::AuthError;
+use crate::decode::DecodeError;
+use crate::task::TaskError;
+use crate::tls::Fingerprint;
+use crate::transport::TransportError;
+
+pub use crate::api_error::{ApiError, ErrorKind};
+
+/// The error of every call in this crate.
+///
+/// Its text is one line that names the endpoint and says all that is known; no part of it needs
+/// [`std::error::Error::source`]. It never holds a password, ticket or token secret.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server answered and refused.
+    Api(ApiError),
+    /// No connection came about, so the request was never sent.
+    Connect(ConnectError),
+    /// The connection broke after the request went out; the server may have acted on it.
+    Interrupted(InterruptedError),
+    /// No complete answer within the time limit; the server may still act on the request.
+    Timeout(TimeoutError),
+    /// The server accepted the request, but its answer is not what the endpoint declares.
+    Decode(DecodeFailure),
+    /// Logging in did not work, so the request was never sent.
+    Auth(AuthError),
+    /// A task failed, or waiting for it was given up.
+    Task(TaskError),
+    /// The request cannot work and was not sent.
+    Request(RequestError),
+    /// The client cannot be built from what it was given.
+    Config(ConfigError),
+    /// A request that belongs to no client was awaited.
+    Detached(DetachedError),
+}
+
+impl Error {
+    /// An answer that did not decode.
+    pub(crate) fn decode(endpoint: String, cause: DecodeError) -> Self {
+        Self::Decode(DecodeFailure(Box::new(DecodeParts { endpoint, cause })))
+    }
+
+    /// A request without a client.
+    pub(crate) fn detached(endpoint: String) -> Self {
+        Self::Detached(DetachedError { endpoint })
+    }
+
+    pub(crate) fn config(text: impl Into<String>) -> Self {
+        Self::Config(ConfigError(text.into()))
+    }
+
+    pub(crate) fn request(endpoint: &str, kind: RequestErrorKind) -> Self {
+        Self::Request(RequestError(Box::new(RequestParts {
+            endpoint: endpoint.to_owned(),
+            kind,
+        })))
+    }
+
+    /// Sorts what a transport reports by whether the request may have arrived.
+    pub(crate) fn transport(endpoint: &str, origin: &str, cause: TransportError) -> Self {
+        let endpoint = endpoint.to_owned();
+        let origin = origin.to_owned();
+        if cause.is_never_sent() {
+            let parts = ConnectParts {
+                endpoint,
+                origin,
+                cause,
+            };
+            Self::Connect(ConnectError(Box::new(parts)))
+        } else if let Some(after) = cause.timed_out_after() {
+            Self::Timeout(TimeoutError(Box::new(TimeoutParts {
+                endpoint,
+                origin,
+                after,
+            })))
+        } else {
+            let text = cause.text().to_owned();
+            Self::Interrupted(InterruptedError(Box::new(InterruptedParts {
+                endpoint,
+                origin,
+                text,
+            })))
+        }
+    }
+
+    /// What the server's refusal, or a failed task's text, means. `None` for errors that do not come
+    /// from the server's side of the API.
+    #[must_use]
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Api(error) => Some(error.kind()),
+            Self::Auth(error) => error.kind(),
+            Self::Task(error) => error.kind(),
+            _ => None,
+        }
+    }
+
+    /// The refusal itself, when the server gave one.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiError> {
+        match self {
+            Self::Api(error) => Some(error),
+            Self::Auth(error) => error.api(),
+            Self::Task(error) => error.cause().and_then(Self::api),
+            _ => None,
+        }
+    }
+
+    /// The call that failed, as `POST /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::Api(error) => Some(error.endpoint()),
+            Self::Connect(error) => Some(&error.0.endpoint),
+            Self::Interrupted(error) => Some(&error.0.endpoint),
+            Self::Timeout(error) => Some(&error.0.endpoint),
+            Self::Decode(error) => Some(&error.0.endpoint),
+            Self::Request(error) => Some(&error.0.endpoint),
+            Self::Detached(error) => Some(&error.endpoint),
+            Self::Auth(_) | Self::Task(_) | Self::Config(_) => None,
+        }
+    }
+
+    /// Whether the request certainly never reached the server.
+    #[must_use]
+    pub fn never_sent(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_)
+                | Self::Auth(_)
+                | Self::Request(_)
+                | Self::Config(_)
+                | Self::Detached(_)
+        )
+    }
+
+    /// Whether the same request may succeed later and repeating it can do no harm: the cause passes by
+    /// itself, and either the server did not act on the request or the request only reads.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        let reads = self
+            .endpoint()
+            .is_some_and(|endpoint| endpoint.starts_with("GET "));
+        match self {
+            Self::Connect(error) => error.server_certificate().is_none(),
+            Self::Interrupted(_) | Self::Timeout(_) => reads,
+            Self::Api(error) => match error.kind() {
+                ErrorKind::RateLimited | ErrorKind::LockTimeout => true,
+                ErrorKind::Unavailable => reads || error.status() == 503,
+                // Only 595 says that the other node was not reached at all (wire protocol §6).
+                ErrorKind::NodeUnreachable => reads || error.status() == 595,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Api(error) => error.fmt(f),
+            Self::Connect(error) => error.fmt(f),
+            Self::Interrupted(error) => error.fmt(f),
+            Self::Timeout(error) => error.fmt(f),
+            Self::Decode(error) => error.fmt(f),
+            Self::Auth(error) => error.fmt(f),
+            Self::Task(error) => error.fmt(f),
+            Self::Request(error) => error.fmt(f),
+            Self::Config(error) => error.fmt(f),
+            Self::Detached(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<AuthError> for Error {
+    fn from(error: AuthError) -> Self {
+        Self::Auth(error)
+    }
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        Self::Task(error)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// No connection: the name did not resolve, nothing listens, the certificate is not trusted, or the
+/// TLS handshake failed. See [`Error::Connect`].
+#[derive(Debug)]
+pub struct ConnectError(Box<ConnectParts>);
+
+#[derive(Debug)]
+struct ConnectParts {
+    endpoint: String,
+    origin: String,
+    cause: TransportError,
+}
+
+impl ConnectError {
+    /// The call that was to be made, as `GET /version`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// The server, as `https://pve1:8006`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// The cause in words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.0.cause.text()
+    }
+
+    /// The certificate the server showed, if it was refused for not being trusted. Once checked on the
+    /// server itself, it can be given to [`ClientBuilder::fingerprint`](crate::ClientBuilder::fingerprint).
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<Fingerprint> {
+        self.0.cause.server_certificate()
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConnectParts {
+            endpoint,
+            origin,
+            cause,
+        } = &*self.0;
+        write!(
+            f,
+            "{endpoint}: cannot connect to {origin}: {}",
+            cause.text()
+        )
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// The connection broke before the answer was complete. See [`Error::Interrupted`].
+#[derive(Debug)]
+pub struct InterruptedError(Box<InterruptedParts>);
+
+#[derive(Debug)]
+struct InterruptedParts {
+    endpoint: String,
+    origin: String,
+    text: String,
+}
+
+impl InterruptedError {
+    /// The call, as `POST /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// The cause in words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+}
+
+impl fmt::Display for InterruptedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let InterruptedParts {
+            endpoint,
+            origin,
+            text,
+        } = &*self.0;
+        write!(
+            f,
+            "{endpoint}: no usable answer from {origin}, which may have acted on it: {text}"
+        )
+    }
+}
+
+impl std::error::Error for InterruptedError {}
+
+/// No complete answer in time. See [`Error::Timeout`].
+#[derive(Debug)]
+pub struct TimeoutError(Box<TimeoutParts>);
+
+#[derive(Debug)]
+struct TimeoutParts {
+    endpoint: String,
+    origin: String,
+    after: Duration,
+}
+
+impl TimeoutError {
+    /// The call, as `POST /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// The limit that was exceeded.
+    #[must_use]
+    pub fn after(&self) -> Duration {
+        self.0.after
+    }
+}
+
+impl fmt::Display for TimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TimeoutParts {
+            endpoint,
+            origin,
+            after,
+        } = &*self.0;
+        write!(
+            f,
+            "{endpoint}: no answer from {origin} within {after:?}; it may still act on it"
+        )
+    }
+}
+
+impl std::error::Error for TimeoutError {}
+
+/// An accepted request whose answer could not be read. See [`Error::Decode`].
+#[derive(Debug)]
+pub struct DecodeFailure(Box<DecodeParts>);
+
+#[derive(Debug)]
+struct DecodeParts {
+    endpoint: String,
+    cause: DecodeError,
+}
+
+impl DecodeFailure {
+    /// The call, as `GET /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// What did not fit, and where in the JSON.
+    #[must_use]
+    pub fn cause(&self) -> &DecodeError {
+        &self.0.cause
+    }
+}
+
+impl fmt::Display for DecodeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: cannot read the answer: {}",
+            self.0.endpoint, self.0.cause
+        )
+    }
+}
+
+impl std::error::Error for DecodeFailure {}
+
+/// A request that was refused before sending. See [`Error::Request`].
+#[derive(Debug)]
+pub struct RequestError(Box<RequestParts>);
+
+#[derive(Debug)]
+struct RequestParts {
+    endpoint: String,
+    kind: RequestErrorKind,
+}
+
+/// Why a request was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestErrorKind {
+    /// The encoded parameters exceed what the server reads (wire protocol §2).
+    BodyTooLarge {
+        /// Bytes the body would have.
+        size: usize,
+        /// Bytes the server takes.
+        limit: usize,
+    },
+    /// The endpoint does not accept API tokens and the client holds one.
+    NeedsTicket,
+    /// The path would name another endpoint than meant: an empty or dotted segment, or a character that
+    /// is not allowed in a path.
+    Path {
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl RequestError {
+    /// The call, as `PUT /access/password`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// Why it was not sent.
+    #[must_use]
+    pub fn kind(&self) -> &RequestErrorKind {
+        &self.0.kind
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: not sent: ", self.0.endpoint)?;
+        match &self.0.kind {
+            RequestErrorKind::BodyTooLarge { size, limit } => {
+                write!(f, "the parameters take {size} bytes, the server reads {limit}")
+            }
+            RequestErrorKind::NeedsTicket => f.write_str(
+                "this endpoint refuses API tokens; use a client that logs in with a password or ticket",
+            ),
+            RequestErrorKind::Path { problem } => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+/// A request that was built without a client and then awaited. See [`Error::Detached`].
+#[derive(Clone, Debug)]
+pub struct DetachedError {
+    endpoint: String,
+}
+
+impl DetachedError {
+    /// The call, as `GET /version`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl fmt::Display for DetachedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: not sent: the request belongs to no client; use Client::send",
+            self.endpoint
+        )
+    }
+}
+
+impl std::error::Error for DetachedError {}
+
+/// Settings a client cannot be built from. See [`Error::Config`].
+#[derive(Clone, Debug)]
+pub struct ConfigError(pub(crate) String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client settings: {}", self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(cause: TransportError) -> Error {
+        Error::transport("POST /nodes/pve1/qemu", "https://pve1:8006", cause)
+    }
+
+    #[test]
+    fn never_sent_stays_apart_from_maybe_processed() {
+        let refused = sorted(TransportError::never_sent("connection refused"));
+        assert!(matches!(refused, Error::Connect(_)));
+        assert!(refused.never_sent() && refused.is_retryable());
+        assert_eq!(
+            refused.to_string(),
+            "POST /nodes/pve1/qemu: cannot connect to https://pve1:8006: connection refused"
+        );
+
+        let reset = sorted(TransportError::interrupted("connection reset"));
+        assert!(matches!(reset, Error::Interrupted(_)));
+        assert!(
+            !reset.never_sent() && !reset.is_retryable(),
+            "a POST may have arrived"
+        );
+
+        let late = sorted(TransportError::timed_out(Duration::from_secs(60)));
+        assert!(matches!(late, Error::Timeout(_)));
+        assert!(!late.never_sent() && !late.is_retryable());
+        assert_eq!(
+            late.to_string(),
+            "POST /nodes/pve1/qemu: no answer from https://pve1:8006 within 60s; it may still act on it"
+        );
+    }
+
+    #[test]
+    fn reads_may_be_repeated_after_an_interruption() {
+        let cause = TransportError::interrupted("connection reset");
+        assert!(Error::transport("GET /version", "https://pve1:8006", cause).is_retryable());
+    }
+
+    #[test]
+    fn results_stay_small() {
+        assert!(std::mem::size_of::<Error>() <= 32);
+    }
+}

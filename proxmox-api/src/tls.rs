@@ -1,0 +1,353 @@
+//! Which servers are trusted: system roots, an extra CA, a pinned certificate.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use sha2::{Digest, Sha256};
+
+use crate::error::Error;
+
+/// The SHA-256 fingerprint of a certificate, as Proxmox VE shows it under *Certificates*.
+///
+/// Parses `AB:CD:…` in either case, with or without colons; prints in upper case with colons.
+///
+/// ```
+/// let text = "0F:".repeat(31) + "0f";
+/// let pin: proxmox_api::tls::Fingerprint = text.parse()?;
+/// assert_eq!(pin.to_string(), text.to_uppercase());
+/// # Ok::<(), proxmox_api::tls::FingerprintError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a certificate in DER form.
+    #[must_use]
+    pub fn of(certificate: &[u8]) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+
+    /// The 32 bytes of the digest.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for Fingerprint {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        let mut bytes = [0; 32];
+        let mut count = 0;
+        let mut high = None;
+        for c in text.trim().chars() {
+            // A colon belongs between two bytes, never inside one.
+            if c == ':' && high.is_none() && count > 0 {
+                continue;
+            }
+            let digit = c.to_digit(16).ok_or(FingerprintError)?;
+            match high.take() {
+                None => high = Some(digit),
+                Some(first) => {
+                    let byte = u8::try_from(first << 4 | digit).map_err(|_| FingerprintError)?;
+                    *bytes.get_mut(count).ok_or(FingerprintError)? = byte;
+                    count += 1;
+                }
+            }
+        }
+        if count == 32 && high.is_none() {
+            Ok(Self(bytes))
+        } else {
+            Err(FingerprintError)
+        }
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02X}", if i == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+/// A text that is no SHA-256 fingerprint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FingerprintError;
+
+impl fmt::Display for FingerprintError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a SHA-256 fingerprint: expected 32 bytes in hexadecimal, such as AB:CD:…")
+    }
+}
+
+impl std::error::Error for FingerprintError {}
+
+/// What a client trusts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trust {
+    pub(crate) pins: Vec<Fingerprint>,
+    pub(crate) authorities: Vec<CertificateDer<'static>>,
+    pub(crate) anything: bool,
+}
+
+impl Trust {
+    /// Adds every certificate of a PEM text.
+    pub(crate) fn add_pem(&mut self, pem: &[u8]) -> Result<(), Error> {
+        let before = self.authorities.len();
+        for (i, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
+            let number = i + 1;
+            let certificate = certificate.map_err(|error| {
+                Error::config(format!(
+                    "certificate {number} of the CA file does not parse: {error:?}"
+                ))
+            })?;
+            self.authorities.push(certificate.into_owned());
+        }
+        if self.authorities.len() == before {
+            return Err(Error::config(
+                "the CA file holds no certificate in PEM form",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The TLS settings. The server selects no protocol by ALPN, so none is offered (wire protocol §2).
+    pub(crate) fn client_config(&self) -> Result<ClientConfig, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Verifier {
+            rule: self.rule(&provider)?,
+            provider: provider.clone(),
+        };
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::config(format!("TLS: {error}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        Ok(config)
+    }
+
+    fn rule(&self, provider: &Arc<CryptoProvider>) -> Result<Rule, Error> {
+        if !self.pins.is_empty() {
+            return Ok(Rule::Pinned(self.pins.clone()));
+        }
+        if self.anything {
+            return Ok(Rule::Anything);
+        }
+        let mut roots = RootCertStore::empty();
+        // A host may have none, or some that do not parse: what is there counts.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        for certificate in &self.authorities {
+            roots.add(certificate.clone()).map_err(|error| {
+                Error::config(format!(
+                    "a certificate of the CA file cannot be used: {error}"
+                ))
+            })?;
+        }
+        if roots.is_empty() {
+            return Ok(Rule::NoRoots);
+        }
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .map(Rule::Chain)
+            .map_err(|error| Error::config(format!("root certificates: {error}")))
+    }
+}
+
+#[derive(Debug)]
+enum Rule {
+    Chain(Arc<WebPkiServerVerifier>),
+    NoRoots,
+    Pinned(Vec<Fingerprint>),
+    Anything,
+}
+
+#[derive(Debug)]
+struct Verifier {
+    rule: Rule,
+    provider: Arc<CryptoProvider>,
+}
+
+/// Why a certificate was refused, with the fingerprint that would let it in.
+#[derive(Debug)]
+pub(crate) struct Untrusted {
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) why: String,
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the server's certificate is not trusted: {}; its SHA-256 fingerprint is {}",
+            self.why, self.fingerprint
+        )
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let fingerprint = Fingerprint::of(end_entity);
+        let why = match &self.rule {
+            Rule::Anything => return Ok(ServerCertVerified::assertion()),
+            Rule::Pinned(pins) if pins.contains(&fingerprint) => {
+                return Ok(ServerCertVerified::assertion());
+            }
+            Rule::Pinned(_) => "it is not the pinned one".to_owned(),
+            Rule::NoRoots => "this machine has no root certificates".to_owned(),
+            Rule::Chain(chain) => {
+                match chain.verify_server_cert(
+                    end_entity,
+                    intermediates,
+                    server_name,
+                    ocsp_response,
+                    now,
+                ) {
+                    Ok(verified) => return Ok(verified),
+                    Err(error) => words(&error),
+                }
+            }
+        };
+        let refusal = Untrusted { fingerprint, why };
+        Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if matches!(self.rule, Rule::Anything) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if matches!(self.rule, Rule::Anything) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+fn words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "no known authority issued it".to_owned()
+        }
+        rustls::Error::InvalidCertificate(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_fingerprint_reads_back_in_every_spelling(bytes in any::<[u8; 32]>()) {
+            let pin = Fingerprint::from(bytes);
+            let text = pin.to_string();
+            prop_assert_eq!(text.parse(), Ok(pin));
+            prop_assert_eq!(text.to_lowercase().parse(), Ok(pin));
+            prop_assert_eq!(text.replace(':', "").parse(), Ok(pin));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".*") {
+            let _ = text.parse::<Fingerprint>();
+        }
+    }
+
+    #[test]
+    fn other_digests_and_misplaced_colons_are_refused() {
+        let sha1 = ["AB"; 20].join(":");
+        let long = ["AB"; 33].join(":");
+        let shifted = format!("A:{}B", "BA:".repeat(31));
+        for text in ["", "sha256", &sha1, &long, &shifted] {
+            assert_eq!(text.parse::<Fingerprint>(), Err(FingerprintError), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_digest_is_sha256() {
+        let abc = Fingerprint::of(b"abc").to_string();
+        assert!(
+            abc.starts_with("BA:78:16:BF:") && abc.ends_with(":F2:00:15:AD"),
+            "{abc}"
+        );
+    }
+
+    #[test]
+    fn a_ca_file_without_certificates_is_an_error() {
+        let error = Trust::default()
+            .add_pem(b"no pem here")
+            .expect_err("no certificate in it");
+        assert_eq!(
+            error.to_string(),
+            "client settings: the CA file holds no certificate in PEM form"
+        );
+        let broken = b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n";
+        assert!(Trust::default().add_pem(broken).is_err());
+    }
+}
