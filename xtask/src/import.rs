@@ -8,7 +8,7 @@ use proxmox_codegen::apidoc::{self, Origin, Product};
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
 
-use crate::{Outcome, workspace};
+use crate::{Outcome, say, workspace};
 
 /// Import an official API dump into the schema folder
 #[derive(Debug, clap::Args)]
@@ -64,13 +64,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if !same {
         replace(&target, text.as_bytes()).map_err(|err| format!("{}: {err}", target.display()))?;
     }
-    print!("{}", summary(&facts));
-    println!(
-        "{}{}",
-        target.display(),
-        if same { " (unchanged)" } else { "" }
-    );
-    Ok(())
+    let note = if same { " (unchanged)" } else { "" };
+    say(&format!("{}{}{note}\n", summary(&facts), target.display()))
 }
 
 fn summary(facts: &Facts) -> String {

@@ -1,7 +1,10 @@
 //! The maintainer's commands.
 
+mod diff;
 mod import;
+mod regen;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +15,8 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
     Import(import::Args),
+    Regen(regen::Args),
+    Diff(diff::Args),
 }
 
 /// What a command ends with: nothing, or a message for people.
@@ -20,6 +25,8 @@ type Outcome = Result<(), String>;
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Import(args) => import::run(&args),
+        Command::Regen(args) => regen::run(&args),
+        Command::Diff(args) => diff::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -27,6 +34,14 @@ fn main() -> ExitCode {
             eprintln!("error: {message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints the result of a command. A reader that has seen enough is no error.
+fn say(text: &str) -> Outcome {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(err) if err.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {err}")),
+        _ => Ok(()),
     }
 }
 
