@@ -305,14 +305,10 @@ impl ApiError {
     /// The object and the privileges the server found missing, as `("/vms/102", "VM.Audit")`.
     #[must_use]
     pub fn missing_permission(&self) -> Option<(&str, &str)> {
-        let (_, rest) = self.0.message.split_once("Permission check failed (/")?;
-        let end = rest.find(')')?;
-        let (path, privileges) = rest[..end].split_once(',')?;
-        let start = self.0.message.find("(/")? + 1;
-        Some((
-            &self.0.message[start..=start + path.len()],
-            privileges.trim(),
-        ))
+        let message = self.0.message.strip_prefix("Permission check failed (")?;
+        let (inside, _) = message.split_once(')')?;
+        let (path, privileges) = inside.split_once(',')?;
+        path.starts_with('/').then(|| (path, privileges.trim()))
     }
 }
 

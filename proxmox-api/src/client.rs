@@ -251,17 +251,18 @@ impl Inner {
         let plain = request.headers.clone();
         add_headers(&mut request, &grant);
         let response = self.exchange(request.clone(), &name).await?;
-        let Some(session) = grant.session.filter(|_| refuses_session(&response)) else {
-            return self.judge(&name, response, &call, None);
+        let session = grant.session;
+        let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
+            return self.judge(&name, response, &call, session.as_deref());
         };
-        match self.auth.replace(self, &session, writes).await? {
+        match self.auth.replace(self, refused, writes).await? {
             Some(grant) => {
                 request.headers = plain;
                 add_headers(&mut request, &grant);
                 let response = self.exchange(request, &name).await?;
                 self.judge(&name, response, &call, grant.session.as_deref())
             }
-            None => match self.judge(&name, response, &call, Some(&session)) {
+            None => match self.judge(&name, response, &call, Some(refused)) {
                 Err(Error::Api(error)) if error.kind() == ErrorKind::Unauthorized => {
                     Err(error.with_kind(ErrorKind::TicketExpired).into())
                 }

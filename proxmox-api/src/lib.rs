@@ -13,6 +13,8 @@ pub mod property_string;
 pub mod request;
 mod secret;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod transport;
 pub mod upid;

@@ -1,1 +1,883 @@
-//! The client against scripted transports.
+//! The client against scripted answers, and against a socket where the bytes matter.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::auth::AuthErrorKind;
+use crate::endpoint::{Endpoint, Permission};
+use crate::testing::{Fake, TOKEN_SECRET, json, ok};
+use crate::transport::TransportError;
+
+const PASSWORD: &str = "pa55-word";
+
+fn call(method: Method, path: &str, params: &[(&'static str, &str)]) -> Call {
+    let mut call = Call::new(method, path);
+    for (key, value) in params {
+        call.params.set(*key, ParamValue::One((*value).to_owned()));
+    }
+    call
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Clone, Default)]
+struct Hands(Arc<AtomicU64>);
+
+impl Hands {
+    fn forward(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> impl Fn() -> SystemTime + Send + Sync + 'static {
+        let seconds = Arc::clone(&self.0);
+        move || UNIX_EPOCH + Duration::from_secs(1_800_000_000 + seconds.load(Ordering::SeqCst))
+    }
+}
+
+fn login_answer(number: usize) -> String {
+    format!(
+        r#"{{"data":{{"username":"root@pam","ticket":"PVE:root@pam:6B49D200::sig{number}+/==",
+            "CSRFPreventionToken":"6B49D200:csrf{number}"}}}}"#
+    )
+}
+
+/// Hands out ticket after ticket and accepts every other request with `{"data":null}`.
+fn friendly() -> Fake {
+    let mut logins = 0;
+    Fake::new(move |request| {
+        if request.path == "/api2/json/access/ticket" {
+            logins += 1;
+            return ok(login_answer(logins));
+        }
+        ok(r#"{"data":null}"#)
+    })
+}
+
+fn with_password(fake: &Fake, hands: &Hands) -> Client {
+    Client::builder("pve1")
+        .password("root@pam", PASSWORD)
+        .transport(Arc::new(fake.clone()))
+        .clock(hands.clock())
+        .build()
+        .expect("the settings are complete")
+}
+
+fn logins(fake: &Fake) -> usize {
+    fake.lines()
+        .iter()
+        .filter(|line| line.ends_with("/access/ticket"))
+        .count()
+}
+
+fn body(request: &WireRequest) -> String {
+    String::from_utf8_lossy(&request.body).into_owned()
+}
+
+#[tokio::test]
+async fn parameters_travel_where_the_server_reads_them() {
+    let fake = friendly();
+    let client = fake.token_client();
+    let params = [("net0", "virtio,bridge=vmbr0"), ("name", "a&b;c+d")];
+    for method in [Method::Get, Method::Post, Method::Put, Method::Delete] {
+        client
+            .execute(call(method, "/nodes/pve1/qemu", &params))
+            .await
+            .expect("accepted");
+    }
+    client
+        .execute(call(Method::Post, "/nodes/pve1/qemu", &[]))
+        .await
+        .expect("accepted");
+
+    let encoded = "net0=virtio%2Cbridge%3Dvmbr0&name=a%26b%3Bc%2Bd";
+    let requests = fake.requests();
+    for request in [&requests[0], &requests[3]] {
+        assert_eq!(
+            request.path,
+            format!("/api2/json/nodes/pve1/qemu?{encoded}")
+        );
+        assert!(request.body.is_empty() && request.header("content-type").is_none());
+    }
+    for request in &requests[1..3] {
+        assert_eq!(request.path, "/api2/json/nodes/pve1/qemu");
+        assert_eq!(body(request), encoded);
+        assert_eq!(request.header("content-type"), Some(FORM));
+    }
+    assert!(requests[4].body.is_empty() && requests[4].header("content-type").is_none());
+}
+
+#[tokio::test]
+async fn a_token_needs_no_login_and_no_csrf() {
+    let fake = friendly();
+    fake.token_client()
+        .execute(call(Method::Post, "/pools", &[]))
+        .await
+        .expect("accepted");
+    let [request] = &fake.requests()[..] else {
+        panic!("one request")
+    };
+    assert_eq!(request.origin, "https://pve1:8006");
+    assert_eq!(
+        request.header("authorization"),
+        Some("PVEAPIToken=root@pam!ci=tok3n-s3cret")
+    );
+    assert_eq!(request.header("cookie"), None);
+    assert_eq!(request.header("csrfpreventiontoken"), None);
+}
+
+#[tokio::test]
+async fn a_password_becomes_a_ticket_and_writes_carry_the_csrf_token() {
+    let fake = friendly();
+    let client = with_password(&fake, &Hands::default());
+    client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect("accepted");
+    client
+        .execute(call(Method::Delete, "/pools/p1", &[]))
+        .await
+        .expect("accepted");
+
+    let requests = fake.requests();
+    assert_eq!(requests.len(), 3);
+    assert_eq!(body(&requests[0]), "username=root%40pam&password=pa55-word");
+    assert_eq!(requests[0].header("cookie"), None);
+    let cookie = Some("PVEAuthCookie=PVE:root@pam:6B49D200::sig1+/==");
+    assert_eq!(requests[1].header("cookie"), cookie);
+    assert_eq!(requests[1].header("csrfpreventiontoken"), None);
+    assert_eq!(requests[2].header("cookie"), cookie);
+    assert_eq!(
+        requests[2].header("csrfpreventiontoken"),
+        Some("6B49D200:csrf1")
+    );
+    assert_eq!(requests[2].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn many_calls_at_once_log_in_once_and_renew_once() {
+    let fake = friendly();
+    let hands = Hands::default();
+    let client = with_password(&fake, &hands);
+    for round in 1..=3 {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            calls.spawn(client.execute(call(Method::Get, "/version", &[])));
+        }
+        while let Some(result) = calls.join_next().await {
+            result.expect("no panic").expect("accepted");
+        }
+        assert_eq!(logins(&fake), round);
+        hands.forward(RENEWAL);
+    }
+    let renewal = fake
+        .requests()
+        .into_iter()
+        .filter(|request| request.path.ends_with("ticket"))
+        .nth(1);
+    let form = body(&renewal.expect("there were three logins"));
+    assert!(
+        form.contains("password=PVE%3Aroot%40pam"),
+        "the ticket stands in for the password: {form}"
+    );
+}
+
+const RENEWAL: u64 = 60 * 60;
+
+#[tokio::test]
+async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
+    let away = Arc::new(Mutex::new(false));
+    let hands = Hands::default();
+    let mut number = 0;
+    let fake = Fake::new({
+        let away = Arc::clone(&away);
+        move |request| {
+            if !request.path.ends_with("/access/ticket") {
+                return ok(r#"{"data":null}"#);
+            }
+            if *away.lock().expect("no panic") {
+                return Err(TransportError::interrupted("reset"));
+            }
+            number += 1;
+            ok(login_answer(number))
+        }
+    });
+    let client = with_password(&fake, &hands);
+    let version = || client.execute(call(Method::Get, "/version", &[]));
+    version().await.expect("accepted");
+
+    hands.forward(RENEWAL);
+    *away.lock().expect("no panic") = true;
+    version()
+        .await
+        .expect("the ticket is good for another hour");
+    version()
+        .await
+        .expect("the ticket is good for another hour");
+    assert_eq!(
+        logins(&fake),
+        2,
+        "a failed renewal is not tried with every call"
+    );
+    hands.forward(60);
+    version()
+        .await
+        .expect("the ticket is good for another hour");
+    assert_eq!(logins(&fake), 3);
+
+    *away.lock().expect("no panic") = false;
+    hands.forward(60);
+    version().await.expect("accepted");
+    let last = fake.requests().pop().expect("requests were sent");
+    assert!(
+        last.header("cookie")
+            .is_some_and(|cookie| cookie.ends_with("sig2+/=="))
+    );
+
+    *away.lock().expect("no panic") = true;
+    hands.forward(2 * RENEWAL);
+    let error = version().await.expect_err("no ticket is valid any more");
+    assert!(matches!(error, Error::Interrupted(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_ticket_is_replaced_once_and_the_call_repeated_once() {
+    let mut number = 0;
+    let fake = Fake::new(move |request| {
+        if request.path.ends_with("/access/ticket") {
+            number += 1;
+            return ok(login_answer(number));
+        }
+        match request.header("cookie") {
+            Some(cookie) if cookie.contains("sig1") => Ok(json(401, "Authentication failed!", "")),
+            _ => ok(r#"{"data":1}"#),
+        }
+    });
+    let client = with_password(&fake, &Hands::default());
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        calls.spawn(client.execute(call(Method::Post, "/pools", &[("poolid", "p")])));
+    }
+    while let Some(result) = calls.join_next().await {
+        result
+            .expect("no panic")
+            .expect("the second ticket is accepted");
+    }
+    assert_eq!(logins(&fake), 2);
+    let accepted = fake.requests().into_iter().filter(|request| {
+        request.path.ends_with("/pools")
+            && request.header("csrfpreventiontoken") == Some("6B49D200:csrf2")
+            && request
+                .header("cookie")
+                .is_some_and(|cookie| cookie.contains("sig2"))
+    });
+    assert_eq!(accepted.count(), 20);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_every_ticket_is_asked_twice() {
+    let mut number = 0;
+    let fake = Fake::new(move |request| {
+        if request.path.ends_with("/access/ticket") {
+            number += 1;
+            return ok(login_answer(number));
+        }
+        Ok(json(401, "Permission denied - invalid csrf token", ""))
+    });
+    let client = with_password(&fake, &Hands::default());
+    let error = client
+        .execute(call(Method::Post, "/pools", &[]))
+        .await
+        .expect_err("refused");
+    assert_eq!(error.kind(), Some(ErrorKind::InvalidCsrf));
+    assert_eq!(
+        error.to_string(),
+        "POST /pools: 401 Permission denied - invalid csrf token"
+    );
+    assert_eq!(fake.lines().len(), 4);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_checks_a_password_itself_causes_no_login() {
+    let fake = Fake::new(|request| match request.path.as_str() {
+        "/api2/json/access/ticket" => ok(login_answer(1)),
+        _ => Ok(json(
+            401,
+            "permission denied",
+            r#"{"data":null,"message":"permission denied\n"}"#,
+        )),
+    });
+    let client = with_password(&fake, &Hands::default());
+    let error = client
+        .execute(call(Method::Put, "/access/tfa", &[]))
+        .await
+        .expect_err("refused");
+    assert_eq!(error.kind(), Some(ErrorKind::Unauthorized));
+    assert_eq!(logins(&fake), 1);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_once() {
+    let hands = Hands::default();
+    let fake = Fake::new(|_| {
+        let body = r#"{"data":null,"message":"authentication failure\n"}"#;
+        Ok(json(401, "authentication failure", body))
+    });
+    let client = with_password(&fake, &hands);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        calls.spawn(client.execute(call(Method::Get, "/version", &[])));
+    }
+    while let Some(result) = calls.join_next().await {
+        let error = result.expect("no panic").expect_err("refused");
+        assert!(error.never_sent());
+        assert_eq!(error.kind(), Some(ErrorKind::Unauthorized));
+        assert_eq!(
+            error.to_string(),
+            "POST /access/ticket: the server refuses the login of root@pam: authentication failure"
+        );
+    }
+    assert_eq!(logins(&fake), 1);
+    hands.forward(30);
+    client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect_err("refused");
+    assert_eq!(logins(&fake), 2);
+    client.login().await.expect_err("refused");
+    assert_eq!(
+        logins(&fake),
+        3,
+        "asked for explicitly, it is tried at once"
+    );
+}
+
+#[tokio::test]
+async fn a_second_factor_is_asked_for_and_answered() {
+    let fake = Fake::new(|request| {
+        let form = String::from_utf8_lossy(&request.body);
+        match request.path.as_str() {
+            "/api2/json/access/ticket" if form.contains("tfa-challenge=") => ok(login_answer(1)),
+            "/api2/json/access/ticket" => ok(
+                r#"{"data":{"username":"root@pam","NeedTFA":1,"CSRFPreventionToken":"x",
+                    "ticket":"PVE:!tfa!{\"totp\"%3Atrue,\"recovery\"%3A[0,1]}:6B49D200::c0de+"}}"#,
+            ),
+            _ => ok(r#"{"data":null}"#),
+        }
+    });
+    let client = with_password(&fake, &Hands::default());
+    let error = client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect_err("not yet");
+    assert_eq!(
+        error.to_string(),
+        "the login of root@pam needs a second factor (recovery, totp)"
+    );
+    let Error::Auth(error) = error else {
+        panic!("a login error")
+    };
+    let challenge = error.challenge().expect("the server asked");
+    assert_eq!(challenge.methods(), ["recovery", "totp"]);
+
+    client
+        .answer_tfa(challenge, "totp:123456")
+        .await
+        .expect("accepted");
+    client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect("logged in");
+    assert_eq!(
+        body(&fake.requests()[1]),
+        "username=root%40pam&tfa-challenge=PVE%3A%21tfa%21%7B%22totp%22%253Atrue%2C%22recovery%22%253A\
+         %5B0%2C1%5D%7D%3A6B49D200%3A%3Ac0de%2B&password=totp%3A123456"
+    );
+    assert_eq!(fake.lines().len(), 3);
+}
+
+fn with_ticket(fake: &Fake, hands: &Hands) -> Client {
+    Client::builder("pve1")
+        // Made at 1800000000 by the server's clock, which is where the clock of the tests starts.
+        .ticket("PVE:root@pam:6B49D200::given+", Some("csrf".into()))
+        .transport(Arc::new(fake.clone()))
+        .clock(hands.clock())
+        .build()
+        .expect("the ticket has the right form")
+}
+
+#[tokio::test]
+async fn a_given_ticket_is_used_and_renewed() {
+    let fake = friendly();
+    let hands = Hands::default();
+    let client = with_ticket(&fake, &hands);
+    assert_eq!(client.user(), Some("root@pam"));
+    client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect("accepted");
+    assert_eq!(logins(&fake), 0);
+    hands.forward(RENEWAL);
+    client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect("accepted");
+    assert_eq!(
+        body(&fake.requests()[1]),
+        "username=root%40pam&password=PVE%3Aroot%40pam%3A6B49D200%3A%3Agiven%2B"
+    );
+}
+
+#[tokio::test]
+async fn a_given_ticket_that_ran_out_is_named_as_such() {
+    let fake = Fake::new(|_| Ok(json(401, "Authentication failed!", "")));
+    let hands = Hands::default();
+    let client = with_ticket(&fake, &hands);
+    let error = client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect_err("refused");
+    assert_eq!(error.kind(), Some(ErrorKind::TicketExpired));
+    assert_eq!(fake.lines().len(), 1, "nothing to log in again with");
+
+    hands.forward(3 * RENEWAL);
+    for _ in 0..2 {
+        let error = client
+            .execute(call(Method::Get, "/version", &[]))
+            .await
+            .expect_err("refused");
+        assert!(
+            matches!(&error, Error::Auth(error) if matches!(error.reason(), AuthErrorKind::Expired))
+        );
+        assert_eq!(error.kind(), Some(ErrorKind::TicketExpired));
+    }
+    assert_eq!(fake.lines().len(), 2, "one renewal was tried");
+}
+
+#[tokio::test]
+async fn an_accepted_login_without_a_ticket_is_an_error() {
+    let fake = Fake::new(|_| ok(r#"{"data":{"username":"root@pam"}}"#));
+    let client = with_password(&fake, &Hands::default());
+    let error = client.login().await.expect_err("no ticket came");
+    assert_eq!(
+        error.to_string(),
+        "the login of root@pam was accepted but gave no ticket"
+    );
+}
+
+static NEEDS_TICKET: Endpoint = Endpoint::new(Method::Put, "/access/password", Permission::World)
+    .ticket_only()
+    .secrets(&["password"]);
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_tokens_is_not_called_with_one() {
+    let fake = friendly();
+    let put = || Call {
+        endpoint: Some(&NEEDS_TICKET),
+        ..call(Method::Put, "/access/password", &[])
+    };
+    let error = fake
+        .token_client()
+        .execute(put())
+        .await
+        .expect_err("not sent");
+    let Error::Request(error) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(error.kind(), &RequestErrorKind::NeedsTicket);
+    assert!(fake.lines().is_empty());
+    with_password(&fake, &Hands::default())
+        .execute(put())
+        .await
+        .expect("a ticket will do");
+}
+
+#[tokio::test]
+async fn what_needs_no_login_goes_without() {
+    let fake = friendly();
+    with_password(&fake, &Hands::default())
+        .execute(call(Method::Get, "/access/domains", &[]))
+        .await
+        .expect("accepted");
+    fake.token_client()
+        .execute(call(
+            Method::Post,
+            "/access/ticket",
+            &[("username", "a@pve")],
+        ))
+        .await
+        .expect("accepted");
+    let requests = fake.requests();
+    assert_eq!(requests.len(), 2);
+    for request in requests {
+        assert_eq!(request.header("cookie"), None);
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_body_the_server_would_cut_off_is_not_sent() {
+    let fake = friendly();
+    let client = with_password(&fake, &Hands::default());
+    let room = BODY_LIMIT - "description=".len();
+    let text = "x".repeat(room);
+    client
+        .execute(call(Method::Post, "/x", &[("description", &text)]))
+        .await
+        .expect("it just fits");
+    let sent = fake.lines().len();
+    let text = "x".repeat(room + 1);
+    let error = client
+        .execute(call(Method::Post, "/x", &[("description", &text)]))
+        .await;
+    assert_eq!(
+        error.expect_err("one byte too many").to_string(),
+        "POST /x: not sent: the parameters take 524289 bytes, the server reads 524288"
+    );
+    assert_eq!(fake.lines().len(), sent);
+}
+
+#[tokio::test]
+async fn a_path_that_would_reach_another_endpoint_is_not_sent() {
+    let fake = friendly();
+    let client = fake.token_client();
+    for path in [
+        "/nodes//qemu",
+        "/pools/",
+        "/nodes/../access",
+        "/nodes/%2e%2E/access",
+        "/nodes/./qemu",
+        "/nodes?x=1",
+        "/nodes#x",
+        "/no des",
+        "/nodes/ä",
+        "nodes",
+        "",
+    ] {
+        let error = client
+            .execute(call(Method::Delete, path, &[]))
+            .await
+            .expect_err(path);
+        assert!(matches!(error, Error::Request(_)), "{path}: {error}");
+    }
+    assert!(fake.lines().is_empty());
+    for path in [
+        "/",
+        "/nodes/pve1/tasks/UPID:pve1:0:0:0:x::root@pam!t:/log",
+        "/a/..b/%2Fc",
+    ] {
+        client
+            .execute(call(Method::Get, path, &[]))
+            .await
+            .expect(path);
+    }
+    let invalid = Call {
+        invalid: Some("the path value `node` is empty".into()),
+        ..call(Method::Get, "/nodes", &[])
+    };
+    let error = client.execute(invalid).await.expect_err("not sent");
+    assert_eq!(
+        error.to_string(),
+        "GET /nodes: not sent: the path value `node` is empty"
+    );
+}
+
+#[tokio::test]
+async fn a_web_page_is_not_an_answer() {
+    let fake = Fake::new(|_| {
+        let mut page = json(200, "OK", "<!doctype html><title>Sign in</title>");
+        page.headers = vec![("Content-Type".into(), "text/html; charset=utf-8".into())];
+        Ok(page)
+    });
+    let error = fake
+        .token_client()
+        .execute(call(Method::Get, "/version", &[]))
+        .await;
+    let error = error.expect_err("no JSON");
+    assert_eq!(error.kind(), Some(ErrorKind::NotTheApi));
+    assert_eq!(
+        error.to_string(),
+        "GET /version: 200 answered with the web page \"Sign in\"; is this address a Proxmox VE API?"
+    );
+}
+
+#[tokio::test]
+async fn files_outside_the_api_are_fetched_without_credentials() {
+    let fake = Fake::new(|_| ok("const apiSchema = []"));
+    let client = fake.token_client();
+    let reply = client
+        .fetch("/pve-docs/api-viewer/apidoc.js")
+        .await
+        .expect("accepted");
+    assert_eq!(reply.body, "const apiSchema = []");
+    let [request] = &fake.requests()[..] else {
+        panic!("one request")
+    };
+    assert_eq!(request.path, "/pve-docs/api-viewer/apidoc.js");
+    assert_eq!(request.header("authorization"), None);
+}
+
+#[test]
+fn addresses_are_read_as_meant() {
+    for (text, origin, prefix) in [
+        ("pve1", "https://pve1:8006", ""),
+        (" pve1.example.org ", "https://pve1.example.org:8006", ""),
+        ("pve1:443", "https://pve1:443", ""),
+        ("10.0.0.1:8007", "https://10.0.0.1:8007", ""),
+        ("::1", "https://[::1]:8006", ""),
+        ("[2001:db8::1]", "https://[2001:db8::1]:8006", ""),
+        ("[2001:db8::1]:9000", "https://[2001:db8::1]:9000", ""),
+        ("https://pve1:8006", "https://pve1:8006", ""),
+        ("https://pve1:8006/", "https://pve1:8006", ""),
+        ("https://pve1:8006/api2/json", "https://pve1:8006", ""),
+        ("https://pve1:8006/api2/json/", "https://pve1:8006", ""),
+        (
+            "https://proxy.example.org",
+            "https://proxy.example.org:443",
+            "",
+        ),
+        (
+            "https://proxy.example.org/pve/",
+            "https://proxy.example.org:443",
+            "/pve",
+        ),
+        ("http://127.0.0.1:8006", "http://127.0.0.1:8006", ""),
+    ] {
+        let base = Base::parse(text, None).expect(text);
+        assert_eq!(
+            (base.origin.as_str(), base.prefix.as_str()),
+            (origin, prefix),
+            "{text}"
+        );
+    }
+    for text in [
+        "",
+        "https://",
+        "ftp://pve1",
+        "pve 1",
+        "pve1:port",
+        "https://pve1/?x=1",
+        "pve1:99999",
+    ] {
+        let error = Base::parse(text, None).expect_err(text);
+        assert!(matches!(error, Error::Config(_)), "{text}: {error}");
+    }
+    let error = Base::parse("https://root:hunter22@pve1", None).expect_err("credentials in it");
+    assert!(!error.to_string().contains("hunter22"), "{error}");
+}
+
+#[test]
+fn unencrypted_addresses_are_for_this_machine_only() {
+    for text in [
+        "http://localhost:8006",
+        "http://127.0.0.1:1",
+        "http://[::1]:1",
+    ] {
+        Client::builder(text).build().expect(text);
+    }
+    let error = Client::builder("http://pve1:8006")
+        .build()
+        .expect_err("readable by anybody");
+    assert!(error.to_string().contains("danger_allow_http"), "{error}");
+    Client::builder("http://pve1:8006")
+        .danger_allow_http(true)
+        .build()
+        .expect("explicitly allowed");
+}
+
+fn from(variables: &[(&str, &str)]) -> Result<Client, Error> {
+    let read = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        Ok(found.map(|(_, value)| (*value).to_owned()))
+    };
+    from_variables(&read)?.build()
+}
+
+#[test]
+fn a_client_comes_from_variables() {
+    let token = [
+        ("PROXMOX_HOST", "pve1.local"),
+        ("PROXMOX_PORT", "8007"),
+        ("PROXMOX_USERNAME", "root@pam"),
+        ("PROXMOX_TOKEN_ID", "ci"),
+        ("PROXMOX_TOKEN_SECRET", "uuid"),
+        ("PROXMOX_NODE", "pve"),
+    ];
+    let client = from(&token).expect("complete");
+    assert_eq!(client.url(), "https://pve1.local:8007");
+    assert_eq!(client.user(), Some("root@pam!ci"));
+    assert_eq!(client.default_node(), Some("pve"));
+
+    let whole = [
+        ("PROXMOX_HOST", "https://pve1:8006"),
+        ("PROXMOX_TOKEN_ID", "root@pam!ci"),
+        ("PROXMOX_TOKEN_SECRET", "uuid"),
+        ("PROXMOX_INSECURE", "1"),
+        ("PROXMOX_NODE", ""),
+    ];
+    let client = from(&whole).expect("complete");
+    assert_eq!(
+        (client.user(), client.default_node()),
+        (Some("root@pam!ci"), None)
+    );
+
+    let password = [
+        ("PROXMOX_HOST", "pve1"),
+        ("PROXMOX_USERNAME", "root@pam"),
+        ("PROXMOX_PASSWORD", PASSWORD),
+        ("PROXMOX_FINGERPRINT", &["ab"; 32].join(":")),
+    ];
+    let client = from(&password).expect("complete");
+    assert_eq!(client.user(), Some("root@pam"));
+}
+
+#[test]
+fn variables_that_do_not_fit_are_named() {
+    let host = ("PROXMOX_HOST", "pve1");
+    let id = ("PROXMOX_TOKEN_ID", "root@pam!ci");
+    let secret = ("PROXMOX_TOKEN_SECRET", TOKEN_SECRET);
+    for (variables, named) in [
+        (vec![], "PROXMOX_HOST"),
+        (vec![host], "PROXMOX_TOKEN_ID"),
+        (vec![host, id], "PROXMOX_TOKEN_SECRET"),
+        (vec![host, secret], "PROXMOX_TOKEN_ID"),
+        (
+            vec![host, ("PROXMOX_TOKEN_ID", "ci"), secret],
+            "PROXMOX_USERNAME",
+        ),
+        (
+            vec![host, id, secret, ("PROXMOX_USERNAME", "bob@pve")],
+            "bob@pve",
+        ),
+        (
+            vec![host, ("PROXMOX_USERNAME", "root@pam")],
+            "PROXMOX_PASSWORD",
+        ),
+        (
+            vec![host, ("PROXMOX_PASSWORD", PASSWORD)],
+            "PROXMOX_USERNAME",
+        ),
+        (
+            vec![
+                host,
+                ("PROXMOX_USERNAME", "root"),
+                ("PROXMOX_PASSWORD", PASSWORD),
+            ],
+            "name@realm",
+        ),
+        (
+            vec![host, id, secret, ("PROXMOX_PORT", "https")],
+            "PROXMOX_PORT",
+        ),
+        (
+            vec![
+                ("PROXMOX_HOST", "pve1:1"),
+                id,
+                secret,
+                ("PROXMOX_PORT", "2"),
+            ],
+            "PROXMOX_PORT",
+        ),
+        (
+            vec![host, id, secret, ("PROXMOX_FINGERPRINT", "AB:CD")],
+            "PROXMOX_FINGERPRINT",
+        ),
+        (
+            vec![host, id, secret, ("PROXMOX_CA_FILE", "/no/such/file.pem")],
+            "/no/such/file.pem",
+        ),
+        (
+            vec![host, id, secret, ("PROXMOX_INSECURE", "maybe")],
+            "PROXMOX_INSECURE",
+        ),
+    ] {
+        let error = from(&variables).expect_err(named).to_string();
+        assert!(error.contains(named), "{named}: {error}");
+        assert!(
+            !error.contains(TOKEN_SECRET) && !error.contains(PASSWORD),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn credentials_that_cannot_work_are_refused() {
+    for id in ["root@pam", "root!ci", "@pam!ci", "root@!ci", "root@pam!"] {
+        let error = Client::builder("pve1")
+            .api_token(id, TOKEN_SECRET)
+            .build()
+            .expect_err(id);
+        assert!(matches!(error, Error::Config(_)));
+    }
+    Client::builder("pve1")
+        .api_token("root@pam!ci", "")
+        .build()
+        .expect_err("no secret");
+    for ticket in [
+        "",
+        "PVE",
+        "PVE:root@pam:xyz::s",
+        "PBS:root@pam:6B49D200::s",
+        "PVE:root@pam:6B49D200",
+    ] {
+        Client::builder("pve1")
+            .ticket(ticket, None)
+            .build()
+            .expect_err(ticket);
+    }
+}
+
+#[tokio::test]
+async fn no_text_shows_a_secret() {
+    let fake = Fake::new(|request| {
+        if request.path.ends_with("/access/ticket") {
+            return ok(login_answer(1));
+        }
+        // A server that quotes all it got.
+        let headers: Vec<_> = request
+            .headers
+            .iter()
+            .map(|(_, value)| value.as_str())
+            .collect();
+        let said = format!(
+            "{} {}",
+            headers.join(" "),
+            String::from_utf8_lossy(&request.body)
+        );
+        Ok(json(
+            500,
+            "no",
+            serde_json::json!({"message": said, "errors": {"password": said}}).to_string(),
+        ))
+    });
+    let hands = Hands::default();
+    let token = fake.token_client();
+    let password = with_password(&fake, &hands);
+    let builder = Client::builder("https://u:hunter22@pve1").api_token("root@pam!ci", TOKEN_SECRET);
+    let change = Call {
+        endpoint: Some(&NEEDS_TICKET),
+        ..call(Method::Put, "/access/password", &[("password", "hunter22")])
+    };
+    let mut texts = vec![format!("{token:?} {password:?} {builder:?} {change:?}")];
+    let ticket = with_ticket(&fake, &hands);
+    for client in [token, password, ticket] {
+        texts.push(format!("{client:?}"));
+        for call in [change.clone(), call(Method::Get, "/version", &[])] {
+            let error = client.execute(call).await.expect_err("refused");
+            texts.push(format!("{error} {error:?}"));
+        }
+    }
+    for text in texts {
+        for secret in [
+            TOKEN_SECRET,
+            PASSWORD,
+            "hunter22",
+            "sig1",
+            "csrf1",
+            "given",
+            "Cookie=P",
+        ] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Tasks against scripted answers, with the time that waiting takes skipped over.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::testing::{Fake, json, ok};
+use crate::transport::{TransportError, WireRequest, WireResponse};
+
+const UPID: &str = "UPID:pve1:000012BE:0002DDA4:6B01F6EE:qmstart:100:root@pam!ci:";
+const BASE: &str = "/api2/json/nodes/pve1/tasks/UPID%3Apve1%3A000012BE%3A0002DDA4%3A6B01F6EE%3Aqmstart%3A100%3Aroot%40pam%21ci%3A";
+
+type Answer = Result<WireResponse, TransportError>;
+
+fn task(fake: &Fake) -> Task {
+    fake.token_client().task(UPID.parse().expect("a UPID"))
+}
+
+fn running() -> Answer {
+    ok(r#"{"data":{"status":"running","pid":4798}}"#)
+}
+
+fn stopped(exit: &str) -> Answer {
+    ok(serde_json::json!({"data": {"status": "stopped", "exitstatus": exit}}).to_string())
+}
+
+fn is_log(request: &WireRequest) -> bool {
+    request.path.starts_with(&format!("{BASE}/log?"))
+}
+
+/// Answers the n-th look at the status.
+fn looks(mut look: impl FnMut(usize) -> Answer + Send + 'static) -> Fake {
+    let mut number = 0;
+    Fake::new(move |request| {
+        assert_eq!(request.path, format!("{BASE}/status"));
+        number += 1;
+        look(number)
+    })
+}
+
+/// A task whose log grows: at the n-th look it has the lines of `steps[n]`; it ends with the last.
+fn logging(steps: &'static [&'static [&'static str]], exit: &'static str) -> Fake {
+    let mut look = 0;
+    Fake::new(move |request| {
+        if !is_log(request) {
+            look += 1;
+            return if look < steps.len() {
+                running()
+            } else {
+                stopped(exit)
+            };
+        }
+        let number = |name: &str| -> usize {
+            let (_, rest) = request
+                .path
+                .split_once(&format!("{name}="))
+                .expect("it is asked for");
+            rest.split('&')
+                .next()
+                .and_then(|digits| digits.parse().ok())
+                .expect("a number")
+        };
+        let lines = steps[look.min(steps.len()) - 1];
+        let rows: Vec<_> = (1..)
+            .zip(lines)
+            .skip(number("start"))
+            .take(number("limit"))
+            .map(|(n, t)| serde_json::json!({"n": n, "t": t}))
+            .collect();
+        ok(serde_json::json!({"data": rows, "total": lines.len()}).to_string())
+    })
+}
+
+async fn lines_of(task: &Task) -> Vec<String> {
+    let mut lines = Vec::new();
+    task.wait()
+        .on_log(|line| lines.push(line.to_owned()))
+        .await
+        .expect("the task succeeds");
+    lines
+}
+
+#[test]
+fn outcomes_are_told_apart() {
+    for (text, outcome) in [
+        ("OK", TaskOutcome::Ok),
+        ("WARNINGS: 2", TaskOutcome::Warnings(2)),
+        (
+            "VM is locked (backup)",
+            TaskOutcome::Failed("VM is locked (backup)".into()),
+        ),
+        (
+            "unexpected status",
+            TaskOutcome::Failed("unexpected status".into()),
+        ),
+        (
+            "WARNINGS: many",
+            TaskOutcome::Failed("WARNINGS: many".into()),
+        ),
+        ("", TaskOutcome::Failed(String::new())),
+    ] {
+        assert_eq!(TaskOutcome::read(text), outcome);
+        assert_eq!(outcome.to_string(), text);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_gets_rarer() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let start = Instant::now();
+    let fake = looks({
+        let times = Arc::clone(&times);
+        move |number| {
+            times
+                .lock()
+                .expect("no panic")
+                .push(start.elapsed().as_millis());
+            if number < 7 { running() } else { stopped("OK") }
+        }
+    });
+    assert_eq!(task(&fake).wait().await.expect("success"), TaskOutcome::Ok);
+    let times = times.lock().expect("no panic").clone();
+    assert_eq!(times, [0, 1000, 2500, 4750, 8125, 13125, 18125]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_task_is_an_error_with_its_text_and_meaning() {
+    let fake = looks(|_| stopped("VM is locked (backup)"));
+    let error = task(&fake).wait().await.expect_err("it failed");
+    assert_eq!(error.kind(), Some(ErrorKind::Locked));
+    assert_eq!(
+        error.to_string(),
+        format!("task {UPID} failed: VM is locked (backup)")
+    );
+    let outcome = task(&fake)
+        .wait()
+        .outcome()
+        .await
+        .expect("asked for as a value");
+    assert_eq!(outcome, TaskOutcome::Failed("VM is locked (backup)".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn warnings_are_a_success() {
+    let outcome = task(&looks(|_| stopped("WARNINGS: 3")))
+        .wait()
+        .await
+        .expect("success");
+    assert_eq!(outcome, TaskOutcome::Warnings(3));
+    assert!(outcome.is_success());
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_out_of_time_leaves_the_task_alone() {
+    let fake = looks(|_| running());
+    let start = Instant::now();
+    let error = task(&fake)
+        .wait()
+        .timeout(Duration::from_secs(30))
+        .await
+        .expect_err("too slow");
+    assert_eq!(start.elapsed(), Duration::from_secs(30));
+    assert_eq!(
+        error.to_string(),
+        format!("task {UPID} did not end within 30s; it goes on on node pve1")
+    );
+    let Error::Task(error) = error else {
+        panic!("a task error")
+    };
+    assert!(error.may_be_running());
+    assert!(
+        fake.requests()
+            .iter()
+            .all(|request| request.method == Method::Get)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn passing_trouble_does_not_end_the_waiting() {
+    let fake = looks(|number| match number {
+        1 => Ok(json(
+            400,
+            "Parameter verification failed.",
+            r#"{"errors":{"upid":"no such task"}}"#,
+        )),
+        2 => running(),
+        3 => Ok(json(599, "Too many redirections", "")),
+        4 => Err(TransportError::interrupted("connection reset")),
+        5 => Err(TransportError::never_sent("connection refused")),
+        6 => Err(TransportError::timed_out(Duration::from_secs(60))),
+        7 => Ok(json(596, "Connection timed out", "")),
+        _ => stopped("OK"),
+    });
+    assert_eq!(task(&fake).wait().await.expect("success"), TaskOutcome::Ok);
+    assert_eq!(fake.requests().len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_that_stays_ends_the_waiting() {
+    let gone = looks(|_| Ok(json(595, "Connection refused", "")));
+    let error = task(&gone).wait().await.expect_err("nobody there");
+    assert_eq!(gone.requests().len(), 11);
+    assert_eq!(error.kind(), Some(ErrorKind::NodeUnreachable));
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("lost sight of task {UPID}, which may still be"))
+    );
+
+    let unknown = looks(|_| Ok(json(400, "", r#"{"errors":{"upid":"no such task"}}"#)));
+    let error = task(&unknown).wait().await.expect_err("no such task");
+    assert_eq!(unknown.requests().len(), 4);
+    assert_eq!(error.kind(), Some(ErrorKind::NotFound));
+
+    let refused = looks(|_| {
+        Ok(json(
+            403,
+            "Permission check failed (/nodes/pve1, Sys.Audit)",
+            "",
+        ))
+    });
+    task(&refused).wait().await.expect_err("not allowed");
+    assert_eq!(refused.requests().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_log_line_comes_once_and_in_order() {
+    let fake = logging(
+        &[
+            &["no content"],
+            &["no content"],
+            &["starting"],
+            &["starting", "step 1"],
+            &["starting", "step 1"],
+            &["starting", "step 1", "step 1", "step 2", "TASK OK"],
+        ],
+        "OK",
+    );
+    assert_eq!(
+        lines_of(&task(&fake)).await,
+        ["starting", "step 1", "step 1", "step 2", "TASK OK"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_still_being_written_is_not_cut() {
+    let fake = logging(
+        &[
+            &["a", "transferred 1"],
+            &["a", "transferred 100%"],
+            &["a", "transferred 100%", "b"],
+        ],
+        "OK",
+    );
+    assert_eq!(lines_of(&task(&fake)).await, ["a", "transferred 100%", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_not_there_yet_is_no_line() {
+    let fake = logging(
+        &[&["unable to open file - No such file or directory"], &["x"]],
+        "OK",
+    );
+    assert_eq!(lines_of(&task(&fake)).await, ["x"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_logs_come_in_pages() {
+    let total = 2 * PAGE + 7;
+    let mut looked = false;
+    let fake = Fake::new(move |request| {
+        if !is_log(request) {
+            let answer = if looked { stopped("OK") } else { running() };
+            looked = true;
+            return answer;
+        }
+        let start: u64 = (request
+            .path
+            .split_once("start=")
+            .expect("it is asked for")
+            .1)
+            .split('&')
+            .next()
+            .and_then(|digits| digits.parse().ok())
+            .expect("a number");
+        let end = (start + PAGE).min(total);
+        let rows: Vec<_> = (start + 1..=end)
+            .map(|n| serde_json::json!({"n": n, "t": n.to_string()}))
+            .collect();
+        ok(serde_json::json!({"data": rows, "total": total}).to_string())
+    });
+    let expected: Vec<_> = (1..=total).map(|n| n.to_string()).collect();
+    assert_eq!(lines_of(&task(&fake)).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_in_the_middle_of_the_log_loses_and_repeats_nothing() {
+    let mut number = 0;
+    let fake = Fake::new(move |request| {
+        number += 1;
+        match number {
+            1 => running(),
+            2 => ok(r#"{"data":[{"n":1,"t":"a"},{"n":2,"t":"b"},{"n":3,"t":"c"}]}"#),
+            4 | 6 => Err(TransportError::interrupted("connection reset")),
+            _ if !is_log(request) => stopped("OK"),
+            _ => {
+                assert!(request.path.contains("start=2"), "{}", request.path);
+                ok(r#"{"data":[{"n":3,"t":"c"},{"n":4,"t":"d"}]}"#)
+            }
+        }
+    });
+    assert_eq!(lines_of(&task(&fake)).await, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_of_ones_own_is_kept() {
+    let fake = looks(|number| if number < 4 { running() } else { stopped("OK") });
+    let start = Instant::now();
+    task(&fake)
+        .wait()
+        .poll_interval(Duration::from_millis(200))
+        .await
+        .expect("success");
+    assert_eq!(start.elapsed(), Duration::from_millis(600));
+}
+
+#[tokio::test]
+async fn stopping_and_reading_go_to_the_tasks_node() {
+    let fake = Fake::new(|request| match request.method {
+        Method::Delete => ok(r#"{"data":null}"#),
+        _ => ok(r#"{"data":[{"t":"one","n":"5"},{"t":"two"}],"total":6}"#),
+    });
+    let task = task(&fake);
+    task.stop().await.expect("accepted");
+    let lines = task.log(4, 2).await.expect("accepted");
+    assert_eq!(
+        lines,
+        [
+            LogLine {
+                number: 5,
+                text: "one".into()
+            },
+            LogLine {
+                number: 6,
+                text: "two".into()
+            }
+        ]
+    );
+    assert_eq!(
+        fake.lines(),
+        [
+            format!("DELETE {BASE}"),
+            format!("GET {BASE}/log?start=4&limit=2")
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_status_that_says_nothing_is_an_error() {
+    let error = task(&looks(|_| ok(r#"{"data":{"pid":1}}"#)))
+        .status()
+        .await
+        .expect_err("no status");
+    assert!(error.to_string().contains("data.status"), "{error}");
+}
