@@ -1,1 +1,548 @@
-//! .
+//! A Proxmox VE to develop and test against: the HTTP API on loopback TLS, in this process.
+//!
+//! It speaks as pveproxy does on the wire (reason phrases, error bodies, the five-second idle close), checks every
+//! request against the schema of the release it plays, answers every endpoint of that release, and keeps state for the
+//! everyday path: nodes, storages, virtual machines, containers, snapshots and tasks that take time.
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use proxmox_simulator::Simulator;
+//!
+//! let pve = Simulator::builder().release("9.2").node("pve1").start().await?;
+//! println!("{} {}", pve.url(), pve.fingerprint());
+//! // … point a client at it …
+//! for request in pve.requests() {
+//!     println!("{} {} -> {}", request.method, request.path, request.status);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The server stops when the [`Simulator`] is dropped.
+
+mod access;
+mod app;
+mod clock;
+mod error;
+mod everyday;
+mod formats;
+mod guest;
+mod http;
+mod params;
+mod pattern;
+mod propstring;
+mod sample;
+mod schema;
+mod tasks;
+mod tls;
+mod validate;
+mod world;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+pub use crate::clock::Clock;
+pub use crate::sample::{MinimalRequest, index_limit, minimal_requests};
+pub use crate::schema::releases;
+
+use crate::access::{Token, User};
+use crate::app::App;
+use crate::schema::ApiSchema;
+use crate::tls::Tls;
+use crate::world::{GIB, Node, Storage, Volume, World};
+
+/// Password of root@pam unless the builder sets another.
+pub const ROOT_PASSWORD: &str = "password";
+/// Id of the API token every simulator has.
+pub const TOKEN_ID: &str = "root@pam!test";
+/// Secret of [`TOKEN_ID`].
+pub const TOKEN_SECRET: &str = "11111111-2222-3333-4444-555555555555";
+
+/// Why a simulator could not be made.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl Error {
+    pub(crate) fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// One request the simulator answered.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RecordedRequest {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// Decoded path below `/api2/<format>`; the raw path where the request was refused before it was routed.
+    pub path: String,
+    /// `user@realm` or `user@realm!token`; `None` without a login.
+    pub user: Option<String>,
+    /// Query and body parameters as one JSON object; every scalar is a string.
+    pub params: Value,
+    /// Status of the answer.
+    pub status: u16,
+}
+
+impl fmt::Debug for RecordedRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut params = self.params.clone();
+        for (key, value) in params.as_object_mut().into_iter().flatten() {
+            let key = key.to_ascii_lowercase();
+            if ["password", "secret", "otp", "tfa", "key", "token", "ticket"]
+                .iter()
+                .any(|word| key.contains(word))
+            {
+                *value = Value::from("…");
+            }
+        }
+        f.debug_struct("RecordedRequest")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("user", &self.user)
+            .field("params", &params)
+            .field("status", &self.status)
+            .finish()
+    }
+}
+
+/// Settings of a simulator; see [`Simulator::builder`].
+#[derive(Clone)]
+pub struct Builder {
+    release: String,
+    listen: SocketAddr,
+    nodes: Vec<(String, bool)>,
+    storages: Vec<(String, Storage)>,
+    users: Vec<(String, User)>,
+    cluster: String,
+    factor: f64,
+    idle: Duration,
+    clock: Clock,
+    seed: u64,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("release", &self.release)
+            .field("listen", &self.listen)
+            .field("nodes", &self.nodes)
+            .field("users", &self.users)
+            .field("time_factor", &self.factor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let mut builder = Self {
+            release: "9.2".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            nodes: Vec::new(),
+            storages: Vec::new(),
+            users: Vec::new(),
+            cluster: "simulated".into(),
+            factor: 0.05,
+            idle: Duration::from_secs(5),
+            clock: Clock::system(),
+            seed: 1,
+        };
+        builder = builder
+            .user("root@pam", ROOT_PASSWORD)
+            .token(TOKEN_ID, TOKEN_SECRET)
+            .storage(
+                "local",
+                "dir",
+                &["iso", "vztmpl", "backup", "import", "snippets"],
+                100 * GIB,
+            )
+            .storage("local-lvm", "lvmthin", &["images", "rootdir"], 500 * GIB);
+        builder
+    }
+}
+
+impl Builder {
+    /// The release to play, one of [`releases`]; 9.2 unless set.
+    #[must_use]
+    pub fn release(mut self, release: impl Into<String>) -> Self {
+        self.release = release.into();
+        self
+    }
+
+    /// Adds a node. The first one is the node that is talked to; without any there is `pve1`.
+    #[must_use]
+    pub fn node(mut self, name: impl Into<String>) -> Self {
+        self.nodes.push((name.into(), true));
+        self
+    }
+
+    /// Adds a node that belongs to the cluster but cannot be reached.
+    #[must_use]
+    pub fn offline_node(mut self, name: impl Into<String>) -> Self {
+        self.nodes.push((name.into(), false));
+        self
+    }
+
+    /// Adds a storage present on every node, or replaces the one of that name. `local` (a directory with ISO images,
+    /// templates and backups) and `local-lvm` (disks) are always there.
+    #[must_use]
+    pub fn storage(
+        mut self,
+        id: impl Into<String>,
+        kind: &str,
+        content: &[&str],
+        bytes: u64,
+    ) -> Self {
+        let id = id.into();
+        let shared = matches!(kind, "nfs" | "cifs" | "rbd" | "cephfs" | "iscsi" | "pbs");
+        let path = match (kind, id.as_str()) {
+            ("dir", "local") => Some("/var/lib/vz".to_owned()),
+            ("dir" | "nfs" | "cifs" | "cephfs" | "btrfs", id) => Some(format!("/mnt/pve/{id}")),
+            _ => None,
+        };
+        self.storages.push((
+            id,
+            Storage {
+                kind: kind.to_owned(),
+                content: content.iter().map(|c| (*c).to_owned()).collect(),
+                shared,
+                total: bytes,
+                path,
+                disabled: false,
+            },
+        ));
+        self
+    }
+
+    /// Adds a user with a password, or changes the password of one.
+    #[must_use]
+    pub fn user(mut self, userid: impl Into<String>, password: impl Into<String>) -> Self {
+        let user = self.edit(userid.into());
+        user.password = password.into();
+        self
+    }
+
+    /// Makes a user give a second factor at login: the challenge is answered by `totp:` and this code.
+    #[must_use]
+    pub fn second_factor(mut self, userid: impl Into<String>, code: impl Into<String>) -> Self {
+        self.edit(userid.into()).totp = Some(code.into());
+        self
+    }
+
+    /// Adds an API token; `id` is `user@realm!name`.
+    #[must_use]
+    pub fn token(mut self, id: &str, secret: impl Into<String>) -> Self {
+        if let Some((userid, name)) = id.split_once('!') {
+            self.edit(userid.to_owned()).tokens.insert(
+                name.to_owned(),
+                Token {
+                    secret: secret.into(),
+                    ..Token::default()
+                },
+            );
+        }
+        self
+    }
+
+    fn edit(&mut self, userid: String) -> &mut User {
+        let at = self
+            .users
+            .iter()
+            .position(|(id, _)| *id == userid)
+            .unwrap_or_else(|| {
+                let user = User {
+                    enabled: true,
+                    ..User::default()
+                };
+                self.users.push((userid, user));
+                self.users.len() - 1
+            });
+        &mut self.users[at].1
+    }
+
+    /// Name of the cluster.
+    #[must_use]
+    pub fn cluster(mut self, name: impl Into<String>) -> Self {
+        self.cluster = name.into();
+        self
+    }
+
+    /// How long simulated durations take: 1 is as long as on a real server, 0 no time at all. It applies to tasks and to
+    /// the three seconds before a 401. The default is 0.05.
+    #[must_use]
+    pub fn time_factor(mut self, factor: f64) -> Self {
+        self.factor = if factor.is_finite() {
+            factor.max(0.0)
+        } else {
+            0.0
+        };
+        self
+    }
+
+    /// When an idle connection is closed; five seconds, as the real server does, unless set.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle = timeout;
+        self
+    }
+
+    /// The clock that ticket ages and task progress are measured by.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Makes other MAC addresses and UUIDs.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Address to listen on; a free port of 127.0.0.1 unless set.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    ///
+    /// The release is unknown, its schema cannot be read, or the address cannot be listened on.
+    pub async fn start(mut self) -> Result<Simulator, Error> {
+        if self.nodes.is_empty() {
+            self.nodes.push(("pve1".into(), true));
+        }
+        let schema = Arc::new(ApiSchema::load(&self.release).map_err(Error::new)?);
+        let names: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|(name, _)| name.clone())
+            .chain(["localhost", "127.0.0.1", "::1"].map(str::to_owned))
+            .chain([self.listen.ip().to_string()])
+            .collect();
+        let tls =
+            Tls::generate(&names).map_err(|error| Error::new(format!("certificate: {error}")))?;
+        let listener = TcpListener::bind(self.listen)
+            .await
+            .map_err(|error| Error::new(format!("listen on {}: {error}", self.listen)))?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::new(format!("listen on {}: {error}", self.listen)))?;
+
+        let world = self.world(Arc::clone(&schema));
+        let app = Arc::new(App::new(schema, world, self.clock, self.idle));
+        let (stop, stopped) = watch::channel(());
+        let acceptor = TlsAcceptor::from(tls.config);
+        let server = tokio::spawn(accept(listener, acceptor, Arc::clone(&app), stopped));
+        Ok(Simulator {
+            address,
+            fingerprint: tls.fingerprint,
+            ca_pem: tls.ca_pem,
+            release: self.release,
+            app,
+            _stop: stop,
+            server,
+        })
+    }
+
+    fn world(&mut self, schema: Arc<ApiSchema>) -> World {
+        let now = self.clock.now();
+        let mut world = World::new(schema, now, self.factor, self.seed);
+        world.cluster.clone_from(&self.cluster);
+        world.access.users.extend(self.users.drain(..));
+        world.storages.extend(self.storages.drain(..));
+        for (name, online) in self.nodes.drain(..) {
+            for (volid, content, format, size) in [
+                ("local:iso/debian-13.iso", "iso", "iso", 790 << 20),
+                (
+                    "local:vztmpl/debian-13-standard_13.1-1_amd64.tar.zst",
+                    "vztmpl",
+                    "tzst",
+                    124 << 20,
+                ),
+            ] {
+                world.volumes.insert(
+                    (name.clone(), volid.to_owned()),
+                    Volume {
+                        storage: "local".into(),
+                        content: content.into(),
+                        format: format.into(),
+                        size,
+                        vmid: None,
+                        created: now.as_secs(),
+                        notes: None,
+                        protected: false,
+                    },
+                );
+            }
+            world.nodes.push(Node {
+                name,
+                online,
+                cores: 16,
+                memory: 64 * GIB,
+                booted: now.saturating_sub(Duration::from_secs(86_400)),
+            });
+        }
+        world
+    }
+}
+
+/// A running server.
+pub struct Simulator {
+    address: SocketAddr,
+    fingerprint: String,
+    ca_pem: String,
+    release: String,
+    app: Arc<App>,
+    /// Dropping it ends the open connections.
+    _stop: watch::Sender<()>,
+    server: JoinHandle<()>,
+}
+
+impl Simulator {
+    /// Settings of a new simulator.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// SHA-256 of the server's certificate, `AA:BB:…`.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Certificate of the authority that signed the server's, as PEM.
+    #[must_use]
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    /// The release being played.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        &self.release
+    }
+
+    /// Everything that was asked so far, in the order it was answered.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.app.recorded().clone()
+    }
+
+    /// Forgets what was asked so far.
+    pub fn clear_requests(&self) {
+        self.app.recorded().clear();
+    }
+
+    /// The clock it lives by.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.app.clock().clone()
+    }
+
+    /// Takes a node out of reach, or brings it back. Unknown names are ignored.
+    pub fn set_online(&self, node: &str, online: bool) {
+        for known in &mut self.app.world().nodes {
+            if known.name == node {
+                known.online = online;
+            }
+        }
+    }
+
+    /// Locks a guest the way a running backup would, or unlocks it. Unknown ids are ignored.
+    pub fn set_lock(&self, vmid: u32, lock: Option<&str>) {
+        if let Some(guest) = self.app.world().guests.get_mut(&vmid) {
+            guest.lock = lock.map(str::to_owned);
+        }
+    }
+}
+
+impl fmt::Debug for Simulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Simulator")
+            .field("url", &self.url())
+            .field("release", &self.release)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    app: Arc<App>,
+    stopped: watch::Receiver<()>,
+) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely; give connections time to end.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let (acceptor, app, mut stopped) = (acceptor.clone(), Arc::clone(&app), stopped.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = connection(stream, acceptor, &app) => {}
+                // Only fails, and that when the simulator is gone.
+                _ = stopped.changed() => {}
+            }
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, app: &App) {
+    const TLS_HANDSHAKE: u8 = 0x16;
+    // Small answers must not wait for a full segment.
+    let _ = stream.set_nodelay(true);
+    let mut first = [0];
+    match tokio::time::timeout(app.idle_timeout(), stream.peek(&mut first)).await {
+        Ok(Ok(1)) => {}
+        _ => return,
+    }
+    if first[0] != TLS_HANDSHAKE {
+        http::redirect_to_https(stream, app).await;
+        return;
+    }
+    if let Ok(Ok(stream)) = tokio::time::timeout(app.idle_timeout(), acceptor.accept(stream)).await
+    {
+        http::serve(stream, app).await;
+    }
+}

@@ -1,0 +1,576 @@
+//! From a request to its answer: routing, authentication, checks, formatting.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proxmox_codegen::facts::{Endpoint, Method, ProxyTo, Release};
+use serde_json::{Map, Value, json};
+
+use crate::RecordedRequest;
+use crate::access::{Credentials, Identity};
+use crate::clock::Clock;
+use crate::error::{ApiError, ApiResult};
+use crate::everyday::{self, Call, Reply};
+use crate::http::{Head, Response, latin1, plain_error};
+use crate::params::{self, Param, Params, Repeated};
+use crate::sample::{Fill, Sampler};
+use crate::schema::{ApiSchema, is_task};
+use crate::validate::Validator;
+use crate::world::{Effect, Plan, World};
+
+/// Calls that need no login.
+const OPEN: [(Method, &str); 6] = [
+    (Method::Get, "access/domains"),
+    (Method::Get, "access/ticket"),
+    (Method::Post, "access/ticket"),
+    (Method::Post, "access/vncticket"),
+    (Method::Post, "access/openid/auth-url"),
+    (Method::Post, "access/openid/login"),
+];
+
+pub(crate) struct App {
+    schema: Arc<ApiSchema>,
+    world: Mutex<World>,
+    clock: Clock,
+    factor: f64,
+    idle: Duration,
+    recorded: Mutex<Vec<RecordedRequest>>,
+    dialect: Dialect,
+}
+
+/// What changed on the wire between releases.
+#[derive(Clone, Copy, Debug)]
+struct Dialect {
+    /// Error text is in the body too, not only in the reason phrase (pve-http-server 5.2.0, January 2025).
+    message_in_body: bool,
+    repeated: Repeated,
+    max_body: u64,
+}
+
+impl Dialect {
+    fn of(release: Release) -> Self {
+        let since = |major, minor| release >= Release { major, minor };
+        Self {
+            message_in_body: since(8, 4),
+            repeated: if since(8, 0) {
+                Repeated::List
+            } else {
+                Repeated::Nul
+            },
+            max_body: if since(8, 4) { 512 << 10 } else { 64 << 10 },
+        }
+    }
+}
+
+/// How `/api2/<format>` wants its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Json,
+    ExtJs,
+    HtmlJs,
+}
+
+/// A request that may be read to its end.
+pub(crate) struct Admitted {
+    format: Format,
+    method: Method,
+    segments: Vec<String>,
+    who: Option<Identity>,
+    pub(crate) body_length: u64,
+    json: bool,
+}
+
+impl App {
+    pub(crate) fn new(schema: Arc<ApiSchema>, world: World, clock: Clock, idle: Duration) -> Self {
+        Self {
+            dialect: Dialect::of(schema.release()),
+            schema,
+            factor: world.factor,
+            world: Mutex::new(world),
+            clock,
+            idle,
+            recorded: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.idle
+    }
+
+    pub(crate) fn scaled(&self, time: Duration) -> Duration {
+        time.mul_f64(self.factor)
+    }
+
+    pub(crate) fn recorded(&self) -> MutexGuard<'_, Vec<RecordedRequest>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The world as it is now.
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.settle(self.clock.now());
+        world
+    }
+
+    /// Decides from the headers whether the request is taken.
+    pub(crate) fn admit(&self, head: &Head) -> Result<Admitted, Box<Response>> {
+        self.check_head(head).map_err(|response| {
+            let (path, _) = head.path_and_query();
+            self.record(&head.method, path, None, Value::Null, response.status);
+            Box::new(response)
+        })
+    }
+
+    fn check_head(&self, head: &Head) -> Result<Admitted, Response> {
+        let method = match head.method.as_str() {
+            "GET" => Method::Get,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "DELETE" => Method::Delete,
+            other => {
+                return Err(Response::new(
+                    501,
+                    format!("method '{other}' not available"),
+                ));
+            }
+        };
+        if head.header("transfer-encoding").is_some() {
+            return Err(self.server_error(501, "chunked transfer encoding not supported"));
+        }
+        let (path, _) = head.path_and_query();
+        let decoded = latin1(&percent_encoding::percent_decode_str(path).collect::<Vec<u8>>());
+        let mut parts = decoded.split('/').filter(|part| !part.is_empty());
+        if parts.next() != Some("api2") {
+            return Err(self.server_error(500, &format!("no such file '{decoded}'")));
+        }
+        let format = parts.next().unwrap_or("");
+        let segments: Vec<String> = parts.map(str::to_owned).collect();
+        let named = format.len() >= 2
+            && format.starts_with(|c: char| c.is_ascii_lowercase())
+            && format
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if !named {
+            return Err(self.server_error(501, "no such uri"));
+        }
+        let who = self.authenticate(head, method, &segments)?;
+        let format = match format {
+            "json" => Format::Json,
+            "extjs" => Format::ExtJs,
+            "htmljs" => Format::HtmlJs,
+            other => {
+                let text = format!("no formatter for uri /{}, {other}", segments.join("/"));
+                return Err(self.server_error(501, &text));
+            }
+        };
+        let body_length = match head.header("content-length") {
+            Some(text) => text
+                .parse()
+                .map_err(|_| self.server_error(400, "invalid content length"))?,
+            None => 0,
+        };
+        let content_type = head
+            .header("content-type")
+            .map_or("", |text| text.split(';').next().unwrap_or("").trim());
+        if body_length > 0 {
+            if !matches!(method, Method::Post | Method::Put) {
+                let text = format!("Unexpected content for method '{}'", method);
+                return Err(self.server_error(501, &text));
+            }
+            if body_length > self.dialect.max_body {
+                return Err(self.server_error(501, "for data too large"));
+            }
+            let full = head.header("content-type").unwrap_or("");
+            if !matches!(
+                content_type,
+                "" | "application/x-www-form-urlencoded" | "application/json"
+            ) {
+                let text = format!("upload 'Content-Type '{full}' not implemented");
+                return Err(self.server_error(506, &text));
+            }
+        }
+        Ok(Admitted {
+            format,
+            method,
+            segments,
+            who,
+            body_length,
+            json: content_type == "application/json",
+        })
+    }
+
+    /// An error of the server itself; before 8.4 its text is in the reason phrase alone.
+    fn server_error(&self, status: u16, text: &str) -> Response {
+        if self.dialect.message_in_body {
+            plain_error(status, text)
+        } else {
+            Response::new(status, text)
+        }
+    }
+
+    fn authenticate(
+        &self,
+        head: &Head,
+        method: Method,
+        segments: &[String],
+    ) -> Result<Option<Identity>, Response> {
+        let refuse = |reason: &str| {
+            let mut response = Response::new(401, reason);
+            response.delayed = true;
+            response
+        };
+        let world = self.world();
+        let now = world.now;
+        let path = segments.join("/");
+        let open = OPEN.contains(&(method, path.as_str()));
+        match Credentials::of(head) {
+            Credentials::Token(text) => world
+                .access
+                .check_token(&text, now)
+                .map(Some)
+                .ok_or_else(|| refuse("Authentication failed!")),
+            _ if open => Ok(None),
+            Credentials::None => Err(refuse("No ticket")),
+            Credentials::Ticket(ticket) => {
+                let user = world
+                    .access
+                    .check_ticket(&ticket, now)
+                    .ok_or_else(|| refuse("Authentication failed!"))?;
+                let token = head.header("csrfpreventiontoken").unwrap_or("");
+                if method != Method::Get && !world.access.check_csrf(token, &user, now) {
+                    return Err(refuse("Permission denied - invalid csrf token"));
+                }
+                Ok(Some(Identity { user, token: None }))
+            }
+        }
+    }
+
+    /// Answers a request that was read to its end.
+    pub(crate) fn answer(&self, head: &Head, admitted: Admitted, body: &[u8]) -> Response {
+        let path = format!("/{}", admitted.segments.join("/"));
+        let user = admitted.who.as_ref().map(Identity::full);
+        let (_, query) = head.path_and_query();
+        let mut params = if admitted.json {
+            match params::json(body) {
+                Ok(params) => params,
+                Err(text) => {
+                    self.record(&head.method, &path, user, Value::Null, 500);
+                    return self.server_error(500, &text);
+                }
+            }
+        } else {
+            params::form(body, self.dialect.repeated)
+        };
+        params.extend(params::form(query.as_bytes(), self.dialect.repeated));
+        params.remove("_dc");
+        let recorded: Map<String, Value> = params
+            .iter()
+            .map(|(key, value)| (key.clone(), value.to_json()))
+            .collect();
+
+        let mut from_daemon = false;
+        let mut world = self.world();
+        let result = self.call(&mut world, &admitted, &path, params, &mut from_daemon);
+        drop(world);
+        let mut response = self.render(&admitted, result);
+        response.from_daemon = from_daemon;
+        self.record(
+            &head.method,
+            &path,
+            user,
+            Value::Object(recorded),
+            response.status,
+        );
+        response
+    }
+
+    fn record(&self, method: &str, path: &str, user: Option<String>, params: Value, status: u16) {
+        self.recorded().push(RecordedRequest {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            user,
+            params,
+            status,
+        });
+    }
+
+    fn call(
+        &self,
+        world: &mut World,
+        admitted: &Admitted,
+        path: &str,
+        mut params: Params,
+        from_daemon: &mut bool,
+    ) -> Result<Reply, Failure> {
+        let method = admitted.method;
+        let segments: Vec<&str> = admitted.segments.iter().map(String::as_str).collect();
+        if segments.is_empty() && method == Method::Get {
+            let subdirs: Vec<Value> = self
+                .schema
+                .children(&[])
+                .into_iter()
+                .map(|subdir| json!({ "subdir": subdir }))
+                .collect();
+            return Ok(Reply::data(Value::Array(subdirs)));
+        }
+        let Some(found) = self.schema.find(method, &segments) else {
+            let mut error = ApiError::die(format!("Method '{} {path}' not implemented", method));
+            error.status = 501;
+            error.message.pop();
+            return Err(error.into());
+        };
+        *from_daemon = found.endpoint.protected;
+        let mut conflicts = BTreeMap::new();
+        for (name, value) in &found.uri {
+            if params
+                .get(name)
+                .is_some_and(|given| given.text() != Some(value))
+            {
+                let text = "duplicate parameter (already defined in URI) with conflicting values!";
+                conflicts.insert(name.clone(), text.to_owned());
+            }
+            params.insert(name.clone(), Param::Text(value.clone()));
+        }
+        if !conflicts.is_empty() {
+            return Err(ApiError::parameters(conflicts).into());
+        }
+        self.authorize(admitted, path, found.endpoint)?;
+        self.reach(world, found.endpoint, &mut params)?;
+
+        let validator = Validator {
+            formats: self.schema.formats(),
+        };
+        let errors = validator.request(&found.endpoint.parameters, &mut params);
+        if !errors.0.is_empty() {
+            return Err(ApiError::parameters(errors.0).into());
+        }
+        let nobody = Identity {
+            user: "nobody@pam".into(),
+            token: None,
+        };
+        let mut call = Call {
+            world,
+            method,
+            path: found.path,
+            endpoint: found.endpoint,
+            params,
+            who: admitted.who.clone().unwrap_or(nobody),
+        };
+        match everyday::handle(&mut call) {
+            Some(Ok(mut reply)) => {
+                let known = call.known();
+                let sampler = self.sampler(&known, call.world.now);
+                sampler.complete(&mut reply.data, &found.endpoint.returns);
+                Ok(reply)
+            }
+            Some(Err(error)) => Err(error.into()),
+            None => Ok(self.generic(call, &segments)),
+        }
+    }
+
+    fn sampler<'a>(&'a self, known: &'a BTreeMap<String, String>, now: Duration) -> Sampler<'a> {
+        Sampler {
+            formats: self.schema.formats(),
+            known,
+            now: now.as_secs(),
+        }
+    }
+
+    /// The answer of an endpoint without state of its own: right in shape, made from the schema.
+    fn generic(&self, call: Call<'_>, segments: &[&str]) -> Reply {
+        let known = call.known();
+        if is_task(call.method, call.path, call.endpoint) {
+            let kind = call
+                .endpoint
+                .name
+                .as_deref()
+                .unwrap_or("task")
+                .replace(['_', '-'], "");
+            let node = known
+                .get("node")
+                .filter(|node| call.world.node(node).is_some())
+                .cloned()
+                .or_else(|| call.world.nodes.first().map(|node| node.name.clone()))
+                .unwrap_or_default();
+            let id = [
+                "vmid", "storage", "name", "service", "id", "userid", "realm",
+            ]
+            .iter()
+            .find_map(|key| known.get(*key).cloned())
+            .unwrap_or_default();
+            let lines = vec![format!("{kind} {id}").trim().to_owned()];
+            let upid = call.world.start(Plan {
+                node: &node,
+                kind: &kind,
+                id,
+                who: &call.who,
+                seconds: 1.0,
+                lines,
+                effect: Effect::Nothing,
+            });
+            return Reply::data(upid);
+        }
+        let returns = &call.endpoint.returns;
+        if let Some(index) = directory(returns, &self.schema, segments) {
+            return Reply::data(index);
+        }
+        let sampler = self.sampler(&known, call.world.now);
+        Reply::data(sampler.value("", returns, Fill::All))
+    }
+
+    fn authorize(&self, admitted: &Admitted, path: &str, endpoint: &Endpoint) -> ApiResult<()> {
+        let Some(who) = &admitted.who else {
+            return Ok(());
+        };
+        if who.token.is_some() && !endpoint.allowtoken {
+            return Err(ApiError::permission(&format!(
+                "URI '{path}' not available with API token, need proper ticket.\n"
+            )));
+        }
+        if endpoint.permissions.is_none() && !who.is_root() {
+            return Err(ApiError::permission("user != root@pam"));
+        }
+        Ok(())
+    }
+
+    /// Passes the call to the node it names, as far as there is one.
+    fn reach(
+        &self,
+        world: &World,
+        endpoint: &Endpoint,
+        params: &mut Params,
+    ) -> Result<(), Failure> {
+        let Some(ProxyTo::Parameter(name)) = &endpoint.proxyto else {
+            return Ok(());
+        };
+        let Some(node) = params.get(name).and_then(Param::text).map(str::to_owned) else {
+            return Ok(());
+        };
+        if node == "localhost" {
+            if let Some(first) = world.nodes.first() {
+                params.insert(name.clone(), Param::Text(first.name.clone()));
+            }
+            return Ok(());
+        }
+        match world.node(&node) {
+            Some(known) if known.online => Ok(()),
+            Some(_) => Err(Failure::Proxy(595, "Connection refused")),
+            None => Err(ApiError::die(format!(
+                "hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
+            ))
+            .into()),
+        }
+    }
+
+    fn render(&self, admitted: &Admitted, result: Result<Reply, Failure>) -> Response {
+        let extended = admitted.format != Format::Json;
+        let mut status = 200;
+        let mut reason = "OK".to_owned();
+        let mut body = Map::new();
+        match result {
+            Err(Failure::Proxy(status, reason)) => return Response::new(status, reason),
+            Ok(Reply {
+                file: Some((name, text)),
+                ..
+            }) => {
+                let mut response =
+                    Response::new(200, "OK").with_body("text/plain", text.into_bytes());
+                response.headers.push((
+                    "Content-Disposition",
+                    format!("attachment; filename=\"{name}\""),
+                ));
+                return response;
+            }
+            Ok(reply) => {
+                if extended {
+                    body.insert("success".into(), json!(1));
+                }
+                body.insert("data".into(), reply.data);
+                if let Some(total) = reply.total.filter(|total| *total > 0) {
+                    body.insert("total".into(), json!(total));
+                }
+            }
+            Err(Failure::Api(error)) => {
+                body.insert("data".into(), Value::Null);
+                if extended {
+                    body.insert("success".into(), json!(0));
+                    let code = if error.raised {
+                        json!(error.status.to_string())
+                    } else {
+                        json!(error.status)
+                    };
+                    body.insert("status".into(), code);
+                }
+                if extended || self.dialect.message_in_body {
+                    body.insert("message".into(), json!(error.message));
+                }
+                if !error.errors.is_empty() {
+                    body.insert("errors".into(), json!(error.errors));
+                }
+                if !extended || error.status == 401 {
+                    status = error.status;
+                    reason = error.reason().to_owned();
+                }
+            }
+        }
+        let mut text = Value::Object(body).to_string();
+        let mut content_type = "application/json;charset=UTF-8";
+        if admitted.format == Format::HtmlJs {
+            content_type = "text/html;charset=UTF-8";
+            text = text
+                .replace('&', "&amp;")
+                .replace('<', "&lt;")
+                .replace('>', "&gt;")
+                .replace('"', "&quot;");
+        }
+        let mut response = Response::new(status, reason).with_body(content_type, text.into_bytes());
+        response.delayed = status == 401;
+        response
+    }
+}
+
+/// A call that brings no data.
+enum Failure {
+    Api(ApiError),
+    /// The node could not be reached: a bare status, in every format.
+    Proxy(u16, &'static str),
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+/// The answer of a directory index: the literal children of the path.
+fn directory(
+    returns: &proxmox_codegen::facts::Schema,
+    schema: &ApiSchema,
+    segments: &[&str],
+) -> Option<Value> {
+    let link = returns.links.as_ref()?.first()?;
+    let key = link.strip_prefix('{')?.strip_suffix('}')?;
+    let items = returns.items.as_ref()?;
+    if items
+        .properties
+        .as_ref()
+        .is_some_and(|p| !p.is_empty() && !p.contains_key(key))
+    {
+        return None;
+    }
+    let children = schema.children(segments);
+    if children.is_empty() {
+        return None;
+    }
+    Some(
+        children
+            .into_iter()
+            .map(|child| json!({ key: child }))
+            .collect(),
+    )
+}

@@ -1,0 +1,485 @@
+//! The named string formats: what they accept, what they say when they do not, and an example of each.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::pattern;
+
+/// Checks a value against a named format that is not a property string.
+///
+/// `None`: the format is not known here, every text passes.
+pub(crate) fn check(name: &str, value: &str) -> Option<Result<(), String>> {
+    if let Some(base) = name.strip_suffix("-list") {
+        single(base, "")?;
+        for item in split_list(value) {
+            if let Some(Err(error)) = check(base, item) {
+                return Some(Err(error));
+            }
+        }
+        return Some(Ok(()));
+    }
+    if let Some(base) = name.strip_suffix("-opt") {
+        if value.is_empty() {
+            return Some(Ok(()));
+        }
+        return check(base, value);
+    }
+    let (ok, error) = single(name, value)?;
+    Some(if ok {
+        Ok(())
+    } else {
+        Err(format!("{error}\n"))
+    })
+}
+
+/// The items of a list: separated by commas, semicolons, white space or NUL.
+pub(crate) fn split_list(value: &str) -> impl Iterator<Item = &str> {
+    value
+        .split(|c: char| matches!(c, ',' | ';' | '\0') || c.is_whitespace())
+        .filter(|item| !item.is_empty())
+}
+
+fn is(pattern: &str, value: &str) -> bool {
+    pattern::matches(pattern, value).unwrap_or(true)
+}
+
+const NODE: &str = "(?^i:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)";
+const CONFIG_ID: &str = "(?^i:[a-z][a-z0-9_-]+)";
+const STORAGE_ID: &str = r"(?^i:[a-z][a-z0-9\-_.]*[a-z0-9])";
+const IFACE: &str = r"(?^i:[a-z][a-z0-9_]{1,20}(?:[:.]\d+)?)";
+const REALM: &str = r"[A-Za-z][A-Za-z0-9.\-_]+";
+const DNS: &str = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?)*";
+const EMAIL: &str = r"[\w+\-~]+(?:\.[\w+\-~]+)*@[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?)*";
+const VOLUME: &str = r"(?^i:[a-z][a-z0-9\-_.]*[a-z0-9]):.+";
+
+/// Whether a single value is fine, and the text if it is not.
+fn single(name: &str, v: &str) -> Option<(bool, String)> {
+    let look = |what: &str| format!("value does not look like a valid {what}");
+    let verdict = match name {
+        "string" => (true, String::new()),
+        "pve-fw-conntrack-helper" | "pve-storage-content" => {
+            (is(r"[a-z0-9\-_]+", v), format!("invalid value '{v}'"))
+        }
+        "pve-vmid" => (is("[1-9][0-9]{2,8}", v), look("VM ID")),
+        "pve-node" => (is(NODE, v), look("node name")),
+        "pve-configid" => (is(CONFIG_ID, v), format!("invalid configuration ID '{v}'")),
+        "pve-storage-id" => (
+            is(STORAGE_ID, v),
+            format!("storage ID '{v}' contains illegal characters"),
+        ),
+        "pve-bridge-id" => (
+            is(r"(?^i:[-_.\w\d]+)", v),
+            format!("invalid bridge ID '{v}'"),
+        ),
+        "pve-iface" => (
+            is(IFACE, v),
+            format!("invalid network interface name '{v}'"),
+        ),
+        "pve-userid" => (
+            is(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+", v) && (3..=64).contains(&v.chars().count()),
+            format!("value '{v}' does not look like a valid user name"),
+        ),
+        "pve-tokenid" => (
+            is(
+                r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+![A-Za-z][A-Za-z0-9.\-_]+",
+                v,
+            ),
+            format!("value '{v}' does not look like a valid token ID"),
+        ),
+        "pve-realm" => (is(REALM, v), look("realm")),
+        "pve-groupid" => (
+            is(r"[A-Za-z0-9.\-_]+", v),
+            format!("group name '{v}' contains invalid characters"),
+        ),
+        "pve-roleid" => (
+            is(r"[A-Za-z0-9.\-_]+", v),
+            format!("role name '{v}' contains invalid characters"),
+        ),
+        "pve-priv" => (
+            is(r"[A-Za-z]+(?:\.[A-Za-z]+)+", v),
+            format!("invalid privilege '{v}'"),
+        ),
+        "pve-poolid" => (
+            is(r"[A-Za-z0-9.\-_]+(?:/[A-Za-z0-9.\-_]+){0,2}", v),
+            format!("pool name '{v}' contains invalid characters"),
+        ),
+        "pve-tag" => (
+            is(r"(?^i:[a-z0-9_][a-z0-9_\-+.]*)", v),
+            "invalid characters in tag".into(),
+        ),
+        "pve-volume-id" => (is(VOLUME, v), format!("unable to parse volume ID '{v}'")),
+        "pve-volume-id-or-qm-path" => (
+            matches!(v, "none" | "cdrom") || v.starts_with('/') || is(VOLUME, v),
+            format!("unable to parse volume ID '{v}'"),
+        ),
+        "pve-volume-id-or-absolute-path" => (
+            v.starts_with('/') || is(VOLUME, v),
+            format!("unable to parse volume ID '{v}'"),
+        ),
+        "pve-lxc-mp-string" => (
+            !v.split('/').any(|part| matches!(part, "." | "..")),
+            format!("{v} is not a normalized path"),
+        ),
+        "pve-lxc-dev-string" => (v.starts_with("/dev/"), format!("{v} is not a device path")),
+        "pve-storage-path" | "pve-storage-path-in-property-string" => (
+            is("/[^;()]+", v),
+            "value does not look like a valid absolute path".into(),
+        ),
+        "disk-size" => (
+            is(r"\d+(\.\d+)?([KMGT](iB)?)?", v),
+            format!("value does not look like a valid disk size: {v}"),
+        ),
+        "mac-addr" => (
+            is(r"(?^i:[a-f0-9][02468ace](?::[a-f0-9]{2}){5})", v),
+            "value is not a valid unicast MAC address".into(),
+        ),
+        "mac-prefix" => (
+            is(r"(?^i:[a-f0-9][02468ace](?::[a-f0-9]{2}){0,2}:?)", v),
+            "value is not a valid unicast MAC address prefix".into(),
+        ),
+        "ipv4" => (v.parse::<Ipv4Addr>().is_ok(), look("IPv4 address")),
+        "ipv6" => (v.parse::<Ipv6Addr>().is_ok(), look("IPv6 address")),
+        "ip" | "lxc-ip-with-ll-iface" => (
+            v.split('%').next().unwrap_or(v).parse::<IpAddr>().is_ok(),
+            look("IP address"),
+        ),
+        "ipv4mask" => (
+            v.parse::<Ipv4Addr>()
+                .is_ok_and(|mask| mask.to_bits().leading_ones() == mask.to_bits().count_ones()),
+            look("IPv4 netmask"),
+        ),
+        "CIDRv4" => (cidr(v, 8, 0), look("IPv4 network")),
+        "CIDRv6" => (cidr(v, 0, 8), look("IPv6 network")),
+        "CIDR" => (cidr(v, 8, 8), look("CIDR network")),
+        "FullRangeCIDR" => (cidr(v, 1, 1), look("CIDR network")),
+        "IPorCIDR" => (
+            v.parse::<IpAddr>().is_ok() || cidr(v, 1, 1),
+            look("IP address or CIDR network"),
+        ),
+        "IPorCIDRorAlias" => (
+            v.parse::<IpAddr>().is_ok()
+                || cidr(v, 1, 1)
+                || is(r"(?^i:(?:(?:dc|guest)/)?[a-z][a-z0-9\-_]+)", v),
+            look("IP address, CIDR network or alias"),
+        ),
+        "pve-ipv4-config" => (
+            matches!(v, "dhcp" | "manual") || cidr(v, 8, 0),
+            look("ipv4 network configuration"),
+        ),
+        "pve-ipv6-config" => (
+            matches!(v, "auto" | "dhcp" | "manual") || cidr(v, 0, 8),
+            look("ipv6 network configuration"),
+        ),
+        "dns-name" => (is(DNS, v), look("DNS name")),
+        "address" | "pve-storage-server" => (
+            v.parse::<IpAddr>().is_ok() || is(DNS, v),
+            format!("value does not look like a valid address: {v}"),
+        ),
+        "pve-storage-portal-dns" => (
+            is(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:]+)(?::\d+)?", v) || v.parse::<IpAddr>().is_ok(),
+            look("portal address"),
+        ),
+        "email" => (is(EMAIL, v), look("email address")),
+        "email-or-username" => (
+            is(EMAIL, v) || is(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+", v),
+            look("email address or user name"),
+        ),
+        "urlencoded" => (
+            is(r"[-%a-zA-Z0-9_.!~*'()]*", v),
+            "invalid urlencoded string".into(),
+        ),
+        "pve-cpuset" => (
+            is(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", v),
+            format!("unable to parse cpuset '{v}'"),
+        ),
+        "pve-phys-bits" => (
+            v == "host" || v.parse::<u8>().is_ok_and(|bits| (8..=64).contains(&bits)),
+            format!("invalid number of physical address bits '{v}'"),
+        ),
+        "pve-qm-bootdisk" => (
+            is(r"(?:ide|sata|scsi|virtio)\d+", v),
+            format!("invalid boot disk '{v}'"),
+        ),
+        "pve-hotplug-features" => (
+            matches!(v, "0" | "1")
+                || v.split(',').all(|f| {
+                    matches!(
+                        f,
+                        "network" | "disk" | "cpu" | "memory" | "usb" | "cloudinit"
+                    )
+                }),
+            "unable to parse hotplug option".into(),
+        ),
+        "pve-replication-job-id" => (
+            is(r"[1-9][0-9]{2,8}-\d{1,9}", v),
+            format!("invalid replication job id '{v}'"),
+        ),
+        "pve-calendar-event" => (
+            is(r"[a-zA-Z0-9*/:.,\-\s]+", v) && !v.trim().is_empty(),
+            format!("invalid calendar event '{v}'"),
+        ),
+        "pve-day-of-week" => (
+            matches!(v, "mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"),
+            "invalid day of week".into(),
+        ),
+        "pve-task-status-type" => (
+            matches!(v, "ok" | "error" | "warning" | "unknown"),
+            format!("invalid task status type '{v}'"),
+        ),
+        "pve-ha-resource-id" => (is("[a-z]+:[A-Za-z0-9_-]+", v), look("HA resource ID")),
+        "pve-ha-resource-or-vm-id" => (
+            is("[a-z]+:[A-Za-z0-9_-]+", v) || is("[1-9][0-9]{2,8}", v),
+            look("HA resource or VM ID"),
+        ),
+        "pve-ha-node" => (
+            is(r"(?^i:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?::\d+)?", v),
+            look("HA node"),
+        ),
+        "storage-pair" | "bridge-pair" => (
+            is(r"(?:1|[^\s:]+(?::[^\s:]+)?)", v),
+            format!("value '{v}' is not a valid mapping"),
+        ),
+        "pve-startup-order" => (
+            is(
+                r"(?:(?:order=)?\d+|up=\d+|down=\d+)(?:,(?:(?:order=)?\d+|up=\d+|down=\d+))*",
+                v,
+            ),
+            "unable to parse startup options".into(),
+        ),
+        "pve-sdn-isis-net" => (
+            is(r"[a-fA-F0-9]{2}(\.[a-fA-F0-9]{4}){3,9}\.[a-fA-F0-9]{2}", v),
+            "value does not look like a valid isis net".into(),
+        ),
+        "pve-sdn-bgp-rt" => (
+            is(r"\d+:\d+", v),
+            format!("value '{v}' is not a route target"),
+        ),
+        "pve-storage-vgname" => (
+            is(r"(?^i:[a-z0-9][a-z0-9\-_.]+)", v),
+            format!("lvm name '{v}' contains illegal characters"),
+        ),
+        "pve-storage-options" => (
+            is(r"[^\s,;]+(?:,[^\s,;]+)*", v),
+            "value does not look like valid mount options".into(),
+        ),
+        "pve-storage-zfs-blocksize" => (
+            is(r"(?^i:\d+[km]?)", v),
+            format!("invalid block size '{v}'"),
+        ),
+        "pve-dir-override" => (
+            is(r"[a-z]+=[^=]+", v),
+            format!("'{v}' is not a valid override"),
+        ),
+        "pve-vlan-id-or-range" => (
+            is(r"\d{1,4}(?:-\d{1,4})?", v),
+            format!("invalid VLAN ID '{v}'"),
+        ),
+        "pve-fw-sport-spec" | "pve-fw-dport-spec" => {
+            (is(r"[A-Za-z0-9:,\-]+", v), format!("invalid port '{v}'"))
+        }
+        "pve-fw-protocol-spec" => (is(r"[A-Za-z0-9\-]+", v), format!("unknown protocol '{v}'")),
+        "pve-fw-icmp-type-spec" => (
+            is(r"[A-Za-z0-9/\-]+", v),
+            format!("unknown icmp-type '{v}'"),
+        ),
+        "pve-fw-addr-spec" => (!v.trim().is_empty(), "unable to parse address".into()),
+        "pve-acme-domain" => (is(DNS, v), look("ACME domain")),
+        "pve-acme-alias" => (is(r"[A-Za-z0-9_.\-]+", v), look("ACME alias")),
+        "graphite-path" => (
+            is(r"[A-Za-z0-9_\-.]+", v),
+            "value is not a valid graphite path".into(),
+        ),
+        "pem-string" | "pem-certificate" | "pem-certificate-chain" => (
+            v.contains("-----BEGIN ") && v.contains("-----END "),
+            "value does not look like PEM encoded data".into(),
+        ),
+        "pve-command-batch" => (
+            serde_json::from_str::<serde_json::Value>(v).is_ok_and(|json| json.is_array()),
+            "batch command is not valid JSON".into(),
+        ),
+        "pve-ct-timezone" => (
+            v == "host" || is(r"[A-Za-z0-9_+\-/]+", v),
+            format!("invalid timezone '{v}'"),
+        ),
+        "ldap-simple-attr" => (
+            is(r"[A-Za-z0-9\-_;.]+", v),
+            format!("value '{v}' does not look like a simple ldap attribute name"),
+        ),
+        "pve-sdn-subnet-id" => (!v.is_empty(), look("subnet ID")),
+        _ => return None,
+    };
+    Some(verdict)
+}
+
+fn cidr(value: &str, min4: u8, min6: u8) -> bool {
+    let Some((address, prefix)) = value.split_once('/') else {
+        return false;
+    };
+    let Ok(prefix) = prefix.parse::<u8>() else {
+        return false;
+    };
+    match address.parse() {
+        Ok(IpAddr::V4(_)) => min4 > 0 && (min4..=32).contains(&prefix),
+        Ok(IpAddr::V6(_)) => min6 > 0 && (min6..=128).contains(&prefix),
+        Err(_) => false,
+    }
+}
+
+/// A value the format accepts.
+pub(crate) fn example(name: &str) -> Option<&'static str> {
+    let base = name
+        .strip_suffix("-list")
+        .or_else(|| name.strip_suffix("-opt"))
+        .unwrap_or(name);
+    Some(match base {
+        "string" => "text",
+        "pve-vmid" => "100",
+        "pve-node" | "pve-ha-node" => "pve1",
+        "pve-configid" => "item1",
+        "pve-storage-id" => "local",
+        "pve-bridge-id" => "vmbr0",
+        "pve-iface" => "eth0",
+        "pve-userid" => "root@pam",
+        "pve-tokenid" => "root@pam!test",
+        "pve-realm" => "pve",
+        "pve-groupid" => "admins",
+        "pve-roleid" => "PVEAuditor",
+        "pve-priv" => "VM.Audit",
+        "pve-poolid" => "pool1",
+        "pve-tag" => "tag1",
+        "pve-volume-id" | "pve-volume-id-or-qm-path" | "pve-volume-id-or-absolute-path" => {
+            "local:iso/debian-13.iso"
+        }
+        "pve-lxc-mp-string" => "/mnt/data",
+        "pve-lxc-dev-string" => "/dev/fuse",
+        "pve-storage-path" | "pve-storage-path-in-property-string" => "/mnt/store",
+        "disk-size" => "4G",
+        "mac-addr" => "BC:24:11:00:00:01",
+        "mac-prefix" => "BC:24:11",
+        "ipv4"
+        | "ip"
+        | "lxc-ip-with-ll-iface"
+        | "address"
+        | "pve-storage-server"
+        | "pve-storage-portal-dns"
+        | "pve-fw-addr-spec" => "192.0.2.10",
+        "ipv6" => "2001:db8::10",
+        "ipv4mask" => "255.255.255.0",
+        "CIDRv4" | "CIDR" | "FullRangeCIDR" | "IPorCIDR" | "IPorCIDRorAlias" => "192.0.2.0/24",
+        "CIDRv6" => "2001:db8::/64",
+        "pve-ipv4-config" | "pve-ipv6-config" => "dhcp",
+        "dns-name" | "pve-acme-domain" | "pve-acme-alias" => "host.example.org",
+        "email" | "email-or-username" => "admin@example.org",
+        "urlencoded" => "abc",
+        "pve-cpuset" => "0-1",
+        "pve-phys-bits" => "host",
+        "pve-qm-bootdisk" => "scsi0",
+        "pve-hotplug-features" => "disk,network",
+        "pve-replication-job-id" => "100-0",
+        "pve-calendar-event" => "*/15",
+        "pve-day-of-week" => "mon",
+        "pve-task-status-type" => "ok",
+        "pve-ha-resource-id" | "pve-ha-resource-or-vm-id" => "vm:100",
+        "storage-pair" | "bridge-pair" => "1",
+        "pve-startup-order" => "order=1",
+        "pve-sdn-isis-net" => "49.0001.1921.6800.1002.00",
+        "pve-sdn-bgp-rt" => "65000:1",
+        "pve-storage-vgname" => "pve",
+        "pve-storage-options" => "vers=4.2",
+        "pve-storage-zfs-blocksize" => "16k",
+        "pve-dir-override" => "iso=templates",
+        "pve-vlan-id-or-range" => "2-100",
+        "pve-storage-content" => "images",
+        "pve-fw-conntrack-helper" => "ftp",
+        "pve-fw-sport-spec" | "pve-fw-dport-spec" => "22",
+        "pve-fw-protocol-spec" => "tcp",
+        "pve-fw-icmp-type-spec" => "any",
+        "graphite-path" => "proxmox",
+        "pem-string" | "pem-certificate" | "pem-certificate-chain" => {
+            "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----"
+        }
+        "pve-command-batch" => "[]",
+        "pve-ct-timezone" => "host",
+        "ldap-simple-attr" => "uid",
+        "pve-sdn-subnet-id" => "zone1-192.0.2.0-24",
+        "pve-sdn-route-map-id" | "pve-sdn-prefix-list-id" | "pve-sdn-fabric-id" => "item1",
+        "pve-sdn-dhcp-range" => "start-address=192.0.2.10,end-address=192.0.2.20",
+        "pve-sdn-fabric-wireguard-interface" => "name=wg0",
+        "pve-qm-ide" => "none,media=cdrom",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_pass_their_own_check() {
+        for name in [
+            "pve-vmid",
+            "pve-node",
+            "pve-configid-list",
+            "pve-storage-id",
+            "pve-iface",
+            "pve-userid",
+            "pve-volume-id",
+            "disk-size",
+            "mac-addr",
+            "mac-prefix",
+            "ipv4",
+            "ipv6",
+            "ipv4mask",
+            "CIDR",
+            "CIDRv6",
+            "email-opt",
+            "pve-calendar-event",
+            "storage-pair-list",
+            "pve-startup-order",
+            "pve-storage-portal-dns",
+            "pem-string",
+            "pve-command-batch",
+            "pve-vlan-id-or-range-list",
+            "pve-ha-node-list",
+            "pve-tag-list",
+            "pve-sdn-isis-net",
+            "pve-storage-content-list",
+            "pve-task-status-type-list",
+            "pve-hotplug-features",
+        ] {
+            let value = example(name).unwrap_or_else(|| panic!("{name} has no example"));
+            assert_eq!(check(name, value), Some(Ok(())), "{name} refuses {value}");
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        for (name, value) in [
+            ("pve-vmid", "0100"),
+            ("pve-vmid", "99"),
+            ("mac-addr", "01:00:00:00:00:00"),
+            ("CIDRv4", "192.0.2.0/7"),
+            ("CIDRv4", "2001:db8::/64"),
+            ("pve-storage-id", "x"),
+            ("pve-configid-list", "ok,9x"),
+            ("ipv4mask", "255.0.255.0"),
+            ("email", "nobody"),
+        ] {
+            assert!(
+                matches!(check(name, value), Some(Err(_))),
+                "{name} takes {value}"
+            );
+        }
+        assert_eq!(
+            check("pve-vmid", "5"),
+            Some(Err("value does not look like a valid VM ID\n".into()))
+        );
+    }
+
+    #[test]
+    fn lists_and_optional_values() {
+        assert_eq!(check("pve-configid-list", "a1;b2 c3,d4"), Some(Ok(())));
+        assert_eq!(check("pve-configid-list", ""), Some(Ok(())));
+        assert_eq!(check("email-opt", ""), Some(Ok(())));
+        assert!(check("pve-unheard-of", "x").is_none());
+    }
+}

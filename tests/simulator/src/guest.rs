@@ -1,0 +1,1315 @@
+//! Virtual machines and containers: configuration, power, disks, snapshots.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxmox_codegen::facts::{Format, Method, Schemas, Type};
+use serde_json::{Map, Value, json};
+
+use crate::access::Identity;
+use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
+use crate::propstring;
+use crate::sample::mix;
+use crate::schema::{ApiSchema, lookup, split_index};
+use crate::world::{GIB, Volume, World};
+
+pub(crate) type Config = BTreeMap<String, String>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Qemu,
+    Lxc,
+}
+
+impl Kind {
+    /// As in API paths and resource ids.
+    pub(crate) fn api(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Lxc => "lxc",
+        }
+    }
+
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu-server",
+            Self::Lxc => "lxc",
+        }
+    }
+
+    /// As in messages.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Qemu => "VM",
+            Self::Lxc => "CT",
+        }
+    }
+
+    pub(crate) fn create_path(self) -> &'static str {
+        match self {
+            Self::Qemu => "/nodes/{node}/qemu",
+            Self::Lxc => "/nodes/{node}/lxc",
+        }
+    }
+
+    fn config_path(self) -> &'static str {
+        match self {
+            Self::Qemu => "/nodes/{node}/qemu/{vmid}/config",
+            Self::Lxc => "/nodes/{node}/lxc/{vmid}/config",
+        }
+    }
+
+    /// The key of a disk's property string that names its volume.
+    fn volume_key(self) -> &'static str {
+        match self {
+            Self::Qemu => "file",
+            Self::Lxc => "volume",
+        }
+    }
+
+    fn disk_content(self) -> &'static str {
+        match self {
+            Self::Qemu => "images",
+            Self::Lxc => "rootdir",
+        }
+    }
+
+    /// Whether a configuration key is a disk or mount point.
+    pub(crate) fn is_disk(self, key: &str) -> bool {
+        let family = split_index(key).map(|(family, _)| family);
+        match self {
+            Self::Qemu => {
+                matches!(key, "efidisk0" | "tpmstate0")
+                    || matches!(family, Some("ide" | "sata" | "scsi" | "virtio" | "unused"))
+            }
+            Self::Lxc => key == "rootfs" || matches!(family, Some("mp" | "unused")),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) config: Config,
+    pub(crate) parent: Option<String>,
+    pub(crate) time: u64,
+    pub(crate) description: Option<String>,
+    pub(crate) vmstate: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub(crate) kind: Kind,
+    pub(crate) node: String,
+    pub(crate) config: Config,
+    /// Changes that wait for a stop; `None` deletes.
+    pub(crate) pending: BTreeMap<String, Option<String>>,
+    pub(crate) snapshots: BTreeMap<String, Snapshot>,
+    pub(crate) parent: Option<String>,
+    pub(crate) lock: Option<String>,
+    pub(crate) started: Option<Duration>,
+    pub(crate) paused: bool,
+    pub(crate) pool: Option<String>,
+}
+
+impl Guest {
+    pub(crate) fn new(kind: Kind, node: &str, config: Config) -> Self {
+        Self {
+            kind,
+            node: node.to_owned(),
+            config,
+            pending: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            parent: None,
+            lock: None,
+            started: None,
+            paused: false,
+            pool: None,
+        }
+    }
+
+    pub(crate) fn running(&self) -> bool {
+        self.started.is_some()
+    }
+
+    pub(crate) fn status(&self) -> &'static str {
+        if self.running() { "running" } else { "stopped" }
+    }
+
+    pub(crate) fn template(&self) -> bool {
+        self.config.get("template").is_some_and(|t| t == "1")
+    }
+
+    pub(crate) fn name(&self, vmid: u32) -> String {
+        let (key, prefix) = match self.kind {
+            Kind::Qemu => ("name", "VM "),
+            Kind::Lxc => ("hostname", "CT"),
+        };
+        self.config
+            .get(key)
+            .cloned()
+            .unwrap_or_else(|| format!("{prefix}{vmid}"))
+    }
+
+    pub(crate) fn cpus(&self) -> u64 {
+        let number = |key| self.config.get(key).and_then(|v| v.parse::<u64>().ok());
+        match self.kind {
+            Kind::Qemu => number("vcpus")
+                .unwrap_or_else(|| number("cores").unwrap_or(1) * number("sockets").unwrap_or(1)),
+            Kind::Lxc => number("cores").unwrap_or(1),
+        }
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        self.config
+            .get("memory")
+            .and_then(|text| {
+                text.strip_prefix("current=")
+                    .unwrap_or(text)
+                    .split(',')
+                    .next()
+            })
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(512)
+            << 20
+    }
+
+    /// Size of the boot disk or root file system.
+    pub(crate) fn disk_size(&self) -> u64 {
+        let boot = match self.kind {
+            Kind::Lxc => self.config.get("rootfs"),
+            Kind::Qemu => self
+                .config
+                .iter()
+                .find(|(key, value)| {
+                    self.kind.is_disk(key)
+                        && !key.starts_with("unused")
+                        && !value.contains("media=cdrom")
+                })
+                .map(|(_, value)| value),
+        };
+        boot.and_then(|value| size_of(value)).unwrap_or(0)
+    }
+
+    /// The configuration with pending changes as if they were made.
+    pub(crate) fn planned(&self) -> Config {
+        let mut config = self.config.clone();
+        for (key, value) in &self.pending {
+            match value {
+                Some(value) => config.insert(key.clone(), value.clone()),
+                None => config.remove(key),
+            };
+        }
+        config
+    }
+
+    /// SHA-1 over the text of the configuration file.
+    pub(crate) fn digest(&self) -> String {
+        let mut text = String::new();
+        let section = |text: &mut String, config: &Config| {
+            for (key, value) in config {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{key}: {value}");
+            }
+        };
+        section(&mut text, &self.config);
+        for (key, value) in &self.pending {
+            let _ = writeln!(text, "[PENDING] {key}: {value:?}");
+        }
+        for (name, snapshot) in &self.snapshots {
+            let _ = writeln!(text, "[{name}] {}", snapshot.time);
+            section(&mut text, &snapshot.config);
+        }
+        let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        hash.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+
+    fn apply_pending(&mut self) {
+        self.config = self.planned();
+        self.pending.clear();
+    }
+}
+
+/// The `size=` of a disk in bytes.
+fn size_of(disk: &str) -> Option<u64> {
+    disk.split(',')
+        .find_map(|part| part.strip_prefix("size="))
+        .and_then(parse_size)
+}
+
+/// `32G` in bytes; no unit is bytes.
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim_end_matches("iB");
+    let (number, shift) = match text.chars().last()? {
+        'K' => (&text[..text.len() - 1], 10),
+        'M' => (&text[..text.len() - 1], 20),
+        'G' => (&text[..text.len() - 1], 30),
+        'T' => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole = whole.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    if fraction.is_empty() {
+        return Some(whole);
+    }
+    let digits: u64 = fraction.get(..fraction.len().min(6))?.parse().ok()?;
+    let scale = 10_u64.pow(u32::try_from(fraction.len().min(6)).ok()?);
+    Some(whole + digits * (1_u64 << shift) / scale)
+}
+
+/// Bytes in the largest unit that divides them.
+pub(crate) fn print_size(bytes: u64) -> String {
+    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+        // Terabytes are written in gigabytes unless there are thousands of them.
+        if bytes > 0 && bytes % (1 << shift) == 0 && (shift != 40 || bytes >= 1 << 50) {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// What a guest task does when it ends.
+#[derive(Clone, Debug)]
+pub(crate) enum GuestEffect {
+    Created {
+        start: bool,
+    },
+    Start,
+    Stop,
+    Reboot,
+    Reset,
+    Suspend {
+        to_disk: bool,
+    },
+    Resume,
+    Destroy,
+    Configure(Change),
+    Cloned {
+        source: u32,
+    },
+    Template,
+    Snapshot {
+        name: String,
+        description: Option<String>,
+        vmstate: bool,
+    },
+    Rollback {
+        name: String,
+        start: bool,
+    },
+    DeleteSnapshot {
+        name: String,
+    },
+    Resize {
+        disk: String,
+        size: String,
+    },
+    Move {
+        disk: String,
+        storage: String,
+        target: Option<String>,
+    },
+    Migrate {
+        target: String,
+    },
+}
+
+/// A change of configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) set: Config,
+    pub(crate) delete: Vec<String>,
+    pub(crate) revert: Vec<String>,
+    pub(crate) digest: Option<String>,
+    pub(crate) skip_lock: bool,
+}
+
+impl Change {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.delete.is_empty() && self.revert.is_empty()
+    }
+}
+
+/// The keys of a property string in the configuration of a guest.
+fn key_schemas<'a>(schema: &'a ApiSchema, kind: Kind, key: &str) -> Option<&'a Schemas> {
+    let endpoint = schema.endpoint(Method::Post, kind.create_path())?;
+    match lookup(&endpoint.parameters.properties, key)?
+        .format
+        .as_ref()?
+    {
+        Format::Keys(keys) => Some(keys),
+        Format::Name(name) => schema.formats().get(name),
+        Format::List(_) => None,
+    }
+}
+
+/// Whether a change takes effect in a running guest at once.
+fn at_once(kind: Kind, key: &str) -> bool {
+    let family = split_index(key).map_or(key, |(family, _)| family);
+    kind == Kind::Lxc
+        || matches!(
+            family,
+            "name"
+                | "description"
+                | "onboot"
+                | "startup"
+                | "protection"
+                | "tags"
+                | "hotplug"
+                | "lock"
+                | "agent"
+                | "net"
+                | "scsi"
+                | "virtio"
+                | "sata"
+                | "unused"
+                | "usb"
+                | "hookscript"
+                | "bootdisk"
+                | "boot"
+                | "autostart"
+                | "migrate_speed"
+                | "migrate_downtime"
+                | "shares"
+                | "cpuunits"
+                | "cpulimit"
+                | "balloon"
+                | "vmstatestorage"
+                | "cicustom"
+                | "ciuser"
+                | "cipassword"
+                | "sshkeys"
+                | "ipconfig"
+                | "nameserver"
+                | "searchdomain"
+                | "citype"
+                | "ciupgrade"
+        )
+}
+
+impl World {
+    pub(crate) fn guest(&self, kind: Kind, node: &str, vmid: u32) -> ApiResult<&Guest> {
+        self.guests
+            .get(&vmid)
+            .filter(|guest| guest.kind == kind && guest.node == node)
+            .ok_or_else(|| {
+                ApiError::die(format!(
+                    "Configuration file 'nodes/{node}/{}/{vmid}.conf' does not exist",
+                    kind.directory()
+                ))
+            })
+    }
+
+    /// The lowest free id from `from` on.
+    pub(crate) fn free_vmid(&self, from: u32) -> u32 {
+        (from..)
+            .find(|id| !self.guests.contains_key(id))
+            .unwrap_or(from)
+    }
+
+    /// Checks a new value of a configuration key and makes what it asks for: a volume, a MAC address.
+    ///
+    /// Returns the value to store and the lines a task logs about it.
+    fn prepare(
+        &mut self,
+        kind: Kind,
+        node: &str,
+        vmid: u32,
+        key: &str,
+        text: &str,
+    ) -> Result<(String, Vec<String>), String> {
+        let schema = Arc::clone(&self.schema);
+        let Some(keys) = key_schemas(&schema, kind, key) else {
+            return Ok((text.to_owned(), Vec::new()));
+        };
+        if kind.is_disk(key) {
+            return self.prepare_disk(kind, node, vmid, key, keys, text);
+        }
+        if split_index(key).is_some_and(|(family, _)| family == "net") {
+            let mut parts = propstring::parse(keys, text)?;
+            let (mac, extra) = match kind {
+                Kind::Qemu => ("macaddr", None),
+                Kind::Lxc => ("hwaddr", Some(("type", "veth"))),
+            };
+            if !parts.contains_key(mac) {
+                parts.insert(mac.into(), self.mac());
+            }
+            if let Some((name, value)) = extra {
+                parts.entry(name.into()).or_insert_with(|| value.into());
+            }
+            return Ok((print_net(kind, keys, &parts), Vec::new()));
+        }
+        Ok((text.to_owned(), Vec::new()))
+    }
+
+    fn prepare_disk(
+        &mut self,
+        kind: Kind,
+        node: &str,
+        vmid: u32,
+        key: &str,
+        keys: &Schemas,
+        text: &str,
+    ) -> Result<(String, Vec<String>), String> {
+        let mut parts = propstring::parse(keys, text)?;
+        let source = kind.volume_key();
+        let Some(file) = parts.get(source).cloned() else {
+            return Ok((text.to_owned(), Vec::new()));
+        };
+        let Some((storage, wanted)) = file.split_once(':') else {
+            return Ok((text.to_owned(), Vec::new()));
+        };
+        let import = parts.remove("import-from");
+        let new_size = if wanted == "cloudinit" {
+            Some(4 << 20)
+        } else if key == "efidisk0" && wanted.parse::<f64>().is_ok() {
+            Some(4 << 20)
+        } else if key == "tpmstate0" && wanted.parse::<f64>().is_ok() {
+            Some(4 << 20)
+        } else if let Some(import) = &import {
+            let from = self.volume_key(node, import);
+            Some(self.volumes.get(&from).map_or(8 * GIB, |v| v.size))
+        } else if wanted.parse::<f64>().is_ok() {
+            parse_size(&format!("{wanted}G"))
+        } else {
+            None
+        };
+        let Some(size) = new_size else {
+            let volume = self
+                .volumes
+                .get(&self.volume_key(node, &file))
+                .ok_or_else(|| format!("volume '{file}' does not exist"))?;
+            parts
+                .entry("size".into())
+                .or_insert_with(|| print_size(volume.size));
+            return Ok((propstring::print(keys, &parts), Vec::new()));
+        };
+        let holder = self
+            .storages
+            .get(storage)
+            .ok_or_else(|| format!("storage '{storage}' does not exist"))?;
+        if !holder.holds(kind.disk_content()) {
+            return Err(format!(
+                "storage '{storage}' does not support content-type '{}'",
+                kind.disk_content()
+            ));
+        }
+        let files = holder.is_file_based();
+        let format = match parts.remove("format") {
+            Some(format) if files => format,
+            _ if files && wanted == "cloudinit" => "qcow2".into(),
+            _ => "raw".into(),
+        };
+        let path = holder.path.clone().unwrap_or_default();
+        let volid = if wanted == "cloudinit" {
+            parts.insert("media".into(), "cdrom".into());
+            volume_name(
+                storage,
+                vmid,
+                &format!("vm-{vmid}-cloudinit"),
+                files,
+                &format,
+            )
+        } else {
+            self.free_volume(storage, vmid, files, &format)
+        };
+        parts.insert(source.into(), volid.clone());
+        parts.insert("size".into(), print_size(size));
+        let key_of = self.volume_key(node, &volid);
+        let created = self.now.as_secs();
+        self.volumes.insert(
+            key_of,
+            Volume {
+                storage: storage.to_owned(),
+                content: kind.disk_content().to_owned(),
+                format: format.clone(),
+                size,
+                vmid: Some(vmid),
+                created,
+                notes: None,
+                protected: false,
+            },
+        );
+        let value = propstring::print(keys, &parts);
+        let name = volid.split_once(':').map_or("", |(_, name)| name);
+        let first = if files {
+            format!("Formatting '{path}/images/{name}', fmt={format} size={size} preallocation=off")
+        } else {
+            format!("  Logical volume \"{name}\" created.")
+        };
+        let second = format!("{key}: successfully created disk '{value}'");
+        Ok((value, vec![first, second]))
+    }
+
+    fn free_volume(&self, storage: &str, vmid: u32, files: bool, format: &str) -> String {
+        (0..)
+            .map(|n| format!("vm-{vmid}-disk-{n}"))
+            .find(|name| {
+                !self.volumes.keys().any(|(_, volid)| {
+                    let last = volid.rsplit(['/', ':']).next().unwrap_or("");
+                    volid.starts_with(&format!("{storage}:"))
+                        && last.split('.').next() == Some(name)
+                })
+            })
+            .map(|name| volume_name(storage, vmid, &name, files, format))
+            .unwrap_or_default()
+    }
+
+    /// Builds the configuration of a new guest; on an error nothing is left behind.
+    pub(crate) fn build(
+        &mut self,
+        kind: Kind,
+        node: &str,
+        vmid: u32,
+        given: &Config,
+    ) -> Result<(Config, Vec<String>), String> {
+        let before = self.volumes.clone();
+        let mut config = Config::new();
+        let mut log = Vec::new();
+        for (key, value) in given {
+            match self.prepare(kind, node, vmid, key, value) {
+                Ok((value, lines)) => {
+                    config.insert(key.clone(), value);
+                    log.extend(lines);
+                }
+                Err(error) => {
+                    self.volumes = before;
+                    return Err(error);
+                }
+            }
+        }
+        match kind {
+            Kind::Qemu => {
+                let uuid = self.uuid();
+                config
+                    .entry("smbios1".into())
+                    .or_insert_with(|| format!("uuid={uuid}"));
+                let generation = self.uuid();
+                config.entry("vmgenid".into()).or_insert(generation);
+                let created = self.now.as_secs();
+                config
+                    .entry("meta".into())
+                    .or_insert_with(|| format!("creation-qemu=10.1.2,ctime={created}"));
+                if !config.contains_key("boot") {
+                    let order = boot_order(&config);
+                    if !order.is_empty() {
+                        config.insert("boot".into(), format!("order={order}"));
+                    }
+                }
+            }
+            Kind::Lxc => {
+                for (key, value) in [
+                    ("arch", "amd64"),
+                    ("memory", "512"),
+                    ("swap", "512"),
+                    ("ostype", "debian"),
+                ] {
+                    config.entry(key.into()).or_insert_with(|| value.into());
+                }
+                config
+                    .entry("hostname".into())
+                    .or_insert_with(|| format!("CT{vmid}"));
+            }
+        }
+        Ok((config, log))
+    }
+
+    /// Checks a change that is refused before anything happens.
+    pub(crate) fn check_change(&self, kind: Kind, change: &Change) -> ApiResult<()> {
+        let endpoint = self.schema.endpoint(Method::Get, kind.config_path());
+        for key in change.delete.iter().chain(&change.revert) {
+            if change.set.contains_key(key) {
+                return Err(ApiError::parameter(
+                    "delete",
+                    format!("you can't use '-{key}' and -delete {key}' at the same time"),
+                ));
+            }
+            let known = endpoint
+                .and_then(|e| e.returns.properties.as_ref())
+                .is_none_or(|properties| lookup(properties, key).is_some());
+            if !known {
+                return Err(ApiError::parameter(
+                    "delete",
+                    format!("unknown option '{key}'"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a change, at once or pending.
+    pub(crate) fn configure(&mut self, vmid: u32, change: &Change) -> Result<(), String> {
+        let guest = self.existing(vmid)?;
+        let kind = guest.kind;
+        if let Some(digest) = change.digest.as_ref().filter(|d| **d != guest.digest()) {
+            debug_assert!(!digest.is_empty());
+            return Err(match kind {
+                Kind::Qemu => "checksum mismatch (file change by other user?)".into(),
+                Kind::Lxc => {
+                    "detected modified configuration - file changed by other user? Try again."
+                        .into()
+                }
+            });
+        }
+        if !change.skip_lock {
+            check_lock(guest)?;
+        }
+        let node = guest.node.clone();
+        let mut prepared = Config::new();
+        for (key, value) in &change.set {
+            let unchanged = guest_volume(kind, self.existing(vmid)?.config.get(key), value);
+            let value = if unchanged {
+                value.clone()
+            } else {
+                self.prepare(kind, &node, vmid, key, value)?.0
+            };
+            prepared.insert(key.clone(), value);
+        }
+        let mut freed = Vec::new();
+        let guest = self.existing_mut(vmid)?;
+        for key in &change.revert {
+            guest.pending.remove(key);
+        }
+        let live = guest.running();
+        for key in &change.delete {
+            if live && !at_once(kind, key) {
+                if guest.config.contains_key(key) {
+                    guest.pending.insert(key.clone(), None);
+                } else {
+                    guest.pending.remove(key);
+                }
+                continue;
+            }
+            guest.pending.remove(key);
+            if let Some(old) = guest.config.remove(key) {
+                freed.push((key.clone(), old));
+            }
+        }
+        for (key, value) in prepared {
+            if live && !at_once(kind, &key) {
+                guest.pending.insert(key, Some(value));
+                continue;
+            }
+            guest.pending.remove(&key);
+            if let Some(old) = guest.config.insert(key.clone(), value.clone()) {
+                if kind.is_disk(&key) && volume_of(&old) != volume_of(&value) {
+                    freed.push((key, old));
+                }
+            }
+        }
+        for (key, old) in freed {
+            self.release(vmid, kind, &node, &key, &old);
+        }
+        Ok(())
+    }
+
+    /// A disk taken out of the configuration becomes unused, an unused one is removed.
+    fn release(&mut self, vmid: u32, kind: Kind, node: &str, key: &str, old: &str) {
+        if !kind.is_disk(key) {
+            return;
+        }
+        let volid = volume_of(old).to_owned();
+        let volume = self.volume_key(node, &volid);
+        let owned = self
+            .volumes
+            .get(&volume)
+            .is_some_and(|v| v.vmid == Some(vmid));
+        if !owned {
+            return;
+        }
+        if key.starts_with("unused") || old.contains("media=cdrom") {
+            self.volumes.remove(&volume);
+        } else if let Some(guest) = self.guests.get_mut(&vmid) {
+            let slot = (0..256)
+                .map(|n| format!("unused{n}"))
+                .find(|slot| !guest.config.contains_key(slot));
+            if let Some(slot) = slot {
+                guest.config.insert(slot, volid);
+            }
+        }
+    }
+
+    fn existing(&self, vmid: u32) -> Result<&Guest, String> {
+        self.guests.get(&vmid).ok_or_else(|| {
+            format!("unable to find configuration file for VM {vmid} - no such machine")
+        })
+    }
+
+    fn existing_mut(&mut self, vmid: u32) -> Result<&mut Guest, String> {
+        self.guests.get_mut(&vmid).ok_or_else(|| {
+            format!("unable to find configuration file for VM {vmid} - no such machine")
+        })
+    }
+
+    /// Power actions that bulk tasks run.
+    pub(crate) fn guest_action(
+        &mut self,
+        vmid: u32,
+        action: &str,
+        who: &Identity,
+    ) -> Result<(), String> {
+        let effect = match action {
+            "start" => GuestEffect::Start,
+            "suspend" => GuestEffect::Suspend { to_disk: false },
+            _ => GuestEffect::Stop,
+        };
+        self.apply_to_guest(vmid, effect, who)
+    }
+
+    pub(crate) fn apply_to_guest(
+        &mut self,
+        vmid: u32,
+        effect: GuestEffect,
+        _who: &Identity,
+    ) -> Result<(), String> {
+        let now = self.now;
+        let guest = self.existing_mut(vmid)?;
+        let noun = guest.kind.noun();
+        let need_running = |guest: &Guest| {
+            if guest.running() {
+                Ok(())
+            } else {
+                Err(format!("{noun} {vmid} not running"))
+            }
+        };
+        match effect {
+            GuestEffect::Created { start } => {
+                guest.lock = None;
+                if start {
+                    guest.started = Some(now);
+                }
+            }
+            GuestEffect::Start => {
+                if guest.lock.as_deref() == Some("suspended") {
+                    guest.lock = None;
+                }
+                check_lock(guest)?;
+                if guest.running() {
+                    return Err(format!("{noun} {vmid} already running"));
+                }
+                if guest.template() {
+                    return Err(format!(
+                        "you can't start a {} if it's a template",
+                        noun.to_lowercase()
+                    ));
+                }
+                guest.apply_pending();
+                guest.started = Some(now);
+                guest.paused = false;
+            }
+            GuestEffect::Stop => {
+                check_lock(guest)?;
+                guest.started = None;
+                guest.paused = false;
+                guest.apply_pending();
+            }
+            GuestEffect::Reboot => {
+                check_lock(guest)?;
+                need_running(guest)?;
+                guest.apply_pending();
+                guest.started = Some(now);
+                guest.paused = false;
+            }
+            GuestEffect::Reset => {
+                check_lock(guest)?;
+                need_running(guest)?;
+                guest.paused = false;
+            }
+            GuestEffect::Suspend { to_disk } => {
+                check_lock(guest)?;
+                need_running(guest)?;
+                if to_disk {
+                    guest.started = None;
+                    guest.lock = Some("suspended".into());
+                } else {
+                    guest.paused = true;
+                }
+            }
+            GuestEffect::Resume => {
+                if guest.lock.as_deref() == Some("suspended") {
+                    guest.lock = None;
+                    guest.started = Some(now);
+                }
+                need_running(guest)?;
+                guest.paused = false;
+            }
+            GuestEffect::Destroy => {
+                check_lock(guest)?;
+                if guest.running() {
+                    return Err(format!("{noun} {vmid} is running - destroy failed"));
+                }
+                self.guests.remove(&vmid);
+                self.volumes
+                    .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
+            }
+            GuestEffect::Configure(change) => self.configure(vmid, &change)?,
+            GuestEffect::Cloned { source } => {
+                guest.lock = None;
+                if let Some(source) = self.guests.get_mut(&source) {
+                    if source.lock.as_deref() == Some("clone") {
+                        source.lock = None;
+                    }
+                }
+            }
+            GuestEffect::Template => {
+                check_lock(guest)?;
+                if guest.running() {
+                    return Err(format!(
+                        "you can't convert a {noun} to template if {noun} is running"
+                    ));
+                }
+                guest.config.insert("template".into(), "1".into());
+                self.rename_disks(vmid)?;
+            }
+            GuestEffect::Snapshot {
+                name,
+                description,
+                vmstate,
+            } => {
+                guest.lock = None;
+                let snapshot = Snapshot {
+                    config: guest.config.clone(),
+                    parent: guest.parent.replace(name.clone()),
+                    time: now.as_secs(),
+                    description,
+                    vmstate: vmstate && guest.running(),
+                };
+                guest.snapshots.insert(name, snapshot);
+            }
+            GuestEffect::Rollback { name, start } => {
+                guest.lock = None;
+                let snapshot = guest
+                    .snapshots
+                    .get(&name)
+                    .cloned()
+                    .ok_or_else(|| format!("snapshot '{name}' does not exist"))?;
+                guest.config = snapshot.config;
+                guest.pending.clear();
+                guest.parent = Some(name);
+                guest.paused = false;
+                guest.started = (start || snapshot.vmstate).then_some(now);
+            }
+            GuestEffect::DeleteSnapshot { name } => {
+                guest.lock = None;
+                let gone = guest
+                    .snapshots
+                    .remove(&name)
+                    .ok_or_else(|| format!("snapshot '{name}' does not exist"))?;
+                for snapshot in guest.snapshots.values_mut() {
+                    if snapshot.parent.as_ref() == Some(&name) {
+                        snapshot.parent.clone_from(&gone.parent);
+                    }
+                }
+                if guest.parent.as_ref() == Some(&name) {
+                    guest.parent = gone.parent;
+                }
+            }
+            GuestEffect::Resize { disk, size } => {
+                check_lock(guest)?;
+                self.resize(vmid, &disk, &size)?;
+            }
+            GuestEffect::Move {
+                disk,
+                storage,
+                target,
+            } => {
+                check_lock(guest)?;
+                self.move_disk(vmid, &disk, &storage, target.as_deref())?;
+            }
+            GuestEffect::Migrate { target } => {
+                guest.lock = None;
+                let from = std::mem::replace(&mut guest.node, target.clone());
+                let moved: Vec<_> = self
+                    .volumes
+                    .keys()
+                    .filter(|key| key.0 == from)
+                    .filter(|key| {
+                        self.volumes[*key].vmid == Some(vmid)
+                            && self.volumes[*key].content != "backup"
+                    })
+                    .cloned()
+                    .collect();
+                for key in moved {
+                    if let Some(volume) = self.volumes.remove(&key) {
+                        self.volumes.insert((target.clone(), key.1), volume);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes what a task prepared that was stopped before its end.
+    pub(crate) fn abandon(&mut self, vmid: u32, effect: &GuestEffect) {
+        match effect {
+            GuestEffect::Created { .. } | GuestEffect::Cloned { .. } => {
+                self.guests.remove(&vmid);
+                self.volumes.retain(|_, volume| volume.vmid != Some(vmid));
+                if let GuestEffect::Cloned { source } = effect {
+                    if let Some(guest) = self.guests.get_mut(source) {
+                        guest.lock = None;
+                    }
+                }
+            }
+            _ => {
+                if let Some(guest) = self.guests.get_mut(&vmid) {
+                    guest.lock = None;
+                }
+            }
+        }
+    }
+
+    fn resize(&mut self, vmid: u32, disk: &str, size: &str) -> Result<(), String> {
+        let guest = self.existing(vmid)?;
+        let old = guest
+            .config
+            .get(disk)
+            .cloned()
+            .ok_or_else(|| format!("disk '{disk}' does not exist"))?;
+        let node = guest.node.clone();
+        let was = size_of(&old).unwrap_or(0);
+        let wanted = match size.strip_prefix('+') {
+            Some(more) => parse_size(more).and_then(|more| was.checked_add(more)),
+            None => parse_size(size),
+        }
+        .ok_or_else(|| format!("unable to parse size '{size}'"))?;
+        if wanted < was {
+            return Err("shrinking disks is not supported".into());
+        }
+        let value = replace_size(&old, wanted);
+        let key = self.volume_key(&node, volume_of(&old));
+        if let Some(volume) = self.volumes.get_mut(&key) {
+            volume.size = wanted;
+        }
+        self.existing_mut(vmid)?
+            .config
+            .insert(disk.to_owned(), value);
+        Ok(())
+    }
+
+    fn move_disk(
+        &mut self,
+        vmid: u32,
+        disk: &str,
+        storage: &str,
+        target: Option<&str>,
+    ) -> Result<(), String> {
+        let guest = self.existing(vmid)?;
+        let (kind, node) = (guest.kind, guest.node.clone());
+        let old = guest
+            .config
+            .get(disk)
+            .cloned()
+            .ok_or_else(|| format!("disk '{disk}' does not exist"))?;
+        if let Some(target) = target {
+            let guest = self.existing_mut(vmid)?;
+            guest.config.remove(disk);
+            guest.config.insert(target.to_owned(), old);
+            return Ok(());
+        }
+        let value = self.copy_disk(kind, &node, vmid, &old, Some(storage))?;
+        let key = self.volume_key(&node, volume_of(&old));
+        self.volumes.remove(&key);
+        self.existing_mut(vmid)?
+            .config
+            .insert(disk.to_owned(), value);
+        Ok(())
+    }
+
+    /// A copy of a disk's volume for `vmid`; the disk's value with the new volume.
+    pub(crate) fn copy_disk(
+        &mut self,
+        kind: Kind,
+        node: &str,
+        vmid: u32,
+        disk: &str,
+        storage: Option<&str>,
+    ) -> Result<String, String> {
+        let volid = volume_of(disk);
+        let key = self.volume_key(node, volid);
+        let source = self
+            .volumes
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| format!("volume '{volid}' does not exist"))?;
+        let storage = storage.unwrap_or(&source.storage).to_owned();
+        let holder = self
+            .storages
+            .get(&storage)
+            .ok_or_else(|| format!("storage '{storage}' does not exist"))?;
+        if !holder.holds(kind.disk_content()) {
+            return Err(format!(
+                "storage '{storage}' does not support content-type '{}'",
+                kind.disk_content()
+            ));
+        }
+        let files = holder.is_file_based();
+        let format = if files {
+            source.format.clone()
+        } else {
+            "raw".into()
+        };
+        let copy = self.free_volume(&storage, vmid, files, &format);
+        let created = self.now.as_secs();
+        let new_key = self.volume_key(node, &copy);
+        self.volumes.insert(
+            new_key,
+            Volume {
+                storage,
+                format,
+                vmid: Some(vmid),
+                created,
+                ..source
+            },
+        );
+        Ok(disk.replacen(volid, &copy, 1))
+    }
+
+    /// Gives the volumes of a new template their `base-` names.
+    fn rename_disks(&mut self, vmid: u32) -> Result<(), String> {
+        let guest = self.existing(vmid)?;
+        let (kind, node) = (guest.kind, guest.node.clone());
+        let disks: Vec<_> = guest
+            .config
+            .iter()
+            .filter(|(key, _)| kind.is_disk(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        for (key, value) in disks {
+            let old = volume_of(&value).to_owned();
+            let new = old.replace(&format!("vm-{vmid}-disk"), &format!("base-{vmid}-disk"));
+            let old_key = self.volume_key(&node, &old);
+            if let Some(volume) = self.volumes.remove(&old_key) {
+                let new_key = self.volume_key(&node, &new);
+                self.volumes.insert(new_key, volume);
+                let value = value.replacen(&old, &new, 1);
+                self.existing_mut(vmid)?.config.insert(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// A configuration as the API answers it, each value in the type the release declares.
+    pub(crate) fn config_json(&self, kind: Kind, config: &Config) -> Map<String, Value> {
+        let properties = self
+            .schema
+            .endpoint(Method::Get, kind.config_path())
+            .and_then(|endpoint| endpoint.returns.properties.as_ref());
+        config
+            .iter()
+            .map(|(key, text)| {
+                let ty = properties
+                    .and_then(|properties| lookup(properties, key))
+                    .and_then(|schema| schema.ty);
+                let value = match ty {
+                    Some(Type::Integer | Type::Boolean) => {
+                        text.parse::<i64>().map(Value::from).ok()
+                    }
+                    Some(Type::Number) => serde_json::from_str(text).ok(),
+                    _ if key == "cipassword" => Some(json!("**********")),
+                    _ => None,
+                };
+                (key.clone(), value.unwrap_or_else(|| json!(text)))
+            })
+            .collect()
+    }
+
+    /// What status and list calls say about a guest.
+    pub(crate) fn guest_json(&self, vmid: u32, guest: &Guest) -> Map<String, Value> {
+        let uptime = guest
+            .started
+            .map_or(0, |at| self.now.saturating_sub(at).as_secs());
+        let busy = mix(&vmid.to_string(), uptime / 10) % 100;
+        let memory = guest.memory();
+        let (used, cpu, traffic) = if guest.running() {
+            (
+                memory / 100 * (30 + busy / 4),
+                json!(busy_share(busy)),
+                uptime * 1_500,
+            )
+        } else {
+            (0, json!(0), 0)
+        };
+        let mut row = Map::from_iter(
+            [
+                ("vmid", json!(vmid)),
+                ("name", json!(guest.name(vmid))),
+                ("status", json!(guest.status())),
+                ("cpus", json!(guest.cpus())),
+                ("maxmem", json!(memory)),
+                ("maxdisk", json!(guest.disk_size())),
+                ("disk", json!(0)),
+                ("uptime", json!(uptime)),
+                ("cpu", cpu),
+                ("mem", json!(used)),
+                ("netin", json!(traffic)),
+                ("netout", json!(traffic / 2)),
+                ("diskread", json!(traffic * 3)),
+                ("diskwrite", json!(traffic * 2)),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        if guest.running() {
+            row.insert("pid".into(), json!(10_000 + vmid));
+        }
+        if guest.kind == Kind::Qemu {
+            row.insert("memhost".into(), json!(used));
+            let state = if guest.paused {
+                "paused"
+            } else {
+                guest.status()
+            };
+            row.insert("qmpstatus".into(), json!(state));
+        } else {
+            row.insert("type".into(), json!("lxc"));
+            row.insert("maxswap".into(), json!(memory));
+            row.insert("swap".into(), json!(0));
+        }
+        if guest.template() {
+            row.insert("template".into(), json!(1));
+        }
+        for key in ["tags"] {
+            if let Some(value) = guest.config.get(key).filter(|value| !value.is_empty()) {
+                let tags: Vec<&str> = split_list(value).collect();
+                row.insert(key.into(), json!(tags.join(";")));
+            }
+        }
+        if let Some(lock) = &guest.lock {
+            row.insert("lock".into(), json!(lock));
+        }
+        row
+    }
+}
+
+/// Hundredths as a share of one.
+fn busy_share(busy: u64) -> f64 {
+    u32::try_from(busy).map_or(0.0, f64::from) / 400.0
+}
+
+pub(crate) fn check_lock(guest: &Guest) -> Result<(), String> {
+    match &guest.lock {
+        Some(lock) => Err(format!("{} is locked ({lock})", guest.kind.noun())),
+        None => Ok(()),
+    }
+}
+
+/// The volume a disk value names.
+pub(crate) fn volume_of(disk: &str) -> &str {
+    let first = disk.split(',').next().unwrap_or("");
+    first
+        .strip_prefix("file=")
+        .or_else(|| first.strip_prefix("volume="))
+        .unwrap_or(first)
+}
+
+/// Whether a new disk value names the volume that is already there.
+fn guest_volume(kind: Kind, old: Option<&String>, new: &str) -> bool {
+    let _ = kind;
+    old.is_some_and(|old| !volume_of(new).is_empty() && volume_of(old) == volume_of(new))
+}
+
+fn replace_size(disk: &str, size: u64) -> String {
+    let mut parts: Vec<String> = disk
+        .split(',')
+        .filter(|part| !part.starts_with("size="))
+        .map(str::to_owned)
+        .collect();
+    parts.push(format!("size={}", print_size(size)));
+    parts.join(",")
+}
+
+fn volume_name(storage: &str, vmid: u32, name: &str, files: bool, format: &str) -> String {
+    if files {
+        format!("{storage}:{vmid}/{name}.{format}")
+    } else {
+        format!("{storage}:{name}")
+    }
+}
+
+/// Containers have no default key, but the interface name comes first.
+fn print_net(kind: Kind, keys: &Schemas, parts: &BTreeMap<String, String>) -> String {
+    if kind == Kind::Qemu {
+        return propstring::print(keys, parts);
+    }
+    let mut left = parts.clone();
+    let name = left.remove("name").map(|name| format!("name={name}"));
+    name.into_iter()
+        .chain(left.iter().map(|(key, value)| format!("{key}={value}")))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn boot_order(config: &Config) -> String {
+    let cdrom = |value: &String| value.contains("media=cdrom") || value.starts_with("none");
+    let disks = ["scsi", "virtio", "sata", "ide"].iter().filter_map(|bus| {
+        config
+            .iter()
+            .find(|(key, value)| {
+                split_index(key).is_some_and(|(family, _)| family == *bus) && !cdrom(value)
+            })
+            .map(|(key, _)| key.clone())
+    });
+    let cdroms = config
+        .iter()
+        .filter(|(key, value)| Kind::Qemu.is_disk(key) && cdrom(value))
+        .map(|(key, _)| key.clone());
+    let nets = config
+        .keys()
+        .filter(|key| split_index(key).is_some_and(|(family, _)| family == "net"))
+        .take(1)
+        .cloned();
+    disks
+        .take(1)
+        .chain(cdroms)
+        .chain(nets)
+        .collect::<Vec<_>>()
+        .join(";")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("32G"), Some(32 << 30));
+        assert_eq!(parse_size("0.5G"), Some(1 << 29));
+        assert_eq!(parse_size("1024"), Some(1024));
+        assert_eq!(parse_size("4MiB"), Some(4 << 20));
+        assert_eq!(parse_size("x"), None);
+        assert_eq!(print_size(32 << 30), "32G");
+        assert_eq!(print_size(1 << 40), "1024G");
+        assert_eq!(print_size(528 << 10), "528K");
+        assert_eq!(
+            replace_size("local:vm-1-disk-0,iothread=1,size=1G", 2 << 30),
+            "local:vm-1-disk-0,iothread=1,size=2G"
+        );
+    }
+
+    #[test]
+    fn boot_order_prefers_disks() {
+        let config = Config::from(
+            [
+                ("ide2", "none,media=cdrom"),
+                ("net0", "virtio=BC:24:11:00:00:01"),
+                ("scsi0", "local-lvm:vm-100-disk-0,size=4G"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
+        assert_eq!(boot_order(&config), "scsi0;ide2;net0");
+    }
+
+    #[test]
+    fn the_digest_follows_the_configuration() {
+        let mut guest = Guest::new(Kind::Qemu, "pve1", Config::new());
+        let before = guest.digest();
+        guest.config.insert("cores".into(), "2".into());
+        assert_ne!(before, guest.digest());
+        assert_eq!(before.len(), 40);
+    }
+}

@@ -1,0 +1,386 @@
+//! Values made from a schema: answers for endpoints without state of their own, and parameters that pass the checks.
+
+use std::collections::BTreeMap;
+
+use proxmox_codegen::facts::{Additional, Format, Method, Schema, Schemas, Type};
+use serde_json::{Map, Value, json};
+
+use crate::formats;
+use crate::pattern;
+use crate::propstring;
+use crate::schema::{ApiSchema, max_index, returns_type};
+
+const MAX_DEPTH: usize = 12;
+
+/// How much of an object is filled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    All,
+    Required,
+}
+
+pub(crate) struct Sampler<'a> {
+    pub(crate) formats: &'a BTreeMap<String, Schemas>,
+    /// Values that answers repeat, such as the node asked about.
+    pub(crate) known: &'a BTreeMap<String, String>,
+    pub(crate) now: u64,
+}
+
+impl Sampler<'_> {
+    /// A JSON value of the schema's shape, always the same for the same name and schema.
+    pub(crate) fn value(&self, name: &str, schema: &Schema, fill: Fill) -> Value {
+        self.deep(name, schema, fill, 0)
+    }
+
+    fn deep(&self, name: &str, schema: &Schema, fill: Fill, depth: usize) -> Value {
+        if depth > MAX_DEPTH {
+            return Value::Null;
+        }
+        if let Some(choice) = schema.one_of.as_ref().and_then(|choices| choices.first()) {
+            return self.deep(name, choice, fill, depth + 1);
+        }
+        match returns_type(schema) {
+            Type::Null => Value::Null,
+            Type::Boolean => json!(u8::from(mix(name, 0) % 2 == 0)),
+            Type::Integer => json!(self.integer(name, schema)),
+            Type::Number => {
+                let low = bound(&schema.minimum).unwrap_or(0.0);
+                let high = bound(&schema.maximum).unwrap_or(low + 1.0);
+                json!(low + (high - low) / 4.0)
+            }
+            Type::String => json!(self.text(name, schema, fill)),
+            Type::Any => {
+                if schema.ty.is_none() && schema.properties.is_none() {
+                    Value::Object(Map::new())
+                } else {
+                    json!("text")
+                }
+            }
+            Type::Array => match &schema.items {
+                Some(items) => {
+                    let mut list = vec![self.deep(name, items, Fill::All, depth + 1)];
+                    if mix(name, 1) % 2 == 0 && returns_type(items) == Type::Object {
+                        list.push(self.deep(name, items, Fill::Required, depth + 1));
+                    }
+                    Value::Array(list)
+                }
+                None => json!([]),
+            },
+            Type::Object => {
+                let mut object = Map::new();
+                for (key, property) in schema.properties.iter().flatten() {
+                    if fill == Fill::Required && (property.optional || key.ends_with("[n]")) {
+                        continue;
+                    }
+                    let key = key
+                        .strip_suffix("[n]")
+                        .map_or_else(|| key.clone(), |k| format!("{k}0"));
+                    // A template name such as `{id}` is a map in disguise.
+                    let key = key.trim_matches(['{', '}']).to_owned();
+                    let value = self.deep(&key, property, fill, depth + 1);
+                    object.insert(key, value);
+                }
+                if let Some(Additional::Schema(inner)) = &schema.additional {
+                    object.insert("item1".into(), self.deep("item1", inner, fill, depth + 1));
+                }
+                Value::Object(object)
+            }
+        }
+    }
+
+    /// Adds what the schema requires and drops what the release does not declare.
+    pub(crate) fn complete(&self, value: &mut Value, schema: &Schema) {
+        match value {
+            Value::Array(items) => {
+                if let Some(schema) = &schema.items {
+                    for item in items {
+                        self.complete(item, schema);
+                    }
+                }
+            }
+            Value::Object(object) => {
+                let Some(properties) = schema.properties.as_ref().filter(|p| !p.is_empty()) else {
+                    return;
+                };
+                object.retain(|key, _| crate::schema::lookup(properties, key).is_some());
+                for (key, property) in properties {
+                    match object.get_mut(key) {
+                        Some(inner) => self.complete(inner, property),
+                        None if property.optional || key.ends_with("[n]") => {}
+                        None => {
+                            object.insert(key.clone(), self.value(key, property, Fill::Required));
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn integer(&self, name: &str, schema: &Schema) -> i64 {
+        if let Some(known) = self.known.get(name).and_then(|text| text.parse().ok()) {
+            return known;
+        }
+        if let Some(Format::Name(format)) = &schema.format {
+            if let Some(example) = formats::example(format).and_then(|e| e.parse().ok()) {
+                return example;
+            }
+        }
+        let guess = match schema.renderer.as_deref() {
+            Some("bytes") => 8 << 30,
+            Some("timestamp" | "timestamp_gmt") => i64::try_from(self.now).unwrap_or(0),
+            Some("duration") => 3_600,
+            _ => 1,
+        };
+        let low = schema
+            .minimum
+            .as_ref()
+            .and_then(as_integer)
+            .unwrap_or(i64::MIN);
+        let high = schema
+            .maximum
+            .as_ref()
+            .and_then(as_integer)
+            .unwrap_or(i64::MAX);
+        let guess = schema
+            .values
+            .as_ref()
+            .and_then(|values| values.first()?.parse().ok())
+            .unwrap_or(guess);
+        guess.max(low).min(high)
+    }
+
+    /// A text the schema accepts.
+    pub(crate) fn text(&self, name: &str, schema: &Schema, fill: Fill) -> String {
+        match schema.ty {
+            Some(Type::Boolean) => return "1".into(),
+            Some(Type::Integer) => return self.integer(name, schema).to_string(),
+            Some(Type::Number) => {
+                return bound(&schema.minimum).unwrap_or(1.0).max(0.0).to_string();
+            }
+            _ => {}
+        }
+        if let Some(values) = schema.values.as_ref().filter(|values| !values.is_empty()) {
+            return values[usize::try_from(mix(name, 2)).unwrap_or(0) % values.len()].clone();
+        }
+        let fits = |text: &str| {
+            let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
+            schema
+                .pattern
+                .as_ref()
+                .is_none_or(|p| pattern::matches(p, text) != Some(false))
+                && schema.min_length.is_none_or(|min| length >= min)
+                && schema.max_length.is_none_or(|max| length <= max)
+        };
+        if let Some(known) = self.known.get(name).filter(|known| {
+            fits(known)
+                && match &schema.format {
+                    Some(Format::Name(format)) => {
+                        formats::check(format, known) != Some(Err(String::new()))
+                            && !matches!(formats::check(format, known), Some(Err(_)))
+                    }
+                    Some(Format::Keys(_) | Format::List(_)) => false,
+                    None => true,
+                }
+        }) {
+            return known.clone();
+        }
+        let made = match &schema.format {
+            Some(Format::Keys(keys)) => Some(self.property_string(keys, fill)),
+            Some(Format::Name(format)) => match self.formats.get(format) {
+                Some(keys) => Some(self.property_string(keys, fill)),
+                None => formats::example(format).map(str::to_owned),
+            },
+            Some(Format::List(_)) | None => None,
+        };
+        if let Some(made) = made.filter(|made| fits(made)) {
+            return made;
+        }
+        let min = usize::try_from(schema.min_length.unwrap_or(0)).unwrap_or(0);
+        if let Some(made) = schema
+            .pattern
+            .as_ref()
+            .and_then(|p| pattern::example(p, min))
+        {
+            return made;
+        }
+        if let Some(Value::String(default)) = &schema.default {
+            if fits(default) {
+                return default.clone();
+            }
+        }
+        let mut plain = "text".to_owned();
+        while plain.len() < min {
+            plain.push('t');
+        }
+        plain
+    }
+
+    fn property_string(&self, schemas: &Schemas, fill: Fill) -> String {
+        let mut keys = BTreeMap::new();
+        for (key, schema) in schemas {
+            let wanted = fill == Fill::All || !schema.optional;
+            if schema.alias.is_none() && wanted {
+                keys.insert(key.clone(), self.text(key, schema, fill));
+            }
+        }
+        if keys.is_empty() {
+            let first = schemas
+                .iter()
+                .filter(|(_, schema)| schema.alias.is_none())
+                .max_by_key(|(_, schema)| schema.default_key);
+            if let Some((key, schema)) = first {
+                keys.insert(key.clone(), self.text(key, schema, fill));
+            }
+        }
+        propstring::print(schemas, &keys)
+    }
+}
+
+fn bound(number: &Option<serde_json::Number>) -> Option<f64> {
+    number.as_ref().and_then(serde_json::Number::as_f64)
+}
+
+fn as_integer(number: &serde_json::Number) -> Option<i64> {
+    number.as_i64().or_else(|| {
+        let float = number.as_f64()?;
+        // Bounds in the schema are far below the point where this loses digits.
+        format!("{:.0}", float.ceil()).parse().ok()
+    })
+}
+
+/// A number that depends only on its input (FNV-1a).
+pub(crate) fn mix(text: &str, salt: u64) -> u64 {
+    text.bytes()
+        .chain(salt.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// The least a call of an endpoint must say, with values that pass the checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MinimalRequest {
+    /// `GET`, `POST`, `PUT` or `DELETE`.
+    pub method: String,
+    /// Path below `/api2/json`, every placeholder filled and percent-encoded.
+    pub path: String,
+    /// The endpoint's path template.
+    pub template: String,
+    /// Required parameters that are not in the path; an array parameter once per element.
+    pub params: Vec<(String, String)>,
+}
+
+/// One [`MinimalRequest`] for every endpoint of a release, in the order of the schema file.
+///
+/// # Errors
+///
+/// The release is not one of [`crate::releases`].
+pub fn minimal_requests(release: &str) -> Result<Vec<MinimalRequest>, crate::Error> {
+    let schema = ApiSchema::load(release).map_err(crate::Error::new)?;
+    let mut requests = Vec::new();
+    for (template, methods) in schema.endpoints() {
+        for (method, endpoint) in methods {
+            requests.push(minimal(
+                &schema,
+                *method,
+                template,
+                &endpoint.parameters.properties,
+            ));
+        }
+    }
+    Ok(requests)
+}
+
+fn minimal(
+    schema: &ApiSchema,
+    method: Method,
+    template: &str,
+    properties: &Schemas,
+) -> MinimalRequest {
+    let known: BTreeMap<String, String> = [
+        ("node", "pve1"),
+        ("vmid", "100"),
+        ("storage", "local"),
+        ("volume", "local:iso/debian-13.iso"),
+        (
+            "upid",
+            "UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::root@pam:",
+        ),
+        ("username", "root@pam"),
+        ("userid", "root@pam"),
+        ("newid", "900"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    let sampler = Sampler {
+        formats: schema.formats(),
+        known: &known,
+        now: 0,
+    };
+    let text = Schema {
+        ty: Some(Type::String),
+        ..Schema::default()
+    };
+    let mut in_path = Vec::new();
+    let path = template
+        .split('/')
+        .map(
+            |segment| match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+                Some(name) => {
+                    in_path.push(name.to_owned());
+                    let property = properties.get(name).unwrap_or(&text);
+                    let value = sampler.text(name, property, Fill::Required);
+                    percent_encoding::utf8_percent_encode(
+                        &value,
+                        percent_encoding::NON_ALPHANUMERIC,
+                    )
+                    .to_string()
+                }
+                None => segment.to_owned(),
+            },
+        )
+        .collect::<Vec<_>>()
+        .join("/");
+    let mut params = Vec::new();
+    for (name, property) in properties {
+        let optional = property.optional || property.one_of.is_some() || name.ends_with("[n]");
+        if optional || in_path.contains(name) {
+            continue;
+        }
+        let item = match (&property.items, property.ty) {
+            (Some(items), Some(Type::Array)) => items,
+            _ => property,
+        };
+        params.push((name.clone(), sampler.text(name, item, Fill::Required)));
+    }
+    // What a given parameter requires has to come with it.
+    let mut at = 0;
+    while at < params.len() {
+        let required = properties
+            .get(&params[at].0)
+            .and_then(|p| p.requires.clone());
+        if let Some(name) = required {
+            if !params.iter().any(|(have, _)| *have == name) && !in_path.contains(&name) {
+                if let Some(property) = properties.get(&name) {
+                    let value = sampler.text(&name, property, Fill::Required);
+                    params.push((name, value));
+                }
+            }
+        }
+        at += 1;
+    }
+    MinimalRequest {
+        method: method.to_string(),
+        path,
+        template: template.to_owned(),
+        params,
+    }
+}
+
+/// The highest index of an indexed parameter family such as `net` (`net0`…`net31`).
+#[must_use]
+pub fn index_limit(family: &str) -> u32 {
+    max_index(family)
+}

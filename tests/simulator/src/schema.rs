@@ -1,0 +1,201 @@
+//! The facts of the played release, and the way from a request path to an endpoint.
+
+use std::collections::BTreeMap;
+
+use proxmox_codegen::facts::{Endpoint, Facts, Method, Release, Schema, Schemas, Type};
+
+/// The releases that can be played, oldest first, and their facts.
+const RELEASES: [(&str, &str); 9] = [
+    ("7.4", include_str!("../../../schema/pve/7.4.json")),
+    ("8.0", include_str!("../../../schema/pve/8.0.json")),
+    ("8.1", include_str!("../../../schema/pve/8.1.json")),
+    ("8.2", include_str!("../../../schema/pve/8.2.json")),
+    ("8.3", include_str!("../../../schema/pve/8.3.json")),
+    ("8.4", include_str!("../../../schema/pve/8.4.json")),
+    ("9.0", include_str!("../../../schema/pve/9.0.json")),
+    ("9.1", include_str!("../../../schema/pve/9.1.json")),
+    ("9.2", include_str!("../../../schema/pve/9.2.json")),
+];
+
+/// Releases [`crate::Builder::release`] takes, oldest first.
+#[must_use]
+pub fn releases() -> Vec<&'static str> {
+    RELEASES.iter().map(|(name, _)| *name).collect()
+}
+
+/// Endpoints that return a string which is no task, one `METHOD path` a line.
+const NOT_TASKS: &str = include_str!("not_tasks.txt");
+
+pub(crate) struct ApiSchema {
+    facts: Facts,
+    root: Node,
+}
+
+#[derive(Default)]
+struct Node {
+    literals: BTreeMap<String, Node>,
+    placeholder: Option<(String, Box<Node>)>,
+    /// The template, where endpoints live here.
+    path: Option<String>,
+}
+
+/// An endpoint and the values its path carried.
+pub(crate) struct Found<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) uri: Vec<(String, String)>,
+}
+
+impl ApiSchema {
+    pub(crate) fn load(release: &str) -> Result<Self, String> {
+        let text = RELEASES
+            .iter()
+            .find(|(name, _)| *name == release)
+            .map(|(_, text)| *text)
+            .ok_or_else(|| {
+                format!(
+                    "release {release} is not known; there are {}",
+                    releases().join(", ")
+                )
+            })?;
+        let facts = proxmox_codegen::facts_json::read(text)
+            .map_err(|error| format!("schema/pve/{release}.json: {error}"))?;
+        let mut root = Node::default();
+        for path in facts.endpoints.keys() {
+            let mut node = &mut root;
+            for segment in path.split('/').filter(|s| !s.is_empty()) {
+                node = match segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+                    Some(name) => {
+                        &mut node
+                            .placeholder
+                            .get_or_insert_with(|| (name.to_owned(), Box::default()))
+                            .1
+                    }
+                    None => node.literals.entry(segment.to_owned()).or_default(),
+                };
+            }
+            node.path = Some(path.clone());
+        }
+        Ok(Self { facts, root })
+    }
+
+    pub(crate) fn release(&self) -> Release {
+        self.facts.release
+    }
+
+    pub(crate) fn formats(&self) -> &BTreeMap<String, Schemas> {
+        &self.facts.formats
+    }
+
+    pub(crate) fn endpoints(&self) -> &BTreeMap<String, BTreeMap<Method, Endpoint>> {
+        &self.facts.endpoints
+    }
+
+    pub(crate) fn endpoint(&self, method: Method, path: &str) -> Option<&Endpoint> {
+        self.facts.endpoints.get(path)?.get(&method)
+    }
+
+    /// Finds the endpoint for a decoded path.
+    pub(crate) fn find(&self, method: Method, segments: &[&str]) -> Option<Found<'_>> {
+        let mut node = &self.root;
+        let mut uri = Vec::new();
+        let mut rest = segments;
+        while let Some((segment, tail)) = rest.split_first() {
+            rest = tail;
+            if let Some(next) = node.literals.get(*segment) {
+                node = next;
+                continue;
+            }
+            let (name, next) = node.placeholder.as_ref()?;
+            let mut value = (*segment).to_owned();
+            // A volume id takes the rest of the path, slashes included.
+            if name == "volume" {
+                for part in std::mem::take(&mut rest) {
+                    value.push('/');
+                    value.push_str(part);
+                }
+            }
+            uri.push((name.clone(), value));
+            node = next;
+        }
+        let path = node.path.as_deref()?;
+        let endpoint = self.endpoint(method, path)?;
+        Some(Found {
+            path,
+            endpoint,
+            uri,
+        })
+    }
+
+    /// The literal children of a path, for index answers.
+    pub(crate) fn children(&self, segments: &[&str]) -> Vec<String> {
+        let mut node = &self.root;
+        for segment in segments {
+            let next = node
+                .literals
+                .get(*segment)
+                .or_else(|| node.placeholder.as_ref().map(|(_, next)| &**next));
+            match next {
+                Some(next) => node = next,
+                None => return Vec::new(),
+            }
+        }
+        node.literals.keys().cloned().collect()
+    }
+}
+
+/// Whether a call of the endpoint forks a worker and answers with its UPID.
+pub(crate) fn is_task(method: Method, path: &str, endpoint: &Endpoint) -> bool {
+    let name = format!("{method} {path}");
+    returns_type(&endpoint.returns) == Type::String && !NOT_TASKS.lines().any(|line| line == name)
+}
+
+/// The type of a schema that may leave it unsaid.
+pub(crate) fn returns_type(schema: &Schema) -> Type {
+    schema.ty.unwrap_or_else(|| {
+        if schema.properties.is_some() || schema.additional.is_some() {
+            Type::Object
+        } else if schema.items.is_some() {
+            Type::Array
+        } else if schema.values.is_some() || schema.format.is_some() || schema.pattern.is_some() {
+            Type::String
+        } else {
+            Type::Any
+        }
+    })
+}
+
+/// Highest index of each indexed family; the dump does not hold them.
+pub(crate) fn max_index(family: &str) -> u32 {
+    match family {
+        "ide" | "serial" => 3,
+        "sata" | "acmedomain" => 5,
+        "scsi" => 30,
+        "virtio" | "hostpci" => 15,
+        "usb" => 13,
+        "unused" | "mp" | "dev" => 255,
+        "numa" | "link" => 7,
+        "parallel" => 2,
+        "virtiofs" => 9,
+        _ => 31,
+    }
+}
+
+/// `net12` as `("net", 12)`, where `net12` is a member of an indexed family.
+pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
+    let family = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &name[family.len()..];
+    if family.is_empty() || digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
+        return None;
+    }
+    let index = digits.parse().ok()?;
+    (index <= max_index(family)).then_some((family, index))
+}
+
+/// Looks a name up, members of indexed families included.
+pub(crate) fn lookup<'a>(schemas: &'a Schemas, name: &str) -> Option<&'a Schema> {
+    schemas.get(name).or_else(|| {
+        let (family, _) = split_index(name)?;
+        schemas.get(&format!("{family}[n]"))
+    })
+}

@@ -1,0 +1,291 @@
+//! The simulated cluster: nodes, storages, volumes, guests, tasks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::access::{Access, Identity};
+use crate::error::{ApiError, ApiResult};
+use crate::guest::{Guest, GuestEffect};
+use crate::sample::mix;
+use crate::schema::ApiSchema;
+use crate::tasks::{self, Task};
+
+pub(crate) const GIB: u64 = 1 << 30;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) online: bool,
+    pub(crate) cores: u32,
+    pub(crate) memory: u64,
+    pub(crate) booted: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    pub(crate) kind: String,
+    pub(crate) content: Vec<String>,
+    pub(crate) shared: bool,
+    pub(crate) total: u64,
+    pub(crate) path: Option<String>,
+    pub(crate) disabled: bool,
+}
+
+impl Storage {
+    /// Volumes are files with a format, in directories.
+    pub(crate) fn is_file_based(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "dir" | "nfs" | "cifs" | "cephfs" | "btrfs" | "glusterfs"
+        )
+    }
+
+    pub(crate) fn holds(&self, content: &str) -> bool {
+        self.content.iter().any(|c| c == content)
+    }
+}
+
+/// The node of a local volume (empty for a shared one) and the volume id.
+pub(crate) type VolumeKey = (String, String);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Volume {
+    pub(crate) storage: String,
+    pub(crate) content: String,
+    pub(crate) format: String,
+    pub(crate) size: u64,
+    pub(crate) vmid: Option<u32>,
+    pub(crate) created: u64,
+    pub(crate) notes: Option<String>,
+    pub(crate) protected: bool,
+}
+
+/// What a task does when it ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    Nothing,
+    Fail(String),
+    Guest(u32, GuestEffect),
+    AddVolume(VolumeKey, Volume),
+    DeleteVolume(VolumeKey),
+    /// Starts the same kind of task for each guest.
+    Each(Vec<(u32, &'static str)>),
+}
+
+/// A task about to start.
+pub(crate) struct Plan<'a> {
+    pub(crate) node: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) id: String,
+    pub(crate) who: &'a Identity,
+    /// In simulated seconds, before the time factor.
+    pub(crate) seconds: f64,
+    /// Spread evenly over the duration.
+    pub(crate) lines: Vec<String>,
+    pub(crate) effect: Effect,
+}
+
+pub(crate) struct World {
+    pub(crate) schema: Arc<ApiSchema>,
+    pub(crate) now: Duration,
+    pub(crate) factor: f64,
+    pub(crate) cluster: String,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) storages: BTreeMap<String, Storage>,
+    pub(crate) volumes: BTreeMap<VolumeKey, Volume>,
+    pub(crate) guests: BTreeMap<u32, Guest>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) access: Access,
+    queue: BTreeMap<(Duration, u64), (String, Effect)>,
+    seed: u64,
+    counter: u64,
+    started: Duration,
+}
+
+impl World {
+    pub(crate) fn new(schema: Arc<ApiSchema>, now: Duration, factor: f64, seed: u64) -> Self {
+        Self {
+            schema,
+            now,
+            factor,
+            cluster: "simulated".into(),
+            nodes: Vec::new(),
+            storages: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            guests: BTreeMap::new(),
+            tasks: Vec::new(),
+            access: Access::new(seed),
+            queue: BTreeMap::new(),
+            seed,
+            counter: 0,
+            started: now,
+        }
+    }
+
+    /// A number that looks random and is the same in every run with the same seed and requests.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.counter += 1;
+        mix(&format!("{} {}", self.seed, self.counter), 7)
+    }
+
+    pub(crate) fn uuid(&mut self) -> String {
+        let (a, b) = (self.random(), self.random());
+        format!(
+            "{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xfff,
+            b >> 52,
+            b & 0xffff_ffff_ffff
+        )
+    }
+
+    pub(crate) fn mac(&mut self) -> String {
+        let bits = self.random();
+        format!(
+            "BC:24:11:{:02X}:{:02X}:{:02X}",
+            (bits >> 16) & 0xff,
+            (bits >> 8) & 0xff,
+            bits & 0xff
+        )
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    pub(crate) fn storage(&self, id: &str) -> ApiResult<&Storage> {
+        self.storages
+            .get(id)
+            .ok_or_else(|| ApiError::die(format!("storage '{id}' does not exist")))
+    }
+
+    /// The key of a volume as seen from a node.
+    pub(crate) fn volume_key(&self, node: &str, volid: &str) -> VolumeKey {
+        let shared = volid
+            .split_once(':')
+            .and_then(|(storage, _)| self.storages.get(storage))
+            .is_some_and(|storage| storage.shared);
+        let node = if shared { "" } else { node };
+        (node.to_owned(), volid.to_owned())
+    }
+
+    pub(crate) fn used(&self, node: &str, storage: &str) -> u64 {
+        self.volumes
+            .iter()
+            .filter(|((on, _), volume)| volume.storage == storage && (on.is_empty() || on == node))
+            .map(|(_, volume)| volume.size)
+            .sum()
+    }
+
+    /// Starts a task and returns its UPID.
+    pub(crate) fn start(&mut self, plan: Plan<'_>) -> Value {
+        self.counter += 1;
+        let pid = 4_000 + u32::try_from(self.counter % 60_000).unwrap_or(0) * 3;
+        let uptime = self.now.saturating_sub(self.started).as_millis() / 10;
+        let pstart = 200_000 + u64::try_from(uptime).unwrap_or(0);
+        let upid = tasks::upid(
+            plan.node, pid, pstart, self.now, plan.kind, &plan.id, plan.who,
+        );
+        let length = Duration::from_secs_f64((plan.seconds * self.factor).max(0.0));
+        let steps = u32::try_from(plan.lines.len()).unwrap_or(u32::MAX).max(1);
+        let lines = plan
+            .lines
+            .into_iter()
+            .zip(0u32..)
+            .map(|(line, step)| (self.now + length * step / steps, line))
+            .collect();
+        let due = self.now + length;
+        self.queue
+            .insert((due, self.counter), (upid.clone(), plan.effect));
+        self.tasks.push(Task {
+            upid: upid.clone(),
+            node: plan.node.to_owned(),
+            pid,
+            pstart,
+            start: self.now,
+            kind: plan.kind.to_owned(),
+            id: plan.id,
+            who: plan.who.clone(),
+            lines,
+            end: None,
+        });
+        json!(upid)
+    }
+
+    /// Brings the world to `now`: ends what is due, in order.
+    pub(crate) fn settle(&mut self, now: Duration) {
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let ((due, _), (upid, effect)) = entry.remove_entry();
+            self.now = self.now.max(due);
+            let who = self.task(&upid).map(|task| task.who.clone());
+            let outcome = match who {
+                Some(who) => self.apply(effect, &who),
+                None => Ok(0),
+            };
+            if let Some(task) = self.task_mut(&upid) {
+                task.finish(due, outcome.as_ref().map(|n| *n).map_err(String::as_str));
+            }
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// Applies what a task does; the number of warnings, or the text of its error.
+    fn apply(&mut self, effect: Effect, who: &Identity) -> Result<u32, String> {
+        match effect {
+            Effect::Nothing => Ok(0),
+            Effect::Fail(text) => Err(text),
+            Effect::Guest(vmid, effect) => self.apply_to_guest(vmid, effect, who).map(|()| 0),
+            Effect::AddVolume(key, volume) => {
+                self.volumes.insert(key, volume);
+                Ok(0)
+            }
+            Effect::DeleteVolume(key) => match self.volumes.remove(&key) {
+                Some(_) => Ok(0),
+                None => Err(format!("volume '{}' does not exist", key.1)),
+            },
+            Effect::Each(guests) => {
+                let mut warnings = 0;
+                for (vmid, action) in guests {
+                    if self.guest_action(vmid, action, who).is_err() {
+                        warnings += 1;
+                    }
+                }
+                Ok(warnings)
+            }
+        }
+    }
+
+    pub(crate) fn task(&self, upid: &str) -> Option<&Task> {
+        self.tasks.iter().rev().find(|task| task.upid == upid)
+    }
+
+    fn task_mut(&mut self, upid: &str) -> Option<&mut Task> {
+        self.tasks.iter_mut().rev().find(|task| task.upid == upid)
+    }
+
+    /// Interrupts a running task; a finished one is left alone.
+    pub(crate) fn stop_task(&mut self, upid: &str) {
+        let key = self
+            .queue
+            .iter()
+            .find(|(_, (queued, _))| queued == upid)
+            .map(|(key, _)| *key);
+        let Some((_, effect)) = key.and_then(|key| self.queue.remove(&key)) else {
+            return;
+        };
+        if let Effect::Guest(vmid, effect) = &effect {
+            self.abandon(*vmid, effect);
+        }
+        let now = self.now;
+        if let Some(task) = self.task_mut(upid) {
+            task.finish(now, Err("received interrupt"));
+        }
+    }
+}
