@@ -557,6 +557,14 @@ fn check(pointer: &str, json: &Json) -> Result<Check> {
     Ok(read)
 }
 
+/// Reads one schema in the notation of the files; `pointer` names it in errors.
+pub(crate) fn read_schema(pointer: &str, text: &str) -> Result<Schema> {
+    match serde_json::from_str::<Json>(text) {
+        Ok(json) => schema(pointer, &json),
+        Err(err) => error(pointer, format!("not JSON: {err}")),
+    }
+}
+
 fn schemas(pointer: &str, json: &Json) -> Result<Schemas> {
     map(schema)(pointer, json)
 }

@@ -1,7 +1,14 @@
 //! Schema in, Rust out. See `ARCHITECTURE.md`.
 pub mod apidoc;
 pub mod diff;
+mod emit;
 pub mod facts;
 pub mod facts_json;
+pub mod generate;
+mod ir;
 mod json;
+mod names;
+mod overlay;
+mod render;
 mod typetext;
+mod union;

@@ -8,7 +8,11 @@ use crate::Secret;
 
 /// All but the characters that RFC 3986 leaves unreserved: the server splits on `;` and a second
 /// `=` too, and takes `+` for a space.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Percent-encodes one value so that no byte of it can be taken for syntax.
 pub(crate) fn escape(value: &str) -> impl std::fmt::Display + '_ {
@@ -28,6 +32,15 @@ pub enum ParamValue {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Params(Vec<(Cow<'static, str>, ParamValue)>);
 
+impl std::fmt::Debug for Params {
+    /// Names only: a value may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set()
+            .entries(self.iter().map(|(key, _)| key))
+            .finish()
+    }
+}
+
 impl Params {
     /// Sets a parameter, replacing an earlier value of the same name.
     pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: ParamValue) {
@@ -41,7 +54,8 @@ impl Params {
     /// The value set for `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&ParamValue> {
-        self.iter().find_map(|(known, value)| (known == key).then_some(value))
+        self.iter()
+            .find_map(|(known, value)| (known == key).then_some(value))
     }
 
     /// Every parameter with its value.
@@ -136,7 +150,9 @@ mod tests {
     fn read_like_the_server(body: &str) -> Vec<(String, String)> {
         let text = |raw: &str| {
             let raw = raw.replace('+', " ");
-            percent_encoding::percent_decode_str(&raw).decode_utf8_lossy().into_owned()
+            percent_encoding::percent_decode_str(&raw)
+                .decode_utf8_lossy()
+                .into_owned()
         };
         body.split(['&', ';'])
             .filter(|pair| !pair.is_empty())

@@ -1,5 +1,10 @@
 //! Typed bindings for the whole Proxmox VE HTTP API.
 
+#![deny(missing_docs)]
+
+#[rustfmt::skip]
+#[path = "generated/mod.rs"]
+pub mod api;
 mod api_error;
 pub mod auth;
 pub mod client;
@@ -12,6 +17,7 @@ pub mod open_enum;
 pub mod property_string;
 pub mod request;
 mod secret;
+mod support;
 pub mod task;
 #[cfg(test)]
 mod testing;

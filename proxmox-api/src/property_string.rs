@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::decode::{Need, Scalar, Slot};
 use crate::Secret;
+use crate::decode::{Need, Scalar, Slot};
 
 /// What a property string holds beyond its declared keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +82,10 @@ pub fn parse(text: &str, into: &mut dyn Properties) -> Result<(), PropertyError>
             (Some(pair), _) => pair,
             (None, Some(key)) => (key, part),
             (None, None) => {
-                return Err(PropertyError(format!("the part number {} has no key", seen.len() + 1)));
+                return Err(PropertyError(format!(
+                    "the part number {} has no key",
+                    seen.len() + 1
+                )));
             }
         };
         let mut assign = |key, value| -> Result<(), PropertyError> {
@@ -100,7 +103,8 @@ pub fn parse(text: &str, into: &mut dyn Properties) -> Result<(), PropertyError>
                 }
             }
         };
-        if let Some((name, holder, kind)) = rules.key_aliases.iter().find(|(name, ..)| *name == key) {
+        if let Some((name, holder, kind)) = rules.key_aliases.iter().find(|(name, ..)| *name == key)
+        {
             assign(kind, name)?;
             assign(holder, value)?;
         } else {
@@ -116,7 +120,11 @@ pub fn parse(text: &str, into: &mut dyn Properties) -> Result<(), PropertyError>
 
 /// Writes `value` as the server reads it.
 #[doc(hidden)]
-pub fn write(value: &dyn Properties, undeclared: &Undeclared, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub fn write(
+    value: &dyn Properties,
+    undeclared: &Undeclared,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     if let Some(text) = &undeclared.text {
         return f.write_str(text);
     }
@@ -134,7 +142,12 @@ pub fn write(value: &dyn Properties, undeclared: &Undeclared, f: &mut fmt::Forma
             }
         }
     }
-    parts.extend(undeclared.keys.iter().map(|(key, value)| (key.clone(), value.clone())));
+    parts.extend(
+        undeclared
+            .keys
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
     // The default key goes first and bare; a value with `=` in it would be taken for a key.
     if let Some(default) = rules.default_key.and_then(|key| find(&parts, key)) {
         let (key, value) = parts.remove(default);
@@ -201,16 +214,13 @@ macro_rules! property_by_display {
 
 property_by_display!(i64, u32, f64, String);
 
-/// Keeps the text of a property string that does not parse.
+/// Reads `text`, and keeps it as it is where it does not parse; `empty` is the default of `into`.
 #[doc(hidden)]
-pub fn put<T: Properties + Default>(into: &mut T, value: &Scalar<'_>) -> Result<(), &'static str> {
-    let text = value.text().ok_or("property string")?;
-    *into = T::default();
-    if parse(&text, into).is_err() {
-        *into = T::default();
-        into.undeclared().text = Some(text.into_owned());
+pub fn read<T: Properties>(text: &str, into: &mut T, empty: T) {
+    if parse(text, into).is_err() {
+        *into = empty;
+        into.undeclared().text = Some(text.to_owned());
     }
-    Ok(())
 }
 
 /// The slot of a key where an answer holds the parsed form.
@@ -223,80 +233,9 @@ pub fn slot<'a>(of: &'a mut dyn Properties, key: &str) -> Option<(Need, &'a mut 
     Some((Need::OPTIONAL, text))
 }
 
-/// Declares a typed property string: its fields and the keys they stand for.
-macro_rules! property_string {
-    (
-        $(#[$meta:meta])*
-        $name:ident [$($rule:ident: $value:expr),*]
-        { $($(#[$rdoc:meta])* $rfield:ident $rset:ident: $rty:ty = $rkey:literal,)* }
-        { $($(#[$doc:meta])* $field:ident $set:ident: $ty:ty = $key:literal,)* }
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default)]
-        #[non_exhaustive]
-        pub struct $name {
-            $($(#[$rdoc])* pub $rfield: $rty,)*
-            $($(#[$doc])* pub $field: Option<$ty>,)*
-            /// Keys that are not declared here, or the whole text where it could not be understood.
-            pub undeclared: $crate::property_string::Undeclared,
-        }
-
-        impl $name {
-            /// Starts a value from what it cannot do without.
-            #[inline]
-            #[must_use]
-            pub fn new($($rfield: impl Into<$rty>),*) -> Self {
-                Self { $($rfield: $rfield.into(),)* ..Self::default() }
-            }
-
-            $(
-                $(#[$rdoc])*
-                #[inline]
-                #[must_use]
-                pub fn $rset(mut self, value: impl Into<$rty>) -> Self {
-                    self.$rfield = value.into();
-                    self
-                }
-            )*
-
-            $(
-                $(#[$doc])*
-                #[inline]
-                #[must_use]
-                pub fn $set(mut self, value: impl Into<$ty>) -> Self {
-                    self.$field = Some(value.into());
-                    self
-                }
-            )*
-        }
-
-        impl $crate::property_string::Properties for $name {
-            #[inline]
-            fn rules(&self) -> &'static $crate::property_string::Rules {
-                &$crate::property_string::Rules { $($rule: $value,)* required: &[$($rkey,)*] }
-            }
-
-            #[inline]
-            fn property(&mut self, key: &str) -> Option<&mut dyn $crate::decode::Slot> {
-                Some(match key {
-                    $($rkey => &mut self.$rfield,)*
-                    $($key => &mut self.$field,)*
-                    _ => return None,
-                })
-            }
-
-            #[inline]
-            fn undeclared(&mut self) -> &mut $crate::property_string::Undeclared {
-                &mut self.undeclared
-            }
-
-            #[inline]
-            fn write(&self, out: &mut $crate::property_string::Writer<'_>) {
-                $(out.put($rkey, &self.$rfield);)*
-                $(out.put($key, &self.$field);)*
-            }
-        }
-
+/// What every property string has, apart from its keys.
+macro_rules! property_string_impls {
+    ($name:ident) => {
         impl std::str::FromStr for $name {
             type Err = $crate::property_string::PropertyError;
 
@@ -305,6 +244,16 @@ macro_rules! property_string {
                 let mut value = Self::default();
                 $crate::property_string::parse(text, &mut value)?;
                 Ok(value)
+            }
+        }
+
+        /// The text is not checked here: what cannot be understood is sent as it is.
+        impl From<&str> for $name {
+            #[inline]
+            fn from(text: &str) -> Self {
+                let mut value = Self::default();
+                $crate::property_string::read(text, &mut value, Self::default());
+                value
             }
         }
 
@@ -328,7 +277,10 @@ macro_rules! property_string {
                 &mut self,
                 value: &$crate::decode::Scalar<'_>,
             ) -> Result<(), $crate::decode::Expected> {
-                $crate::property_string::put(self, value)
+                let text = value.text().ok_or("property string")?;
+                *self = Self::default();
+                $crate::property_string::read(&text, self, Self::default());
+                Ok(())
             }
 
             #[inline]
@@ -355,4 +307,4 @@ macro_rules! property_string {
     };
 }
 
-pub(crate) use property_string;
+pub(crate) use property_string_impls;

@@ -79,7 +79,10 @@ impl fmt::Debug for Call {
 
         impl fmt::Debug for Shown<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let secrets = self.0.endpoint.map_or(LIKELY_SECRETS, |endpoint| endpoint.secrets);
+                let secrets = self
+                    .0
+                    .endpoint
+                    .map_or(LIKELY_SECRETS, |endpoint| endpoint.secrets);
                 let mut map = f.debug_map();
                 for (key, value) in self.0.params.iter() {
                     map.key(&key);
@@ -139,7 +142,9 @@ impl<T> Request<T> {
     /// Sets one member of an indexed family.
     #[doc(hidden)]
     pub fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
-        self.call.params.set(format!("{name}{index}"), value.to_param());
+        self.call
+            .params
+            .set(format!("{name}{index}"), value.to_param());
     }
 
     /// Adds a key to the `delete` parameter.
@@ -180,7 +185,11 @@ impl<T> Request<T> {
 
 impl<T> Clone for Request<T> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), call: self.call.clone(), decode: self.decode }
+        Self {
+            client: self.client.clone(),
+            call: self.call.clone(),
+            decode: self.decode,
+        }
     }
 }
 
@@ -196,7 +205,11 @@ impl<T: 'static> IntoFuture for Request<T> {
 
     #[inline]
     fn into_future(self) -> Sending<T> {
-        let Self { client, call, decode } = self;
+        let Self {
+            client,
+            call,
+            decode,
+        } = self;
         Box::pin(async move {
             let (client, name, reply) = exchange(client, call).await?;
             decode(&client, &reply).map_err(|error| Error::decode(name, error))
@@ -208,7 +221,9 @@ impl<T: 'static> IntoFuture for Request<T> {
 fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, String, Reply)> {
     Box::pin(async move {
         let name = call.name();
-        let Some(client) = client else { return Err(Error::detached(name)) };
+        let Some(client) = client else {
+            return Err(Error::detached(name));
+        };
         let reply = client.execute(call).await?;
         Ok((client, name, reply))
     })
@@ -238,7 +253,11 @@ impl Client {
     /// A call of any path, for endpoints this crate does not know. `path` starts with a slash, goes
     /// below `/api2/json` and is sent as it is.
     pub fn request(&self, method: Method, path: impl Into<String>) -> Request<Value> {
-        Request { client: Some(self.clone()), call: Call::new(method, path), decode: reply::data }
+        Request {
+            client: Some(self.clone()),
+            call: Call::new(method, path),
+            decode: reply::data,
+        }
     }
 }
 
@@ -291,7 +310,11 @@ pub struct At {
 
 impl At {
     pub fn root(client: Option<&Client>) -> Self {
-        Self { client: client.cloned(), path: String::new(), invalid: None }
+        Self {
+            client: client.cloned(),
+            path: String::new(),
+            invalid: None,
+        }
     }
 
     /// One literal segment down.
@@ -325,7 +348,8 @@ impl At {
             _ => None,
         };
         if let Some(problem) = problem {
-            at.invalid.get_or_insert_with(|| format!("the path value `{name}` {problem}"));
+            at.invalid
+                .get_or_insert_with(|| format!("the path value `{name}` {problem}"));
         }
         at.path.push('/');
         at.path.push_str(&escape(value).to_string());
@@ -344,28 +368,35 @@ impl At {
             invalid: self.invalid.clone(),
             ..Call::new(endpoint.method, self.path.clone())
         };
-        Request { client: self.client.clone(), call, decode }
+        Request {
+            client: self.client.clone(),
+            call,
+            decode,
+        }
     }
 }
 
 impl fmt::Debug for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.path.is_empty() { "/" } else { &self.path })
+        f.write_str(if self.path.is_empty() {
+            "/"
+        } else {
+            &self.path
+        })
     }
 }
 
-/// Declares the request type of an endpoint.
-macro_rules! request {
-    ($(#[$meta:meta])* $name:ident -> $output:ty, $endpoint:expr) => {
-        $(#[$meta])*
-        #[derive(Clone)]
-        #[must_use = "a request does nothing until it is awaited"]
-        pub struct $name(pub(crate) $crate::request::Request<$output>);
-
+/// What every request type has, apart from its setters and its endpoint.
+macro_rules! request_impls {
+    ($name:ident) => {
         impl $name {
             /// Sets any parameter by its wire name, for what this crate does not know yet.
             #[inline]
-            pub fn param(self, key: impl Into<String>, value: impl $crate::encode::ToParam) -> Self {
+            pub fn param(
+                self,
+                key: impl Into<String>,
+                value: impl $crate::encode::ToParam,
+            ) -> Self {
                 Self(self.0.param(key, value))
             }
 
@@ -377,19 +408,10 @@ macro_rules! request {
             }
         }
 
-        impl $crate::request::ApiRequest for $name {
-            type Output = $output;
-            const ENDPOINT: &'static $crate::endpoint::Endpoint = &$endpoint;
-
-            #[inline]
-            fn into_request(self) -> $crate::request::Request<$output> {
-                self.0
-            }
-        }
-
         impl std::future::IntoFuture for $name {
-            type Output = Result<$output, $crate::Error>;
-            type IntoFuture = $crate::request::Sending<$output>;
+            type Output = Result<<Self as $crate::request::ApiRequest>::Output, $crate::Error>;
+            type IntoFuture =
+                $crate::request::Sending<<Self as $crate::request::ApiRequest>::Output>;
 
             #[inline]
             fn into_future(self) -> Self::IntoFuture {
@@ -406,13 +428,9 @@ macro_rules! request {
     };
 }
 
-/// Declares a place in the path tree.
-macro_rules! place {
-    ($(#[$meta:meta])* $name:ident) => {
-        $(#[$meta])*
-        #[derive(Clone)]
-        pub struct $name(pub(crate) $crate::request::At);
-
+/// What every place in the path tree has, apart from the ways down.
+macro_rules! place_impls {
+    ($name:ident) => {
         impl std::fmt::Debug for $name {
             #[inline]
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -422,56 +440,9 @@ macro_rules! place {
     };
 }
 
-/// Declares a response struct: its fields and the keys they stand for.
-macro_rules! response {
-    (
-        $(#[$meta:meta])*
-        $name:ident [$($required:literal),*]
-        { $($(#[$doc:meta])* $field:ident: $ty:ty = $key:literal $need:expr,)* }
-        $({ $($(#[$fdoc:meta])* $family:ident: $fty:ty = $fkey:literal,)* })?
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default)]
-        #[non_exhaustive]
-        pub struct $name {
-            $($(#[$doc])* pub $field: $ty,)*
-            $($($(#[$fdoc])* pub $family: std::collections::BTreeMap<u8, $fty>,)*)?
-            /// Members that are not declared above, and values that did not fit their field.
-            pub extra: $crate::decode::Extra,
-        }
-
-        impl $crate::decode::Object for $name {
-            #[inline]
-            fn slot(
-                &mut self,
-                key: &str,
-            ) -> Option<($crate::decode::Need, &mut dyn $crate::decode::Slot)> {
-                Some(match key {
-                    $($key => ($need, &mut self.$field),)*
-                    $(_ => {
-                        let (name, index) = $crate::decode::indexed(key)?;
-                        let slot = match name {
-                            $($fkey => $crate::decode::family(&mut self.$family, index),)*
-                            _ => return None,
-                        };
-                        ($crate::decode::Need::OPTIONAL, slot)
-                    })?
-                    #[allow(unreachable_patterns)]
-                    _ => return None,
-                })
-            }
-
-            #[inline]
-            fn extra(&mut self) -> Option<&mut $crate::decode::Extra> {
-                Some(&mut self.extra)
-            }
-
-            #[inline]
-            fn required(&self) -> &'static [&'static str] {
-                &[$($required),*]
-            }
-        }
-
+/// What every response struct has, apart from its slots.
+macro_rules! response_impls {
+    ($name:ident) => {
         impl $crate::decode::Slot for $name {
             #[inline]
             fn put(
@@ -489,4 +460,4 @@ macro_rules! response {
     };
 }
 
-pub(crate) use {place, request, response};
+pub(crate) use {place_impls, request_impls, response_impls};

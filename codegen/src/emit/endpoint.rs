@@ -1,0 +1,454 @@
+//! The path tree and the requests.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+
+use super::docs::doc;
+use super::{Emitter, ident};
+use crate::facts::{Check, Method, Permissions};
+use crate::ir::{Endpoint, Parameter, Returns, Ty, Use};
+use crate::names;
+
+impl Emitter<'_> {
+    /// A place with its verbs, and the way to it from the place above.
+    pub(super) fn place(&mut self, path: &str) -> TokenStream {
+        let api = self.api;
+        let name = ident(&names::place(path));
+        let about = doc(&[
+            format!("The path `{path}`."),
+            "Its methods lead further down or make the requests of this path.".to_owned(),
+        ]);
+        let endpoints: Vec<&Endpoint> = api
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.path == path)
+            .collect();
+        let verbs: Vec<TokenStream> = endpoints
+            .iter()
+            .map(|endpoint| self.verb(endpoint))
+            .collect();
+        let verbs = (!verbs.is_empty()).then(|| {
+            quote! {
+                impl #name {
+                    #(#verbs)*
+                }
+            }
+        });
+        let way = self.way(path);
+        let requests = endpoints
+            .iter()
+            .map(|endpoint| self.request(endpoint))
+            .collect::<Vec<_>>();
+        quote! {
+            #about
+            #[derive(Clone)]
+            pub struct #name(pub(crate) At);
+            place_impls!(#name);
+            #way
+            #verbs
+            #(#requests)*
+        }
+    }
+
+    /// The method of the place above that leads to `path`.
+    fn way(&self, path: &str) -> TokenStream {
+        let name = ident(&names::place(path));
+        let (above, segment) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.place_path(above);
+        let placeholder = segment
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'));
+        let method = ident(&names::field(self.overlay, placeholder.unwrap_or(segment)));
+        let about = match placeholder {
+            None => doc(&[format!("`{path}`")]),
+            Some(placeholder) => {
+                // Any endpoint of the path or below it may know what the value is.
+                let uses: Vec<Use> = self
+                    .api
+                    .endpoints
+                    .iter()
+                    .filter(|endpoint| below(&endpoint.path, path))
+                    .map(|endpoint| argument_place(endpoint, placeholder))
+                    .collect();
+                let meaning = self.meaning(&uses).map(str::to_owned);
+                let mut paragraphs = vec![format!("`{path}`")];
+                paragraphs.extend(meaning);
+                doc(&paragraphs)
+            }
+        };
+        let body = match placeholder {
+            None => quote! {
+                pub fn #method(&self) -> #name {
+                    #name(self.0.literal(#segment))
+                }
+            },
+            Some(placeholder) => {
+                let ty = self.placeholder_type(path, placeholder);
+                // The server takes the rest of the path as one value for these.
+                let step = match placeholder {
+                    "volume" | "cidr" => quote!(rest),
+                    _ => quote!(value),
+                };
+                quote! {
+                    pub fn #method(&self, #method: #ty) -> #name {
+                        #name(self.0.#step(#placeholder, &#method))
+                    }
+                }
+            }
+        };
+        // The client is the root as most people meet it.
+        let shortcut = above.is_empty().then(|| {
+            quote! {
+                impl Client {
+                    #about
+                    #[inline]
+                    #[must_use]
+                    pub fn #method(&self) -> #name {
+                        self.api().#method()
+                    }
+                }
+            }
+        });
+        quote! {
+            #shortcut
+            impl #parent {
+                #about
+                #[inline]
+                #[must_use]
+                #body
+            }
+        }
+    }
+
+    fn placeholder_type(&self, path: &str, placeholder: &str) -> TokenStream {
+        let parameter = self
+            .api
+            .endpoints
+            .iter()
+            .filter(|endpoint| below(&endpoint.path, path))
+            .flat_map(|endpoint| &endpoint.placeholders)
+            .find(|parameter| parameter.name == placeholder);
+        match parameter.map(|parameter| &parameter.ty) {
+            Some(Ty::Vmid) => quote!(u32),
+            Some(Ty::Integer) => quote!(i64),
+            _ => quote!(impl std::fmt::Display),
+        }
+    }
+
+    /// The method that makes a request; required parameters are its arguments.
+    fn verb(&mut self, endpoint: &Endpoint) -> TokenStream {
+        let request = ident(&names::request(&endpoint.path, endpoint.method));
+        let method = ident(&names::verb(endpoint.method).to_lowercase());
+        let required: Vec<&Parameter> = endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.required)
+            .collect();
+        let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
+        let arguments: Vec<String> = required
+            .iter()
+            .map(|parameter| {
+                let name = names::field(self.overlay, &parameter.name);
+                let at = argument_place(endpoint, &parameter.name);
+                let text = self.value_text(
+                    std::slice::from_ref(&at),
+                    &parameter.name,
+                    &parameter.facts,
+                    parameter.presence,
+                    endpoint.presence,
+                );
+                format!("* `{name}`: {text}")
+            })
+            .collect();
+        if !arguments.is_empty() {
+            paragraphs.push(arguments.join("\n"));
+        }
+        let about = doc(&paragraphs);
+        let arguments = required.iter().map(|parameter| {
+            let name = ident(&names::field(self.overlay, &parameter.name));
+            let ty = self.argument(&parameter.ty);
+            quote!(#name: #ty)
+        });
+        let settings = required.iter().map(|parameter| {
+            let name = ident(&names::field(self.overlay, &parameter.name));
+            let wire = &parameter.name;
+            let (convert, value) = self.convert(&name, &parameter.ty);
+            quote! {
+                #convert
+                request.set(#wire, &#value);
+            }
+        });
+        let reply = match &endpoint.returns {
+            Returns::Nothing => quote!(reply::nothing),
+            Returns::Data(_) => quote!(reply::data),
+            Returns::Task { optional: false } => quote!(reply::task),
+            Returns::Task { optional: true } => quote!(reply::optional_task),
+            Returns::Bytes => quote!(reply::bytes),
+        };
+        let body = match required.is_empty() {
+            true => quote!(#request(self.0.request(#request::ENDPOINT, #reply))),
+            false => quote! {
+                let mut request = self.0.request(#request::ENDPOINT, #reply);
+                #(#settings)*
+                #request(request)
+            },
+        };
+        quote! {
+            #about
+            #[inline]
+            pub fn #method(&self, #(#arguments),*) -> #request {
+                #body
+            }
+        }
+    }
+
+    /// The request type with its setters.
+    fn request(&mut self, endpoint: &Endpoint) -> TokenStream {
+        let name = ident(&names::request(&endpoint.path, endpoint.method));
+        let about = self.endpoint_doc(endpoint);
+        let output = match &endpoint.returns {
+            Returns::Nothing => quote!(()),
+            Returns::Data(ty) => self.ty(ty),
+            Returns::Task { optional: false } => quote!(Task),
+            Returns::Task { optional: true } => quote!(Option<Task>),
+            Returns::Bytes => quote!(Bytes),
+        };
+        let description = self.description(endpoint);
+        let mut setters = Vec::new();
+        for parameter in endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| !parameter.required)
+        {
+            setters.push(self.setter(endpoint, parameter));
+        }
+        if let Some(unset) = unset(endpoint) {
+            setters.push(unset);
+        }
+        let setters = (!setters.is_empty()).then(|| {
+            quote! {
+                impl #name {
+                    #(#setters)*
+                }
+            }
+        });
+        quote! {
+            #about
+            #[derive(Clone)]
+            #[must_use = "a request does nothing until it is awaited"]
+            pub struct #name(pub(crate) Request<#output>);
+            impl ApiRequest for #name {
+                type Output = #output;
+                const ENDPOINT: &'static Endpoint = &#description;
+                #[inline]
+                fn into_request(self) -> Request<#output> {
+                    self.0
+                }
+            }
+            request_impls!(#name);
+            #setters
+        }
+    }
+
+    fn setter(&mut self, endpoint: &Endpoint, parameter: &Parameter) -> TokenStream {
+        let wire = parameter.name.as_str();
+        let name = ident(&names::setter(self.overlay, wire));
+        let at = argument_place(endpoint, wire);
+        let about = self.value_doc(
+            std::slice::from_ref(&at),
+            wire,
+            &parameter.facts,
+            parameter.presence,
+            endpoint.presence,
+        );
+        let ty = self.argument(&parameter.ty);
+        let (convert, value) = self.convert(&name, &parameter.ty);
+        match wire.strip_suffix("[n]") {
+            Some(family) => quote! {
+                #about
+                #[inline]
+                pub fn #name(mut self, index: u8, #name: #ty) -> Self {
+                    #convert
+                    self.0.set_indexed(#family, index, &#value);
+                    self
+                }
+            },
+            None => quote! {
+                #about
+                #[inline]
+                pub fn #name(mut self, #name: #ty) -> Self {
+                    #convert
+                    self.0.set(#wire, &#value);
+                    self
+                }
+            },
+        }
+    }
+
+    /// How a value of the type is passed.
+    fn argument(&self, ty: &Ty) -> TokenStream {
+        match ty {
+            Ty::Boolean | Ty::Integer | Ty::Vmid => self.ty(ty),
+            Ty::Array(of) => {
+                let of = self.ty(of);
+                quote!(impl IntoIterator<Item = impl Into<#of>>)
+            }
+            ty => {
+                let ty = self.ty(ty);
+                quote!(impl Into<#ty>)
+            }
+        }
+    }
+
+    /// Statements that make a parameter of an argument, and the expression that holds it then.
+    fn convert(&self, name: &proc_macro2::Ident, ty: &Ty) -> (TokenStream, TokenStream) {
+        match ty {
+            Ty::Boolean | Ty::Integer | Ty::Vmid => (TokenStream::new(), quote!(#name)),
+            Ty::Array(of) => {
+                let of = self.ty(of);
+                let collect = quote! {
+                    let #name: Vec<#of> = #name.into_iter().map(Into::into).collect();
+                };
+                (collect, quote!(#name))
+            }
+            ty => {
+                let ty = self.ty(ty);
+                (quote!(let #name: #ty = #name.into();), quote!(#name))
+            }
+        }
+    }
+
+    fn description(&self, endpoint: &Endpoint) -> TokenStream {
+        let method = ident(names::verb(endpoint.method));
+        let path = &endpoint.path;
+        let permission = permission(endpoint.permissions.as_ref());
+        let mut description = quote!(Endpoint::new(Method::#method, #path, #permission));
+        let whole = self.whole();
+        let release = |index: usize| {
+            let release = self.api.releases[index];
+            let major = proc_macro2::Literal::u8_unsuffixed(release.major);
+            let minor = proc_macro2::Literal::u8_unsuffixed(release.minor);
+            quote!(#major, #minor)
+        };
+        if endpoint.presence.first() > whole.first() {
+            let since = release(endpoint.presence.first());
+            description = quote!(#description.since(#since));
+        }
+        if endpoint.presence.last() < whole.last() {
+            let until = release(endpoint.presence.last());
+            description = quote!(#description.until(#until));
+        }
+        if !endpoint.allowtoken {
+            description = quote!(#description.ticket_only());
+        }
+        if endpoint.download {
+            description = quote!(#description.download());
+        }
+        let secrets: Vec<&str> = endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.secret)
+            .map(|parameter| parameter.name.as_str())
+            .collect();
+        if !secrets.is_empty() {
+            description = quote!(#description.secrets(&[#(#secrets),*]));
+        }
+        description
+    }
+
+    fn place_path(&self, path: &str) -> TokenStream {
+        let name = ident(&names::place(path));
+        let home = self.path_area(path);
+        if home == self.current {
+            quote!(#name)
+        } else if path.is_empty() {
+            quote!(super::#name)
+        } else {
+            let home = ident(&home);
+            quote!(super::#home::#name)
+        }
+    }
+}
+
+fn argument_place(endpoint: &Endpoint, name: &str) -> Use {
+    Use {
+        path: endpoint.path.clone(),
+        method: endpoint.method,
+        fields: vec![name.to_owned()],
+        element: false,
+        result: false,
+        owner: None,
+    }
+}
+
+/// Whether `path` is `above` or lies below it.
+fn below(path: &str, above: &str) -> bool {
+    path.strip_prefix(above)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `unset`, for endpoints that take names of settings to remove.
+fn unset(endpoint: &Endpoint) -> Option<TokenStream> {
+    let delete = endpoint
+        .parameters
+        .iter()
+        .find(|parameter| parameter.name == "delete")?;
+    let names = matches!(delete.ty, Ty::Text | Ty::List(_) | Ty::Array(_));
+    (names && endpoint.method != Method::Delete && !delete.required).then(|| {
+        quote! {
+            /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
+            #[inline]
+            pub fn unset(mut self, name: impl Into<String>) -> Self {
+                self.0.unset(name.into());
+                self
+            }
+        }
+    })
+}
+
+fn permission(permissions: Option<&Permissions>) -> TokenStream {
+    match permissions {
+        None => quote!(Permission::Root),
+        Some(Permissions {
+            check: Some(check), ..
+        }) => check_data(check),
+        Some(Permissions {
+            user: Some(user), ..
+        }) if user == "world" => {
+            quote!(Permission::World)
+        }
+        Some(_) => quote!(Permission::Authenticated),
+    }
+}
+
+fn check_data(check: &Check) -> TokenStream {
+    match check {
+        Check::Or(checks) => {
+            let checks = checks.iter().map(check_data);
+            quote!(Permission::Or(&[#(#checks),*]))
+        }
+        Check::And(checks) => {
+            let checks = checks.iter().map(check_data);
+            quote!(Permission::And(&[#(#checks),*]))
+        }
+        Check::Perm {
+            path,
+            privileges,
+            any,
+            require_param,
+        } => match (require_param, any) {
+            (Some(parameter), _) => {
+                quote!(Permission::Given(#parameter, #path, &[#(#privileges),*]))
+            }
+            (None, true) => quote!(Permission::Any(#path, &[#(#privileges),*])),
+            (None, false) => quote!(Permission::All(#path, &[#(#privileges),*])),
+        },
+        Check::UserIdGroup { privileges, .. } => {
+            quote!(Permission::UserGroup(&[#(#privileges),*]))
+        }
+        Check::UserIdParam(what) if what == "self" => quote!(Permission::SelfUser),
+        Check::UserIdParam(privilege) => quote!(Permission::UserRealm(#privilege)),
+        Check::PermModify(path) => quote!(Permission::Modify(#path)),
+        Check::UserParam(_) | Check::Roles(_) => quote!(Permission::Authenticated),
+    }
+}

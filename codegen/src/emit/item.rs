@@ -1,0 +1,407 @@
+//! Enums, property strings and response structs.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+
+use super::docs::doc;
+use super::{Emitter, ident};
+use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty, Use};
+use crate::names;
+use crate::union::Presence;
+
+impl Emitter<'_> {
+    pub(super) fn item(&mut self, id: ItemId) -> TokenStream {
+        let api = self.api;
+        let item = &api.items[id];
+        match &item.kind {
+            ItemKind::Enum(values) => self.open_enum(id, values),
+            ItemKind::PropertyString(string) => self.property_string(id, string),
+            ItemKind::Struct(members) => self.response(id, members),
+        }
+    }
+
+    fn open_enum(&mut self, id: ItemId, values: &[(String, Presence)]) -> TokenStream {
+        let api = self.api;
+        let name = ident(&self.names.items[id]);
+        let whole = values
+            .iter()
+            .fold(Presence::default(), |all, (_, presence)| all.or(*presence));
+        let uses = &api.items[id].uses;
+        let about = match self.meaning(uses) {
+            Some(meaning) => meaning.to_owned(),
+            None => format!("A value of `{}`.", leaf(uses)),
+        };
+        let about = doc(&[about, self.places(uses)]);
+        let texts: Vec<&String> = values.iter().map(|(text, _)| text).collect();
+        let variants: Vec<_> = texts
+            .iter()
+            .map(|text| ident(&names::variant(self.overlay, text)))
+            .collect();
+        let docs = values.iter().map(|(text, presence)| {
+            let availability = self.availability(*presence, whole);
+            let line = format!("The value `{text}`. {availability}");
+            doc(&[line.trim_end().to_owned()])
+        });
+        quote! {
+            #about
+            #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+            #[non_exhaustive]
+            pub enum #name {
+                #(#docs #variants,)*
+                /// Any other value; `as_str` tells which.
+                Unlisted(Unlisted),
+            }
+            impl #name {
+                /// The text of the API.
+                #[inline]
+                #[must_use]
+                pub fn as_str(&self) -> &str {
+                    match self {
+                        #(Self::#variants => #texts,)*
+                        Self::Unlisted(other) => other.text(),
+                    }
+                }
+                #[inline]
+                fn listed(text: &str) -> Option<Self> {
+                    Some(match text {
+                        #(#texts => Self::#variants,)*
+                        _ => return None,
+                    })
+                }
+            }
+            open_enum_impls!(#name);
+        }
+    }
+
+    fn property_string(&mut self, id: ItemId, string: &PropertyString) -> TokenStream {
+        let api = self.api;
+        let name = ident(&string.name);
+        let uses = &api.items[id].uses;
+        let about = match self.meaning(uses) {
+            Some(meaning) => meaning.to_owned(),
+            None => format!("A value of `{}`.", leaf(uses)),
+        };
+        let kind = "A property string: it is written and read as one text.".to_owned();
+        let about = doc(&[about, kind, self.places(uses)]);
+        let (required, optional): (Vec<&Member>, Vec<&Member>) =
+            string.members.iter().partition(|member| member.required);
+        let mut fields = Vec::new();
+        let mut setters = Vec::new();
+        for member in &string.members {
+            let field = ident(&names::field(self.overlay, &member.name));
+            let setter = ident(&property_setter(self.overlay, &member.name));
+            let ty = self.ty(&member.ty);
+            let docs = self.member_doc(uses, member);
+            let (held, value) = match member.required {
+                true => (quote!(#ty), quote!(value.into())),
+                false => (quote!(Option<#ty>), quote!(Some(value.into()))),
+            };
+            fields.push(quote!(#docs pub #field: #held));
+            setters.push(quote! {
+                #docs
+                #[inline]
+                #[must_use]
+                pub fn #setter(mut self, value: impl Into<#ty>) -> Self {
+                    self.#field = #value;
+                    self
+                }
+            });
+        }
+        let arguments = required.iter().map(|member| {
+            let field = ident(&names::field(self.overlay, &member.name));
+            let ty = self.ty(&member.ty);
+            quote!(#field: impl Into<#ty>)
+        });
+        let initial = required.iter().map(|member| {
+            let field = ident(&names::field(self.overlay, &member.name));
+            quote!(#field: #field.into())
+        });
+        let new = quote! {
+            /// Starts a value from what it cannot do without.
+            #[inline]
+            #[must_use]
+            pub fn new(#(#arguments),*) -> Self {
+                Self { #(#initial,)* ..Self::default() }
+            }
+        };
+        let shortcuts = self.shortcuts(string, &required);
+        let keys = required
+            .iter()
+            .chain(&optional)
+            .map(|member| member.name.as_str());
+        let keys: Vec<&str> = keys.collect();
+        let places: Vec<_> = required
+            .iter()
+            .chain(&optional)
+            .map(|member| ident(&names::field(self.overlay, &member.name)))
+            .collect();
+        let default_key = match &string.default_key {
+            Some(key) => quote!(Some(#key)),
+            None => quote!(None),
+        };
+        let aliases = string
+            .aliases
+            .iter()
+            .map(|(alias, key)| quote!((#alias, #key)));
+        let key_aliases = string
+            .key_aliases
+            .iter()
+            .map(|(name, value, kind)| quote!((#name, #value, #kind)));
+        let needed = required.iter().map(|member| member.name.as_str());
+        quote! {
+            #about
+            #[derive(Clone, Debug, Default)]
+            #[non_exhaustive]
+            pub struct #name {
+                #(#fields,)*
+                /// Keys that are not declared here, or the whole text where it could not be understood.
+                pub undeclared: Undeclared,
+            }
+            impl #name {
+                #new
+                #shortcuts
+                #(#setters)*
+            }
+            impl Properties for #name {
+                #[inline]
+                fn rules(&self) -> &'static Rules {
+                    &Rules {
+                        default_key: #default_key,
+                        aliases: &[#(#aliases),*],
+                        key_aliases: &[#(#key_aliases),*],
+                        required: &[#(#needed),*],
+                    }
+                }
+                #[inline]
+                fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
+                    Some(match key {
+                        #(#keys => &mut self.#places,)*
+                        _ => return None,
+                    })
+                }
+                #[inline]
+                fn undeclared(&mut self) -> &mut Undeclared {
+                    &mut self.undeclared
+                }
+                #[inline]
+                fn write(&self, out: &mut Writer<'_>) {
+                    #(out.put(#keys, &self.#places);)*
+                }
+            }
+            property_string_impls!(#name);
+        }
+    }
+
+    /// Constructors for keys that stand for a value of another: `QemuNet::virtio()`.
+    fn shortcuts(&self, string: &PropertyString, required: &[&Member]) -> TokenStream {
+        let [only] = required else {
+            return TokenStream::new();
+        };
+        let functions = string
+            .key_aliases
+            .iter()
+            .filter(|(.., kind)| *kind == only.name)
+            .map(|(name, _, kind)| {
+                let function = ident(&names::field(self.overlay, name));
+                let about = doc(&[format!("Starts a value whose `{kind}` is `{name}`.")]);
+                quote! {
+                    #about
+                    #[inline]
+                    #[must_use]
+                    pub fn #function() -> Self {
+                        Self::new(#name)
+                    }
+                }
+            });
+        quote!(#(#functions)*)
+    }
+
+    fn response(&mut self, id: ItemId, members: &[Member]) -> TokenStream {
+        let api = self.api;
+        let name = ident(&self.names.items[id]);
+        let uses = &api.items[id].uses;
+        let about = match self.meaning(uses) {
+            Some(meaning) => meaning.to_owned(),
+            None if uses.iter().all(|at| at.element) => format!("One element of {}.", origin(uses)),
+            None => format!("Part of {}.", origin(uses)),
+        };
+        let about = doc(&[about, self.places(uses)]);
+        let mut fields = Vec::new();
+        let mut slots = Vec::new();
+        let mut families = Vec::new();
+        let mut required = Vec::new();
+        for member in members {
+            let wire = &member.name;
+            let full = if member.family {
+                format!("{wire}[n]")
+            } else {
+                wire.clone()
+            };
+            let field = ident(&names::field(self.overlay, &full));
+            let ty = self.ty(&member.ty);
+            let docs = self.member_doc(uses, member);
+            if member.family {
+                fields.push(quote!(#docs pub #field: BTreeMap<u8, #ty>));
+                families.push(quote!(#wire => family(&mut self.#field, index)));
+            } else if member.required {
+                let bit = proc_macro2::Literal::usize_unsuffixed(required.len());
+                fields.push(quote!(#docs pub #field: #ty));
+                slots.push(quote!(#wire => (Need::required(#bit), &mut self.#field)));
+                required.push(wire);
+            } else {
+                fields.push(quote!(#docs pub #field: Option<#ty>));
+                slots.push(quote!(#wire => (Need::OPTIONAL, &mut self.#field)));
+            }
+        }
+        if required.len() > 62 {
+            self.overlay.problem(format!(
+                "{name} has more required members than the core can count"
+            ));
+        }
+        let rest = match families.is_empty() {
+            true => quote!(_ => return None,),
+            false => quote! {
+                _ => {
+                    let (name, index) = indexed(key)?;
+                    let slot = match name {
+                        #(#families,)*
+                        _ => return None,
+                    };
+                    (Need::OPTIONAL, slot)
+                }
+            },
+        };
+        let needs = (!required.is_empty()).then(|| {
+            quote! {
+                #[inline]
+                fn required(&self) -> &'static [&'static str] {
+                    &[#(#required),*]
+                }
+            }
+        });
+        quote! {
+            #about
+            #[derive(Clone, Debug, Default)]
+            #[non_exhaustive]
+            pub struct #name {
+                #(#fields,)*
+                /// Members that are not declared here, and values that did not fit their field.
+                pub extra: Extra,
+            }
+            impl Object for #name {
+                #[inline]
+                fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+                    Some(match key {
+                        #(#slots,)*
+                        #rest
+                    })
+                }
+                #[inline]
+                fn extra(&mut self) -> Option<&mut Extra> {
+                    Some(&mut self.extra)
+                }
+                #needs
+            }
+            response_impls!(#name);
+        }
+    }
+
+    fn member_doc(&mut self, uses: &[Use], member: &Member) -> TokenStream {
+        let name = if member.family {
+            format!("{}[n]", member.name)
+        } else {
+            member.name.clone()
+        };
+        let places: Vec<Use> = uses
+            .iter()
+            .map(|at| {
+                let mut at = at.clone();
+                at.fields.push(name.clone());
+                at
+            })
+            .collect();
+        self.value_doc(&places, &name, &member.facts, member.presence, member.whole)
+    }
+
+    /// Where an item is used.
+    fn places(&self, uses: &[Use]) -> String {
+        let mut keys: Vec<String> = uses
+            .iter()
+            .map(|at| format!("`{} {}`", at.method, at.path))
+            .collect();
+        keys.dedup();
+        let more = keys.len().saturating_sub(4);
+        keys.truncate(4);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        format!("Used by {}{more}.", keys.join(", "))
+    }
+
+    /// A type reference.
+    pub(super) fn ty(&self, ty: &Ty) -> TokenStream {
+        match ty {
+            Ty::Boolean => quote!(bool),
+            Ty::Integer => quote!(i64),
+            Ty::Vmid => quote!(u32),
+            Ty::Number => quote!(f64),
+            Ty::Text => quote!(String),
+            Ty::Secret => quote!(Secret),
+            Ty::Json => quote!(Value),
+            Ty::List(of) if **of == Ty::Text => quote!(List),
+            Ty::List(of) => {
+                let of = self.ty(of);
+                quote!(List<#of>)
+            }
+            Ty::Array(of) => {
+                let of = self.ty(of);
+                quote!(Vec<#of>)
+            }
+            Ty::Map(of) => {
+                let of = self.ty(of);
+                quote!(BTreeMap<String, #of>)
+            }
+            Ty::Optional(of) => {
+                let of = self.ty(of);
+                quote!(Option<#of>)
+            }
+            Ty::Item(id) => self.item_path(*id),
+        }
+    }
+
+    fn item_path(&self, id: ItemId) -> TokenStream {
+        let name = ident(&self.names.items[id]);
+        match self.item_areas[id].as_str() {
+            home if home == self.current => quote!(#name),
+            home => {
+                let home = format_ident!("{}", home);
+                quote!(super::#home::#name)
+            }
+        }
+    }
+}
+
+/// Setters share their namespace with `new` and the trait methods in scope.
+fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> String {
+    let name = names::field(overlay, wire);
+    match name.as_str() {
+        "default" | "new" | "rules" | "property" | "undeclared" | "write" => format!("{name}_"),
+        _ => name,
+    }
+}
+
+fn leaf(uses: &[Use]) -> &str {
+    uses.first()
+        .and_then(|at| at.fields.last())
+        .map_or("the answer", String::as_str)
+}
+
+fn origin(uses: &[Use]) -> String {
+    match uses.first() {
+        Some(at) if at.fields.is_empty() => format!("the answer to `{} {}`", at.method, at.path),
+        Some(at) => format!("`{}` in `{} {}`", at.fields.join("."), at.method, at.path),
+        None => "an answer".to_owned(),
+    }
+}

@@ -1,0 +1,205 @@
+//! From the API and its names to files.
+
+mod docs;
+mod endpoint;
+mod item;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote};
+
+use crate::ir::{Api, Use};
+use crate::names::Names;
+use crate::overlay::Overlay;
+use crate::render;
+use crate::union::Presence;
+
+/// The home of items that several areas share.
+const SHARED: &str = "types";
+
+/// What was written.
+#[derive(Debug)]
+pub(crate) struct Emitted {
+    /// By path below the generated folder.
+    pub(crate) files: BTreeMap<String, String>,
+    /// Feature and the features it needs, for the crate's manifest.
+    pub(crate) features: BTreeMap<String, Vec<String>>,
+    /// Endpoints without a summary.
+    pub(crate) undescribed: BTreeSet<String>,
+    /// Fields, keys and parameters.
+    pub(crate) documented: usize,
+    /// Those of them without words.
+    pub(crate) undocumented: usize,
+    /// Their places.
+    pub(crate) wordless: BTreeSet<String>,
+}
+
+pub(crate) struct Emitter<'a> {
+    api: &'a Api,
+    names: &'a Names,
+    overlay: &'a Overlay,
+    item_areas: Vec<String>,
+    /// The area being written.
+    current: String,
+    undescribed: BTreeSet<String>,
+    documented: usize,
+    undocumented: usize,
+    wordless: BTreeSet<String>,
+}
+
+/// Writes every file.
+pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
+    let mut emitter = Emitter {
+        api,
+        names,
+        overlay,
+        item_areas: Vec::new(),
+        current: String::new(),
+        undescribed: BTreeSet::new(),
+        documented: 0,
+        undocumented: 0,
+        wordless: BTreeSet::new(),
+    };
+    emitter.item_areas = api
+        .items
+        .iter()
+        .map(|item| emitter.home(&item.uses))
+        .collect();
+    let mut files = BTreeMap::new();
+    let mut features = BTreeMap::new();
+    let mut modules = Vec::new();
+    for area in overlay.areas() {
+        let body = emitter.area(&area.name);
+        files.insert(
+            format!("{}.rs", area.name),
+            render::file(&area.about, &body, overlay),
+        );
+        let module = ident(&area.name);
+        if area.always {
+            modules.push(quote!(pub mod #module;));
+            continue;
+        }
+        let feature = area.name.replace('_', "-");
+        modules.push(quote! {
+            #[cfg(feature = #feature)]
+            pub mod #module;
+        });
+        // The way to a path leads through the areas of the paths above it.
+        let above = area.prefix.rsplit_once('/').map_or("", |(above, _)| above);
+        let needs = overlay.area(above).filter(|above| !above.always);
+        features.insert(
+            feature,
+            needs
+                .map(|above| above.name.replace('_', "-"))
+                .into_iter()
+                .collect(),
+        );
+    }
+    let body = emitter.area(SHARED);
+    files.insert(
+        format!("{SHARED}.rs"),
+        render::file("Types that several areas share.", &body, overlay),
+    );
+    let shared = ident(SHARED);
+    let root = quote! {
+        #(#modules)*
+        pub mod #shared;
+
+        use crate::support::{At, Client};
+
+        /// The root of the path tree.
+        #[derive(Clone)]
+        pub struct Root(pub(crate) At);
+
+        crate::support::place_impls!(Root);
+
+        impl Root {
+            /// A tree without a client: its requests are plain values, to be sent with
+            /// [`Client::send`](crate::Client::send).
+            #[must_use]
+            pub fn detached() -> Self {
+                Self(At::root(None))
+            }
+        }
+
+        impl Client {
+            /// The path tree, bound to this client.
+            #[must_use]
+            pub fn api(&self) -> Root {
+                Root(At::root(Some(self)))
+            }
+        }
+    };
+    let about = "Every endpoint: the path tree, its requests and their types, by area.";
+    files.insert("mod.rs".to_owned(), render::file(about, &root, overlay));
+    Emitted {
+        files,
+        features,
+        undescribed: emitter.undescribed,
+        documented: emitter.documented,
+        undocumented: emitter.undocumented,
+        wordless: emitter.wordless,
+    }
+}
+
+pub(crate) fn ident(name: &str) -> Ident {
+    format_ident!("{}", name)
+}
+
+impl Emitter<'_> {
+    fn whole(&self) -> Presence {
+        self.api
+            .endpoints
+            .iter()
+            .fold(Presence::default(), |all, endpoint| {
+                all.or(endpoint.presence)
+            })
+    }
+
+    fn path_area(&self, path: &str) -> String {
+        self.overlay
+            .area(path)
+            .map(|area| area.name.clone())
+            .unwrap_or_default()
+    }
+
+    /// The area of all places, or the shared one.
+    fn home(&self, uses: &[Use]) -> String {
+        let areas: BTreeSet<String> = uses.iter().map(|at| self.path_area(&at.path)).collect();
+        match areas.into_iter().collect::<Vec<_>>().as_slice() {
+            [only] => only.clone(),
+            _ => SHARED.to_owned(),
+        }
+    }
+
+    fn area(&mut self, name: &str) -> TokenStream {
+        name.clone_into(&mut self.current);
+        let mut paths: BTreeSet<&str> = BTreeSet::new();
+        let api = self.api;
+        for endpoint in &api.endpoints {
+            let mut path = endpoint.path.as_str();
+            while !path.is_empty() {
+                if self.path_area(path) == name {
+                    paths.insert(path);
+                } else if self.path_area(path).is_empty() {
+                    self.overlay
+                        .problem(format!("{path} belongs to no area of areas.toml"));
+                }
+                path = path.rfind('/').map_or("", |cut| &path[..cut]);
+            }
+        }
+        let places: Vec<TokenStream> = paths.into_iter().map(|path| self.place(path)).collect();
+        let mut items: Vec<usize> = (0..api.items.len())
+            .filter(|id| self.item_areas[*id] == name)
+            .collect();
+        items.sort_by(|left, right| self.names.items[*left].cmp(&self.names.items[*right]));
+        let items: Vec<TokenStream> = items.into_iter().map(|id| self.item(id)).collect();
+        quote! {
+            use crate::support::*;
+
+            #(#places)*
+            #(#items)*
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The whole way: schema and overlay in, files and a report out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::facts::Facts;
+use crate::ir::{Api, ItemKind, Returns, Ty};
+use crate::overlay::Overlay;
+use crate::{emit, facts_json, ir, names, union};
+
+/// Texts to generate from, by file name; nothing else has any influence.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// `schema/<product>/*.json`
+    pub releases: BTreeMap<String, String>,
+    /// `schema/<product>/overlay/**`, by path below it.
+    pub overlay: BTreeMap<String, String>,
+    /// `schema/<product>/names.lock`
+    pub lock: Option<String>,
+}
+
+/// What was generated.
+#[derive(Debug)]
+pub struct Output {
+    /// By path below `src/generated`.
+    pub files: BTreeMap<String, String>,
+    pub lock: String,
+    /// Features of the crate and what they need.
+    pub features: BTreeMap<String, Vec<String>>,
+    pub report: Report,
+}
+
+/// Counts worth knowing after a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub releases: Vec<String>,
+    pub paths: usize,
+    pub endpoints: usize,
+    /// Endpoints of the newest release.
+    pub newest_endpoints: usize,
+    pub request_types: usize,
+    pub parameters: usize,
+    /// Parameters that take any text for want of a type.
+    pub parameters_untyped: usize,
+    pub response_types: usize,
+    pub enums: usize,
+    pub property_strings: usize,
+    pub tasks: usize,
+    pub returns_typed: usize,
+    /// Endpoints whose answer is open by nature, with the overlay's reason.
+    pub returns_open: BTreeMap<String, String>,
+    /// Endpoints whose answer has no type yet.
+    pub returns_untyped: BTreeSet<String>,
+    /// Members of answers that hold any JSON.
+    pub members_untyped: usize,
+    pub documented: usize,
+    pub undocumented: usize,
+    /// Their places.
+    pub wordless: BTreeSet<String>,
+    /// Endpoints without a summary.
+    pub undescribed: BTreeSet<String>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "releases          {} ({})",
+            self.releases.len(),
+            self.releases.join(" ")
+        )?;
+        writeln!(f, "paths             {}", self.paths)?;
+        writeln!(
+            f,
+            "endpoints         {} ({} in the newest)",
+            self.endpoints, self.newest_endpoints
+        )?;
+        writeln!(f, "request types     {}", self.request_types)?;
+        writeln!(
+            f,
+            "parameters        {} ({} untyped)",
+            self.parameters, self.parameters_untyped
+        )?;
+        writeln!(f, "response types    {}", self.response_types)?;
+        writeln!(f, "enums             {}", self.enums)?;
+        writeln!(f, "property strings  {}", self.property_strings)?;
+        writeln!(f, "tasks             {}", self.tasks)?;
+        writeln!(
+            f,
+            "returns           {} typed, {} open, {} untyped",
+            self.returns_typed,
+            self.returns_open.len(),
+            self.returns_untyped.len()
+        )?;
+        writeln!(f, "untyped members   {}", self.members_untyped)?;
+        write!(
+            f,
+            "without words     {} of {} endpoints, {} of {} fields and parameters",
+            self.undescribed.len(),
+            self.endpoints,
+            self.undocumented,
+            self.documented
+        )
+    }
+}
+
+/// Generates everything, or says everything that stands in the way.
+///
+/// # Errors
+/// All problems of the run, each naming its file and place.
+pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut releases: Vec<Facts> = Vec::new();
+    for (name, text) in &input.releases {
+        match facts_json::read(text) {
+            Ok(facts) => releases.push(facts),
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+    }
+    if input.releases.is_empty() {
+        problems.push("there is no release to generate from".to_owned());
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    releases.sort_by_key(|facts| facts.release);
+    let overlay = Overlay::read(&input.overlay);
+    overlay.patch(&mut releases);
+    let union = union::merge(&releases);
+    let api = ir::lower(&union, &overlay);
+    let names = names::decide(&api, &overlay, input.lock.as_deref());
+    let emitted = emit::emit(&api, &names, &overlay);
+    let mut report = count(&api, &overlay);
+    report.documented = emitted.documented;
+    report.undocumented = emitted.undocumented;
+    report.wordless = emitted.wordless;
+    report.undescribed = emitted.undescribed;
+    let problems = overlay.finish();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Output {
+        files: emitted.files,
+        lock: names.lock,
+        features: emitted.features,
+        report,
+    })
+}
+
+fn count(api: &Api, overlay: &Overlay) -> Report {
+    let newest = api.releases.len() - 1;
+    let mut report = Report {
+        releases: api.releases.iter().map(ToString::to_string).collect(),
+        paths: api
+            .endpoints
+            .iter()
+            .map(|endpoint| &endpoint.path)
+            .collect::<BTreeSet<_>>()
+            .len(),
+        endpoints: api.endpoints.len(),
+        newest_endpoints: api
+            .endpoints
+            .iter()
+            .filter(|e| e.presence.has(newest))
+            .count(),
+        request_types: api.endpoints.len(),
+        ..Report::default()
+    };
+    for item in &api.items {
+        match &item.kind {
+            ItemKind::Enum(_) => report.enums += 1,
+            ItemKind::PropertyString(_) => report.property_strings += 1,
+            ItemKind::Struct(members) => {
+                report.response_types += 1;
+                report.members_untyped +=
+                    members.iter().filter(|member| is_open(&member.ty)).count();
+            }
+        }
+    }
+    for endpoint in &api.endpoints {
+        report.parameters += endpoint.parameters.len() + endpoint.placeholders.len();
+        report.parameters_untyped += endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| is_open(&parameter.ty))
+            .count();
+        let key = endpoint.key();
+        match &endpoint.returns {
+            Returns::Task { .. } => {
+                report.tasks += 1;
+                report.returns_typed += 1;
+            }
+            Returns::Data(ty) if is_open(ty) => match overlay.open(&key) {
+                Some(reason) => {
+                    report.returns_open.insert(key, reason.to_owned());
+                }
+                None => {
+                    report.returns_untyped.insert(key);
+                }
+            },
+            _ => {
+                report.returns_typed += 1;
+                if let Some(reason) = overlay.open(&key) {
+                    report.returns_open.insert(key, reason.to_owned());
+                    report.returns_typed -= 1;
+                }
+            }
+        }
+    }
+    report
+}
+
+fn is_open(ty: &Ty) -> bool {
+    match ty {
+        Ty::Json => true,
+        Ty::Array(of) | Ty::Optional(of) | Ty::Map(of) => is_open(of),
+        _ => false,
+    }
+}

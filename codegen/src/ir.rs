@@ -1,0 +1,594 @@
+//! What is to be generated, apart from names and text: endpoints, and the items they share.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Number, Value};
+
+use crate::facts::{Method, Permissions, Release};
+use crate::overlay::Overlay;
+use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
+
+/// Everything the emitter needs.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) releases: Vec<Release>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) items: Vec<Item>,
+}
+
+pub(crate) type ItemId = usize;
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) path: String,
+    pub(crate) method: Method,
+    pub(crate) presence: Presence,
+    pub(crate) allowtoken: bool,
+    pub(crate) download: bool,
+    pub(crate) permissions: Option<Permissions>,
+    /// In the order of the path.
+    pub(crate) placeholders: Vec<Parameter>,
+    /// Without the placeholders; the required ones first, in the order they are passed.
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) returns: Returns,
+}
+
+impl Endpoint {
+    /// `POST /nodes/{node}/qemu`
+    pub(crate) fn key(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: String,
+    pub(crate) ty: Ty,
+    pub(crate) required: bool,
+    pub(crate) presence: Presence,
+    pub(crate) secret: bool,
+    pub(crate) facts: ValueFacts,
+}
+
+/// What is worth saying about a value besides its type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ValueFacts {
+    pub(crate) default: Option<Value>,
+    pub(crate) minimum: Option<Number>,
+    pub(crate) maximum: Option<Number>,
+    pub(crate) max_length: Option<u64>,
+    pub(crate) renderer: Option<String>,
+    pub(crate) requires: Option<String>,
+}
+
+impl ValueFacts {
+    fn of(node: &Node) -> Self {
+        Self {
+            default: node.default.clone(),
+            minimum: node.minimum.clone(),
+            maximum: node.maximum.clone(),
+            max_length: node.max_length,
+            renderer: node.renderer.clone(),
+            requires: node.requires.clone(),
+        }
+    }
+
+    /// Keeps what both say.
+    fn agree(&mut self, other: &Self) {
+        fn same<T: PartialEq>(mine: &mut Option<T>, other: &Option<T>) {
+            if mine != other {
+                *mine = None;
+            }
+        }
+        same(&mut self.default, &other.default);
+        same(&mut self.minimum, &other.minimum);
+        same(&mut self.maximum, &other.maximum);
+        same(&mut self.max_length, &other.max_length);
+        same(&mut self.renderer, &other.renderer);
+        same(&mut self.requires, &other.requires);
+    }
+}
+
+/// What awaiting a request gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Returns {
+    Nothing,
+    Data(Ty),
+    Task { optional: bool },
+    Bytes,
+}
+
+/// A reference to a type.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Ty {
+    Boolean,
+    Integer,
+    Vmid,
+    Number,
+    Text,
+    Secret,
+    /// Any JSON: the schema says no more.
+    Json,
+    /// A list in one string.
+    List(Box<Ty>),
+    Array(Box<Ty>),
+    Map(Box<Ty>),
+    Optional(Box<Ty>),
+    Item(ItemId),
+}
+
+/// A type of its own.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) kind: ItemKind,
+    pub(crate) uses: Vec<Use>,
+}
+
+#[derive(Debug)]
+pub(crate) enum ItemKind {
+    Enum(Vec<(String, Presence)>),
+    PropertyString(PropertyString),
+    Struct(Vec<Member>),
+}
+
+#[derive(Debug)]
+pub(crate) struct PropertyString {
+    /// From the overlay.
+    pub(crate) name: String,
+    pub(crate) members: Vec<Member>,
+    pub(crate) default_key: Option<String>,
+    pub(crate) aliases: Vec<(String, String)>,
+    pub(crate) key_aliases: Vec<(String, String, String)>,
+}
+
+/// A member of a struct, or a key of a property string.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// On the wire; an indexed family's without its `[n]`.
+    pub(crate) name: String,
+    pub(crate) family: bool,
+    pub(crate) ty: Ty,
+    pub(crate) required: bool,
+    pub(crate) presence: Presence,
+    /// The releases of what holds it.
+    pub(crate) whole: Presence,
+    pub(crate) facts: ValueFacts,
+}
+
+/// A place where an item stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Use {
+    pub(crate) path: String,
+    pub(crate) method: Method,
+    /// Names down to it; empty for a result itself.
+    pub(crate) fields: Vec<String>,
+    /// It is an element of the array at that place.
+    pub(crate) element: bool,
+    /// It is part of the result, not of the parameters.
+    pub(crate) result: bool,
+    /// The property string it is part of.
+    pub(crate) owner: Option<String>,
+}
+
+impl Use {
+    /// The way overlays name it: `GET /pools?type` is a parameter, `GET /pools#type` part of the result.
+    pub(crate) fn key(&self) -> String {
+        let element = if self.element { "[]" } else { "" };
+        let role = if self.result { '#' } else { '?' };
+        format!(
+            "{} {}{role}{}{element}",
+            self.method,
+            self.path,
+            self.fields.join(".")
+        )
+    }
+
+    fn down(&self, name: &str) -> Self {
+        let mut down = self.clone();
+        down.fields.push(name.to_owned());
+        down.element = false;
+        down
+    }
+
+    fn element(&self) -> Self {
+        Self {
+            element: true,
+            ..self.clone()
+        }
+    }
+}
+
+/// What makes two items one.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Shape {
+    /// The same values under the same name.
+    Enum(String, Vec<String>),
+    PropertyString(String),
+    Struct(Vec<(String, bool, Ty, bool)>),
+}
+
+/// Lowers the union; problems go to the overlay's diagnostics.
+pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
+    let mut lowering = Lowering {
+        overlay,
+        properties: collect_properties(union, overlay),
+        shapes: BTreeMap::new(),
+        items: Vec::new(),
+    };
+    let endpoints = union
+        .endpoints
+        .iter()
+        .map(|((path, method), endpoint)| lowering.endpoint(path, *method, endpoint))
+        .collect();
+    for item in &mut lowering.items {
+        item.uses.sort();
+        item.uses.dedup();
+    }
+    Api {
+        releases: union.releases.clone(),
+        endpoints,
+        items: lowering.items,
+    }
+}
+
+struct Lowering<'a> {
+    overlay: &'a Overlay,
+    /// By name, all places merged.
+    properties: BTreeMap<String, Properties>,
+    shapes: BTreeMap<Shape, ItemId>,
+    items: Vec<Item>,
+}
+
+impl Lowering<'_> {
+    fn endpoint(
+        &mut self,
+        path: &str,
+        method: Method,
+        endpoint: &crate::union::Endpoint,
+    ) -> Endpoint {
+        let at = Use {
+            path: path.to_owned(),
+            method,
+            fields: Vec::new(),
+            element: false,
+            result: false,
+            owner: None,
+        };
+        let key = format!("{method} {path}");
+        let placeholders: Vec<Parameter> = placeholders(path)
+            .map(|name| match endpoint.parameters.get(name) {
+                Some(field) => Parameter {
+                    required: true,
+                    ..self.parameter(&at, name, field, endpoint.presence)
+                },
+                // The dump leaves a few out; they are part of the path all the same.
+                None => Parameter {
+                    name: name.to_owned(),
+                    ty: Ty::Text,
+                    required: true,
+                    presence: endpoint.presence,
+                    secret: false,
+                    facts: ValueFacts::default(),
+                },
+            })
+            .collect();
+        let mut parameters: Vec<Parameter> = endpoint
+            .parameters
+            .iter()
+            .filter(|(name, _)| {
+                !placeholders
+                    .iter()
+                    .any(|placeholder| placeholder.name == **name)
+            })
+            .map(|(name, field)| self.parameter(&at, name, field, endpoint.presence))
+            .collect();
+        let order = self.overlay.argument_order(&key);
+        let rank = |parameter: &Parameter| {
+            let position = order.iter().position(|name| *name == parameter.name);
+            (
+                !parameter.required,
+                position.unwrap_or(order.len()),
+                parameter.name.clone(),
+            )
+        };
+        parameters.sort_by_key(rank);
+        let returns = self.returns(&Use { result: true, ..at }, &key, endpoint);
+        Endpoint {
+            path: path.to_owned(),
+            method,
+            presence: endpoint.presence,
+            allowtoken: endpoint.allowtoken,
+            download: endpoint.download,
+            permissions: endpoint.permissions.clone(),
+            placeholders,
+            parameters,
+            returns,
+        }
+    }
+
+    fn parameter(&mut self, at: &Use, name: &str, field: &Field, whole: Presence) -> Parameter {
+        let at = at.down(name);
+        let secret = self.overlay.is_secret(&at);
+        let ty = self.ty(&at, &field.node);
+        Parameter {
+            name: name.to_owned(),
+            ty: if secret && ty == Ty::Text {
+                Ty::Secret
+            } else {
+                ty
+            },
+            required: !field.node.optional && field.presence.covers(whole),
+            presence: field.presence,
+            secret,
+            facts: ValueFacts::of(&field.node),
+        }
+    }
+
+    fn returns(&mut self, at: &Use, key: &str, endpoint: &crate::union::Endpoint) -> Returns {
+        let node = &endpoint.returns;
+        if self.overlay.answers_bytes(key) {
+            return Returns::Bytes;
+        }
+        if matches!(node.kind, Kind::Null) {
+            return Returns::Nothing;
+        }
+        if matches!(node.kind, Kind::String) {
+            match self.overlay.string_result(key) {
+                Some(crate::overlay::StringResult::Text) => {}
+                Some(crate::overlay::StringResult::Task { optional }) => {
+                    return Returns::Task {
+                        optional: optional || node.optional,
+                    };
+                }
+                None => self.overlay.problem(format!(
+                    "{key}: the result is a string; say in returns.toml whether it names a task"
+                )),
+            }
+        }
+        let ty = self.ty(at, node);
+        let ty = if self.overlay.is_secret(at) && ty == Ty::Text {
+            Ty::Secret
+        } else {
+            ty
+        };
+        Returns::Data(match node.optional {
+            true => Ty::Optional(Box::new(ty)),
+            false => ty,
+        })
+    }
+
+    fn ty(&mut self, at: &Use, node: &Node) -> Ty {
+        match &node.kind {
+            Kind::Null | Kind::Any => Ty::Json,
+            Kind::Boolean => Ty::Boolean,
+            Kind::Integer if node.format.as_deref() == Some("pve-vmid") => Ty::Vmid,
+            Kind::Integer => Ty::Integer,
+            Kind::Number => Ty::Number,
+            Kind::String => match node.format.as_deref() {
+                Some("pve-vmid-list") => Ty::List(Box::new(Ty::Vmid)),
+                Some(format) if format.ends_with("-list") => Ty::List(Box::new(Ty::Text)),
+                _ => Ty::Text,
+            },
+            Kind::Enum(values) => {
+                let leaf = at.fields.last().cloned().unwrap_or_default();
+                let texts = values
+                    .iter()
+                    .map(|(text, _)| text.clone())
+                    .collect::<Vec<_>>();
+                let mut sorted = texts;
+                sorted.sort();
+                let id = self.intern(Shape::Enum(leaf, sorted), at, || {
+                    ItemKind::Enum(values.clone())
+                });
+                if let ItemKind::Enum(known) = &mut self.items[id].kind {
+                    for (text, presence) in known {
+                        if let Some((_, more)) = values.iter().find(|(other, _)| other == text) {
+                            *presence = presence.or(*more);
+                        }
+                    }
+                }
+                Ty::Item(id)
+            }
+            Kind::Properties(_) => self.property_string(at, node),
+            Kind::Array(items) => Ty::Array(Box::new(self.ty(&at.element(), items))),
+            Kind::Map(values) => Ty::Map(Box::new(self.ty(&at.down("*"), values))),
+            Kind::Object(fields) => {
+                let whole = fields
+                    .values()
+                    .fold(Presence::default(), |all, field| all.or(field.presence));
+                let members = self.members(at, fields, whole);
+                let shape = members
+                    .iter()
+                    .map(|m| (m.name.clone(), m.family, m.ty.clone(), m.required))
+                    .collect();
+                let mut fresh = Some(members);
+                let id = match self.shapes.get(&Shape::Struct(shape)) {
+                    Some(id) => *id,
+                    None => {
+                        let members = fresh.take().unwrap_or_default();
+                        let shape = members
+                            .iter()
+                            .map(|m| (m.name.clone(), m.family, m.ty.clone(), m.required))
+                            .collect();
+                        self.intern(Shape::Struct(shape), at, || ItemKind::Struct(members))
+                    }
+                };
+                self.items[id].uses.push(at.clone());
+                if let (ItemKind::Struct(known), Some(more)) = (&mut self.items[id].kind, fresh) {
+                    for (member, more) in known.iter_mut().zip(more) {
+                        member.presence = member.presence.or(more.presence);
+                        member.whole = member.whole.or(more.whole);
+                        member.facts.agree(&more.facts);
+                    }
+                }
+                Ty::Item(id)
+            }
+        }
+    }
+
+    fn members(&mut self, at: &Use, fields: &Fields, whole: Presence) -> Vec<Member> {
+        fields
+            .iter()
+            .map(|(name, field)| {
+                let at = at.down(name);
+                let base = name.strip_suffix("[n]");
+                let ty = self.ty(&at, &field.node);
+                let secret = ty == Ty::Text && self.overlay.is_secret(&at);
+                Member {
+                    name: base.unwrap_or(name).to_owned(),
+                    family: base.is_some(),
+                    ty: if secret { Ty::Secret } else { ty },
+                    required: base.is_none()
+                        && !field.node.optional
+                        && field.presence.covers(whole),
+                    presence: field.presence,
+                    whole,
+                    facts: ValueFacts::of(&field.node),
+                }
+            })
+            .collect()
+    }
+
+    fn property_string(&mut self, at: &Use, node: &Node) -> Ty {
+        // `collect_properties` has reported places without a name.
+        let Some(name) = self.overlay.property_string_name(at, node) else {
+            return Ty::Text;
+        };
+        let Some(properties) = self.properties.get(&name).cloned() else {
+            return Ty::Text;
+        };
+        let whole = properties
+            .fields
+            .values()
+            .fold(Presence::default(), |all, field| all.or(field.presence));
+        // Keys are looked at once for each place, so that the items inside know all their places.
+        let inside = Use {
+            owner: Some(name.clone()),
+            ..at.clone()
+        };
+        let members = self.members(&inside, &properties.fields, whole);
+        let id = self.intern(Shape::PropertyString(name.clone()), at, || {
+            ItemKind::PropertyString(PropertyString {
+                name,
+                members,
+                default_key: properties.default_key,
+                aliases: properties.aliases,
+                key_aliases: properties.key_aliases,
+            })
+        });
+        Ty::Item(id)
+    }
+
+    fn intern(&mut self, shape: Shape, at: &Use, kind: impl FnOnce() -> ItemKind) -> ItemId {
+        let next = self.items.len();
+        let id = *self.shapes.entry(shape).or_insert(next);
+        if id == next {
+            self.items.push(Item {
+                kind: kind(),
+                uses: Vec::new(),
+            });
+        }
+        self.items[id].uses.push(at.clone());
+        id
+    }
+}
+
+/// The names in braces of a path, in order.
+pub(crate) fn placeholders(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
+/// Merges all property strings that the overlay gives one name.
+fn collect_properties(union: &Union, overlay: &Overlay) -> BTreeMap<String, Properties> {
+    let mut found = BTreeMap::new();
+    for ((path, method), endpoint) in &union.endpoints {
+        let at = Use {
+            path: path.clone(),
+            method: *method,
+            fields: Vec::new(),
+            element: false,
+            result: false,
+            owner: None,
+        };
+        for (name, field) in &endpoint.parameters {
+            collect(&at.down(name), &field.node, overlay, &mut found);
+        }
+        collect(
+            &Use { result: true, ..at },
+            &endpoint.returns,
+            overlay,
+            &mut found,
+        );
+    }
+    found
+}
+
+fn collect(at: &Use, node: &Node, overlay: &Overlay, found: &mut BTreeMap<String, Properties>) {
+    match &node.kind {
+        Kind::Properties(properties) => match overlay.property_string_name(at, node) {
+            Some(name) => {
+                let known = found.entry(name).or_insert_with(|| properties.clone());
+                absorb(known, properties);
+            }
+            None => overlay.problem(format!(
+                "{}: this property string needs a name in names.toml",
+                at.key()
+            )),
+        },
+        Kind::Array(items) => collect(&at.element(), items, overlay, found),
+        Kind::Map(values) => collect(&at.down("*"), values, overlay, found),
+        Kind::Object(fields) => {
+            for (name, field) in fields {
+                collect(&at.down(name), &field.node, overlay, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Adds the keys of `more`; a key that only one side has is optional.
+fn absorb(known: &mut Properties, more: &Properties) {
+    for (name, field) in &mut known.fields {
+        match more.fields.get(name) {
+            Some(other) => {
+                field.node.optional |= other.node.optional;
+                field.presence = field.presence.or(other.presence);
+                match (&mut field.node.kind, &other.node.kind) {
+                    (Kind::Enum(values), Kind::Enum(others)) => {
+                        for (text, presence) in others {
+                            match values.iter_mut().find(|(known, _)| known == text) {
+                                Some((_, known)) => *known = known.or(*presence),
+                                None => values.push((text.clone(), *presence)),
+                            }
+                        }
+                    }
+                    (kind @ Kind::Enum(_), Kind::String) => *kind = Kind::String,
+                    _ => {}
+                }
+            }
+            None => field.node.optional = true,
+        }
+    }
+    for (name, field) in &more.fields {
+        if !known.fields.contains_key(name) {
+            let mut field = field.clone();
+            field.node.optional = true;
+            known.fields.insert(name.clone(), field);
+        }
+    }
+    known.default_key = known
+        .default_key
+        .take()
+        .or_else(|| more.default_key.clone());
+    for alias in &more.aliases {
+        if !known.aliases.contains(alias) {
+            known.aliases.push(alias.clone());
+        }
+    }
+    for alias in &more.key_aliases {
+        if !known.key_aliases.contains(alias) {
+            known.key_aliases.push(alias.clone());
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Every name of the generated crate, decided in one place.
+//!
+//! Names of places and requests follow from paths alone. Items get the overlay's name, else the name
+//! they had before (the lock), else the shortest of their candidates that no other item wants. The
+//! order of traversal does not matter.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heck::{ToSnakeCase, ToUpperCamelCase};
+
+use crate::facts::Method;
+use crate::ir::{Api, Item, ItemKind, Use};
+use crate::overlay::Overlay;
+
+/// The names of items, and the lock that freezes them.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// By item.
+    pub(crate) items: Vec<String>,
+    pub(crate) lock: String,
+}
+
+/// Names that generated files import from the core.
+const TAKEN: &[&str] = &[
+    "ApiRequest",
+    "At",
+    "BTreeMap",
+    "Box",
+    "Bytes",
+    "Client",
+    "Default",
+    "Endpoint",
+    "Error",
+    "Extra",
+    "List",
+    "Method",
+    "Need",
+    "None",
+    "Object",
+    "Ok",
+    "Option",
+    "Permission",
+    "Properties",
+    "Request",
+    "Result",
+    "Root",
+    "Rules",
+    "Secret",
+    "Self",
+    "Slot",
+    "Some",
+    "String",
+    "Task",
+    "ToParam",
+    "Undeclared",
+    "Unlisted",
+    "Value",
+    "Vec",
+    "Writer",
+];
+
+/// Rust's keywords, which no field or method may be called.
+const KEYWORDS: &[&str] = &[
+    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate",
+    "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
+    "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "pub", "ref",
+    "return", "self", "static", "struct", "super", "trait", "true", "try", "type", "typeof",
+    "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
+];
+
+/// What request types can do besides their setters.
+const REQUEST_METHODS: &[&str] = &[
+    "call",
+    "clone",
+    "into_future",
+    "into_request",
+    "param",
+    "unset",
+];
+
+/// A field, argument or method for a wire name.
+pub(crate) fn field(overlay: &Overlay, wire: &str) -> String {
+    if let Some(name) = overlay.field_name(wire) {
+        return name.to_owned();
+    }
+    let name = wire.strip_suffix("[n]").unwrap_or(wire).to_snake_case();
+    match KEYWORDS.contains(&name.as_str()) {
+        true => format!("{name}_"),
+        false => name,
+    }
+}
+
+/// A setter of a request.
+pub(crate) fn setter(overlay: &Overlay, wire: &str) -> String {
+    let name = field(overlay, wire);
+    match REQUEST_METHODS.contains(&name.as_str()) {
+        true => format!("{name}_"),
+        false => name,
+    }
+}
+
+/// A variant for an enum's text.
+pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
+    if let Some(name) = overlay.variant_name(text) {
+        return name.to_owned();
+    }
+    let name = text
+        .replace('+', " plus ")
+        .replace('.', " ")
+        .to_upper_camel_case();
+    match name.chars().next() {
+        Some(first) if first.is_ascii_digit() => format!("V{name}"),
+        _ if name == "Unlisted" || name == "Self" => format!("{name}_"),
+        _ => name,
+    }
+}
+
+fn camel(segment: &str) -> String {
+    segment.trim_matches(['{', '}']).to_upper_camel_case()
+}
+
+/// The words of a path that name what is there: `/nodes/{node}/qemu/{vmid}/config` is `QemuConfig`.
+fn stem(path: &str, placeholders: bool) -> String {
+    let segments: Vec<&str> = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .collect();
+    let mut words = String::new();
+    let rest = match segments.as_slice() {
+        ["nodes", "{node}", rest @ ..] => {
+            if !matches!(rest, ["qemu" | "lxc", ..]) {
+                words.push_str("Node");
+            }
+            rest
+        }
+        all => all,
+    };
+    for (position, segment) in rest.iter().enumerate() {
+        let is_placeholder = segment.starts_with('{');
+        if placeholders || !is_placeholder {
+            let last_of_pair =
+                !placeholders && position + 2 == rest.len() && rest[position + 1].starts_with('{');
+            match last_of_pair {
+                true => words.push_str(&singular(&camel(segment))),
+                false => words.push_str(&camel(segment)),
+            }
+        }
+    }
+    words
+}
+
+/// One of what a plural names.
+fn singular(word: &str) -> String {
+    if let Some(stem) = word.strip_suffix("ies") {
+        format!("{stem}y")
+    } else if let Some(stem) = word.strip_suffix("ses").filter(|_| !word.ends_with("ases")) {
+        format!("{stem}s")
+    } else if let Some(stem) = word.strip_suffix("ases") {
+        format!("{stem}as")
+    } else if word.ends_with("ss") || word.ends_with("us") {
+        word.to_owned()
+    } else {
+        word.strip_suffix('s').unwrap_or(word).to_owned()
+    }
+}
+
+/// The type of a place in the path tree.
+pub(crate) fn place(path: &str) -> String {
+    match path {
+        "" | "/" => "Root".to_owned(),
+        path => format!("{}Path", stem(path, true)),
+    }
+}
+
+/// The type of a request.
+pub(crate) fn request(path: &str, method: Method) -> String {
+    format!("{}{}", stem(path, true), verb(method))
+}
+
+pub(crate) fn verb(method: Method) -> &'static str {
+    match method {
+        Method::Get => "Get",
+        Method::Post => "Post",
+        Method::Put => "Put",
+        Method::Delete => "Delete",
+    }
+}
+
+/// Names every item.
+pub(crate) fn decide(api: &Api, overlay: &Overlay, lock: Option<&str>) -> Names {
+    let mut taken: BTreeMap<String, String> = TAKEN
+        .iter()
+        .map(|name| ((*name).to_owned(), "the core".to_owned()))
+        .collect();
+    let mut claim = |name: String, by: String, overlay: &Overlay| {
+        if let Some(first) = taken.get(&name) {
+            overlay.problem(format!("the name {name} is wanted by {first} and by {by}"));
+        }
+        taken.insert(name, by);
+    };
+    let mut paths: BTreeSet<&str> = BTreeSet::new();
+    for endpoint in &api.endpoints {
+        let mut path = endpoint.path.as_str();
+        while !path.is_empty() && paths.insert(path) {
+            path = path.rfind('/').map_or("", |cut| &path[..cut]);
+        }
+        claim(
+            request(&endpoint.path, endpoint.method),
+            endpoint.key(),
+            overlay,
+        );
+    }
+    for path in paths {
+        claim(place(path), path.to_owned(), overlay);
+    }
+
+    let locked = read_lock(lock.unwrap_or_default(), overlay);
+    let mut names: Vec<Option<String>> = api
+        .items
+        .iter()
+        .map(|item| {
+            let name = match &item.kind {
+                ItemKind::PropertyString(string) => Some(string.name.clone()),
+                _ => overlay
+                    .item_name(&item.uses)
+                    .map(str::to_owned)
+                    .or_else(|| {
+                        item.uses
+                            .iter()
+                            .find_map(|at| locked.get(&at.key()).cloned())
+                    }),
+            };
+            if let Some(name) = &name {
+                claim(name.clone(), describe(item), overlay);
+            }
+            name
+        })
+        .collect();
+
+    // Whoever is alone in wanting a name gets it; the others go on to their next candidate.
+    let candidates: Vec<Vec<String>> = api.items.iter().map(candidates).collect();
+    for round in 0..candidates.iter().map(Vec::len).max().unwrap_or(0) {
+        let mut wanted: BTreeMap<&String, Vec<usize>> = BTreeMap::new();
+        for (item, candidates) in candidates.iter().enumerate() {
+            if let (None, Some(name)) = (&names[item], candidates.get(round)) {
+                wanted.entry(name).or_default().push(item);
+            }
+        }
+        for (name, items) in wanted {
+            if let ([item], false) = (items.as_slice(), taken.contains_key(name)) {
+                taken.insert(name.clone(), describe(&api.items[*item]));
+                names[*item] = Some(name.clone());
+            }
+        }
+    }
+    let items: Vec<String> = names
+        .into_iter()
+        .zip(&api.items)
+        .map(|(name, item)| {
+            name.unwrap_or_else(|| {
+                overlay.problem(format!("{}: needs a name in names.toml", describe(item)));
+                String::from("Unnamed")
+            })
+        })
+        .collect();
+    let mut lines: Vec<String> = items
+        .iter()
+        .zip(&api.items)
+        .filter(|(_, item)| !matches!(item.kind, ItemKind::PropertyString(_)))
+        .map(|(name, item)| format!("{name} {}\n", describe(item)))
+        .collect();
+    lines.sort();
+    Names {
+        items,
+        lock: lines.concat(),
+    }
+}
+
+fn describe(item: &Item) -> String {
+    item.uses.first().map(Use::key).unwrap_or_default()
+}
+
+fn read_lock(text: &str, overlay: &Overlay) -> BTreeMap<String, String> {
+    let mut names = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
+        match line.split_once(' ') {
+            Some((name, place)) => {
+                names.insert(place.to_owned(), name.to_owned());
+            }
+            None => overlay.problem(format!("names.lock: line {} is no entry", number + 1)),
+        }
+    }
+    names
+}
+
+/// Names an item could have, the best first.
+fn candidates(item: &Item) -> Vec<String> {
+    let mut uses: Vec<&Use> = item.uses.iter().collect();
+    uses.sort_by_key(|at| (at.fields.len(), at.path.matches('/').count(), at.key()));
+    let Some(first) = uses.first() else {
+        return Vec::new();
+    };
+    let parents = first
+        .fields
+        .iter()
+        .map(|field| camel_field(field))
+        .collect::<Vec<_>>();
+    let suffix = if first.element && matches!(item.kind, ItemKind::Struct(_)) {
+        "Item"
+    } else {
+        ""
+    };
+    let mut names = Vec::new();
+    if let (ItemKind::Enum(_), Some(leaf)) = (&item.kind, first.fields.last()) {
+        let leaf = camel_field(leaf);
+        let owners: BTreeSet<_> = uses.iter().map(|at| at.owner.as_deref()).collect();
+        match owners.first() {
+            Some(Some(owner)) if owners.len() == 1 => names.push(format!("{owner}{leaf}")),
+            _ => {
+                let common = uses.iter().fold(first.path.clone(), |common, at| {
+                    common_path(&common, &at.path)
+                });
+                if !common.is_empty() && common != "/nodes/{node}" && common != "/nodes" {
+                    names.push(format!("{}{leaf}", stem(&common, false)));
+                }
+            }
+        }
+        names.push(format!("{}{leaf}", stem(&first.path, false)));
+    }
+    let parents = parents.concat();
+    names.push(format!("{}{parents}{suffix}", stem(&first.path, false)));
+    let verb = verb(first.method);
+    let role = if first.result { "Result" } else { "" };
+    names.push(format!(
+        "{}{verb}{parents}{suffix}",
+        stem(&first.path, false)
+    ));
+    names.push(format!("{}{parents}{suffix}", stem(&first.path, true)));
+    names.push(format!(
+        "{}{verb}{role}{parents}{suffix}",
+        stem(&first.path, true)
+    ));
+    names
+}
+
+fn camel_field(field: &str) -> String {
+    match field {
+        "*" => "Value".to_owned(),
+        field => field
+            .strip_suffix("[n]")
+            .unwrap_or(field)
+            .to_upper_camel_case(),
+    }
+}
+
+fn common_path(left: &str, right: &str) -> String {
+    let same = left
+        .split('/')
+        .zip(right.split('/'))
+        .take_while(|(left, right)| left == right);
+    same.map(|(segment, _)| segment)
+        .collect::<Vec<_>>()
+        .join("/")
+}

@@ -1,0 +1,664 @@
+//! What the dumps lack or get wrong, written by hand in `schema/<product>/overlay`.
+//!
+//! Every entry has to matter: one that matches nothing is a problem that fails the run.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::facts::{Additional, Facts, Format, Release, Schema};
+use crate::facts_json;
+use crate::ir::Use;
+use crate::union::Node;
+
+/// The overlay of one product.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    names: Names,
+    results: Results,
+    secrets: Secrets,
+    areas: Areas,
+    open: BTreeMap<String, String>,
+    words: Words,
+    patches: Vec<(String, Patch)>,
+    /// Entries that were of use, as `file: entry`.
+    used: RefCell<BTreeSet<String>>,
+    problems: RefCell<Vec<String>>,
+}
+
+/// `names.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Names {
+    /// Named format to type name.
+    formats: BTreeMap<String, String>,
+    /// Path prefix, then field, to type name.
+    property_strings: BTreeMap<String, BTreeMap<String, String>>,
+    /// Type name to a place where the item stands.
+    items: BTreeMap<String, String>,
+    /// Wire name to field name, where the usual rule gives a poor one.
+    fields: BTreeMap<String, String>,
+    /// Enum text to variant name, likewise.
+    variants: BTreeMap<String, String>,
+    /// Endpoint to the order of its required parameters; the others follow by name.
+    argument_order: BTreeMap<String, Vec<String>>,
+}
+
+/// `returns.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Results {
+    tasks: Vec<String>,
+    optional_tasks: Vec<String>,
+    /// String results that name no task, each with what they are.
+    texts: BTreeMap<String, String>,
+    bytes: BTreeMap<String, String>,
+}
+
+/// `secrets.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Secrets {
+    /// Names that hold secrets wherever they stand.
+    anywhere: Vec<String>,
+    /// Places, as `POST /path#field`.
+    places: Vec<String>,
+    /// Places that a name of `anywhere` does not cover.
+    not: Vec<String>,
+}
+
+/// `areas.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Areas {
+    area: Vec<Area>,
+}
+
+/// A module of the generated crate, with a feature of the same name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Area {
+    pub(crate) name: String,
+    pub(crate) prefix: String,
+    /// One line for the module's documentation.
+    pub(crate) about: String,
+    /// Compiled whatever features are chosen.
+    #[serde(default)]
+    pub(crate) always: bool,
+}
+
+/// `words/*.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Words {
+    endpoints: BTreeMap<String, String>,
+    fields: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patches {
+    patch: Vec<Patch>,
+}
+
+/// An entry of `patches/*.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    at: Vec<String>,
+    pointer: String,
+    replace: Option<toml::Table>,
+    set: Option<toml::Table>,
+    add: Option<toml::Table>,
+    since: Option<String>,
+    until: Option<String>,
+    /// For the reader of the file; required, so that no fact comes from nowhere.
+    #[expect(dead_code)]
+    source: String,
+    #[expect(dead_code)]
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Open {
+    open: BTreeMap<String, String>,
+}
+
+/// What a string result is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StringResult {
+    Task { optional: bool },
+    Text,
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    file: &str,
+    text: &str,
+    problems: &mut Vec<String>,
+) -> Option<T> {
+    match toml::from_str(text) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            problems.push(format!("{file}: {}", error.to_string().trim_end()));
+            None
+        }
+    }
+}
+
+impl Overlay {
+    /// Reads the overlay's files, by their paths below the overlay's folder.
+    pub(crate) fn read(files: &BTreeMap<String, String>) -> Self {
+        let mut overlay = Self::default();
+        let mut problems = Vec::new();
+        for (file, text) in files {
+            match file.as_str() {
+                "names.toml" => {
+                    overlay.names = parse(file, text, &mut problems).unwrap_or_default();
+                }
+                "returns.toml" => {
+                    overlay.results = parse(file, text, &mut problems).unwrap_or_default();
+                }
+                "secrets.toml" => {
+                    overlay.secrets = parse(file, text, &mut problems).unwrap_or_default();
+                }
+                "areas.toml" => {
+                    overlay.areas = parse(file, text, &mut problems).unwrap_or_default();
+                }
+                "open.toml" => {
+                    if let Some(open) = parse::<Open>(file, text, &mut problems) {
+                        overlay.open = open.open;
+                    }
+                }
+                _ if file.starts_with("words/") => {
+                    if let Some(words) = parse::<Words>(file, text, &mut problems) {
+                        overlay.add_words(file, words, &mut problems);
+                    }
+                }
+                _ if file.starts_with("patches/") => {
+                    if let Some(patches) = parse::<Patches>(file, text, &mut problems) {
+                        let named = patches.patch.into_iter().enumerate();
+                        overlay.patches.extend(
+                            named.map(|(n, patch)| (format!("{file}: patch {}", n + 1), patch)),
+                        );
+                    }
+                }
+                _ => problems.push(format!("{file}: no such overlay file is known")),
+            }
+        }
+        overlay.problems = RefCell::new(problems);
+        overlay
+    }
+
+    fn add_words(&mut self, file: &str, words: Words, problems: &mut Vec<String>) {
+        for (endpoint, text) in words.endpoints {
+            if self
+                .words
+                .endpoints
+                .insert(endpoint.clone(), text)
+                .is_some()
+            {
+                problems.push(format!("{file}: {endpoint} is described twice"));
+            }
+        }
+        for (scope, fields) in words.fields {
+            let known = self.words.fields.entry(scope.clone()).or_default();
+            for (field, text) in fields {
+                if known.insert(field.clone(), text).is_some() {
+                    problems.push(format!("{file}: `{field}` of {scope} is described twice"));
+                }
+            }
+        }
+    }
+
+    /// Records a problem; all of them are reported together.
+    pub(crate) fn problem(&self, problem: String) {
+        let mut problems = self.problems.borrow_mut();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    fn mark(&self, entry: String) {
+        self.used.borrow_mut().insert(entry);
+    }
+
+    pub(crate) fn argument_order(&self, endpoint: &str) -> &[String] {
+        let Some(order) = self.names.argument_order.get(endpoint) else {
+            return &[];
+        };
+        self.mark(format!("names.toml: argument_order {endpoint}"));
+        order
+    }
+
+    pub(crate) fn answers_bytes(&self, endpoint: &str) -> bool {
+        let found = self.results.bytes.contains_key(endpoint);
+        if found {
+            self.mark(format!("returns.toml: bytes {endpoint}"));
+        }
+        found
+    }
+
+    pub(crate) fn string_result(&self, endpoint: &str) -> Option<StringResult> {
+        let listed = |list: &[String]| list.iter().any(|entry| entry == endpoint);
+        if listed(&self.results.tasks) {
+            self.mark(format!("returns.toml: tasks {endpoint}"));
+            Some(StringResult::Task { optional: false })
+        } else if listed(&self.results.optional_tasks) {
+            self.mark(format!("returns.toml: optional_tasks {endpoint}"));
+            Some(StringResult::Task { optional: true })
+        } else if self.results.texts.contains_key(endpoint) {
+            self.mark(format!("returns.toml: texts {endpoint}"));
+            Some(StringResult::Text)
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn is_secret(&self, at: &Use) -> bool {
+        let key = at.key();
+        if self.secrets.places.contains(&key) {
+            self.mark(format!("secrets.toml: places {key}"));
+            return true;
+        }
+        let Some(name) = at
+            .fields
+            .last()
+            .filter(|name| self.secrets.anywhere.contains(name))
+        else {
+            return false;
+        };
+        if self.secrets.not.contains(&key) {
+            self.mark(format!("secrets.toml: not {key}"));
+            return false;
+        }
+        self.mark(format!("secrets.toml: anywhere {name}"));
+        true
+    }
+
+    pub(crate) fn property_string_name(&self, at: &Use, node: &Node) -> Option<String> {
+        if let Some((format, name)) = node
+            .format
+            .as_ref()
+            .and_then(|format| self.names.formats.get_key_value(format))
+        {
+            self.mark(format!("names.toml: formats {format}"));
+            return Some(name.clone());
+        }
+        let leaf = at.fields.last()?;
+        for scope in prefixes(&at.path) {
+            let Some(name) = self
+                .names
+                .property_strings
+                .get(scope)
+                .and_then(|t| t.get(leaf))
+            else {
+                continue;
+            };
+            self.mark(format!("names.toml: property_strings {scope} {leaf}"));
+            return Some(name.clone());
+        }
+        None
+    }
+
+    /// The name that the overlay gives an item.
+    pub(crate) fn item_name(&self, uses: &[Use]) -> Option<&str> {
+        let (name, _) = self
+            .names
+            .items
+            .iter()
+            .find(|(_, place)| uses.iter().any(|at| at.key() == **place))?;
+        self.mark(format!("names.toml: items {name}"));
+        Some(name)
+    }
+
+    pub(crate) fn field_name(&self, wire: &str) -> Option<&str> {
+        let name = self.names.fields.get(wire)?;
+        self.mark(format!("names.toml: fields {wire}"));
+        Some(name)
+    }
+
+    pub(crate) fn variant_name(&self, text: &str) -> Option<&str> {
+        let name = self.names.variants.get(text)?;
+        self.mark(format!("names.toml: variants {text}"));
+        Some(name)
+    }
+
+    pub(crate) fn areas(&self) -> &[Area] {
+        &self.areas.area
+    }
+
+    /// The area of a path: the one with the longest prefix.
+    pub(crate) fn area(&self, path: &str) -> Option<&Area> {
+        let below = |prefix: &str| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let area = self
+            .areas
+            .area
+            .iter()
+            .filter(|area| below(&area.prefix))
+            .max_by_key(|area| area.prefix.len())?;
+        self.mark(format!("areas.toml: {}", area.name));
+        Some(area)
+    }
+
+    /// Why an endpoint's result stays open, where the overlay says so.
+    pub(crate) fn open(&self, endpoint: &str) -> Option<&str> {
+        let reason = self.open.get(endpoint)?;
+        self.mark(format!("open.toml: {endpoint}"));
+        Some(reason)
+    }
+
+    pub(crate) fn summary(&self, endpoint: &str) -> Option<&str> {
+        let text = self.words.endpoints.get(endpoint)?;
+        self.mark(format!("words: {endpoint}"));
+        Some(text)
+    }
+
+    /// What a field means: the nearest scope wins, and in it the longest matching suffix.
+    pub(crate) fn meaning(&self, at: &Use) -> Option<&str> {
+        let endpoint = format!("{} {}", at.method, at.path);
+        for scope in std::iter::once(endpoint.as_str()).chain(prefixes(&at.path)) {
+            let Some(fields) = self.words.fields.get(scope) else {
+                continue;
+            };
+            for start in 0..at.fields.len() {
+                let suffix = at.fields[start..].join(".");
+                if let Some(text) = fields.get(&suffix) {
+                    self.mark(format!("words: {scope} {suffix}"));
+                    return Some(text);
+                }
+            }
+        }
+        None
+    }
+
+    /// Applies the patches to the facts of every release.
+    pub(crate) fn patch(&self, releases: &mut [Facts]) {
+        for (entry, patch) in &self.patches {
+            if let Err(problem) = self.apply(entry, patch, releases) {
+                self.problem(format!(
+                    "{entry} ({} {}): {problem}",
+                    patch.at.join(", "),
+                    patch.pointer
+                ));
+            }
+        }
+    }
+
+    fn apply(&self, entry: &str, patch: &Patch, releases: &mut [Facts]) -> Result<(), String> {
+        let (table, how) = match (&patch.replace, &patch.set, &patch.add) {
+            (Some(table), None, None) => (table, How::Replace),
+            (None, Some(table), None) => (table, How::Set),
+            (None, None, Some(table)) => (table, How::Add),
+            _ => return Err("wants one of replace, set and add".to_owned()),
+        };
+        let json = serde_json::to_string(table).map_err(|error| error.to_string())?;
+        let schema =
+            facts_json::read_schema(how.name(), &json).map_err(|error| error.to_string())?;
+        let members: Vec<&str> = table.keys().map(String::as_str).collect();
+        let bound = |text: &Option<String>| text.as_deref().map(str::parse::<Release>).transpose();
+        let (since, until) = (bound(&patch.since)?, bound(&patch.until)?);
+        for at in &patch.at {
+            let (verb, path) = at.split_once(' ').ok_or("an endpoint is VERB /path")?;
+            let method = verb.parse()?;
+            let mut applied = false;
+            for facts in releases.iter_mut() {
+                if since.is_some_and(|since| facts.release < since)
+                    || until.is_some_and(|until| facts.release > until)
+                {
+                    continue;
+                }
+                let endpoint = facts
+                    .endpoints
+                    .get_mut(path)
+                    .and_then(|m| m.get_mut(&method));
+                let Some(endpoint) = endpoint else { continue };
+                applied |= change(endpoint, &patch.pointer, &schema, &members, how)?;
+            }
+            if !applied {
+                return Err(format!("matches nothing of {at}"));
+            }
+            self.mark(entry.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Ends the run: all problems, unused entries among them.
+    pub(crate) fn finish(&self) -> Vec<String> {
+        let used = self.used.borrow();
+        let mut problems = self.problems.borrow().clone();
+        let mut entries: Vec<String> = Vec::new();
+        let names = &self.names;
+        entries.extend(
+            names
+                .formats
+                .keys()
+                .map(|k| format!("names.toml: formats {k}")),
+        );
+        for (scope, fields) in &names.property_strings {
+            entries.extend(
+                fields
+                    .keys()
+                    .map(|k| format!("names.toml: property_strings {scope} {k}")),
+            );
+        }
+        entries.extend(names.items.keys().map(|k| format!("names.toml: items {k}")));
+        entries.extend(
+            names
+                .fields
+                .keys()
+                .map(|k| format!("names.toml: fields {k}")),
+        );
+        entries.extend(
+            names
+                .variants
+                .keys()
+                .map(|k| format!("names.toml: variants {k}")),
+        );
+        entries.extend(
+            names
+                .argument_order
+                .keys()
+                .map(|k| format!("names.toml: argument_order {k}")),
+        );
+        let results = &self.results;
+        entries.extend(
+            results
+                .tasks
+                .iter()
+                .map(|k| format!("returns.toml: tasks {k}")),
+        );
+        entries.extend(
+            results
+                .optional_tasks
+                .iter()
+                .map(|k| format!("returns.toml: optional_tasks {k}")),
+        );
+        entries.extend(
+            results
+                .texts
+                .keys()
+                .map(|k| format!("returns.toml: texts {k}")),
+        );
+        entries.extend(
+            results
+                .bytes
+                .keys()
+                .map(|k| format!("returns.toml: bytes {k}")),
+        );
+        entries.extend(
+            self.secrets
+                .anywhere
+                .iter()
+                .map(|k| format!("secrets.toml: anywhere {k}")),
+        );
+        entries.extend(
+            self.secrets
+                .places
+                .iter()
+                .map(|k| format!("secrets.toml: places {k}")),
+        );
+        entries.extend(
+            self.secrets
+                .not
+                .iter()
+                .map(|k| format!("secrets.toml: not {k}")),
+        );
+        entries.extend(
+            self.areas
+                .area
+                .iter()
+                .map(|a| format!("areas.toml: {}", a.name)),
+        );
+        entries.extend(self.open.keys().map(|k| format!("open.toml: {k}")));
+        entries.extend(self.words.endpoints.keys().map(|k| format!("words: {k}")));
+        for (scope, fields) in &self.words.fields {
+            entries.extend(fields.keys().map(|k| format!("words: {scope} {k}")));
+        }
+        problems.extend(
+            entries
+                .into_iter()
+                .filter(|entry| !used.contains(entry))
+                .map(|entry| format!("{entry}: matches nothing")),
+        );
+        problems
+    }
+}
+
+/// A path and everything above it, longest first, down to `/`.
+fn prefixes(path: &str) -> impl Iterator<Item = &str> {
+    let cuts = path.rmatch_indices('/').map(|(cut, _)| &path[..cut.max(1)]);
+    std::iter::once(path).chain(cuts)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    Replace,
+    Set,
+    Add,
+}
+
+impl How {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Set => "set",
+            Self::Add => "add",
+        }
+    }
+}
+
+/// Changes the schema at `pointer`; false when the release has no such place.
+fn change(
+    endpoint: &mut crate::facts::Endpoint,
+    pointer: &str,
+    schema: &Schema,
+    members: &[&str],
+    how: How,
+) -> Result<bool, String> {
+    let mut tokens = pointer
+        .strip_prefix('/')
+        .ok_or("a pointer starts with a slash")?
+        .split('/')
+        .map(|token| token.replace("~1", "/").replace("~0", "~"))
+        .collect::<Vec<_>>();
+    let first = tokens.remove(0);
+    let mut place = match first.as_str() {
+        "returns" => &mut endpoint.returns,
+        "parameters" if !tokens.is_empty() => {
+            let name = tokens.remove(0);
+            if how == How::Add && tokens.is_empty() {
+                endpoint
+                    .parameters
+                    .properties
+                    .entry(name)
+                    .or_insert_with(|| schema.clone());
+                return Ok(true);
+            }
+            match endpoint.parameters.properties.get_mut(&name) {
+                Some(place) => place,
+                None => return Ok(false),
+            }
+        }
+        _ => return Err("a pointer starts with /returns or /parameters/<name>".to_owned()),
+    };
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let next = match token.as_str() {
+            "items" => place.items.as_deref_mut(),
+            "additional" => match &mut place.additional {
+                Some(Additional::Schema(schema)) => Some(&mut **schema),
+                _ => None,
+            },
+            "one_of" => {
+                let index = tokens.next().and_then(|token| token.parse::<usize>().ok());
+                place
+                    .one_of
+                    .as_mut()
+                    .zip(index)
+                    .and_then(|(list, index)| list.get_mut(index))
+            }
+            "properties" | "format" => {
+                let name = tokens.next().ok_or("a pointer ends in the middle")?;
+                let schemas = match token.as_str() {
+                    "properties" if how == How::Add => {
+                        Some(place.properties.get_or_insert_with(Default::default))
+                    }
+                    "properties" => place.properties.as_mut(),
+                    _ => match &mut place.format {
+                        Some(Format::Keys(keys)) => Some(keys),
+                        _ => None,
+                    },
+                };
+                let Some(schemas) = schemas else {
+                    return Ok(false);
+                };
+                if how == How::Add && tokens.peek().is_none() {
+                    schemas.entry(name).or_insert_with(|| schema.clone());
+                    return Ok(true);
+                }
+                schemas.get_mut(&name)
+            }
+            other => return Err(format!("`{other}` is no part of a schema")),
+        };
+        match next {
+            Some(next) => place = next,
+            None => return Ok(false),
+        }
+    }
+    match how {
+        How::Replace => *place = schema.clone(),
+        How::Set => set(place, schema, members)?,
+        How::Add => return Err("add names a property that does not exist yet".to_owned()),
+    }
+    Ok(true)
+}
+
+fn set(place: &mut Schema, from: &Schema, members: &[&str]) -> Result<(), String> {
+    for member in members {
+        let from = from.clone();
+        match *member {
+            "type" => place.ty = from.ty,
+            "optional" => place.optional = from.optional,
+            "default" => place.default = from.default,
+            "enum" => place.values = from.values,
+            "minimum" => place.minimum = from.minimum,
+            "maximum" => place.maximum = from.maximum,
+            "min_length" => place.min_length = from.min_length,
+            "max_length" => place.max_length = from.max_length,
+            "pattern" => place.pattern = from.pattern,
+            "format" => place.format = from.format,
+            "requires" => place.requires = from.requires,
+            "renderer" => place.renderer = from.renderer,
+            "items" => place.items = from.items,
+            "properties" => place.properties = from.properties,
+            "additional" => place.additional = from.additional,
+            other => return Err(format!("`{other}` cannot be set")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! What generated files import.
+
+pub(crate) use std::collections::BTreeMap;
+
+pub(crate) use bytes::Bytes;
+
+pub(crate) use crate::Value;
+pub(crate) use crate::client::Client;
+pub(crate) use crate::decode::{Extra, Need, Object, Slot, family, indexed};
+pub(crate) use crate::endpoint::{Endpoint, Method, Permission};
+pub(crate) use crate::list::List;
+pub(crate) use crate::open_enum::{Unlisted, open_enum_impls};
+pub(crate) use crate::property_string::{
+    Properties, Rules, Undeclared, Writer, property_string_impls,
+};
+pub(crate) use crate::request::{
+    ApiRequest, At, Request, place_impls, reply, request_impls, response_impls,
+};
+pub(crate) use crate::secret::Secret;
+pub(crate) use crate::task::Task;

@@ -1,0 +1,192 @@
+//! `cargo xtask regen`: writes the generated crate from `schema/`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use proxmox_codegen::generate::{self, Input, Output};
+
+use crate::{Outcome, say, workspace};
+
+/// Write the generated part of the crate from the committed schema, offline.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Write nothing; list what differs and fail if anything does
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let root = workspace();
+    let output = generate(&root)?;
+    check_features(&root, &output)?;
+    let generated = root.join("proxmox-api/src/generated");
+    let mut wanted: BTreeMap<PathBuf, &str> = output
+        .files
+        .iter()
+        .map(|(name, text)| (generated.join(name), text.as_str()))
+        .collect();
+    wanted.insert(root.join("schema/pve/names.lock"), &output.lock);
+    let present = files_below(&generated)?;
+    let stray: Vec<&PathBuf> = present
+        .iter()
+        .filter(|path| !wanted.contains_key(*path))
+        .collect();
+    let mut differing = Vec::new();
+    for (path, text) in &wanted {
+        match fs::read_to_string(path) {
+            Ok(old) if old == **text => {}
+            Ok(_) => differing.push((path, "differs")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                differing.push((path, "is missing"));
+            }
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        }
+    }
+    let name = |path: &Path| {
+        path.strip_prefix(&root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    };
+    if args.check {
+        let mut list: Vec<String> = differing
+            .iter()
+            .map(|(path, what)| format!("{} {what}", name(path)))
+            .collect();
+        list.extend(stray.iter().map(|path| format!("{} is stray", name(path))));
+        if !list.is_empty() {
+            return Err(format!(
+                "the generated crate is not what the schema says; run `cargo xtask regen`:\n  {}",
+                list.join("\n  ")
+            ));
+        }
+    } else {
+        for (path, _) in &differing {
+            write(path, wanted[*path])?;
+        }
+        for path in stray {
+            fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    let changed = match args.check {
+        true => "nothing differs".to_owned(),
+        false => format!("{} files written, the rest was up to date", differing.len()),
+    };
+    say(&format!("{}\n{changed}\n", output.report))
+}
+
+/// Generates from the schema folder of the workspace.
+pub(crate) fn generate(root: &Path) -> Result<Output, String> {
+    let schema = root.join("schema/pve");
+    let mut input = Input::default();
+    let entries =
+        fs::read_dir(&schema).map_err(|error| format!("{}: {error}", schema.display()))?;
+    for entry in entries {
+        let path = entry
+            .map_err(|error| format!("{}: {error}", schema.display()))?
+            .path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            input
+                .releases
+                .insert(relative(&schema, &path), read(&path)?);
+        }
+    }
+    let overlay = schema.join("overlay");
+    for path in files_below(&overlay)? {
+        input
+            .overlay
+            .insert(relative(&overlay, &path), read(&path)?);
+    }
+    let lock = schema.join("names.lock");
+    if lock.exists() {
+        input.lock = Some(read(&lock)?);
+    }
+    generate::generate(&input)
+        .map_err(|problems| format!("{} problems:\n  {}", problems.len(), problems.join("\n  ")))
+}
+
+/// The manifest is written by hand; its features have to name the areas.
+fn check_features(root: &Path, output: &Output) -> Outcome {
+    let path = root.join("proxmox-api/Cargo.toml");
+    let manifest: toml::Table =
+        toml::from_str(&read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+    let features = manifest.get("features").and_then(toml::Value::as_table);
+    let list = |name: &str| -> Option<Vec<String>> {
+        let list = features?.get(name)?.as_array()?;
+        Some(
+            list.iter()
+                .filter_map(|entry| entry.as_str().map(str::to_owned))
+                .collect(),
+        )
+    };
+    let mut problems = Vec::new();
+    for (feature, needs) in &output.features {
+        if list(feature).as_ref() != Some(needs) {
+            problems.push(format!("{feature} = {needs:?}"));
+        }
+    }
+    let full = list("full").unwrap_or_default();
+    let missing: Vec<_> = output
+        .features
+        .keys()
+        .filter(|name| !full.contains(name))
+        .collect();
+    if !missing.is_empty() {
+        problems.push(format!("full lacks {missing:?}"));
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(format!(
+            "proxmox-api/Cargo.toml: the features do not match the areas; wanted:\n  {}",
+            problems.join("\n  ")
+        )),
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn relative(base: &Path, path: &Path) -> String {
+    let relative = path.strip_prefix(base).unwrap_or(path);
+    relative
+        .components()
+        .map(|part| part.as_os_str().to_string_lossy())
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut files = Vec::new();
+    if !folder.exists() {
+        return Ok(files);
+    }
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    for entry in entries {
+        let path = entry
+            .map_err(|error| format!("{}: {error}", folder.display()))?
+            .path();
+        match path.is_dir() {
+            true => files.extend(files_below(&path)?),
+            false => files.push(path),
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Replaces a file in one step, so that an interrupted run leaves no half of one.
+fn write(path: &Path, text: &str) -> Outcome {
+    let fail = |error: std::io::Error| format!("{}: {error}", path.display());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(fail)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    file.write_all(text.as_bytes()).map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(())
+}
