@@ -1,0 +1,558 @@
+//! What comes over a socket: recorded answers of the real server, and TLS.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+
+use super::*;
+use crate::api_error::ErrorKind;
+use crate::client::Client;
+use crate::request::Call;
+
+#[test]
+fn debug_shows_no_secret() {
+    let path = "/api2/json/x?vncticket=s3cret";
+    let mut request = WireRequest::new(Method::Get, "https://pve1:8006", path);
+    request.headers.push((
+        "Authorization".into(),
+        "PVEAPIToken=root@pam!ci=s3cret".into(),
+    ));
+    request.body = Bytes::from_static(b"password=s3cret");
+    let mut response = WireResponse::new(200, "{\"data\":{\"ticket\":\"s3cret\"}}");
+    response
+        .headers
+        .push(("Set-Cookie".into(), "s3cret".into()));
+    for text in [format!("{request:?}"), format!("{response:?}")] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+#[test]
+fn headers_are_found_in_any_case() {
+    let mut response = WireResponse::new(200, "");
+    response.headers.push(("retry-after".into(), "1".into()));
+    assert_eq!(response.header("Retry-After"), Some("1"));
+    assert_eq!(response.header("Date"), None);
+}
+
+/// Reads one request, head and body.
+fn read_request(stream: &mut impl Read) -> String {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") && matches!(stream.read(&mut byte), Ok(1)) {
+        bytes.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let length = head
+        .to_ascii_lowercase()
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+        .unwrap_or(0);
+    let mut body = vec![0; length];
+    stream
+        .read_exact(&mut body)
+        .expect("as many bytes as announced");
+    head + &String::from_utf8_lossy(&body)
+}
+
+/// Answers one connection with these bytes and closes it; gives the request.
+fn answer_once(bytes: Vec<u8>) -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let request = read_request(&mut stream);
+        stream.write_all(&bytes).expect("the client reads");
+        request
+    });
+    (format!("http://{address}"), server)
+}
+
+fn client(url: &str) -> Client {
+    Client::builder(url)
+        .api_token("root@pam!ci", "secret")
+        .build()
+        .expect("the settings are complete")
+}
+
+fn post(body: &str) -> Call {
+    let mut call = Call::new(Method::Post, "/nodes/pve1/qemu");
+    call.params
+        .set("name", crate::encode::ParamValue::One(body.to_owned()));
+    call
+}
+
+#[tokio::test]
+async fn the_request_on_the_wire_is_what_the_server_takes() {
+    let answer = || b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{\"data\":null}".to_vec();
+    let (url, server) = answer_once(answer());
+    client(&url).execute(post("a b")).await.expect("accepted");
+    let request = server.join().expect("no panic");
+    let (head, body) = request.split_once("\r\n\r\n").expect("a head");
+    let mut lines = head.lines();
+    assert_eq!(
+        lines.next(),
+        Some("POST /api2/json/nodes/pve1/qemu HTTP/1.1")
+    );
+    let headers: BTreeMap<_, _> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    assert_eq!(headers["content-length"], "10");
+    assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(headers["authorization"], "PVEAPIToken=root@pam!ci=secret");
+    assert_eq!(headers["accept-encoding"], "gzip");
+    assert!(!headers.contains_key("transfer-encoding") && !headers.contains_key("expect"));
+    assert_eq!(body, "name=a%20b");
+
+    let (url, server) = answer_once(answer());
+    let mut get = Call::new(Method::Get, "/nodes");
+    get.params
+        .set("x", crate::encode::ParamValue::One("1;2".into()));
+    client(&url).execute(get).await.expect("accepted");
+    let request = server.join().expect("no panic").to_ascii_lowercase();
+    assert!(
+        request.starts_with("get /api2/json/nodes?x=1%3b2 http/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        !request.contains("content-length") && !request.contains("content-type"),
+        "{request}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_dies_in_the_middle_may_have_acted() {
+    for bytes in [
+        &b""[..],
+        b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"da",
+        b"\x15\x03\x01\x00\x02\x02\x28",
+    ] {
+        let (url, server) = answer_once(bytes.to_vec());
+        let error = client(&url)
+            .execute(post("x"))
+            .await
+            .expect_err("no complete answer");
+        assert!(matches!(error, Error::Interrupted(_)), "{error}");
+        assert!(!error.never_sent() && !error.is_retryable());
+        server.join().expect("no panic");
+    }
+}
+
+#[tokio::test]
+async fn nobody_listening_means_never_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    drop(listener);
+    let error = client(&url)
+        .execute(post("x"))
+        .await
+        .expect_err("nobody there");
+    assert!(matches!(error, Error::Connect(_)) && error.is_retryable());
+    let start = format!("POST /nodes/pve1/qemu: cannot connect to {url}: ");
+    assert!(error.to_string().starts_with(&start), "{error}");
+}
+
+#[tokio::test]
+async fn an_unknown_name_means_never_sent() {
+    let error = client("no-such-host.invalid")
+        .execute(post("x"))
+        .await
+        .expect_err("no such host");
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let client = Client::builder(url)
+        .api_token("root@pam!ci", "secret")
+        .timeout(Duration::from_millis(50))
+        .build()
+        .expect("the settings are complete");
+    let error = client
+        .execute(post("x"))
+        .await
+        .expect_err("nothing answers");
+    assert!(
+        matches!(&error, Error::Timeout(timeout) if timeout.after() == Duration::from_millis(50)),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_redirection_is_not_followed() {
+    let bytes = b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://127.0.0.1:1/x?password=y\r\n\
+        Content-Length: 0\r\n\r\n";
+    let (url, server) = answer_once(bytes.to_vec());
+    let error = client(&url)
+        .execute(post("x"))
+        .await
+        .expect_err("not followed");
+    assert_eq!(error.kind(), Some(ErrorKind::Redirected));
+    let text = error.to_string();
+    assert_eq!(
+        text,
+        "POST /nodes/pve1/qemu: 301 Moved Permanently, to https://127.0.0.1:1"
+    );
+    server.join().expect("no panic");
+}
+
+/// What a recorded answer shows, read without any code of this crate.
+struct Shown {
+    status: u16,
+    phrase: Vec<u8>,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Shown {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let mut lines = bytes[..end]
+            .split(|&byte| byte == b'\n')
+            .map(<[u8]>::trim_ascii_end);
+        let mut first = lines.next()?.splitn(3, |&byte| byte == b' ').skip(1);
+        let status = std::str::from_utf8(first.next()?).ok()?.parse().ok()?;
+        let headers = lines
+            .filter_map(|line| {
+                let line = String::from_utf8_lossy(line).into_owned();
+                let (name, value) = line.split_once(':')?;
+                Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+            })
+            .collect();
+        let phrase = first.next().unwrap_or_default().to_vec();
+        Some(Self {
+            status,
+            phrase,
+            headers,
+            body: bytes[end + 4..].to_vec(),
+        })
+    }
+
+    /// The status line is more than the HTTP parser underneath takes.
+    fn unreadable(&self) -> bool {
+        self.phrase
+            .iter()
+            .any(|&byte| byte.is_ascii_control() && byte != b'\t')
+    }
+
+    fn is(&self, header: &str, value: &str) -> bool {
+        self.headers
+            .get(header)
+            .is_some_and(|found| found.starts_with(value))
+    }
+}
+
+/// What some of them mean to a program.
+const MEANINGS: &[(&str, ErrorKind)] = &[
+    ("02-no-auth", ErrorKind::Unauthorized),
+    ("03-token-wrong", ErrorKind::Unauthorized),
+    ("11-login-bad", ErrorKind::Unauthorized),
+    ("114-plain-http-on-tls", ErrorKind::Redirected),
+    ("12-login-missing-param", ErrorKind::ParameterVerification),
+    ("126-body-too-big", ErrorKind::TooLarge),
+    ("162-upload-perm", ErrorKind::PermissionDenied),
+    ("18-post-no-csrf", ErrorKind::InvalidCsrf),
+    ("201-qemu-config-missing", ErrorKind::NotFound),
+    ("203-put-bad-digest", ErrorKind::ConfigChanged),
+    ("206-locked-put", ErrorKind::Locked),
+    ("209-put-empty", ErrorKind::Other),
+    ("21-post-dup-500", ErrorKind::AlreadyExists),
+    ("221-task-nosuch", ErrorKind::NotFound),
+    ("222-task-badupid", ErrorKind::ParameterVerification),
+    ("227-remote-node", ErrorKind::NodeUnreachable),
+    ("228-unknown-node", ErrorKind::NodeUnreachable),
+    ("236-agent-notrunning", ErrorKind::NotRunning),
+    ("24-login-with-token-auth", ErrorKind::NeedsTicket),
+    ("280-proxied-unicode", ErrorKind::NodeUnreachable),
+    ("283-proxied-timeout", ErrorKind::NodeUnreachable),
+    ("30-400-errors", ErrorKind::ParameterVerification),
+    ("304-token-dup", ErrorKind::AlreadyExists),
+    ("314-user-delete-again", ErrorKind::NotFound),
+    ("32-404ish-unknown-path", ErrorKind::UnknownMethod),
+    ("322-storage-put-digest", ErrorKind::ConfigChanged),
+    ("323-storage-missing", ErrorKind::NotFound),
+    ("345-root-only-skiplock", ErrorKind::PermissionDenied),
+    ("362-create-exists", ErrorKind::AlreadyExists),
+    ("37-no-format", ErrorKind::UnknownMethod),
+    ("39-outside-api2", ErrorKind::UnknownMethod),
+    ("89-raise-404", ErrorKind::NotFound),
+    ("98-perm-denied", ErrorKind::PermissionDenied),
+    ("99c-html", ErrorKind::NotTheApi),
+];
+
+fn check(name: &str, shown: &Shown, result: Result<crate::client::Reply, Error>) {
+    let page = shown.status == 200 && shown.is("content-type", "text/html");
+    match result {
+        Err(Error::Interrupted(error)) => {
+            assert!(shown.unreadable(), "{name}: {error}");
+        }
+        Ok(reply) => {
+            assert!(
+                shown.status == 200 && !page && !shown.unreadable(),
+                "{name}: accepted"
+            );
+            if shown.is("content-encoding", "gzip") {
+                assert!(reply.body.len() > shown.body.len(), "{name}: not unpacked");
+            } else {
+                assert_eq!(reply.body, shown.body, "{name}");
+            }
+            assert_eq!(reply.reason.as_bytes(), shown.phrase, "{name}");
+        }
+        Err(Error::Api(error)) => {
+            assert!(shown.status != 200 || page, "{name}: {error}");
+            assert_eq!(error.status(), shown.status, "{name}");
+            let json: Value = serde_json::from_slice(&shown.body).unwrap_or_default();
+            let errors = json["errors"]
+                .as_object()
+                .map(|map| map.keys().cloned().collect::<Vec<_>>());
+            let names: Vec<_> = error.errors().keys().cloned().collect();
+            assert_eq!(names, errors.unwrap_or_default(), "{name}");
+            let text = match json["message"].as_str() {
+                _ if page => return,
+                Some(message) => message.trim().to_owned(),
+                None if !shown.body.is_empty() => {
+                    String::from_utf8_lossy(&shown.body).trim().to_owned()
+                }
+                None => String::from_utf8_lossy(&shown.phrase).trim().to_owned(),
+            };
+            assert!(
+                error.message().starts_with(&text),
+                "{name}: {text:?}, got {:?}",
+                error.message()
+            );
+            assert!(!error.to_string().contains('\n'), "{name}");
+        }
+        Err(other) => panic!("{name}: {other}"),
+    }
+}
+
+/// Recordings of the real server are not part of this repository; without them nothing is checked here.
+#[tokio::test]
+async fn every_recorded_answer_gives_the_outcome_it_shows() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/wire-samples");
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        println!("skipped: no recordings in {}", folder.display());
+        return;
+    };
+    let mut kinds = BTreeMap::new();
+    let (mut answers, mut silent, mut other) = (0, 0, Vec::new());
+    for entry in entries {
+        let path = entry.expect("a readable folder").path();
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let file = std::fs::read(&path).expect("a readable file");
+        let mark = b"\n<<< RESPONSE";
+        let start = file
+            .windows(mark.len())
+            .position(|window| window == mark)
+            .map(|at| at + mark.len());
+        let Some(start) = start else {
+            other.push(name);
+            continue;
+        };
+        let rest = &file[start..];
+        let line = rest.iter().position(|&byte| byte == b'\n').expect(&name);
+        // The recorder ended the file with a line break of its own.
+        let bytes = rest[line + 1..].strip_suffix(b"\n").unwrap_or_default();
+        let shown = Shown::read(bytes);
+        let (url, server) = answer_once(bytes.to_vec());
+        // Spares reading the system's root certificates hundreds of times.
+        let client = Client::builder(&url)
+            .danger_accept_invalid_certs(true)
+            .build()
+            .expect(&name);
+        let result = client.execute(Call::new(Method::Get, "/version")).await;
+        server.join().expect("no panic");
+        match shown {
+            Some(shown) => {
+                if let Err(error) = &result {
+                    kinds.insert(name.clone(), error.kind());
+                }
+                check(&name, &shown, result);
+                answers += 1;
+            }
+            None => {
+                assert!(matches!(result, Err(Error::Interrupted(_))), "{name}");
+                silent += 1;
+            }
+        }
+    }
+    for (name, kind) in MEANINGS {
+        assert_eq!(kinds.get(*name), Some(&Some(*kind)), "{name}");
+    }
+    println!("{answers} recorded answers and {silent} that never came give what they show");
+    assert!(answers > 300);
+    assert_eq!(other, ["291-websocket-handshake"], "no plain exchange");
+}
+
+/// A TLS server with a certificate of its own that serves `connections`.
+fn tls_server(name: &str, connections: usize) -> (String, rcgen::Certificate, JoinHandle<()>) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("supported versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("key and certificate belong together");
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let server = std::thread::spawn(move || {
+        for _ in 0..connections {
+            let (stream, _) = listener.accept().expect("a connection");
+            let tls = ServerConnection::new(config.clone()).expect("a session");
+            serve(StreamOwned::new(tls, stream));
+        }
+    });
+    (format!("https://localhost:{port}"), made.cert, server)
+}
+
+fn serve(mut stream: StreamOwned<ServerConnection, TcpStream>) {
+    // A client that does not trust the certificate ends the handshake.
+    if stream.conn.complete_io(&mut stream.sock).is_err() {
+        return;
+    }
+    assert_eq!(stream.conn.alpn_protocol(), None);
+    read_request(&mut stream);
+    let answer =
+        b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{\"data\":null}";
+    stream.write_all(answer).expect("the client reads");
+    stream.conn.send_close_notify();
+    let _ = stream.flush();
+}
+
+fn version() -> Call {
+    Call::new(Method::Get, "/version")
+}
+
+#[tokio::test]
+async fn an_unknown_certificate_is_refused_and_its_fingerprint_told() {
+    let (url, certificate, server) = tls_server("localhost", 2);
+    let error = client(&url)
+        .execute(version())
+        .await
+        .expect_err("nobody vouches for it");
+    assert!(error.never_sent() && !error.is_retryable());
+    let fingerprint = Fingerprint::of(certificate.der());
+    let Error::Connect(error) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(error.server_certificate(), Some(fingerprint));
+    assert!(
+        error.to_string().contains(&fingerprint.to_string()),
+        "{error}"
+    );
+
+    let pinned = Client::builder(&url)
+        .fingerprint(fingerprint)
+        .build()
+        .expect("complete");
+    pinned
+        .execute(version())
+        .await
+        .expect("exactly this certificate is trusted");
+    server.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn another_certificate_than_the_pinned_one_is_refused() {
+    let (url, certificate, server) = tls_server("localhost", 1);
+    let pinned = Client::builder(&url)
+        .fingerprint(Fingerprint::of(b"another"))
+        .danger_accept_invalid_certs(true)
+        .build()
+        .expect("complete");
+    let error = pinned
+        .execute(version())
+        .await
+        .expect_err("not the pinned one")
+        .to_string();
+    let fingerprint = Fingerprint::of(certificate.der());
+    assert!(error.contains(&format!(
+        "it is not the pinned one; its SHA-256 fingerprint is {fingerprint}"
+    )));
+    server.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn a_pin_does_not_ask_for_the_name() {
+    let (url, certificate, server) = tls_server("another.example.org", 1);
+    let pin = Fingerprint::of(certificate.der());
+    let pinned = Client::builder(&url)
+        .fingerprint(pin)
+        .build()
+        .expect("complete");
+    pinned
+        .execute(version())
+        .await
+        .expect("exactly this certificate is trusted");
+    server.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn a_further_authority_is_trusted_for_the_names_it_vouches_for() {
+    for (name, accepted) in [("localhost", true), ("another.example.org", false)] {
+        let (url, certificate, server) = tls_server(name, 1);
+        let client = Client::builder(&url)
+            .ca_pem(certificate.pem())
+            .build()
+            .expect("complete");
+        let result = client.execute(version()).await;
+        assert_eq!(result.is_ok(), accepted, "{name}: {:?}", result.err());
+        server.join().expect("no panic");
+    }
+}
+
+#[tokio::test]
+async fn any_certificate_is_accepted_only_when_asked_for() {
+    let (url, _, server) = tls_server("another.example.org", 1);
+    let insecure = Client::builder(&url)
+        .danger_accept_invalid_certs(true)
+        .build()
+        .expect("complete");
+    insecure.execute(version()).await.expect("anything goes");
+    server.join().expect("no panic");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_recognised() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://{}", listener.local_addr().expect("it is bound"));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream
+            .write_all(b"SSH-2.0-OpenSSH_10.0\r\n")
+            .expect("the client reads");
+        // Until the client closes it.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let error = client(&url)
+        .execute(version())
+        .await
+        .expect_err("no TLS there");
+    assert!(matches!(error, Error::Connect(_)), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("does the server speak TLS on this port?"),
+        "{error}"
+    );
+    server.join().expect("no panic");
+}
