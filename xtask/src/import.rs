@@ -8,12 +8,14 @@ use proxmox_codegen::apidoc::{self, Origin, Product};
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
 
+use crate::source::{self, Tls};
 use crate::{Outcome, say, workspace};
 
 /// Import an official API dump into the schema folder
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The dump: a file (apidoc.js, apidata.js, or the bare JSON array)
+    /// The dump: a file (apidoc.js, apidata.js, or the bare JSON array), the URL of one, or a Proxmox VE
+    /// host such as https://pve:8006, which serves its own
     source: String,
     /// pve, pbs, pmg or pdm
     #[arg(long, default_value = "pve")]
@@ -27,10 +29,14 @@ pub(crate) struct Args {
     /// Folder to write to [default: schema/ of this workspace]
     #[arg(long)]
     schema_dir: Option<PathBuf>,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let source = fs::read(&args.source).map_err(|err| format!("{}: {err}", args.source))?;
+    let Some(source) = source::read(&args.source, args.product, &args.tls)? else {
+        return Ok(());
+    };
     let folder = args
         .schema_dir
         .clone()

@@ -3,6 +3,7 @@
 mod diff;
 mod import;
 mod regen;
+mod source;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
