@@ -758,12 +758,12 @@ fn storage_config(call: &Call<'_>) -> ApiResult<Reply> {
 
 fn storage_row(world: &World, node: &str, id: &str, storage: &Storage) -> Value {
     let used = world.used(node, id);
-    let share = if storage.total == 0 {
-        0.0
-    } else {
-        // Per mille is exact enough for a gauge.
-        u32::try_from(used.saturating_mul(1_000) / storage.total).map_or(1.0, f64::from) / 1_000.0
-    };
+    // Per mille is exact enough for a gauge.
+    let share = used
+        .saturating_mul(1_000)
+        .checked_div(storage.total)
+        .unwrap_or(0);
+    let share = u32::try_from(share).map_or(1.0, f64::from) / 1_000.0;
     json!({
         "storage": id, "type": storage.kind, "content": storage.content.join(","), "active": 1,
         "enabled": u8::from(!storage.disabled), "shared": u8::from(storage.shared), "total": storage.total,
@@ -1838,12 +1838,12 @@ fn resize(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let (disk, size) = (call.owned("disk"), call.owned("size"));
     let guest = call.world.guest(kind, &node, vmid)?;
-    if let Some(digest) = call.text("digest") {
-        if digest != guest.digest() {
-            return Err(ApiError::die(
-                "detected modified configuration - file changed by other user? Try again.",
-            ));
-        }
+    if let Some(digest) = call.text("digest")
+        && digest != guest.digest()
+    {
+        return Err(ApiError::die(
+            "detected modified configuration - file changed by other user? Try again.",
+        ));
     }
     if !guest.config.contains_key(&disk) {
         return Err(ApiError::die(format!("disk '{disk}' does not exist")));

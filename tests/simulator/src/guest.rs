@@ -266,7 +266,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
 pub(crate) fn print_size(bytes: u64) -> String {
     for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
         // Terabytes are written in gigabytes unless there are thousands of them.
-        if bytes > 0 && bytes % (1 << shift) == 0 && (shift != 40 || bytes >= 1 << 50) {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) && (shift != 40 || bytes >= 1 << 50) {
             return format!("{}{unit}", bytes >> shift);
         }
     }
@@ -465,16 +465,15 @@ impl World {
             return Ok((text.to_owned(), Vec::new()));
         };
         let import = parts.remove("import-from");
-        let new_size = if wanted == "cloudinit" {
-            Some(4 << 20)
-        } else if key == "efidisk0" && wanted.parse::<f64>().is_ok() {
-            Some(4 << 20)
-        } else if key == "tpmstate0" && wanted.parse::<f64>().is_ok() {
+        let number = wanted.parse::<f64>().is_ok();
+        // These are of a fixed size, whatever is asked for.
+        let fixed = wanted == "cloudinit" || (number && matches!(key, "efidisk0" | "tpmstate0"));
+        let new_size = if fixed {
             Some(4 << 20)
         } else if let Some(import) = &import {
             let from = self.volume_key(node, import);
             Some(self.volumes.get(&from).map_or(8 * GIB, |v| v.size))
-        } else if wanted.parse::<f64>().is_ok() {
+        } else if number {
             parse_size(&format!("{wanted}G"))
         } else {
             None
@@ -696,10 +695,11 @@ impl World {
                 continue;
             }
             guest.pending.remove(&key);
-            if let Some(old) = guest.config.insert(key.clone(), value.clone()) {
-                if kind.is_disk(&key) && volume_of(&old) != volume_of(&value) {
-                    freed.push((key, old));
-                }
+            if let Some(old) = guest.config.insert(key.clone(), value.clone())
+                && kind.is_disk(&key)
+                && volume_of(&old) != volume_of(&value)
+            {
+                freed.push((key, old));
             }
         }
         for (key, old) in freed {
@@ -850,10 +850,10 @@ impl World {
             GuestEffect::Configure(change) => self.configure(vmid, &change)?,
             GuestEffect::Cloned { source } => {
                 guest.lock = None;
-                if let Some(source) = self.guests.get_mut(&source) {
-                    if source.lock.as_deref() == Some("clone") {
-                        source.lock = None;
-                    }
+                if let Some(source) = self.guests.get_mut(&source)
+                    && source.lock.as_deref() == Some("clone")
+                {
+                    source.lock = None;
                 }
             }
             GuestEffect::Template => {
@@ -950,10 +950,10 @@ impl World {
             GuestEffect::Created { .. } | GuestEffect::Cloned { .. } => {
                 self.guests.remove(&vmid);
                 self.volumes.retain(|_, volume| volume.vmid != Some(vmid));
-                if let GuestEffect::Cloned { source } = effect {
-                    if let Some(guest) = self.guests.get_mut(source) {
-                        guest.lock = None;
-                    }
+                if let GuestEffect::Cloned { source } = effect
+                    && let Some(guest) = self.guests.get_mut(source)
+                {
+                    guest.lock = None;
                 }
             }
             _ => {

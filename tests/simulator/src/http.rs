@@ -273,12 +273,12 @@ where
             continue;
         }
         let text = latin1(line);
-        if text.starts_with([' ', '\t']) {
-            if let Some((_, value)) = head.headers.last_mut() {
-                value.push(' ');
-                value.push_str(text.trim());
-                continue;
-            }
+        if text.starts_with([' ', '\t'])
+            && let Some((_, value)) = head.headers.last_mut()
+        {
+            value.push(' ');
+            value.push_str(text.trim());
+            continue;
         }
         match text.split_once(':') {
             Some((name, value)) if !name.is_empty() && !name.contains([' ', '\t']) => {
@@ -366,26 +366,26 @@ fn encode(
         .and_then(|head| head.header("accept-encoding"))
         .unwrap_or("");
     let mut content_encoding = None;
-    if let Some(body) = &mut response.body {
-        if body.len() > COMPRESS_ABOVE {
-            if encoding.contains("gzip") {
-                let mut gzip =
-                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-                if gzip.write_all(body).is_ok() {
-                    if let Ok(packed) = gzip.finish() {
-                        *body = packed;
-                        content_encoding = Some("gzip");
-                    }
-                }
-            } else if encoding.contains("deflate") {
-                let mut zlib =
-                    flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
-                if zlib.write_all(body).is_ok() {
-                    if let Ok(packed) = zlib.finish() {
-                        *body = packed;
-                        content_encoding = Some("deflate");
-                    }
-                }
+    if let Some(body) = &mut response.body
+        && body.len() > COMPRESS_ABOVE
+    {
+        if encoding.contains("gzip") {
+            let mut gzip =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            if gzip.write_all(body).is_ok()
+                && let Ok(packed) = gzip.finish()
+            {
+                *body = packed;
+                content_encoding = Some("gzip");
+            }
+        } else if encoding.contains("deflate") {
+            let mut zlib =
+                flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+            if zlib.write_all(body).is_ok()
+                && let Ok(packed) = zlib.finish()
+            {
+                *body = packed;
+                content_encoding = Some("deflate");
             }
         }
     }

@@ -35,10 +35,10 @@ pub(crate) fn parse(schemas: &Schemas, text: &str) -> Result<BTreeMap<String, St
         let mut name = key;
         let mut schema = schemas.get(key);
         if let Some(alias) = schema.and_then(|s| s.alias.as_deref()) {
-            if let Some(key_alias) = schema.and_then(|s| s.key_alias.as_deref()) {
-                if found.insert(key_alias.to_owned(), key.to_owned()).is_some() {
-                    return Err(format!("key alias '{key_alias}' is already defined"));
-                }
+            if let Some(key_alias) = schema.and_then(|s| s.key_alias.as_deref())
+                && found.insert(key_alias.to_owned(), key.to_owned()).is_some()
+            {
+                return Err(format!("key alias '{key_alias}' is already defined"));
             }
             name = alias;
             schema = schemas.get(alias);
@@ -79,17 +79,17 @@ pub(crate) fn print(schemas: &Schemas, keys: &BTreeMap<String, String>) -> Strin
     let aliased = schemas
         .values()
         .find_map(|s| Some((s.key_alias.as_ref()?, s.alias.as_ref()?)));
-    if let Some((key_alias, alias)) = aliased {
-        if let (Some(key), Some(value)) = (left.get(key_alias), left.get(alias)) {
-            parts.push(format!("{key}={value}"));
-            left.remove(key_alias);
-            left.remove(alias);
-        }
+    if let Some((key_alias, alias)) = aliased
+        && let (Some(key), Some(value)) = (left.get(key_alias), left.get(alias))
+    {
+        parts.push(format!("{key}={value}"));
+        left.remove(key_alias);
+        left.remove(alias);
     }
-    if let Some((key, _)) = schemas.iter().find(|(_, s)| s.default_key) {
-        if let Some(value) = left.remove(key) {
-            parts.push(value);
-        }
+    if let Some((key, _)) = schemas.iter().find(|(_, s)| s.default_key)
+        && let Some(value) = left.remove(key)
+    {
+        parts.push(value);
     }
     parts.extend(left.iter().map(|(key, value)| format!("{key}={value}")));
     parts.join(",")

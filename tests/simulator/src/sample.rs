@@ -41,7 +41,7 @@ impl Sampler<'_> {
         }
         match returns_type(schema) {
             Type::Null => Value::Null,
-            Type::Boolean => json!(u8::from(mix(name, 0) % 2 == 0)),
+            Type::Boolean => json!(u8::from(mix(name, 0).is_multiple_of(2))),
             Type::Integer => json!(self.integer(name, schema)),
             Type::Number => {
                 let low = bound(&schema.minimum).unwrap_or(0.0);
@@ -59,7 +59,7 @@ impl Sampler<'_> {
             Type::Array => match &schema.items {
                 Some(items) => {
                     let mut list = vec![self.deep(name, items, Fill::All, depth + 1)];
-                    if mix(name, 1) % 2 == 0 && returns_type(items) == Type::Object {
+                    if mix(name, 1).is_multiple_of(2) && returns_type(items) == Type::Object {
                         list.push(self.deep(name, items, Fill::Required, depth + 1));
                     }
                     Value::Array(list)
@@ -121,10 +121,10 @@ impl Sampler<'_> {
         if let Some(known) = self.known.get(name).and_then(|text| text.parse().ok()) {
             return known;
         }
-        if let Some(Format::Name(format)) = &schema.format {
-            if let Some(example) = formats::example(format).and_then(|e| e.parse().ok()) {
-                return example;
-            }
+        if let Some(Format::Name(format)) = &schema.format
+            && let Some(example) = formats::example(format).and_then(|e| e.parse().ok())
+        {
+            return example;
         }
         let guess = match schema.renderer.as_deref() {
             Some("bytes") => 8 << 30,
@@ -204,10 +204,10 @@ impl Sampler<'_> {
         {
             return made;
         }
-        if let Some(Value::String(default)) = &schema.default {
-            if fits(default) {
-                return default.clone();
-            }
+        if let Some(Value::String(default)) = &schema.default
+            && fits(default)
+        {
+            return default.clone();
         }
         let mut plain = "text".to_owned();
         while plain.len() < min {
@@ -309,7 +309,8 @@ fn minimal(
             "UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::root@pam:",
         ),
         ("username", "root@pam"),
-        ("userid", "root@pam"),
+        ("userid", "someone@pve"),
+        ("password", crate::ROOT_PASSWORD),
         ("newid", "900"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -361,13 +362,13 @@ fn minimal(
         let required = properties
             .get(&params[at].0)
             .and_then(|p| p.requires.clone());
-        if let Some(name) = required {
-            if !params.iter().any(|(have, _)| *have == name) && !in_path.contains(&name) {
-                if let Some(property) = properties.get(&name) {
-                    let value = sampler.text(&name, property, Fill::Required);
-                    params.push((name, value));
-                }
-            }
+        if let Some(name) = required
+            && !params.iter().any(|(have, _)| *have == name)
+            && !in_path.contains(&name)
+            && let Some(property) = properties.get(&name)
+        {
+            let value = sampler.text(&name, property, Fill::Required);
+            params.push((name, value));
         }
         at += 1;
     }

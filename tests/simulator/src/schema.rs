@@ -108,8 +108,8 @@ impl ApiSchema {
             }
             let (name, next) = node.placeholder.as_ref()?;
             let mut value = (*segment).to_owned();
-            // A volume id takes the rest of the path, slashes included.
-            if name == "volume" {
+            // These two are mounted so that they take the rest of the path, slashes included.
+            if matches!(name.as_str(), "volume" | "cidr") {
                 for part in std::mem::take(&mut rest) {
                     value.push('/');
                     value.push_str(part);

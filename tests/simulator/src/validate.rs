@@ -112,13 +112,13 @@ impl Validator<'_> {
             if known.is_none() {
                 self.value(&at(name), schema, value, values, errors);
             }
-            if let Some(required) = &schema.requires {
-                if !values.contains_key(required) {
-                    errors.add(
-                        &at(required),
-                        format!("missing property - '{}' requires this property", at(name)),
-                    );
-                }
+            if let Some(required) = &schema.requires
+                && !values.contains_key(required)
+            {
+                errors.add(
+                    &at(required),
+                    format!("missing property - '{}' requires this property", at(name)),
+                );
             }
         }
     }
@@ -191,17 +191,17 @@ impl Validator<'_> {
     }
 
     fn text(&self, path: &str, schema: &Schema, text: &str, errors: &mut Errors) {
-        if let Some(format) = &schema.format {
-            if let Err(error) = self.format(path, format, text) {
-                errors.add(path, format!("invalid format - {error}"));
-                return;
-            }
+        if let Some(format) = &schema.format
+            && let Err(error) = self.format(path, format, text)
+        {
+            errors.add(path, format!("invalid format - {error}"));
+            return;
         }
-        if let Some(pattern) = &schema.pattern {
-            if pattern::matches(pattern, text) == Some(false) {
-                errors.add(path, "value does not match the regex pattern");
-                return;
-            }
+        if let Some(pattern) = &schema.pattern
+            && pattern::matches(pattern, text) == Some(false)
+        {
+            errors.add(path, "value does not match the regex pattern");
+            return;
         }
         let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
         if let Some(max) = schema.max_length.filter(|max| length > *max) {
@@ -231,16 +231,16 @@ impl Validator<'_> {
                 return;
             }
         }
-        if let Some(values) = &schema.values {
-            if !values.iter().any(|v| v == text) {
-                errors.add(
-                    path,
-                    format!(
-                        "value '{text}' does not have a value in the enumeration '{}'",
-                        values.join(", ")
-                    ),
-                );
-            }
+        if let Some(values) = &schema.values
+            && !values.iter().any(|v| v == text)
+        {
+            errors.add(
+                path,
+                format!(
+                    "value '{text}' does not have a value in the enumeration '{}'",
+                    values.join(", ")
+                ),
+            );
         }
     }
 
@@ -284,11 +284,11 @@ fn normalize(schema: &Schema, param: &mut Param) {
             let text = std::mem::replace(param, Param::Map);
             *param = Param::List(vec![text]);
         }
-    } else if let (Param::List(items), Some(Format::Name(name))) = (&*param, &schema.format) {
-        if name.ends_with("-list") {
-            let joined: Vec<&str> = items.iter().filter_map(Param::text).collect();
-            *param = Param::Text(joined.join(","));
-        }
+    } else if let (Param::List(items), Some(Format::Name(name))) = (&*param, &schema.format)
+        && name.ends_with("-list")
+    {
+        let joined: Vec<&str> = items.iter().filter_map(Param::text).collect();
+        *param = Param::Text(joined.join(","));
     }
 }
 
