@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use proxmox_codegen::apidoc::{self, Origin, Product};
 use proxmox_codegen::facts::{Facts, Format, Schema};
 use proxmox_codegen::facts_json;
@@ -154,5 +155,35 @@ fn a_cut_dump_is_refused() {
             known.iter().any(|known| message.ends_with(known)),
             "cut at {cut}: {message}"
         );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+
+    /// Whatever a damaged dump says, it ends in facts that can be written and read, or in problems.
+    #[test]
+    fn a_damaged_dump_does_no_harm(
+        hits in prop::collection::vec((any::<prop::sample::Index>(), "[ -~]{0,3}"), 1..12),
+    ) {
+        if let Some((release, path)) = dumps("pve").pop() {
+            let mut source = fs::read(path).unwrap();
+            for (at, text) in hits {
+                let at = at.index(source.len());
+                source.splice(at..=at, text.into_bytes());
+            }
+            let origin = Origin {
+                product: Product::Pve,
+                release: release.parse().unwrap(),
+                package_version: None,
+            };
+            match apidoc::parse(&source, &origin) {
+                Ok(facts) => {
+                    let again = facts_json::read(&facts_json::write(&facts));
+                    prop_assert_eq!(again.as_ref(), Ok(&facts));
+                }
+                Err(problems) => prop_assert!(!problems.to_string().is_empty()),
+            }
+        }
     }
 }
