@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
-        let message = Source::new("https://root:geheim@pve:8006/x", Product::Pve).unwrap_err();
-        assert!(!message.contains("geheim"), "{message}");
+        let message = Source::new("https://root:s3cret@pve:8006/x", Product::Pve).unwrap_err();
+        assert!(!message.contains("s3cret"), "{message}");
         assert!(Source::new("https://pve/x@y", Product::Pve).is_ok());
     }
 }
