@@ -149,17 +149,18 @@ impl Error {
     /// itself, and either the server did not act on the request or the request only reads.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        let reads = self
-            .endpoint()
-            .is_some_and(|endpoint| endpoint.starts_with("GET "));
+        // Logging in twice only gives a second ticket.
+        let harmless = self.endpoint().is_some_and(|endpoint| {
+            endpoint.starts_with("GET ") || endpoint == "POST /access/ticket"
+        });
         match self {
             Self::Connect(error) => error.server_certificate().is_none(),
-            Self::Interrupted(_) | Self::Timeout(_) => reads,
+            Self::Interrupted(_) | Self::Timeout(_) => harmless,
             Self::Api(error) => match error.kind() {
                 ErrorKind::RateLimited | ErrorKind::LockTimeout => true,
-                ErrorKind::Unavailable => reads || error.status() == 503,
+                ErrorKind::Unavailable => harmless || error.status() == 503,
                 // Only 595 says that the other node was not reached at all (wire protocol §6).
-                ErrorKind::NodeUnreachable => reads || error.status() == 595,
+                ErrorKind::NodeUnreachable => harmless || error.status() == 595,
                 _ => false,
             },
             _ => false,
@@ -260,7 +261,11 @@ impl fmt::Display for ConnectError {
             f,
             "{endpoint}: cannot connect to {origin}: {}",
             cause.text()
-        )
+        )?;
+        if origin.ends_with(":443") && self.server_certificate().is_none() {
+            f.write_str(" (Proxmox VE itself listens on port 8006)")?;
+        }
+        Ok(())
     }
 }
 
@@ -519,9 +524,11 @@ mod tests {
     }
 
     #[test]
-    fn reads_may_be_repeated_after_an_interruption() {
+    fn reads_and_logins_may_be_repeated_after_an_interruption() {
         let cause = TransportError::interrupted("connection reset");
         assert!(Error::transport("GET /version", "https://pve1:8006", cause).is_retryable());
+        let cause = TransportError::interrupted("connection reset");
+        assert!(Error::transport("POST /access/ticket", "https://pve1:8006", cause).is_retryable());
     }
 
     #[test]

@@ -204,7 +204,8 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the server's certificate is not trusted: {}; its SHA-256 fingerprint is {}",
+            "the server's certificate is not trusted: {}; its SHA-256 fingerprint is {}, which can be \
+             pinned if the server itself shows the same",
             self.why, self.fingerprint
         )
     }

@@ -881,3 +881,35 @@ async fn no_text_shows_a_secret() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_call_that_is_dropped_while_logging_in_blocks_nobody() {
+    let fake = friendly();
+    let client = with_password(&fake, &Hands::default());
+    {
+        let mut call = client.execute(call(Method::Get, "/version", &[]));
+        let once =
+            std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context)));
+        assert!(once.await.is_pending(), "the login is under way");
+    }
+    client
+        .execute(call(Method::Get, "/version", &[]))
+        .await
+        .expect("accepted");
+    assert_eq!(logins(&fake), 1);
+}
+
+#[test]
+fn everything_can_move_between_threads() {
+    fn shared<T: Send + Sync + Clone + 'static>(_: &T) {}
+    fn sent<T: Send>(_: &T) {}
+    let client = friendly().token_client();
+    shared(&client);
+    sent(&client.login());
+    sent(&client.fetch("/"));
+    let task = client.task("UPID:pve1:0:0:0:x::root@pam:".parse().expect("a UPID"));
+    shared(&task);
+    sent(&task.wait().outcome());
+    sent(&std::future::IntoFuture::into_future(task.wait()));
+    sent(&Error::config("x"));
+}
