@@ -38,6 +38,12 @@ pub struct Report {
     pub endpoints: usize,
     /// Endpoints of the newest release.
     pub newest_endpoints: usize,
+    /// Endpoints of each release.
+    pub endpoints_by_release: BTreeMap<String, usize>,
+    /// Named formats that become a type of their own.
+    pub formats_mapped: BTreeSet<String>,
+    /// Named formats that stay plain text.
+    pub formats_plain: BTreeSet<String>,
     pub request_types: usize,
     pub parameters: usize,
     /// Parameters that take any text for want of a type.
@@ -131,6 +137,12 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     let emitted = emit::emit(&api, &names, &overlay);
     let mut report = count(&api, &overlay);
+    for (format, mapped) in union::formats(&union) {
+        match mapped {
+            true => report.formats_mapped.insert(format),
+            false => report.formats_plain.insert(format),
+        };
+    }
     report.documented = emitted.documented;
     report.undocumented = emitted.undocumented;
     report.wordless = emitted.wordless;
@@ -166,6 +178,16 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
         request_types: api.endpoints.len(),
         ..Report::default()
     };
+    for (index, release) in api.releases.iter().enumerate() {
+        let count = api
+            .endpoints
+            .iter()
+            .filter(|e| e.presence.has(index))
+            .count();
+        report
+            .endpoints_by_release
+            .insert(release.to_string(), count);
+    }
     for item in &api.items {
         match &item.kind {
             ItemKind::Enum(_) => report.enums += 1,

@@ -519,3 +519,35 @@ fn join_schemas(mut left: Schemas, mut right: Schemas) -> Schemas {
     }
     left
 }
+
+/// Every named format of the API, and whether its values get a type of their own.
+pub(crate) fn formats(union: &Union) -> BTreeMap<String, bool> {
+    let mut found = BTreeMap::new();
+    for endpoint in union.endpoints.values() {
+        for field in endpoint.parameters.values() {
+            collect_formats(&field.node, &mut found);
+        }
+        collect_formats(&endpoint.returns, &mut found);
+    }
+    found
+}
+
+fn collect_formats(node: &Node, found: &mut BTreeMap<String, bool>) {
+    if let Some(format) = &node.format {
+        let mapped = match node.kind {
+            Kind::Integer => format == "pve-vmid",
+            Kind::String => format.ends_with("-list"),
+            _ => true,
+        };
+        *found.entry(format.clone()).or_default() |= mapped;
+    }
+    match &node.kind {
+        Kind::Array(inner) | Kind::Map(inner) => collect_formats(inner, found),
+        Kind::Object(fields) | Kind::Properties(Properties { fields, .. }) => {
+            fields
+                .values()
+                .for_each(|field| collect_formats(&field.node, found));
+        }
+        _ => {}
+    }
+}

@@ -1,9 +1,11 @@
 //! The maintainer's commands.
 
+mod coverage;
 mod diff;
 mod import;
 mod regen;
 mod source;
+mod words;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ enum Command {
     Import(import::Args),
     Regen(regen::Args),
     Diff(diff::Args),
+    Coverage(coverage::Args),
+    Words(words::Args),
 }
 
 /// What a command ends with: nothing, or a message for people.
@@ -28,6 +32,8 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Regen(args) => regen::run(&args),
         Command::Diff(args) => diff::run(&args),
+        Command::Coverage(args) => coverage::run(&args),
+        Command::Words(args) => words::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -161,7 +161,7 @@ fn relative(base: &Path, path: &Path) -> String {
         .join("/")
 }
 
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     if !folder.exists() {
         return Ok(files);
@@ -181,7 +181,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Replaces a file in one step, so that an interrupted run leaves no half of one.
-fn write(path: &Path, text: &str) -> Outcome {
+pub(crate) fn write(path: &Path, text: &str) -> Outcome {
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(fail)?;

@@ -1,0 +1,193 @@
+//! `cargo xtask coverage`: how much of the API is covered, typed and described.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use proxmox_codegen::generate::Report;
+use serde_json::{Value, json};
+
+use crate::{Outcome, regen, say, workspace};
+
+/// Count what is covered, typed and described; name what is left open.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Fail if a count is worse than the recorded one (schema/pve/coverage.json)
+    #[arg(long, conflicts_with = "record")]
+    check: bool,
+    /// Record the counts, for later checks
+    #[arg(long)]
+    record: bool,
+}
+
+/// The counts that may only grow, and those that may only shrink.
+const GROW: &[&str] = &[
+    "endpoints",
+    "returns.typed",
+    "parameters.total",
+    "property_strings",
+];
+const SHRINK: &[&str] = &[
+    "returns.open",
+    "returns.untyped",
+    "returns.untyped_members",
+    "parameters.untyped",
+    "undocumented",
+];
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let root = workspace();
+    let report = regen::generate(&root)?.report;
+    let json = to_json(&report);
+    let record = root.join("schema/pve/coverage.json");
+    let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())? + "\n";
+    if args.record {
+        regen::write(&record, &text)?;
+    }
+    if args.check {
+        let old = fs::read_to_string(&record)
+            .map_err(|error| format!("{}: {error}", record.display()))?;
+        let old: Value =
+            serde_json::from_str(&old).map_err(|error| format!("{}: {error}", record.display()))?;
+        let worse = compare(&old, &json);
+        if !worse.is_empty() {
+            return Err(format!("coverage got worse:\n  {}", worse.join("\n  ")));
+        }
+    }
+    match args.json {
+        true => say(&text),
+        false => say(&describe(&report)),
+    }
+}
+
+fn to_json(report: &Report) -> Value {
+    json!({
+        "product": "pve",
+        "releases": report.releases,
+        "endpoints": report.endpoints,
+        "endpoints_by_release": report.endpoints_by_release,
+        "tasks": report.tasks,
+        "returns": {
+            "typed": report.returns_typed,
+            "open": report.returns_open.len(),
+            "untyped": report.returns_untyped.len(),
+            "untyped_members": report.members_untyped,
+        },
+        "parameters": { "total": report.parameters, "untyped": report.parameters_untyped },
+        "property_strings": report.property_strings,
+        "formats": { "mapped": report.formats_mapped.len(), "plain": report.formats_plain.len() },
+        "documented": report.documented - report.undocumented + report.endpoints - report.undescribed.len(),
+        "undocumented": report.undocumented + report.undescribed.len(),
+    })
+}
+
+fn number(json: &Value, path: &str) -> u64 {
+    path.split('.')
+        .fold(Some(json), |json, key| json?.get(key))
+        .and_then(Value::as_u64)
+        .unwrap_or(0)
+}
+
+fn compare(old: &Value, new: &Value) -> Vec<String> {
+    let change = |path: &&'static str| (*path, number(old, path), number(new, path));
+    let fell = GROW.iter().map(change).filter(|(_, old, new)| new < old);
+    let rose = SHRINK.iter().map(change).filter(|(_, old, new)| new > old);
+    fell.chain(rose)
+        .map(|(path, old, new)| format!("{path}: {old} before, {new} now"))
+        .collect()
+}
+
+fn describe(report: &Report) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value}\n"));
+    line("product", "pve".to_owned());
+    let by_release: Vec<String> = report
+        .endpoints_by_release
+        .iter()
+        .map(|(release, count)| format!("{release}: {count}"))
+        .collect();
+    line(
+        "endpoints",
+        format!("{} ({})", report.endpoints, by_release.join(", ")),
+    );
+    line(
+        "returns",
+        format!(
+            "{} of {} typed, {} open, {} untyped",
+            report.returns_typed,
+            report.endpoints,
+            report.returns_open.len(),
+            report.returns_untyped.len()
+        ),
+    );
+    line("untyped members", report.members_untyped.to_string());
+    line(
+        "parameters",
+        format!(
+            "{}, {} untyped",
+            report.parameters, report.parameters_untyped
+        ),
+    );
+    line("property strings", report.property_strings.to_string());
+    line(
+        "named formats",
+        format!(
+            "{} with a type of their own, {} plain text",
+            report.formats_mapped.len(),
+            report.formats_plain.len()
+        ),
+    );
+    line(
+        "without words",
+        format!(
+            "{} of {} endpoints, {} of {} fields and parameters",
+            report.undescribed.len(),
+            report.endpoints,
+            report.undocumented,
+            report.documented
+        ),
+    );
+    section(
+        &mut text,
+        "Open answers, with the reason",
+        &report.returns_open,
+    );
+    let names = |list: &std::collections::BTreeSet<String>| {
+        list.iter()
+            .map(|name| (name.clone(), String::new()))
+            .collect()
+    };
+    section(
+        &mut text,
+        "Answers without a type",
+        &names(&report.returns_untyped),
+    );
+    section(
+        &mut text,
+        "Endpoints without words",
+        &names(&report.undescribed),
+    );
+    section(
+        &mut text,
+        "Fields and parameters without words",
+        &names(&report.wordless),
+    );
+    text
+}
+
+fn section(text: &mut String, title: &str, list: &BTreeMap<String, String>) {
+    if list.is_empty() {
+        return;
+    }
+    text.push_str(&format!("\n{title}:\n"));
+    for (name, reason) in list {
+        let reason = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {reason}")
+        };
+        text.push_str(&format!("  {name}{reason}\n"));
+    }
+}

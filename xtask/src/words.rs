@@ -1,0 +1,137 @@
+//! `cargo xtask words`: proves that our documentation is ours.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Outcome, regen, say, workspace};
+
+/// The longest run of words that may stand in both; a longer one is borrowed.
+const LONGEST: usize = 7;
+
+/// Look for runs of more than seven words that also stand in an official dump.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// An official dump; may be given several times
+    #[arg(long, required = true)]
+    against: Vec<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let mut official = BTreeMap::new();
+    for path in &args.against {
+        let text =
+            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        collect(
+            &dump(path, &text)?,
+            &mut official,
+            &path.display().to_string(),
+        );
+    }
+    let root = workspace();
+    let mut files = 0;
+    let mut borrowed = Vec::new();
+    for folder in [
+        "schema/pve/overlay",
+        "proxmox-api",
+        "codegen",
+        "xtask",
+        "tests",
+        "docs",
+        ".",
+    ] {
+        let found = match folder {
+            "." => top_level(&root)?,
+            folder => regen::files_below(&root.join(folder))?,
+        };
+        for path in found.into_iter().filter(|path| is_text(path)) {
+            let Ok(text) = fs::read_to_string(&path) else {
+                continue;
+            };
+            files += 1;
+            let shown = path
+                .strip_prefix(&root)
+                .unwrap_or(&path)
+                .display()
+                .to_string();
+            borrowed.extend(
+                runs(&words(&text))
+                    .filter_map(|run| official.get(&run).map(|from| (run, from)))
+                    .map(|(run, from)| format!("{shown}: \"{run}\" also stands in {from}")),
+            );
+        }
+    }
+    let summary = format!(
+        "{} borrowed runs in {files} files (against {} official runs)\n",
+        borrowed.len(),
+        official.len()
+    );
+    match borrowed.is_empty() {
+        true => say(&summary),
+        false => Err(format!("{summary}  {}", borrowed.join("\n  "))),
+    }
+}
+
+/// The JSON array of a dump, which may be wrapped into a script.
+fn dump(path: &Path, text: &str) -> Result<Value, String> {
+    let start = text
+        .find('[')
+        .ok_or_else(|| format!("{}: no array in it", path.display()))?;
+    serde_json::Deserializer::from_str(&text[start..])
+        .into_iter()
+        .next()
+        .ok_or_else(|| format!("{}: no array in it", path.display()))?
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn collect(json: &Value, into: &mut BTreeMap<String, String>, from: &str) {
+    match json {
+        Value::Array(list) => list.iter().for_each(|json| collect(json, into, from)),
+        Value::Object(members) => {
+            for (key, value) in members {
+                match value {
+                    Value::String(text) if key.ends_with("description") => {
+                        for run in runs(&words(text)) {
+                            into.entry(run).or_insert_with(|| from.to_owned());
+                        }
+                    }
+                    value => collect(value, into, from),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Comment marks are no words, so that a sentence over several comment lines is one run.
+fn words(text: &str) -> Vec<String> {
+    let lines = text
+        .lines()
+        .map(|line| line.trim_start().trim_start_matches(['/', '!']));
+    lines
+        .flat_map(|line| line.split(|c: char| !c.is_ascii_alphanumeric() && c != '\'' && c != '-'))
+        .map(|word| word.trim_matches(['-', '\'']).to_ascii_lowercase())
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+fn runs(words: &[String]) -> impl Iterator<Item = String> {
+    words.windows(LONGEST + 1).map(|run| run.join(" "))
+}
+
+fn is_text(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| ["rs", "md", "toml"].contains(&extension))
+}
+
+fn top_level(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(root).map_err(|error| format!("{}: {error}", root.display()))?;
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect())
+}
