@@ -3512,6 +3512,8 @@ response_impls!(AccessDomain);
 pub struct AccessDomainsItem {
     /// Free text about the realm, shown in the realm selection of the login dialog.
     pub comment: Option<String>,
+    /// Preselects this realm in the login dialog.
+    pub default: Option<bool>,
     /// Realm name, the part after `@` in user IDs.
     pub realm: String,
     /// Second factor that all users of the realm have to present.
@@ -3528,6 +3530,7 @@ impl Object for AccessDomainsItem {
         Some(
             match key {
                 "comment" => (Need::OPTIONAL, &mut self.comment),
+                "default" => (Need::OPTIONAL, &mut self.default),
                 "realm" => (Need::required(0), &mut self.realm),
                 "tfa" => (Need::OPTIONAL, &mut self.tfa),
                 "type" => (Need::required(1), &mut self.type_),
@@ -3944,7 +3947,7 @@ pub struct AccessRole {
     pub vm_guest_agent_unrestricted: Option<bool>,
     /// Permits moving guests to other nodes of the cluster.
     pub vm_migrate: Option<bool>,
-    /// Permits using the QEMU monitor of virtual machines. Until 8.4.
+    /// Permits using the QEMU monitor of virtual machines.
     pub vm_monitor: Option<bool>,
     /// Permits starting, stopping, resetting and shutting down guests.
     pub vm_power_mgmt: Option<bool>,
@@ -4306,7 +4309,7 @@ pub struct AccessTicket {
     /// Login ticket, sent as `PVEAuthCookie`; if a second factor is due, a challenge and no login yet.
     pub ticket: Option<Secret>,
     /// User name, normally in the form `name@realm`.
-    pub username: String,
+    pub username: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -4322,7 +4325,7 @@ impl Object for AccessTicket {
                 "cap" => (Need::OPTIONAL, &mut self.cap),
                 "clustername" => (Need::OPTIONAL, &mut self.clustername),
                 "ticket" => (Need::OPTIONAL, &mut self.ticket),
-                "username" => (Need::required(0), &mut self.username),
+                "username" => (Need::OPTIONAL, &mut self.username),
                 _ => return None,
             },
         )
@@ -4330,10 +4333,6 @@ impl Object for AccessTicket {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["username"]
     }
 }
 
@@ -4552,8 +4551,8 @@ pub enum AccessUsersTfaTypes {
     Yubico,
     /// The value `webauthn`.
     Webauthn,
-    /// The value `recovedry`.
-    Recovedry,
+    /// The value `recovery`.
+    Recovery,
     /// Any other value; `as_str` tells which.
     Unlisted(Unlisted),
 }
@@ -4568,7 +4567,7 @@ impl AccessUsersTfaTypes {
             Self::U2f => "u2f",
             Self::Yubico => "yubico",
             Self::Webauthn => "webauthn",
-            Self::Recovedry => "recovedry",
+            Self::Recovery => "recovery",
             Self::Unlisted(other) => other.text(),
         }
     }
@@ -4580,7 +4579,7 @@ impl AccessUsersTfaTypes {
                 "u2f" => Self::U2f,
                 "yubico" => Self::Yubico,
                 "webauthn" => Self::Webauthn,
-                "recovedry" => Self::Recovedry,
+                "recovery" => Self::Recovery,
                 _ => return None,
             },
         )

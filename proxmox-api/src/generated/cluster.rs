@@ -617,17 +617,17 @@ impl ClusterBackupIdPath {
 /// Needs `Sys.Audit` on `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupIdGet(pub(crate) Request<ClusterBackup>);
+pub struct ClusterBackupIdGet(pub(crate) Request<ClusterBackupItem>);
 
 impl ApiRequest for ClusterBackupIdGet {
-    type Output = ClusterBackup;
+    type Output = ClusterBackupItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/backup/{id}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<ClusterBackup> {
+    fn into_request(self) -> Request<ClusterBackupItem> {
         self.0
     }
 }
@@ -3060,10 +3060,10 @@ impl ClusterMappingPciPath {
 /// Since 8.0.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingPciGet(pub(crate) Request<Vec<ClusterMappingDirItem>>);
+pub struct ClusterMappingPciGet(pub(crate) Request<Vec<ClusterMappingPciItem>>);
 
 impl ApiRequest for ClusterMappingPciGet {
-    type Output = Vec<ClusterMappingDirItem>;
+    type Output = Vec<ClusterMappingPciItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/mapping/pci",
@@ -3071,7 +3071,7 @@ impl ApiRequest for ClusterMappingPciGet {
         )
         .since(8, 0);
     #[inline]
-    fn into_request(self) -> Request<Vec<ClusterMappingDirItem>> {
+    fn into_request(self) -> Request<Vec<ClusterMappingPciItem>> {
         self.0
     }
 }
@@ -5659,184 +5659,6 @@ impl ApiRequest for ClusterTasksGet {
 
 request_impls!(ClusterTasksGet);
 
-/// Part of the answer to `GET /cluster/backup/{id}`.
-///
-/// Used by `GET /cluster/backup/{id}`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterBackup {
-    /// Includes all guests of the node the job runs on. Default: `false`.
-    pub all: Option<bool>,
-    /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
-    pub bwlimit: Option<i64>,
-    /// Free text about the job. At most 512 characters.
-    pub comment: Option<String>,
-    /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
-    pub compress: Option<super::types::ClusterBackupCompress>,
-    /// Directory that receives the archives, instead of a storage.
-    pub dumpdir: Option<String>,
-    /// Whether the job is run. Default: `true`.
-    pub enabled: Option<bool>,
-    /// VMIDs that are left out when `all` is set, separated by commas.
-    pub exclude: Option<List<u32>>,
-    /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
-    pub exclude_path: Option<Vec<String>>,
-    /// Settings for backup fleecing, which only concerns virtual machines.
-    pub fleecing: Option<ClusterBackupFleecing>,
-    /// Job ID; made up by the server if not given at creation. At most 50 characters.
-    pub id: Option<String>,
-    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
-    pub ionice: Option<i64>,
-    /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
-    pub lockwait: Option<i64>,
-    /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
-    pub mailnotification: Option<super::types::ClusterBackupMailnotification>,
-    /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
-    pub mailto: Option<List>,
-    /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
-    pub maxfiles: Option<i64>,
-    /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
-    pub mode: Option<super::types::ClusterBackupMode>,
-    /// Unix time in seconds of the next run.
-    pub next_run: Option<i64>,
-    /// Runs the job on this node only.
-    pub node: Option<String>,
-    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
-    pub notes_template: Option<String>,
-    /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`.
-    pub notification_mode: Option<super::types::ClusterBackupNotificationMode>,
-    /// How container backups to Proxmox Backup Server recognize unchanged files.
-    pub pbs_change_detection_mode: Option<
-        super::types::ClusterBackupPbsChangeDetectionMode,
-    >,
-    /// Settings that affect the speed of backups.
-    pub performance: Option<ClusterBackupPerformance>,
-    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
-    pub pigz: Option<i64>,
-    /// Includes all guests in this pool.
-    pub pool: Option<String>,
-    /// Whether new backups are protected against pruning and removal. Only together with `storage`.
-    pub protected: Option<bool>,
-    /// How many backups to keep, in place of the rule of the storage.
-    pub prune_backups: Option<ClusterBackupPruneBackups>,
-    /// Whether the output is reduced. Default: `false`.
-    pub quiet: Option<bool>,
-    /// Whether older backups are pruned after a run. Default: `true`.
-    pub remove: Option<bool>,
-    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
-    pub repeat_missed: Option<bool>,
-    /// When the job runs, as a calendar event in systemd style. At most 128 characters.
-    pub schedule: Option<String>,
-    /// Path of a hook script on the node.
-    pub script: Option<String>,
-    /// Whether temporary files and logs of containers are skipped. Default: `true`.
-    pub stdexcludes: Option<bool>,
-    /// Ends backup runs that are under way on the node. Default: `false`.
-    pub stop: Option<bool>,
-    /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
-    pub stopwait: Option<i64>,
-    /// Storage that receives the backups.
-    pub storage: Option<String>,
-    /// Directory for temporary files.
-    pub tmpdir: Option<String>,
-    /// VMIDs of the guests to back up, separated by commas.
-    pub vmid: Option<List<u32>>,
-    /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
-    pub zstd: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterBackup {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "all" => (Need::OPTIONAL, &mut self.all),
-                "bwlimit" => (Need::OPTIONAL, &mut self.bwlimit),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "compress" => (Need::OPTIONAL, &mut self.compress),
-                "dumpdir" => (Need::OPTIONAL, &mut self.dumpdir),
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "exclude" => (Need::OPTIONAL, &mut self.exclude),
-                "exclude-path" => (Need::OPTIONAL, &mut self.exclude_path),
-                "fleecing" => (Need::OPTIONAL, &mut self.fleecing),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "ionice" => (Need::OPTIONAL, &mut self.ionice),
-                "lockwait" => (Need::OPTIONAL, &mut self.lockwait),
-                "mailnotification" => (Need::OPTIONAL, &mut self.mailnotification),
-                "mailto" => (Need::OPTIONAL, &mut self.mailto),
-                "maxfiles" => (Need::OPTIONAL, &mut self.maxfiles),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "next-run" => (Need::OPTIONAL, &mut self.next_run),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "notes-template" => (Need::OPTIONAL, &mut self.notes_template),
-                "notification-mode" => (Need::OPTIONAL, &mut self.notification_mode),
-                "pbs-change-detection-mode" => {
-                    (Need::OPTIONAL, &mut self.pbs_change_detection_mode)
-                }
-                "performance" => (Need::OPTIONAL, &mut self.performance),
-                "pigz" => (Need::OPTIONAL, &mut self.pigz),
-                "pool" => (Need::OPTIONAL, &mut self.pool),
-                "protected" => (Need::OPTIONAL, &mut self.protected),
-                "prune-backups" => (Need::OPTIONAL, &mut self.prune_backups),
-                "quiet" => (Need::OPTIONAL, &mut self.quiet),
-                "remove" => (Need::OPTIONAL, &mut self.remove),
-                "repeat-missed" => (Need::OPTIONAL, &mut self.repeat_missed),
-                "schedule" => (Need::OPTIONAL, &mut self.schedule),
-                "script" => (Need::OPTIONAL, &mut self.script),
-                "stdexcludes" => (Need::OPTIONAL, &mut self.stdexcludes),
-                "stop" => (Need::OPTIONAL, &mut self.stop),
-                "stopwait" => (Need::OPTIONAL, &mut self.stopwait),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                "tmpdir" => (Need::OPTIONAL, &mut self.tmpdir),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "zstd" => (Need::OPTIONAL, &mut self.zstd),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterBackup);
-
-/// Settings for backup fleecing, which only concerns virtual machines.
-///
-/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterBackupFleecing {
-    /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
-    pub enabled: Option<bool>,
-    /// Storage for the fleecing images; best a local one with thin provisioning and discard.
-    pub storage: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterBackupFleecing {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterBackupFleecing);
-
 /// Part of the answer to `GET /cluster/backup/{id}/included_volumes`.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
@@ -6040,89 +5862,91 @@ impl Object for ClusterBackupInfoNotBackedUpItem {
 
 response_impls!(ClusterBackupInfoNotBackedUpItem);
 
-/// One element of the answer to `GET /cluster/backup`.
+/// Part of the answer to `GET /cluster/backup`.
 ///
-/// Used by `GET /cluster/backup`.
+/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupItem {
-    /// Includes all guests of the node the job runs on. Default: `false`. Since 9.1.
+    /// Includes all guests of the node the job runs on. Default: `false`.
     pub all: Option<bool>,
-    /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`. Since 9.1.
+    /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     pub bwlimit: Option<i64>,
-    /// Free text about the job. At most 512 characters. Since 9.1.
+    /// Free text about the job. At most 512 characters.
     pub comment: Option<String>,
-    /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`. Since 9.1.
+    /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
     pub compress: Option<super::types::ClusterBackupCompress>,
-    /// Directory that receives the archives, instead of a storage. Since 9.1.
+    /// Directory that receives the archives, instead of a storage.
     pub dumpdir: Option<String>,
-    /// Whether the job is run. Default: `true`. Since 9.1.
+    /// Whether the job is run. Default: `true`.
     pub enabled: Option<bool>,
-    /// VMIDs that are left out when `all` is set, separated by commas. Since 9.1.
+    /// VMIDs that are left out when `all` is set, separated by commas.
     pub exclude: Option<List<u32>>,
-    /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory. Since 9.1.
+    /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
     pub exclude_path: Option<Vec<String>>,
-    /// Settings for backup fleecing, which only concerns virtual machines. Since 9.1.
-    pub fleecing: Option<ClusterBackupFleecing>,
+    /// Settings for backup fleecing, which only concerns virtual machines.
+    pub fleecing: Option<super::types::ClusterBackupFleecing>,
     /// Job ID; made up by the server if not given at creation. At most 50 characters.
     pub id: String,
-    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`. Since 9.1.
+    /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
     pub ionice: Option<i64>,
-    /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`. Since 9.1.
+    /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     pub lockwait: Option<i64>,
-    /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`. Since 9.1.
+    /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
     pub mailnotification: Option<super::types::ClusterBackupMailnotification>,
-    /// Mail addresses or users to notify, separated by commas; superseded by notification matchers. Since 9.1.
+    /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     pub mailto: Option<List>,
-    /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Since 9.1. Until 9.1.
+    /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     pub maxfiles: Option<i64>,
-    /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`. Since 9.1.
+    /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     pub mode: Option<super::types::ClusterBackupMode>,
-    /// Unix time in seconds of the next run. Since 9.1.
+    /// Unix time in seconds of the next run.
     pub next_run: Option<i64>,
-    /// Runs the job on this node only. Since 9.1.
+    /// Runs the job on this node only.
     pub node: Option<String>,
-    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`. Since 9.1.
+    /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
     pub notes_template: Option<String>,
-    /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 9.1.
+    /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`.
     pub notification_mode: Option<super::types::ClusterBackupNotificationMode>,
-    /// How container backups to Proxmox Backup Server recognize unchanged files. Since 9.1.
+    /// How container backups to Proxmox Backup Server recognize unchanged files.
     pub pbs_change_detection_mode: Option<
         super::types::ClusterBackupPbsChangeDetectionMode,
     >,
-    /// Settings that affect the speed of backups. Since 9.1.
-    pub performance: Option<ClusterBackupPerformance>,
-    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`. Since 9.1.
+    /// Settings that affect the speed of backups.
+    pub performance: Option<super::types::ClusterBackupPerformance>,
+    /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     pub pigz: Option<i64>,
-    /// Includes all guests in this pool. Since 9.1.
+    /// Includes all guests in this pool.
     pub pool: Option<String>,
-    /// Whether new backups are protected against pruning and removal. Only together with `storage`. Since 9.1.
+    /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     pub protected: Option<bool>,
-    /// How many backups to keep, in place of the rule of the storage. Since 9.1.
+    /// How many backups to keep, in place of the rule of the storage.
     pub prune_backups: Option<ClusterBackupPruneBackups>,
-    /// Whether the output is reduced. Default: `false`. Since 9.1.
+    /// Whether the output is reduced. Default: `false`.
     pub quiet: Option<bool>,
-    /// Whether older backups are pruned after a run. Default: `true`. Since 9.1.
+    /// Whether older backups are pruned after a run. Default: `true`.
     pub remove: Option<bool>,
-    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`. Since 9.1.
+    /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
     pub repeat_missed: Option<bool>,
-    /// When the job runs, as a calendar event in systemd style. At most 128 characters. Since 9.1.
+    /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     pub schedule: Option<String>,
-    /// Path of a hook script on the node. Since 9.1.
+    /// Path of a hook script on the node.
     pub script: Option<String>,
-    /// Whether temporary files and logs of containers are skipped. Default: `true`. Since 9.1.
+    /// Whether temporary files and logs of containers are skipped. Default: `true`.
     pub stdexcludes: Option<bool>,
-    /// Ends backup runs that are under way on the node. Default: `false`. Since 9.1.
+    /// Ends backup runs that are under way on the node. Default: `false`.
     pub stop: Option<bool>,
-    /// Minutes to wait for a guest to stop. At least 0. Default: `10`. Since 9.1.
+    /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     pub stopwait: Option<i64>,
-    /// Storage that receives the backups. Since 9.1.
+    /// Storage that receives the backups.
     pub storage: Option<String>,
-    /// Directory for temporary files. Since 9.1.
+    /// Directory for temporary files.
     pub tmpdir: Option<String>,
-    /// VMIDs of the guests to back up, separated by commas. Since 9.1.
+    /// The member `type`.
+    pub type_: Option<String>,
+    /// VMIDs of the guests to back up, separated by commas.
     pub vmid: Option<List<u32>>,
-    /// Threads for zstd compression; 0 takes half of the cores. Default: `1`. Since 9.1.
+    /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     pub zstd: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6171,6 +5995,7 @@ impl Object for ClusterBackupItem {
                 "stopwait" => (Need::OPTIONAL, &mut self.stopwait),
                 "storage" => (Need::OPTIONAL, &mut self.storage),
                 "tmpdir" => (Need::OPTIONAL, &mut self.tmpdir),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 "vmid" => (Need::OPTIONAL, &mut self.vmid),
                 "zstd" => (Need::OPTIONAL, &mut self.zstd),
                 _ => return None,
@@ -6188,39 +6013,6 @@ impl Object for ClusterBackupItem {
 }
 
 response_impls!(ClusterBackupItem);
-
-/// Settings that affect the speed of backups.
-///
-/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterBackupPerformance {
-    /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
-    pub max_workers: Option<i64>,
-    /// Directory entries a container backup to Proxmox Backup Server may hold in memory. At least 1. Default: `1048576`.
-    pub pbs_entries_max: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterBackupPerformance {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "max-workers" => (Need::OPTIONAL, &mut self.max_workers),
-                "pbs-entries-max" => (Need::OPTIONAL, &mut self.pbs_entries_max),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterBackupPerformance);
 
 /// How many backups to keep, in place of the rule of the storage.
 ///
@@ -6324,11 +6116,11 @@ pub struct ClusterConfigJoinNodelistItem {
     /// Corosync ID of the node. At least 1.
     pub nodeid: Option<i64>,
     /// IP address of the node.
-    pub pve_addr: String,
+    pub pve_addr: Option<String>,
     /// SHA-256 fingerprint of the API certificate of the node.
-    pub pve_fp: String,
+    pub pve_fp: Option<String>,
     /// Votes of the node in quorum decisions. At least 0.
-    pub quorum_votes: i64,
+    pub quorum_votes: Option<i64>,
     /// Address of the node on corosync link 0.
     pub ring0_addr: Option<CorosyncLink>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -6342,9 +6134,9 @@ impl Object for ClusterConfigJoinNodelistItem {
             match key {
                 "name" => (Need::required(0), &mut self.name),
                 "nodeid" => (Need::OPTIONAL, &mut self.nodeid),
-                "pve_addr" => (Need::required(1), &mut self.pve_addr),
-                "pve_fp" => (Need::required(2), &mut self.pve_fp),
-                "quorum_votes" => (Need::required(3), &mut self.quorum_votes),
+                "pve_addr" => (Need::OPTIONAL, &mut self.pve_addr),
+                "pve_fp" => (Need::OPTIONAL, &mut self.pve_fp),
+                "quorum_votes" => (Need::OPTIONAL, &mut self.quorum_votes),
                 "ring0_addr" => (Need::OPTIONAL, &mut self.ring0_addr),
                 _ => return None,
             },
@@ -6356,7 +6148,7 @@ impl Object for ClusterConfigJoinNodelistItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["name", "pve_addr", "pve_fp", "quorum_votes"]
+        &["name"]
     }
 }
 
@@ -6673,7 +6465,7 @@ pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
     pub comment: Option<String>,
     /// Whether the job is run.
-    pub enabled: bool,
+    pub enabled: Option<bool>,
     /// Job ID.
     pub id: String,
     /// Unix time in seconds of the last run.
@@ -6698,13 +6490,13 @@ impl Object for ClusterJobsRealmSyncItem {
         Some(
             match key {
                 "comment" => (Need::OPTIONAL, &mut self.comment),
-                "enabled" => (Need::required(0), &mut self.enabled),
-                "id" => (Need::required(1), &mut self.id),
+                "enabled" => (Need::OPTIONAL, &mut self.enabled),
+                "id" => (Need::required(0), &mut self.id),
                 "last-run" => (Need::OPTIONAL, &mut self.last_run),
                 "next-run" => (Need::OPTIONAL, &mut self.next_run),
-                "realm" => (Need::required(2), &mut self.realm),
+                "realm" => (Need::required(1), &mut self.realm),
                 "remove-vanished" => (Need::OPTIONAL, &mut self.remove_vanished),
-                "schedule" => (Need::required(3), &mut self.schedule),
+                "schedule" => (Need::required(2), &mut self.schedule),
                 "scope" => (Need::OPTIONAL, &mut self.scope),
                 _ => return None,
             },
@@ -6716,7 +6508,7 @@ impl Object for ClusterJobsRealmSyncItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["enabled", "id", "realm", "schedule"]
+        &["id", "realm", "schedule"]
     }
 }
 
@@ -6895,18 +6687,22 @@ response_impls!(ClusterMappingDirChecksItem);
 
 /// One element of the answer to `GET /cluster/mapping/dir`.
 ///
-/// Used by `GET /cluster/mapping/dir`, `GET /cluster/mapping/pci`.
+/// Used by `GET /cluster/mapping/dir`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
     pub checks: Option<Vec<ClusterMappingDirChecksItem>>,
     /// Free text about the directory.
-    pub description: String,
+    pub description: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
+    pub digest: Option<String>,
     /// Name of the mapping, as guest configurations refer to it.
     pub id: String,
     /// What the mapping stands for on each node, as property strings.
-    pub map: Vec<String>,
+    pub map: Vec<DirMapping>,
+    /// The member `type`.
+    pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6917,9 +6713,11 @@ impl Object for ClusterMappingDirItem {
         Some(
             match key {
                 "checks" => (Need::OPTIONAL, &mut self.checks),
-                "description" => (Need::required(0), &mut self.description),
-                "id" => (Need::required(1), &mut self.id),
-                "map" => (Need::required(2), &mut self.map),
+                "description" => (Need::OPTIONAL, &mut self.description),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "id" => (Need::required(0), &mut self.id),
+                "map" => (Need::required(1), &mut self.map),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 _ => return None,
             },
         )
@@ -6930,7 +6728,7 @@ impl Object for ClusterMappingDirItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["description", "id", "map"]
+        &["id", "map"]
     }
 }
 
@@ -6985,6 +6783,63 @@ impl Object for ClusterMappingPci {
 }
 
 response_impls!(ClusterMappingPci);
+
+/// One element of the answer to `GET /cluster/mapping/pci`.
+///
+/// Used by `GET /cluster/mapping/pci`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClusterMappingPciItem {
+    /// Problems found with `check-node`.
+    pub checks: Option<Vec<ClusterMappingDirChecksItem>>,
+    /// Free text about the device.
+    pub description: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
+    pub digest: Option<String>,
+    /// Name of the mapping, as guest configurations refer to it.
+    pub id: String,
+    /// Whether guests with the device may be migrated live; experimental, needs driver support.
+    pub live_migration_capable: Option<bool>,
+    /// What the mapping stands for on each node, as property strings.
+    pub map: Vec<PciMapping>,
+    /// Whether the device offers mediated devices, which are then passed on in its place.
+    pub mdev: Option<bool>,
+    /// The member `type`.
+    pub type_: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterMappingPciItem {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "checks" => (Need::OPTIONAL, &mut self.checks),
+                "description" => (Need::OPTIONAL, &mut self.description),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "id" => (Need::required(0), &mut self.id),
+                "live-migration-capable" => {
+                    (Need::OPTIONAL, &mut self.live_migration_capable)
+                }
+                "map" => (Need::required(1), &mut self.map),
+                "mdev" => (Need::OPTIONAL, &mut self.mdev),
+                "type" => (Need::OPTIONAL, &mut self.type_),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["id", "map"]
+    }
+}
+
+response_impls!(ClusterMappingPciItem);
 
 /// How serious the problem is.
 ///
@@ -7074,9 +6929,9 @@ response_impls!(ClusterMappingUsb);
 #[non_exhaustive]
 pub struct ClusterMappingUsbErrorItem {
     /// Text of the problem.
-    pub message: String,
+    pub message: Option<String>,
     /// How serious the problem is.
-    pub severity: String,
+    pub severity: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -7086,8 +6941,8 @@ impl Object for ClusterMappingUsbErrorItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "message" => (Need::required(0), &mut self.message),
-                "severity" => (Need::required(1), &mut self.severity),
+                "message" => (Need::OPTIONAL, &mut self.message),
+                "severity" => (Need::OPTIONAL, &mut self.severity),
                 _ => return None,
             },
         )
@@ -7095,10 +6950,6 @@ impl Object for ClusterMappingUsbErrorItem {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["message", "severity"]
     }
 }
 
@@ -7111,13 +6962,19 @@ response_impls!(ClusterMappingUsbErrorItem);
 #[non_exhaustive]
 pub struct ClusterMappingUsbItem {
     /// Free text about the device.
-    pub description: String,
+    pub description: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
+    pub digest: Option<String>,
     /// Problems found with `check-node`.
-    pub error: Vec<ClusterMappingUsbErrorItem>,
+    pub error: Option<Vec<ClusterMappingUsbErrorItem>>,
+    /// The member `errors`.
+    pub errors: Option<Vec<ClusterMappingUsbErrorItem>>,
     /// Name of the mapping, as guest configurations refer to it.
     pub id: String,
     /// What the mapping stands for on each node, as property strings.
-    pub map: Vec<String>,
+    pub map: Vec<UsbMapping>,
+    /// The member `type`.
+    pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -7127,10 +6984,13 @@ impl Object for ClusterMappingUsbItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "description" => (Need::required(0), &mut self.description),
-                "error" => (Need::required(1), &mut self.error),
-                "id" => (Need::required(2), &mut self.id),
-                "map" => (Need::required(3), &mut self.map),
+                "description" => (Need::OPTIONAL, &mut self.description),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "error" => (Need::OPTIONAL, &mut self.error),
+                "errors" => (Need::OPTIONAL, &mut self.errors),
+                "id" => (Need::required(0), &mut self.id),
+                "map" => (Need::required(1), &mut self.map),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 _ => return None,
             },
         )
@@ -7141,7 +7001,7 @@ impl Object for ClusterMappingUsbItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["description", "error", "id", "map"]
+        &["id", "map"]
     }
 }
 
@@ -7428,9 +7288,9 @@ pub struct ClusterMetricsServerItem {
     /// Name of the metric server entry.
     pub id: String,
     /// Network port of the server.
-    pub port: i64,
+    pub port: Option<i64>,
     /// Host name or IP address of the server.
-    pub server: String,
+    pub server: Option<String>,
     /// Kind of metric server.
     pub type_: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -7444,9 +7304,9 @@ impl Object for ClusterMetricsServerItem {
             match key {
                 "disable" => (Need::required(0), &mut self.disable),
                 "id" => (Need::required(1), &mut self.id),
-                "port" => (Need::required(2), &mut self.port),
-                "server" => (Need::required(3), &mut self.server),
-                "type" => (Need::required(4), &mut self.type_),
+                "port" => (Need::OPTIONAL, &mut self.port),
+                "server" => (Need::OPTIONAL, &mut self.server),
+                "type" => (Need::required(2), &mut self.type_),
                 _ => return None,
             },
         )
@@ -7457,7 +7317,7 @@ impl Object for ClusterMetricsServerItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["disable", "id", "port", "server", "type"]
+        &["disable", "id", "type"]
     }
 }
 
@@ -9252,11 +9112,11 @@ pub struct ClusterReplication {
     /// Whether the job is switched off.
     pub disable: Option<bool>,
     /// VMID of the replicated guest.
-    pub guest: Option<i64>,
+    pub guest: i64,
     /// Job ID: VMID and job number, joined by a hyphen.
-    pub id: Option<String>,
+    pub id: String,
     /// Number of the job among those of the guest.
-    pub jobnum: Option<i64>,
+    pub jobnum: i64,
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     pub rate: Option<f64>,
     /// Marks the job for removal; `full` also deletes the copies on the target node.
@@ -9266,9 +9126,9 @@ pub struct ClusterReplication {
     /// Internal: lets the server notice that the guest has changed its node.
     pub source: Option<String>,
     /// Node that receives the copies.
-    pub target: Option<String>,
+    pub target: String,
     /// Kind of replication.
-    pub type_: Option<ClusterReplicationType>,
+    pub type_: ClusterReplicationType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -9281,15 +9141,15 @@ impl Object for ClusterReplication {
                 "comment" => (Need::OPTIONAL, &mut self.comment),
                 "digest" => (Need::OPTIONAL, &mut self.digest),
                 "disable" => (Need::OPTIONAL, &mut self.disable),
-                "guest" => (Need::OPTIONAL, &mut self.guest),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "jobnum" => (Need::OPTIONAL, &mut self.jobnum),
+                "guest" => (Need::required(0), &mut self.guest),
+                "id" => (Need::required(1), &mut self.id),
+                "jobnum" => (Need::required(2), &mut self.jobnum),
                 "rate" => (Need::OPTIONAL, &mut self.rate),
                 "remove_job" => (Need::OPTIONAL, &mut self.remove_job),
                 "schedule" => (Need::OPTIONAL, &mut self.schedule),
                 "source" => (Need::OPTIONAL, &mut self.source),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                "type" => (Need::OPTIONAL, &mut self.type_),
+                "target" => (Need::required(3), &mut self.target),
+                "type" => (Need::required(4), &mut self.type_),
                 _ => return None,
             },
         )
@@ -9297,6 +9157,10 @@ impl Object for ClusterReplication {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["guest", "id", "jobnum", "target", "type"]
     }
 }
 
@@ -9313,11 +9177,11 @@ pub struct ClusterReplicationItem {
     /// Whether the job is switched off.
     pub disable: Option<bool>,
     /// VMID of the replicated guest.
-    pub guest: Option<i64>,
+    pub guest: i64,
     /// Job ID: VMID and job number, joined by a hyphen.
-    pub id: Option<String>,
+    pub id: String,
     /// Number of the job among those of the guest.
-    pub jobnum: Option<i64>,
+    pub jobnum: i64,
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     pub rate: Option<f64>,
     /// Marks the job for removal; `full` also deletes the copies on the target node.
@@ -9327,9 +9191,9 @@ pub struct ClusterReplicationItem {
     /// Internal: lets the server notice that the guest has changed its node.
     pub source: Option<String>,
     /// Node that receives the copies.
-    pub target: Option<String>,
+    pub target: String,
     /// Kind of replication.
-    pub type_: Option<ClusterReplicationType>,
+    pub type_: ClusterReplicationType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -9341,15 +9205,15 @@ impl Object for ClusterReplicationItem {
             match key {
                 "comment" => (Need::OPTIONAL, &mut self.comment),
                 "disable" => (Need::OPTIONAL, &mut self.disable),
-                "guest" => (Need::OPTIONAL, &mut self.guest),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "jobnum" => (Need::OPTIONAL, &mut self.jobnum),
+                "guest" => (Need::required(0), &mut self.guest),
+                "id" => (Need::required(1), &mut self.id),
+                "jobnum" => (Need::required(2), &mut self.jobnum),
                 "rate" => (Need::OPTIONAL, &mut self.rate),
                 "remove_job" => (Need::OPTIONAL, &mut self.remove_job),
                 "schedule" => (Need::OPTIONAL, &mut self.schedule),
                 "source" => (Need::OPTIONAL, &mut self.source),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                "type" => (Need::OPTIONAL, &mut self.type_),
+                "target" => (Need::required(3), &mut self.target),
+                "type" => (Need::required(4), &mut self.type_),
                 _ => return None,
             },
         )
@@ -9357,6 +9221,10 @@ impl Object for ClusterReplicationItem {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["guest", "id", "jobnum", "target", "type"]
     }
 }
 
@@ -9869,8 +9737,30 @@ open_enum_impls!(ClusterStatusType);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterTasksItem {
+    /// The member `endtime`. In seconds since 1970.
+    pub endtime: Option<i64>,
+    /// The member `id`.
+    pub id: Option<String>,
+    /// The member `node`.
+    pub node: Option<String>,
+    /// The member `pid`.
+    pub pid: Option<i64>,
+    /// The member `pstart`.
+    pub pstart: Option<i64>,
+    /// The member `saved`.
+    pub saved: Option<bool>,
+    /// The member `starttime`. In seconds since 1970.
+    pub starttime: Option<i64>,
+    /// The member `status`.
+    pub status: Option<String>,
+    /// The member `tokenid`.
+    pub tokenid: Option<String>,
+    /// The member `type`.
+    pub type_: Option<String>,
     /// Unique task ID (UPID).
     pub upid: String,
+    /// The member `user`.
+    pub user: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -9880,7 +9770,18 @@ impl Object for ClusterTasksItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "endtime" => (Need::OPTIONAL, &mut self.endtime),
+                "id" => (Need::OPTIONAL, &mut self.id),
+                "node" => (Need::OPTIONAL, &mut self.node),
+                "pid" => (Need::OPTIONAL, &mut self.pid),
+                "pstart" => (Need::OPTIONAL, &mut self.pstart),
+                "saved" => (Need::OPTIONAL, &mut self.saved),
+                "starttime" => (Need::OPTIONAL, &mut self.starttime),
+                "status" => (Need::OPTIONAL, &mut self.status),
+                "tokenid" => (Need::OPTIONAL, &mut self.tokenid),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 "upid" => (Need::required(0), &mut self.upid),
+                "user" => (Need::OPTIONAL, &mut self.user),
                 _ => return None,
             },
         )
@@ -9976,7 +9877,7 @@ property_string_impls!(CorosyncLink);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/mapping/dir`, `GET /cluster/mapping/dir/{id}`, `PUT /cluster/mapping/dir/{id}`.
+/// Used by `GET /cluster/mapping/dir`, `POST /cluster/mapping/dir`, `GET /cluster/mapping/dir/{id}`, `PUT /cluster/mapping/dir/{id}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DirMapping {
@@ -10385,7 +10286,7 @@ property_string_impls!(NotificationSettings);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/mapping/pci`, `GET /cluster/mapping/pci/{id}`, `PUT /cluster/mapping/pci/{id}`.
+/// Used by `GET /cluster/mapping/pci`, `POST /cluster/mapping/pci`, `GET /cluster/mapping/pci/{id}`, `PUT /cluster/mapping/pci/{id}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PciMapping {
@@ -10886,7 +10787,7 @@ property_string_impls!(U2fSettings);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/mapping/usb`, `GET /cluster/mapping/usb/{id}`, `PUT /cluster/mapping/usb/{id}`.
+/// Used by `GET /cluster/mapping/usb`, `POST /cluster/mapping/usb`, `GET /cluster/mapping/usb/{id}`, `PUT /cluster/mapping/usb/{id}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct UsbMapping {

@@ -696,17 +696,17 @@ impl ClusterAcmePluginsIdPath {
 /// Needs `Sys.Modify` on `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmePluginsIdGet(pub(crate) Request<ClusterAcmePlugin>);
+pub struct ClusterAcmePluginsIdGet(pub(crate) Request<ClusterAcmePluginsItem>);
 
 impl ApiRequest for ClusterAcmePluginsIdGet {
-    type Output = ClusterAcmePlugin;
+    type Output = ClusterAcmePluginsItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/acme/plugins/{id}",
         Permission::All("/", &["Sys.Modify"]),
     );
     #[inline]
-    fn into_request(self) -> Request<ClusterAcmePlugin> {
+    fn into_request(self) -> Request<ClusterAcmePluginsItem> {
         self.0
     }
 }
@@ -1137,6 +1137,8 @@ pub struct ClusterAcmeMeta {
     pub caa_identities: Option<Vec<String>>,
     /// Whether new accounts need an external account binding.
     pub external_account_required: Option<bool>,
+    /// The member `profiles`.
+    pub profiles: Option<BTreeMap<String, String>>,
     /// Address (URL) of the terms of service.
     pub terms_of_service: Option<String>,
     /// Address (URL) of a page about the CA.
@@ -1154,6 +1156,7 @@ impl Object for ClusterAcmeMeta {
                 "externalAccountRequired" => {
                     (Need::OPTIONAL, &mut self.external_account_required)
                 }
+                "profiles" => (Need::OPTIONAL, &mut self.profiles),
                 "termsOfService" => (Need::OPTIONAL, &mut self.terms_of_service),
                 "website" => (Need::OPTIONAL, &mut self.website),
                 _ => return None,
@@ -1167,57 +1170,6 @@ impl Object for ClusterAcmeMeta {
 }
 
 response_impls!(ClusterAcmeMeta);
-
-/// Part of the answer to `GET /cluster/acme/plugins/{id}`.
-///
-/// Used by `GET /cluster/acme/plugins/{id}`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterAcmePlugin {
-    /// Name of the DNS provider interface.
-    pub api: Option<ClusterAcmePluginsGetApi>,
-    /// Settings and credentials for the DNS provider, base64-encoded.
-    pub data: Option<String>,
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
-    pub digest: Option<String>,
-    /// Whether the plugin is switched off.
-    pub disable: Option<bool>,
-    /// Nodes the plugin is meant for, separated by commas.
-    pub nodes: Option<List>,
-    /// Plugin name.
-    pub plugin: Option<String>,
-    /// Kind of challenge.
-    pub type_: Option<ClusterAcmePluginsType>,
-    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
-    pub validation_delay: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterAcmePlugin {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "api" => (Need::OPTIONAL, &mut self.api),
-                "data" => (Need::OPTIONAL, &mut self.data),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "plugin" => (Need::OPTIONAL, &mut self.plugin),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "validation-delay" => (Need::OPTIONAL, &mut self.validation_delay),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterAcmePlugin);
 
 /// Name of the DNS provider interface.
 ///
@@ -1890,27 +1842,27 @@ impl ClusterAcmePluginsGetApi {
 
 open_enum_impls!(ClusterAcmePluginsGetApi);
 
-/// One element of the answer to `GET /cluster/acme/plugins`.
+/// Part of the answer to `GET /cluster/acme/plugins`.
 ///
-/// Used by `GET /cluster/acme/plugins`.
+/// Used by `GET /cluster/acme/plugins`, `GET /cluster/acme/plugins/{id}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmePluginsItem {
-    /// Name of the DNS provider interface. Since 9.1.
+    /// Name of the DNS provider interface.
     pub api: Option<ClusterAcmePluginsGetApi>,
-    /// Settings and credentials for the DNS provider, base64-encoded. Since 9.1.
+    /// Settings and credentials for the DNS provider, base64-encoded.
     pub data: Option<String>,
-    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters. Since 9.1.
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     pub digest: Option<String>,
-    /// Whether the plugin is switched off. Since 9.1.
+    /// Whether the plugin is switched off.
     pub disable: Option<bool>,
-    /// Nodes the plugin is meant for, separated by commas. Since 9.1.
+    /// Nodes the plugin is meant for, separated by commas.
     pub nodes: Option<List>,
     /// Plugin name.
     pub plugin: String,
-    /// Kind of challenge; in the request, restricts the list to that kind. Since 9.1.
-    pub type_: Option<ClusterAcmePluginsType>,
-    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`. Since 9.1.
+    /// Kind of challenge; in the request, restricts the list to that kind.
+    pub type_: ClusterAcmePluginsType,
+    /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
     pub validation_delay: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1927,7 +1879,7 @@ impl Object for ClusterAcmePluginsItem {
                 "disable" => (Need::OPTIONAL, &mut self.disable),
                 "nodes" => (Need::OPTIONAL, &mut self.nodes),
                 "plugin" => (Need::required(0), &mut self.plugin),
-                "type" => (Need::OPTIONAL, &mut self.type_),
+                "type" => (Need::required(1), &mut self.type_),
                 "validation-delay" => (Need::OPTIONAL, &mut self.validation_delay),
                 _ => return None,
             },
@@ -1939,7 +1891,7 @@ impl Object for ClusterAcmePluginsItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["plugin"]
+        &["plugin", "type"]
     }
 }
 

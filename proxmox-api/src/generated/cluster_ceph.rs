@@ -333,6 +333,8 @@ impl ClusterCephMetadataPath {
 /// `GET /cluster/ceph/metadata`
 ///
 /// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+///
+/// The answer is open: Ceph adds whatever a service reports about itself
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephMetadataGet(pub(crate) Request<ClusterCephMetadata>);
@@ -612,15 +614,15 @@ open_enum_impls!(ClusterCephFlagsName);
 #[non_exhaustive]
 pub struct ClusterCephMetadata {
     /// Metadata servers, keyed by name and host as `name@host`.
-    pub mds: BTreeMap<String, ClusterCephMetadataMdsValue>,
+    pub mds: Option<BTreeMap<String, ClusterCephMetadataMdsValue>>,
     /// Managers, keyed by name and host as `name@host`.
-    pub mgr: BTreeMap<String, ClusterCephMetadataMdsValue>,
+    pub mgr: Option<BTreeMap<String, ClusterCephMetadataMdsValue>>,
     /// Monitors, keyed by name and host as `name@host`.
-    pub mon: BTreeMap<String, ClusterCephMetadataMonValue>,
+    pub mon: Option<BTreeMap<String, ClusterCephMetadataMonValue>>,
     /// Ceph version of each node, keyed by node name.
-    pub node: BTreeMap<String, ClusterCephMetadataNodeValue>,
+    pub node: Option<BTreeMap<String, ClusterCephMetadataNodeValue>>,
     /// OSDs with their properties.
-    pub osd: Vec<ClusterCephMetadataOsdItem>,
+    pub osd: Option<Vec<ClusterCephMetadataOsdItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -630,11 +632,11 @@ impl Object for ClusterCephMetadata {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "mds" => (Need::required(0), &mut self.mds),
-                "mgr" => (Need::required(1), &mut self.mgr),
-                "mon" => (Need::required(2), &mut self.mon),
-                "node" => (Need::required(3), &mut self.node),
-                "osd" => (Need::required(4), &mut self.osd),
+                "mds" => (Need::OPTIONAL, &mut self.mds),
+                "mgr" => (Need::OPTIONAL, &mut self.mgr),
+                "mon" => (Need::OPTIONAL, &mut self.mon),
+                "node" => (Need::OPTIONAL, &mut self.node),
+                "osd" => (Need::OPTIONAL, &mut self.osd),
                 _ => return None,
             },
         )
@@ -642,10 +644,6 @@ impl Object for ClusterCephMetadata {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["mds", "mgr", "mon", "node", "osd"]
     }
 }
 
@@ -660,17 +658,17 @@ pub struct ClusterCephMetadataMdsValue {
     /// Addresses and ports the daemon listens on.
     pub addr: Option<String>,
     /// Code name of the Ceph release the daemon runs.
-    pub ceph_release: String,
+    pub ceph_release: Option<String>,
     /// Full version text of the running daemon.
-    pub ceph_version: String,
+    pub ceph_version: Option<String>,
     /// Version number of the running daemon.
-    pub ceph_version_short: String,
+    pub ceph_version_short: Option<String>,
     /// Host the daemon runs on.
-    pub hostname: String,
+    pub hostname: Option<String>,
     /// Swap space of the daemon's host, in KiB.
-    pub mem_swap_kb: i64,
+    pub mem_swap_kb: Option<i64>,
     /// Memory of the daemon's host, in KiB.
-    pub mem_total_kb: i64,
+    pub mem_total_kb: Option<i64>,
     /// Name of the daemon.
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -683,12 +681,12 @@ impl Object for ClusterCephMetadataMdsValue {
         Some(
             match key {
                 "addr" => (Need::OPTIONAL, &mut self.addr),
-                "ceph_release" => (Need::required(0), &mut self.ceph_release),
-                "ceph_version" => (Need::required(1), &mut self.ceph_version),
-                "ceph_version_short" => (Need::required(2), &mut self.ceph_version_short),
-                "hostname" => (Need::required(3), &mut self.hostname),
-                "mem_swap_kb" => (Need::required(4), &mut self.mem_swap_kb),
-                "mem_total_kb" => (Need::required(5), &mut self.mem_total_kb),
+                "ceph_release" => (Need::OPTIONAL, &mut self.ceph_release),
+                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
+                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
+                "hostname" => (Need::OPTIONAL, &mut self.hostname),
+                "mem_swap_kb" => (Need::OPTIONAL, &mut self.mem_swap_kb),
+                "mem_total_kb" => (Need::OPTIONAL, &mut self.mem_total_kb),
                 "name" => (Need::OPTIONAL, &mut self.name),
                 _ => return None,
             },
@@ -697,17 +695,6 @@ impl Object for ClusterCephMetadataMdsValue {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &[
-            "ceph_release",
-            "ceph_version",
-            "ceph_version_short",
-            "hostname",
-            "mem_swap_kb",
-            "mem_total_kb",
-        ]
     }
 }
 
@@ -722,17 +709,17 @@ pub struct ClusterCephMetadataMonValue {
     /// Addresses and ports the daemon listens on.
     pub addrs: Option<String>,
     /// Code name of the Ceph release the daemon runs.
-    pub ceph_release: String,
+    pub ceph_release: Option<String>,
     /// Full version text of the running daemon.
-    pub ceph_version: String,
+    pub ceph_version: Option<String>,
     /// Version number of the running daemon.
-    pub ceph_version_short: String,
+    pub ceph_version_short: Option<String>,
     /// Host the daemon runs on.
-    pub hostname: String,
+    pub hostname: Option<String>,
     /// Swap space of the daemon's host, in KiB.
-    pub mem_swap_kb: i64,
+    pub mem_swap_kb: Option<i64>,
     /// Memory of the daemon's host, in KiB.
-    pub mem_total_kb: i64,
+    pub mem_total_kb: Option<i64>,
     /// Name of the daemon.
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -745,12 +732,12 @@ impl Object for ClusterCephMetadataMonValue {
         Some(
             match key {
                 "addrs" => (Need::OPTIONAL, &mut self.addrs),
-                "ceph_release" => (Need::required(0), &mut self.ceph_release),
-                "ceph_version" => (Need::required(1), &mut self.ceph_version),
-                "ceph_version_short" => (Need::required(2), &mut self.ceph_version_short),
-                "hostname" => (Need::required(3), &mut self.hostname),
-                "mem_swap_kb" => (Need::required(4), &mut self.mem_swap_kb),
-                "mem_total_kb" => (Need::required(5), &mut self.mem_total_kb),
+                "ceph_release" => (Need::OPTIONAL, &mut self.ceph_release),
+                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
+                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
+                "hostname" => (Need::OPTIONAL, &mut self.hostname),
+                "mem_swap_kb" => (Need::OPTIONAL, &mut self.mem_swap_kb),
+                "mem_total_kb" => (Need::OPTIONAL, &mut self.mem_total_kb),
                 "name" => (Need::OPTIONAL, &mut self.name),
                 _ => return None,
             },
@@ -759,17 +746,6 @@ impl Object for ClusterCephMetadataMonValue {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &[
-            "ceph_release",
-            "ceph_version",
-            "ceph_version_short",
-            "hostname",
-            "mem_swap_kb",
-            "mem_total_kb",
-        ]
     }
 }
 
@@ -782,9 +758,9 @@ response_impls!(ClusterCephMetadataMonValue);
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValue {
     /// Source commit the installed Ceph was built from.
-    pub buildcommit: String,
+    pub buildcommit: Option<String>,
     /// Installed Ceph version.
-    pub version: ClusterCephMetadataNodeValueVersion,
+    pub version: Option<ClusterCephMetadataNodeValueVersion>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -794,8 +770,8 @@ impl Object for ClusterCephMetadataNodeValue {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "buildcommit" => (Need::required(0), &mut self.buildcommit),
-                "version" => (Need::required(1), &mut self.version),
+                "buildcommit" => (Need::OPTIONAL, &mut self.buildcommit),
+                "version" => (Need::OPTIONAL, &mut self.version),
                 _ => return None,
             },
         )
@@ -803,10 +779,6 @@ impl Object for ClusterCephMetadataNodeValue {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["buildcommit", "version"]
     }
 }
 
@@ -819,9 +791,9 @@ response_impls!(ClusterCephMetadataNodeValue);
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValueVersion {
     /// Major, minor and patch number.
-    pub parts: Vec<String>,
+    pub parts: Option<Vec<String>>,
     /// The version as text.
-    pub str: String,
+    pub str: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -831,8 +803,8 @@ impl Object for ClusterCephMetadataNodeValueVersion {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "parts" => (Need::required(0), &mut self.parts),
-                "str" => (Need::required(1), &mut self.str),
+                "parts" => (Need::OPTIONAL, &mut self.parts),
+                "str" => (Need::OPTIONAL, &mut self.str),
                 _ => return None,
             },
         )
@@ -840,10 +812,6 @@ impl Object for ClusterCephMetadataNodeValueVersion {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["parts", "str"]
     }
 }
 
@@ -856,13 +824,15 @@ response_impls!(ClusterCephMetadataNodeValueVersion);
 #[non_exhaustive]
 pub struct ClusterCephMetadataOsdItem {
     /// Addresses and ports for traffic between OSDs.
-    pub back_addr: String,
+    pub back_addr: Option<String>,
     /// Code name of the Ceph release the daemon runs.
-    pub ceph_release: String,
+    pub ceph_release: Option<String>,
     /// Full version text of the running daemon.
-    pub ceph_version: String,
+    pub ceph_version: Option<String>,
     /// Version number of the running daemon.
-    pub ceph_version_short: String,
+    pub ceph_version_short: Option<String>,
+    /// The member `device_id`.
+    pub device_id: Option<String>,
     /// Devices of the OSD with model and serial number, separated by commas.
     pub device_ids: Option<String>,
     /// Devices of the OSD by the path they are attached at, separated by commas.
@@ -870,19 +840,19 @@ pub struct ClusterCephMetadataOsdItem {
     /// Names of the OSD's devices, separated by commas.
     pub devices: Option<String>,
     /// Addresses and ports for traffic with clients.
-    pub front_addr: String,
+    pub front_addr: Option<String>,
     /// Host the daemon runs on.
-    pub hostname: String,
+    pub hostname: Option<String>,
     /// Number of the OSD.
     pub id: i64,
     /// Swap space of the daemon's host, in KiB.
-    pub mem_swap_kb: i64,
+    pub mem_swap_kb: Option<i64>,
     /// Memory of the daemon's host, in KiB.
-    pub mem_total_kb: i64,
+    pub mem_total_kb: Option<i64>,
     /// Data directory of the OSD.
-    pub osd_data: String,
+    pub osd_data: Option<String>,
     /// Kind of object store the OSD uses.
-    pub osd_objectstore: String,
+    pub osd_objectstore: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -892,20 +862,21 @@ impl Object for ClusterCephMetadataOsdItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "back_addr" => (Need::required(0), &mut self.back_addr),
-                "ceph_release" => (Need::required(1), &mut self.ceph_release),
-                "ceph_version" => (Need::required(2), &mut self.ceph_version),
-                "ceph_version_short" => (Need::required(3), &mut self.ceph_version_short),
+                "back_addr" => (Need::OPTIONAL, &mut self.back_addr),
+                "ceph_release" => (Need::OPTIONAL, &mut self.ceph_release),
+                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
+                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
+                "device_id" => (Need::OPTIONAL, &mut self.device_id),
                 "device_ids" => (Need::OPTIONAL, &mut self.device_ids),
                 "device_paths" => (Need::OPTIONAL, &mut self.device_paths),
                 "devices" => (Need::OPTIONAL, &mut self.devices),
-                "front_addr" => (Need::required(4), &mut self.front_addr),
-                "hostname" => (Need::required(5), &mut self.hostname),
-                "id" => (Need::required(6), &mut self.id),
-                "mem_swap_kb" => (Need::required(7), &mut self.mem_swap_kb),
-                "mem_total_kb" => (Need::required(8), &mut self.mem_total_kb),
-                "osd_data" => (Need::required(9), &mut self.osd_data),
-                "osd_objectstore" => (Need::required(10), &mut self.osd_objectstore),
+                "front_addr" => (Need::OPTIONAL, &mut self.front_addr),
+                "hostname" => (Need::OPTIONAL, &mut self.hostname),
+                "id" => (Need::required(0), &mut self.id),
+                "mem_swap_kb" => (Need::OPTIONAL, &mut self.mem_swap_kb),
+                "mem_total_kb" => (Need::OPTIONAL, &mut self.mem_total_kb),
+                "osd_data" => (Need::OPTIONAL, &mut self.osd_data),
+                "osd_objectstore" => (Need::OPTIONAL, &mut self.osd_objectstore),
                 _ => return None,
             },
         )
@@ -916,19 +887,7 @@ impl Object for ClusterCephMetadataOsdItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &[
-            "back_addr",
-            "ceph_release",
-            "ceph_version",
-            "ceph_version_short",
-            "front_addr",
-            "hostname",
-            "id",
-            "mem_swap_kb",
-            "mem_total_kb",
-            "osd_data",
-            "osd_objectstore",
-        ]
+        &["id"]
     }
 }
 

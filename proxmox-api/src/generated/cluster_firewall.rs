@@ -584,9 +584,9 @@ impl ClusterFirewallGroupsGroupPost {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: any number but 0; a rule added without this is off. At least 0.
+    /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -728,18 +728,18 @@ impl ClusterFirewallGroupsGroupPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRule>,
+    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
 );
 
 impl ApiRequest for ClusterFirewallGroupsGroupPosGet {
-    type Output = super::types::ClusterFirewallRule;
+    type Output = super::types::ClusterFirewallRulesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/groups/{group}/{pos}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRule> {
+    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
         self.0
     }
 }
@@ -813,9 +813,9 @@ impl ClusterFirewallGroupsGroupPosPut {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: 0 switches it off, any other number on. At least 0.
+    /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -1515,9 +1515,9 @@ impl ClusterFirewallOptionsPut {
         self.0.set("ebtables", &ebtables);
         self
     }
-    /// Main switch of the firewall: 0 is off everywhere, any other number on. At least 0. Default: `0`.
+    /// Main switch of the firewall: 0 is off everywhere, any other number on. Default: `false`.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -1765,9 +1765,9 @@ impl ClusterFirewallRulesPost {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: any number but 0; a rule added without this is off. At least 0.
+    /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -1885,18 +1885,18 @@ impl ClusterFirewallRulesPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRule>,
+    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
 );
 
 impl ApiRequest for ClusterFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRule;
+    type Output = super::types::ClusterFirewallRulesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/rules/{pos}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRule> {
+    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
         self.0
     }
 }
@@ -1970,9 +1970,9 @@ impl ClusterFirewallRulesPosPut {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: 0 switches it off, any other number on. At least 0.
+    /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -2166,10 +2166,12 @@ response_impls!(ClusterFirewallMacrosItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
     /// Whether rules on the Ethernet level are set up in the cluster. Default: `true`.
     pub ebtables: Option<bool>,
-    /// Main switch of the firewall: 0 is off everywhere, any other number on. At least 0. Default: `0`.
-    pub enable: Option<i64>,
+    /// Main switch of the firewall: 0 is off everywhere, any other number on. Default: `false`.
+    pub enable: Option<bool>,
     /// Limit on how much is logged.
     pub log_ratelimit: Option<FirewallLogRatelimit>,
     /// What happens to forwarded traffic that no rule matches. Since 8.3.
@@ -2187,6 +2189,7 @@ impl Object for ClusterFirewallOptions {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "digest" => (Need::OPTIONAL, &mut self.digest),
                 "ebtables" => (Need::OPTIONAL, &mut self.ebtables),
                 "enable" => (Need::OPTIONAL, &mut self.enable),
                 "log_ratelimit" => (Need::OPTIONAL, &mut self.log_ratelimit),

@@ -1613,8 +1613,26 @@ response_impls!(ClusterHaResource);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesItem {
+    /// Whether automatic rebalancing may move the resource. Default: `true`.
+    pub auto_rebalance: Option<bool>,
+    /// Free text about the resource.
+    pub comment: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
+    pub digest: Option<String>,
+    /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`.
+    pub failback: Option<bool>,
+    /// HA group of the resource; replaced by HA rules.
+    pub group: Option<String>,
+    /// How many other nodes are tried if the resource does not start.
+    pub max_relocate: Option<i64>,
+    /// How often a failed start is tried again on the same node, before another one is tried.
+    pub max_restart: Option<i64>,
     /// Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     pub sid: String,
+    /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
+    pub state: Option<ClusterHaResourcesState>,
+    /// Lists only resources of this kind.
+    pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1624,7 +1642,16 @@ impl Object for ClusterHaResourcesItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "auto-rebalance" => (Need::OPTIONAL, &mut self.auto_rebalance),
+                "comment" => (Need::OPTIONAL, &mut self.comment),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "failback" => (Need::OPTIONAL, &mut self.failback),
+                "group" => (Need::OPTIONAL, &mut self.group),
+                "max_relocate" => (Need::OPTIONAL, &mut self.max_relocate),
+                "max_restart" => (Need::OPTIONAL, &mut self.max_restart),
                 "sid" => (Need::required(0), &mut self.sid),
+                "state" => (Need::OPTIONAL, &mut self.state),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 _ => return None,
             },
         )
@@ -1725,7 +1752,7 @@ response_impls!(ClusterHaResourcesMigrateBlockingResourcesItem);
 
 /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
 ///
-/// Used by `POST /cluster/ha/resources`, `GET /cluster/ha/resources/{sid}`, `PUT /cluster/ha/resources/{sid}`.
+/// Used by `GET /cluster/ha/resources`, `POST /cluster/ha/resources`, `GET /cluster/ha/resources/{sid}`, `PUT /cluster/ha/resources/{sid}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesState {
@@ -2019,10 +2046,14 @@ pub struct ClusterHaStatusCurrentItem {
     pub armed_state: Option<ClusterHaStatusCurrentArmedState>,
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     pub auto_rebalance: Option<bool>,
+    /// The member `comment`.
+    pub comment: Option<String>,
     /// State of the resource as its cluster-wide manager knows it.
     pub crm_state: Option<String>,
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     pub failback: Option<bool>,
+    /// Name of the HA group.
+    pub group: Option<String>,
     /// ID of the entry, such as `quorum`, `master`, `lrm:pve1` or `service:vm:100`.
     pub id: String,
     /// How many other nodes are tried if the resource does not start.
@@ -2058,8 +2089,10 @@ impl Object for ClusterHaStatusCurrentItem {
             match key {
                 "armed-state" => (Need::OPTIONAL, &mut self.armed_state),
                 "auto-rebalance" => (Need::OPTIONAL, &mut self.auto_rebalance),
+                "comment" => (Need::OPTIONAL, &mut self.comment),
                 "crm_state" => (Need::OPTIONAL, &mut self.crm_state),
                 "failback" => (Need::OPTIONAL, &mut self.failback),
+                "group" => (Need::OPTIONAL, &mut self.group),
                 "id" => (Need::required(0), &mut self.id),
                 "max_relocate" => (Need::OPTIONAL, &mut self.max_relocate),
                 "max_restart" => (Need::OPTIONAL, &mut self.max_restart),

@@ -408,17 +408,19 @@ impl ClusterSdnControllersControllerPath {
 /// Needs `SDN.Allocate` on `/sdn/controllers/{controller}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnControllersControllerGet(pub(crate) Request<ClusterSdnController>);
+pub struct ClusterSdnControllersControllerGet(
+    pub(crate) Request<ClusterSdnControllersItem>,
+);
 
 impl ApiRequest for ClusterSdnControllersControllerGet {
-    type Output = ClusterSdnController;
+    type Output = ClusterSdnControllersItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/sdn/controllers/{controller}",
         Permission::All("/sdn/controllers/{controller}", &["SDN.Allocate"]),
     );
     #[inline]
-    fn into_request(self) -> Request<ClusterSdnController> {
+    fn into_request(self) -> Request<ClusterSdnControllersItem> {
         self.0
     }
 }
@@ -1296,8 +1298,7 @@ impl ClusterSdnFabricsFabricPost {
     }
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
-    pub fn csnp_interval(mut self, csnp_interval: impl Into<f64>) -> Self {
-        let csnp_interval: f64 = csnp_interval.into();
+    pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
         self.0.set("csnp_interval", &csnp_interval);
         self
     }
@@ -1310,8 +1311,7 @@ impl ClusterSdnFabricsFabricPost {
     }
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
-    pub fn hello_interval(mut self, hello_interval: impl Into<f64>) -> Self {
-        let hello_interval: f64 = hello_interval.into();
+    pub fn hello_interval(mut self, hello_interval: i64) -> Self {
         self.0.set("hello_interval", &hello_interval);
         self
     }
@@ -1338,8 +1338,7 @@ impl ClusterSdnFabricsFabricPost {
     }
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
-    pub fn persistent_keepalive(mut self, persistent_keepalive: impl Into<f64>) -> Self {
-        let persistent_keepalive: f64 = persistent_keepalive.into();
+    pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
         self.0.set("persistent_keepalive", &persistent_keepalive);
         self
     }
@@ -1486,8 +1485,7 @@ impl ClusterSdnFabricsFabricIdPut {
     }
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
-    pub fn csnp_interval(mut self, csnp_interval: impl Into<f64>) -> Self {
-        let csnp_interval: f64 = csnp_interval.into();
+    pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
         self.0.set("csnp_interval", &csnp_interval);
         self
     }
@@ -1513,8 +1511,7 @@ impl ClusterSdnFabricsFabricIdPut {
     }
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
-    pub fn hello_interval(mut self, hello_interval: impl Into<f64>) -> Self {
-        let hello_interval: f64 = hello_interval.into();
+    pub fn hello_interval(mut self, hello_interval: i64) -> Self {
         self.0.set("hello_interval", &hello_interval);
         self
     }
@@ -1541,8 +1538,7 @@ impl ClusterSdnFabricsFabricIdPut {
     }
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
-    pub fn persistent_keepalive(mut self, persistent_keepalive: impl Into<f64>) -> Self {
-        let persistent_keepalive: f64 = persistent_keepalive.into();
+    pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
         self.0.set("persistent_keepalive", &persistent_keepalive);
         self
     }
@@ -3141,10 +3137,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     /// Number of the entry.
     #[inline]
     #[must_use]
-    pub fn url_seq(
-        &self,
-        url_seq: impl std::fmt::Display,
-    ) -> ClusterSdnPrefixListsIdEntriesUrlSeqPath {
+    pub fn url_seq(&self, url_seq: i64) -> ClusterSdnPrefixListsIdEntriesUrlSeqPath {
         ClusterSdnPrefixListsIdEntriesUrlSeqPath(self.0.value("url_seq", &url_seq))
     }
 }
@@ -4700,9 +4693,9 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: any number but 0; a rule added without this is off. At least 0.
+    /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -4832,11 +4825,11 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRule>,
+    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
 );
 
 impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRule;
+    type Output = super::types::ClusterFirewallRulesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
@@ -4844,7 +4837,7 @@ impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPosGet {
         )
         .since(8, 3);
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRule> {
+    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
         self.0
     }
 }
@@ -4921,9 +4914,9 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: 0 switches it off, any other number on. At least 0.
+    /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -5992,17 +5985,17 @@ impl ClusterSdnZonesZonePath {
 /// Needs `SDN.Allocate` on `/sdn/zones/{zone}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZone>);
+pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
 
 impl ApiRequest for ClusterSdnZonesZoneGet {
-    type Output = ClusterSdnZone;
+    type Output = ClusterSdnZonesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/sdn/zones/{zone}",
         Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
     );
     #[inline]
-    fn into_request(self) -> Request<ClusterSdnZone> {
+    fn into_request(self) -> Request<ClusterSdnZonesItem> {
         self.0
     }
 }
@@ -6333,89 +6326,6 @@ impl ClusterSdnAction {
 
 open_enum_impls!(ClusterSdnAction);
 
-/// Part of the answer to `GET /cluster/sdn/controllers/{controller}`.
-///
-/// Used by `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterSdnController {
-    /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
-    pub asn: Option<i64>,
-    /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
-    pub bgp_mode: Option<ClusterSdnControllersBgpMode>,
-    /// Whether paths through different systems are used at once if equally long; BGP.
-    pub bgp_multipath_as_relax: Option<bool>,
-    /// Name of the controller.
-    pub controller: Option<String>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Treats the peers as external ones (eBGP); BGP.
-    pub ebgp: Option<bool>,
-    /// How many hops an external peer may be away; BGP with `ebgp`.
-    pub ebgp_multihop: Option<i64>,
-    /// Name of the IS-IS domain; IS-IS.
-    pub isis_domain: Option<String>,
-    /// Comma-separated interfaces that speak IS-IS; IS-IS.
-    pub isis_ifaces: Option<List>,
-    /// Network entity title of the node; IS-IS.
-    pub isis_net: Option<String>,
-    /// Loopback or dummy interface that holds the router address; BGP.
-    pub loopback: Option<String>,
-    /// Node the controller runs on.
-    pub node: Option<String>,
-    /// Comma-separated nodes the controller runs on. Since 9.2.
-    pub nodes: Option<List>,
-    /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
-    pub peer_group_name: Option<String>,
-    /// Comma-separated addresses of the peers.
-    pub peers: Option<String>,
-    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
-    pub pending: Option<ClusterSdnControllersPending>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
-    pub state: Option<ClusterSdnState>,
-    /// Kind of the controller; decides which other settings apply.
-    pub type_: Option<ClusterSdnControllersType>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterSdnController {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "asn" => (Need::OPTIONAL, &mut self.asn),
-                "bgp-mode" => (Need::OPTIONAL, &mut self.bgp_mode),
-                "bgp-multipath-as-relax" => {
-                    (Need::OPTIONAL, &mut self.bgp_multipath_as_relax)
-                }
-                "controller" => (Need::OPTIONAL, &mut self.controller),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "ebgp" => (Need::OPTIONAL, &mut self.ebgp),
-                "ebgp-multihop" => (Need::OPTIONAL, &mut self.ebgp_multihop),
-                "isis-domain" => (Need::OPTIONAL, &mut self.isis_domain),
-                "isis-ifaces" => (Need::OPTIONAL, &mut self.isis_ifaces),
-                "isis-net" => (Need::OPTIONAL, &mut self.isis_net),
-                "loopback" => (Need::OPTIONAL, &mut self.loopback),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "peer-group-name" => (Need::OPTIONAL, &mut self.peer_group_name),
-                "peers" => (Need::OPTIONAL, &mut self.peers),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterSdnController);
-
 /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `POST /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`, `PUT /cluster/sdn/controllers/{controller}`.
@@ -6459,41 +6369,41 @@ impl ClusterSdnControllersBgpMode {
 
 open_enum_impls!(ClusterSdnControllersBgpMode);
 
-/// One element of the answer to `GET /cluster/sdn/controllers`.
+/// Part of the answer to `GET /cluster/sdn/controllers`.
 ///
-/// Used by `GET /cluster/sdn/controllers`.
+/// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
-    /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295. Since 9.0.
+    /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     pub asn: Option<i64>,
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
     pub bgp_mode: Option<ClusterSdnControllersBgpMode>,
-    /// Whether paths through different systems are used at once if equally long; BGP. Since 9.0.
+    /// Whether paths through different systems are used at once if equally long; BGP.
     pub bgp_multipath_as_relax: Option<bool>,
     /// Name of the controller.
     pub controller: String,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. Since 9.0.
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
-    /// Treats the peers as external ones (eBGP); BGP. Since 9.0.
+    /// Treats the peers as external ones (eBGP); BGP.
     pub ebgp: Option<bool>,
-    /// How many hops an external peer may be away; BGP with `ebgp`. Since 9.0.
+    /// How many hops an external peer may be away; BGP with `ebgp`.
     pub ebgp_multihop: Option<i64>,
-    /// Name of the IS-IS domain; IS-IS. Since 9.0.
+    /// Name of the IS-IS domain; IS-IS.
     pub isis_domain: Option<String>,
-    /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 9.0.
+    /// Comma-separated interfaces that speak IS-IS; IS-IS.
     pub isis_ifaces: Option<List>,
-    /// Network entity title of the node; IS-IS. Since 9.0.
+    /// Network entity title of the node; IS-IS.
     pub isis_net: Option<String>,
-    /// Loopback or dummy interface that holds the router address; BGP. Since 9.0.
+    /// Loopback or dummy interface that holds the router address; BGP.
     pub loopback: Option<String>,
-    /// Node the controller runs on. Since 9.0.
+    /// Node the controller runs on.
     pub node: Option<String>,
     /// Comma-separated nodes the controller runs on. Since 9.2.
     pub nodes: Option<List>,
     /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
     pub peer_group_name: Option<String>,
-    /// Comma-separated addresses of the peers. Since 9.0.
+    /// Comma-separated addresses of the peers.
     pub peers: Option<String>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnControllersPending>,
@@ -6626,7 +6536,7 @@ pub enum ClusterSdnControllersType {
     Evpn,
     /// The value `faucet`.
     Faucet,
-    /// The value `isis`. Since 8.1.
+    /// The value `isis`.
     Isis,
     /// Any other value; `as_str` tells which.
     Unlisted(Unlisted),
@@ -6904,11 +6814,11 @@ pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
     pub area: Option<String>,
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
-    pub csnp_interval: Option<f64>,
+    pub csnp_interval: Option<i64>,
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     pub digest: Option<String>,
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
-    pub hello_interval: Option<f64>,
+    pub hello_interval: Option<i64>,
     /// Identifier of the fabric. At most 8 characters.
     pub id: String,
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
@@ -6918,7 +6828,7 @@ pub struct ClusterSdnFabricsFabricItem {
     /// Token from taking the configuration lock; needed while the lock is held.
     pub lock_token: Option<String>,
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
-    pub persistent_keepalive: Option<f64>,
+    pub persistent_keepalive: Option<i64>,
     /// Routing protocol of the fabric; decides which other settings apply.
     pub protocol: ClusterSdnFabricsProtocol,
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
@@ -7671,6 +7581,8 @@ open_enum_impls!(ClusterSdnState);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
     /// Whether the firewall of the VNet is on. Default: `false`.
     pub enable: Option<bool>,
     /// Level to log forwarded traffic at; `nolog` logs nothing.
@@ -7686,6 +7598,7 @@ impl Object for ClusterSdnVnetsFirewallOptions {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "digest" => (Need::OPTIONAL, &mut self.digest),
                 "enable" => (Need::OPTIONAL, &mut self.enable),
                 "log_level_forward" => (Need::OPTIONAL, &mut self.log_level_forward),
                 "policy_forward" => (Need::OPTIONAL, &mut self.policy_forward),
@@ -7720,11 +7633,11 @@ pub struct ClusterSdnVnetsItem {
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     pub tag: Option<i64>,
     /// Kind of the object; always `vnet`.
-    pub type_: Option<ClusterSdnVnetsType>,
+    pub type_: ClusterSdnVnetsType,
     /// Lets guests send VLAN tags of their own through the VNet.
     pub vlanaware: Option<bool>,
     /// Name of the VNet.
-    pub vnet: Option<String>,
+    pub vnet: String,
     /// Zone the VNet belongs to.
     pub zone: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -7742,9 +7655,9 @@ impl Object for ClusterSdnVnetsItem {
                 "pending" => (Need::OPTIONAL, &mut self.pending),
                 "state" => (Need::OPTIONAL, &mut self.state),
                 "tag" => (Need::OPTIONAL, &mut self.tag),
-                "type" => (Need::OPTIONAL, &mut self.type_),
+                "type" => (Need::required(0), &mut self.type_),
                 "vlanaware" => (Need::OPTIONAL, &mut self.vlanaware),
-                "vnet" => (Need::OPTIONAL, &mut self.vnet),
+                "vnet" => (Need::required(1), &mut self.vnet),
                 "zone" => (Need::OPTIONAL, &mut self.zone),
                 _ => return None,
             },
@@ -7753,6 +7666,10 @@ impl Object for ClusterSdnVnetsItem {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["type", "vnet"]
     }
 }
 
@@ -8027,12 +7944,47 @@ impl ClusterSdnVnetsType {
 
 open_enum_impls!(ClusterSdnVnetsType);
 
-/// Part of the answer to `GET /cluster/sdn/zones/{zone}`.
+/// DHCP server that serves the subnets of the zone.
 ///
-/// Used by `GET /cluster/sdn/zones/{zone}`.
+/// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClusterSdnZonesDhcp {
+    /// The value `dnsmasq`.
+    Dnsmasq,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl ClusterSdnZonesDhcp {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Dnsmasq => "dnsmasq",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "dnsmasq" => Self::Dnsmasq,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(ClusterSdnZonesDhcp);
+
+/// Part of the answer to `GET /cluster/sdn/zones`.
+///
+/// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterSdnZone {
+pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
     pub advertise_subnets: Option<bool>,
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
@@ -8079,167 +8031,13 @@ pub struct ClusterSdnZone {
     pub state: Option<ClusterSdnState>,
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     pub tag: Option<i64>,
-    /// Kind of the zone; decides which other settings apply.
-    pub type_: Option<ClusterSdnZonesType>,
+    /// Kind of the zone; in the request, lists only zones of this kind.
+    pub type_: ClusterSdnZonesType,
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
     pub vlan_protocol: Option<super::types::ClusterSdnZonesVlanProtocol>,
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     pub vrf_vxlan: Option<i64>,
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
-    pub vxlan_port: Option<i64>,
-    /// Name of the zone.
-    pub zone: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterSdnZone {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "advertise-subnets" => (Need::OPTIONAL, &mut self.advertise_subnets),
-                "bridge" => (Need::OPTIONAL, &mut self.bridge),
-                "bridge-disable-mac-learning" => {
-                    (Need::OPTIONAL, &mut self.bridge_disable_mac_learning)
-                }
-                "controller" => (Need::OPTIONAL, &mut self.controller),
-                "dhcp" => (Need::OPTIONAL, &mut self.dhcp),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable-arp-nd-suppression" => {
-                    (Need::OPTIONAL, &mut self.disable_arp_nd_suppression)
-                }
-                "dns" => (Need::OPTIONAL, &mut self.dns),
-                "dnszone" => (Need::OPTIONAL, &mut self.dnszone),
-                "exitnodes" => (Need::OPTIONAL, &mut self.exitnodes),
-                "exitnodes-local-routing" => {
-                    (Need::OPTIONAL, &mut self.exitnodes_local_routing)
-                }
-                "exitnodes-primary" => (Need::OPTIONAL, &mut self.exitnodes_primary),
-                "ipam" => (Need::OPTIONAL, &mut self.ipam),
-                "mac" => (Need::OPTIONAL, &mut self.mac),
-                "mtu" => (Need::OPTIONAL, &mut self.mtu),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "peers" => (Need::OPTIONAL, &mut self.peers),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "reversedns" => (Need::OPTIONAL, &mut self.reversedns),
-                "rt-import" => (Need::OPTIONAL, &mut self.rt_import),
-                "secondary-controllers" => {
-                    (Need::OPTIONAL, &mut self.secondary_controllers)
-                }
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "tag" => (Need::OPTIONAL, &mut self.tag),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "vlan-protocol" => (Need::OPTIONAL, &mut self.vlan_protocol),
-                "vrf-vxlan" => (Need::OPTIONAL, &mut self.vrf_vxlan),
-                "vxlan-port" => (Need::OPTIONAL, &mut self.vxlan_port),
-                "zone" => (Need::OPTIONAL, &mut self.zone),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterSdnZone);
-
-/// DHCP server that serves the subnets of the zone.
-///
-/// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnZonesDhcp {
-    /// The value `dnsmasq`.
-    Dnsmasq,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterSdnZonesDhcp {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Dnsmasq => "dnsmasq",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "dnsmasq" => Self::Dnsmasq,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnZonesDhcp);
-
-/// One element of the answer to `GET /cluster/sdn/zones`.
-///
-/// Used by `GET /cluster/sdn/zones`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterSdnZonesItem {
-    /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones. Since 9.0.
-    pub advertise_subnets: Option<bool>,
-    /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones. Since 9.0.
-    pub bridge: Option<String>,
-    /// Turns the learning of MAC addresses on the bridge off. Since 9.0.
-    pub bridge_disable_mac_learning: Option<bool>,
-    /// Controller that routes for the zone; EVPN zones. Since 9.0.
-    pub controller: Option<String>,
-    /// DHCP server that serves the subnets of the zone. Since 8.1.
-    pub dhcp: Option<ClusterSdnZonesDhcp>,
-    /// Checksum of the configuration; on a write, the call fails if it changed since. Since 9.0.
-    pub digest: Option<String>,
-    /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones. Since 9.0.
-    pub disable_arp_nd_suppression: Option<bool>,
-    /// DNS server entry that guest names are registered with.
-    pub dns: Option<String>,
-    /// Domain that names of guests are registered in.
-    pub dnszone: Option<String>,
-    /// Comma-separated nodes through which guests reach networks outside; EVPN zones. Since 9.0.
-    pub exitnodes: Option<List>,
-    /// Lets the exit nodes themselves reach the guests; EVPN zones. Since 9.0.
-    pub exitnodes_local_routing: Option<bool>,
-    /// Exit node to prefer, with the others as a fallback; EVPN zones. Since 9.0.
-    pub exitnodes_primary: Option<String>,
-    /// IP address manager the zone uses.
-    pub ipam: Option<String>,
-    /// MAC address that the gateway of the zone has on every node; EVPN zones. Since 9.0.
-    pub mac: Option<String>,
-    /// MTU in bytes for the bridges of the zone's VNets.
-    pub mtu: Option<i64>,
-    /// Comma-separated nodes the zone exists on; all of them if unset.
-    pub nodes: Option<String>,
-    /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones. Since 9.0.
-    pub peers: Option<List>,
-    /// In the request, shows changes not applied yet; in the answer, the settings they alter.
-    pub pending: Option<ClusterSdnZonesPending>,
-    /// DNS server entry for reverse lookups.
-    pub reversedns: Option<String>,
-    /// Comma-separated route targets to import into the zone's routing table; EVPN zones. Since 9.0.
-    pub rt_import: Option<List>,
-    /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    pub secondary_controllers: Option<Vec<String>>,
-    /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
-    pub state: Option<ClusterSdnState>,
-    /// Outer (service) VLAN number; QinQ zones. At least 0. Since 9.0.
-    pub tag: Option<i64>,
-    /// Kind of the zone; in the request, lists only zones of this kind.
-    pub type_: ClusterSdnZonesType,
-    /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`. Since 9.0.
-    pub vlan_protocol: Option<super::types::ClusterSdnZonesVlanProtocol>,
-    /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215. Since 9.0.
-    pub vrf_vxlan: Option<i64>,
-    /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 9.0.
     pub vxlan_port: Option<i64>,
     /// Name of the zone.
     pub zone: String,

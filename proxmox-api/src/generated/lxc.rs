@@ -2255,9 +2255,9 @@ impl LxcVmidFirewallRulesPost {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: any number but 0; a rule added without this is off. At least 0.
+    /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -2375,18 +2375,18 @@ impl LxcVmidFirewallRulesPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRule>,
+    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
 );
 
 impl ApiRequest for LxcVmidFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRule;
+    type Output = super::types::ClusterFirewallRulesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRule> {
+    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
         self.0
     }
 }
@@ -2460,9 +2460,9 @@ impl LxcVmidFirewallRulesPosPut {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: 0 switches it off, any other number on. At least 0.
+    /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -2609,10 +2609,10 @@ impl LxcVmidInterfacesPath {
 /// Since 8.1.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidInterfacesGet(pub(crate) Request<Vec<LxcInterfacesItem>>);
+pub struct LxcVmidInterfacesGet(pub(crate) Request<Option<Vec<LxcInterfacesItem>>>);
 
 impl ApiRequest for LxcVmidInterfacesGet {
-    type Output = Vec<LxcInterfacesItem>;
+    type Output = Option<Vec<LxcInterfacesItem>>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/lxc/{vmid}/interfaces",
@@ -2620,7 +2620,7 @@ impl ApiRequest for LxcVmidInterfacesGet {
         )
         .since(8, 1);
     #[inline]
-    fn into_request(self) -> Request<Vec<LxcInterfacesItem>> {
+    fn into_request(self) -> Request<Option<Vec<LxcInterfacesItem>>> {
         self.0
     }
 }
@@ -4674,7 +4674,7 @@ pub struct LxcConfig {
     /// Device of the host given to the container. Since 8.1.
     pub dev: BTreeMap<u8, LxcDevice>,
     /// SHA-1 digest of the configuration, to send back with a change.
-    pub digest: String,
+    pub digest: Option<String>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
@@ -4740,7 +4740,7 @@ impl Object for LxcConfig {
                 "cpuunits" => (Need::OPTIONAL, &mut self.cpuunits),
                 "debug" => (Need::OPTIONAL, &mut self.debug),
                 "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::required(0), &mut self.digest),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
                 "entrypoint" => (Need::OPTIONAL, &mut self.entrypoint),
                 "env" => (Need::OPTIONAL, &mut self.env),
                 "features" => (Need::OPTIONAL, &mut self.features),
@@ -4780,10 +4780,6 @@ impl Object for LxcConfig {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["digest"]
-    }
 }
 
 response_impls!(LxcConfig);
@@ -4792,11 +4788,11 @@ response_impls!(LxcConfig);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LxcDevice {
-    /// Forbids the container to write to the device. Default: `false`. Since 8.3.
+    /// Forbids the container to write to the device. Default: `false`.
     pub deny_write: Option<bool>,
     /// Group ID, as seen in the container, that owns the device node. At least 0.
     pub gid: Option<i64>,
@@ -4817,7 +4813,7 @@ impl LxcDevice {
     pub fn new() -> Self {
         Self { ..Self::default() }
     }
-    /// Forbids the container to write to the device. Default: `false`. Since 8.3.
+    /// Forbids the container to write to the device. Default: `false`.
     #[inline]
     #[must_use]
     pub fn deny_write(mut self, value: impl Into<bool>) -> Self {
@@ -4931,7 +4927,7 @@ response_impls!(LxcFeature);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LxcFeatures {
@@ -5052,7 +5048,7 @@ pub struct LxcInterfacesItem {
     /// MAC address of the interface. Since 8.4.
     pub hardware_address: Option<String>,
     /// MAC address of the interface; same as `hardware-address`.
-    pub hwaddr: String,
+    pub hwaddr: Option<String>,
     /// IPv4 address with prefix length.
     pub inet: Option<String>,
     /// IPv6 address with prefix length.
@@ -5071,11 +5067,11 @@ impl Object for LxcInterfacesItem {
         Some(
             match key {
                 "hardware-address" => (Need::OPTIONAL, &mut self.hardware_address),
-                "hwaddr" => (Need::required(0), &mut self.hwaddr),
+                "hwaddr" => (Need::OPTIONAL, &mut self.hwaddr),
                 "inet" => (Need::OPTIONAL, &mut self.inet),
                 "inet6" => (Need::OPTIONAL, &mut self.inet6),
                 "ip-addresses" => (Need::OPTIONAL, &mut self.ip_addresses),
-                "name" => (Need::required(1), &mut self.name),
+                "name" => (Need::required(0), &mut self.name),
                 _ => return None,
             },
         )
@@ -5086,7 +5082,7 @@ impl Object for LxcInterfacesItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["hwaddr", "name"]
+        &["name"]
     }
 }
 
@@ -5124,6 +5120,8 @@ pub struct LxcItem {
     pub netin: Option<i64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
+    /// The member `pid`.
+    pub pid: Option<i64>,
     /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
     pub pressurecpusome: Option<f64>,
     /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
@@ -5136,10 +5134,14 @@ pub struct LxcItem {
     pub pressurememorysome: Option<f64>,
     /// Whether the container runs.
     pub status: super::types::LxcStatus,
+    /// Swap space of the container in MiB. In bytes.
+    pub swap: Option<i64>,
     /// Labels of the container, separated by `;`.
     pub tags: Option<String>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
+    /// The member `type`.
+    pub type_: Option<String>,
     /// Seconds since the start; 0 when stopped. In seconds.
     pub uptime: Option<i64>,
     /// ID of the container, unique in the cluster. From 100 to 999999999.
@@ -5166,14 +5168,17 @@ impl Object for LxcItem {
                 "name" => (Need::OPTIONAL, &mut self.name),
                 "netin" => (Need::OPTIONAL, &mut self.netin),
                 "netout" => (Need::OPTIONAL, &mut self.netout),
+                "pid" => (Need::OPTIONAL, &mut self.pid),
                 "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
                 "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
                 "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
                 "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
                 "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
                 "status" => (Need::required(0), &mut self.status),
+                "swap" => (Need::OPTIONAL, &mut self.swap),
                 "tags" => (Need::OPTIONAL, &mut self.tags),
                 "template" => (Need::OPTIONAL, &mut self.template),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 "uptime" => (Need::OPTIONAL, &mut self.uptime),
                 "vmid" => (Need::required(1), &mut self.vmid),
                 _ => return None,
@@ -5346,7 +5351,7 @@ response_impls!(LxcMigrateNotAllowedNodesValue);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LxcMountPoint {
@@ -5354,9 +5359,9 @@ pub struct LxcMountPoint {
     pub acl: Option<bool>,
     /// Includes the mount point in backups; only for volumes, not for paths of the host.
     pub backup: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     pub idmap: Option<String>,
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     pub keepattrs: Option<bool>,
     /// Extra mount options, separated by `;`.
     pub mountoptions: Option<String>,
@@ -5403,14 +5408,14 @@ impl LxcMountPoint {
         self.backup = Some(value.into());
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap(mut self, value: impl Into<String>) -> Self {
         self.idmap = Some(value.into());
         self
     }
-    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`. Since 9.1.
+    /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     #[inline]
     #[must_use]
     pub fn keepattrs(mut self, value: impl Into<bool>) -> Self {
@@ -9698,7 +9703,7 @@ open_enum_impls!(LxcMoveVolumeVolume);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LxcNet {
@@ -9710,7 +9715,7 @@ pub struct LxcNet {
     pub gw: Option<String>,
     /// IPv6 default gateway.
     pub gw6: Option<String>,
-    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
+    /// Has the node set the addresses, for containers without a network setup of their own.
     pub host_managed: Option<bool>,
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     pub hwaddr: Option<String>,
@@ -9774,7 +9779,7 @@ impl LxcNet {
         self.gw6 = Some(value.into());
         self
     }
-    /// Has the node set the addresses, for containers without a network setup of their own. Since 9.1.
+    /// Has the node set the addresses, for containers without a network setup of their own.
     #[inline]
     #[must_use]
     pub fn host_managed(mut self, value: impl Into<bool>) -> Self {
@@ -9914,7 +9919,7 @@ property_string_impls!(LxcNet);
 
 /// Kind of the interface.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcNetType {
@@ -11085,13 +11090,13 @@ open_enum_impls!(LxcResizeDisk);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
     pub acl: Option<bool>,
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     pub idmap: Option<String>,
     /// Extra mount options, separated by `;`.
     pub mountoptions: Option<String>,
@@ -11128,7 +11133,7 @@ impl LxcRootfs {
         self.acl = Some(value.into());
         self
     }
-    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`. Since 9.2.
+    /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     #[inline]
     #[must_use]
     pub fn idmap(mut self, value: impl Into<String>) -> Self {
@@ -11256,13 +11261,13 @@ pub struct LxcSnapshotConfig {
     /// Notes about the snapshot.
     pub description: Option<String>,
     /// Device of the host given to the container.
-    pub dev: BTreeMap<u8, String>,
+    pub dev: BTreeMap<u8, LxcDevice>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes.
     pub env: Option<String>,
     /// Special capabilities of the container; some weaken its isolation.
-    pub features: Option<String>,
+    pub features: Option<LxcFeatures>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<String>,
     /// Host name of the container.
@@ -11274,11 +11279,11 @@ pub struct LxcSnapshotConfig {
     /// Memory of the container in MiB.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
-    pub mp: BTreeMap<u8, String>,
+    pub mp: BTreeMap<u8, LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network interface of the container.
-    pub net: BTreeMap<u8, String>,
+    pub net: BTreeMap<u8, LxcNet>,
     /// Starts the container when its node boots.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -11288,7 +11293,7 @@ pub struct LxcSnapshotConfig {
     /// Refuses to delete the container or its volumes, and to change its volumes.
     pub protection: Option<bool>,
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
-    pub rootfs: Option<String>,
+    pub rootfs: Option<LxcRootfs>,
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
@@ -11296,7 +11301,7 @@ pub struct LxcSnapshotConfig {
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
     pub snaptime: Option<i64>,
     /// Place in the node's start and shutdown sequence.
-    pub startup: Option<String>,
+    pub startup: Option<super::types::StartupOrder>,
     /// Swap space of the container in MiB.
     pub swap: Option<i64>,
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
@@ -11308,7 +11313,7 @@ pub struct LxcSnapshotConfig {
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
-    pub unused: BTreeMap<u8, String>,
+    pub unused: BTreeMap<u8, LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11405,6 +11410,8 @@ pub struct LxcStatusCurrent {
     pub netin: Option<i64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
+    /// The member `pid`.
+    pub pid: Option<i64>,
     /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
     pub pressurecpusome: Option<f64>,
     /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
@@ -11417,14 +11424,18 @@ pub struct LxcStatusCurrent {
     pub pressurememorysome: Option<f64>,
     /// Whether the container runs.
     pub status: super::types::LxcStatus,
+    /// Swap space of the container in MiB. In bytes.
+    pub swap: Option<i64>,
     /// Labels of the container, separated by `;`.
     pub tags: Option<String>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
+    /// The member `type`.
+    pub type_: Option<String>,
     /// Seconds since the start; 0 when stopped. In seconds.
     pub uptime: Option<i64>,
     /// ID of the container, unique in the cluster. From 100 to 999999999.
-    pub vmid: u32,
+    pub vmid: Option<u32>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11448,16 +11459,19 @@ impl Object for LxcStatusCurrent {
                 "name" => (Need::OPTIONAL, &mut self.name),
                 "netin" => (Need::OPTIONAL, &mut self.netin),
                 "netout" => (Need::OPTIONAL, &mut self.netout),
+                "pid" => (Need::OPTIONAL, &mut self.pid),
                 "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
                 "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
                 "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
                 "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
                 "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
                 "status" => (Need::required(0), &mut self.status),
+                "swap" => (Need::OPTIONAL, &mut self.swap),
                 "tags" => (Need::OPTIONAL, &mut self.tags),
                 "template" => (Need::OPTIONAL, &mut self.template),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::required(1), &mut self.vmid),
+                "vmid" => (Need::OPTIONAL, &mut self.vmid),
                 _ => return None,
             },
         )
@@ -11468,7 +11482,7 @@ impl Object for LxcStatusCurrent {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["status", "vmid"]
+        &["status"]
     }
 }
 
@@ -11478,7 +11492,7 @@ response_impls!(LxcStatusCurrent);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct LxcUnused {
@@ -11545,11 +11559,15 @@ property_string_impls!(LxcUnused);
 #[non_exhaustive]
 pub struct LxcVmidSnapshotItem {
     /// Notes about the snapshot.
-    pub description: String,
+    pub description: Option<String>,
+    /// The member `digest`.
+    pub digest: Option<String>,
     /// Name of the snapshot; `current` stands for the present state.
     pub name: String,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
+    /// The member `running`.
+    pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
     pub snaptime: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -11561,9 +11579,11 @@ impl Object for LxcVmidSnapshotItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "description" => (Need::required(0), &mut self.description),
-                "name" => (Need::required(1), &mut self.name),
+                "description" => (Need::OPTIONAL, &mut self.description),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "name" => (Need::required(0), &mut self.name),
                 "parent" => (Need::OPTIONAL, &mut self.parent),
+                "running" => (Need::OPTIONAL, &mut self.running),
                 "snaptime" => (Need::OPTIONAL, &mut self.snaptime),
                 _ => return None,
             },
@@ -11575,7 +11595,7 @@ impl Object for LxcVmidSnapshotItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["description", "name"]
+        &["name"]
     }
 }
 

@@ -3339,13 +3339,13 @@ response_impls!(NodeCephConfigdbItem);
 pub struct NodeCephFsItem {
     /// Name of the first data pool; `data_pools` names them all.
     pub data_pool: String,
-    /// Numbers of all data pools. Since 9.2.
+    /// Numbers of all data pools.
     pub data_pool_ids: Option<Vec<i64>>,
-    /// Names of all data pools. Since 9.2.
+    /// Names of all data pools.
     pub data_pools: Option<Vec<String>>,
     /// Name of the pool for metadata.
     pub metadata_pool: String,
-    /// Number of the pool for metadata. Since 9.2.
+    /// Number of the pool for metadata.
     pub metadata_pool_id: Option<i64>,
     /// Name of the CephFS.
     pub name: String,
@@ -3388,13 +3388,13 @@ response_impls!(NodeCephFsItem);
 pub struct NodeCephMdsItem {
     /// Address the metadata server announces, in Ceph's notation.
     pub addr: Option<String>,
-    /// Full version text of the metadata server. Since 9.2.
+    /// Full version text of the metadata server.
     pub ceph_version: Option<String>,
-    /// Version number of the metadata server. Since 9.2.
+    /// Version number of the metadata server.
     pub ceph_version_short: Option<String>,
-    /// Whether the data directory of the metadata server exists. Since 9.2.
+    /// Whether the data directory of the metadata server exists.
     pub direxists: Option<bool>,
-    /// CephFS the metadata server serves; absent on standby. Since 9.2.
+    /// CephFS the metadata server serves; absent on standby.
     pub fs_name: Option<String>,
     /// Host the metadata server runs on.
     pub host: Option<String>,
@@ -3402,7 +3402,7 @@ pub struct NodeCephMdsItem {
     pub name: String,
     /// Rank held within the file system; -1 on standby.
     pub rank: Option<i64>,
-    /// Whether the systemd unit of the metadata server is enabled on its host. Since 9.2.
+    /// Whether the systemd unit of the metadata server is enabled on its host.
     pub service: Option<bool>,
     /// Whether a standby server follows the active one's journal, to take over faster.
     pub standby_replay: Option<bool>,
@@ -3452,17 +3452,17 @@ response_impls!(NodeCephMdsItem);
 pub struct NodeCephMgrItem {
     /// Address the manager announces, in Ceph's notation.
     pub addr: Option<String>,
-    /// Full version text of the manager. Since 9.2.
+    /// Full version text of the manager.
     pub ceph_version: Option<String>,
-    /// Version number of the manager. Since 9.2.
+    /// Version number of the manager.
     pub ceph_version_short: Option<String>,
-    /// Whether the data directory of the manager exists. Since 9.2.
+    /// Whether the data directory of the manager exists.
     pub direxists: Option<bool>,
     /// Host the manager runs on.
     pub host: Option<String>,
     /// Name of the manager.
     pub name: String,
-    /// Whether the systemd unit of the manager is enabled on its host. Since 9.2.
+    /// Whether the systemd unit of the manager is enabled on its host.
     pub service: Option<bool>,
     /// `active` or `standby`; `stopped` or `unknown` if Ceph does not see the daemon.
     pub state: String,
@@ -3776,19 +3776,19 @@ open_enum_impls!(NodeCephOsdMetadataDevice);
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataDevicesItem {
     /// Path of the device node.
-    pub dev_node: String,
+    pub dev_node: Option<String>,
     /// Role of the device within the OSD.
-    pub device: NodeCephOsdMetadataDevice,
+    pub device: Option<NodeCephOsdMetadataDevice>,
     /// Physical disks beneath the device. Until 9.1.
     pub devices: Option<String>,
     /// Physical disks beneath the device, separated by commas or spaces if several. Since 9.2.
     pub physical_device: Option<String>,
     /// Size of the device in bytes.
-    pub size: i64,
+    pub size: Option<i64>,
     /// Whether the physical disk supports discard (TRIM).
-    pub support_discard: bool,
+    pub support_discard: Option<bool>,
     /// Kind of disk, such as `hdd` or `ssd`.
-    pub type_: String,
+    pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3798,13 +3798,13 @@ impl Object for NodeCephOsdMetadataDevicesItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "dev_node" => (Need::required(0), &mut self.dev_node),
-                "device" => (Need::required(1), &mut self.device),
+                "dev_node" => (Need::OPTIONAL, &mut self.dev_node),
+                "device" => (Need::OPTIONAL, &mut self.device),
                 "devices" => (Need::OPTIONAL, &mut self.devices),
                 "physical_device" => (Need::OPTIONAL, &mut self.physical_device),
-                "size" => (Need::required(2), &mut self.size),
-                "support_discard" => (Need::required(3), &mut self.support_discard),
-                "type" => (Need::required(4), &mut self.type_),
+                "size" => (Need::OPTIONAL, &mut self.size),
+                "support_discard" => (Need::OPTIONAL, &mut self.support_discard),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 _ => return None,
             },
         )
@@ -3812,10 +3812,6 @@ impl Object for NodeCephOsdMetadataDevicesItem {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["dev_node", "device", "size", "support_discard", "type"]
     }
 }
 
@@ -3828,29 +3824,29 @@ response_impls!(NodeCephOsdMetadataDevicesItem);
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataOsd {
     /// Address and port for traffic with other OSDs.
-    pub back_addr: String,
-    /// Whether the OSD's devices are encrypted with LUKS. Since 9.2.
+    pub back_addr: Option<String>,
+    /// Whether the OSD's devices are encrypted with LUKS.
     pub encrypted: Option<bool>,
     /// Address and port for traffic with clients and monitors.
-    pub front_addr: String,
+    pub front_addr: Option<String>,
     /// Address and port for heartbeats between OSDs.
-    pub hb_back_addr: String,
+    pub hb_back_addr: Option<String>,
     /// Address and port for heartbeats on the client side.
-    pub hb_front_addr: String,
+    pub hb_front_addr: Option<String>,
     /// Host the OSD runs on.
-    pub hostname: String,
+    pub hostname: Option<String>,
     /// Number of the OSD.
     pub id: i64,
     /// Memory the OSD process uses, in bytes; 0 while it is not running.
-    pub mem_usage: i64,
+    pub mem_usage: Option<i64>,
     /// Data directory of the OSD.
-    pub osd_data: String,
+    pub osd_data: Option<String>,
     /// Kind of object store the OSD uses.
-    pub osd_objectstore: String,
+    pub osd_objectstore: Option<String>,
     /// Process id of the OSD; absent while it is not running.
     pub pid: Option<i64>,
     /// Ceph version the OSD runs.
-    pub version: String,
+    pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3860,18 +3856,18 @@ impl Object for NodeCephOsdMetadataOsd {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "back_addr" => (Need::required(0), &mut self.back_addr),
+                "back_addr" => (Need::OPTIONAL, &mut self.back_addr),
                 "encrypted" => (Need::OPTIONAL, &mut self.encrypted),
-                "front_addr" => (Need::required(1), &mut self.front_addr),
-                "hb_back_addr" => (Need::required(2), &mut self.hb_back_addr),
-                "hb_front_addr" => (Need::required(3), &mut self.hb_front_addr),
-                "hostname" => (Need::required(4), &mut self.hostname),
-                "id" => (Need::required(5), &mut self.id),
-                "mem_usage" => (Need::required(6), &mut self.mem_usage),
-                "osd_data" => (Need::required(7), &mut self.osd_data),
-                "osd_objectstore" => (Need::required(8), &mut self.osd_objectstore),
+                "front_addr" => (Need::OPTIONAL, &mut self.front_addr),
+                "hb_back_addr" => (Need::OPTIONAL, &mut self.hb_back_addr),
+                "hb_front_addr" => (Need::OPTIONAL, &mut self.hb_front_addr),
+                "hostname" => (Need::OPTIONAL, &mut self.hostname),
+                "id" => (Need::required(0), &mut self.id),
+                "mem_usage" => (Need::OPTIONAL, &mut self.mem_usage),
+                "osd_data" => (Need::OPTIONAL, &mut self.osd_data),
+                "osd_objectstore" => (Need::OPTIONAL, &mut self.osd_objectstore),
                 "pid" => (Need::OPTIONAL, &mut self.pid),
-                "version" => (Need::required(9), &mut self.version),
+                "version" => (Need::OPTIONAL, &mut self.version),
                 _ => return None,
             },
         )
@@ -3882,18 +3878,7 @@ impl Object for NodeCephOsdMetadataOsd {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &[
-            "back_addr",
-            "front_addr",
-            "hb_back_addr",
-            "hb_front_addr",
-            "hostname",
-            "id",
-            "mem_usage",
-            "osd_data",
-            "osd_objectstore",
-            "version",
-        ]
+        &["id"]
     }
 }
 

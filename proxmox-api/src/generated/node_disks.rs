@@ -1197,30 +1197,48 @@ response_impls!(NodeDisksDirectoryItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
+    /// The member `bluestore`.
+    pub bluestore: Option<bool>,
+    /// The member `by_id_link`.
+    pub by_id_link: Option<String>,
+    /// The member `db`.
+    pub db: Option<i64>,
     /// Path of the device, such as `/dev/sda`.
     pub devpath: String,
     /// Whether the disk has a GPT partition table.
-    pub gpt: bool,
+    pub gpt: Option<bool>,
     /// SMART verdict, such as `PASSED` or `OK`; `UNKNOWN` if there is none.
     pub health: Option<String>,
+    /// The member `journals`.
+    pub journals: Option<i64>,
     /// Model of the disk.
     pub model: Option<String>,
     /// Whether the device is mounted.
-    pub mounted: bool,
+    pub mounted: Option<bool>,
+    /// The member `osdencrypted`.
+    pub osdencrypted: Option<bool>,
     /// Number of the Ceph OSD on the disk; -1 if there is none.
-    pub osdid: i64,
+    pub osdid: Option<i64>,
     /// Numbers of all Ceph OSDs on the disk; null if there are none. Since 8.1.
     pub osdid_list: Option<Vec<i64>>,
     /// Disk that a partition is on.
     pub parent: Option<String>,
+    /// The member `rpm`.
+    pub rpm: Option<i64>,
     /// Serial number of the disk.
     pub serial: Option<String>,
     /// Size in bytes.
     pub size: i64,
+    /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
+    pub type_: Option<String>,
     /// What occupies the disk, such as `LVM`, `ZFS` or `partitions`; absent if it is free.
     pub used: Option<String>,
     /// Vendor of the disk.
     pub vendor: Option<String>,
+    /// The member `wal`.
+    pub wal: Option<i64>,
+    /// The member `wearout`.
+    pub wearout: Option<String>,
     /// World Wide Name of the disk.
     pub wwn: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1232,18 +1250,27 @@ impl Object for NodeDisksListItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "bluestore" => (Need::OPTIONAL, &mut self.bluestore),
+                "by_id_link" => (Need::OPTIONAL, &mut self.by_id_link),
+                "db" => (Need::OPTIONAL, &mut self.db),
                 "devpath" => (Need::required(0), &mut self.devpath),
-                "gpt" => (Need::required(1), &mut self.gpt),
+                "gpt" => (Need::OPTIONAL, &mut self.gpt),
                 "health" => (Need::OPTIONAL, &mut self.health),
+                "journals" => (Need::OPTIONAL, &mut self.journals),
                 "model" => (Need::OPTIONAL, &mut self.model),
-                "mounted" => (Need::required(2), &mut self.mounted),
-                "osdid" => (Need::required(3), &mut self.osdid),
+                "mounted" => (Need::OPTIONAL, &mut self.mounted),
+                "osdencrypted" => (Need::OPTIONAL, &mut self.osdencrypted),
+                "osdid" => (Need::OPTIONAL, &mut self.osdid),
                 "osdid-list" => (Need::OPTIONAL, &mut self.osdid_list),
                 "parent" => (Need::OPTIONAL, &mut self.parent),
+                "rpm" => (Need::OPTIONAL, &mut self.rpm),
                 "serial" => (Need::OPTIONAL, &mut self.serial),
-                "size" => (Need::required(4), &mut self.size),
+                "size" => (Need::required(1), &mut self.size),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 "used" => (Need::OPTIONAL, &mut self.used),
                 "vendor" => (Need::OPTIONAL, &mut self.vendor),
+                "wal" => (Need::OPTIONAL, &mut self.wal),
+                "wearout" => (Need::OPTIONAL, &mut self.wearout),
                 "wwn" => (Need::OPTIONAL, &mut self.wwn),
                 _ => return None,
             },
@@ -1255,7 +1282,7 @@ impl Object for NodeDisksListItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["devpath", "gpt", "mounted", "osdid", "size"]
+        &["devpath", "size"]
     }
 }
 
@@ -1582,7 +1609,7 @@ pub struct NodeDisksZf {
     /// Devices of the pool, section by section; entries may hold further ones.
     pub children: Vec<NodeDisksZfChildrenItem>,
     /// Known data errors, in words.
-    pub errors: String,
+    pub errors: Option<String>,
     /// Name of the pool, and of the storage definition that goes with it.
     pub name: String,
     /// Last or running scrub or resilver, in words.
@@ -1602,10 +1629,10 @@ impl Object for NodeDisksZf {
             match key {
                 "action" => (Need::OPTIONAL, &mut self.action),
                 "children" => (Need::required(0), &mut self.children),
-                "errors" => (Need::required(1), &mut self.errors),
-                "name" => (Need::required(2), &mut self.name),
+                "errors" => (Need::OPTIONAL, &mut self.errors),
+                "name" => (Need::required(1), &mut self.name),
                 "scan" => (Need::OPTIONAL, &mut self.scan),
-                "state" => (Need::required(3), &mut self.state),
+                "state" => (Need::required(2), &mut self.state),
                 "status" => (Need::OPTIONAL, &mut self.status),
                 _ => return None,
             },
@@ -1617,7 +1644,7 @@ impl Object for NodeDisksZf {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["children", "errors", "name", "state"]
+        &["children", "name", "state"]
     }
 }
 
@@ -1632,7 +1659,7 @@ pub struct NodeDisksZfChildrenItem {
     /// Checksum errors so far.
     pub cksum: Option<f64>,
     /// Remark on the device, if there is one.
-    pub msg: String,
+    pub msg: Option<String>,
     /// Name of the device or section.
     pub name: String,
     /// Read errors so far.
@@ -1651,8 +1678,8 @@ impl Object for NodeDisksZfChildrenItem {
         Some(
             match key {
                 "cksum" => (Need::OPTIONAL, &mut self.cksum),
-                "msg" => (Need::required(0), &mut self.msg),
-                "name" => (Need::required(1), &mut self.name),
+                "msg" => (Need::OPTIONAL, &mut self.msg),
+                "name" => (Need::required(0), &mut self.name),
                 "read" => (Need::OPTIONAL, &mut self.read),
                 "state" => (Need::OPTIONAL, &mut self.state),
                 "write" => (Need::OPTIONAL, &mut self.write),
@@ -1666,7 +1693,7 @@ impl Object for NodeDisksZfChildrenItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["msg", "name"]
+        &["name"]
     }
 }
 

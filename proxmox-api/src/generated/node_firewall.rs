@@ -527,9 +527,9 @@ impl NodeFirewallRulesPost {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: any number but 0; a rule added without this is off. At least 0.
+    /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -647,18 +647,18 @@ impl NodeFirewallRulesPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRule>,
+    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
 );
 
 impl ApiRequest for NodeFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRule;
+    type Output = super::types::ClusterFirewallRulesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/firewall/rules/{pos}",
         Permission::All("/nodes/{node}", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRule> {
+    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
         self.0
     }
 }
@@ -732,9 +732,9 @@ impl NodeFirewallRulesPosPut {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: 0 switches it off, any other number on. At least 0.
+    /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -851,6 +851,8 @@ impl NodeFirewallRulesPosDelete {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeFirewallOptions {
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
     /// Whether the firewall of the node is on. Default: `true`.
     pub enable: Option<bool>,
     /// Level to log forwarded traffic at; `nolog` logs nothing. Since 8.3.
@@ -898,6 +900,7 @@ impl Object for NodeFirewallOptions {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "digest" => (Need::OPTIONAL, &mut self.digest),
                 "enable" => (Need::OPTIONAL, &mut self.enable),
                 "log_level_forward" => (Need::OPTIONAL, &mut self.log_level_forward),
                 "log_level_in" => (Need::OPTIONAL, &mut self.log_level_in),

@@ -867,7 +867,7 @@ pub struct NodeSdnZonesBridgesItem {
     /// Name of the bridge.
     pub name: String,
     /// Ports plugged into the bridge.
-    pub ports: Vec<NodeSdnZonesBridgesPortsItem>,
+    pub ports: Option<Vec<NodeSdnZonesBridgesPortsItem>>,
     /// Whether the bridge is VLAN-aware.
     pub vlan_filtering: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -880,8 +880,8 @@ impl Object for NodeSdnZonesBridgesItem {
         Some(
             match key {
                 "name" => (Need::required(0), &mut self.name),
-                "ports" => (Need::required(1), &mut self.ports),
-                "vlan_filtering" => (Need::required(2), &mut self.vlan_filtering),
+                "ports" => (Need::OPTIONAL, &mut self.ports),
+                "vlan_filtering" => (Need::required(1), &mut self.vlan_filtering),
                 _ => return None,
             },
         )
@@ -892,7 +892,7 @@ impl Object for NodeSdnZonesBridgesItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["name", "ports", "vlan_filtering"]
+        &["name", "vlan_filtering"]
     }
 }
 
@@ -909,11 +909,11 @@ pub struct NodeSdnZonesBridgesPortsItem {
     /// Name of the port's interface.
     pub name: String,
     /// VLAN of untagged traffic on the port (PVID); VLAN-aware bridges only.
-    pub primary_vlan: Option<f64>,
+    pub primary_vlan: Option<i64>,
     /// Further VLANs and VLAN ranges the port lets through; VLAN-aware bridges only.
     pub vlans: Option<Vec<String>>,
     /// Guest the port belongs to.
-    pub vmid: Option<f64>,
+    pub vmid: Option<u32>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -1481,17 +1481,17 @@ open_enum_impls!(NodeStorageChecksumAlgorithm);
 #[non_exhaustive]
 pub struct NodeStorageContentGet {
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
-    pub format: String,
+    pub format: Option<String>,
     /// Notes on the volume.
     pub notes: Option<String>,
     /// Path of the volume in the node's file system.
-    pub path: String,
+    pub path: Option<String>,
     /// Whether the volume is protected from removal; works for backups only.
     pub protected: Option<bool>,
     /// Size of the volume in bytes. In bytes.
-    pub size: i64,
+    pub size: Option<i64>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful. In bytes.
-    pub used: i64,
+    pub used: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1501,12 +1501,12 @@ impl Object for NodeStorageContentGet {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "format" => (Need::required(0), &mut self.format),
+                "format" => (Need::OPTIONAL, &mut self.format),
                 "notes" => (Need::OPTIONAL, &mut self.notes),
-                "path" => (Need::required(1), &mut self.path),
+                "path" => (Need::OPTIONAL, &mut self.path),
                 "protected" => (Need::OPTIONAL, &mut self.protected),
-                "size" => (Need::required(2), &mut self.size),
-                "used" => (Need::required(3), &mut self.used),
+                "size" => (Need::OPTIONAL, &mut self.size),
+                "used" => (Need::OPTIONAL, &mut self.used),
                 _ => return None,
             },
         )
@@ -1514,10 +1514,6 @@ impl Object for NodeStorageContentGet {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["format", "path", "size", "used"]
     }
 }
 
@@ -1531,12 +1527,14 @@ response_impls!(NodeStorageContentGet);
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. In bytes. Since 9.2.
     pub approximate_size: Option<i64>,
+    /// Content type of the volume; in the request, lists only volumes of this type.
+    pub content: Option<String>,
     /// When the volume was created, as Unix time in seconds. At least 0.
     pub ctime: Option<i64>,
     /// Fingerprint of the key a backup is encrypted with, or `1` if not known; backup servers only.
     pub encrypted: Option<String>,
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
-    pub format: String,
+    pub format: Option<String>,
     /// Notes on the volume; lists give the first line only.
     pub notes: Option<String>,
     /// Base volume of a linked clone.
@@ -1545,6 +1543,8 @@ pub struct NodeStorageContentItem {
     pub protected: Option<bool>,
     /// Size of the volume in bytes. In bytes.
     pub size: Option<i64>,
+    /// The member `subtype`.
+    pub subtype: Option<String>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful. In bytes.
     pub used: Option<i64>,
     /// Result of the last verification of a backup; backup servers only.
@@ -1563,17 +1563,19 @@ impl Object for NodeStorageContentItem {
         Some(
             match key {
                 "approximate-size" => (Need::OPTIONAL, &mut self.approximate_size),
+                "content" => (Need::OPTIONAL, &mut self.content),
                 "ctime" => (Need::OPTIONAL, &mut self.ctime),
                 "encrypted" => (Need::OPTIONAL, &mut self.encrypted),
-                "format" => (Need::required(0), &mut self.format),
+                "format" => (Need::OPTIONAL, &mut self.format),
                 "notes" => (Need::OPTIONAL, &mut self.notes),
                 "parent" => (Need::OPTIONAL, &mut self.parent),
                 "protected" => (Need::OPTIONAL, &mut self.protected),
                 "size" => (Need::OPTIONAL, &mut self.size),
+                "subtype" => (Need::OPTIONAL, &mut self.subtype),
                 "used" => (Need::OPTIONAL, &mut self.used),
                 "verification" => (Need::OPTIONAL, &mut self.verification),
                 "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "volid" => (Need::required(1), &mut self.volid),
+                "volid" => (Need::required(0), &mut self.volid),
                 _ => return None,
             },
         )
@@ -1584,7 +1586,7 @@ impl Object for NodeStorageContentItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["format", "volid"]
+        &["volid"]
     }
 }
 
@@ -2429,7 +2431,7 @@ pub struct NodeStorageStatus {
     /// Space still available, in bytes. In bytes.
     pub avail: Option<i64>,
     /// Content types the storage may hold, separated by commas.
-    pub content: Option<List>,
+    pub content: List,
     /// Whether the storage is enabled in the configuration.
     pub enabled: Option<bool>,
     /// Whether all nodes see the same content here.
@@ -2437,7 +2439,7 @@ pub struct NodeStorageStatus {
     /// Total space in bytes. In bytes.
     pub total: Option<i64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.
-    pub type_: Option<String>,
+    pub type_: String,
     /// Space in use, in bytes. In bytes.
     pub used: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2451,11 +2453,11 @@ impl Object for NodeStorageStatus {
             match key {
                 "active" => (Need::OPTIONAL, &mut self.active),
                 "avail" => (Need::OPTIONAL, &mut self.avail),
-                "content" => (Need::OPTIONAL, &mut self.content),
+                "content" => (Need::required(0), &mut self.content),
                 "enabled" => (Need::OPTIONAL, &mut self.enabled),
                 "shared" => (Need::OPTIONAL, &mut self.shared),
                 "total" => (Need::OPTIONAL, &mut self.total),
-                "type" => (Need::OPTIONAL, &mut self.type_),
+                "type" => (Need::required(1), &mut self.type_),
                 "used" => (Need::OPTIONAL, &mut self.used),
                 _ => return None,
             },
@@ -2464,6 +2466,10 @@ impl Object for NodeStorageStatus {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["content", "type"]
     }
 }
 

@@ -4636,17 +4636,17 @@ impl NodeServicesServiceStatePath {
 /// Needs `Sys.Audit` on `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceStateGet(pub(crate) Request<NodeServicesItem>);
+pub struct NodeServicesServiceStateGet(pub(crate) Request<NodeServicesStateGet>);
 
 impl ApiRequest for NodeServicesServiceStateGet {
-    type Output = NodeServicesItem;
+    type Output = NodeServicesStateGet;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/services/{service}/state",
         Permission::All("/nodes/{node}", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<NodeServicesItem> {
+    fn into_request(self) -> Request<NodeServicesStateGet> {
         self.0
     }
 }
@@ -7126,7 +7126,7 @@ response_impls!(NodeAptRepositoriesFilesRepositoriesOptionsItem);
 #[non_exhaustive]
 pub struct NodeAptRepositoriesInfosItem {
     /// Position of that repository in the file, counted from 0.
-    pub index: String,
+    pub index: i64,
     /// Kind of remark.
     pub kind: String,
     /// Text of the remark.
@@ -7261,7 +7261,7 @@ pub struct NodeAptUpdateItem {
     /// Who publishes the package.
     pub origin: Option<String>,
     /// Name of the package.
-    pub package: Option<String>,
+    pub package: String,
     /// Debian priority of the package.
     pub priority: Option<String>,
     /// Archive section of the package.
@@ -7269,7 +7269,7 @@ pub struct NodeAptUpdateItem {
     /// Short description of the package.
     pub title: Option<String>,
     /// Version that would be installed now.
-    pub version: Option<String>,
+    pub version: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -7284,11 +7284,11 @@ impl Object for NodeAptUpdateItem {
                 "NotifyStatus" => (Need::OPTIONAL, &mut self.notify_status),
                 "OldVersion" => (Need::OPTIONAL, &mut self.old_version),
                 "Origin" => (Need::OPTIONAL, &mut self.origin),
-                "Package" => (Need::OPTIONAL, &mut self.package),
+                "Package" => (Need::required(0), &mut self.package),
                 "Priority" => (Need::OPTIONAL, &mut self.priority),
                 "Section" => (Need::OPTIONAL, &mut self.section),
                 "Title" => (Need::OPTIONAL, &mut self.title),
-                "Version" => (Need::OPTIONAL, &mut self.version),
+                "Version" => (Need::required(1), &mut self.version),
                 _ => return None,
             },
         )
@@ -7296,6 +7296,10 @@ impl Object for NodeAptUpdateItem {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["Package", "Version"]
     }
 }
 
@@ -7377,7 +7381,7 @@ pub struct NodeAptVersionsItem {
     /// Who publishes the package.
     pub origin: Option<String>,
     /// Name of the package.
-    pub package: Option<String>,
+    pub package: String,
     /// Debian priority of the package.
     pub priority: Option<String>,
     /// Release of the running kernel; only with `proxmox-ve`.
@@ -7404,7 +7408,7 @@ impl Object for NodeAptVersionsItem {
                 "NotifyStatus" => (Need::OPTIONAL, &mut self.notify_status),
                 "OldVersion" => (Need::OPTIONAL, &mut self.old_version),
                 "Origin" => (Need::OPTIONAL, &mut self.origin),
-                "Package" => (Need::OPTIONAL, &mut self.package),
+                "Package" => (Need::required(0), &mut self.package),
                 "Priority" => (Need::OPTIONAL, &mut self.priority),
                 "RunningKernel" => (Need::OPTIONAL, &mut self.running_kernel),
                 "Section" => (Need::OPTIONAL, &mut self.section),
@@ -7417,6 +7421,10 @@ impl Object for NodeAptVersionsItem {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["Package"]
     }
 }
 
@@ -8198,10 +8206,112 @@ response_impls!(NodeNetstatItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeNetwork {
+    /// Whether the interface is up.
+    pub active: Option<bool>,
+    /// IPv4 address without prefix; `cidr` sets address and prefix in one.
+    pub address: Option<String>,
+    /// IPv6 address without prefix; `cidr6` sets address and prefix in one.
+    pub address6: Option<String>,
+    /// The member `altnames`.
+    pub altnames: Option<Vec<String>>,
+    /// Brings the interface up at boot.
+    pub autostart: Option<bool>,
+    /// Member preferred by a bond in `active-backup` mode.
+    pub bond_primary: Option<String>,
+    /// The member `bond_miimon`.
+    pub bond_miimon: Option<i64>,
+    /// How the bond spreads traffic over its members.
+    pub bond_mode: Option<NodeNetworkBondMode>,
+    /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
+    pub bond_xmit_hash_policy: Option<NodeNetworkBondXmitHashPolicy>,
+    /// VLAN id of untagged traffic on a bridge port.
+    pub bridge_access: Option<i64>,
+    /// Whether the bridge port suppresses ARP and neighbour discovery traffic.
+    pub bridge_arp_nd_suppress: Option<bool>,
+    /// Whether the bridge port learns MAC addresses.
+    pub bridge_learning: Option<bool>,
+    /// Whether the bridge port floods multicast traffic.
+    pub bridge_multicast_flood: Option<bool>,
+    /// Whether the bridge port floods unicast traffic to unknown addresses.
+    pub bridge_unicast_flood: Option<bool>,
+    /// The member `bridge_fd`.
+    pub bridge_fd: Option<String>,
+    /// Interfaces that are ports of the bridge.
+    pub bridge_ports: Option<List>,
+    /// The member `bridge_stp`.
+    pub bridge_stp: Option<String>,
+    /// VLANs a VLAN-aware bridge lets through, as ids and ranges.
+    pub bridge_vids: Option<List>,
+    /// Makes the bridge handle VLAN tags.
+    pub bridge_vlan_aware: Option<bool>,
+    /// IPv4 address with prefix length.
+    pub cidr: Option<String>,
+    /// IPv6 address with prefix length.
+    pub cidr6: Option<String>,
+    /// Comment lines of the IPv4 section.
+    pub comments: Option<String>,
+    /// Comment lines of the IPv6 section.
+    pub comments6: Option<String>,
+    /// Whether the interface is physically present.
+    pub exists: Option<bool>,
+    /// Address families configured on the interface, `inet` and `inet6`.
+    pub families: Option<Vec<NodeNetworkFamilies>>,
+    /// IPv4 address of the default gateway.
+    pub gateway: Option<String>,
+    /// IPv6 address of the default gateway.
+    pub gateway6: Option<String>,
+    /// Name of the network interface. At most 20 characters.
+    pub iface: Option<String>,
+    /// Link type set for the interface.
+    pub link_type: Option<String>,
     /// How the IPv4 address is configured.
-    pub method: String,
+    pub method: Option<NodeNetworkMethod>,
+    /// How the IPv6 address is configured.
+    pub method6: Option<NodeNetworkMethod6>,
+    /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
+    pub mtu: Option<i64>,
+    /// IPv4 network mask that goes with `address`.
+    pub netmask: Option<String>,
+    /// IPv6 prefix length that goes with `address6`. From 0 to 128.
+    pub netmask6: Option<i64>,
+    /// Further option lines of the IPv4 section.
+    pub options: Option<Vec<String>>,
+    /// Further option lines of the IPv6 section.
+    pub options6: Option<Vec<String>>,
+    /// Interfaces an Open vSwitch bond is made of.
+    pub ovs_bonds: Option<List>,
+    /// Open vSwitch bridge a port belongs to; needed to create one.
+    pub ovs_bridge: Option<String>,
+    /// Option string handed to Open vSwitch. At most 1024 characters.
+    pub ovs_options: Option<String>,
+    /// Interfaces that are ports of the Open vSwitch bridge.
+    pub ovs_ports: Option<List>,
+    /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
+    pub ovs_tag: Option<i64>,
+    /// The member `ovs_type`.
+    pub ovs_type: Option<String>,
+    /// Place of the interface in the configuration order.
+    pub priority: Option<i64>,
+    /// Interfaces the bond is made of.
+    pub slaves: Option<List>,
     /// Kind of interface.
-    pub type_: String,
+    pub type_: Option<NodeNetworkGetResultType>,
+    /// Id of the uplink the interface belongs to.
+    pub uplink_id: Option<String>,
+    /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
+    pub vlan_id: Option<i64>,
+    /// VLAN tagging standard in use.
+    pub vlan_protocol: Option<super::types::ClusterSdnZonesVlanProtocol>,
+    /// Interface that carries the VLAN.
+    pub vlan_raw_device: Option<String>,
+    /// VXLAN network id.
+    pub vxlan_id: Option<i64>,
+    /// Local IP address of the VXLAN tunnel.
+    pub vxlan_local_tunnelip: Option<String>,
+    /// Interface that carries the VXLAN tunnel.
+    pub vxlan_physdev: Option<String>,
+    /// IP address of the VXLAN service node.
+    pub vxlan_svcnodeip: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -8211,8 +8321,69 @@ impl Object for NodeNetwork {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "method" => (Need::required(0), &mut self.method),
-                "type" => (Need::required(1), &mut self.type_),
+                "active" => (Need::OPTIONAL, &mut self.active),
+                "address" => (Need::OPTIONAL, &mut self.address),
+                "address6" => (Need::OPTIONAL, &mut self.address6),
+                "altnames" => (Need::OPTIONAL, &mut self.altnames),
+                "autostart" => (Need::OPTIONAL, &mut self.autostart),
+                "bond-primary" => (Need::OPTIONAL, &mut self.bond_primary),
+                "bond_miimon" => (Need::OPTIONAL, &mut self.bond_miimon),
+                "bond_mode" => (Need::OPTIONAL, &mut self.bond_mode),
+                "bond_xmit_hash_policy" => {
+                    (Need::OPTIONAL, &mut self.bond_xmit_hash_policy)
+                }
+                "bridge-access" => (Need::OPTIONAL, &mut self.bridge_access),
+                "bridge-arp-nd-suppress" => {
+                    (Need::OPTIONAL, &mut self.bridge_arp_nd_suppress)
+                }
+                "bridge-learning" => (Need::OPTIONAL, &mut self.bridge_learning),
+                "bridge-multicast-flood" => {
+                    (Need::OPTIONAL, &mut self.bridge_multicast_flood)
+                }
+                "bridge-unicast-flood" => {
+                    (Need::OPTIONAL, &mut self.bridge_unicast_flood)
+                }
+                "bridge_fd" => (Need::OPTIONAL, &mut self.bridge_fd),
+                "bridge_ports" => (Need::OPTIONAL, &mut self.bridge_ports),
+                "bridge_stp" => (Need::OPTIONAL, &mut self.bridge_stp),
+                "bridge_vids" => (Need::OPTIONAL, &mut self.bridge_vids),
+                "bridge_vlan_aware" => (Need::OPTIONAL, &mut self.bridge_vlan_aware),
+                "cidr" => (Need::OPTIONAL, &mut self.cidr),
+                "cidr6" => (Need::OPTIONAL, &mut self.cidr6),
+                "comments" => (Need::OPTIONAL, &mut self.comments),
+                "comments6" => (Need::OPTIONAL, &mut self.comments6),
+                "exists" => (Need::OPTIONAL, &mut self.exists),
+                "families" => (Need::OPTIONAL, &mut self.families),
+                "gateway" => (Need::OPTIONAL, &mut self.gateway),
+                "gateway6" => (Need::OPTIONAL, &mut self.gateway6),
+                "iface" => (Need::OPTIONAL, &mut self.iface),
+                "link-type" => (Need::OPTIONAL, &mut self.link_type),
+                "method" => (Need::OPTIONAL, &mut self.method),
+                "method6" => (Need::OPTIONAL, &mut self.method6),
+                "mtu" => (Need::OPTIONAL, &mut self.mtu),
+                "netmask" => (Need::OPTIONAL, &mut self.netmask),
+                "netmask6" => (Need::OPTIONAL, &mut self.netmask6),
+                "options" => (Need::OPTIONAL, &mut self.options),
+                "options6" => (Need::OPTIONAL, &mut self.options6),
+                "ovs_bonds" => (Need::OPTIONAL, &mut self.ovs_bonds),
+                "ovs_bridge" => (Need::OPTIONAL, &mut self.ovs_bridge),
+                "ovs_options" => (Need::OPTIONAL, &mut self.ovs_options),
+                "ovs_ports" => (Need::OPTIONAL, &mut self.ovs_ports),
+                "ovs_tag" => (Need::OPTIONAL, &mut self.ovs_tag),
+                "ovs_type" => (Need::OPTIONAL, &mut self.ovs_type),
+                "priority" => (Need::OPTIONAL, &mut self.priority),
+                "slaves" => (Need::OPTIONAL, &mut self.slaves),
+                "type" => (Need::OPTIONAL, &mut self.type_),
+                "uplink-id" => (Need::OPTIONAL, &mut self.uplink_id),
+                "vlan-id" => (Need::OPTIONAL, &mut self.vlan_id),
+                "vlan-protocol" => (Need::OPTIONAL, &mut self.vlan_protocol),
+                "vlan-raw-device" => (Need::OPTIONAL, &mut self.vlan_raw_device),
+                "vxlan-id" => (Need::OPTIONAL, &mut self.vxlan_id),
+                "vxlan-local-tunnelip" => {
+                    (Need::OPTIONAL, &mut self.vxlan_local_tunnelip)
+                }
+                "vxlan-physdev" => (Need::OPTIONAL, &mut self.vxlan_physdev),
+                "vxlan-svcnodeip" => (Need::OPTIONAL, &mut self.vxlan_svcnodeip),
                 _ => return None,
             },
         )
@@ -8221,17 +8392,13 @@ impl Object for NodeNetwork {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["method", "type"]
-    }
 }
 
 response_impls!(NodeNetwork);
 
 /// How the bond spreads traffic over its members.
 ///
-/// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `PUT /nodes/{node}/network/{iface}`.
+/// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`, `PUT /nodes/{node}/network/{iface}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondMode {
@@ -8302,7 +8469,7 @@ open_enum_impls!(NodeNetworkBondMode);
 
 /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
 ///
-/// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `PUT /nodes/{node}/network/{iface}`.
+/// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`, `PUT /nodes/{node}/network/{iface}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondXmitHashPolicy {
@@ -8345,7 +8512,7 @@ open_enum_impls!(NodeNetworkBondXmitHashPolicy);
 
 /// Address families configured on the interface, `inet` and `inet6`.
 ///
-/// Used by `GET /nodes/{node}/network`.
+/// Used by `GET /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkFamilies {
@@ -8384,7 +8551,7 @@ open_enum_impls!(NodeNetworkFamilies);
 
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
-/// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `PUT /nodes/{node}/network/{iface}`.
+/// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`, `PUT /nodes/{node}/network/{iface}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkGetResultType {
@@ -8398,7 +8565,7 @@ pub enum NodeNetworkGetResultType {
     Alias,
     /// The value `vlan`.
     Vlan,
-    /// The value `fabric`. Since 9.0.
+    /// The value `fabric`.
     Fabric,
     /// The value `OVSBridge`.
     OvsBridge,
@@ -8408,7 +8575,7 @@ pub enum NodeNetworkGetResultType {
     OvsPort,
     /// The value `OVSIntPort`.
     OvsIntPort,
-    /// The value `vnet`. Since 8.4.
+    /// The value `vnet`.
     Vnet,
     /// The value `unknown`.
     Unknown,
@@ -8560,10 +8727,14 @@ pub struct NodeNetworkItem {
     pub address: Option<String>,
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     pub address6: Option<String>,
+    /// The member `altnames`.
+    pub altnames: Option<Vec<String>>,
     /// Brings the interface up at boot.
     pub autostart: Option<bool>,
     /// Member preferred by a bond in `active-backup` mode.
     pub bond_primary: Option<String>,
+    /// The member `bond_miimon`.
+    pub bond_miimon: Option<i64>,
     /// How the bond spreads traffic over its members.
     pub bond_mode: Option<NodeNetworkBondMode>,
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
@@ -8578,8 +8749,12 @@ pub struct NodeNetworkItem {
     pub bridge_multicast_flood: Option<bool>,
     /// Whether the bridge port floods unicast traffic to unknown addresses.
     pub bridge_unicast_flood: Option<bool>,
+    /// The member `bridge_fd`.
+    pub bridge_fd: Option<String>,
     /// Interfaces that are ports of the bridge.
     pub bridge_ports: Option<List>,
+    /// The member `bridge_stp`.
+    pub bridge_stp: Option<String>,
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges.
     pub bridge_vids: Option<List>,
     /// Makes the bridge handle VLAN tags.
@@ -8601,7 +8776,7 @@ pub struct NodeNetworkItem {
     /// IPv6 address of the default gateway.
     pub gateway6: Option<String>,
     /// Name of the network interface. At most 20 characters.
-    pub iface: Option<String>,
+    pub iface: String,
     /// Link type set for the interface.
     pub link_type: Option<String>,
     /// How the IPv4 address is configured.
@@ -8628,12 +8803,14 @@ pub struct NodeNetworkItem {
     pub ovs_ports: Option<List>,
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     pub ovs_tag: Option<i64>,
+    /// The member `ovs_type`.
+    pub ovs_type: Option<String>,
     /// Place of the interface in the configuration order.
     pub priority: Option<i64>,
     /// Interfaces the bond is made of.
     pub slaves: Option<List>,
     /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
-    pub type_: Option<NodeNetworkGetResultType>,
+    pub type_: NodeNetworkGetResultType,
     /// Id of the uplink the interface belongs to.
     pub uplink_id: Option<String>,
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
@@ -8662,8 +8839,10 @@ impl Object for NodeNetworkItem {
                 "active" => (Need::OPTIONAL, &mut self.active),
                 "address" => (Need::OPTIONAL, &mut self.address),
                 "address6" => (Need::OPTIONAL, &mut self.address6),
+                "altnames" => (Need::OPTIONAL, &mut self.altnames),
                 "autostart" => (Need::OPTIONAL, &mut self.autostart),
                 "bond-primary" => (Need::OPTIONAL, &mut self.bond_primary),
+                "bond_miimon" => (Need::OPTIONAL, &mut self.bond_miimon),
                 "bond_mode" => (Need::OPTIONAL, &mut self.bond_mode),
                 "bond_xmit_hash_policy" => {
                     (Need::OPTIONAL, &mut self.bond_xmit_hash_policy)
@@ -8679,7 +8858,9 @@ impl Object for NodeNetworkItem {
                 "bridge-unicast-flood" => {
                     (Need::OPTIONAL, &mut self.bridge_unicast_flood)
                 }
+                "bridge_fd" => (Need::OPTIONAL, &mut self.bridge_fd),
                 "bridge_ports" => (Need::OPTIONAL, &mut self.bridge_ports),
+                "bridge_stp" => (Need::OPTIONAL, &mut self.bridge_stp),
                 "bridge_vids" => (Need::OPTIONAL, &mut self.bridge_vids),
                 "bridge_vlan_aware" => (Need::OPTIONAL, &mut self.bridge_vlan_aware),
                 "cidr" => (Need::OPTIONAL, &mut self.cidr),
@@ -8690,7 +8871,7 @@ impl Object for NodeNetworkItem {
                 "families" => (Need::OPTIONAL, &mut self.families),
                 "gateway" => (Need::OPTIONAL, &mut self.gateway),
                 "gateway6" => (Need::OPTIONAL, &mut self.gateway6),
-                "iface" => (Need::OPTIONAL, &mut self.iface),
+                "iface" => (Need::required(0), &mut self.iface),
                 "link-type" => (Need::OPTIONAL, &mut self.link_type),
                 "method" => (Need::OPTIONAL, &mut self.method),
                 "method6" => (Need::OPTIONAL, &mut self.method6),
@@ -8704,9 +8885,10 @@ impl Object for NodeNetworkItem {
                 "ovs_options" => (Need::OPTIONAL, &mut self.ovs_options),
                 "ovs_ports" => (Need::OPTIONAL, &mut self.ovs_ports),
                 "ovs_tag" => (Need::OPTIONAL, &mut self.ovs_tag),
+                "ovs_type" => (Need::OPTIONAL, &mut self.ovs_type),
                 "priority" => (Need::OPTIONAL, &mut self.priority),
                 "slaves" => (Need::OPTIONAL, &mut self.slaves),
-                "type" => (Need::OPTIONAL, &mut self.type_),
+                "type" => (Need::required(1), &mut self.type_),
                 "uplink-id" => (Need::OPTIONAL, &mut self.uplink_id),
                 "vlan-id" => (Need::OPTIONAL, &mut self.vlan_id),
                 "vlan-protocol" => (Need::OPTIONAL, &mut self.vlan_protocol),
@@ -8725,13 +8907,17 @@ impl Object for NodeNetworkItem {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["iface", "type"]
+    }
 }
 
 response_impls!(NodeNetworkItem);
 
 /// How the IPv4 address is configured.
 ///
-/// Used by `GET /nodes/{node}/network`.
+/// Used by `GET /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod {
@@ -8782,7 +8968,7 @@ open_enum_impls!(NodeNetworkMethod);
 
 /// How the IPv6 address is configured.
 ///
-/// Used by `GET /nodes/{node}/network`.
+/// Used by `GET /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod6 {
@@ -9615,22 +9801,22 @@ impl NodeServicesActiveState {
 
 open_enum_impls!(NodeServicesActiveState);
 
-/// Part of the answer to `GET /nodes/{node}/services`.
+/// One element of the answer to `GET /nodes/{node}/services`.
 ///
-/// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
+/// Used by `GET /nodes/{node}/services`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
     pub active_state: Option<NodeServicesActiveState>,
     /// What the service is, in words.
-    pub desc: Option<String>,
+    pub desc: String,
     /// Short name of the service.
-    pub name: Option<String>,
+    pub name: String,
     /// Name of the service, such as `pveproxy`.
-    pub service: Option<String>,
+    pub service: String,
     /// Detailed run state, the SubState of systemd.
-    pub state: Option<NodeServicesState>,
+    pub state: NodeServicesState,
     /// Whether the unit starts at boot, the UnitFileState of systemd.
     pub unit_state: Option<NodeServicesUnitState>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -9643,10 +9829,10 @@ impl Object for NodeServicesItem {
         Some(
             match key {
                 "active-state" => (Need::OPTIONAL, &mut self.active_state),
-                "desc" => (Need::OPTIONAL, &mut self.desc),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "service" => (Need::OPTIONAL, &mut self.service),
-                "state" => (Need::OPTIONAL, &mut self.state),
+                "desc" => (Need::required(0), &mut self.desc),
+                "name" => (Need::required(1), &mut self.name),
+                "service" => (Need::required(2), &mut self.service),
+                "state" => (Need::required(3), &mut self.state),
                 "unit-state" => (Need::OPTIONAL, &mut self.unit_state),
                 _ => return None,
             },
@@ -9655,6 +9841,10 @@ impl Object for NodeServicesItem {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["desc", "name", "service", "state"]
     }
 }
 
@@ -9799,6 +9989,55 @@ impl NodeServicesState {
 
 open_enum_impls!(NodeServicesState);
 
+/// Part of the answer to `GET /nodes/{node}/services/{service}/state`.
+///
+/// Used by `GET /nodes/{node}/services/{service}/state`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeServicesStateGet {
+    /// Run state of the unit, the ActiveState of systemd.
+    pub active_state: Option<NodeServicesActiveState>,
+    /// What the service is, in words.
+    pub desc: Option<String>,
+    /// Short name of the service.
+    pub name: Option<String>,
+    /// Name of the service, such as `pveproxy`.
+    pub service: String,
+    /// Detailed run state, the SubState of systemd.
+    pub state: NodeServicesState,
+    /// Whether the unit starts at boot, the UnitFileState of systemd.
+    pub unit_state: Option<NodeServicesUnitState>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for NodeServicesStateGet {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "active-state" => (Need::OPTIONAL, &mut self.active_state),
+                "desc" => (Need::OPTIONAL, &mut self.desc),
+                "name" => (Need::OPTIONAL, &mut self.name),
+                "service" => (Need::required(0), &mut self.service),
+                "state" => (Need::required(1), &mut self.state),
+                "unit-state" => (Need::OPTIONAL, &mut self.unit_state),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["service", "state"]
+    }
+}
+
+response_impls!(NodeServicesStateGet);
+
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
@@ -9941,20 +10180,32 @@ open_enum_impls!(NodeSpiceshellCmd);
 pub struct NodeStatus {
     /// How the system was booted.
     pub boot_info: Option<NodeStatusBootInfo>,
-    /// CPU load as a fraction: 1.0 means all CPUs are busy. Since 8.4.
-    pub cpu: Option<f64>,
-    /// CPUs of the node. Since 8.4.
-    pub cpuinfo: Option<NodeStatusCpuinfo>,
+    /// CPU load as a fraction: 1.0 means all CPUs are busy.
+    pub cpu: f64,
+    /// CPUs of the node.
+    pub cpuinfo: NodeStatusCpuinfo,
     /// The running kernel.
     pub current_kernel: Option<NodeStatusCurrentKernel>,
-    /// Load averages over 1, 5 and 15 minutes. Since 8.4.
-    pub loadavg: Option<Vec<String>>,
-    /// Main memory. Since 8.4.
-    pub memory: Option<NodeStatusMemory>,
-    /// Package name and version of the running Proxmox VE. Since 8.4.
-    pub pveversion: Option<String>,
-    /// Root file system. Since 8.4.
-    pub rootfs: Option<NodeStatusRootfs>,
+    /// The member `idle`.
+    pub idle: Option<i64>,
+    /// The member `ksm`.
+    pub ksm: Option<NodeStatusKsm>,
+    /// The member `kversion`.
+    pub kversion: Option<String>,
+    /// Load averages over 1, 5 and 15 minutes.
+    pub loadavg: Vec<String>,
+    /// Main memory.
+    pub memory: NodeStatusMemory,
+    /// Package name and version of the running Proxmox VE.
+    pub pveversion: String,
+    /// Root file system.
+    pub rootfs: NodeStatusRootfs,
+    /// The member `swap`.
+    pub swap: Option<NodeStatusSwap>,
+    /// The member `uptime`. In seconds.
+    pub uptime: Option<i64>,
+    /// The member `wait`. A fraction; 1 is the whole.
+    pub wait: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -9965,13 +10216,19 @@ impl Object for NodeStatus {
         Some(
             match key {
                 "boot-info" => (Need::OPTIONAL, &mut self.boot_info),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "cpuinfo" => (Need::OPTIONAL, &mut self.cpuinfo),
+                "cpu" => (Need::required(0), &mut self.cpu),
+                "cpuinfo" => (Need::required(1), &mut self.cpuinfo),
                 "current-kernel" => (Need::OPTIONAL, &mut self.current_kernel),
-                "loadavg" => (Need::OPTIONAL, &mut self.loadavg),
-                "memory" => (Need::OPTIONAL, &mut self.memory),
-                "pveversion" => (Need::OPTIONAL, &mut self.pveversion),
-                "rootfs" => (Need::OPTIONAL, &mut self.rootfs),
+                "idle" => (Need::OPTIONAL, &mut self.idle),
+                "ksm" => (Need::OPTIONAL, &mut self.ksm),
+                "kversion" => (Need::OPTIONAL, &mut self.kversion),
+                "loadavg" => (Need::required(2), &mut self.loadavg),
+                "memory" => (Need::required(3), &mut self.memory),
+                "pveversion" => (Need::required(4), &mut self.pveversion),
+                "rootfs" => (Need::required(5), &mut self.rootfs),
+                "swap" => (Need::OPTIONAL, &mut self.swap),
+                "uptime" => (Need::OPTIONAL, &mut self.uptime),
+                "wait" => (Need::OPTIONAL, &mut self.wait),
                 _ => return None,
             },
         )
@@ -9979,6 +10236,10 @@ impl Object for NodeStatus {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["cpu", "cpuinfo", "loadavg", "memory", "pveversion", "rootfs"]
     }
 }
 
@@ -10070,10 +10331,22 @@ pub struct NodeStatusCpuinfo {
     pub cores: i64,
     /// Number of logical CPUs (threads).
     pub cpus: i64,
+    /// The member `family`.
+    pub family: Option<i64>,
+    /// The member `flags`.
+    pub flags: Option<String>,
+    /// The member `hvm`.
+    pub hvm: Option<bool>,
+    /// The member `mhz`.
+    pub mhz: Option<f64>,
     /// Model name of the CPU.
     pub model: String,
     /// Number of CPU sockets.
     pub sockets: i64,
+    /// The member `user_hz`.
+    pub user_hz: Option<i64>,
+    /// The member `vendor`.
+    pub vendor: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -10085,8 +10358,14 @@ impl Object for NodeStatusCpuinfo {
             match key {
                 "cores" => (Need::required(0), &mut self.cores),
                 "cpus" => (Need::required(1), &mut self.cpus),
+                "family" => (Need::OPTIONAL, &mut self.family),
+                "flags" => (Need::OPTIONAL, &mut self.flags),
+                "hvm" => (Need::OPTIONAL, &mut self.hvm),
+                "mhz" => (Need::OPTIONAL, &mut self.mhz),
                 "model" => (Need::required(2), &mut self.model),
                 "sockets" => (Need::required(3), &mut self.sockets),
+                "user_hz" => (Need::OPTIONAL, &mut self.user_hz),
+                "vendor" => (Need::OPTIONAL, &mut self.vendor),
                 _ => return None,
             },
         )
@@ -10145,6 +10424,36 @@ impl Object for NodeStatusCurrentKernel {
 }
 
 response_impls!(NodeStatusCurrentKernel);
+
+/// Part of `ksm` in `GET /nodes/{node}/status`.
+///
+/// Used by `GET /nodes/{node}/status`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeStatusKsm {
+    /// The member `shared`. In bytes.
+    pub shared: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for NodeStatusKsm {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "shared" => (Need::OPTIONAL, &mut self.shared),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(NodeStatusKsm);
 
 /// Main memory.
 ///
@@ -10271,6 +10580,42 @@ impl Object for NodeStatusRootfs {
 
 response_impls!(NodeStatusRootfs);
 
+/// Part of `swap` in `GET /nodes/{node}/status`.
+///
+/// Used by `GET /nodes/{node}/status`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct NodeStatusSwap {
+    /// The member `free`. In bytes.
+    pub free: Option<i64>,
+    /// The member `total`. In bytes.
+    pub total: Option<i64>,
+    /// The member `used`. In bytes.
+    pub used: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for NodeStatusSwap {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "free" => (Need::OPTIONAL, &mut self.free),
+                "total" => (Need::OPTIONAL, &mut self.total),
+                "used" => (Need::OPTIONAL, &mut self.used),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(NodeStatusSwap);
+
 /// Part of the answer to `GET /nodes/{node}/subscription`.
 ///
 /// Used by `GET /nodes/{node}/subscription`.
@@ -10298,7 +10643,7 @@ pub struct NodeSubscription {
     /// Number of CPU sockets the node has.
     pub sockets: Option<i64>,
     /// Validity of the subscription.
-    pub status: Option<NodeSubscriptionStatus>,
+    pub status: NodeSubscriptionStatus,
     /// Address of the shop for subscriptions.
     pub url: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -10320,7 +10665,7 @@ impl Object for NodeSubscription {
                 "serverid" => (Need::OPTIONAL, &mut self.serverid),
                 "signature" => (Need::OPTIONAL, &mut self.signature),
                 "sockets" => (Need::OPTIONAL, &mut self.sockets),
-                "status" => (Need::OPTIONAL, &mut self.status),
+                "status" => (Need::required(0), &mut self.status),
                 "url" => (Need::OPTIONAL, &mut self.url),
                 _ => return None,
             },
@@ -10329,6 +10674,10 @@ impl Object for NodeSubscription {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["status"]
     }
 }
 
@@ -10405,10 +10754,14 @@ pub struct NodeTasksItem {
     pub pid: i64,
     /// Start time of the worker process in clock ticks since boot; tells reused process ids apart.
     pub pstart: i64,
+    /// The member `saved`.
+    pub saved: Option<bool>,
     /// Unix time at which the task started. In seconds since 1970.
     pub starttime: i64,
     /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
+    /// The member `tokenid`.
+    pub tokenid: Option<String>,
     /// Kind of task, such as `qmstart` or `vzdump`.
     pub type_: String,
     /// Unique id of the task (UPID).
@@ -10429,8 +10782,10 @@ impl Object for NodeTasksItem {
                 "node" => (Need::required(1), &mut self.node),
                 "pid" => (Need::required(2), &mut self.pid),
                 "pstart" => (Need::required(3), &mut self.pstart),
+                "saved" => (Need::OPTIONAL, &mut self.saved),
                 "starttime" => (Need::required(4), &mut self.starttime),
                 "status" => (Need::OPTIONAL, &mut self.status),
+                "tokenid" => (Need::OPTIONAL, &mut self.tokenid),
                 "type" => (Need::required(5), &mut self.type_),
                 "upid" => (Need::required(6), &mut self.upid),
                 "user" => (Need::required(7), &mut self.user),
@@ -10507,12 +10862,14 @@ pub struct NodeTasksStatus {
     pub node: String,
     /// Process id of the task's worker.
     pub pid: i64,
-    /// Start time of the worker process in clock ticks since boot; tells reused process ids apart. Since 8.3.
-    pub pstart: Option<i64>,
+    /// Start time of the worker process in clock ticks since boot; tells reused process ids apart.
+    pub pstart: i64,
     /// Unix time at which the task started.
-    pub starttime: f64,
+    pub starttime: i64,
     /// Whether the task still runs.
     pub status: super::types::LxcStatus,
+    /// The member `tokenid`.
+    pub tokenid: Option<String>,
     /// Kind of task, such as `qmstart` or `vzdump`.
     pub type_: String,
     /// Unique id of the task (UPID).
@@ -10532,12 +10889,13 @@ impl Object for NodeTasksStatus {
                 "id" => (Need::required(0), &mut self.id),
                 "node" => (Need::required(1), &mut self.node),
                 "pid" => (Need::required(2), &mut self.pid),
-                "pstart" => (Need::OPTIONAL, &mut self.pstart),
-                "starttime" => (Need::required(3), &mut self.starttime),
-                "status" => (Need::required(4), &mut self.status),
-                "type" => (Need::required(5), &mut self.type_),
-                "upid" => (Need::required(6), &mut self.upid),
-                "user" => (Need::required(7), &mut self.user),
+                "pstart" => (Need::required(3), &mut self.pstart),
+                "starttime" => (Need::required(4), &mut self.starttime),
+                "status" => (Need::required(5), &mut self.status),
+                "tokenid" => (Need::OPTIONAL, &mut self.tokenid),
+                "type" => (Need::required(6), &mut self.type_),
+                "upid" => (Need::required(7), &mut self.upid),
+                "user" => (Need::required(8), &mut self.user),
                 _ => return None,
             },
         )
@@ -10548,7 +10906,7 @@ impl Object for NodeTasksStatus {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["id", "node", "pid", "starttime", "status", "type", "upid", "user"]
+        &["id", "node", "pid", "pstart", "starttime", "status", "type", "upid", "user"]
     }
 }
 
@@ -10651,9 +11009,9 @@ pub struct NodeVzdumpDefaults {
     /// Guests to leave out; implies `all`.
     pub exclude: Option<List<u32>>,
     /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the container's root.
-    pub exclude_path: Option<Vec<String>>,
+    pub exclude_path: Option<String>,
     /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target. Since 8.2.
-    pub fleecing: Option<super::types::BackupFleecing>,
+    pub fleecing: Option<super::types::ClusterBackupFleecing>,
     /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ scheduler. From 0 to 8. Default: `7`.
     pub ionice: Option<i64>,
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
@@ -10681,7 +11039,7 @@ pub struct NodeVzdumpDefaults {
         super::types::ClusterBackupPbsChangeDetectionMode,
     >,
     /// Performance tuning of the backup.
-    pub performance: Option<super::types::BackupPerformance>,
+    pub performance: Option<super::types::ClusterBackupPerformance>,
     /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.
     pub pigz: Option<i64>,
     /// Backs up all guests that belong to this resource pool.
@@ -10773,12 +11131,20 @@ response_impls!(NodeVzdumpDefaults);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodesItem {
+    /// The member `cgroup-mode`.
+    pub cgroup_mode: Option<i64>,
     /// CPU load as a fraction: 1.0 means all CPUs are busy. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
+    /// The member `disk`. In bytes.
+    pub disk: Option<i64>,
+    /// The member `id`.
+    pub id: Option<String>,
     /// Short code of the subscription level; empty without a subscription.
     pub level: Option<String>,
     /// Number of logical CPUs.
     pub maxcpu: Option<i64>,
+    /// The member `maxdisk`. In bytes.
+    pub maxdisk: Option<i64>,
     /// Installed memory, in bytes. In bytes.
     pub maxmem: Option<i64>,
     /// Memory in use, in bytes. In bytes.
@@ -10789,6 +11155,8 @@ pub struct NodesItem {
     pub ssl_fingerprint: Option<String>,
     /// Whether the node is reachable in the cluster.
     pub status: NodesStatus,
+    /// The member `type`.
+    pub type_: Option<String>,
     /// Time since the node booted, in seconds. In seconds.
     pub uptime: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -10800,14 +11168,19 @@ impl Object for NodesItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "cgroup-mode" => (Need::OPTIONAL, &mut self.cgroup_mode),
                 "cpu" => (Need::OPTIONAL, &mut self.cpu),
+                "disk" => (Need::OPTIONAL, &mut self.disk),
+                "id" => (Need::OPTIONAL, &mut self.id),
                 "level" => (Need::OPTIONAL, &mut self.level),
                 "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
+                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
                 "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
                 "mem" => (Need::OPTIONAL, &mut self.mem),
                 "node" => (Need::required(0), &mut self.node),
                 "ssl_fingerprint" => (Need::OPTIONAL, &mut self.ssl_fingerprint),
                 "status" => (Need::required(1), &mut self.status),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 "uptime" => (Need::OPTIONAL, &mut self.uptime),
                 _ => return None,
             },

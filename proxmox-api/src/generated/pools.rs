@@ -411,6 +411,8 @@ pub struct Pool {
     pub comment: Option<String>,
     /// Guests and storages in the pool.
     pub members: Vec<PoolsMembersItem>,
+    /// Pool name; nested pools are written `parent/child`.
+    pub poolid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -422,6 +424,7 @@ impl Object for Pool {
             match key {
                 "comment" => (Need::OPTIONAL, &mut self.comment),
                 "members" => (Need::required(0), &mut self.members),
+                "poolid" => (Need::OPTIONAL, &mut self.poolid),
                 _ => return None,
             },
         )
@@ -446,7 +449,7 @@ response_impls!(Pool);
 pub struct PoolsItem {
     /// Free text about the pool. Since 8.1.
     pub comment: Option<String>,
-    /// Guests and storages in the pool. Since 8.1.
+    /// Guests and storages in the pool.
     pub members: Option<Vec<PoolsMembersItem>>,
     /// Pool name; nested pools are written `parent/child`.
     pub poolid: String,
@@ -484,14 +487,50 @@ response_impls!(PoolsItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PoolsMembersItem {
+    /// The member `content`.
+    pub content: Option<String>,
+    /// The member `cpu`. A fraction; 1 is the whole.
+    pub cpu: Option<f64>,
+    /// The member `disk`. In bytes.
+    pub disk: Option<i64>,
+    /// The member `diskread`. In bytes.
+    pub diskread: Option<i64>,
+    /// The member `diskwrite`. In bytes.
+    pub diskwrite: Option<i64>,
     /// Resource ID, such as `qemu/100` or `storage/node1/local`.
     pub id: String,
+    /// The member `maxcpu`.
+    pub maxcpu: Option<f64>,
+    /// The member `maxdisk`. In bytes.
+    pub maxdisk: Option<i64>,
+    /// The member `maxmem`. In bytes.
+    pub maxmem: Option<i64>,
+    /// The member `mem`. In bytes.
+    pub mem: Option<i64>,
+    /// The member `memhost`. In bytes.
+    pub memhost: Option<i64>,
+    /// The member `name`.
+    pub name: Option<String>,
+    /// The member `netin`. In bytes.
+    pub netin: Option<i64>,
+    /// The member `netout`. In bytes.
+    pub netout: Option<i64>,
     /// Node the member is on.
     pub node: String,
+    /// The member `plugintype`.
+    pub plugintype: Option<String>,
+    /// The member `shared`.
+    pub shared: Option<bool>,
+    /// The member `status`.
+    pub status: Option<String>,
     /// Storage ID, for storages.
     pub storage: Option<String>,
+    /// The member `template`.
+    pub template: Option<bool>,
     /// Kind of the member.
     pub type_: PoolsMembersType,
+    /// The member `uptime`. In seconds.
+    pub uptime: Option<i64>,
     /// VMID, for guests.
     pub vmid: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -503,10 +542,28 @@ impl Object for PoolsMembersItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "content" => (Need::OPTIONAL, &mut self.content),
+                "cpu" => (Need::OPTIONAL, &mut self.cpu),
+                "disk" => (Need::OPTIONAL, &mut self.disk),
+                "diskread" => (Need::OPTIONAL, &mut self.diskread),
+                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
                 "id" => (Need::required(0), &mut self.id),
+                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
+                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
+                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
+                "mem" => (Need::OPTIONAL, &mut self.mem),
+                "memhost" => (Need::OPTIONAL, &mut self.memhost),
+                "name" => (Need::OPTIONAL, &mut self.name),
+                "netin" => (Need::OPTIONAL, &mut self.netin),
+                "netout" => (Need::OPTIONAL, &mut self.netout),
                 "node" => (Need::required(1), &mut self.node),
+                "plugintype" => (Need::OPTIONAL, &mut self.plugintype),
+                "shared" => (Need::OPTIONAL, &mut self.shared),
+                "status" => (Need::OPTIONAL, &mut self.status),
                 "storage" => (Need::OPTIONAL, &mut self.storage),
+                "template" => (Need::OPTIONAL, &mut self.template),
                 "type" => (Need::required(2), &mut self.type_),
+                "uptime" => (Need::OPTIONAL, &mut self.uptime),
                 "vmid" => (Need::OPTIONAL, &mut self.vmid),
                 _ => return None,
             },

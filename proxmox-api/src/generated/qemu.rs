@@ -5427,9 +5427,9 @@ impl QemuVmidFirewallRulesPost {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: any number but 0; a rule added without this is off. At least 0.
+    /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -5547,18 +5547,18 @@ impl QemuVmidFirewallRulesPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRule>,
+    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
 );
 
 impl ApiRequest for QemuVmidFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRule;
+    type Output = super::types::ClusterFirewallRulesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRule> {
+    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
         self.0
     }
 }
@@ -5632,9 +5632,9 @@ impl QemuVmidFirewallRulesPosPut {
         self.0.set("dport", &dport);
         self
     }
-    /// Whether the rule is in force: 0 switches it off, any other number on. At least 0.
+    /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
-    pub fn enable(mut self, enable: i64) -> Self {
+    pub fn enable(mut self, enable: bool) -> Self {
         self.0.set("enable", &enable);
         self
     }
@@ -7797,7 +7797,9 @@ impl QemuVmidTemplatePath {
     /// `POST /nodes/{node}/qemu/{vmid}/template`
     #[inline]
     pub fn post(&self) -> QemuVmidTemplatePost {
-        QemuVmidTemplatePost(self.0.request(QemuVmidTemplatePost::ENDPOINT, reply::task))
+        QemuVmidTemplatePost(
+            self.0.request(QemuVmidTemplatePost::ENDPOINT, reply::optional_task),
+        )
     }
 }
 
@@ -7807,20 +7809,20 @@ impl QemuVmidTemplatePath {
 ///
 /// Needs `VM.Allocate` on `/vms/{vmid}`. What it does or shows depends on further privileges.
 ///
-/// Runs as a task.
+/// Runs as a task, unless it is done at once.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
+pub struct QemuVmidTemplatePost(pub(crate) Request<Option<Task>>);
 
 impl ApiRequest for QemuVmidTemplatePost {
-    type Output = Task;
+    type Output = Option<Task>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/qemu/{vmid}/template",
         Permission::All("/vms/{vmid}", &["VM.Allocate"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Task> {
+    fn into_request(self) -> Request<Option<Task>> {
         self.0
     }
 }
@@ -8098,13 +8100,13 @@ request_impls!(QemuVmidVncwebsocketGet);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
     pub enabled: bool,
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
     pub freeze_fs: Option<bool>,
     /// Trims the guest's file systems after a disk was moved or the virtual machine migrated. Default: `false`.
     pub fstrim_cloned_disks: Option<bool>,
@@ -8131,7 +8133,7 @@ impl QemuAgent {
         self.enabled = value.into();
         self
     }
-    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`. Since 9.1.
+    /// Freezes the guest's file systems around backups, snapshots without RAM, clones and replication. Default: `true`.
     #[inline]
     #[must_use]
     pub fn freeze_fs(mut self, value: impl Into<bool>) -> Self {
@@ -9668,7 +9670,7 @@ response_impls!(QemuAgentPost);
 
 /// Device through which the agent is reached.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentType {
@@ -9709,7 +9711,7 @@ open_enum_impls!(QemuAgentType);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuAudio {
@@ -9782,7 +9784,7 @@ property_string_impls!(QemuAudio);
 
 /// Sound card model.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDevice {
@@ -9825,7 +9827,7 @@ open_enum_impls!(QemuAudioDevice);
 
 /// Where the sound goes: to the SPICE viewer, or nowhere.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDriver {
@@ -9861,6 +9863,60 @@ impl QemuAudioDriver {
 }
 
 open_enum_impls!(QemuAudioDriver);
+
+/// Part of `ballooninfo` in `GET /nodes/{node}/qemu`.
+///
+/// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QemuBallooninfo {
+    /// The member `actual`. In bytes.
+    pub actual: Option<i64>,
+    /// The member `free_mem`. In bytes.
+    pub free_mem: Option<i64>,
+    /// The member `last_update`. In seconds since 1970.
+    pub last_update: Option<i64>,
+    /// The member `major_page_faults`.
+    pub major_page_faults: Option<i64>,
+    /// The member `max_mem`. In bytes.
+    pub max_mem: Option<i64>,
+    /// The member `mem_swapped_in`. In bytes.
+    pub mem_swapped_in: Option<i64>,
+    /// The member `mem_swapped_out`. In bytes.
+    pub mem_swapped_out: Option<i64>,
+    /// The member `minor_page_faults`.
+    pub minor_page_faults: Option<i64>,
+    /// The member `total_mem`. In bytes.
+    pub total_mem: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for QemuBallooninfo {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "actual" => (Need::OPTIONAL, &mut self.actual),
+                "free_mem" => (Need::OPTIONAL, &mut self.free_mem),
+                "last_update" => (Need::OPTIONAL, &mut self.last_update),
+                "major_page_faults" => (Need::OPTIONAL, &mut self.major_page_faults),
+                "max_mem" => (Need::OPTIONAL, &mut self.max_mem),
+                "mem_swapped_in" => (Need::OPTIONAL, &mut self.mem_swapped_in),
+                "mem_swapped_out" => (Need::OPTIONAL, &mut self.mem_swapped_out),
+                "minor_page_faults" => (Need::OPTIONAL, &mut self.minor_page_faults),
+                "total_mem" => (Need::OPTIONAL, &mut self.total_mem),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(QemuBallooninfo);
 
 /// Firmware: SeaBIOS, or OVMF for UEFI.
 ///
@@ -9901,11 +9957,161 @@ impl QemuBios {
 
 open_enum_impls!(QemuBios);
 
+/// Part of `blockstat.*` in `GET /nodes/{node}/qemu`.
+///
+/// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QemuBlockstatValue {
+    /// The member `account_failed`.
+    pub account_failed: Option<bool>,
+    /// The member `account_invalid`.
+    pub account_invalid: Option<bool>,
+    /// The member `failed_flush_operations`.
+    pub failed_flush_operations: Option<i64>,
+    /// The member `failed_rd_operations`.
+    pub failed_rd_operations: Option<i64>,
+    /// The member `failed_unmap_operations`.
+    pub failed_unmap_operations: Option<i64>,
+    /// The member `failed_wr_operations`.
+    pub failed_wr_operations: Option<i64>,
+    /// The member `failed_zone_append_operations`.
+    pub failed_zone_append_operations: Option<i64>,
+    /// The member `flush_operations`.
+    pub flush_operations: Option<i64>,
+    /// The member `flush_total_time_ns`.
+    pub flush_total_time_ns: Option<i64>,
+    /// The member `idle_time_ns`.
+    pub idle_time_ns: Option<i64>,
+    /// The member `invalid_flush_operations`.
+    pub invalid_flush_operations: Option<i64>,
+    /// The member `invalid_rd_operations`.
+    pub invalid_rd_operations: Option<i64>,
+    /// The member `invalid_unmap_operations`.
+    pub invalid_unmap_operations: Option<i64>,
+    /// The member `invalid_wr_operations`.
+    pub invalid_wr_operations: Option<i64>,
+    /// The member `invalid_zone_append_operations`.
+    pub invalid_zone_append_operations: Option<i64>,
+    /// The member `rd_bytes`. In bytes.
+    pub rd_bytes: Option<i64>,
+    /// The member `rd_merged`.
+    pub rd_merged: Option<i64>,
+    /// The member `rd_operations`.
+    pub rd_operations: Option<i64>,
+    /// The member `rd_total_time_ns`.
+    pub rd_total_time_ns: Option<i64>,
+    /// The member `timed_stats`.
+    pub timed_stats: Option<Vec<Value>>,
+    /// The member `unmap_bytes`. In bytes.
+    pub unmap_bytes: Option<i64>,
+    /// The member `unmap_merged`.
+    pub unmap_merged: Option<i64>,
+    /// The member `unmap_operations`.
+    pub unmap_operations: Option<i64>,
+    /// The member `unmap_total_time_ns`.
+    pub unmap_total_time_ns: Option<i64>,
+    /// The member `wr_bytes`. In bytes.
+    pub wr_bytes: Option<i64>,
+    /// The member `wr_highest_offset`.
+    pub wr_highest_offset: Option<i64>,
+    /// The member `wr_merged`.
+    pub wr_merged: Option<i64>,
+    /// The member `wr_operations`.
+    pub wr_operations: Option<i64>,
+    /// The member `wr_total_time_ns`.
+    pub wr_total_time_ns: Option<i64>,
+    /// The member `zone_append_bytes`. In bytes.
+    pub zone_append_bytes: Option<i64>,
+    /// The member `zone_append_merged`.
+    pub zone_append_merged: Option<i64>,
+    /// The member `zone_append_operations`.
+    pub zone_append_operations: Option<i64>,
+    /// The member `zone_append_total_time_ns`.
+    pub zone_append_total_time_ns: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for QemuBlockstatValue {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "account_failed" => (Need::OPTIONAL, &mut self.account_failed),
+                "account_invalid" => (Need::OPTIONAL, &mut self.account_invalid),
+                "failed_flush_operations" => {
+                    (Need::OPTIONAL, &mut self.failed_flush_operations)
+                }
+                "failed_rd_operations" => {
+                    (Need::OPTIONAL, &mut self.failed_rd_operations)
+                }
+                "failed_unmap_operations" => {
+                    (Need::OPTIONAL, &mut self.failed_unmap_operations)
+                }
+                "failed_wr_operations" => {
+                    (Need::OPTIONAL, &mut self.failed_wr_operations)
+                }
+                "failed_zone_append_operations" => {
+                    (Need::OPTIONAL, &mut self.failed_zone_append_operations)
+                }
+                "flush_operations" => (Need::OPTIONAL, &mut self.flush_operations),
+                "flush_total_time_ns" => (Need::OPTIONAL, &mut self.flush_total_time_ns),
+                "idle_time_ns" => (Need::OPTIONAL, &mut self.idle_time_ns),
+                "invalid_flush_operations" => {
+                    (Need::OPTIONAL, &mut self.invalid_flush_operations)
+                }
+                "invalid_rd_operations" => {
+                    (Need::OPTIONAL, &mut self.invalid_rd_operations)
+                }
+                "invalid_unmap_operations" => {
+                    (Need::OPTIONAL, &mut self.invalid_unmap_operations)
+                }
+                "invalid_wr_operations" => {
+                    (Need::OPTIONAL, &mut self.invalid_wr_operations)
+                }
+                "invalid_zone_append_operations" => {
+                    (Need::OPTIONAL, &mut self.invalid_zone_append_operations)
+                }
+                "rd_bytes" => (Need::OPTIONAL, &mut self.rd_bytes),
+                "rd_merged" => (Need::OPTIONAL, &mut self.rd_merged),
+                "rd_operations" => (Need::OPTIONAL, &mut self.rd_operations),
+                "rd_total_time_ns" => (Need::OPTIONAL, &mut self.rd_total_time_ns),
+                "timed_stats" => (Need::OPTIONAL, &mut self.timed_stats),
+                "unmap_bytes" => (Need::OPTIONAL, &mut self.unmap_bytes),
+                "unmap_merged" => (Need::OPTIONAL, &mut self.unmap_merged),
+                "unmap_operations" => (Need::OPTIONAL, &mut self.unmap_operations),
+                "unmap_total_time_ns" => (Need::OPTIONAL, &mut self.unmap_total_time_ns),
+                "wr_bytes" => (Need::OPTIONAL, &mut self.wr_bytes),
+                "wr_highest_offset" => (Need::OPTIONAL, &mut self.wr_highest_offset),
+                "wr_merged" => (Need::OPTIONAL, &mut self.wr_merged),
+                "wr_operations" => (Need::OPTIONAL, &mut self.wr_operations),
+                "wr_total_time_ns" => (Need::OPTIONAL, &mut self.wr_total_time_ns),
+                "zone_append_bytes" => (Need::OPTIONAL, &mut self.zone_append_bytes),
+                "zone_append_merged" => (Need::OPTIONAL, &mut self.zone_append_merged),
+                "zone_append_operations" => {
+                    (Need::OPTIONAL, &mut self.zone_append_operations)
+                }
+                "zone_append_total_time_ns" => {
+                    (Need::OPTIONAL, &mut self.zone_append_total_time_ns)
+                }
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(QemuBlockstatValue);
+
 /// Devices the guest boots from, in order.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuBoot {
@@ -10018,7 +10224,7 @@ open_enum_impls!(QemuCitype);
 
 /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuClipboard {
@@ -10053,7 +10259,7 @@ open_enum_impls!(QemuClipboard);
 
 /// Image format of the state volume.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `POST /nodes/{node}/qemu/{vmid}/clone`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config` and 2 more.
+/// Used by `POST /nodes/{node}/qemu`, `POST /nodes/{node}/qemu/{vmid}/clone`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config` and 3 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloneFormat {
@@ -10098,7 +10304,7 @@ open_enum_impls!(QemuCloneFormat);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
@@ -10335,7 +10541,7 @@ pub struct QemuConfig {
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
     pub description: Option<String>,
     /// SHA-1 digest of the configuration, to send back with a change.
-    pub digest: String,
+    pub digest: Option<String>,
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     pub efidisk0: Option<QemuEfiDisk>,
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
@@ -10497,7 +10703,7 @@ impl Object for QemuConfig {
                 "cpulimit" => (Need::OPTIONAL, &mut self.cpulimit),
                 "cpuunits" => (Need::OPTIONAL, &mut self.cpuunits),
                 "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::required(0), &mut self.digest),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
                 "efidisk0" => (Need::OPTIONAL, &mut self.efidisk0),
                 "freeze" => (Need::OPTIONAL, &mut self.freeze),
                 "hookscript" => (Need::OPTIONAL, &mut self.hookscript),
@@ -10578,10 +10784,6 @@ impl Object for QemuConfig {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["digest"]
-    }
 }
 
 response_impls!(QemuConfig);
@@ -10590,7 +10792,7 @@ response_impls!(QemuConfig);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuCpu {
@@ -11034,7 +11236,7 @@ open_enum_impls!(QemuDisk);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuDrive {
@@ -11106,7 +11308,7 @@ pub struct QemuDrive {
     pub media: Option<QemuDriveMedia>,
     /// Model name the guest sees, URL-encoded, up to 40 bytes. At most 120 characters.
     pub model: Option<String>,
-    /// Product name the guest sees, up to 16 bytes. Since 8.1.
+    /// Product name the guest sees, up to 16 bytes.
     pub product: Option<String>,
     /// Request queues of the drive's controller. At least 2.
     pub queues: Option<i64>,
@@ -11132,7 +11334,7 @@ pub struct QemuDrive {
     pub ssd: Option<bool>,
     /// How the BIOS translates a fixed drive geometry. Until 8.4.
     pub trans: Option<QemuDriveTrans>,
-    /// Vendor name the guest sees, up to 8 bytes. Since 8.1.
+    /// Vendor name the guest sees, up to 8 bytes.
     pub vendor: Option<String>,
     /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
     pub werror: Option<QemuDriveWerror>,
@@ -11390,7 +11592,7 @@ impl QemuDrive {
         self.model = Some(value.into());
         self
     }
-    /// Product name the guest sees, up to 16 bytes. Since 8.1.
+    /// Product name the guest sees, up to 16 bytes.
     #[inline]
     #[must_use]
     pub fn product(mut self, value: impl Into<String>) -> Self {
@@ -11481,7 +11683,7 @@ impl QemuDrive {
         self.trans = Some(value.into());
         self
     }
-    /// Vendor name the guest sees, up to 8 bytes. Since 8.1.
+    /// Vendor name the guest sees, up to 8 bytes.
     #[inline]
     #[must_use]
     pub fn vendor(mut self, value: impl Into<String>) -> Self {
@@ -11641,7 +11843,7 @@ property_string_impls!(QemuDrive);
 
 /// Way in which QEMU issues the drive's I/O.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveAio {
@@ -11684,7 +11886,7 @@ open_enum_impls!(QemuDriveAio);
 
 /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveCache {
@@ -11735,7 +11937,7 @@ open_enum_impls!(QemuDriveCache);
 
 /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveDiscard {
@@ -11774,7 +11976,7 @@ open_enum_impls!(QemuDriveDiscard);
 
 /// Whether the drive is a disk or a CD-ROM.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveMedia {
@@ -11813,7 +12015,7 @@ open_enum_impls!(QemuDriveMedia);
 
 /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveRerror {
@@ -11856,7 +12058,7 @@ open_enum_impls!(QemuDriveRerror);
 
 /// How the BIOS translates a fixed drive geometry.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveTrans {
@@ -11899,7 +12101,7 @@ open_enum_impls!(QemuDriveTrans);
 
 /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveWerror {
@@ -11948,7 +12150,7 @@ open_enum_impls!(QemuDriveWerror);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuEfiDisk {
@@ -11960,7 +12162,7 @@ pub struct QemuEfiDisk {
     pub format: Option<QemuFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     pub import_from: Option<String>,
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
     pub ms_cert: Option<QemuEfiDiskMsCert>,
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
     pub pre_enrolled_keys: Option<bool>,
@@ -12008,7 +12210,7 @@ impl QemuEfiDisk {
         self.import_from = Some(value.into());
         self
     }
-    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`. Since 8.4. Not in 9.0.
+    /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
     #[inline]
     #[must_use]
     pub fn ms_cert(mut self, value: impl Into<QemuEfiDiskMsCert>) -> Self {
@@ -12076,7 +12278,7 @@ property_string_impls!(QemuEfiDisk);
 
 /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskEfitype {
@@ -12115,7 +12317,7 @@ open_enum_impls!(QemuEfiDiskEfitype);
 
 /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskMsCert {
@@ -12199,7 +12401,7 @@ response_impls!(QemuFeature);
 
 /// Format of the image file.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuFormat {
@@ -12260,7 +12462,7 @@ open_enum_impls!(QemuFormat);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuHostPci {
@@ -12451,7 +12653,7 @@ property_string_impls!(QemuHostPci);
 
 /// Whether the host binds the device to `vfio` first or keeps the driver it has.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuHostPciDriver {
@@ -12535,7 +12737,7 @@ open_enum_impls!(QemuHugepages);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuIpConfig {
@@ -12631,14 +12833,26 @@ property_string_impls!(QemuIpConfig);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuItem {
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. In bytes.
+    pub balloon: Option<i64>,
+    /// The member `balloon_min`. In bytes.
+    pub balloon_min: Option<i64>,
+    /// The member `ballooninfo`.
+    pub ballooninfo: Option<QemuBallooninfo>,
+    /// The member `blockstat`.
+    pub blockstat: Option<BTreeMap<String, QemuBlockstatValue>>,
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. Since 8.4.
     pub cpu: Option<f64>,
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
+    /// The member `disk`. In bytes.
+    pub disk: Option<i64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskread: Option<i64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskwrite: Option<i64>,
+    /// The member `freemem`. In bytes.
+    pub freemem: Option<i64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the boot disk in bytes. In bytes.
@@ -12655,6 +12869,8 @@ pub struct QemuItem {
     pub netin: Option<i64>,
     /// Bytes the guest has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
+    /// The member `nics`.
+    pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last 10 seconds in which all tasks at once were short of CPU, in percent. Since 9.0.
@@ -12669,6 +12885,8 @@ pub struct QemuItem {
     pub pressurememoryfull: Option<f64>,
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
+    /// The member `proxmox-support`.
+    pub proxmox_support: Option<QemuProxmoxSupport>,
     /// QEMU's own run state, finer than `status`: such as `running`, `paused` or `prelaunch`.
     pub qmpstatus: Option<String>,
     /// Machine type in use, while running.
@@ -12677,6 +12895,8 @@ pub struct QemuItem {
     pub running_qemu: Option<String>,
     /// Whether a serial port is configured. Since 8.4.
     pub serial: Option<bool>,
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    pub shares: Option<i64>,
     /// Whether the QEMU process runs.
     pub status: super::types::LxcStatus,
     /// Labels of the virtual machine, separated by `;`.
@@ -12696,10 +12916,16 @@ impl Object for QemuItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "balloon" => (Need::OPTIONAL, &mut self.balloon),
+                "balloon_min" => (Need::OPTIONAL, &mut self.balloon_min),
+                "ballooninfo" => (Need::OPTIONAL, &mut self.ballooninfo),
+                "blockstat" => (Need::OPTIONAL, &mut self.blockstat),
                 "cpu" => (Need::OPTIONAL, &mut self.cpu),
                 "cpus" => (Need::OPTIONAL, &mut self.cpus),
+                "disk" => (Need::OPTIONAL, &mut self.disk),
                 "diskread" => (Need::OPTIONAL, &mut self.diskread),
                 "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
+                "freemem" => (Need::OPTIONAL, &mut self.freemem),
                 "lock" => (Need::OPTIONAL, &mut self.lock),
                 "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
                 "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
@@ -12708,6 +12934,7 @@ impl Object for QemuItem {
                 "name" => (Need::OPTIONAL, &mut self.name),
                 "netin" => (Need::OPTIONAL, &mut self.netin),
                 "netout" => (Need::OPTIONAL, &mut self.netout),
+                "nics" => (Need::OPTIONAL, &mut self.nics),
                 "pid" => (Need::OPTIONAL, &mut self.pid),
                 "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
                 "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
@@ -12715,10 +12942,12 @@ impl Object for QemuItem {
                 "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
                 "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
                 "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
+                "proxmox-support" => (Need::OPTIONAL, &mut self.proxmox_support),
                 "qmpstatus" => (Need::OPTIONAL, &mut self.qmpstatus),
                 "running-machine" => (Need::OPTIONAL, &mut self.running_machine),
                 "running-qemu" => (Need::OPTIONAL, &mut self.running_qemu),
                 "serial" => (Need::OPTIONAL, &mut self.serial),
+                "shares" => (Need::OPTIONAL, &mut self.shares),
                 "status" => (Need::required(0), &mut self.status),
                 "tags" => (Need::OPTIONAL, &mut self.tags),
                 "template" => (Need::OPTIONAL, &mut self.template),
@@ -12744,7 +12973,7 @@ response_impls!(QemuItem);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuIvshmem {
@@ -12886,15 +13115,15 @@ open_enum_impls!(QemuLock);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuMachine {
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
     pub aw_bits: Option<f64>,
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
     pub enable_s3: Option<bool>,
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
     pub enable_s4: Option<bool>,
     /// Machine type: `pc`, `q35` or `virt`, or one of them pinned to a version. At most 40 characters.
     pub type_: Option<String>,
@@ -12911,21 +13140,21 @@ impl QemuMachine {
     pub fn new() -> Self {
         Self { ..Self::default() }
     }
-    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64. Since 9.1.
+    /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
     #[inline]
     #[must_use]
     pub fn aw_bits(mut self, value: impl Into<f64>) -> Self {
         self.aw_bits = Some(value.into());
         self
     }
-    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest suspend to RAM (ACPI S3); off by default from machine version 9.2+pve1 on.
     #[inline]
     #[must_use]
     pub fn enable_s3(mut self, value: impl Into<bool>) -> Self {
         self.enable_s3 = Some(value.into());
         self
     }
-    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on. Since 8.4.
+    /// Offers the guest hibernation (ACPI S4); off by default from machine version 9.2+pve1 on.
     #[inline]
     #[must_use]
     pub fn enable_s4(mut self, value: impl Into<bool>) -> Self {
@@ -12989,7 +13218,7 @@ property_string_impls!(QemuMachine);
 
 /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuMachineViommu {
@@ -13030,7 +13259,7 @@ open_enum_impls!(QemuMachineViommu);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuMemory {
@@ -13094,7 +13323,7 @@ property_string_impls!(QemuMemory);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `GET /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `GET /nodes/{node}/qemu/{vmid}/config`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuMeta {
@@ -15971,7 +16200,7 @@ open_enum_impls!(QemuMoveDiskTargetDisk);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuNet {
@@ -16231,7 +16460,7 @@ property_string_impls!(QemuNet);
 
 /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuNetModel {
@@ -16316,11 +16545,44 @@ impl QemuNetModel {
 
 open_enum_impls!(QemuNetModel);
 
+/// Part of `nics.*` in `GET /nodes/{node}/qemu`.
+///
+/// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QemuNicsValue {
+    /// Bytes the guest has received over the network since its start. In bytes.
+    pub netin: Option<i64>,
+    /// Bytes the guest has sent over the network since its start. In bytes.
+    pub netout: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for QemuNicsValue {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "netin" => (Need::OPTIONAL, &mut self.netin),
+                "netout" => (Need::OPTIONAL, &mut self.netout),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(QemuNicsValue);
+
 /// One NUMA node of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuNuma {
@@ -16415,7 +16677,7 @@ property_string_impls!(QemuNuma);
 
 /// How memory is taken from the host nodes.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuNumaPolicy {
@@ -16539,11 +16801,69 @@ impl QemuOstype {
 
 open_enum_impls!(QemuOstype);
 
+/// Part of `proxmox-support` in `GET /nodes/{node}/qemu`.
+///
+/// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QemuProxmoxSupport {
+    /// The member `backup-access-api`.
+    pub backup_access_api: Option<bool>,
+    /// The member `backup-fleecing`.
+    pub backup_fleecing: Option<bool>,
+    /// The member `backup-max-workers`.
+    pub backup_max_workers: Option<bool>,
+    /// The member `pbs-dirty-bitmap`.
+    pub pbs_dirty_bitmap: Option<bool>,
+    /// The member `pbs-dirty-bitmap-migration`.
+    pub pbs_dirty_bitmap_migration: Option<bool>,
+    /// The member `pbs-dirty-bitmap-savevm`.
+    pub pbs_dirty_bitmap_savevm: Option<bool>,
+    /// The member `pbs-library-version`.
+    pub pbs_library_version: Option<String>,
+    /// The member `pbs-masterkey`.
+    pub pbs_masterkey: Option<bool>,
+    /// The member `query-bitmap-info`.
+    pub query_bitmap_info: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for QemuProxmoxSupport {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "backup-access-api" => (Need::OPTIONAL, &mut self.backup_access_api),
+                "backup-fleecing" => (Need::OPTIONAL, &mut self.backup_fleecing),
+                "backup-max-workers" => (Need::OPTIONAL, &mut self.backup_max_workers),
+                "pbs-dirty-bitmap" => (Need::OPTIONAL, &mut self.pbs_dirty_bitmap),
+                "pbs-dirty-bitmap-migration" => {
+                    (Need::OPTIONAL, &mut self.pbs_dirty_bitmap_migration)
+                }
+                "pbs-dirty-bitmap-savevm" => {
+                    (Need::OPTIONAL, &mut self.pbs_dirty_bitmap_savevm)
+                }
+                "pbs-library-version" => (Need::OPTIONAL, &mut self.pbs_library_version),
+                "pbs-masterkey" => (Need::OPTIONAL, &mut self.pbs_masterkey),
+                "query-bitmap-info" => (Need::OPTIONAL, &mut self.query_bitmap_info),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(QemuProxmoxSupport);
+
 /// VirtIO random number generator for the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuRng {
@@ -16627,7 +16947,7 @@ property_string_impls!(QemuRng);
 
 /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuRngSource {
@@ -16727,7 +17047,7 @@ open_enum_impls!(QemuScsihw);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuSev {
@@ -16835,7 +17155,7 @@ property_string_impls!(QemuSev);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuSmbios1 {
@@ -16980,17 +17300,17 @@ pub struct QemuSnapshotConfig {
     /// Host CPUs the guest may run on, such as `0,5,8-11`.
     pub affinity: Option<String>,
     /// Whether and how the QEMU guest agent inside the guest is used.
-    pub agent: Option<String>,
+    pub agent: Option<QemuAgent>,
     /// Lets the host merge identical memory pages of this guest with others (KSM).
     pub allow_ksm: Option<bool>,
     /// Memory encryption for the guest by AMD SEV.
-    pub amd_sev: Option<String>,
+    pub amd_sev: Option<QemuSev>,
     /// Emulated processor architecture; that of the host when absent.
     pub arch: Option<super::types::ClusterQemuCpuFlagsArch>,
     /// Extra QEMU command line arguments, for experts; only root may set them.
     pub args: Option<String>,
     /// Sound card of the guest, useful with SPICE.
-    pub audio0: Option<String>,
+    pub audio0: Option<QemuAudio>,
     /// Restart after a crash; has no effect at present.
     pub autostart: Option<bool>,
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device.
@@ -16998,13 +17318,13 @@ pub struct QemuSnapshotConfig {
     /// Firmware: SeaBIOS, or OVMF for UEFI.
     pub bios: Option<QemuBios>,
     /// Devices the guest boots from, in order.
-    pub boot: Option<String>,
+    pub boot: Option<QemuBoot>,
     /// Disk to boot from; deprecated, use `boot` with `order`.
     pub bootdisk: Option<String>,
     /// Shorthand for the drive `ide2`.
     pub cdrom: Option<String>,
     /// Snippets that replace the generated cloud-init documents.
-    pub cicustom: Option<String>,
+    pub cicustom: Option<QemuCloudInitCustom>,
     /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
     pub cipassword: Option<Secret>,
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
@@ -17016,7 +17336,7 @@ pub struct QemuSnapshotConfig {
     /// CPU cores per socket.
     pub cores: Option<i64>,
     /// CPU model shown to the guest, and its flags.
-    pub cpu: Option<String>,
+    pub cpu: Option<QemuCpu>,
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap.
     pub cpulimit: Option<f64>,
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce.
@@ -17024,25 +17344,25 @@ pub struct QemuSnapshotConfig {
     /// Notes about the snapshot.
     pub description: Option<String>,
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
-    pub efidisk0: Option<String>,
+    pub efidisk0: Option<QemuEfiDisk>,
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     pub freeze: Option<bool>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<String>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
-    pub hostpci: BTreeMap<u8, String>,
+    pub hostpci: BTreeMap<u8, QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
-    pub ide: BTreeMap<u8, String>,
+    pub ide: BTreeMap<u8, QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX.
-    pub intel_tdx: Option<String>,
+    pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
-    pub ipconfig: BTreeMap<u8, String>,
+    pub ipconfig: BTreeMap<u8, QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
-    pub ivshmem: Option<String>,
+    pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
     pub keephugepages: Option<bool>,
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
@@ -17054,11 +17374,11 @@ pub struct QemuSnapshotConfig {
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     pub lock: Option<QemuLock>,
     /// QEMU machine type and its options.
-    pub machine: Option<String>,
+    pub machine: Option<QemuMachine>,
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
-    pub memory: Option<String>,
+    pub memory: Option<QemuMemory>,
     /// Facts recorded about the virtual machine; they cannot be set.
-    pub meta: Option<String>,
+    pub meta: Option<QemuMeta>,
     /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice.
     pub migrate_downtime: Option<f64>,
     /// Cap on migration traffic in MB/s; 0 means none.
@@ -17068,11 +17388,11 @@ pub struct QemuSnapshotConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest.
-    pub net: BTreeMap<u8, String>,
+    pub net: BTreeMap<u8, QemuNet>,
     /// Gives the guest NUMA nodes.
     pub numa: Option<bool>,
     /// One NUMA node of the guest.
-    pub numa_nodes: BTreeMap<u8, String>,
+    pub numa_nodes: BTreeMap<u8, QemuNuma>,
     /// Starts the virtual machine when its node boots.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
@@ -17086,17 +17406,17 @@ pub struct QemuSnapshotConfig {
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots.
     pub reboot: Option<bool>,
     /// VirtIO random number generator for the guest.
-    pub rng0: Option<String>,
+    pub rng0: Option<QemuRng>,
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set.
     pub running_nets_host_mtu: Option<String>,
     /// QEMU's `-cpu` argument at the time of a snapshot; kept to resume its saved state.
     pub runningcpu: Option<String>,
     /// Machine type at the time of a snapshot; kept to resume its saved state.
-    pub runningmachine: Option<String>,
+    pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
-    pub sata: BTreeMap<u8, String>,
+    pub sata: BTreeMap<u8, QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
-    pub scsi: BTreeMap<u8, String>,
+    pub scsi: BTreeMap<u8, QemuDrive>,
     /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
@@ -17106,7 +17426,7 @@ pub struct QemuSnapshotConfig {
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest.
-    pub smbios1: Option<String>,
+    pub smbios1: Option<QemuSmbios1>,
     /// Number of CPUs; deprecated, use `sockets` and `cores`.
     pub smp: Option<i64>,
     /// Work in progress on the snapshot, such as `prepare` or `delete`; absent when it is complete.
@@ -17116,13 +17436,13 @@ pub struct QemuSnapshotConfig {
     /// CPU sockets.
     pub sockets: Option<i64>,
     /// Extras for SPICE sessions.
-    pub spice_enhancements: Option<String>,
+    pub spice_enhancements: Option<QemuSpiceEnhancements>,
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     pub sshkeys: Option<String>,
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`.
     pub startdate: Option<String>,
     /// Place in the node's start and shutdown sequence.
-    pub startup: Option<String>,
+    pub startup: Option<super::types::StartupOrder>,
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it.
     pub tablet: Option<bool>,
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
@@ -17130,19 +17450,19 @@ pub struct QemuSnapshotConfig {
     /// Corrects drift of the guest's clock.
     pub tdf: Option<bool>,
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
-    pub tpmstate0: Option<String>,
+    pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
-    pub unused: BTreeMap<u8, String>,
+    pub unused: BTreeMap<u8, QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
-    pub usb: BTreeMap<u8, String>,
+    pub usb: BTreeMap<u8, QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
-    pub vga: Option<String>,
+    pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB.
-    pub virtio: BTreeMap<u8, String>,
+    pub virtio: BTreeMap<u8, QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs.
-    pub virtiofs: BTreeMap<u8, String>,
+    pub virtiofs: BTreeMap<u8, QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by the snapshot.
@@ -17150,7 +17470,7 @@ pub struct QemuSnapshotConfig {
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     pub vmstatestorage: Option<String>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
-    pub watchdog: Option<String>,
+    pub watchdog: Option<QemuWatchdog>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -17275,11 +17595,15 @@ response_impls!(QemuSnapshotConfig);
 #[non_exhaustive]
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
-    pub description: String,
+    pub description: Option<String>,
+    /// The member `digest`.
+    pub digest: Option<String>,
     /// Name of the snapshot; `current` stands for the present state.
     pub name: String,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
+    /// The member `running`.
+    pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
     pub snaptime: Option<i64>,
     /// Whether the snapshot holds the RAM as well.
@@ -17293,9 +17617,11 @@ impl Object for QemuSnapshotItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "description" => (Need::required(0), &mut self.description),
-                "name" => (Need::required(1), &mut self.name),
+                "description" => (Need::OPTIONAL, &mut self.description),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "name" => (Need::required(0), &mut self.name),
                 "parent" => (Need::OPTIONAL, &mut self.parent),
+                "running" => (Need::OPTIONAL, &mut self.running),
                 "snaptime" => (Need::OPTIONAL, &mut self.snaptime),
                 "vmstate" => (Need::OPTIONAL, &mut self.vmstate),
                 _ => return None,
@@ -17308,7 +17634,7 @@ impl Object for QemuSnapshotItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["description", "name"]
+        &["name"]
     }
 }
 
@@ -17318,7 +17644,7 @@ response_impls!(QemuSnapshotItem);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
@@ -17391,7 +17717,7 @@ property_string_impls!(QemuSpiceEnhancements);
 
 /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuSpiceEnhancementsVideostreaming {
@@ -17440,16 +17766,28 @@ open_enum_impls!(QemuSpiceEnhancementsVideostreaming);
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
     pub agent: Option<bool>,
+    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. In bytes.
+    pub balloon: Option<i64>,
+    /// The member `balloon_min`. In bytes.
+    pub balloon_min: Option<i64>,
+    /// The member `ballooninfo`.
+    pub ballooninfo: Option<QemuBallooninfo>,
+    /// The member `blockstat`.
+    pub blockstat: Option<BTreeMap<String, QemuBlockstatValue>>,
     /// Clipboard configured for the display; when absent, SPICE displays have theirs. Since 8.1.
     pub clipboard: Option<QemuClipboard>,
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. Since 8.4.
     pub cpu: Option<f64>,
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
+    /// The member `disk`. In bytes.
+    pub disk: Option<i64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskread: Option<i64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskwrite: Option<i64>,
+    /// The member `freemem`. In bytes.
+    pub freemem: Option<i64>,
     /// State of the virtual machine in the high availability manager.
     pub ha: Option<super::types::LxcStatusCurrentHa>,
     /// Lock on the configuration, if there is one.
@@ -17468,6 +17806,8 @@ pub struct QemuStatusCurrent {
     pub netin: Option<i64>,
     /// Bytes the guest has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
+    /// The member `nics`.
+    pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last 10 seconds in which all tasks at once were short of CPU, in percent. Since 9.0.
@@ -17482,6 +17822,8 @@ pub struct QemuStatusCurrent {
     pub pressurememoryfull: Option<f64>,
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
+    /// The member `proxmox-support`.
+    pub proxmox_support: Option<QemuProxmoxSupport>,
     /// QEMU's own run state, finer than `status`: such as `running`, `paused` or `prelaunch`.
     pub qmpstatus: Option<String>,
     /// Machine type in use, while running.
@@ -17490,6 +17832,8 @@ pub struct QemuStatusCurrent {
     pub running_qemu: Option<String>,
     /// Whether a serial port is configured. Since 8.4.
     pub serial: Option<bool>,
+    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    pub shares: Option<i64>,
     /// Whether the display offers SPICE.
     pub spice: Option<bool>,
     /// Whether the QEMU process runs.
@@ -17501,7 +17845,7 @@ pub struct QemuStatusCurrent {
     /// Seconds since the start; 0 when stopped. In seconds.
     pub uptime: Option<i64>,
     /// ID of the virtual machine, unique in the cluster. From 100 to 999999999.
-    pub vmid: u32,
+    pub vmid: Option<u32>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -17512,11 +17856,17 @@ impl Object for QemuStatusCurrent {
         Some(
             match key {
                 "agent" => (Need::OPTIONAL, &mut self.agent),
+                "balloon" => (Need::OPTIONAL, &mut self.balloon),
+                "balloon_min" => (Need::OPTIONAL, &mut self.balloon_min),
+                "ballooninfo" => (Need::OPTIONAL, &mut self.ballooninfo),
+                "blockstat" => (Need::OPTIONAL, &mut self.blockstat),
                 "clipboard" => (Need::OPTIONAL, &mut self.clipboard),
                 "cpu" => (Need::OPTIONAL, &mut self.cpu),
                 "cpus" => (Need::OPTIONAL, &mut self.cpus),
+                "disk" => (Need::OPTIONAL, &mut self.disk),
                 "diskread" => (Need::OPTIONAL, &mut self.diskread),
                 "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
+                "freemem" => (Need::OPTIONAL, &mut self.freemem),
                 "ha" => (Need::OPTIONAL, &mut self.ha),
                 "lock" => (Need::OPTIONAL, &mut self.lock),
                 "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
@@ -17526,6 +17876,7 @@ impl Object for QemuStatusCurrent {
                 "name" => (Need::OPTIONAL, &mut self.name),
                 "netin" => (Need::OPTIONAL, &mut self.netin),
                 "netout" => (Need::OPTIONAL, &mut self.netout),
+                "nics" => (Need::OPTIONAL, &mut self.nics),
                 "pid" => (Need::OPTIONAL, &mut self.pid),
                 "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
                 "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
@@ -17533,16 +17884,18 @@ impl Object for QemuStatusCurrent {
                 "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
                 "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
                 "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
+                "proxmox-support" => (Need::OPTIONAL, &mut self.proxmox_support),
                 "qmpstatus" => (Need::OPTIONAL, &mut self.qmpstatus),
                 "running-machine" => (Need::OPTIONAL, &mut self.running_machine),
                 "running-qemu" => (Need::OPTIONAL, &mut self.running_qemu),
                 "serial" => (Need::OPTIONAL, &mut self.serial),
+                "shares" => (Need::OPTIONAL, &mut self.shares),
                 "spice" => (Need::OPTIONAL, &mut self.spice),
                 "status" => (Need::required(0), &mut self.status),
                 "tags" => (Need::OPTIONAL, &mut self.tags),
                 "template" => (Need::OPTIONAL, &mut self.template),
                 "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::required(1), &mut self.vmid),
+                "vmid" => (Need::OPTIONAL, &mut self.vmid),
                 _ => return None,
             },
         )
@@ -17553,7 +17906,7 @@ impl Object for QemuStatusCurrent {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["status", "vmid"]
+        &["status"]
     }
 }
 
@@ -17563,7 +17916,7 @@ response_impls!(QemuStatusCurrent);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuTdx {
@@ -17708,13 +18061,13 @@ open_enum_impls!(QemuTermproxySerial);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     pub file: String,
-    /// Image format of the state volume. Since 9.1.
+    /// Image format of the state volume.
     pub format: Option<QemuCloneFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     pub import_from: Option<String>,
@@ -17743,7 +18096,7 @@ impl QemuTpmState {
         self.file = value.into();
         self
     }
-    /// Image format of the state volume. Since 9.1.
+    /// Image format of the state volume.
     #[inline]
     #[must_use]
     pub fn format(mut self, value: impl Into<QemuCloneFormat>) -> Self {
@@ -17814,7 +18167,7 @@ property_string_impls!(QemuTpmState);
 
 /// TPM version to emulate; cannot be changed later. `v2.0` is preferable.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuTpmStateVersion {
@@ -17855,7 +18208,7 @@ open_enum_impls!(QemuTpmStateVersion);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuUnused {
@@ -17919,13 +18272,13 @@ property_string_impls!(QemuUnused);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
     pub host: Option<String>,
-    /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
+    /// Cluster-wide USB mapping to take the device from, instead of `host`.
     pub mapping: Option<String>,
     /// Plugs the device into a USB 3 controller; of no effect for modern guests, which always have one. Default: `false`.
     pub usb3: Option<bool>,
@@ -17947,7 +18300,7 @@ impl QemuUsb {
         self.host = Some(value.into());
         self
     }
-    /// Cluster-wide USB mapping to take the device from, instead of `host`. Since 8.0.
+    /// Cluster-wide USB mapping to take the device from, instead of `host`.
     #[inline]
     #[must_use]
     pub fn mapping(mut self, value: impl Into<String>) -> Self {
@@ -18002,11 +18355,11 @@ property_string_impls!(QemuUsb);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuVga {
-    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
+    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
     pub clipboard: Option<QemuClipboard>,
     /// Display memory in MiB; large resolutions need more. Ignored with a serial display. From 4 to 512.
     pub memory: Option<i64>,
@@ -18023,7 +18376,7 @@ impl QemuVga {
     pub fn new() -> Self {
         Self { ..Self::default() }
     }
-    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs. Since 8.1.
+    /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
     #[inline]
     #[must_use]
     pub fn clipboard(mut self, value: impl Into<QemuClipboard>) -> Self {
@@ -18083,7 +18436,7 @@ property_string_impls!(QemuVga);
 
 /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuVgaType {
@@ -18172,7 +18525,7 @@ open_enum_impls!(QemuVgaType);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuVirtiofs {
@@ -18278,7 +18631,7 @@ property_string_impls!(QemuVirtiofs);
 
 /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`).
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuVirtiofsCache {
@@ -18327,7 +18680,7 @@ open_enum_impls!(QemuVirtiofsCache);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuWatchdog {
@@ -18397,7 +18750,7 @@ property_string_impls!(QemuWatchdog);
 
 /// Watchdog device shown to the guest.
 ///
-/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config`.
+/// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuWatchdogModel {

@@ -41,7 +41,7 @@ response_impls!(AccessItem);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`, `GET /nodes/{node}/vzdump/defaults`.
+/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct BackupFleecing {
@@ -113,7 +113,7 @@ property_string_impls!(BackupFleecing);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`, `GET /nodes/{node}/vzdump/defaults`.
+/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct BackupPerformance {
@@ -336,6 +336,39 @@ impl ClusterBackupCompress {
 }
 
 open_enum_impls!(ClusterBackupCompress);
+
+/// Settings for backup fleecing, which only concerns virtual machines.
+///
+/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClusterBackupFleecing {
+    /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
+    pub enabled: Option<bool>,
+    /// Storage for the fleecing images; best a local one with thin provisioning and discard.
+    pub storage: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterBackupFleecing {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "enabled" => (Need::OPTIONAL, &mut self.enabled),
+                "storage" => (Need::OPTIONAL, &mut self.storage),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(ClusterBackupFleecing);
 
 /// Kind of guest.
 ///
@@ -586,6 +619,39 @@ impl ClusterBackupPbsChangeDetectionMode {
 }
 
 open_enum_impls!(ClusterBackupPbsChangeDetectionMode);
+
+/// Settings that affect the speed of backups.
+///
+/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClusterBackupPerformance {
+    /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
+    pub max_workers: Option<i64>,
+    /// Directory entries a container backup to Proxmox Backup Server may hold in memory. At least 1. Default: `1048576`.
+    pub pbs_entries_max: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterBackupPerformance {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "max-workers" => (Need::OPTIONAL, &mut self.max_workers),
+                "pbs-entries-max" => (Need::OPTIONAL, &mut self.pbs_entries_max),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(ClusterBackupPerformance);
 
 /// Part of the answer to `GET /cluster/ceph/status`.
 ///
@@ -1460,6 +1526,8 @@ pub struct ClusterFirewallAliasesItem {
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     pub digest: String,
+    /// IP version, 4 or 6, as told by the addresses.
+    pub ipversion: Option<i64>,
     /// Name of the alias.
     pub name: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1474,6 +1542,7 @@ impl Object for ClusterFirewallAliasesItem {
                 "cidr" => (Need::required(0), &mut self.cidr),
                 "comment" => (Need::OPTIONAL, &mut self.comment),
                 "digest" => (Need::required(1), &mut self.digest),
+                "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
                 "name" => (Need::required(2), &mut self.name),
                 _ => return None,
             },
@@ -1741,22 +1810,24 @@ impl ClusterFirewallRefsType {
 
 open_enum_impls!(ClusterFirewallRefsType);
 
-/// Part of the answer to `GET /cluster/firewall/groups/{group}/{pos}`.
+/// Part of the answer to `GET /cluster/firewall/groups/{group}`.
 ///
-/// Used by `GET /cluster/firewall/groups/{group}/{pos}`, `GET /cluster/firewall/rules/{pos}`, `GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`, `GET /nodes/{node}/firewall/rules/{pos}` and 2 more.
+/// Used by `GET /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `GET /cluster/firewall/rules`, `GET /cluster/firewall/rules/{pos}` and 8 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterFirewallRule {
+pub struct ClusterFirewallRulesItem {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
     pub action: String,
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
     pub dest: Option<String>,
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     pub dport: Option<String>,
     /// Whether the rule is in force: 0 switches it off, any other number on.
-    pub enable: Option<i64>,
+    pub enable: Option<bool>,
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     pub icmp_type: Option<String>,
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts.
@@ -1768,7 +1839,7 @@ pub struct ClusterFirewallRule {
     /// Predefined macro that brings protocol and ports along.
     pub macro_: Option<String>,
     /// Position of the rule, counted from 0; rules are checked in this order.
-    pub pos: i64,
+    pub pos: Option<i64>,
     /// Protocol to match, by name or number.
     pub proto: Option<String>,
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
@@ -1781,7 +1852,7 @@ pub struct ClusterFirewallRule {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallRule {
+impl Object for ClusterFirewallRulesItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1789,6 +1860,7 @@ impl Object for ClusterFirewallRule {
                 "action" => (Need::required(0), &mut self.action),
                 "comment" => (Need::OPTIONAL, &mut self.comment),
                 "dest" => (Need::OPTIONAL, &mut self.dest),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
                 "dport" => (Need::OPTIONAL, &mut self.dport),
                 "enable" => (Need::OPTIONAL, &mut self.enable),
                 "icmp-type" => (Need::OPTIONAL, &mut self.icmp_type),
@@ -1796,11 +1868,11 @@ impl Object for ClusterFirewallRule {
                 "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
                 "log" => (Need::OPTIONAL, &mut self.log),
                 "macro" => (Need::OPTIONAL, &mut self.macro_),
-                "pos" => (Need::required(1), &mut self.pos),
+                "pos" => (Need::OPTIONAL, &mut self.pos),
                 "proto" => (Need::OPTIONAL, &mut self.proto),
                 "source" => (Need::OPTIONAL, &mut self.source),
                 "sport" => (Need::OPTIONAL, &mut self.sport),
-                "type" => (Need::required(2), &mut self.type_),
+                "type" => (Need::required(1), &mut self.type_),
                 _ => return None,
             },
         )
@@ -1811,83 +1883,7 @@ impl Object for ClusterFirewallRule {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["action", "pos", "type"]
-    }
-}
-
-response_impls!(ClusterFirewallRule);
-
-/// One element of the answer to `GET /cluster/firewall/groups/{group}`.
-///
-/// Used by `GET /cluster/firewall/groups/{group}`, `GET /cluster/firewall/rules`, `GET /cluster/sdn/vnets/{vnet}/firewall/rules`, `GET /nodes/{node}/firewall/rules` and 2 more.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterFirewallRulesItem {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. Since 9.1.
-    pub action: Option<String>,
-    /// Comment on the entry. Since 9.1.
-    pub comment: Option<String>,
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. Since 9.1.
-    pub dest: Option<String>,
-    /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas. Since 9.1.
-    pub dport: Option<String>,
-    /// Whether the rule is in force: 0 switches it off, any other number on. Since 9.1.
-    pub enable: Option<i64>,
-    /// ICMP type to match, by name or number; only with an ICMP protocol. Since 9.1.
-    pub icmp_type: Option<String>,
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. Since 9.1.
-    pub iface: Option<String>,
-    /// IP version, 4 or 6, as told by the addresses. Since 9.1.
-    pub ipversion: Option<i64>,
-    /// Level to log matching packets at; `nolog` logs nothing. Since 9.1.
-    pub log: Option<ClusterFirewallRulesLog>,
-    /// Predefined macro that brings protocol and ports along. Since 9.1.
-    pub macro_: Option<String>,
-    /// Position of the rule, counted from 0; rules are checked in this order.
-    pub pos: i64,
-    /// Protocol to match, by name or number. Since 9.1.
-    pub proto: Option<String>,
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. Since 9.1.
-    pub source: Option<String>,
-    /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas. Since 9.1.
-    pub sport: Option<String>,
-    /// Direction the rule applies to, or `group` for a rule that pulls in a security group. Since 9.1.
-    pub type_: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterFirewallRulesItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "action" => (Need::OPTIONAL, &mut self.action),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "dest" => (Need::OPTIONAL, &mut self.dest),
-                "dport" => (Need::OPTIONAL, &mut self.dport),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "icmp-type" => (Need::OPTIONAL, &mut self.icmp_type),
-                "iface" => (Need::OPTIONAL, &mut self.iface),
-                "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
-                "log" => (Need::OPTIONAL, &mut self.log),
-                "macro" => (Need::OPTIONAL, &mut self.macro_),
-                "pos" => (Need::required(0), &mut self.pos),
-                "proto" => (Need::OPTIONAL, &mut self.proto),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "sport" => (Need::OPTIONAL, &mut self.sport),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["pos"]
+        &["action", "type"]
     }
 }
 
@@ -2447,7 +2443,7 @@ response_impls!(ClusterQemuCpuFlagsItem);
 
 /// Tag format of the outer VLAN; QinQ zones.
 ///
-/// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}` and 1 more.
+/// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}` and 2 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesVlanProtocol {
@@ -2622,6 +2618,8 @@ open_enum_impls!(LxcFeatureFeature);
 pub struct LxcFirewallOptions {
     /// Lets DHCP through. Default: `false`.
     pub dhcp: Option<bool>,
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
     /// Whether the firewall of the guest is on. Default: `false`.
     pub enable: Option<bool>,
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
@@ -2650,6 +2648,7 @@ impl Object for LxcFirewallOptions {
         Some(
             match key {
                 "dhcp" => (Need::OPTIONAL, &mut self.dhcp),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
                 "enable" => (Need::OPTIONAL, &mut self.enable),
                 "ipfilter" => (Need::OPTIONAL, &mut self.ipfilter),
                 "log_level_in" => (Need::OPTIONAL, &mut self.log_level_in),
@@ -2833,7 +2832,7 @@ response_impls!(LxcMtunnel);
 #[non_exhaustive]
 pub struct LxcMtunnelwebsocket {
     /// Port of the tunnel.
-    pub port: Option<String>,
+    pub port: Option<i64>,
     /// Unix socket on the node to which the traffic is forwarded.
     pub socket: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -3356,6 +3355,8 @@ open_enum_impls!(NodeFirewallOptionsLogLevelOut);
 pub struct NodeRrd {
     /// Path of the rendered PNG file on the node.
     pub filename: String,
+    /// The member `image`.
+    pub image: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3366,6 +3367,7 @@ impl Object for NodeRrd {
         Some(
             match key {
                 "filename" => (Need::required(0), &mut self.filename),
+                "image" => (Need::OPTIONAL, &mut self.image),
                 _ => return None,
             },
         )
@@ -3427,14 +3429,28 @@ open_enum_impls!(NodeRrdCf);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeSpiceshell {
+    /// The member `ca`.
+    pub ca: Option<String>,
+    /// The member `delete-this-file`.
+    pub delete_this_file: Option<bool>,
     /// Name under which the SPICE proxy knows the target; to be handed to the viewer unchanged.
     pub host: String,
+    /// The member `host-subject`.
+    pub host_subject: Option<String>,
     /// One-time password for the SPICE session.
     pub password: Secret,
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
     pub proxy: String,
+    /// The member `release-cursor`.
+    pub release_cursor: Option<String>,
+    /// The member `secure-attention`.
+    pub secure_attention: Option<String>,
+    /// The member `title`.
+    pub title: Option<String>,
     /// TLS port of the SPICE server.
     pub tls_port: i64,
+    /// The member `toggle-fullscreen`.
+    pub toggle_fullscreen: Option<String>,
     /// Kind of session: `spice`.
     pub type_: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -3446,10 +3462,17 @@ impl Object for NodeSpiceshell {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "ca" => (Need::OPTIONAL, &mut self.ca),
+                "delete-this-file" => (Need::OPTIONAL, &mut self.delete_this_file),
                 "host" => (Need::required(0), &mut self.host),
+                "host-subject" => (Need::OPTIONAL, &mut self.host_subject),
                 "password" => (Need::required(1), &mut self.password),
                 "proxy" => (Need::required(2), &mut self.proxy),
+                "release-cursor" => (Need::OPTIONAL, &mut self.release_cursor),
+                "secure-attention" => (Need::OPTIONAL, &mut self.secure_attention),
+                "title" => (Need::OPTIONAL, &mut self.title),
                 "tls-port" => (Need::required(3), &mut self.tls_port),
+                "toggle-fullscreen" => (Need::OPTIONAL, &mut self.toggle_fullscreen),
                 "type" => (Need::required(4), &mut self.type_),
                 _ => return None,
             },
@@ -3603,7 +3626,7 @@ response_impls!(NodeVncshell);
 #[non_exhaustive]
 pub struct NodeVncwebsocket {
     /// Port that the call that opened the proxy returned.
-    pub port: String,
+    pub port: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3859,7 +3882,7 @@ property_string_impls!(RemoteEndpoint);
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `POST /nodes/{node}/qemu` and 3 more.
+/// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config` and 5 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct StartupOrder {

@@ -71,6 +71,10 @@ request_impls!(VersionGet);
 pub struct Version {
     /// Console viewer the datacenter prefers.
     pub console: Option<super::types::VersionConsole>,
+    /// The member `http_proxy`.
+    pub http_proxy: Option<String>,
+    /// The member `keyboard`.
+    pub keyboard: Option<String>,
     /// Proxmox VE point release, such as `9.1`.
     pub release: String,
     /// Abbreviated git commit the package was built from.
@@ -87,6 +91,8 @@ impl Object for Version {
         Some(
             match key {
                 "console" => (Need::OPTIONAL, &mut self.console),
+                "http_proxy" => (Need::OPTIONAL, &mut self.http_proxy),
+                "keyboard" => (Need::OPTIONAL, &mut self.keyboard),
                 "release" => (Need::required(0), &mut self.release),
                 "repoid" => (Need::required(1), &mut self.repoid),
                 "version" => (Need::required(2), &mut self.version),
