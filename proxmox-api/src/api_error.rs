@@ -347,7 +347,7 @@ impl fmt::Display for ApiError {
             ErrorKind::NodeUnreachable => {
                 f.write_str(" (is the node's name in the path right, and is that node up?)")
             }
-            ErrorKind::UnknownMethod => f.write_str(" (is the server old enough to lack it?)"),
+            ErrorKind::UnknownMethod => f.write_str(" (is the server too old for this call?)"),
             _ => Ok(()),
         }
     }

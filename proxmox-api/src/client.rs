@@ -199,13 +199,9 @@ impl Client {
     /// As for every call; [`Error::Api`] for any status but 2xx.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
         let name = format!("GET {path}");
-        let request = self.0.request(
-            Method::Get,
-            path,
-            &Params::default(),
-            &name,
-            &Grant::default(),
-        )?;
+        let request = self
+            .0
+            .request(Method::Get, path, &Params::default(), &name)?;
         let response = self.0.exchange(request, &name).await?;
         accept(&name, response, &[])
     }
@@ -236,8 +232,7 @@ impl Inner {
 
         // These work for everybody; a ticket or token that is out of date would only get in the way.
         if open_to_all(call.method, &call.path) {
-            let request =
-                self.request(call.method, &path, &call.params, &name, &Grant::default())?;
+            let request = self.request(call.method, &path, &call.params, &name)?;
             let response = self.exchange(request, &name).await?;
             return self.judge(&name, response, &call, None);
         }
@@ -245,21 +240,16 @@ impl Inner {
             return refuse(RequestErrorKind::NeedsTicket);
         }
         // Before logging in, so that what cannot be sent costs nothing.
-        let mut request =
-            self.request(call.method, &path, &call.params, &name, &Grant::default())?;
+        let request = self.request(call.method, &path, &call.params, &name)?;
         let grant = self.auth.authorize(self, writes).await?;
-        let plain = request.headers.clone();
-        add_headers(&mut request, &grant);
-        let response = self.exchange(request.clone(), &name).await?;
+        let response = self.exchange(signed(&request, &grant), &name).await?;
         let session = grant.session;
         let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
             return self.judge(&name, response, &call, session.as_deref());
         };
         match self.auth.replace(self, refused, writes).await? {
             Some(grant) => {
-                request.headers = plain;
-                add_headers(&mut request, &grant);
-                let response = self.exchange(request, &name).await?;
+                let response = self.exchange(signed(&request, &grant), &name).await?;
                 self.judge(&name, response, &call, grant.session.as_deref())
             }
             None => match self.judge(&name, response, &call, Some(refused)) {
@@ -277,7 +267,6 @@ impl Inner {
         path: &str,
         params: &Params,
         name: &str,
-        grant: &Grant,
     ) -> Result<WireRequest, Error> {
         let mut path = format!("{}{path}", self.base.prefix);
         let mut body = String::new();
@@ -303,7 +292,6 @@ impl Inner {
                 .push(("Content-Type".to_owned(), FORM.to_owned()));
         }
         request.body = Bytes::from(body);
-        add_headers(&mut request, grant);
         Ok(request)
     }
 
@@ -340,7 +328,7 @@ impl Login for Inner {
         Box::pin(async move {
             let name = format!("POST {TICKET}");
             let path = format!("{API}{TICKET}");
-            let request = self.request(Method::Post, &path, &form, &name, &Grant::default())?;
+            let request = self.request(Method::Post, &path, &form, &name)?;
             let response = self.exchange(request, &name).await?;
             if (200..300).contains(&response.status) && is_page(&response) {
                 return Err(ApiError::not_the_api(&name, &response).into());
@@ -371,12 +359,13 @@ fn accept(name: &str, response: WireResponse, secrets: &[&str]) -> Result<Reply,
     })
 }
 
-fn add_headers(request: &mut WireRequest, grant: &Grant) {
+fn signed(request: &WireRequest, grant: &Grant) -> WireRequest {
+    let mut request = request.clone();
     for (name, value) in &grant.headers {
-        request
-            .headers
-            .push(((*name).to_owned(), value.expose().to_owned()));
+        let header = ((*name).to_owned(), value.expose().to_owned());
+        request.headers.push(header);
     }
+    request
 }
 
 /// The verb and the path as a person would write it.
