@@ -99,6 +99,16 @@ pub(crate) fn setter(overlay: &Overlay, wire: &str) -> String {
     }
 }
 
+/// The method of a place that leads down one segment.
+pub(crate) fn step(overlay: &Overlay, segment: &str) -> String {
+    let name = field(overlay, segment);
+    match name.as_str() {
+        // Places can be cloned, and that should go on meaning what it always means.
+        "clone" => format!("{name}_"),
+        _ => name,
+    }
+}
+
 /// A variant for an enum's text.
 pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
     if let Some(name) = overlay.variant_name(text) {

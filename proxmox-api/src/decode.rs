@@ -148,7 +148,12 @@ pub struct DecodeError {
 
 impl DecodeError {
     pub(crate) fn new(path: &str, problem: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), problem: problem.into(), line: 0, column: 0 }
+        Self {
+            path: path.to_owned(),
+            problem: problem.into(),
+            line: 0,
+            column: 0,
+        }
     }
 
     /// Where in the JSON, such as `data[3].maxmem`; empty when the text is no JSON object at all.
@@ -189,12 +194,18 @@ impl std::error::Error for DecodeError {}
 pub(crate) fn decode(body: &[u8], slot: &mut dyn Slot) -> Result<(), DecodeError> {
     let trail = RefCell::new(Trail::default());
     let mut json: Json<'_> = serde_json::Deserializer::from_slice(body);
-    let result = serde::de::DeserializeSeed::deserialize(Fill { slot, trail: &trail }, &mut json)
-        .and_then(|outcome| match outcome {
-            Outcome::Taken => Ok(()),
-            Outcome::Refused(expected, value) => Err(refusal(&trail, expected, &describe(&value))),
-        })
-        .and_then(|()| json.end());
+    let result = serde::de::DeserializeSeed::deserialize(
+        Fill {
+            slot,
+            trail: &trail,
+        },
+        &mut json,
+    )
+    .and_then(|outcome| match outcome {
+        Outcome::Taken => Ok(()),
+        Outcome::Refused(expected, value) => Err(refusal(&trail, expected, &describe(&value))),
+    })
+    .and_then(|()| json.end());
     result.map_err(|error| trail.into_inner().explain(&error))
 }
 
@@ -202,7 +213,13 @@ pub(crate) fn decode(body: &[u8], slot: &mut dyn Slot) -> Result<(), DecodeError
 pub(crate) fn decode_data<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
     let mut value = T::default();
     let mut extra = Extra::new();
-    decode(body, &mut Envelope { data: &mut value, extra: &mut extra })?;
+    decode(
+        body,
+        &mut Envelope {
+            data: &mut value,
+            extra: &mut extra,
+        },
+    )?;
     Ok(value)
 }
 
@@ -267,7 +284,12 @@ impl Trail {
                 None => text,
             }
         });
-        DecodeError { path, problem, line: error.line(), column: error.column() }
+        DecodeError {
+            path,
+            problem,
+            line: error.line(),
+            column: error.column(),
+        }
     }
 }
 
@@ -363,16 +385,18 @@ impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
         let Self { slot, trail } = self;
         let Some(array) = slot.array() else {
             let expected = expectation(slot);
-            let value = serde::Deserialize::deserialize(
-                serde::de::value::SeqAccessDeserializer::new(seq),
-            )?;
+            let value =
+                serde::Deserialize::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))?;
             return Ok(keep(slot, expected, value));
         };
         let mut index = 0;
         loop {
             // An element that turns out not to exist is taken back by `trim`.
             let element = array.next();
-            let outcome = match seq.next_element_seed(Fill { slot: element, trail }) {
+            let outcome = match seq.next_element_seed(Fill {
+                slot: element,
+                trail,
+            }) {
                 Ok(Some(Outcome::Taken)) => Ok(()),
                 Ok(Some(Outcome::Refused(expected, value))) => {
                     Err(refusal(trail, expected, &describe(&value)))
@@ -392,22 +416,26 @@ impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
         let Self { slot, trail } = self;
         let Some(object) = slot.object() else {
             let expected = expectation(slot);
-            let value = serde::Deserialize::deserialize(
-                serde::de::value::MapAccessDeserializer::new(map),
-            )?;
+            let value =
+                serde::Deserialize::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
             return Ok(keep(slot, expected, value));
         };
         let mut seen = 0_u64;
         while let Some(Key(key)) = map.next_key()? {
-            member(object, &key, &mut map, &mut seen, trail)
-                .inspect_err(|_| trail.borrow_mut().segments.push(Segment::Key(key.into_owned())))?;
+            member(object, &key, &mut map, &mut seen, trail).inspect_err(|_| {
+                trail
+                    .borrow_mut()
+                    .segments
+                    .push(Segment::Key(key.into_owned()))
+            })?;
         }
         let required = object.required();
         match (0..required.len()).find(|bit| seen & (1 << bit) == 0) {
             None => Ok(Outcome::Taken),
-            Some(bit) => {
-                Err(fail(trail, format!("the required member `{}` is missing", required[bit])))
-            }
+            Some(bit) => Err(fail(
+                trail,
+                format!("the required member `{}` is missing", required[bit]),
+            )),
         }
     }
 }
@@ -544,7 +572,9 @@ impl Slot for i64 {
 impl Slot for u32 {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
         let wide = integer(value).ok_or("integer")?;
-        *self = wide.try_into().map_err(|_| "integer from 0 to 4294967295")?;
+        *self = wide
+            .try_into()
+            .map_err(|_| "integer from 0 to 4294967295")?;
         Ok(())
     }
 }
@@ -601,23 +631,17 @@ impl<T: Slot + Default> Slot for Option<T> {
     }
 
     fn object(&mut self) -> Option<&mut dyn Object> {
-        if T::default().object().is_none() {
-            return None;
-        }
+        T::default().object()?;
         self.insert(T::default()).object()
     }
 
     fn array(&mut self) -> Option<&mut dyn Array> {
-        if T::default().array().is_none() {
-            return None;
-        }
+        T::default().array()?;
         self.insert(T::default()).array()
     }
 
     fn any(&mut self) -> Option<&mut Value> {
-        if T::default().any().is_none() {
-            return None;
-        }
+        T::default().any()?;
         self.insert(T::default()).any()
     }
 }

@@ -134,13 +134,15 @@ pub fn write(
     // `virtio=MAC` is what the server itself writes for model=virtio,macaddr=MAC.
     let find = |parts: &[(String, String)], key: &str| parts.iter().position(|(k, _)| k == key);
     for (name, holder, kind) in rules.key_aliases {
-        if let (Some(kind), Some(holder)) = (find(&parts, kind), find(&parts, holder)) {
-            if parts[kind].1 == *name {
-                let (_, held) = parts.remove(holder);
-                let kind = if holder < kind { kind - 1 } else { kind };
-                parts[kind] = ((*name).to_owned(), held);
-            }
+        let (Some(kind), Some(holder)) = (find(&parts, kind), find(&parts, holder)) else {
+            continue;
+        };
+        if parts[kind].1 != *name {
+            continue;
         }
+        let (_, held) = parts.remove(holder);
+        let kind = if holder < kind { kind - 1 } else { kind };
+        parts[kind] = ((*name).to_owned(), held);
     }
     parts.extend(
         undeclared

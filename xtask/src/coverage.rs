@@ -85,7 +85,7 @@ fn to_json(report: &Report) -> Value {
 
 fn number(json: &Value, path: &str) -> u64 {
     path.split('.')
-        .fold(Some(json), |json, key| json?.get(key))
+        .try_fold(json, |json, key| json.get(key))
         .and_then(Value::as_u64)
         .unwrap_or(0)
 }

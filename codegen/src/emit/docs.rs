@@ -213,20 +213,19 @@ fn describe_check(check: &Check) -> String {
             any,
             require_param,
         } => {
-            let mut text = format!(
-                "{} on `{path}`",
-                list(privileges, if *any { "or" } else { "and" })
-            );
-            if let Some(parameter) = require_param {
-                text.push_str(&format!(" when `{parameter}` is given"));
+            let privileges = list(privileges, if *any { "or" } else { "and" });
+            match require_param {
+                Some(parameter) => {
+                    format!("on `{path}`, when `{parameter}` is given: {privileges}")
+                }
+                None => format!("on `{path}`: {privileges}"),
             }
-            text
         }
         Check::UserIdGroup { privileges, .. } => {
-            format!("{} on a group of the user", list(privileges, "or"))
+            format!("on a group of the user: {}", list(privileges, "or"))
         }
         Check::UserIdParam(what) if what == "self" => "to be that user".to_owned(),
-        Check::UserIdParam(privilege) => format!("`{privilege}` on the user's realm"),
+        Check::UserIdParam(privilege) => format!("on the user's realm: `{privilege}`"),
         Check::PermModify(path) => format!("the right to change permissions on `{path}`"),
         Check::UserParam(parameter) => format!("to be the user in `{parameter}`"),
         Check::Roles(roles) => format!("the role {}", list(roles, "or")),
