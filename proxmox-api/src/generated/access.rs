@@ -263,7 +263,7 @@ request_impls!(AccessDomainsGet);
 ///
 /// `POST /access/domains`
 ///
-/// Needs `Realm.Allocate` on `/access/realm`.
+/// Needs on `/access/realm`: `Realm.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsPost(pub(crate) Request<()>);
@@ -620,7 +620,7 @@ impl AccessDomainsRealmPath {
 ///
 /// `GET /access/domains/{realm}`
 ///
-/// Needs `Realm.Allocate` or `Sys.Audit` on `/access/realm`.
+/// Needs on `/access/realm`: `Realm.Allocate` or `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmGet(pub(crate) Request<AccessDomain>);
@@ -644,7 +644,7 @@ request_impls!(AccessDomainsRealmGet);
 ///
 /// `PUT /access/domains/{realm}`
 ///
-/// Needs `Realm.Allocate` on `/access/realm`.
+/// Needs on `/access/realm`: `Realm.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
@@ -965,7 +965,7 @@ impl AccessDomainsRealmPut {
 ///
 /// `DELETE /access/domains/{realm}`
 ///
-/// Needs `Realm.Allocate` on `/access/realm`.
+/// Needs on `/access/realm`: `Realm.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmDelete(pub(crate) Request<()>);
@@ -1018,7 +1018,7 @@ impl AccessDomainsRealmSyncPath {
 ///
 /// `POST /access/domains/{realm}/sync`
 ///
-/// Needs `Realm.AllocateUser` on `/access/realm/{realm}` and `User.Modify` on `/access/groups`. What it does or shows depends on further privileges.
+/// Needs on `/access/realm/{realm}`: `Realm.AllocateUser` and on `/access/groups`: `User.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1156,7 +1156,7 @@ request_impls!(AccessGroupsGet);
 ///
 /// `POST /access/groups`
 ///
-/// Needs `Group.Allocate` on `/access/groups`.
+/// Needs on `/access/groups`: `Group.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsPost(pub(crate) Request<()>);
@@ -1239,7 +1239,7 @@ impl AccessGroupsGroupidPath {
 ///
 /// `GET /access/groups/{groupid}`
 ///
-/// Needs `Sys.Audit` or `Group.Allocate` on `/access/groups`.
+/// Needs on `/access/groups`: `Sys.Audit` or `Group.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidGet(pub(crate) Request<AccessGroup>);
@@ -1263,7 +1263,7 @@ request_impls!(AccessGroupsGroupidGet);
 ///
 /// `PUT /access/groups/{groupid}`
 ///
-/// Needs `Group.Allocate` on `/access/groups`.
+/// Needs on `/access/groups`: `Group.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidPut(pub(crate) Request<()>);
@@ -1297,7 +1297,7 @@ impl AccessGroupsGroupidPut {
 ///
 /// `DELETE /access/groups/{groupid}`
 ///
-/// Needs `Group.Allocate` on `/access/groups`.
+/// Needs on `/access/groups`: `Group.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidDelete(pub(crate) Request<()>);
@@ -1541,7 +1541,7 @@ impl AccessPasswordPath {
 ///
 /// `PUT /access/password`
 ///
-/// Needs to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user). What it does or shows depends on further privileges.
+/// Needs to be that user or (on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`). What it does or shows depends on further privileges.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -1725,7 +1725,7 @@ request_impls!(AccessRolesGet);
 ///
 /// `POST /access/roles`
 ///
-/// Needs `Sys.Modify` on `/access`.
+/// Needs on `/access`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesPost(pub(crate) Request<()>);
@@ -1830,7 +1830,7 @@ request_impls!(AccessRolesRoleidGet);
 ///
 /// `PUT /access/roles/{roleid}`
 ///
-/// Needs `Sys.Modify` on `/access`.
+/// Needs on `/access`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
@@ -1870,7 +1870,7 @@ impl AccessRolesRoleidPut {
 ///
 /// `DELETE /access/roles/{roleid}`
 ///
-/// Needs `Sys.Modify` on `/access`.
+/// Needs on `/access`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidDelete(pub(crate) Request<()>);
@@ -2026,7 +2026,7 @@ impl AccessTfaUseridPath {
 ///
 /// `GET /access/tfa/{userid}`
 ///
-/// Needs to be that user or `User.Modify` or `Sys.Audit` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridGet(pub(crate) Request<Vec<AccessTfaUseridItem>>);
@@ -2052,7 +2052,7 @@ request_impls!(AccessTfaUseridGet);
 ///
 /// `POST /access/tfa/{userid}`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -2167,7 +2167,7 @@ impl AccessTfaUseridIdPath {
 ///
 /// `GET /access/tfa/{userid}/{id}`
 ///
-/// Needs to be that user or `User.Modify` or `Sys.Audit` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdGet(pub(crate) Request<AccessTfaUseridItem>);
@@ -2193,7 +2193,7 @@ request_impls!(AccessTfaUseridIdGet);
 ///
 /// `PUT /access/tfa/{userid}/{id}`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -2246,7 +2246,7 @@ impl AccessTfaUseridIdPut {
 ///
 /// `DELETE /access/tfa/{userid}/{id}`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -2506,7 +2506,7 @@ impl AccessUsersGet {
 ///
 /// `POST /access/users`
 ///
-/// Needs `Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user. What it does or shows depends on further privileges.
+/// Needs on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersPost(pub(crate) Request<()>);
@@ -2647,7 +2647,7 @@ impl AccessUsersUseridPath {
 ///
 /// `GET /access/users/{userid}`
 ///
-/// Needs `User.Modify` or `Sys.Audit` on a group of the user.
+/// Needs on a group of the user: `User.Modify` or `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridGet(pub(crate) Request<AccessUser>);
@@ -2671,7 +2671,7 @@ request_impls!(AccessUsersUseridGet);
 ///
 /// `PUT /access/users/{userid}`
 ///
-/// Needs `User.Modify` on a group of the user.
+/// Needs on a group of the user: `User.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridPut(pub(crate) Request<()>);
@@ -2758,7 +2758,7 @@ impl AccessUsersUseridPut {
 ///
 /// `DELETE /access/users/{userid}`
 ///
-/// Needs `Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user.
+/// Needs on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridDelete(pub(crate) Request<()>);
@@ -2816,7 +2816,7 @@ impl AccessUsersUseridTfaPath {
 ///
 /// `GET /access/users/{userid}/tfa`
 ///
-/// Needs to be that user or `User.Modify` or `Sys.Audit` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTfaGet(pub(crate) Request<AccessUsersTfa>);
@@ -2880,7 +2880,7 @@ impl AccessUsersUseridTokenPath {
 ///
 /// `GET /access/users/{userid}/token`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenGet(pub(crate) Request<Vec<AccessUsersTokenItem>>);
@@ -2965,7 +2965,7 @@ impl AccessUsersUseridTokenTokenidPath {
 ///
 /// `GET /access/users/{userid}/token/{tokenid}`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidGet(pub(crate) Request<AccessUsersTokenGet>);
@@ -2989,7 +2989,7 @@ request_impls!(AccessUsersUseridTokenTokenidGet);
 ///
 /// `POST /access/users/{userid}/token/{tokenid}`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUsersTokenPost>);
@@ -3035,7 +3035,7 @@ impl AccessUsersUseridTokenTokenidPost {
 ///
 /// `PUT /access/users/{userid}/token/{tokenid}`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
@@ -3100,7 +3100,7 @@ impl AccessUsersUseridTokenTokenidPut {
 ///
 /// `DELETE /access/users/{userid}/token/{tokenid}`
 ///
-/// Needs to be that user or `User.Modify` on a group of the user.
+/// Needs to be that user or on a group of the user: `User.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidDelete(pub(crate) Request<()>);
@@ -3153,7 +3153,7 @@ impl AccessUsersUseridUnlockTfaPath {
 ///
 /// `PUT /access/users/{userid}/unlock-tfa`
 ///
-/// Needs `User.Modify` on a group of the user.
+/// Needs on a group of the user: `User.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]

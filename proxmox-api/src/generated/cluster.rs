@@ -101,7 +101,7 @@ impl ClusterBackupPath {
 ///
 /// `GET /cluster/backup`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupGet(pub(crate) Request<Vec<ClusterBackupItem>>);
@@ -125,7 +125,7 @@ request_impls!(ClusterBackupGet);
 ///
 /// `POST /cluster/backup`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupPost(pub(crate) Request<()>);
@@ -543,7 +543,7 @@ impl ClusterBackupInfoNotBackedUpPath {
 ///
 /// `GET /cluster/backup-info/not-backed-up`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupInfoNotBackedUpGet(
@@ -614,7 +614,7 @@ impl ClusterBackupIdPath {
 ///
 /// `GET /cluster/backup/{id}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdGet(pub(crate) Request<ClusterBackupItem>);
@@ -638,7 +638,7 @@ request_impls!(ClusterBackupIdGet);
 ///
 /// `PUT /cluster/backup/{id}`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdPut(pub(crate) Request<()>);
@@ -982,7 +982,7 @@ impl ClusterBackupIdPut {
 ///
 /// `DELETE /cluster/backup/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdDelete(pub(crate) Request<()>);
@@ -1035,7 +1035,7 @@ impl ClusterBackupIdIncludedVolumesPath {
 ///
 /// `GET /cluster/backup/{id}/included_volumes`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdIncludedVolumesGet(
@@ -1570,7 +1570,7 @@ impl ClusterConfigPath {
 ///
 /// `GET /cluster/config`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
@@ -1677,7 +1677,7 @@ impl ClusterConfigApiversionPath {
 ///
 /// `GET /cluster/config/apiversion`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigApiversionGet(pub(crate) Request<i64>);
@@ -1751,7 +1751,7 @@ impl ClusterConfigJoinPath {
 ///
 /// `GET /cluster/config/join`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// The answer is open: corosync.conf may hold any totem setting of corosync
 #[derive(Clone)]
@@ -1871,7 +1871,7 @@ impl ClusterConfigNodesPath {
 ///
 /// `GET /cluster/config/nodes`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigNodesGet(pub(crate) Request<Vec<ClusterConfigNodesItem>>);
@@ -2053,7 +2053,7 @@ impl ClusterConfigQdevicePath {
 ///
 /// `GET /cluster/config/qdevice`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigQdeviceGet(pub(crate) Request<ClusterConfigQdevice>);
@@ -2106,7 +2106,7 @@ impl ClusterConfigTotemPath {
 ///
 /// `GET /cluster/config/totem`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// The answer is open: corosync.conf may hold any totem setting of corosync
 #[derive(Clone)]
@@ -2212,7 +2212,7 @@ impl ClusterJobsRealmSyncPath {
 ///
 /// `GET /cluster/jobs/realm-sync`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2307,7 +2307,7 @@ impl ClusterJobsRealmSyncIdPath {
 ///
 /// `GET /cluster/jobs/realm-sync/{id}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2334,7 +2334,7 @@ request_impls!(ClusterJobsRealmSyncIdGet);
 ///
 /// `POST /cluster/jobs/realm-sync/{id}`
 ///
-/// Needs `Realm.AllocateUser` on `/access/realm/{realm}` and `User.Modify` on `/access/groups`. What it does or shows depends on further privileges.
+/// Needs on `/access/realm/{realm}`: `Realm.AllocateUser` and on `/access/groups`: `User.Modify`. What it does or shows depends on further privileges.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2412,7 +2412,7 @@ impl ClusterJobsRealmSyncIdPost {
 ///
 /// `PUT /cluster/jobs/realm-sync/{id}`
 ///
-/// Needs `Realm.AllocateUser` on `/access/realm/{realm}` and `User.Modify` on `/access/groups`. What it does or shows depends on further privileges.
+/// Needs on `/access/realm/{realm}`: `Realm.AllocateUser` and on `/access/groups`: `User.Modify`. What it does or shows depends on further privileges.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2496,7 +2496,7 @@ impl ClusterJobsRealmSyncIdPut {
 ///
 /// `DELETE /cluster/jobs/realm-sync/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2797,7 +2797,7 @@ impl ClusterMappingDirGet {
 ///
 /// `POST /cluster/mapping/dir`
 ///
-/// Needs `Mapping.Modify` on `/mapping/dir`.
+/// Needs on `/mapping/dir`: `Mapping.Modify`.
 ///
 /// Since 8.4.
 #[derive(Clone)]
@@ -2883,7 +2883,7 @@ impl ClusterMappingDirIdPath {
 ///
 /// `GET /cluster/mapping/dir/{id}`
 ///
-/// Needs `Mapping.Use` on `/mapping/dir/{id}` or `Mapping.Modify` on `/mapping/dir/{id}` or `Mapping.Audit` on `/mapping/dir/{id}`.
+/// Needs on `/mapping/dir/{id}`: `Mapping.Use` or on `/mapping/dir/{id}`: `Mapping.Modify` or on `/mapping/dir/{id}`: `Mapping.Audit`.
 ///
 /// Since 8.4.
 #[derive(Clone)]
@@ -2916,7 +2916,7 @@ request_impls!(ClusterMappingDirIdGet);
 ///
 /// `PUT /cluster/mapping/dir/{id}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/dir/{id}`.
+/// Needs on `/mapping/dir/{id}`: `Mapping.Modify`.
 ///
 /// Since 8.4.
 #[derive(Clone)]
@@ -2980,7 +2980,7 @@ impl ClusterMappingDirIdPut {
 ///
 /// `DELETE /cluster/mapping/dir/{id}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/dir`.
+/// Needs on `/mapping/dir`: `Mapping.Modify`.
 ///
 /// Since 8.4.
 #[derive(Clone)]
@@ -3092,7 +3092,7 @@ impl ClusterMappingPciGet {
 ///
 /// `POST /cluster/mapping/pci`
 ///
-/// Needs `Mapping.Modify` on `/mapping/pci`.
+/// Needs on `/mapping/pci`: `Mapping.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3190,7 +3190,7 @@ impl ClusterMappingPciIdPath {
 ///
 /// `GET /cluster/mapping/pci/{id}`
 ///
-/// Needs `Mapping.Use` on `/mapping/pci/{id}` or `Mapping.Modify` on `/mapping/pci/{id}` or `Mapping.Audit` on `/mapping/pci/{id}`.
+/// Needs on `/mapping/pci/{id}`: `Mapping.Use` or on `/mapping/pci/{id}`: `Mapping.Modify` or on `/mapping/pci/{id}`: `Mapping.Audit`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3223,7 +3223,7 @@ request_impls!(ClusterMappingPciIdGet);
 ///
 /// `PUT /cluster/mapping/pci/{id}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/pci/{id}`.
+/// Needs on `/mapping/pci/{id}`: `Mapping.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3299,7 +3299,7 @@ impl ClusterMappingPciIdPut {
 ///
 /// `DELETE /cluster/mapping/pci/{id}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/pci`.
+/// Needs on `/mapping/pci`: `Mapping.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3411,7 +3411,7 @@ impl ClusterMappingUsbGet {
 ///
 /// `POST /cluster/mapping/usb`
 ///
-/// Needs `Mapping.Modify` on `/mapping/usb`.
+/// Needs on `/mapping/usb`: `Mapping.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3505,7 +3505,7 @@ impl ClusterMappingUsbIdPath {
 ///
 /// `GET /cluster/mapping/usb/{id}`
 ///
-/// Needs `Mapping.Audit` on `/mapping/usb/{id}` or `Mapping.Use` on `/mapping/usb/{id}` or `Mapping.Modify` on `/mapping/usb/{id}`.
+/// Needs on `/mapping/usb/{id}`: `Mapping.Audit` or on `/mapping/usb/{id}`: `Mapping.Use` or on `/mapping/usb/{id}`: `Mapping.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3538,7 +3538,7 @@ request_impls!(ClusterMappingUsbIdGet);
 ///
 /// `PUT /cluster/mapping/usb/{id}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/usb/{id}`.
+/// Needs on `/mapping/usb/{id}`: `Mapping.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3595,7 +3595,7 @@ impl ClusterMappingUsbIdPut {
 ///
 /// `DELETE /cluster/mapping/usb/{id}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/usb`.
+/// Needs on `/mapping/usb`: `Mapping.Modify`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -3702,7 +3702,7 @@ impl ClusterMetricsExportPath {
 ///
 /// `GET /cluster/metrics/export`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -3786,7 +3786,7 @@ impl ClusterMetricsServerPath {
 ///
 /// `GET /cluster/metrics/server`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerGet(pub(crate) Request<Vec<ClusterMetricsServerItem>>);
@@ -3894,7 +3894,7 @@ impl ClusterMetricsServerIdPath {
 ///
 /// `GET /cluster/metrics/server/{id}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdGet(pub(crate) Request<ClusterMetricsServer>);
@@ -3918,7 +3918,7 @@ request_impls!(ClusterMetricsServerIdGet);
 ///
 /// `POST /cluster/metrics/server/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPost(pub(crate) Request<()>);
@@ -4091,7 +4091,7 @@ impl ClusterMetricsServerIdPost {
 ///
 /// `PUT /cluster/metrics/server/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPut(pub(crate) Request<()>);
@@ -4284,7 +4284,7 @@ impl ClusterMetricsServerIdPut {
 ///
 /// `DELETE /cluster/metrics/server/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdDelete(pub(crate) Request<()>);
@@ -4402,7 +4402,7 @@ impl ClusterOptionsPath {
 ///
 /// `GET /cluster/options`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsGet(pub(crate) Request<ClusterOptions>);
@@ -4426,7 +4426,7 @@ request_impls!(ClusterOptionsGet);
 ///
 /// `PUT /cluster/options`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsPut(pub(crate) Request<()>);
@@ -4718,7 +4718,7 @@ impl ClusterQemuCpuFlagsPath {
 ///
 /// `GET /cluster/qemu/cpu-flags`
 ///
-/// Needs `Sys.Audit` on `/nodes` or `Mapping.Audit` or `Mapping.Use` or `Mapping.Modify` on `/mapping/cpu`.
+/// Needs on `/nodes`: `Sys.Audit` or on `/mapping/cpu`: `Mapping.Audit` or `Mapping.Use` or `Mapping.Modify`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -4858,7 +4858,7 @@ request_impls!(ClusterQemuCustomCpuModelsGet);
 ///
 /// `POST /cluster/qemu/custom-cpu-models`
 ///
-/// Needs `Mapping.Modify` on `/mapping/cpu`.
+/// Needs on `/mapping/cpu`: `Mapping.Modify`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -4986,7 +4986,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
 ///
 /// `GET /cluster/qemu/custom-cpu-models/{cputype}`
 ///
-/// Needs `Mapping.Audit` on `/mapping/cpu/{cputype}` or `Mapping.Use` on `/mapping/cpu/{cputype}` or `Mapping.Modify` on `/mapping/cpu/{cputype}`.
+/// Needs on `/mapping/cpu/{cputype}`: `Mapping.Audit` or on `/mapping/cpu/{cputype}`: `Mapping.Use` or on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -5021,7 +5021,7 @@ request_impls!(ClusterQemuCustomCpuModelsCputypeGet);
 ///
 /// `PUT /cluster/qemu/custom-cpu-models/{cputype}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/cpu/{cputype}`.
+/// Needs on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -5121,7 +5121,7 @@ impl ClusterQemuCustomCpuModelsCputypePut {
 ///
 /// `DELETE /cluster/qemu/custom-cpu-models/{cputype}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/cpu/{cputype}`.
+/// Needs on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -5588,7 +5588,7 @@ impl ClusterStatusPath {
 ///
 /// `GET /cluster/status`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterStatusGet(pub(crate) Request<Vec<ClusterStatusItem>>);

@@ -463,7 +463,7 @@ impl ClusterAcmeMetaPath {
 ///
 /// `GET /cluster/acme/meta`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -550,7 +550,7 @@ impl ClusterAcmePluginsPath {
 ///
 /// `GET /cluster/acme/plugins`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<ClusterAcmePluginsItem>>);
@@ -584,7 +584,7 @@ impl ClusterAcmePluginsGet {
 ///
 /// `POST /cluster/acme/plugins`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsPost(pub(crate) Request<()>);
@@ -693,7 +693,7 @@ impl ClusterAcmePluginsIdPath {
 ///
 /// `GET /cluster/acme/plugins/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdGet(pub(crate) Request<ClusterAcmePluginsItem>);
@@ -717,7 +717,7 @@ request_impls!(ClusterAcmePluginsIdGet);
 ///
 /// `PUT /cluster/acme/plugins/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdPut(pub(crate) Request<()>);
@@ -797,7 +797,7 @@ impl ClusterAcmePluginsIdPut {
 ///
 /// `DELETE /cluster/acme/plugins/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdDelete(pub(crate) Request<()>);
@@ -928,11 +928,11 @@ pub struct ClusterAcmeAccountAccount {
     /// The member `createdAt`.
     pub created_at: Option<String>,
     /// The member `externalAccountBinding`.
-    pub external_account_binding: Option<BTreeMap<String, Value>>,
+    pub external_account_binding: Option<BTreeMap<String, String>>,
     /// The member `initialIp`.
     pub initial_ip: Option<String>,
     /// The member `key`.
-    pub key: Option<BTreeMap<String, Value>>,
+    pub key: Option<BTreeMap<String, String>>,
     /// The member `orders`.
     pub orders: Option<String>,
     /// The member `status`.
@@ -1055,7 +1055,7 @@ response_impls!(ClusterAcmeChallengeSchemaSchema);
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
     /// The member `default`.
-    pub default: Option<Value>,
+    pub default: Option<String>,
     /// The member `description`.
     pub description: Option<String>,
     /// Name for display; the ID if there is no better one.

@@ -92,7 +92,7 @@ impl ClusterCephFlagsPath {
 ///
 /// `GET /cluster/ceph/flags`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephFlagsGet(pub(crate) Request<Vec<ClusterCephFlagsItem>>);
@@ -116,7 +116,7 @@ request_impls!(ClusterCephFlagsGet);
 ///
 /// `PUT /cluster/ceph/flags`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -255,7 +255,7 @@ impl ClusterCephFlagsFlagPath {
 ///
 /// `GET /cluster/ceph/flags/{flag}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephFlagsFlagGet(pub(crate) Request<bool>);
@@ -279,7 +279,7 @@ request_impls!(ClusterCephFlagsFlagGet);
 ///
 /// `PUT /cluster/ceph/flags/{flag}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephFlagsFlagPut(pub(crate) Request<()>);
@@ -332,7 +332,7 @@ impl ClusterCephMetadataPath {
 ///
 /// `GET /cluster/ceph/metadata`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// The answer is open: Ceph adds whatever a service reports about itself
 #[derive(Clone)]
@@ -395,7 +395,7 @@ impl ClusterCephStatusPath {
 ///
 /// `GET /cluster/ceph/status`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// The answer is open: the maps are Ceph's own and change with its release
 #[derive(Clone)]

@@ -108,7 +108,7 @@ impl ClusterFirewallAliasesPath {
 ///
 /// `GET /cluster/firewall/aliases`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesGet(
@@ -134,7 +134,7 @@ request_impls!(ClusterFirewallAliasesGet);
 ///
 /// `POST /cluster/firewall/aliases`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
@@ -222,7 +222,7 @@ impl ClusterFirewallAliasesNamePath {
 ///
 /// `GET /cluster/firewall/aliases/{name}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameGet(
@@ -248,7 +248,7 @@ request_impls!(ClusterFirewallAliasesNameGet);
 ///
 /// `PUT /cluster/firewall/aliases/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -296,7 +296,7 @@ impl ClusterFirewallAliasesNamePut {
 ///
 /// `DELETE /cluster/firewall/aliases/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -397,7 +397,7 @@ request_impls!(ClusterFirewallGroupsGet);
 ///
 /// `POST /cluster/firewall/groups`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
@@ -509,7 +509,7 @@ impl ClusterFirewallGroupsGroupPath {
 ///
 /// `GET /cluster/firewall/groups/{group}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupGet(
@@ -535,7 +535,7 @@ request_impls!(ClusterFirewallGroupsGroupGet);
 ///
 /// `POST /cluster/firewall/groups/{group}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
@@ -651,7 +651,7 @@ impl ClusterFirewallGroupsGroupPost {
 ///
 /// `DELETE /cluster/firewall/groups/{group}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupDelete(pub(crate) Request<()>);
@@ -724,7 +724,7 @@ impl ClusterFirewallGroupsGroupPosPath {
 ///
 /// `GET /cluster/firewall/groups/{group}/{pos}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosGet(
@@ -750,7 +750,7 @@ request_impls!(ClusterFirewallGroupsGroupPosGet);
 ///
 /// `PUT /cluster/firewall/groups/{group}/{pos}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
@@ -896,7 +896,7 @@ impl ClusterFirewallGroupsGroupPosPut {
 ///
 /// `DELETE /cluster/firewall/groups/{group}/{pos}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
@@ -973,7 +973,7 @@ impl ClusterFirewallIpsetPath {
 ///
 /// `GET /cluster/firewall/ipset`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetGet(
@@ -999,7 +999,7 @@ request_impls!(ClusterFirewallIpsetGet);
 ///
 /// `POST /cluster/firewall/ipset`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
@@ -1101,7 +1101,7 @@ impl ClusterFirewallIpsetNamePath {
 ///
 /// `GET /cluster/firewall/ipset/{name}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameGet(
@@ -1127,7 +1127,7 @@ request_impls!(ClusterFirewallIpsetNameGet);
 ///
 /// `POST /cluster/firewall/ipset/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -1167,7 +1167,7 @@ impl ClusterFirewallIpsetNamePost {
 ///
 /// `DELETE /cluster/firewall/ipset/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -1252,7 +1252,7 @@ impl ClusterFirewallIpsetNameCidrPath {
 ///
 /// `GET /cluster/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrGet(
@@ -1278,7 +1278,7 @@ request_impls!(ClusterFirewallIpsetNameCidrGet);
 ///
 /// `PUT /cluster/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -1325,7 +1325,7 @@ impl ClusterFirewallIpsetNameCidrPut {
 ///
 /// `DELETE /cluster/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -1450,7 +1450,7 @@ impl ClusterFirewallOptionsPath {
 ///
 /// `GET /cluster/firewall/options`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsGet(pub(crate) Request<ClusterFirewallOptions>);
@@ -1474,7 +1474,7 @@ request_impls!(ClusterFirewallOptionsGet);
 ///
 /// `PUT /cluster/firewall/options`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
@@ -1603,7 +1603,7 @@ impl ClusterFirewallRefsPath {
 ///
 /// `GET /cluster/firewall/refs`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
@@ -1690,7 +1690,7 @@ impl ClusterFirewallRulesPath {
 ///
 /// `GET /cluster/firewall/rules`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesGet(
@@ -1716,7 +1716,7 @@ request_impls!(ClusterFirewallRulesGet);
 ///
 /// `POST /cluster/firewall/rules`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
@@ -1881,7 +1881,7 @@ impl ClusterFirewallRulesPosPath {
 ///
 /// `GET /cluster/firewall/rules/{pos}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosGet(
@@ -1907,7 +1907,7 @@ request_impls!(ClusterFirewallRulesPosGet);
 ///
 /// `PUT /cluster/firewall/rules/{pos}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
@@ -2053,7 +2053,7 @@ impl ClusterFirewallRulesPosPut {
 ///
 /// `DELETE /cluster/firewall/rules/{pos}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);

@@ -34,7 +34,7 @@ impl ClusterHaPath {
 ///
 /// `GET /cluster/ha`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGet(pub(crate) Request<Vec<super::types::ClusterHaItem>>);
@@ -104,7 +104,7 @@ impl ClusterHaGroupsPath {
 ///
 /// `GET /cluster/ha/groups`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGet(pub(crate) Request<Vec<ClusterHaGroupsItem>>);
@@ -128,7 +128,7 @@ request_impls!(ClusterHaGroupsGet);
 ///
 /// `POST /cluster/ha/groups`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsPost(pub(crate) Request<()>);
@@ -230,7 +230,7 @@ impl ClusterHaGroupsGroupPath {
 ///
 /// `GET /cluster/ha/groups/{group}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupGet(pub(crate) Request<ClusterHaGroupsItem>);
@@ -254,7 +254,7 @@ request_impls!(ClusterHaGroupsGroupGet);
 ///
 /// `PUT /cluster/ha/groups/{group}`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupPut(pub(crate) Request<()>);
@@ -327,7 +327,7 @@ impl ClusterHaGroupsGroupPut {
 ///
 /// `DELETE /cluster/ha/groups/{group}`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupDelete(pub(crate) Request<()>);
@@ -394,7 +394,7 @@ impl ClusterHaResourcesPath {
 ///
 /// `GET /cluster/ha/resources`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesGet(pub(crate) Request<Vec<ClusterHaResourcesItem>>);
@@ -428,7 +428,7 @@ impl ClusterHaResourcesGet {
 ///
 /// `POST /cluster/ha/resources`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesPost(pub(crate) Request<()>);
@@ -556,7 +556,7 @@ impl ClusterHaResourcesSidPath {
 ///
 /// `GET /cluster/ha/resources/{sid}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidGet(pub(crate) Request<ClusterHaResource>);
@@ -580,7 +580,7 @@ request_impls!(ClusterHaResourcesSidGet);
 ///
 /// `PUT /cluster/ha/resources/{sid}`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidPut(pub(crate) Request<()>);
@@ -672,7 +672,7 @@ impl ClusterHaResourcesSidPut {
 ///
 /// `DELETE /cluster/ha/resources/{sid}`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
@@ -739,7 +739,7 @@ impl ClusterHaResourcesSidMigratePath {
 ///
 /// `POST /cluster/ha/resources/{sid}/migrate`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidMigratePost(
@@ -799,7 +799,7 @@ impl ClusterHaResourcesSidRelocatePath {
 ///
 /// `POST /cluster/ha/resources/{sid}/relocate`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidRelocatePost(
@@ -875,7 +875,7 @@ impl ClusterHaRulesPath {
 ///
 /// `GET /cluster/ha/rules`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -919,7 +919,7 @@ impl ClusterHaRulesGet {
 ///
 /// `POST /cluster/ha/rules`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1036,7 +1036,7 @@ impl ClusterHaRulesRulePath {
 ///
 /// `GET /cluster/ha/rules/{rule}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1063,7 +1063,7 @@ request_impls!(ClusterHaRulesRuleGet);
 ///
 /// `PUT /cluster/ha/rules/{rule}`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1153,7 +1153,7 @@ impl ClusterHaRulesRulePut {
 ///
 /// `DELETE /cluster/ha/rules/{rule}`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1260,7 +1260,7 @@ impl ClusterHaStatusArmHaPath {
 ///
 /// `POST /cluster/ha/status/arm-ha`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -1316,7 +1316,7 @@ impl ClusterHaStatusCurrentPath {
 ///
 /// `GET /cluster/ha/status/current`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaStatusCurrentGet(
@@ -1379,7 +1379,7 @@ impl ClusterHaStatusDisarmHaPath {
 ///
 /// `POST /cluster/ha/status/disarm-ha`
 ///
-/// Needs `Sys.Console` on `/`.
+/// Needs on `/`: `Sys.Console`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -1435,7 +1435,7 @@ impl ClusterHaStatusManagerStatusPath {
 ///
 /// `GET /cluster/ha/status/manager_status`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// The answer is open: the HA manager's own state file is passed through
 #[derive(Clone)]
@@ -2482,7 +2482,7 @@ response_impls!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue);
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     /// The member `cmd`.
-    pub cmd: Option<Vec<Value>>,
+    pub cmd: Option<Vec<String>>,
     /// The member `failed_nodes`.
     pub failed_nodes: Option<Vec<String>>,
     /// The member `maintenance_node`.

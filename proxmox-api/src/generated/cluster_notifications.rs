@@ -175,7 +175,7 @@ impl ClusterNotificationsEndpointsGotifyPath {
 ///
 /// `GET /cluster/notifications/endpoints/gotify`
 ///
-/// Needs `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -204,7 +204,7 @@ request_impls!(ClusterNotificationsEndpointsGotifyGet);
 ///
 /// `POST /cluster/notifications/endpoints/gotify`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -325,7 +325,7 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
 ///
 /// `GET /cluster/notifications/endpoints/gotify/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -359,7 +359,7 @@ request_impls!(ClusterNotificationsEndpointsGotifyNameGet);
 ///
 /// `PUT /cluster/notifications/endpoints/gotify/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -450,7 +450,7 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
 ///
 /// `DELETE /cluster/notifications/endpoints/gotify/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -528,7 +528,7 @@ impl ClusterNotificationsEndpointsSendmailPath {
 ///
 /// `GET /cluster/notifications/endpoints/sendmail`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -562,7 +562,7 @@ request_impls!(ClusterNotificationsEndpointsSendmailGet);
 ///
 /// `POST /cluster/notifications/endpoints/sendmail`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -716,7 +716,7 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
 ///
 /// `GET /cluster/notifications/endpoints/sendmail/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -750,7 +750,7 @@ request_impls!(ClusterNotificationsEndpointsSendmailNameGet);
 ///
 /// `PUT /cluster/notifications/endpoints/sendmail/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -860,7 +860,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
 ///
 /// `DELETE /cluster/notifications/endpoints/sendmail/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -941,7 +941,7 @@ impl ClusterNotificationsEndpointsSmtpPath {
 ///
 /// `GET /cluster/notifications/endpoints/smtp`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -975,7 +975,7 @@ request_impls!(ClusterNotificationsEndpointsSmtpGet);
 ///
 /// `POST /cluster/notifications/endpoints/smtp`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1150,7 +1150,7 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
 ///
 /// `GET /cluster/notifications/endpoints/smtp/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1184,7 +1184,7 @@ request_impls!(ClusterNotificationsEndpointsSmtpNameGet);
 ///
 /// `PUT /cluster/notifications/endpoints/smtp/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1332,7 +1332,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
 ///
 /// `DELETE /cluster/notifications/endpoints/smtp/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1415,7 +1415,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
 ///
 /// `GET /cluster/notifications/endpoints/webhook`
 ///
-/// Needs `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -1444,7 +1444,7 @@ request_impls!(ClusterNotificationsEndpointsWebhookGet);
 ///
 /// `POST /cluster/notifications/endpoints/webhook`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -1591,7 +1591,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
 ///
 /// `GET /cluster/notifications/endpoints/webhook/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -1625,7 +1625,7 @@ request_impls!(ClusterNotificationsEndpointsWebhookNameGet);
 ///
 /// `PUT /cluster/notifications/endpoints/webhook/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/`).
+/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -1745,7 +1745,7 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
 ///
 /// `DELETE /cluster/notifications/endpoints/webhook/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -1808,7 +1808,7 @@ impl ClusterNotificationsMatcherFieldValuesPath {
 ///
 /// `GET /cluster/notifications/matcher-field-values`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.2.
 #[derive(Clone)]
@@ -1871,7 +1871,7 @@ impl ClusterNotificationsMatcherFieldsPath {
 ///
 /// `GET /cluster/notifications/matcher-fields`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.2.
 #[derive(Clone)]
@@ -1948,7 +1948,7 @@ impl ClusterNotificationsMatchersPath {
 ///
 /// `GET /cluster/notifications/matchers`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications` or `Mapping.Use` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1983,7 +1983,7 @@ request_impls!(ClusterNotificationsMatchersGet);
 ///
 /// `POST /cluster/notifications/matchers`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -2142,7 +2142,7 @@ impl ClusterNotificationsMatchersNamePath {
 ///
 /// `GET /cluster/notifications/matchers/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -2176,7 +2176,7 @@ request_impls!(ClusterNotificationsMatchersNameGet);
 ///
 /// `PUT /cluster/notifications/matchers/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -2301,7 +2301,7 @@ impl ClusterNotificationsMatchersNamePut {
 ///
 /// `DELETE /cluster/notifications/matchers/{name}`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -2357,7 +2357,7 @@ impl ClusterNotificationsTargetsPath {
 ///
 /// `GET /cluster/notifications/targets`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications` or `Mapping.Use` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -2448,7 +2448,7 @@ impl ClusterNotificationsTargetsNameTestPath {
 ///
 /// `POST /cluster/notifications/targets/{name}/test`
 ///
-/// Needs `Mapping.Modify` on `/mapping/notifications` or `Mapping.Audit` on `/mapping/notifications` or `Mapping.Use` on `/mapping/notifications`.
+/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
 ///
 /// Since 8.1.
 #[derive(Clone)]

@@ -41,7 +41,7 @@ impl ClusterSdnPath {
 ///
 /// `GET /cluster/sdn`
 ///
-/// Needs `SDN.Audit` on `/sdn`.
+/// Needs on `/sdn`: `SDN.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnGet(pub(crate) Request<Vec<super::types::ClusterHaItem>>);
@@ -65,7 +65,7 @@ request_impls!(ClusterSdnGet);
 ///
 /// `PUT /cluster/sdn`
 ///
-/// Needs `SDN.Allocate` on `/sdn`.
+/// Needs on `/sdn`: `SDN.Allocate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -203,7 +203,7 @@ impl ClusterSdnControllersGet {
 ///
 /// `POST /cluster/sdn/controllers`
 ///
-/// Needs `SDN.Allocate` on `/sdn/controllers`.
+/// Needs on `/sdn/controllers`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
@@ -268,7 +268,7 @@ impl ClusterSdnControllersPost {
         self.0.set("fabric", &fabric);
         self
     }
-    /// Name of the IS-IS domain; IS-IS. Since 8.1.
+    /// Domain the IS-IS controller routes in. Since 8.1.
     #[inline]
     pub fn isis_domain(mut self, isis_domain: impl Into<String>) -> Self {
         let isis_domain: String = isis_domain.into();
@@ -405,7 +405,7 @@ impl ClusterSdnControllersControllerPath {
 ///
 /// `GET /cluster/sdn/controllers/{controller}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/controllers/{controller}`.
+/// Needs on `/sdn/controllers/{controller}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerGet(
@@ -446,7 +446,7 @@ impl ClusterSdnControllersControllerGet {
 ///
 /// `PUT /cluster/sdn/controllers/{controller}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/controllers`.
+/// Needs on `/sdn/controllers`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
@@ -525,7 +525,7 @@ impl ClusterSdnControllersControllerPut {
         self.0.set("fabric", &fabric);
         self
     }
-    /// Name of the IS-IS domain; IS-IS. Since 8.1.
+    /// Domain the IS-IS controller routes in. Since 8.1.
     #[inline]
     pub fn isis_domain(mut self, isis_domain: impl Into<String>) -> Self {
         let isis_domain: String = isis_domain.into();
@@ -614,7 +614,7 @@ impl ClusterSdnControllersControllerPut {
 ///
 /// `DELETE /cluster/sdn/controllers/{controller}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/controllers`.
+/// Needs on `/sdn/controllers`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
@@ -736,7 +736,7 @@ impl ClusterSdnDnsGet {
 ///
 /// `POST /cluster/sdn/dns`
 ///
-/// Needs `SDN.Allocate` on `/sdn/dns`.
+/// Needs on `/sdn/dns`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
@@ -842,7 +842,7 @@ impl ClusterSdnDnsDnsPath {
 ///
 /// `GET /cluster/sdn/dns/{dns}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/dns/{dns}`.
+/// Needs on `/sdn/dns/{dns}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsGet(pub(crate) Request<ClusterSdnDnsItem>);
@@ -866,7 +866,7 @@ request_impls!(ClusterSdnDnsDnsGet);
 ///
 /// `PUT /cluster/sdn/dns/{dns}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/dns`.
+/// Needs on `/sdn/dns`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
@@ -953,7 +953,7 @@ impl ClusterSdnDnsDnsPut {
 ///
 /// `DELETE /cluster/sdn/dns/{dns}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/dns`.
+/// Needs on `/sdn/dns`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
@@ -1019,7 +1019,7 @@ impl ClusterSdnDryRunPath {
 ///
 /// `GET /cluster/sdn/dry-run`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -1073,7 +1073,7 @@ impl ClusterSdnFabricsPath {
 ///
 /// `GET /cluster/sdn/fabrics`
 ///
-/// Needs `SDN.Audit` on `/sdn/fabrics`.
+/// Needs on `/sdn/fabrics`: `SDN.Audit`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1265,7 +1265,7 @@ impl ClusterSdnFabricsFabricGet {
 ///
 /// `POST /cluster/sdn/fabrics/fabric`
 ///
-/// Needs `SDN.Allocate` on `/sdn/fabrics`.
+/// Needs on `/sdn/fabrics`: `SDN.Allocate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1425,7 +1425,7 @@ impl ClusterSdnFabricsFabricIdPath {
 ///
 /// `GET /cluster/sdn/fabrics/fabric/{id}`
 ///
-/// Needs `SDN.Audit` or `SDN.Allocate` on `/sdn/fabrics/{id}`.
+/// Needs on `/sdn/fabrics/{id}`: `SDN.Audit` or `SDN.Allocate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1452,7 +1452,7 @@ request_impls!(ClusterSdnFabricsFabricIdGet);
 ///
 /// `PUT /cluster/sdn/fabrics/fabric/{id}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/fabrics/{id}`.
+/// Needs on `/sdn/fabrics/{id}`: `SDN.Allocate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1574,7 +1574,7 @@ impl ClusterSdnFabricsFabricIdPut {
 ///
 /// `DELETE /cluster/sdn/fabrics/fabric/{id}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/fabrics/{id}`.
+/// Needs on `/sdn/fabrics/{id}`: `SDN.Allocate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1727,7 +1727,7 @@ impl ClusterSdnFabricsNodeFabricIdPath {
 ///
 /// `GET /cluster/sdn/fabrics/node/{fabric_id}`
 ///
-/// Needs `SDN.Audit` on `/sdn/fabrics/{fabric_id}`. What it does or shows depends on further privileges.
+/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Audit`. What it does or shows depends on further privileges.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1771,7 +1771,7 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 ///
 /// `POST /cluster/sdn/fabrics/node/{fabric_id}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on `/nodes/{node_id}`.
+/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1953,7 +1953,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
 ///
 /// `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
 ///
-/// Needs `SDN.Audit` or `SDN.Allocate` on `/sdn/fabrics/{fabric_id}` and `Sys.Audit` or `Sys.Modify` on `/nodes/{node_id}`.
+/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Audit` or `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Audit` or `Sys.Modify`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1990,7 +1990,7 @@ request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdGet);
 ///
 /// `PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on `/nodes/{node_id}`.
+/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2126,7 +2126,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
 ///
 /// `DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on `/nodes/{node_id}`.
+/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2238,7 +2238,7 @@ impl ClusterSdnIpamsGet {
 ///
 /// `POST /cluster/sdn/ipams`
 ///
-/// Needs `SDN.Allocate` on `/sdn/ipams`.
+/// Needs on `/sdn/ipams`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
@@ -2349,7 +2349,7 @@ impl ClusterSdnIpamsIpamPath {
 ///
 /// `GET /cluster/sdn/ipams/{ipam}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/ipams/{ipam}`.
+/// Needs on `/sdn/ipams/{ipam}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamGet(pub(crate) Request<ClusterSdnIpamsItem>);
@@ -2373,7 +2373,7 @@ request_impls!(ClusterSdnIpamsIpamGet);
 ///
 /// `PUT /cluster/sdn/ipams/{ipam}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/ipams`.
+/// Needs on `/sdn/ipams`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
@@ -2455,7 +2455,7 @@ impl ClusterSdnIpamsIpamPut {
 ///
 /// `DELETE /cluster/sdn/ipams/{ipam}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/ipams`.
+/// Needs on `/sdn/ipams`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
@@ -2583,7 +2583,7 @@ impl ClusterSdnLockPath {
 ///
 /// `POST /cluster/sdn/lock`
 ///
-/// Needs `SDN.Allocate` on `/sdn`.
+/// Needs on `/sdn`: `SDN.Allocate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2619,7 +2619,7 @@ impl ClusterSdnLockPost {
 ///
 /// `DELETE /cluster/sdn/lock`
 ///
-/// Needs `SDN.Allocate` on `/sdn`.
+/// Needs on `/sdn`: `SDN.Allocate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2753,7 +2753,7 @@ impl ClusterSdnPrefixListsGet {
 ///
 /// `POST /cluster/sdn/prefix-lists`
 ///
-/// Needs `SDN.Allocate` on `/sdn/prefix-lists`.
+/// Needs on `/sdn/prefix-lists`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2856,7 +2856,7 @@ impl ClusterSdnPrefixListsIdPath {
 ///
 /// `GET /cluster/sdn/prefix-lists/{id}`
 ///
-/// Needs `SDN.Audit` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2883,7 +2883,7 @@ request_impls!(ClusterSdnPrefixListsIdGet);
 ///
 /// `PUT /cluster/sdn/prefix-lists/{id}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2956,7 +2956,7 @@ impl ClusterSdnPrefixListsIdPut {
 ///
 /// `DELETE /cluster/sdn/prefix-lists/{id}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3043,7 +3043,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 ///
 /// `GET /cluster/sdn/prefix-lists/{id}/entries`
 ///
-/// Needs `SDN.Audit` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3072,7 +3072,7 @@ request_impls!(ClusterSdnPrefixListsIdEntriesGet);
 ///
 /// `POST /cluster/sdn/prefix-lists/{id}/entries`
 ///
-/// Needs `SDN.Allocate` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3188,7 +3188,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
 ///
 /// `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
 ///
-/// Needs `SDN.Audit` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3217,7 +3217,7 @@ request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqGet);
 ///
 /// `PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3312,7 +3312,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
 ///
 /// `DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/prefix-lists/{id}`.
+/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3378,7 +3378,7 @@ impl ClusterSdnRollbackPath {
 ///
 /// `POST /cluster/sdn/rollback`
 ///
-/// Needs `SDN.Allocate` on `/sdn`.
+/// Needs on `/sdn`: `SDN.Allocate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -3583,7 +3583,7 @@ impl ClusterSdnRouteMapsEntriesGet {
 ///
 /// `POST /cluster/sdn/route-maps/entries`
 ///
-/// Needs `SDN.Allocate` on `/sdn/route-maps`.
+/// Needs on `/sdn/route-maps`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3696,7 +3696,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 ///
 /// `GET /cluster/sdn/route-maps/entries/{route-map-id}`
 ///
-/// Needs `SDN.Audit` or `SDN.Allocate` on `/sdn/route-maps/{route-map-id}`.
+/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Audit` or `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3827,7 +3827,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
 ///
 /// `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
 ///
-/// Needs `SDN.Audit` or `SDN.Allocate` on `/sdn/route-maps/{route-map-id}`.
+/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Audit` or `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3859,7 +3859,7 @@ request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet);
 ///
 /// `PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/route-maps/{route-map-id}`.
+/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3962,7 +3962,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
 ///
 /// `DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/route-maps/{route-map-id}`.
+/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Allocate`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -4084,7 +4084,7 @@ impl ClusterSdnVnetsGet {
 ///
 /// `POST /cluster/sdn/vnets`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
@@ -5117,7 +5117,7 @@ impl ClusterSdnVnetsVnetIpsPath {
 ///
 /// `POST /cluster/sdn/vnets/{vnet}/ips`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones/{zone}/{vnet}`.
+/// Needs on `/sdn/zones/{zone}/{vnet}`: `SDN.Allocate`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -5154,7 +5154,7 @@ impl ClusterSdnVnetsVnetIpsPost {
 ///
 /// `PUT /cluster/sdn/vnets/{vnet}/ips`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones/{zone}/{vnet}`.
+/// Needs on `/sdn/zones/{zone}/{vnet}`: `SDN.Allocate`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -5197,7 +5197,7 @@ impl ClusterSdnVnetsVnetIpsPut {
 ///
 /// `DELETE /cluster/sdn/vnets/{vnet}/ips`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones/{zone}/{vnet}`.
+/// Needs on `/sdn/zones/{zone}/{vnet}`: `SDN.Allocate`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -5717,7 +5717,7 @@ impl ClusterSdnZonesGet {
 ///
 /// `POST /cluster/sdn/zones`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones`.
+/// Needs on `/sdn/zones`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
@@ -5982,7 +5982,7 @@ impl ClusterSdnZonesZonePath {
 ///
 /// `GET /cluster/sdn/zones/{zone}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
@@ -6021,7 +6021,7 @@ impl ClusterSdnZonesZoneGet {
 ///
 /// `PUT /cluster/sdn/zones/{zone}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
@@ -6257,7 +6257,7 @@ impl ClusterSdnZonesZonePut {
 ///
 /// `DELETE /cluster/sdn/zones/{zone}`
 ///
-/// Needs `SDN.Allocate` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);
@@ -6389,7 +6389,7 @@ pub struct ClusterSdnControllersItem {
     pub ebgp: Option<bool>,
     /// How many hops an external peer may be away; BGP with `ebgp`.
     pub ebgp_multihop: Option<i64>,
-    /// Name of the IS-IS domain; IS-IS.
+    /// Domain the IS-IS controller routes in.
     pub isis_domain: Option<String>,
     /// Comma-separated interfaces that speak IS-IS; IS-IS.
     pub isis_ifaces: Option<List>,
@@ -6472,7 +6472,7 @@ pub struct ClusterSdnControllersPending {
     pub ebgp: Option<bool>,
     /// How many hops an external peer may be away; BGP with `ebgp`.
     pub ebgp_multihop: Option<i64>,
-    /// Name of the IS-IS domain; IS-IS.
+    /// Domain the IS-IS controller routes in.
     pub isis_domain: Option<String>,
     /// Comma-separated interfaces that speak IS-IS; IS-IS.
     pub isis_ifaces: Option<List>,

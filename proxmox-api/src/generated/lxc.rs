@@ -446,7 +446,7 @@ request_impls!(LxcVmidGet);
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}`
 ///
-/// Needs `VM.Allocate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Allocate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -504,7 +504,7 @@ impl LxcVmidPath {
     /// `/nodes/{node}/lxc/{vmid}/clone`
     #[inline]
     #[must_use]
-    pub fn clone(&self) -> LxcVmidClonePath {
+    pub fn clone_(&self) -> LxcVmidClonePath {
         LxcVmidClonePath(self.0.literal("clone"))
     }
 }
@@ -527,7 +527,7 @@ impl LxcVmidClonePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/clone`
 ///
-/// Needs `VM.Clone` on `/vms/{vmid}` and (`VM.Allocate` on `/vms/{newid}` or `VM.Allocate` on `/pool/{pool}` when `pool` is given). What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Clone` and (on `/vms/{newid}`: `VM.Allocate` or on `/pool/{pool}`, when `pool` is given: `VM.Allocate`). What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -655,7 +655,7 @@ impl LxcVmidConfigPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/config`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigGet(pub(crate) Request<LxcConfig>);
@@ -695,7 +695,7 @@ impl LxcVmidConfigGet {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/config`
 ///
-/// Needs `VM.Config.Disk` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.Options` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.Options`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigPut(pub(crate) Request<()>);
@@ -1006,7 +1006,7 @@ impl LxcVmidFeaturePath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/feature`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFeatureGet(pub(crate) Request<LxcFeature>);
@@ -1141,7 +1141,7 @@ impl LxcVmidFirewallAliasesPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesGet(
@@ -1167,7 +1167,7 @@ request_impls!(LxcVmidFirewallAliasesGet);
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -1255,7 +1255,7 @@ impl LxcVmidFirewallAliasesNamePath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameGet(
@@ -1281,7 +1281,7 @@ request_impls!(LxcVmidFirewallAliasesNameGet);
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -1329,7 +1329,7 @@ impl LxcVmidFirewallAliasesNamePut {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -1406,7 +1406,7 @@ impl LxcVmidFirewallIpsetPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetGet(
@@ -1432,7 +1432,7 @@ request_impls!(LxcVmidFirewallIpsetGet);
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/ipset`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -1534,7 +1534,7 @@ impl LxcVmidFirewallIpsetNamePath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameGet(
@@ -1560,7 +1560,7 @@ request_impls!(LxcVmidFirewallIpsetNameGet);
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -1600,7 +1600,7 @@ impl LxcVmidFirewallIpsetNamePost {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -1685,7 +1685,7 @@ impl LxcVmidFirewallIpsetNameCidrPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrGet(
@@ -1711,7 +1711,7 @@ request_impls!(LxcVmidFirewallIpsetNameCidrGet);
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -1758,7 +1758,7 @@ impl LxcVmidFirewallIpsetNameCidrPut {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -1821,7 +1821,7 @@ impl LxcVmidFirewallLogPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/log`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
@@ -1910,7 +1910,7 @@ impl LxcVmidFirewallOptionsPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/options`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsGet(
@@ -1936,7 +1936,7 @@ request_impls!(LxcVmidFirewallOptionsGet);
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/options`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -2091,7 +2091,7 @@ impl LxcVmidFirewallRefsPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/refs`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRefsGet(
@@ -2180,7 +2180,7 @@ impl LxcVmidFirewallRulesPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/rules`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesGet(
@@ -2206,7 +2206,7 @@ request_impls!(LxcVmidFirewallRulesGet);
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/rules`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -2371,7 +2371,7 @@ impl LxcVmidFirewallRulesPosPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosGet(
@@ -2397,7 +2397,7 @@ request_impls!(LxcVmidFirewallRulesPosGet);
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -2543,7 +2543,7 @@ impl LxcVmidFirewallRulesPosPut {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -2604,7 +2604,7 @@ impl LxcVmidInterfacesPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/interfaces`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -2670,7 +2670,7 @@ impl LxcVmidMigratePath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/migrate`
 ///
-/// Needs `VM.Migrate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Migrate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2707,7 +2707,7 @@ impl LxcVmidMigrateGet {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/migrate`
 ///
-/// Needs `VM.Migrate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Migrate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2800,7 +2800,7 @@ impl LxcVmidMoveVolumePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/move_volume`
 ///
-/// Needs `VM.Config.Disk` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2906,7 +2906,7 @@ impl LxcVmidMtunnelPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/mtunnel`
 ///
-/// Needs `VM.Allocate` on `/vms/{vmid}` and `Sys.Incoming` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Allocate` and on `/`: `Sys.Incoming`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::LxcMtunnel>);
@@ -3047,7 +3047,7 @@ impl LxcVmidPendingPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/pending`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidPendingGet(pub(crate) Request<Vec<super::types::LxcPendingItem>>);
@@ -3116,7 +3116,7 @@ impl LxcVmidRemoteMigratePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/remote_migrate`
 ///
-/// Needs `VM.Migrate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Migrate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3221,7 +3221,7 @@ impl LxcVmidResizePath {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/resize`
 ///
-/// Needs `VM.Config.Disk` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3296,7 +3296,7 @@ impl LxcVmidRrdPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/rrd`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrdGet(pub(crate) Request<super::types::NodeRrd>);
@@ -3365,7 +3365,7 @@ impl LxcVmidRrddataPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/rrddata`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::LxcRrddataItem>>);
@@ -3438,7 +3438,7 @@ impl LxcVmidSnapshotPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/snapshot`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotGet(pub(crate) Request<Vec<LxcVmidSnapshotItem>>);
@@ -3462,7 +3462,7 @@ request_impls!(LxcVmidSnapshotGet);
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/snapshot`
 ///
-/// Needs `VM.Snapshot` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3567,7 +3567,7 @@ request_impls!(LxcVmidSnapshotSnapnameGet);
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`
 ///
-/// Needs `VM.Snapshot` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3640,7 +3640,7 @@ impl LxcVmidSnapshotSnapnameConfigPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
 ///
-/// Needs `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigGet(pub(crate) Request<LxcSnapshotConfig>);
@@ -3667,7 +3667,7 @@ request_impls!(LxcVmidSnapshotSnapnameConfigGet);
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
 ///
-/// Needs `VM.Snapshot` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -3730,7 +3730,7 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`
 ///
-/// Needs `VM.Snapshot` or `VM.Snapshot.Rollback` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3794,7 +3794,7 @@ impl LxcVmidSpiceproxyPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/spiceproxy`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::NodeSpiceshell>);
@@ -3908,7 +3908,7 @@ impl LxcVmidStatusCurrentPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/status/current`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusCurrentGet(pub(crate) Request<LxcStatusCurrent>);
@@ -3961,7 +3961,7 @@ impl LxcVmidStatusRebootPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/reboot`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4025,7 +4025,7 @@ impl LxcVmidStatusResumePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/resume`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4080,7 +4080,7 @@ impl LxcVmidStatusShutdownPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/shutdown`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4150,7 +4150,7 @@ impl LxcVmidStatusStartPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/start`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4220,7 +4220,7 @@ impl LxcVmidStatusStopPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/stop`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4290,7 +4290,7 @@ impl LxcVmidStatusSuspendPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/suspend`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4345,7 +4345,7 @@ impl LxcVmidTemplatePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/template`
 ///
-/// Needs `VM.Allocate` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidTemplatePost(pub(crate) Request<()>);
@@ -4396,7 +4396,7 @@ impl LxcVmidTermproxyPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/termproxy`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidTermproxyPost(pub(crate) Request<super::types::NodeTermproxy>);
@@ -4447,7 +4447,7 @@ impl LxcVmidVncproxyPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/vncproxy`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::NodeVncshell>);
@@ -4530,7 +4530,7 @@ impl LxcVmidVncwebsocketPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncwebsocketGet(pub(crate) Request<super::types::NodeVncwebsocket>);

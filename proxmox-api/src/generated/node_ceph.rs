@@ -34,7 +34,7 @@ impl NodeCephPath {
 ///
 /// `GET /nodes/{node}/ceph`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
@@ -136,7 +136,7 @@ impl NodeCephCfgDbPath {
 ///
 /// `GET /nodes/{node}/ceph/cfg/db`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephCfgDbGet(pub(crate) Request<Vec<NodeCephCfgDbItem>>);
@@ -187,7 +187,7 @@ impl NodeCephCfgRawPath {
 ///
 /// `GET /nodes/{node}/ceph/cfg/raw`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephCfgRawGet(pub(crate) Request<String>);
@@ -243,7 +243,7 @@ impl NodeCephCfgValuePath {
 ///
 /// `GET /nodes/{node}/ceph/cfg/value`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -315,7 +315,7 @@ impl NodeCephCmdSafetyPath {
 ///
 /// `GET /nodes/{node}/ceph/cmd-safety`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephCmdSafetyGet(pub(crate) Request<NodeCephCmdSafety>);
@@ -366,7 +366,7 @@ impl NodeCephConfigPath {
 ///
 /// `GET /nodes/{node}/ceph/config`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// Until 7.4.
 #[derive(Clone)]
@@ -420,7 +420,7 @@ impl NodeCephConfigdbPath {
 ///
 /// `GET /nodes/{node}/ceph/configdb`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// Until 7.4.
 #[derive(Clone)]
@@ -474,7 +474,7 @@ impl NodeCephCrushPath {
 ///
 /// `GET /nodes/{node}/ceph/crush`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephCrushGet(pub(crate) Request<String>);
@@ -525,7 +525,7 @@ impl NodeCephFsPath {
 ///
 /// `GET /nodes/{node}/ceph/fs`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsGet(pub(crate) Request<Vec<NodeCephFsItem>>);
@@ -585,7 +585,7 @@ impl NodeCephFsNamePath {
 ///
 /// `POST /nodes/{node}/ceph/fs/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -626,7 +626,7 @@ impl NodeCephFsNamePost {
 ///
 /// `DELETE /nodes/{node}/ceph/fs/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task. Since 9.2.
 #[derive(Clone)]
@@ -695,7 +695,7 @@ impl NodeCephInitPath {
 ///
 /// `POST /nodes/{node}/ceph/init`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephInitPost(pub(crate) Request<()>);
@@ -787,7 +787,7 @@ impl NodeCephLogPath {
 ///
 /// `GET /nodes/{node}/ceph/log`
 ///
-/// Needs `Sys.Syslog` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Syslog`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
@@ -853,7 +853,7 @@ impl NodeCephMdsPath {
 ///
 /// `GET /nodes/{node}/ceph/mds`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMdsGet(pub(crate) Request<Vec<NodeCephMdsItem>>);
@@ -915,7 +915,7 @@ impl NodeCephMdsNamePath {
 ///
 /// `POST /nodes/{node}/ceph/mds/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -950,7 +950,7 @@ impl NodeCephMdsNamePost {
 ///
 /// `DELETE /nodes/{node}/ceph/mds/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1003,7 +1003,7 @@ impl NodeCephMgrPath {
 ///
 /// `GET /nodes/{node}/ceph/mgr`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMgrGet(pub(crate) Request<Vec<NodeCephMgrItem>>);
@@ -1063,7 +1063,7 @@ impl NodeCephMgrIdPath {
 ///
 /// `POST /nodes/{node}/ceph/mgr/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1089,7 +1089,7 @@ request_impls!(NodeCephMgrIdPost);
 ///
 /// `DELETE /nodes/{node}/ceph/mgr/{id}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1142,7 +1142,7 @@ impl NodeCephMonPath {
 ///
 /// `GET /nodes/{node}/ceph/mon`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMonGet(pub(crate) Request<Vec<NodeCephMonItem>>);
@@ -1204,7 +1204,7 @@ impl NodeCephMonMonidPath {
 ///
 /// `POST /nodes/{node}/ceph/mon/{monid}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1240,7 +1240,7 @@ impl NodeCephMonMonidPost {
 ///
 /// `DELETE /nodes/{node}/ceph/mon/{monid}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1305,7 +1305,7 @@ impl NodeCephOsdPath {
 ///
 /// `GET /nodes/{node}/ceph/osd`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// The answer is open: the depth of the tree follows the CRUSH map
 #[derive(Clone)]
@@ -1533,7 +1533,7 @@ impl NodeCephOsdOsdidInPath {
 ///
 /// `POST /nodes/{node}/ceph/osd/{osdid}/in`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidInPost(pub(crate) Request<()>);
@@ -1586,7 +1586,7 @@ impl NodeCephOsdOsdidLvInfoPath {
 ///
 /// `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidLvInfoGet(pub(crate) Request<NodeCephOsdLvInfo>);
@@ -1649,7 +1649,7 @@ impl NodeCephOsdOsdidMetadataPath {
 ///
 /// `GET /nodes/{node}/ceph/osd/{osdid}/metadata`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidMetadataGet(pub(crate) Request<NodeCephOsdMetadata>);
@@ -1702,7 +1702,7 @@ impl NodeCephOsdOsdidOutPath {
 ///
 /// `POST /nodes/{node}/ceph/osd/{osdid}/out`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidOutPost(pub(crate) Request<()>);
@@ -1755,7 +1755,7 @@ impl NodeCephOsdOsdidScrubPath {
 ///
 /// `POST /nodes/{node}/ceph/osd/{osdid}/scrub`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
@@ -1827,7 +1827,7 @@ impl NodeCephPoolPath {
 ///
 /// `GET /nodes/{node}/ceph/pool`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// The answer is open: status and statistics are Ceph's own and change with its release
 #[derive(Clone)]
@@ -1853,7 +1853,7 @@ request_impls!(NodeCephPoolGet);
 ///
 /// `POST /nodes/{node}/ceph/pool`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2005,7 +2005,7 @@ impl NodeCephPoolNamePath {
 ///
 /// `GET /nodes/{node}/ceph/pool/{name}`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
@@ -2029,7 +2029,7 @@ request_impls!(NodeCephPoolNameGet);
 ///
 /// `PUT /nodes/{node}/ceph/pool/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2120,7 +2120,7 @@ impl NodeCephPoolNamePut {
 ///
 /// `DELETE /nodes/{node}/ceph/pool/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2196,7 +2196,7 @@ impl NodeCephPoolNameStatusPath {
 ///
 /// `GET /nodes/{node}/ceph/pool/{name}/status`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// The answer is open: status and statistics are Ceph's own and change with its release
 #[derive(Clone)]
@@ -2270,7 +2270,7 @@ impl NodeCephPoolsPath {
 ///
 /// `GET /nodes/{node}/ceph/pools`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// Until 7.4. The answer is open: status and statistics are Ceph's own and change with its release
 #[derive(Clone)]
@@ -2297,7 +2297,7 @@ request_impls!(NodeCephPoolsGet);
 ///
 /// `POST /nodes/{node}/ceph/pools`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task. Until 7.4.
 #[derive(Clone)]
@@ -2450,7 +2450,7 @@ impl NodeCephPoolsNamePath {
 ///
 /// `GET /nodes/{node}/ceph/pools/{name}`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// Until 7.4. The answer is open: status and statistics are Ceph's own and change with its release
 #[derive(Clone)]
@@ -2486,7 +2486,7 @@ impl NodeCephPoolsNameGet {
 ///
 /// `PUT /nodes/{node}/ceph/pools/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task. Until 7.4.
 #[derive(Clone)]
@@ -2578,7 +2578,7 @@ impl NodeCephPoolsNamePut {
 ///
 /// `DELETE /nodes/{node}/ceph/pools/{name}`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task. Until 7.4.
 #[derive(Clone)]
@@ -2653,7 +2653,7 @@ impl NodeCephRestartPath {
 ///
 /// `POST /nodes/{node}/ceph/restart`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2716,7 +2716,7 @@ impl NodeCephRulesPath {
 ///
 /// `GET /nodes/{node}/ceph/rules`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephRulesGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
@@ -2767,7 +2767,7 @@ impl NodeCephStartPath {
 ///
 /// `POST /nodes/{node}/ceph/start`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2830,7 +2830,7 @@ impl NodeCephStatusPath {
 ///
 /// `GET /nodes/{node}/ceph/status`
 ///
-/// Needs `Sys.Audit` or `Datastore.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 ///
 /// The answer is open: the maps are Ceph's own and change with its release
 #[derive(Clone)]
@@ -2883,7 +2883,7 @@ impl NodeCephStopPath {
 ///
 /// `POST /nodes/{node}/ceph/stop`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]

@@ -106,7 +106,7 @@ impl NodeDisksDirectoryPath {
 ///
 /// `GET /nodes/{node}/disks/directory`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryGet(pub(crate) Request<Vec<NodeDisksDirectoryItem>>);
@@ -130,7 +130,7 @@ request_impls!(NodeDisksDirectoryGet);
 ///
 /// `POST /nodes/{node}/disks/directory`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -206,7 +206,7 @@ impl NodeDisksDirectoryNamePath {
 ///
 /// `DELETE /nodes/{node}/disks/directory/{name}`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -279,7 +279,7 @@ impl NodeDisksInitgptPath {
 ///
 /// `POST /nodes/{node}/disks/initgpt`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -342,7 +342,7 @@ impl NodeDisksListPath {
 ///
 /// `GET /nodes/{node}/disks/list`
 ///
-/// Needs `Sys.Audit` on `/` or `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/`: `Sys.Audit` or on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
@@ -439,7 +439,7 @@ impl NodeDisksLvmPath {
 ///
 /// `GET /nodes/{node}/disks/lvm`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmGet(pub(crate) Request<NodeDisksLvm>);
@@ -463,7 +463,7 @@ request_impls!(NodeDisksLvmGet);
 ///
 /// `POST /nodes/{node}/disks/lvm`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -529,7 +529,7 @@ impl NodeDisksLvmNamePath {
 ///
 /// `DELETE /nodes/{node}/disks/lvm/{name}`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -616,7 +616,7 @@ impl NodeDisksLvmthinPath {
 ///
 /// `GET /nodes/{node}/disks/lvmthin`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinGet(pub(crate) Request<Vec<NodeDisksLvmthinItem>>);
@@ -640,7 +640,7 @@ request_impls!(NodeDisksLvmthinGet);
 ///
 /// `POST /nodes/{node}/disks/lvmthin`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -711,7 +711,7 @@ impl NodeDisksLvmthinNamePath {
 ///
 /// `DELETE /nodes/{node}/disks/lvmthin/{name}`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -784,7 +784,7 @@ impl NodeDisksSmartPath {
 ///
 /// `GET /nodes/{node}/disks/smart`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
@@ -925,7 +925,7 @@ impl NodeDisksZfsPath {
 ///
 /// `GET /nodes/{node}/disks/zfs`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsGet(pub(crate) Request<Vec<NodeDisksZfsItem>>);
@@ -949,7 +949,7 @@ request_impls!(NodeDisksZfsGet);
 ///
 /// `POST /nodes/{node}/disks/zfs`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1045,7 +1045,7 @@ impl NodeDisksZfsNamePath {
 ///
 /// `GET /nodes/{node}/disks/zfs/{name}`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsNameGet(pub(crate) Request<NodeDisksZf>);
@@ -1069,7 +1069,7 @@ request_impls!(NodeDisksZfsNameGet);
 ///
 /// `DELETE /nodes/{node}/disks/zfs/{name}`
 ///
-/// Needs `Sys.Modify` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]

@@ -85,7 +85,7 @@ impl NodeFirewallLogPath {
 ///
 /// `GET /nodes/{node}/firewall/log`
 ///
-/// Needs `Sys.Syslog` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Syslog`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
@@ -174,7 +174,7 @@ impl NodeFirewallOptionsPath {
 ///
 /// `GET /nodes/{node}/firewall/options`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallOptionsGet(pub(crate) Request<NodeFirewallOptions>);
@@ -198,7 +198,7 @@ request_impls!(NodeFirewallOptionsGet);
 ///
 /// `PUT /nodes/{node}/firewall/options`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallOptionsPut(pub(crate) Request<()>);
@@ -452,7 +452,7 @@ impl NodeFirewallRulesPath {
 ///
 /// `GET /nodes/{node}/firewall/rules`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesGet(
@@ -478,7 +478,7 @@ request_impls!(NodeFirewallRulesGet);
 ///
 /// `POST /nodes/{node}/firewall/rules`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPost(pub(crate) Request<()>);
@@ -643,7 +643,7 @@ impl NodeFirewallRulesPosPath {
 ///
 /// `GET /nodes/{node}/firewall/rules/{pos}`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosGet(
@@ -669,7 +669,7 @@ request_impls!(NodeFirewallRulesPosGet);
 ///
 /// `PUT /nodes/{node}/firewall/rules/{pos}`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosPut(pub(crate) Request<()>);
@@ -815,7 +815,7 @@ impl NodeFirewallRulesPosPut {
 ///
 /// `DELETE /nodes/{node}/firewall/rules/{pos}`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosDelete(pub(crate) Request<()>);

@@ -106,7 +106,7 @@ impl NodeSdnFabricsFabricPath {
 ///
 /// `GET /nodes/{node}/sdn/fabrics/{fabric}`
 ///
-/// Needs `SDN.Audit` on `/sdn/fabrics/{fabric}`.
+/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -162,7 +162,7 @@ impl NodeSdnFabricsFabricInterfacesPath {
 ///
 /// `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`
 ///
-/// Needs `SDN.Audit` on `/sdn/fabrics/{fabric}`.
+/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -220,7 +220,7 @@ impl NodeSdnFabricsFabricNeighborsPath {
 ///
 /// `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`
 ///
-/// Needs `SDN.Audit` on `/sdn/fabrics/{fabric}`.
+/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -278,7 +278,7 @@ impl NodeSdnFabricsFabricRoutesPath {
 ///
 /// `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`
 ///
-/// Needs `SDN.Audit` on `/sdn/fabrics/{fabric}`.
+/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -516,7 +516,7 @@ impl NodeSdnZonesZonePath {
 ///
 /// `GET /nodes/{node}/sdn/zones/{zone}`
 ///
-/// Needs `SDN.Audit` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSdnZonesZoneGet(pub(crate) Request<Vec<super::types::AccessItem>>);
@@ -569,7 +569,7 @@ impl NodeSdnZonesZoneBridgesPath {
 ///
 /// `GET /nodes/{node}/sdn/zones/{zone}/bridges`
 ///
-/// Needs `SDN.Audit` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -625,7 +625,7 @@ impl NodeSdnZonesZoneContentPath {
 ///
 /// `GET /nodes/{node}/sdn/zones/{zone}/content`
 ///
-/// Needs `SDN.Audit` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSdnZonesZoneContentGet(pub(crate) Request<Vec<NodeSdnZonesContentItem>>);
@@ -678,7 +678,7 @@ impl NodeSdnZonesZoneIpVrfPath {
 ///
 /// `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`
 ///
-/// Needs `SDN.Audit` on `/sdn/zones/{zone}`.
+/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
 ///
 /// Since 9.1.
 #[derive(Clone)]

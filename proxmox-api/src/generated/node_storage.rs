@@ -125,7 +125,7 @@ impl NodeStorageStoragePath {
 ///
 /// `GET /nodes/{node}/storage/{storage}`
 ///
-/// Needs `Datastore.Audit` or `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageGet(pub(crate) Request<Vec<super::types::AccessItem>>);
@@ -205,7 +205,7 @@ impl NodeStorageStorageContentPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/content`
 ///
-/// Needs `Datastore.Audit` or `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentGet(pub(crate) Request<Vec<NodeStorageContentItem>>);
@@ -248,7 +248,7 @@ impl NodeStorageStorageContentGet {
 ///
 /// `POST /nodes/{node}/storage/{storage}/content`
 ///
-/// Needs `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentPost(pub(crate) Request<String>);
@@ -536,7 +536,7 @@ impl NodeStorageStorageDownloadUrlPath {
 ///
 /// `POST /nodes/{node}/storage/{storage}/download-url`
 ///
-/// Needs `Datastore.AllocateTemplate` on `/storage/{storage}` and (`Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/nodes/{node}`). What it does or shows depends on further privileges.
+/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/nodes/{node}`: `Sys.AccessNetwork`). What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -795,7 +795,7 @@ impl NodeStorageStorageIdentityPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/identity`
 ///
-/// Needs `Datastore.Audit` or `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -925,7 +925,7 @@ impl NodeStorageStorageOciRegistryPullPath {
 ///
 /// `POST /nodes/{node}/storage/{storage}/oci-registry-pull`
 ///
-/// Needs `Datastore.AllocateTemplate` on `/storage/{storage}` and `Sys.AccessNetwork` on `/nodes/{node}`.
+/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate` and on `/nodes/{node}`: `Sys.AccessNetwork`.
 ///
 /// Runs as a task. Since 9.1.
 #[derive(Clone)]
@@ -1008,7 +1008,7 @@ impl NodeStorageStoragePrunebackupsPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/prunebackups`
 ///
-/// Needs `Datastore.Audit` or `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsGet(
@@ -1162,7 +1162,7 @@ impl NodeStorageStorageRrdPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/rrd`
 ///
-/// Needs `Datastore.Audit` or `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::NodeRrd>);
@@ -1236,7 +1236,7 @@ impl NodeStorageStorageRrddataPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/rrddata`
 ///
-/// Needs `Datastore.Audit` or `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrddataGet(pub(crate) Request<Vec<NodeStorageRrddataItem>>);
@@ -1302,7 +1302,7 @@ impl NodeStorageStorageStatusPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/status`
 ///
-/// Needs `Datastore.Audit` or `Datastore.AllocateSpace` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageStatusGet(pub(crate) Request<NodeStorageStatus>);
@@ -1370,7 +1370,7 @@ impl NodeStorageStorageUploadPath {
 ///
 /// `POST /nodes/{node}/storage/{storage}/upload`
 ///
-/// Needs `Datastore.AllocateTemplate` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]

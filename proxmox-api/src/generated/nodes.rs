@@ -190,7 +190,7 @@ request_impls!(NodeAplinfoGet);
 ///
 /// `POST /nodes/{node}/aplinfo`
 ///
-/// Needs `Datastore.AllocateTemplate` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -299,7 +299,7 @@ impl NodeAptChangelogPath {
 ///
 /// `GET /nodes/{node}/apt/changelog`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptChangelogGet(pub(crate) Request<String>);
@@ -392,7 +392,7 @@ impl NodeAptRepositoriesPath {
 ///
 /// `GET /nodes/{node}/apt/repositories`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesGet(pub(crate) Request<NodeAptRepositories>);
@@ -416,7 +416,7 @@ request_impls!(NodeAptRepositoriesGet);
 ///
 /// `POST /nodes/{node}/apt/repositories`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
@@ -456,7 +456,7 @@ impl NodeAptRepositoriesPost {
 ///
 /// `PUT /nodes/{node}/apt/repositories`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
@@ -524,7 +524,7 @@ impl NodeAptUpdatePath {
 ///
 /// `GET /nodes/{node}/apt/update`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptUpdateGet(pub(crate) Request<Vec<NodeAptUpdateItem>>);
@@ -548,7 +548,7 @@ request_impls!(NodeAptUpdateGet);
 ///
 /// `POST /nodes/{node}/apt/update`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -616,7 +616,7 @@ impl NodeAptVersionsPath {
 ///
 /// `GET /nodes/{node}/apt/versions`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptVersionsGet(pub(crate) Request<Vec<NodeAptVersionsItem>>);
@@ -990,7 +990,7 @@ impl NodeCapabilitiesQemuMigrationPath {
 ///
 /// `GET /nodes/{node}/capabilities/qemu/migration`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1170,7 +1170,7 @@ impl NodeCertificatesAcmeCertificatePath {
 ///
 /// `POST /nodes/{node}/certificates/acme/certificate`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1205,7 +1205,7 @@ impl NodeCertificatesAcmeCertificatePost {
 ///
 /// `PUT /nodes/{node}/certificates/acme/certificate`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1240,7 +1240,7 @@ impl NodeCertificatesAcmeCertificatePut {
 ///
 /// `DELETE /nodes/{node}/certificates/acme/certificate`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1309,7 +1309,7 @@ impl NodeCertificatesCustomPath {
 ///
 /// `POST /nodes/{node}/certificates/custom`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
@@ -1355,7 +1355,7 @@ impl NodeCertificatesCustomPost {
 ///
 /// `DELETE /nodes/{node}/certificates/custom`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomDelete(pub(crate) Request<()>);
@@ -1475,7 +1475,7 @@ impl NodeConfigPath {
 ///
 /// `GET /nodes/{node}/config`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigGet(pub(crate) Request<NodeConfig>);
@@ -1509,7 +1509,7 @@ impl NodeConfigGet {
 ///
 /// `PUT /nodes/{node}/config`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
@@ -1642,7 +1642,7 @@ impl NodeDnsPath {
 ///
 /// `GET /nodes/{node}/dns`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsGet(pub(crate) Request<NodeDns>);
@@ -1666,7 +1666,7 @@ request_impls!(NodeDnsGet);
 ///
 /// `PUT /nodes/{node}/dns`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsPut(pub(crate) Request<()>);
@@ -1850,7 +1850,7 @@ impl NodeHardwarePciPath {
 ///
 /// `GET /nodes/{node}/hardware/pci`
 ///
-/// Needs `Sys.Audit` or `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
@@ -1982,7 +1982,7 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
 ///
 /// `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`
 ///
-/// Needs `Sys.Audit` or `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -2098,7 +2098,7 @@ impl NodeHardwarePciPciidMdevPath {
 ///
 /// `GET /nodes/{node}/hardware/pci/{pciid}/mdev`
 ///
-/// Needs `Sys.Audit` or `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
 ///
 /// Until 8.2.
 #[derive(Clone)]
@@ -2154,7 +2154,7 @@ impl NodeHardwareUsbPath {
 ///
 /// `GET /nodes/{node}/hardware/usb`
 ///
-/// Needs `Sys.Modify` on `/`.
+/// Needs on `/`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwareUsbGet(pub(crate) Request<Vec<NodeHardwareUsbItem>>);
@@ -2217,7 +2217,7 @@ impl NodeHostsPath {
 ///
 /// `GET /nodes/{node}/hosts`
 ///
-/// Needs `Sys.Audit` on `/`.
+/// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsGet(pub(crate) Request<NodeHosts>);
@@ -2241,7 +2241,7 @@ request_impls!(NodeHostsGet);
 ///
 /// `POST /nodes/{node}/hosts`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsPost(pub(crate) Request<()>);
@@ -2302,7 +2302,7 @@ impl NodeJournalPath {
 ///
 /// `GET /nodes/{node}/journal`
 ///
-/// Needs `Sys.Syslog` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Syslog`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeJournalGet(pub(crate) Request<Vec<String>>);
@@ -2475,7 +2475,7 @@ impl NodeNetstatPath {
 ///
 /// `GET /nodes/{node}/netstat`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetstatGet(pub(crate) Request<Vec<NodeNetstatItem>>);
@@ -2593,7 +2593,7 @@ impl NodeNetworkGet {
 ///
 /// `POST /nodes/{node}/network`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPost(pub(crate) Request<()>);
@@ -2800,7 +2800,7 @@ impl NodeNetworkPost {
 ///
 /// `PUT /nodes/{node}/network`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2835,7 +2835,7 @@ impl NodeNetworkPut {
 ///
 /// `DELETE /nodes/{node}/network`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkDelete(pub(crate) Request<()>);
@@ -2912,7 +2912,7 @@ impl NodeNetworkIfacePath {
 ///
 /// `GET /nodes/{node}/network/{iface}`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfaceGet(pub(crate) Request<NodeNetwork>);
@@ -2936,7 +2936,7 @@ request_impls!(NodeNetworkIfaceGet);
 ///
 /// `PUT /nodes/{node}/network/{iface}`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
@@ -3156,7 +3156,7 @@ impl NodeNetworkIfacePut {
 ///
 /// `DELETE /nodes/{node}/network/{iface}`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfaceDelete(pub(crate) Request<()>);
@@ -3212,7 +3212,7 @@ impl NodeQueryOciRepoTagsPath {
 ///
 /// `GET /nodes/{node}/query-oci-repo-tags`
 ///
-/// Needs `Sys.AccessNetwork` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.AccessNetwork`.
 ///
 /// Since 9.1.
 #[derive(Clone)]
@@ -3271,7 +3271,7 @@ impl NodeQueryUrlMetadataPath {
 ///
 /// `GET /nodes/{node}/query-url-metadata`
 ///
-/// Needs `Sys.Audit` and `Sys.Modify` on `/` or `Sys.AccessNetwork` on `/nodes/{node}`.
+/// Needs on `/`: `Sys.Audit` and `Sys.Modify` or on `/nodes/{node}`: `Sys.AccessNetwork`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeQueryUrlMetadataGet(pub(crate) Request<NodeQueryUrlMetadata>);
@@ -3625,7 +3625,7 @@ impl NodeReportPath {
 ///
 /// `GET /nodes/{node}/report`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReportGet(pub(crate) Request<String>);
@@ -3688,7 +3688,7 @@ impl NodeRrdPath {
 ///
 /// `GET /nodes/{node}/rrd`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrdGet(pub(crate) Request<super::types::NodeRrd>);
@@ -3754,7 +3754,7 @@ impl NodeRrddataPath {
 ///
 /// `GET /nodes/{node}/rrddata`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrddataGet(pub(crate) Request<Vec<NodeRrddataItem>>);
@@ -3871,7 +3871,7 @@ impl NodeScanCifsPath {
 ///
 /// `GET /nodes/{node}/scan/cifs`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanCifsGet(pub(crate) Request<Vec<NodeScanCifsItem>>);
@@ -3952,7 +3952,7 @@ impl NodeScanGlusterfsPath {
 ///
 /// `GET /nodes/{node}/scan/glusterfs`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 ///
 /// Until 8.4.
 #[derive(Clone)]
@@ -4011,7 +4011,7 @@ impl NodeScanIscsiPath {
 ///
 /// `GET /nodes/{node}/scan/iscsi`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanIscsiGet(pub(crate) Request<Vec<NodeScanIscsiItem>>);
@@ -4062,7 +4062,7 @@ impl NodeScanLvmPath {
 ///
 /// `GET /nodes/{node}/scan/lvm`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanLvmGet(pub(crate) Request<Vec<NodeScanLvmItem>>);
@@ -4118,7 +4118,7 @@ impl NodeScanLvmthinPath {
 ///
 /// `GET /nodes/{node}/scan/lvmthin`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanLvmthinGet(pub(crate) Request<Vec<NodeScanLvmthinItem>>);
@@ -4174,7 +4174,7 @@ impl NodeScanNfsPath {
 ///
 /// `GET /nodes/{node}/scan/nfs`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanNfsGet(pub(crate) Request<Vec<NodeScanNfsItem>>);
@@ -4241,7 +4241,7 @@ impl NodeScanPbsPath {
 ///
 /// `GET /nodes/{node}/scan/pbs`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanPbsGet(pub(crate) Request<Vec<NodeScanPbsItem>>);
@@ -4309,7 +4309,7 @@ impl NodeScanZfsPath {
 ///
 /// `GET /nodes/{node}/scan/zfs`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanZfsGet(pub(crate) Request<Vec<NodeScanZfsItem>>);
@@ -4360,7 +4360,7 @@ impl NodeServicesPath {
 ///
 /// `GET /nodes/{node}/services`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeServicesGet(pub(crate) Request<Vec<NodeServicesItem>>);
@@ -4415,7 +4415,7 @@ impl NodeServicesServicePath {
 ///
 /// `GET /nodes/{node}/services/{service}`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeServicesServiceGet(pub(crate) Request<Vec<super::types::AccessItem>>);
@@ -4468,7 +4468,7 @@ impl NodeServicesServiceReloadPath {
 ///
 /// `POST /nodes/{node}/services/{service}/reload`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4523,7 +4523,7 @@ impl NodeServicesServiceRestartPath {
 ///
 /// `POST /nodes/{node}/services/{service}/restart`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4578,7 +4578,7 @@ impl NodeServicesServiceStartPath {
 ///
 /// `POST /nodes/{node}/services/{service}/start`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4633,20 +4633,20 @@ impl NodeServicesServiceStatePath {
 ///
 /// `GET /nodes/{node}/services/{service}/state`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceStateGet(pub(crate) Request<NodeServicesStateGet>);
+pub struct NodeServicesServiceStateGet(pub(crate) Request<NodeServicesItem>);
 
 impl ApiRequest for NodeServicesServiceStateGet {
-    type Output = NodeServicesStateGet;
+    type Output = NodeServicesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/services/{service}/state",
         Permission::All("/nodes/{node}", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<NodeServicesStateGet> {
+    fn into_request(self) -> Request<NodeServicesItem> {
         self.0
     }
 }
@@ -4686,7 +4686,7 @@ impl NodeServicesServiceStopPath {
 ///
 /// `POST /nodes/{node}/services/{service}/stop`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4739,7 +4739,7 @@ impl NodeSpiceshellPath {
 ///
 /// `POST /nodes/{node}/spiceshell`
 ///
-/// Needs `Sys.Console` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSpiceshellPost(pub(crate) Request<super::types::NodeSpiceshell>);
@@ -4901,7 +4901,7 @@ impl NodeStatusPath {
 ///
 /// `GET /nodes/{node}/status`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStatusGet(pub(crate) Request<NodeStatus>);
@@ -4925,7 +4925,7 @@ request_impls!(NodeStatusGet);
 ///
 /// `POST /nodes/{node}/status`
 ///
-/// Needs `Sys.PowerMgmt` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStatusPost(pub(crate) Request<()>);
@@ -5111,7 +5111,7 @@ request_impls!(NodeSubscriptionGet);
 ///
 /// `POST /nodes/{node}/subscription`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPost(pub(crate) Request<()>);
@@ -5144,7 +5144,7 @@ impl NodeSubscriptionPost {
 ///
 /// `PUT /nodes/{node}/subscription`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPut(pub(crate) Request<()>);
@@ -5168,7 +5168,7 @@ request_impls!(NodeSubscriptionPut);
 ///
 /// `DELETE /nodes/{node}/subscription`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionDelete(pub(crate) Request<()>);
@@ -5289,7 +5289,7 @@ impl NodeSyslogPath {
 ///
 /// `GET /nodes/{node}/syslog`
 ///
-/// Needs `Sys.Syslog` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Syslog`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
@@ -5706,7 +5706,7 @@ impl NodeTermproxyPath {
 ///
 /// `POST /nodes/{node}/termproxy`
 ///
-/// Needs `Sys.Console` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTermproxyPost(pub(crate) Request<super::types::NodeTermproxy>);
@@ -5786,7 +5786,7 @@ impl NodeTimePath {
 ///
 /// `GET /nodes/{node}/time`
 ///
-/// Needs `Sys.Audit` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTimeGet(pub(crate) Request<NodeTime>);
@@ -5810,7 +5810,7 @@ request_impls!(NodeTimeGet);
 ///
 /// `PUT /nodes/{node}/time`
 ///
-/// Needs `Sys.Modify` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Modify`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTimePut(pub(crate) Request<()>);
@@ -5912,7 +5912,7 @@ impl NodeVncshellPath {
 ///
 /// `POST /nodes/{node}/vncshell`
 ///
-/// Needs `Sys.Console` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncshellPost(pub(crate) Request<super::types::NodeVncshell>);
@@ -6005,7 +6005,7 @@ impl NodeVncwebsocketPath {
 ///
 /// `GET /nodes/{node}/vncwebsocket`
 ///
-/// Needs `Sys.Console` on `/nodes/{node}`. What it does or shows depends on further privileges.
+/// Needs on `/nodes/{node}`: `Sys.Console`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncwebsocketGet(pub(crate) Request<super::types::NodeVncwebsocket>);
@@ -6504,7 +6504,7 @@ impl NodeWakeonlanPath {
 ///
 /// `POST /nodes/{node}/wakeonlan`
 ///
-/// Needs `Sys.PowerMgmt` on `/nodes/{node}`.
+/// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeWakeonlanPost(pub(crate) Request<String>);
@@ -9801,18 +9801,18 @@ impl NodeServicesActiveState {
 
 open_enum_impls!(NodeServicesActiveState);
 
-/// One element of the answer to `GET /nodes/{node}/services`.
+/// Part of the answer to `GET /nodes/{node}/services`.
 ///
-/// Used by `GET /nodes/{node}/services`.
+/// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
     pub active_state: Option<NodeServicesActiveState>,
     /// What the service is, in words.
-    pub desc: String,
+    pub desc: Option<String>,
     /// Short name of the service.
-    pub name: String,
+    pub name: Option<String>,
     /// Name of the service, such as `pveproxy`.
     pub service: String,
     /// Detailed run state, the SubState of systemd.
@@ -9829,10 +9829,10 @@ impl Object for NodeServicesItem {
         Some(
             match key {
                 "active-state" => (Need::OPTIONAL, &mut self.active_state),
-                "desc" => (Need::required(0), &mut self.desc),
-                "name" => (Need::required(1), &mut self.name),
-                "service" => (Need::required(2), &mut self.service),
-                "state" => (Need::required(3), &mut self.state),
+                "desc" => (Need::OPTIONAL, &mut self.desc),
+                "name" => (Need::OPTIONAL, &mut self.name),
+                "service" => (Need::required(0), &mut self.service),
+                "state" => (Need::required(1), &mut self.state),
                 "unit-state" => (Need::OPTIONAL, &mut self.unit_state),
                 _ => return None,
             },
@@ -9844,7 +9844,7 @@ impl Object for NodeServicesItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["desc", "name", "service", "state"]
+        &["service", "state"]
     }
 }
 
@@ -9988,55 +9988,6 @@ impl NodeServicesState {
 }
 
 open_enum_impls!(NodeServicesState);
-
-/// Part of the answer to `GET /nodes/{node}/services/{service}/state`.
-///
-/// Used by `GET /nodes/{node}/services/{service}/state`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct NodeServicesStateGet {
-    /// Run state of the unit, the ActiveState of systemd.
-    pub active_state: Option<NodeServicesActiveState>,
-    /// What the service is, in words.
-    pub desc: Option<String>,
-    /// Short name of the service.
-    pub name: Option<String>,
-    /// Name of the service, such as `pveproxy`.
-    pub service: String,
-    /// Detailed run state, the SubState of systemd.
-    pub state: NodeServicesState,
-    /// Whether the unit starts at boot, the UnitFileState of systemd.
-    pub unit_state: Option<NodeServicesUnitState>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for NodeServicesStateGet {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "active-state" => (Need::OPTIONAL, &mut self.active_state),
-                "desc" => (Need::OPTIONAL, &mut self.desc),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "service" => (Need::required(0), &mut self.service),
-                "state" => (Need::required(1), &mut self.state),
-                "unit-state" => (Need::OPTIONAL, &mut self.unit_state),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["service", "state"]
-    }
-}
-
-response_impls!(NodeServicesStateGet);
 
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///

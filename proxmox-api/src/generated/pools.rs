@@ -120,7 +120,7 @@ impl PoolsGet {
 ///
 /// `POST /pools`
 ///
-/// Needs `Pool.Allocate` on `/pool/{poolid}`.
+/// Needs on `/pool/{poolid}`: `Pool.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPost(pub(crate) Request<()>);
@@ -154,7 +154,7 @@ impl PoolsPost {
 ///
 /// `PUT /pools`
 ///
-/// Needs `Pool.Allocate` on `/pool/{poolid}`. What it does or shows depends on further privileges.
+/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -217,7 +217,7 @@ impl PoolsPut {
 ///
 /// `DELETE /pools`
 ///
-/// Needs `Pool.Allocate` on `/pool/{poolid}`. What it does or shows depends on further privileges.
+/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -287,7 +287,7 @@ impl PoolsPoolidPath {
 ///
 /// `GET /pools/{poolid}`
 ///
-/// Needs `Pool.Audit` on `/pool/{poolid}`.
+/// Needs on `/pool/{poolid}`: `Pool.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidGet(pub(crate) Request<Pool>);
@@ -321,7 +321,7 @@ impl PoolsPoolidGet {
 ///
 /// `PUT /pools/{poolid}`
 ///
-/// Needs `Pool.Allocate` on `/pool/{poolid}`. What it does or shows depends on further privileges.
+/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidPut(pub(crate) Request<()>);
@@ -381,7 +381,7 @@ impl PoolsPoolidPut {
 ///
 /// `DELETE /pools/{poolid}`
 ///
-/// Needs `Pool.Allocate` on `/pool/{poolid}`. What it does or shows depends on further privileges.
+/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidDelete(pub(crate) Request<()>);

@@ -798,7 +798,7 @@ request_impls!(QemuVmidGet);
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}`
 ///
-/// Needs `VM.Allocate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Allocate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -911,7 +911,7 @@ request_impls!(QemuVmidAgentGet);
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent`
 ///
-/// Needs `VM.GuestAgent.Unrestricted` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted` or `VM.GuestAgent.Unrestricted`.
 ///
 /// The answer is open: the shape depends on the agent command that is named in the request
 #[derive(Clone)]
@@ -969,7 +969,7 @@ impl QemuVmidAgentExecPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/exec`
 ///
-/// Needs `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecPost(pub(crate) Request<QemuAgentExec>);
@@ -1046,7 +1046,7 @@ impl QemuVmidAgentExecStatusPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`
 ///
-/// Needs `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecStatusGet(pub(crate) Request<QemuAgentExecStatus>);
@@ -1104,7 +1104,7 @@ impl QemuVmidAgentFileReadPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/file-read`
 ///
-/// Needs `VM.GuestAgent.FileRead` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileRead` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
@@ -1193,7 +1193,7 @@ impl QemuVmidAgentFileWritePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/file-write`
 ///
-/// Needs `VM.GuestAgent.FileWrite` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileWrite` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
@@ -1258,7 +1258,7 @@ impl QemuVmidAgentFsfreezeFreezePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`
 ///
-/// Needs `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFsfreezeFreezePost(pub(crate) Request<QemuAgentGetTime>);
@@ -1314,7 +1314,7 @@ impl QemuVmidAgentFsfreezeStatusPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFsfreezeStatusPost(pub(crate) Request<QemuAgentFsfreezeStatus>);
@@ -1374,7 +1374,7 @@ impl QemuVmidAgentFsfreezeThawPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`
 ///
-/// Needs `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFsfreezeThawPost(pub(crate) Request<QemuAgentGetTime>);
@@ -1430,7 +1430,7 @@ impl QemuVmidAgentFstrimPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`
 ///
-/// Needs `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFstrimPost(pub(crate) Request<QemuAgentFstrim>);
@@ -1486,7 +1486,7 @@ impl QemuVmidAgentGetFsinfoPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetFsinfoGet(pub(crate) Request<QemuAgentGetFsinfo>);
@@ -1542,7 +1542,7 @@ impl QemuVmidAgentGetHostNamePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetHostNameGet(pub(crate) Request<QemuAgentGetHostName>);
@@ -1598,7 +1598,7 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetMemoryBlockInfoGet(
@@ -1656,7 +1656,7 @@ impl QemuVmidAgentGetMemoryBlocksPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetMemoryBlocksGet(pub(crate) Request<QemuAgentGetMemoryBlocks>);
@@ -1712,7 +1712,7 @@ impl QemuVmidAgentGetOsinfoPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetOsinfoGet(pub(crate) Request<QemuAgentGetOsinfo>);
@@ -1768,7 +1768,7 @@ impl QemuVmidAgentGetTimePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-time`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetTimeGet(pub(crate) Request<QemuAgentGetTime>);
@@ -1824,7 +1824,7 @@ impl QemuVmidAgentGetTimezonePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetTimezoneGet(pub(crate) Request<QemuAgentGetTimezone>);
@@ -1880,7 +1880,7 @@ impl QemuVmidAgentGetUsersPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-users`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetUsersGet(pub(crate) Request<QemuAgentGetUsers>);
@@ -1936,7 +1936,7 @@ impl QemuVmidAgentGetVcpusPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentGetVcpusGet(pub(crate) Request<QemuAgentGetVcpus>);
@@ -1990,7 +1990,7 @@ impl QemuVmidAgentInfoPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/info`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentInfoGet(pub(crate) Request<QemuAgentInfo>);
@@ -2046,7 +2046,7 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentNetworkGetInterfacesGet(
@@ -2104,7 +2104,7 @@ impl QemuVmidAgentPingPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/ping`
 ///
-/// Needs `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentPingPost(pub(crate) Request<QemuAgentPing>);
@@ -2172,7 +2172,7 @@ impl QemuVmidAgentSetUserPasswordPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`
 ///
-/// Needs `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
@@ -2235,7 +2235,7 @@ impl QemuVmidAgentShutdownPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`
 ///
-/// Needs `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentShutdownPost(pub(crate) Request<QemuAgentPing>);
@@ -2288,7 +2288,7 @@ impl QemuVmidAgentSuspendDiskPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`
 ///
-/// Needs `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSuspendDiskPost(pub(crate) Request<QemuAgentPing>);
@@ -2341,7 +2341,7 @@ impl QemuVmidAgentSuspendHybridPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`
 ///
-/// Needs `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSuspendHybridPost(pub(crate) Request<QemuAgentPing>);
@@ -2394,7 +2394,7 @@ impl QemuVmidAgentSuspendRamPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`
 ///
-/// Needs `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSuspendRamPost(pub(crate) Request<QemuAgentPing>);
@@ -2426,7 +2426,7 @@ impl QemuVmidPath {
     /// `/nodes/{node}/qemu/{vmid}/clone`
     #[inline]
     #[must_use]
-    pub fn clone(&self) -> QemuVmidClonePath {
+    pub fn clone_(&self) -> QemuVmidClonePath {
         QemuVmidClonePath(self.0.literal("clone"))
     }
 }
@@ -2449,7 +2449,7 @@ impl QemuVmidClonePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/clone`
 ///
-/// Needs `VM.Clone` on `/vms/{vmid}` and (`VM.Allocate` on `/vms/{newid}` or `VM.Allocate` on `/pool/{pool}` when `pool` is given). What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Clone` and (on `/vms/{newid}`: `VM.Allocate` or on `/pool/{pool}`, when `pool` is given: `VM.Allocate`). What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2585,7 +2585,7 @@ impl QemuVmidCloudinitPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/cloudinit`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidCloudinitGet(pub(crate) Request<Vec<QemuCloudinitItem>>);
@@ -2609,7 +2609,7 @@ request_impls!(QemuVmidCloudinitGet);
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/cloudinit`
 ///
-/// Needs `VM.Config.Cloudinit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Cloudinit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidCloudinitPut(pub(crate) Request<()>);
@@ -2670,7 +2670,7 @@ impl QemuVmidCloudinitDumpPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidCloudinitDumpGet(pub(crate) Request<String>);
@@ -2737,7 +2737,7 @@ impl QemuVmidConfigPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/config`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
@@ -2777,7 +2777,7 @@ impl QemuVmidConfigGet {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/config`
 ///
-/// Needs `VM.Config.Disk` or `VM.Config.CDROM` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.HWType` or `VM.Config.Options` or `VM.Config.Cloudinit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk` or `VM.Config.CDROM` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.HWType` or `VM.Config.Options` or `VM.Config.Cloudinit`.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -3437,7 +3437,7 @@ impl QemuVmidConfigPost {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/config`
 ///
-/// Needs `VM.Config.Disk` or `VM.Config.CDROM` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.HWType` or `VM.Config.Options` or `VM.Config.Cloudinit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk` or `VM.Config.CDROM` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.HWType` or `VM.Config.Options` or `VM.Config.Cloudinit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPut(pub(crate) Request<()>);
@@ -4116,7 +4116,7 @@ impl QemuVmidDbusVmstatePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`
 ///
-/// Needs `VM.Migrate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Migrate`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -4178,7 +4178,7 @@ impl QemuVmidFeaturePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/feature`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
@@ -4313,7 +4313,7 @@ impl QemuVmidFirewallAliasesPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesGet(
@@ -4339,7 +4339,7 @@ request_impls!(QemuVmidFirewallAliasesGet);
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -4427,7 +4427,7 @@ impl QemuVmidFirewallAliasesNamePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameGet(
@@ -4453,7 +4453,7 @@ request_impls!(QemuVmidFirewallAliasesNameGet);
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -4501,7 +4501,7 @@ impl QemuVmidFirewallAliasesNamePut {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -4578,7 +4578,7 @@ impl QemuVmidFirewallIpsetPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetGet(
@@ -4604,7 +4604,7 @@ request_impls!(QemuVmidFirewallIpsetGet);
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/ipset`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -4706,7 +4706,7 @@ impl QemuVmidFirewallIpsetNamePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameGet(
@@ -4732,7 +4732,7 @@ request_impls!(QemuVmidFirewallIpsetNameGet);
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -4772,7 +4772,7 @@ impl QemuVmidFirewallIpsetNamePost {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -4857,7 +4857,7 @@ impl QemuVmidFirewallIpsetNameCidrPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrGet(
@@ -4883,7 +4883,7 @@ request_impls!(QemuVmidFirewallIpsetNameCidrGet);
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -4930,7 +4930,7 @@ impl QemuVmidFirewallIpsetNameCidrPut {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -4993,7 +4993,7 @@ impl QemuVmidFirewallLogPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/log`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
@@ -5082,7 +5082,7 @@ impl QemuVmidFirewallOptionsPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/options`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsGet(
@@ -5108,7 +5108,7 @@ request_impls!(QemuVmidFirewallOptionsGet);
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/options`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -5263,7 +5263,7 @@ impl QemuVmidFirewallRefsPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/refs`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(
@@ -5352,7 +5352,7 @@ impl QemuVmidFirewallRulesPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/rules`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesGet(
@@ -5378,7 +5378,7 @@ request_impls!(QemuVmidFirewallRulesGet);
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/rules`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -5543,7 +5543,7 @@ impl QemuVmidFirewallRulesPosPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosGet(
@@ -5569,7 +5569,7 @@ request_impls!(QemuVmidFirewallRulesPosGet);
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -5715,7 +5715,7 @@ impl QemuVmidFirewallRulesPosPut {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs `VM.Config.Network` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -5788,7 +5788,7 @@ impl QemuVmidMigratePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/migrate`
 ///
-/// Needs `VM.Migrate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Migrate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
@@ -5822,7 +5822,7 @@ impl QemuVmidMigrateGet {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/migrate`
 ///
-/// Needs `VM.Migrate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Migrate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5937,7 +5937,7 @@ impl QemuVmidMonitorPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/monitor`
 ///
-/// Needs `Sys.Audit` or `Sys.Modify` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `Sys.Audit` or `Sys.Modify`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMonitorPost(pub(crate) Request<String>);
@@ -5993,7 +5993,7 @@ impl QemuVmidMoveDiskPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/move_disk`
 ///
-/// Needs `VM.Config.Disk` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -6105,7 +6105,7 @@ impl QemuVmidMtunnelPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/mtunnel`
 ///
-/// Needs `VM.Allocate` on `/vms/{vmid}` and `Sys.Incoming` on `/`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Allocate` and on `/`: `Sys.Incoming`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::LxcMtunnel>);
@@ -6246,7 +6246,7 @@ impl QemuVmidPendingPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/pending`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidPendingGet(pub(crate) Request<Vec<super::types::LxcPendingItem>>);
@@ -6315,7 +6315,7 @@ impl QemuVmidRemoteMigratePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/remote_migrate`
 ///
-/// Needs `VM.Migrate` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Migrate`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -6409,7 +6409,7 @@ impl QemuVmidResizePath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/resize`
 ///
-/// Needs `VM.Config.Disk` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk`.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -6490,7 +6490,7 @@ impl QemuVmidRrdPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/rrd`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::NodeRrd>);
@@ -6559,7 +6559,7 @@ impl QemuVmidRrddataPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/rrddata`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::LxcRrddataItem>>);
@@ -6625,7 +6625,7 @@ impl QemuVmidSendkeyPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/sendkey`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
@@ -6697,7 +6697,7 @@ impl QemuVmidSnapshotPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/snapshot`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotGet(pub(crate) Request<Vec<QemuSnapshotItem>>);
@@ -6721,7 +6721,7 @@ request_impls!(QemuVmidSnapshotGet);
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/snapshot`
 ///
-/// Needs `VM.Snapshot` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -6832,7 +6832,7 @@ request_impls!(QemuVmidSnapshotSnapnameGet);
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
 ///
-/// Needs `VM.Snapshot` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -6905,7 +6905,7 @@ impl QemuVmidSnapshotSnapnameConfigPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
 ///
-/// Needs `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigGet(pub(crate) Request<QemuSnapshotConfig>);
@@ -6932,7 +6932,7 @@ request_impls!(QemuVmidSnapshotSnapnameConfigGet);
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
 ///
-/// Needs `VM.Snapshot` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -6995,7 +6995,7 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`
 ///
-/// Needs `VM.Snapshot` or `VM.Snapshot.Rollback` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7059,7 +7059,7 @@ impl QemuVmidSpiceproxyPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/spiceproxy`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::NodeSpiceshell>);
@@ -7173,7 +7173,7 @@ impl QemuVmidStatusCurrentPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/status/current`
 ///
-/// Needs `VM.Audit` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusCurrentGet(pub(crate) Request<QemuStatusCurrent>);
@@ -7226,7 +7226,7 @@ impl QemuVmidStatusRebootPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/reboot`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7290,7 +7290,7 @@ impl QemuVmidStatusResetPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/reset`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7354,7 +7354,7 @@ impl QemuVmidStatusResumePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/resume`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7424,7 +7424,7 @@ impl QemuVmidStatusShutdownPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/shutdown`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7506,7 +7506,7 @@ impl QemuVmidStatusStartPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/start`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7641,7 +7641,7 @@ impl QemuVmidStatusStopPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/stop`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7730,7 +7730,7 @@ impl QemuVmidStatusSuspendPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/suspend`
 ///
-/// Needs `VM.PowerMgmt` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -7807,7 +7807,7 @@ impl QemuVmidTemplatePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/template`
 ///
-/// Needs `VM.Allocate` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -7872,7 +7872,7 @@ impl QemuVmidTermproxyPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/termproxy`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::NodeTermproxy>);
@@ -7938,7 +7938,7 @@ impl QemuVmidUnlinkPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/unlink`
 ///
-/// Needs `VM.Config.Disk` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Config.Disk`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
@@ -7998,7 +7998,7 @@ impl QemuVmidVncproxyPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/vncproxy`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`.
+/// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::NodeVncshell>);
@@ -8075,7 +8075,7 @@ impl QemuVmidVncwebsocketPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`
 ///
-/// Needs `VM.Console` on `/vms/{vmid}`. What it does or shows depends on further privileges.
+/// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncwebsocketGet(pub(crate) Request<super::types::NodeVncwebsocket>);
@@ -10002,7 +10002,7 @@ pub struct QemuBlockstatValue {
     /// The member `rd_total_time_ns`.
     pub rd_total_time_ns: Option<i64>,
     /// The member `timed_stats`.
-    pub timed_stats: Option<Vec<Value>>,
+    pub timed_stats: Option<Vec<QemuBlockstatValueTimedStatsItem>>,
     /// The member `unmap_bytes`. In bytes.
     pub unmap_bytes: Option<i64>,
     /// The member `unmap_merged`.
@@ -10106,6 +10106,95 @@ impl Object for QemuBlockstatValue {
 }
 
 response_impls!(QemuBlockstatValue);
+
+/// One element of `blockstat.*.timed_stats` in `GET /nodes/{node}/qemu`.
+///
+/// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QemuBlockstatValueTimedStatsItem {
+    /// The member `avg_flush_latency_ns`.
+    pub avg_flush_latency_ns: Option<i64>,
+    /// The member `avg_rd_latency_ns`.
+    pub avg_rd_latency_ns: Option<i64>,
+    /// The member `avg_rd_queue_depth`.
+    pub avg_rd_queue_depth: Option<f64>,
+    /// The member `avg_wr_latency_ns`.
+    pub avg_wr_latency_ns: Option<i64>,
+    /// The member `avg_wr_queue_depth`.
+    pub avg_wr_queue_depth: Option<f64>,
+    /// The member `avg_zone_append_latency_ns`.
+    pub avg_zone_append_latency_ns: Option<i64>,
+    /// The member `avg_zone_append_queue_depth`.
+    pub avg_zone_append_queue_depth: Option<f64>,
+    /// The member `interval_length`. In seconds.
+    pub interval_length: Option<i64>,
+    /// The member `max_flush_latency_ns`.
+    pub max_flush_latency_ns: Option<i64>,
+    /// The member `max_rd_latency_ns`.
+    pub max_rd_latency_ns: Option<i64>,
+    /// The member `max_wr_latency_ns`.
+    pub max_wr_latency_ns: Option<i64>,
+    /// The member `max_zone_append_latency_ns`.
+    pub max_zone_append_latency_ns: Option<i64>,
+    /// The member `min_flush_latency_ns`.
+    pub min_flush_latency_ns: Option<i64>,
+    /// The member `min_rd_latency_ns`.
+    pub min_rd_latency_ns: Option<i64>,
+    /// The member `min_wr_latency_ns`.
+    pub min_wr_latency_ns: Option<i64>,
+    /// The member `min_zone_append_latency_ns`.
+    pub min_zone_append_latency_ns: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for QemuBlockstatValueTimedStatsItem {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "avg_flush_latency_ns" => {
+                    (Need::OPTIONAL, &mut self.avg_flush_latency_ns)
+                }
+                "avg_rd_latency_ns" => (Need::OPTIONAL, &mut self.avg_rd_latency_ns),
+                "avg_rd_queue_depth" => (Need::OPTIONAL, &mut self.avg_rd_queue_depth),
+                "avg_wr_latency_ns" => (Need::OPTIONAL, &mut self.avg_wr_latency_ns),
+                "avg_wr_queue_depth" => (Need::OPTIONAL, &mut self.avg_wr_queue_depth),
+                "avg_zone_append_latency_ns" => {
+                    (Need::OPTIONAL, &mut self.avg_zone_append_latency_ns)
+                }
+                "avg_zone_append_queue_depth" => {
+                    (Need::OPTIONAL, &mut self.avg_zone_append_queue_depth)
+                }
+                "interval_length" => (Need::OPTIONAL, &mut self.interval_length),
+                "max_flush_latency_ns" => {
+                    (Need::OPTIONAL, &mut self.max_flush_latency_ns)
+                }
+                "max_rd_latency_ns" => (Need::OPTIONAL, &mut self.max_rd_latency_ns),
+                "max_wr_latency_ns" => (Need::OPTIONAL, &mut self.max_wr_latency_ns),
+                "max_zone_append_latency_ns" => {
+                    (Need::OPTIONAL, &mut self.max_zone_append_latency_ns)
+                }
+                "min_flush_latency_ns" => {
+                    (Need::OPTIONAL, &mut self.min_flush_latency_ns)
+                }
+                "min_rd_latency_ns" => (Need::OPTIONAL, &mut self.min_rd_latency_ns),
+                "min_wr_latency_ns" => (Need::OPTIONAL, &mut self.min_wr_latency_ns),
+                "min_zone_append_latency_ns" => {
+                    (Need::OPTIONAL, &mut self.min_zone_append_latency_ns)
+                }
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(QemuBlockstatValueTimedStatsItem);
 
 /// Devices the guest boots from, in order.
 ///

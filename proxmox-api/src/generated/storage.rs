@@ -96,7 +96,7 @@ impl StorageGet {
 ///
 /// `POST /storage`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StoragePost(pub(crate) Request<Storage>);
@@ -601,7 +601,7 @@ impl StorageStoragePath {
 ///
 /// `GET /storage/{storage}`
 ///
-/// Needs `Datastore.Allocate` on `/storage/{storage}`.
+/// Needs on `/storage/{storage}`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStorageGet(pub(crate) Request<StorageItem>);
@@ -625,7 +625,7 @@ request_impls!(StorageStorageGet);
 ///
 /// `PUT /storage/{storage}`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStoragePut(pub(crate) Request<Storage>);
@@ -1021,7 +1021,7 @@ impl StorageStoragePut {
 ///
 /// `DELETE /storage/{storage}`
 ///
-/// Needs `Datastore.Allocate` on `/storage`.
+/// Needs on `/storage`: `Datastore.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStorageDelete(pub(crate) Request<()>);

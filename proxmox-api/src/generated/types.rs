@@ -1447,7 +1447,7 @@ pub struct ClusterCephStatusServicemap {
     /// The member `modified`.
     pub modified: Option<String>,
     /// The member `services`.
-    pub services: Option<Value>,
+    pub services: Option<BTreeMap<String, Value>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
