@@ -1,5 +1,7 @@
 //! What generated files import.
 
+#![allow(unused_imports, reason = "which of them are used depends on the chosen areas")]
+
 pub(crate) use std::collections::BTreeMap;
 
 pub(crate) use bytes::Bytes;
