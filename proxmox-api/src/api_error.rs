@@ -76,6 +76,7 @@ impl ErrorKind {
     pub fn of_text(text: &str) -> Self {
         let text = text.to_ascii_lowercase();
         let has = |needle: &str| text.contains(needle);
+        let ends = text.trim_end_matches(['!', '.', '\n', ' ']);
         let guest = has("vm ") || has("ct ") || has("container ");
         // The order matters: what comes first is the more specific of two that could match.
         if has("no quorum") {
@@ -86,13 +87,9 @@ impl ErrorKind {
             Self::AgentNotRunning
         } else if has("detected modified configuration") || has("file change by other user") {
             Self::ConfigChanged
-        } else if has("can't lock file")
-            || has("lock request timeout")
-            || has("acquire lock")
-            || (has("lock") && has("got timeout"))
-        {
+        } else if has("can't lock file") || has("lock request timeout") || has("acquire lock") {
             Self::LockTimeout
-        } else if has("is locked") {
+        } else if has("is locked (") {
             Self::Locked
         } else if has("already running") {
             Self::AlreadyRunning
@@ -100,13 +97,17 @@ impl ErrorKind {
             Self::NotRunning
         } else if has("hostname lookup") && has("failed") {
             Self::NodeUnreachable
-        } else if has("already exists") || has("already defined") {
+        } else if has("already exist")
+            || has("already defined")
+            || (has("snapshot name") && has("already used"))
+        {
             Self::AlreadyExists
         } else if has("permission check failed") {
             Self::PermissionDenied
         } else if (has("does not exist")
             || has("no such ")
-            || has("unable to find configuration file"))
+            || has("unable to find configuration file")
+            || (ends.ends_with("not found") && !ends.ends_with("command not found")))
             && !has("no such file or directory")
         {
             Self::NotFound
@@ -547,6 +548,16 @@ mod tests {
                 ErrorKind::AlreadyExists,
             ),
             ("VM 100 already running", ErrorKind::AlreadyRunning),
+            ("snapshot name 's1' already used", ErrorKind::AlreadyExists),
+            (
+                "address 'fe80::1' already used on link 0 by node 'b'",
+                ErrorKind::Other,
+            ),
+            ("mapping 'gpu' not found", ErrorKind::NotFound),
+            ("sh: zfs: command not found", ErrorKind::Other),
+            ("VM quit/powerdown failed - got timeout", ErrorKind::Other),
+            ("block job 'drive-scsi0' - got timeout", ErrorKind::Other),
+            ("database is locked", ErrorKind::Other),
             ("CT 100 not running", ErrorKind::NotRunning),
             ("VM 100 is not running", ErrorKind::NotRunning),
             (
