@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::RecordedRequest;
 use crate::access::{Credentials, Identity};
+use crate::calls::{self, Call, Reply};
 use crate::clock::Clock;
 use crate::error::{ApiError, ApiResult};
-use crate::everyday::{self, Call, Reply};
 use crate::http::{Head, Response, latin1, plain_error};
 use crate::params::{self, Param, Params, Repeated};
 use crate::sample::{Fill, Sampler};
@@ -361,7 +361,7 @@ impl App {
             params,
             who: admitted.who.clone().unwrap_or(nobody),
         };
-        match everyday::handle(&mut call) {
+        match calls::handle(&mut call) {
             Some(Ok(mut reply)) => {
                 let known = call.known();
                 let sampler = self.sampler(&known, call.world.now);

@@ -22,9 +22,9 @@
 
 mod access;
 mod app;
+mod calls;
 mod clock;
 mod error;
-mod everyday;
 mod formats;
 mod guest;
 mod http;
@@ -55,6 +55,7 @@ pub use crate::schema::releases;
 
 use crate::access::{Token, User};
 use crate::app::App;
+use crate::guest::{Config, Guest, Kind};
 use crate::schema::ApiSchema;
 use crate::tls::Tls;
 use crate::world::{GIB, Node, Storage, Volume, World};
@@ -122,6 +123,15 @@ impl fmt::Debug for RecordedRequest {
     }
 }
 
+#[derive(Clone, Debug)]
+struct NewGuest {
+    kind: Kind,
+    vmid: u32,
+    node: String,
+    config: Config,
+    running: bool,
+}
+
 /// Settings of a simulator; see [`Simulator::builder`].
 #[derive(Clone)]
 pub struct Builder {
@@ -130,6 +140,7 @@ pub struct Builder {
     nodes: Vec<(String, bool)>,
     storages: Vec<(String, Storage)>,
     users: Vec<(String, User)>,
+    guests: Vec<NewGuest>,
     cluster: String,
     factor: f64,
     idle: Duration,
@@ -157,6 +168,7 @@ impl Default for Builder {
             nodes: Vec::new(),
             storages: Vec::new(),
             users: Vec::new(),
+            guests: Vec::new(),
             cluster: "simulated".into(),
             factor: 0.05,
             idle: Duration::from_secs(5),
@@ -227,6 +239,41 @@ impl Builder {
                 disabled: false,
             },
         ));
+        self
+    }
+
+    /// Adds a stopped virtual machine; the settings are those of a create call (`("scsi0", "local-lvm:8")` makes a disk).
+    #[must_use]
+    pub fn qemu(self, vmid: u32, node: &str, settings: &[(&str, &str)]) -> Self {
+        self.guest(Kind::Qemu, vmid, node, settings)
+    }
+
+    /// Adds a stopped container; the settings are those of a create call (`("rootfs", "local-lvm:8")`).
+    #[must_use]
+    pub fn lxc(self, vmid: u32, node: &str, settings: &[(&str, &str)]) -> Self {
+        self.guest(Kind::Lxc, vmid, node, settings)
+    }
+
+    fn guest(mut self, kind: Kind, vmid: u32, node: &str, settings: &[(&str, &str)]) -> Self {
+        self.guests.push(NewGuest {
+            kind,
+            vmid,
+            node: node.to_owned(),
+            config: settings
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            running: false,
+        });
+        self
+    }
+
+    /// Makes a guest added before run from the start.
+    #[must_use]
+    pub fn running(mut self, vmid: u32) -> Self {
+        for guest in self.guests.iter_mut().filter(|guest| guest.vmid == vmid) {
+            guest.running = true;
+        }
         self
     }
 
@@ -327,7 +374,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The release is unknown, its schema cannot be read, or the address cannot be listened on.
+    /// The release is unknown, its schema cannot be read, a guest's settings make no guest, or the address cannot be
+    /// listened on.
     pub async fn start(mut self) -> Result<Simulator, Error> {
         if self.nodes.is_empty() {
             self.nodes.push(("pve1".into(), true));
@@ -349,7 +397,7 @@ impl Builder {
             .local_addr()
             .map_err(|error| Error::new(format!("listen on {}: {error}", self.listen)))?;
 
-        let world = self.world(Arc::clone(&schema));
+        let world = self.world(Arc::clone(&schema))?;
         let app = Arc::new(App::new(schema, world, self.clock, self.idle));
         let (stop, stopped) = watch::channel(());
         let acceptor = TlsAcceptor::from(tls.config);
@@ -365,7 +413,7 @@ impl Builder {
         })
     }
 
-    fn world(&mut self, schema: Arc<ApiSchema>) -> World {
+    fn world(&mut self, schema: Arc<ApiSchema>) -> Result<World, Error> {
         let now = self.clock.now();
         let mut world = World::new(schema, now, self.factor, self.seed);
         world.cluster.clone_from(&self.cluster);
@@ -403,7 +451,15 @@ impl Builder {
                 booted: now.saturating_sub(Duration::from_secs(86_400)),
             });
         }
-        world
+        for new in self.guests.drain(..) {
+            let (config, _) = world
+                .build(new.kind, &new.node, new.vmid, &new.config)
+                .map_err(|error| Error::new(format!("guest {}: {error}", new.vmid)))?;
+            let mut guest = Guest::new(new.kind, &new.node, config);
+            guest.started = new.running.then_some(now);
+            world.guests.insert(new.vmid, guest);
+        }
+        Ok(world)
     }
 }
 

@@ -2,12 +2,114 @@
 
 mod support;
 
+use std::path::Path;
+
+use proxmox_codegen::facts::{Additional, Facts, Format, Method, Schema, Type};
 use proxmox_simulator::{ROOT_PASSWORD, Simulator, minimal_requests, releases};
+
+use serde_json::Value;
 
 use crate::support::{Wire, login};
 
 fn encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+fn facts(release: &str) -> Facts {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../schema/pve/{release}.json"));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    proxmox_codegen::facts_json::read(&text)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Where a value is not of its schema's shape.
+fn misfit(at: &str, schema: &Schema, value: &Value) -> Option<String> {
+    let wrong = |what: &str| Some(format!("{at}: {what}, found {value}"));
+    if let Some(choices) = &schema.one_of {
+        return choices
+            .iter()
+            .all(|choice| misfit(at, choice, value).is_some())
+            .then(|| format!("{at}: fits no alternative"));
+    }
+    // The real server, too, sends null for what is optional and absent, such as the tokens of a user without any.
+    if value.is_null() && schema.optional {
+        return None;
+    }
+    let Some(ty) = schema.ty else {
+        return None;
+    };
+    let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
+    match ty {
+        Type::Any => None,
+        Type::Null if value.is_null() => None,
+        Type::Boolean if matches!(value.as_i64(), Some(0 | 1)) => None,
+        Type::Integer | Type::Number => {
+            let Some(number) = number else {
+                return wrong("no number");
+            };
+            let outside = |bound: &Option<serde_json::Number>, over: fn(f64, f64) -> bool| {
+                bound
+                    .as_ref()
+                    .and_then(serde_json::Number::as_f64)
+                    .is_some_and(|b| over(number, b))
+            };
+            if outside(&schema.minimum, |n, b| n < b) || outside(&schema.maximum, |n, b| n > b) {
+                return wrong("out of bounds");
+            }
+            None
+        }
+        Type::String => {
+            let Some(text) = value.as_str() else {
+                return wrong("no string");
+            };
+            let listed = schema
+                .values
+                .as_ref()
+                .is_none_or(|values| values.is_empty() || values.iter().any(|v| v == text));
+            if !listed {
+                return wrong("not in the enumeration");
+            }
+            if schema.max_length.is_some_and(|max| text.len() as u64 > max) {
+                return wrong("too long");
+            }
+            if matches!(&schema.format, Some(Format::Keys(_))) && text.is_empty() {
+                return wrong("empty property string");
+            }
+            None
+        }
+        Type::Array => {
+            let Some(items) = value.as_array() else {
+                return wrong("no array");
+            };
+            let schema = schema.items.as_ref()?;
+            items
+                .iter()
+                .enumerate()
+                .find_map(|(index, item)| misfit(&format!("{at}[{index}]"), schema, item))
+        }
+        Type::Object => {
+            let Some(object) = value.as_object() else {
+                return wrong("no object");
+            };
+            if let Some(Additional::Schema(inner)) = &schema.additional {
+                return object
+                    .iter()
+                    .find_map(|(key, value)| misfit(&format!("{at}.{key}"), inner, value));
+            }
+            schema
+                .properties
+                .iter()
+                .flatten()
+                .find_map(|(key, property)| match object.get(key) {
+                    Some(value) => misfit(&format!("{at}.{key}"), property, value),
+                    None if property.optional || key.contains(['[', '{']) => None,
+                    None => Some(format!("{at}.{key}: missing")),
+                })
+        }
+        _ => wrong(ty.name()),
+    }
 }
 
 async fn walk(release: &str) -> (usize, Vec<String>) {
@@ -20,6 +122,7 @@ async fn walk(release: &str) -> (usize, Vec<String>) {
     let auth = login(&pve, "root@pam", ROOT_PASSWORD).await;
     let mut wire = Wire::open(&pve).await;
     let mut complaints = Vec::new();
+    let facts = facts(release);
     let requests = minimal_requests(release).expect("a known release");
     for request in &requests {
         let form: Vec<String> = request
@@ -49,6 +152,16 @@ async fn walk(release: &str) -> (usize, Vec<String>) {
                 "{release} {} {} [{form}]: {answer}",
                 request.method, request.template
             ));
+        }
+        if answer.status == 200 {
+            let method: Method = request.method.parse().expect("a verb");
+            let returns = &facts.endpoints[&request.template][&method].returns;
+            if let Some(text) = misfit("data", returns, &answer.json()["data"]) {
+                complaints.push(format!(
+                    "{release} {} {}: {text}",
+                    request.method, request.template
+                ));
+            }
         }
         // A privileged daemon's own header comes first; the last one is about this connection.
         if answer.all("connection").last() == Some(&"close") {

@@ -118,21 +118,24 @@ impl Wire {
     }
 
     pub(crate) async fn answer(&mut self) -> Answer {
+        self.try_answer().await.expect("an answer before the close")
+    }
+
+    /// `None` when the server closes without an answer.
+    pub(crate) async fn try_answer(&mut self) -> Option<Answer> {
         tokio::time::timeout(PATIENCE, self.read_answer())
             .await
             .expect("an answer in time")
     }
 
-    async fn read_answer(&mut self) -> Answer {
+    async fn read_answer(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at;
             }
-            assert!(
-                self.fill().await,
-                "closed before an answer: {:?}",
-                self.buffer
-            );
+            if !self.fill().await {
+                return None;
+            }
         };
         let head: String = self.buffer[..end].iter().copied().map(char::from).collect();
         self.buffer.drain(..end + 4);
@@ -156,7 +159,7 @@ impl Wire {
             }
             answer.body = self.buffer.drain(..length).collect();
         }
-        answer
+        Some(answer)
     }
 }
 

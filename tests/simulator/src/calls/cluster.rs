@@ -1,0 +1,180 @@
+//! The cluster and its nodes.
+
+use serde_json::{Map, Value, json};
+
+use super::{Call, Reply};
+use crate::error::{ApiError, ApiResult};
+use crate::guest::Guest;
+use crate::sample::mix;
+use crate::world::{GIB, World};
+
+pub(super) fn version(call: &Call<'_>) -> ApiResult<Reply> {
+    let release = call.world.schema.release();
+    Ok(Reply::data(json!({
+        "release": release.to_string(),
+        "version": format!("{release}.{}", 1 + mix(&release.to_string(), 3) % 9),
+        "repoid": format!("{:016x}", mix(&release.to_string(), 4)),
+    })))
+}
+
+pub(super) fn next_id(call: &Call<'_>) -> ApiResult<Reply> {
+    if call.text("vmid").is_some() {
+        let vmid = call.vmid("vmid");
+        if call.world.guests.contains_key(&vmid) {
+            return Err(ApiError::parameter(
+                "vmid",
+                format!("VM {vmid} already exists"),
+            ));
+        }
+        return Ok(Reply::data(vmid.to_string()));
+    }
+    Ok(Reply::data(call.world.free_vmid(100).to_string()))
+}
+
+pub(super) fn node_row(world: &World, name: &str) -> Map<String, Value> {
+    let mut row = Map::new();
+    let Some(node) = world.node(name) else {
+        return row;
+    };
+    row.insert("node".into(), json!(node.name));
+    row.insert("id".into(), json!(format!("node/{}", node.name)));
+    row.insert("type".into(), json!("node"));
+    if !node.online {
+        row.insert("status".into(), json!("offline"));
+        return row;
+    }
+    let used: u64 = world
+        .guests
+        .values()
+        .filter(|guest| guest.node == name && guest.running())
+        .map(Guest::memory)
+        .sum();
+    let disk = world.storages.get("local").map_or(100 * GIB, |s| s.total);
+    row.extend(
+        [
+            ("status", json!("online")),
+            ("level", json!("")),
+            ("cpu", json!(0.0625)),
+            ("maxcpu", json!(node.cores)),
+            ("mem", json!(2 * GIB + used.min(node.memory - 2 * GIB))),
+            ("maxmem", json!(node.memory)),
+            ("disk", json!(8 * GIB)),
+            ("maxdisk", json!(disk)),
+            (
+                "uptime",
+                json!(world.now.saturating_sub(node.booted).as_secs()),
+            ),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    row
+}
+
+pub(super) fn nodes(call: &Call<'_>) -> ApiResult<Reply> {
+    let names: Vec<String> = call
+        .world
+        .nodes
+        .iter()
+        .map(|node| node.name.clone())
+        .collect();
+    let rows = names
+        .iter()
+        .map(|name| Value::Object(node_row(call.world, name)));
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+pub(super) fn node_status(call: &Call<'_>) -> ApiResult<Reply> {
+    let name = call.owned("node");
+    let row = node_row(call.world, &name);
+    let of = |key: &str| row.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let (mem, maxmem, disk, maxdisk) = (of("mem"), of("maxmem"), of("disk"), of("maxdisk"));
+    let release = call.world.schema.release();
+    let kernel = match release.major {
+        7 => "5.15.102-1-pve",
+        8 => "6.8.12-9-pve",
+        _ => "6.17.2-1-pve",
+    };
+    Ok(Reply::data(json!({
+        "uptime": of("uptime"),
+        "cpu": 0.0625,
+        "wait": 0,
+        "idle": 0,
+        "loadavg": ["0.42", "0.37", "0.31"],
+        "kversion": format!("Linux {kernel} #1 SMP PREEMPT_DYNAMIC"),
+        "current-kernel": {
+            "sysname": "Linux", "release": kernel, "version": "#1 SMP PREEMPT_DYNAMIC", "machine": "x86_64",
+        },
+        "pveversion": format!("pve-manager/{release}.1/{:016x}", mix(&release.to_string(), 4)),
+        "boot-info": { "mode": "efi", "secureboot": 0 },
+        "cpuinfo": {
+            "cpus": of("maxcpu"), "cores": of("maxcpu") / 2, "sockets": 1, "model": "Simulated CPU",
+            "mhz": "3000.000", "hvm": "1", "user_hz": 100, "flags": "fpu vme de pse tsc msr",
+        },
+        "memory": { "total": maxmem, "used": mem, "free": maxmem - mem, "available": maxmem - mem },
+        "swap": { "total": 0, "used": 0, "free": 0 },
+        "rootfs": { "total": maxdisk, "used": disk, "free": maxdisk - disk, "avail": maxdisk - disk },
+        "ksm": { "shared": 0 },
+    })))
+}
+
+pub(super) fn cluster_status(call: &Call<'_>) -> ApiResult<Reply> {
+    let world = &call.world;
+    let mut rows = vec![json!({
+        "type": "cluster", "id": "cluster", "name": world.cluster, "nodes": world.nodes.len(), "quorate": 1,
+        "version": world.nodes.len(),
+    })];
+    for (node, id) in world.nodes.iter().zip(1..) {
+        rows.push(json!({
+            "type": "node", "id": format!("node/{}", node.name), "name": node.name, "nodeid": id,
+            "ip": format!("192.0.2.{id}"), "online": u8::from(node.online), "local": u8::from(id == 1), "level": "",
+        }));
+    }
+    Ok(Reply::data(rows))
+}
+
+pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
+    let world = &call.world;
+    let wanted = call.text("type");
+    let show = |kind| wanted.is_none_or(|wanted| wanted == kind);
+    let mut rows = Vec::new();
+    if show("vm") {
+        for (vmid, guest) in &world.guests {
+            let mut row = world.guest_json(*vmid, guest);
+            let cpus = row.remove("cpus").unwrap_or_default();
+            row.insert("maxcpu".into(), cpus);
+            row.insert("id".into(), json!(format!("{}/{vmid}", guest.kind.api())));
+            row.insert("type".into(), json!(guest.kind.api()));
+            row.insert("node".into(), json!(guest.node));
+            row.insert("template".into(), json!(u8::from(guest.template())));
+            if let Some(pool) = &guest.pool {
+                row.insert("pool".into(), json!(pool));
+            }
+            rows.push(Value::Object(row));
+        }
+    }
+    if show("node") {
+        for node in &world.nodes {
+            rows.push(Value::Object(node_row(world, &node.name)));
+        }
+    }
+    if show("storage") {
+        for node in &world.nodes {
+            for (id, storage) in &world.storages {
+                rows.push(json!({
+                    "id": format!("storage/{}/{id}", node.name), "type": "storage", "storage": id, "node": node.name,
+                    "status": "available", "plugintype": storage.kind, "content": storage.content.join(","),
+                    "shared": u8::from(storage.shared), "maxdisk": storage.total, "disk": world.used(&node.name, id),
+                }));
+            }
+        }
+    }
+    if show("sdn") {
+        for node in &world.nodes {
+            rows.push(json!({
+                "id": format!("sdn/{}/localnetwork", node.name), "type": "sdn", "sdn": "localnetwork",
+                "node": node.name, "status": "ok",
+            }));
+        }
+    }
+    Ok(Reply::data(rows))
+}

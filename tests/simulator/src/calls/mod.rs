@@ -1,0 +1,176 @@
+//! The calls with state behind them.
+
+mod access;
+mod cluster;
+mod guests;
+mod storage;
+mod tasks;
+
+use std::collections::BTreeMap;
+
+use proxmox_codegen::facts::{Endpoint, Method};
+use serde_json::Value;
+
+use crate::access::Identity;
+use crate::error::{ApiError, ApiResult};
+use crate::guest::Kind;
+use crate::params::{Param, Params};
+use crate::world::{Effect, Plan, World};
+
+/// A checked call on its way to its handler.
+pub(crate) struct Call<'a> {
+    pub(crate) world: &'a mut World,
+    pub(crate) method: Method,
+    /// The endpoint's path template.
+    pub(crate) path: &'a str,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) params: Params,
+    pub(crate) who: Identity,
+}
+
+/// What a call answers.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) data: Value,
+    pub(crate) total: Option<u64>,
+    /// Name and text of a download.
+    pub(crate) file: Option<(String, String)>,
+}
+
+impl Reply {
+    pub(crate) fn data(data: impl Into<Value>) -> Self {
+        Self {
+            data: data.into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Call<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.params.get(name).and_then(Param::text)
+    }
+
+    fn owned(&self, name: &str) -> String {
+        self.text(name).unwrap_or("").to_owned()
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)
+            .and_then(|text| text.strip_prefix('+').unwrap_or(text).parse().ok())
+    }
+
+    fn vmid(&self, name: &str) -> u32 {
+        self.number(name)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0)
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.text(name) == Some("1")
+    }
+
+    /// Text parameters, which answers may repeat.
+    pub(crate) fn known(&self) -> BTreeMap<String, String> {
+        self.params
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.text()?.to_owned())))
+            .collect()
+    }
+
+    fn start(
+        &mut self,
+        kind: &str,
+        id: impl ToString,
+        seconds: f64,
+        lines: Vec<String>,
+        effect: Effect,
+    ) -> Reply {
+        let node = match self.text("node") {
+            Some(node) => node.to_owned(),
+            None => self
+                .world
+                .nodes
+                .first()
+                .map(|n| n.name.clone())
+                .unwrap_or_default(),
+        };
+        let who = self.who.clone();
+        Reply::data(self.world.start(Plan {
+            node: &node,
+            kind,
+            id: id.to_string(),
+            who: &who,
+            seconds,
+            lines,
+            effect,
+        }))
+    }
+
+    /// A task that ends at once with an error.
+    fn fail(&mut self, kind: &str, id: impl ToString, error: String) -> Reply {
+        self.start(kind, id, 0.1, Vec::new(), Effect::Fail(error))
+    }
+
+    /// An option that only root@pam itself may use.
+    fn root_only(&self, option: &str) -> ApiResult<()> {
+        if self.flag(option) && !self.who.is_root() {
+            return Err(ApiError::parameter(
+                option,
+                "Only root may use this option.",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Answers the call if it is one with state; `None` leaves it to the schema.
+pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    use Method::{Delete, Get, Post, Put};
+    for kind in [Kind::Qemu, Kind::Lxc] {
+        if let Some(rest) = call.path.strip_prefix(kind.create_path()) {
+            return guests::guests(call, kind, rest);
+        }
+    }
+    Some(match (call.method, call.path) {
+        (Get, "/version") => cluster::version(call),
+        (Get, "/access/ticket") => Ok(Reply::data(Value::Null)),
+        (Post, "/access/ticket") => access::login(call),
+        (Get, "/access/permissions") => access::permissions(call),
+        (Get, "/access/domains") => access::domains(),
+        (Put, "/access/password") => access::change_password(call),
+        (Get, "/access/users") => access::user_list(call),
+        (Post, "/access/users") => access::user_create(call),
+        (Get | Put | Delete, "/access/users/{userid}") => access::user(call),
+        (Get, "/access/users/{userid}/token") => access::token_list(call),
+        (_, "/access/users/{userid}/token/{tokenid}") => access::token(call),
+        (Get, "/cluster/nextid") => cluster::next_id(call),
+        (Get, "/cluster/resources") => cluster::resources(call),
+        (Get, "/cluster/status") => cluster::cluster_status(call),
+        (Get, "/cluster/tasks") => tasks::cluster_tasks(call),
+        (Get, "/nodes") => cluster::nodes(call),
+        (Get, "/nodes/{node}/status") => cluster::node_status(call),
+        (Get, "/nodes/{node}/version") => cluster::version(call),
+        (Get, "/nodes/{node}/tasks") => tasks::task_list(call),
+        (Get, "/nodes/{node}/tasks/{upid}/status") => {
+            tasks::task(call).map(|task| Reply::data(task.status()))
+        }
+        (Get, "/nodes/{node}/tasks/{upid}/log") => tasks::task_log(call),
+        (Delete, "/nodes/{node}/tasks/{upid}") => tasks::task_stop(call),
+        (Get, "/storage") => storage::storage_configs(call),
+        (Get, "/storage/{storage}") => storage::storage_config(call),
+        (Get, "/nodes/{node}/storage") => storage::storage_list(call),
+        (Get, "/nodes/{node}/storage/{storage}/status") => storage::storage_status(call),
+        (Get, "/nodes/{node}/storage/{storage}/content") => storage::content(call),
+        (Post, "/nodes/{node}/storage/{storage}/content") => storage::allocate(call),
+        (Get | Put | Delete, "/nodes/{node}/storage/{storage}/content/{volume}") => {
+            storage::volume(call)
+        }
+        (Post, "/nodes/{node}/storage/{storage}/download-url") => storage::download(call),
+        (Post, "/nodes/{node}/vzdump") => storage::backup(call),
+        (Post, "/nodes/{node}/startall") => guests::every_guest(call, "startall", "start"),
+        (Post, "/nodes/{node}/stopall") => guests::every_guest(call, "stopall", "stop"),
+        (Post, "/nodes/{node}/suspendall") => guests::every_guest(call, "suspendall", "suspend"),
+        _ => return None,
+    })
+}

@@ -1,0 +1,308 @@
+//! Storages, their content, backups.
+
+use proxmox_codegen::facts::Method;
+use serde_json::{Value, json};
+
+use super::{Call, Reply};
+use crate::clock::iso_date;
+use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
+use crate::guest::Kind;
+use crate::sample::mix;
+use crate::world::{Effect, Storage, Volume, World};
+
+pub(super) fn config_json(id: &str, storage: &Storage) -> Value {
+    let mut row = json!({
+        "storage": id, "type": storage.kind, "content": storage.content.join(","),
+        "digest": format!("{:016x}{:016x}{:08x}", mix(id, 1), mix(id, 2), mix(id, 3) & 0xffff_ffff),
+    });
+    if let Some(path) = &storage.path {
+        row["path"] = json!(path);
+    }
+    if storage.shared {
+        row["shared"] = json!(1);
+    }
+    row
+}
+
+pub(super) fn storage_configs(call: &Call<'_>) -> ApiResult<Reply> {
+    let wanted = call.text("type");
+    let rows = call
+        .world
+        .storages
+        .iter()
+        .filter(|(_, storage)| wanted.is_none_or(|kind| kind == storage.kind))
+        .map(|(id, storage)| config_json(id, storage));
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+pub(super) fn storage_config(call: &Call<'_>) -> ApiResult<Reply> {
+    let id = call.owned("storage");
+    Ok(Reply::data(config_json(&id, call.world.storage(&id)?)))
+}
+
+pub(super) fn storage_row(world: &World, node: &str, id: &str, storage: &Storage) -> Value {
+    let used = world.used(node, id);
+    // Per mille is exact enough for a gauge.
+    let share = used
+        .saturating_mul(1_000)
+        .checked_div(storage.total)
+        .unwrap_or(0);
+    let share = u32::try_from(share).map_or(1.0, f64::from) / 1_000.0;
+    json!({
+        "storage": id, "type": storage.kind, "content": storage.content.join(","), "active": 1,
+        "enabled": u8::from(!storage.disabled), "shared": u8::from(storage.shared), "total": storage.total,
+        "used": used, "avail": storage.total.saturating_sub(used), "used_fraction": share,
+    })
+}
+
+pub(super) fn storage_list(call: &Call<'_>) -> ApiResult<Reply> {
+    let node = call.owned("node");
+    let content: Vec<&str> = call
+        .text("content")
+        .map(|text| split_list(text).collect())
+        .unwrap_or_default();
+    let rows = call
+        .world
+        .storages
+        .iter()
+        .filter(|(id, _)| {
+            call.text("storage")
+                .is_none_or(|wanted| wanted == id.as_str())
+        })
+        .filter(|(_, storage)| content.is_empty() || content.iter().any(|c| storage.holds(c)))
+        .map(|(id, storage)| storage_row(call.world, &node, id, storage));
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+pub(super) fn storage_status(call: &Call<'_>) -> ApiResult<Reply> {
+    let (node, id) = (call.owned("node"), call.owned("storage"));
+    Ok(Reply::data(storage_row(
+        call.world,
+        &node,
+        &id,
+        call.world.storage(&id)?,
+    )))
+}
+
+pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
+    let (node, id) = (call.owned("node"), call.owned("storage"));
+    call.world.storage(&id)?;
+    let vmid = call.text("vmid").map(|_| call.vmid("vmid"));
+    let rows = call
+        .world
+        .volumes
+        .iter()
+        .filter(|((on, _), volume)| volume.storage == id && (on.is_empty() || *on == node))
+        .filter(|(_, volume)| call.text("content").is_none_or(|wanted| wanted == volume.content))
+        .filter(|(_, volume)| vmid.is_none_or(|vmid| volume.vmid == Some(vmid)))
+        .map(|((_, volid), volume)| {
+            let mut row = json!({
+                "volid": volid, "content": volume.content, "format": volume.format, "size": volume.size,
+                "ctime": volume.created,
+            });
+            if let Some(vmid) = volume.vmid {
+                row["vmid"] = json!(vmid);
+            }
+            if let Some(notes) = &volume.notes {
+                row["notes"] = json!(notes);
+            }
+            if volume.content == "backup" {
+                row["subtype"] = json!(if volid.contains("vzdump-lxc") { "lxc" } else { "qemu" });
+                row["protected"] = json!(u8::from(volume.protected));
+            }
+            row
+        });
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (node, id) = (call.owned("node"), call.owned("storage"));
+    let storage = call.world.storage(&id)?;
+    let (vmid, name) = (call.vmid("vmid"), call.owned("filename"));
+    let files = storage.is_file_based();
+    let volid = if files {
+        format!("{id}:{vmid}/{name}")
+    } else {
+        format!("{id}:{name}")
+    };
+    // A bare number is in kilobytes here, unlike everywhere else.
+    let size = call.owned("size");
+    let bytes = size
+        .parse::<u64>()
+        .ok()
+        .and_then(|kib| kib.checked_mul(1024))
+        .or_else(|| crate::guest::parse_size(&size))
+        .ok_or_else(|| ApiError::parameter("size", "unable to parse size"))?;
+    let key = call.world.volume_key(&node, &volid);
+    if call.world.volumes.contains_key(&key) {
+        return Err(ApiError::die(format!(
+            "disk image '{volid}' already exists"
+        )));
+    }
+    let created = call.world.now.as_secs();
+    call.world.volumes.insert(
+        key,
+        Volume {
+            storage: id,
+            content: "images".into(),
+            format: name
+                .rsplit_once('.')
+                .map_or("raw", |(_, format)| format)
+                .to_owned(),
+            size: bytes,
+            vmid: Some(vmid),
+            created,
+            notes: None,
+            protected: false,
+        },
+    );
+    Ok(Reply::data(volid))
+}
+
+pub(super) fn volume(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (node, id) = (call.owned("node"), call.owned("storage"));
+    let given = call.owned("volume");
+    let volid = if given.contains(':') {
+        given
+    } else {
+        format!("{id}:{given}")
+    };
+    let key = call.world.volume_key(&node, &volid);
+    let path = call
+        .world
+        .storage(&id)?
+        .path
+        .clone()
+        .unwrap_or_else(|| format!("/dev/{id}"));
+    let (notes, protected) = (
+        call.text("notes").map(str::to_owned),
+        call.text("protected").map(|p| p == "1"),
+    );
+    let method = call.method;
+    let Some(volume) = call.world.volumes.get_mut(&key) else {
+        return Err(ApiError::die(format!(
+            "volume_size_info on '{volid}' failed - no such volume"
+        )));
+    };
+    match method {
+        Method::Get => {
+            let name = volid.split_once(':').map_or("", |(_, name)| name);
+            let directory = if volume.content == "iso" || volume.content == "vztmpl" {
+                "template/"
+            } else {
+                ""
+            };
+            let mut row = json!({
+                "path": format!("{path}/{directory}{name}"), "size": volume.size, "used": volume.size,
+                "format": if volume.format == "qcow2" { "qcow2" } else { "raw" },
+            });
+            if let Some(notes) = &volume.notes {
+                row["notes"] = json!(notes);
+            }
+            Ok(Reply::data(row))
+        }
+        Method::Put => {
+            volume.notes = notes.or(volume.notes.take());
+            volume.protected = protected.unwrap_or(volume.protected);
+            Ok(Reply::data(Value::Null))
+        }
+        _ => Ok(call.start("imgdel", volid, 0.5, Vec::new(), Effect::DeleteVolume(key))),
+    }
+}
+
+pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (node, id, name) = (
+        call.owned("node"),
+        call.owned("storage"),
+        call.owned("filename"),
+    );
+    call.world.storage(&id)?;
+    let content = call.owned("content");
+    let volid = format!("{id}:{content}/{name}");
+    let key = call.world.volume_key(&node, &volid);
+    let created = call.world.now.as_secs();
+    let volume = Volume {
+        storage: id,
+        format: if content == "vztmpl" { "tgz" } else { "iso" }.into(),
+        content,
+        size: 64 << 20,
+        vmid: None,
+        created,
+        notes: None,
+        protected: false,
+    };
+    let lines = vec![
+        format!("downloading {} to {name}", call.owned("url")),
+        "download of 64.00 MiB finished".into(),
+    ];
+    Ok(call.start("download", name, 2.0, lines, Effect::AddVolume(key, volume)))
+}
+
+pub(super) fn backup(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let node = call.owned("node");
+    let id = call.text("storage").unwrap_or("local").to_owned();
+    let ids = call.owned("vmid");
+    let Some(vmid) = split_list(&ids)
+        .next()
+        .and_then(|id| id.parse::<u32>().ok())
+    else {
+        let lines = vec!["INFO: Backup job finished successfully".into()];
+        return Ok(call.start("vzdump", "", 1.0, lines, Effect::Nothing));
+    };
+    let holder = call.world.storage(&id)?;
+    if !holder.holds("backup") {
+        return Err(ApiError::parameter(
+            "storage",
+            format!("storage '{id}' does not support backups"),
+        ));
+    }
+    let Some(guest) = call
+        .world
+        .guests
+        .get(&vmid)
+        .filter(|guest| guest.node == node)
+    else {
+        let lines = vec![format!(
+            "ERROR: Backup of VM {vmid} failed - unable to find VM '{vmid}'"
+        )];
+        return Ok(call.start(
+            "vzdump",
+            vmid,
+            0.5,
+            lines,
+            Effect::Fail("job errors".into()),
+        ));
+    };
+    let now = call.world.now.as_secs();
+    let stamp = iso_date(now)
+        .trim_end_matches('Z')
+        .replace(['-', ':'], "_")
+        .replace('T', "-");
+    let (api, extension) = match guest.kind {
+        Kind::Qemu => ("qemu", "vma.zst"),
+        Kind::Lxc => ("lxc", "tar.zst"),
+    };
+    let volid = format!("{id}:backup/vzdump-{api}-{vmid}-{stamp}.{extension}");
+    let volume = Volume {
+        storage: id,
+        content: "backup".into(),
+        format: extension.into(),
+        size: guest.disk_size() / 4,
+        vmid: Some(vmid),
+        created: now,
+        notes: Some(guest.name(vmid)),
+        protected: false,
+    };
+    let lines = vec![
+        format!("INFO: starting new backup job: vzdump {vmid}"),
+        format!("INFO: Starting Backup of VM {vmid} ({api})"),
+        format!("INFO: creating vzdump archive '{volid}'"),
+        "INFO: 50% done".into(),
+        "INFO: 100% done".into(),
+        format!("INFO: Finished Backup of VM {vmid} (00:00:04)"),
+        "INFO: Backup job finished successfully".into(),
+    ];
+    let key = call.world.volume_key(&node, &volid);
+    Ok(call.start("vzdump", vmid, 4.0, lines, Effect::AddVolume(key, volume)))
+}

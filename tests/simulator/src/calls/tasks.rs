@@ -1,0 +1,132 @@
+//! Task lists, states and logs.
+
+use serde_json::{Value, json};
+
+use super::{Call, Reply};
+use crate::clock::iso_date;
+use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
+use crate::tasks::{Task, is_upid};
+
+pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
+    let rows = call.world.tasks.iter().rev().take(25).map(|task| {
+        let mut row = task.row();
+        if let Some(row) = row.as_object_mut() {
+            row.remove("pid");
+            row.remove("pstart");
+            if task.running() {
+                row.remove("status");
+            } else {
+                row.insert("saved".into(), json!("1"));
+            }
+        }
+        row
+    });
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
+    let source = call.text("source").unwrap_or("archive");
+    let node = call.owned("node");
+    let verdicts: Vec<&str> = call
+        .text("statusfilter")
+        .map(|text| split_list(text).collect())
+        .unwrap_or_default();
+    let (since, until) = (call.number("since"), call.number("until"));
+    let mut found: Vec<&Task> = call
+        .world
+        .tasks
+        .iter()
+        .rev()
+        .filter(|task| task.node == node)
+        .filter(|task| match source {
+            "active" => task.running(),
+            "all" => true,
+            _ => !task.running(),
+        })
+        .filter(|task| call.text("vmid").is_none_or(|id| task.id == id))
+        .filter(|task| call.text("typefilter").is_none_or(|kind| task.kind == kind))
+        .filter(|task| {
+            call.text("userfilter")
+                .is_none_or(|user| task.who.full().contains(user))
+        })
+        .filter(|task| !call.flag("errors") || !matches!(task.verdict(), "ok"))
+        .filter(|task| verdicts.is_empty() || verdicts.contains(&task.verdict()))
+        .filter(|task| since.is_none_or(|since| task.start.as_secs() >= since))
+        .filter(|task| until.is_none_or(|until| task.start.as_secs() <= until))
+        .collect();
+    let total = u64::try_from(found.len()).ok();
+    let start = usize::try_from(call.number("start").unwrap_or(0)).unwrap_or(usize::MAX);
+    let limit = usize::try_from(call.number("limit").unwrap_or(50)).unwrap_or(usize::MAX);
+    found.drain(..start.min(found.len()));
+    found.truncate(limit);
+    Ok(Reply {
+        total,
+        ..Reply::data(found.iter().map(|task| task.row()).collect::<Value>())
+    })
+}
+
+pub(super) fn task<'a>(call: &'a Call<'_>) -> ApiResult<&'a Task> {
+    let upid = call.text("upid").unwrap_or("");
+    if !is_upid(upid) {
+        return Err(ApiError::parameter("upid", "unable to parse worker upid"));
+    }
+    call.world
+        .task(upid)
+        .ok_or_else(|| ApiError::parameter("upid", "no such task"))
+}
+
+pub(super) fn task_log(call: &Call<'_>) -> ApiResult<Reply> {
+    let upid = call.text("upid").unwrap_or("");
+    if !is_upid(upid) {
+        return Err(ApiError::parameter("upid", "unable to parse worker upid"));
+    }
+    let lines: Vec<&str> = match call.world.task(upid) {
+        None => vec!["unable to open file - No such file or directory"],
+        Some(task) => task.log(call.world.now),
+    };
+    if call.flag("download") {
+        let name = call.world.task(upid).map_or_else(
+            || "task.log".to_owned(),
+            |task| {
+                format!(
+                    "task-{}-{}-{}.log",
+                    task.node,
+                    task.kind,
+                    iso_date(task.start.as_secs())
+                )
+            },
+        );
+        let text = lines.iter().map(|line| format!("{line}\n")).collect();
+        return Ok(Reply {
+            file: Some((name, text)),
+            ..Reply::default()
+        });
+    }
+    let lines = if lines.is_empty() {
+        vec!["no content"]
+    } else {
+        lines
+    };
+    let start = usize::try_from(call.number("start").unwrap_or(0)).unwrap_or(usize::MAX);
+    let limit = match call.number("limit").unwrap_or(50) {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let page = lines
+        .iter()
+        .enumerate()
+        .skip(start)
+        .take(limit)
+        .map(|(at, line)| json!({ "n": at + 1, "t": line }));
+    Ok(Reply {
+        total: u64::try_from(lines.len()).ok(),
+        ..Reply::data(page.collect::<Value>())
+    })
+}
+
+pub(super) fn task_stop(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let upid = task(call)?.upid.clone();
+    call.world.stop_task(&upid);
+    Ok(Reply::data(Value::Null))
+}
