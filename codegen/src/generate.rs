@@ -24,6 +24,8 @@ pub struct Input {
 pub struct Output {
     /// By path below `src/generated`.
     pub files: BTreeMap<String, String>,
+    /// What the tests hold the crate against, by path below `src/generated` of `tests/e2e`.
+    pub proof: BTreeMap<String, String>,
     pub lock: String,
     /// Features of the crate and what they need.
     pub features: BTreeMap<String, Vec<String>>,
@@ -136,8 +138,9 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
     let emitted = emit::emit(&api, &names, &overlay);
+    let proof = emit::proof(&api, &names, &overlay, &releases);
     let mut report = count(&api, &overlay);
-    for (format, mapped) in union::formats(&union) {
+    for (format, mapped) in union::formats(&union, &overlay) {
         match mapped {
             true => report.formats_mapped.insert(format),
             false => report.formats_plain.insert(format),
@@ -153,6 +156,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     }
     Ok(Output {
         files: emitted.files,
+        proof,
         lock: names.lock,
         features: emitted.features,
         report,

@@ -106,6 +106,8 @@ pub(crate) enum Ty {
     Vmid,
     Number,
     Text,
+    /// A text type of the core.
+    TextType(String),
     Secret,
     /// Any JSON: the schema says no more.
     Json,
@@ -364,11 +366,7 @@ impl Lowering<'_> {
             Kind::Integer if node.format.as_deref() == Some("pve-vmid") => Ty::Vmid,
             Kind::Integer => Ty::Integer,
             Kind::Number => Ty::Number,
-            Kind::String => match node.format.as_deref() {
-                Some("pve-vmid-list") => Ty::List(Box::new(Ty::Vmid)),
-                Some(format) if format.ends_with("-list") => Ty::List(Box::new(Ty::Text)),
-                _ => Ty::Text,
-            },
+            Kind::String => self.text(node.format.as_deref()),
             Kind::Enum(values) => {
                 let leaf = at.fields.last().cloned().unwrap_or_default();
                 let texts = values
@@ -423,6 +421,20 @@ impl Lowering<'_> {
                 }
                 Ty::Item(id)
             }
+        }
+    }
+
+    fn text(&self, format: Option<&str>) -> Ty {
+        let Some(format) = format else {
+            return Ty::Text;
+        };
+        if let Some(name) = self.overlay.text_type(format) {
+            return Ty::TextType(name);
+        }
+        match format.strip_suffix("-list") {
+            Some("pve-vmid") => Ty::List(Box::new(Ty::Vmid)),
+            Some(of) => Ty::List(Box::new(self.text(Some(of)))),
+            None => Ty::Text,
         }
     }
 

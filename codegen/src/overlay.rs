@@ -33,6 +33,8 @@ pub(crate) struct Overlay {
 struct Names {
     /// Named format to type name.
     formats: BTreeMap<String, String>,
+    /// Named format to the text type of the core that reads its parts.
+    text_types: BTreeMap<String, String>,
     /// Path prefix, then field, to type name.
     property_strings: BTreeMap<String, BTreeMap<String, String>>,
     /// Type name to a place where the item stands.
@@ -302,6 +304,13 @@ impl Overlay {
         None
     }
 
+    /// The text type of a named format.
+    pub(crate) fn text_type(&self, format: &str) -> Option<String> {
+        let name = self.names.text_types.get(format)?;
+        self.mark(format!("names.toml: text_types {format}"));
+        Some(name.clone())
+    }
+
     /// The name that the overlay gives an item.
     pub(crate) fn item_name(&self, uses: &[Use]) -> Option<&str> {
         let (name, _) = self
@@ -438,6 +447,12 @@ impl Overlay {
                 .formats
                 .keys()
                 .map(|k| format!("names.toml: formats {k}")),
+        );
+        entries.extend(
+            names
+                .text_types
+                .keys()
+                .map(|k| format!("names.toml: text_types {k}")),
         );
         for (scope, fields) in &names.property_strings {
             entries.extend(

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod encode;
 pub mod endpoint;
 pub mod error;
+pub mod formats;
 mod list;
 pub mod open_enum;
 pub mod property_string;

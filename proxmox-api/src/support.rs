@@ -1,6 +1,9 @@
 //! What generated files import.
 
-#![allow(unused_imports, reason = "which of them are used depends on the chosen areas")]
+#![allow(
+    unused_imports,
+    reason = "which of them are used depends on the chosen areas"
+)]
 
 pub(crate) use std::collections::BTreeMap;
 
@@ -10,6 +13,7 @@ pub(crate) use crate::Value;
 pub(crate) use crate::client::Client;
 pub(crate) use crate::decode::{Extra, Need, Object, Slot, family, indexed};
 pub(crate) use crate::endpoint::{Endpoint, Method, Permission};
+pub(crate) use crate::formats::{Cidr, DiskSize, IpAddress, MacAddr, UserId, VolumeId};
 pub(crate) use crate::list::List;
 pub(crate) use crate::open_enum::{Unlisted, open_enum_impls};
 pub(crate) use crate::property_string::{

@@ -388,7 +388,7 @@ fn below(path: &str, above: &str) -> bool {
 }
 
 /// `unset`, for endpoints that take names of settings to remove.
-fn unset(endpoint: &Endpoint) -> Option<TokenStream> {
+pub(super) fn unset(endpoint: &Endpoint) -> Option<TokenStream> {
     let delete = endpoint
         .parameters
         .iter()

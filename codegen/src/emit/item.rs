@@ -348,6 +348,10 @@ impl Emitter<'_> {
             Ty::Vmid => quote!(u32),
             Ty::Number => quote!(f64),
             Ty::Text => quote!(String),
+            Ty::TextType(name) => {
+                let name = ident(name);
+                quote!(#name)
+            }
             Ty::Secret => quote!(Secret),
             Ty::Json => quote!(Value),
             Ty::List(of) if **of == Ty::Text => quote!(List),
@@ -384,7 +388,7 @@ impl Emitter<'_> {
 }
 
 /// Setters share their namespace with `new` and the trait methods in scope.
-fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> String {
+pub(super) fn property_setter(overlay: &crate::overlay::Overlay, wire: &str) -> String {
     let name = names::field(overlay, wire);
     match name.as_str() {
         "default" | "new" | "rules" | "property" | "undeclared" | "write" => format!("{name}_"),

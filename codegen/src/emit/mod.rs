@@ -3,6 +3,8 @@
 mod docs;
 mod endpoint;
 mod item;
+mod proof;
+mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +16,8 @@ use crate::names::Names;
 use crate::overlay::Overlay;
 use crate::render;
 use crate::union::Presence;
+
+pub(crate) use proof::proof;
 
 /// The home of items that several areas share.
 const SHARED: &str = "types";
@@ -50,22 +54,7 @@ pub(crate) struct Emitter<'a> {
 
 /// Writes every file.
 pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
-    let mut emitter = Emitter {
-        api,
-        names,
-        overlay,
-        item_areas: Vec::new(),
-        current: String::new(),
-        undescribed: BTreeSet::new(),
-        documented: 0,
-        undocumented: 0,
-        wordless: BTreeSet::new(),
-    };
-    emitter.item_areas = api
-        .items
-        .iter()
-        .map(|item| emitter.home(&item.uses))
-        .collect();
+    let mut emitter = Emitter::new(api, names, overlay);
     let mut files = BTreeMap::new();
     let mut features = BTreeMap::new();
     let mut modules = Vec::new();
@@ -145,6 +134,28 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
 
 pub(crate) fn ident(name: &str) -> Ident {
     format_ident!("{}", name)
+}
+
+impl<'a> Emitter<'a> {
+    fn new(api: &'a Api, names: &'a Names, overlay: &'a Overlay) -> Self {
+        let mut emitter = Self {
+            api,
+            names,
+            overlay,
+            item_areas: Vec::new(),
+            current: String::new(),
+            undescribed: BTreeSet::new(),
+            documented: 0,
+            undocumented: 0,
+            wordless: BTreeSet::new(),
+        };
+        emitter.item_areas = api
+            .items
+            .iter()
+            .map(|item| emitter.home(&item.uses))
+            .collect();
+        emitter
+    }
 }
 
 impl Emitter<'_> {

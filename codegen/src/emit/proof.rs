@@ -1,0 +1,600 @@
+//! What `tests/e2e` holds the crate against: for every endpoint a request with everything set, and
+//! what must arrive; for every answer its shape and a way to look into what was decoded.
+//!
+//! What must arrive is written down from the facts. The crate's own encoding has no part in it.
+
+use std::collections::BTreeMap;
+
+use heck::ToSnakeCase;
+use proc_macro2::{Literal, TokenStream};
+use quote::{format_ident, quote};
+use serde_json::{Value, json};
+
+use super::{Emitter, ident, item, sample};
+use crate::facts::{Facts, Format, Schema, Schemas};
+use crate::ir::{Endpoint, ItemKind, Member, Parameter, PropertyString, Returns, Ty};
+use crate::names::{self, Names};
+use crate::overlay::Overlay;
+use crate::render;
+
+/// Writes every file, by path below the generated folder of the tests.
+pub(crate) fn proof(
+    api: &crate::ir::Api,
+    names: &Names,
+    overlay: &Overlay,
+    releases: &[Facts],
+) -> BTreeMap<String, String> {
+    let emitter = Emitter::new(api, names, overlay);
+    let mut files = BTreeMap::new();
+    files.insert(
+        "requests.rs".to_owned(),
+        render::file(
+            "Every endpoint called with everything it takes, and what must arrive.",
+            &emitter.wires(releases),
+            overlay,
+        ),
+    );
+    files.insert(
+        "answers.rs".to_owned(),
+        render::file(
+            "How to decode the answer of every endpoint and to look into it.",
+            &emitter.answers(),
+            overlay,
+        ),
+    );
+    files.insert("shapes.json".to_owned(), emitter.shapes());
+    files
+}
+
+/// A value as Rust and as it must arrive.
+struct Sample {
+    code: TokenStream,
+    sent: Sent,
+}
+
+enum Sent {
+    One(String),
+    /// A property string, its parts in any order.
+    Parts(Vec<String>),
+    Many(Vec<Sent>),
+}
+
+impl Sent {
+    fn tokens(&self) -> TokenStream {
+        match self {
+            Self::One(text) => quote!(One(#text)),
+            Self::Parts(parts) => quote!(Parts(&[#(#parts),*])),
+            Self::Many(all) => {
+                let all = all.iter().map(Self::tokens);
+                quote!(Many(&[#(#all),*]))
+            }
+        }
+    }
+
+    fn one(code: TokenStream, text: impl Into<String>) -> Sample {
+        Sample {
+            code,
+            sent: Self::One(text.into()),
+        }
+    }
+}
+
+/// What a value's schema stands among.
+struct Scene<'a> {
+    formats: &'a BTreeMap<String, Schemas>,
+    siblings: &'a Schemas,
+    /// The value is a key of a property string.
+    inside: bool,
+}
+
+impl Scene<'_> {
+    /// Of tagged alternatives the one that goes with the tag's sample.
+    fn choose<'s>(&self, schema: &'s Schema) -> &'s Schema {
+        let Some(choices) = &schema.one_of else {
+            return schema;
+        };
+        let tag = schema
+            .type_property
+            .as_ref()
+            .and_then(|name| self.siblings.get(name)?.values.as_ref()?.first());
+        let fits = |choice: &&Schema| {
+            let types = choice.instance_types.iter().flatten();
+            tag.is_some_and(|tag| types.into_iter().any(|ty| ty == tag))
+        };
+        choices
+            .iter()
+            .find(fits)
+            .or(choices.first())
+            .unwrap_or(schema)
+    }
+
+    fn keys<'s>(&'s self, schema: &'s Schema) -> Option<&'s Schemas> {
+        match schema.format.as_ref()? {
+            Format::Keys(keys) => Some(keys),
+            Format::Name(name) => self.formats.get(name),
+            Format::List(_) => None,
+        }
+    }
+}
+
+impl Emitter<'_> {
+    fn wires(&self, releases: &[Facts]) -> TokenStream {
+        let mut functions = Vec::new();
+        let mut entries = Vec::new();
+        for endpoint in &self.api.endpoints {
+            let facts = &releases[endpoint.presence.last()];
+            let known = facts
+                .endpoints
+                .get(&endpoint.path)
+                .and_then(|methods| methods.get(&endpoint.method))
+                .map(|endpoint| &endpoint.parameters.properties);
+            let empty = Schemas::new();
+            let scene = Scene {
+                formats: &facts.formats,
+                siblings: known.unwrap_or(&empty),
+                inside: false,
+            };
+            let (function, entry) = self.wire(endpoint, &facts.release.to_string(), &scene);
+            functions.push(function);
+            entries.push(entry);
+        }
+        quote! {
+            use proxmox_api::api::{self, Root};
+            use proxmox_api::request::Call;
+
+            use crate::wire::Sent::{Many, One, Parts};
+            use crate::wire::{Parameter, Wire};
+
+            /// By path and verb.
+            pub static WIRES: &[Wire] = &[#(#entries),*];
+
+            #(#functions)*
+        }
+    }
+
+    fn wire(
+        &self,
+        endpoint: &Endpoint,
+        release: &str,
+        scene: &Scene<'_>,
+    ) -> (TokenStream, TokenStream) {
+        let mut code = quote!(Root::detached());
+        let mut path = String::new();
+        for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
+            let placeholder = segment
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
+            let method = ident(&names::field(self.overlay, placeholder.unwrap_or(segment)));
+            path.push('/');
+            match placeholder {
+                None => {
+                    path.push_str(segment);
+                    code = quote!(#code.#method());
+                }
+                Some(name) => {
+                    let parameter = endpoint.placeholders.iter().find(|p| p.name == name);
+                    let ty = parameter.map_or(&Ty::Text, |parameter| &parameter.ty);
+                    let ty = match ty {
+                        Ty::Vmid | Ty::Integer => ty,
+                        // Anything that can be displayed is taken; text is what most people have.
+                        _ => &Ty::Text,
+                    };
+                    let schema = scene.siblings.get(name);
+                    let value = match sample::in_path(name) {
+                        Some(text) if *ty == Ty::Text => Sent::one(quote!(#text), text),
+                        _ => self.value(name, ty, schema, scene),
+                    };
+                    if let Sent::One(text) = &value.sent {
+                        path.push_str(&escape(text));
+                    }
+                    let value = value.code;
+                    code = quote!(#code.#method(#value));
+                }
+            }
+        }
+        let verb = ident(&names::verb(endpoint.method).to_lowercase());
+        let (required, optional): (Vec<&Parameter>, Vec<&Parameter>) =
+            endpoint.parameters.iter().partition(|p| p.required);
+        let mut sent = Vec::new();
+        let mut arguments = Vec::new();
+        for parameter in required {
+            let value = self.parameter(parameter, scene);
+            sent.push(arrival(&parameter.name, parameter, scene, &value.sent));
+            arguments.push(value.code);
+        }
+        code = quote!(#code.#verb(#(#arguments),*));
+        let unset = super::endpoint::unset(endpoint).is_some();
+        for parameter in optional {
+            let setter = ident(&names::setter(self.overlay, &parameter.name));
+            let mut value = self.parameter(parameter, scene);
+            let given = value.code;
+            match parameter.name.strip_suffix("[n]") {
+                Some(family) => {
+                    let name = format!("{family}1");
+                    code = quote!(#code.#setter(1, #given));
+                    sent.push(arrival(&name, parameter, scene, &value.sent));
+                }
+                None => {
+                    code = quote!(#code.#setter(#given));
+                    if unset && parameter.name == "delete" {
+                        let name = sample::unset(scene.siblings.get("delete"));
+                        code = quote!(#code.unset(#name));
+                        match &mut value.sent {
+                            Sent::Many(all) => all.push(Sent::One(name)),
+                            Sent::One(text) => text.push_str(&format!(",{name}")),
+                            Sent::Parts(_) => {}
+                        }
+                    }
+                    sent.push(arrival(&parameter.name, parameter, scene, &value.sent));
+                }
+            }
+        }
+        let name = ident(&names::request(&endpoint.path, endpoint.method).to_snake_case());
+        let key = endpoint.key();
+        let method = endpoint.method.to_string();
+        (
+            quote! {
+                fn #name() -> Call {
+                    #code.call().clone()
+                }
+            },
+            quote! {
+                Wire {
+                    endpoint: #key,
+                    method: #method,
+                    path: #path,
+                    release: #release,
+                    build: #name,
+                    parameters: &[#(#sent),*],
+                }
+            },
+        )
+    }
+
+    fn parameter(&self, parameter: &Parameter, scene: &Scene<'_>) -> Sample {
+        let schema = scene.siblings.get(&parameter.name);
+        self.value(&parameter.name, &parameter.ty, schema, scene)
+    }
+
+    fn value(&self, name: &str, ty: &Ty, schema: Option<&Schema>, scene: &Scene<'_>) -> Sample {
+        let schema = schema.map(|schema| scene.choose(schema));
+        match ty {
+            Ty::Boolean => Sent::one(quote!(true), "1"),
+            Ty::Integer => {
+                let value = sample::integer(schema);
+                let literal = Literal::i64_suffixed(value);
+                Sent::one(quote!(#literal), value.to_string())
+            }
+            Ty::Vmid => Sent::one(quote!(100_u32), "100"),
+            Ty::Number => {
+                let value = sample::number(schema);
+                let literal = Literal::f64_suffixed(value);
+                Sent::one(quote!(#literal), value.to_string())
+            }
+            Ty::List(of) => {
+                let separator = if scene.inside { ";" } else { "," };
+                match **of {
+                    Ty::Vmid => {
+                        let text = ["100", "101"].join(separator);
+                        Sent::one(quote!([100_u32, 101_u32]), text)
+                    }
+                    _ => {
+                        let text = sample::item(name, schema);
+                        let sent = [text.as_str(), text.as_str()].join(separator);
+                        Sent::one(quote!([#text, #text]), sent)
+                    }
+                }
+            }
+            Ty::Array(of) => {
+                let items = schema.and_then(|schema| schema.items.as_deref());
+                let (first, second) = (
+                    self.value(name, of, items, scene),
+                    self.value(name, of, items, scene),
+                );
+                let (one, two) = (first.code, second.code);
+                Sample {
+                    code: quote!([#one, #two]),
+                    sent: Sent::Many(vec![first.sent, second.sent]),
+                }
+            }
+            Ty::Item(id) => match &self.api.items[*id].kind {
+                ItemKind::Enum(values) => {
+                    let text = schema
+                        .and_then(|schema| schema.values.as_ref()?.first())
+                        .or(values.first().map(|(text, _)| text))
+                        .cloned()
+                        .unwrap_or_default();
+                    let home = self.home_path(*id);
+                    let variant = ident(&names::variant(self.overlay, &text));
+                    Sent::one(quote!(#home::#variant), text)
+                }
+                ItemKind::PropertyString(string) => {
+                    let keys = schema.and_then(|schema| scene.keys(schema));
+                    self.property_value(*id, string, keys, scene)
+                }
+                ItemKind::Struct(_) => Sent::one(quote!(""), ""),
+            },
+            _ => {
+                let text = sample::text(name, schema, scene.inside);
+                Sent::one(quote!(#text), text)
+            }
+        }
+    }
+
+    /// A property string with every key that the release knows.
+    fn property_value(
+        &self,
+        id: usize,
+        string: &PropertyString,
+        keys: Option<&Schemas>,
+        scene: &Scene<'_>,
+    ) -> Sample {
+        let empty = Schemas::new();
+        let keys = keys.unwrap_or(&empty);
+        let inside = Scene {
+            formats: scene.formats,
+            siblings: keys,
+            inside: true,
+        };
+        let mut set: Vec<(&str, String)> = Vec::new();
+        let mut arguments = Vec::new();
+        let mut code = TokenStream::new();
+        let members = string.members.iter();
+        for member in members.filter(|m| m.required || keys.contains_key(&m.name)) {
+            let value = self.value(&member.name, &member.ty, keys.get(&member.name), &inside);
+            let given = value.code;
+            if member.required {
+                arguments.push(given);
+            } else {
+                let setter = ident(&item::property_setter(self.overlay, &member.name));
+                code = quote!(#code.#setter(#given));
+            }
+            if let Sent::One(text) = value.sent {
+                set.push((&member.name, text));
+            }
+        }
+        let home = self.home_path(id);
+        let value = |set: &[(&str, String)], key: &str| {
+            set.iter()
+                .find(|(name, _)| *name == key)
+                .map(|(_, value)| value.clone())
+        };
+        let mut parts = Vec::new();
+        // The form the server writes: `virtio=MAC` stands for a model and an address.
+        for (name, holder, kind) in &string.key_aliases {
+            if let (Some(held), Some(of)) = (value(&set, holder), value(&set, kind))
+                && of == *name
+            {
+                parts.push(format!("{name}={held}"));
+                set.retain(|(key, _)| key != holder && key != kind);
+            }
+        }
+        for (key, value) in set {
+            let bare = string.default_key.as_deref() == Some(key) && !value.contains('=');
+            parts.push(if bare {
+                value
+            } else {
+                format!("{key}={value}")
+            });
+        }
+        Sample {
+            code: quote!(#home::new(#(#arguments),*)#code),
+            sent: Sent::Parts(parts),
+        }
+    }
+
+    fn home_path(&self, id: usize) -> TokenStream {
+        let area = ident(&self.item_areas[id]);
+        let name = ident(&self.names.items[id]);
+        quote!(api::#area::#name)
+    }
+
+    fn answers(&self) -> TokenStream {
+        let entries = self.api.endpoints.iter().map(|endpoint| {
+            let area = ident(&self.path_area(&endpoint.path));
+            let name = ident(&names::request(&endpoint.path, endpoint.method));
+            let how = match &endpoint.returns {
+                Returns::Nothing => quote!(nothing),
+                Returns::Data(_) => quote!(data),
+                Returns::Task { optional: false } => quote!(task),
+                Returns::Task { optional: true } => quote!(optional_task),
+                Returns::Bytes => quote!(bytes),
+            };
+            quote! {
+                Answer {
+                    endpoint: <api::#area::#name as ApiRequest>::ENDPOINT,
+                    decode: answer::#how::<api::#area::#name>,
+                }
+            }
+        });
+        let mut shows = Vec::new();
+        let mut property_strings = Vec::new();
+        for (id, item) in self.api.items.iter().enumerate() {
+            let path = self.home_path(id);
+            let name = &self.names.items[id];
+            shows.push(match &item.kind {
+                ItemKind::Enum(_) => quote! {
+                    impl Show for #path {
+                        fn show(&self) -> Option<Value> {
+                            show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+                        }
+                    }
+                },
+                ItemKind::PropertyString(string) => {
+                    property_strings.push(quote! {
+                        PropertyType { name: #name, read: property::read::<#path> }
+                    });
+                    let puts = self.puts(&string.members);
+                    quote! {
+                        impl Show for #path {
+                            fn show(&self) -> Option<Value> {
+                                let mut out = Shown::default();
+                                #(#puts)*
+                                out.undeclared(&self.undeclared)
+                            }
+                        }
+                    }
+                }
+                ItemKind::Struct(members) => {
+                    let puts = self.puts(members);
+                    quote! {
+                        impl Show for #path {
+                            fn show(&self) -> Option<Value> {
+                                let mut out = Shown::default();
+                                #(#puts)*
+                                out.extra(&self.extra)
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        quote! {
+            use proxmox_api::Value;
+            use proxmox_api::api;
+            use proxmox_api::request::ApiRequest;
+
+            use crate::answer::{self, Answer};
+            use crate::property::{self, PropertyType};
+            use crate::show::{self, Show, Shown};
+
+            /// By path and verb.
+            pub static ANSWERS: &[Answer] = &[#(#entries),*];
+
+            /// Every type of property string.
+            pub static PROPERTY_STRINGS: &[PropertyType] = &[#(#property_strings),*];
+
+            #(#shows)*
+        }
+    }
+
+    fn puts(&self, members: &[Member]) -> Vec<TokenStream> {
+        members
+            .iter()
+            .map(|member| {
+                let wire = &member.name;
+                let full = match member.family {
+                    true => format!("{wire}[n]"),
+                    false => wire.clone(),
+                };
+                let field = format_ident!("{}", names::field(self.overlay, &full));
+                match member.family {
+                    true => quote!(out.family(#wire, &self.#field);),
+                    false => quote!(out.put(#wire, &self.#field);),
+                }
+            })
+            .collect()
+    }
+
+    /// The shapes of items, answers and parameters, one a line.
+    fn shapes(&self) -> String {
+        let mut items: BTreeMap<&str, Value> = BTreeMap::new();
+        for (id, item) in self.api.items.iter().enumerate() {
+            let shape = match &item.kind {
+                ItemKind::Enum(values) => {
+                    let values: Vec<&String> = values.iter().map(|(text, _)| text).collect();
+                    json!({ "enum": values })
+                }
+                ItemKind::PropertyString(string) => json!({
+                    "keys": self.member_shapes(&string.members),
+                    "default_key": string.default_key,
+                    "aliases": string.aliases,
+                    "key_aliases": string.key_aliases,
+                }),
+                ItemKind::Struct(members) => json!({ "struct": self.member_shapes(members) }),
+            };
+            items.insert(&self.names.items[id], shape);
+        }
+        let mut answers = BTreeMap::new();
+        let mut parameters = BTreeMap::new();
+        for endpoint in &self.api.endpoints {
+            let key = endpoint.key();
+            let answer = match &endpoint.returns {
+                Returns::Nothing => json!("nothing"),
+                Returns::Data(ty) => json!({ "data": self.ty_shape(ty) }),
+                Returns::Task { optional: false } => json!("task"),
+                Returns::Task { optional: true } => json!("optional task"),
+                Returns::Bytes => json!("bytes"),
+            };
+            let taken: BTreeMap<&str, Value> = endpoint
+                .parameters
+                .iter()
+                .map(|parameter| (parameter.name.as_str(), self.ty_shape(&parameter.ty)))
+                .collect();
+            parameters.insert(key.clone(), json!(taken));
+            answers.insert(key, answer);
+        }
+        let items = items
+            .into_iter()
+            .map(|(name, shape)| (name.to_owned(), shape));
+        let sections = [
+            ("items", items.collect()),
+            ("answers", answers),
+            ("parameters", parameters),
+        ];
+        let sections: Vec<String> = sections
+            .iter()
+            .map(|(name, entries): &(&str, BTreeMap<String, Value>)| {
+                let lines: Vec<String> = entries
+                    .iter()
+                    .map(|(key, shape)| format!("{}: {shape}", json!(key)))
+                    .collect();
+                format!("{}: {{\n{}\n}}", json!(name), lines.join(",\n"))
+            })
+            .collect();
+        format!("{{\n{}\n}}\n", sections.join(",\n"))
+    }
+
+    fn member_shapes(&self, members: &[Member]) -> Value {
+        members
+            .iter()
+            .map(|member| {
+                let mut shape = json!({ "name": member.name, "ty": self.ty_shape(&member.ty) });
+                for (flag, is) in [("family", member.family), ("required", member.required)] {
+                    if is {
+                        shape[flag] = Value::Bool(true);
+                    }
+                }
+                shape
+            })
+            .collect()
+    }
+
+    fn ty_shape(&self, ty: &Ty) -> Value {
+        match ty {
+            Ty::Boolean => json!("boolean"),
+            Ty::Integer => json!("integer"),
+            Ty::Vmid => json!("vmid"),
+            Ty::Number => json!("number"),
+            Ty::Text | Ty::TextType(_) => json!("text"),
+            Ty::Secret => json!("secret"),
+            Ty::Json => json!("json"),
+            Ty::List(of) => json!({ "list": self.ty_shape(of) }),
+            Ty::Array(of) => json!({ "array": self.ty_shape(of) }),
+            Ty::Map(of) => json!({ "map": self.ty_shape(of) }),
+            Ty::Optional(of) => json!({ "optional": self.ty_shape(of) }),
+            Ty::Item(id) => json!({ "item": self.names.items[*id] }),
+        }
+    }
+}
+
+/// What must arrive for a parameter, and whether the newest release with the endpoint knows it.
+fn arrival(name: &str, parameter: &Parameter, scene: &Scene<'_>, sent: &Sent) -> TokenStream {
+    let known = scene.siblings.contains_key(&parameter.name);
+    let sent = sent.tokens();
+    quote!(Parameter { name: #name, known: #known, sent: #sent })
+}
+
+/// Percent-encodes all but the characters RFC 3986 leaves unreserved.
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
