@@ -182,8 +182,8 @@ impl AccessAclPut {
     }
     /// Users the change applies to, separated by commas.
     #[inline]
-    pub fn users(mut self, users: impl Into<List>) -> Self {
-        let users: List = users.into();
+    pub fn users(mut self, users: impl Into<List<UserId>>) -> Self {
+        let users: List<UserId> = users.into();
         self.0.set("users", &users);
         self
     }
@@ -275,7 +275,7 @@ impl ApiRequest for AccessDomainsPost {
             "/access/domains",
             Permission::All("/access/realm", &["Realm.Allocate"]),
         )
-        .secrets(&["password"]);
+        .secrets(&["client-key", "password"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -361,8 +361,8 @@ impl AccessDomainsPost {
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn client_key(mut self, client_key: impl Into<String>) -> Self {
-        let client_key: String = client_key.into();
+    pub fn client_key(mut self, client_key: impl Into<Secret>) -> Self {
+        let client_key: Secret = client_key.into();
         self.0.set("client-key", &client_key);
         self
     }
@@ -656,7 +656,7 @@ impl ApiRequest for AccessDomainsRealmPut {
             "/access/domains/{realm}",
             Permission::All("/access/realm", &["Realm.Allocate"]),
         )
-        .secrets(&["password"]);
+        .secrets(&["client-key", "password"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -742,8 +742,8 @@ impl AccessDomainsRealmPut {
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[inline]
-    pub fn client_key(mut self, client_key: impl Into<String>) -> Self {
-        let client_key: String = client_key.into();
+    pub fn client_key(mut self, client_key: impl Into<Secret>) -> Self {
+        let client_key: Secret = client_key.into();
         self.0.set("client-key", &client_key);
         self
     }
@@ -1526,12 +1526,12 @@ impl AccessPasswordPath {
     pub fn put(
         &self,
         password: impl Into<Secret>,
-        userid: impl Into<String>,
+        userid: impl Into<UserId>,
     ) -> AccessPasswordPut {
         let mut request = self.0.request(AccessPasswordPut::ENDPOINT, reply::nothing);
         let password: Secret = password.into();
         request.set("password", &password);
-        let userid: String = userid.into();
+        let userid: UserId = userid.into();
         request.set("userid", &userid);
         AccessPasswordPut(request)
     }
@@ -2455,9 +2455,9 @@ impl AccessUsersPath {
     ///
     /// * `userid`: User ID in the form `name@realm`. At most 64 characters.
     #[inline]
-    pub fn post(&self, userid: impl Into<String>) -> AccessUsersPost {
+    pub fn post(&self, userid: impl Into<UserId>) -> AccessUsersPost {
         let mut request = self.0.request(AccessUsersPost::ENDPOINT, reply::nothing);
-        let userid: String = userid.into();
+        let userid: UserId = userid.into();
         request.set("userid", &userid);
         AccessUsersPost(request)
     }
@@ -3739,7 +3739,7 @@ pub struct AccessGroup {
     /// Free text about the group.
     pub comment: Option<String>,
     /// IDs of the users in the group.
-    pub members: Vec<String>,
+    pub members: Vec<UserId>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3778,7 +3778,7 @@ pub struct AccessGroupsItem {
     /// Group name.
     pub groupid: String,
     /// IDs of the users in the group, separated by commas.
-    pub users: Option<List>,
+    pub users: Option<List<UserId>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -4423,7 +4423,7 @@ pub struct AccessUsersItem {
     /// Whether TOTP codes of the user are refused after too many wrong ones. Since 8.0.
     pub totp_locked: Option<bool>,
     /// User ID in the form `name@realm`. At most 64 characters.
-    pub userid: String,
+    pub userid: UserId,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -4717,7 +4717,7 @@ pub struct AccessUsersTokenPost {
     /// Settings of the new token.
     pub info: AccessUsersTokenGet,
     /// Secret of the token; cannot be read again later.
-    pub value: String,
+    pub value: Secret,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

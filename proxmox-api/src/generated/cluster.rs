@@ -1977,8 +1977,8 @@ impl ClusterConfigNodesNodePost {
     }
     /// Address of the new node for link 0 if no links are given.
     #[inline]
-    pub fn new_node_ip(mut self, new_node_ip: impl Into<String>) -> Self {
-        let new_node_ip: String = new_node_ip.into();
+    pub fn new_node_ip(mut self, new_node_ip: impl Into<IpAddress>) -> Self {
+        let new_node_ip: IpAddress = new_node_ip.into();
         self.0.set("new_node_ip", &new_node_ip);
         self
     }
@@ -3930,7 +3930,7 @@ impl ApiRequest for ClusterMetricsServerIdPost {
             "/cluster/metrics/server/{id}",
             Permission::All("/", &["Sys.Modify"]),
         )
-        .secrets(&["token"]);
+        .secrets(&["otel-headers", "token"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4002,8 +4002,8 @@ impl ClusterMetricsServerIdPost {
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
-    pub fn otel_headers(mut self, otel_headers: impl Into<String>) -> Self {
-        let otel_headers: String = otel_headers.into();
+    pub fn otel_headers(mut self, otel_headers: impl Into<Secret>) -> Self {
+        let otel_headers: Secret = otel_headers.into();
         self.0.set("otel-headers", &otel_headers);
         self
     }
@@ -4103,7 +4103,7 @@ impl ApiRequest for ClusterMetricsServerIdPut {
             "/cluster/metrics/server/{id}",
             Permission::All("/", &["Sys.Modify"]),
         )
-        .secrets(&["token"]);
+        .secrets(&["otel-headers", "token"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4189,8 +4189,8 @@ impl ClusterMetricsServerIdPut {
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
-    pub fn otel_headers(mut self, otel_headers: impl Into<String>) -> Self {
-        let otel_headers: String = otel_headers.into();
+    pub fn otel_headers(mut self, otel_headers: impl Into<Secret>) -> Self {
+        let otel_headers: Secret = otel_headers.into();
         self.0.set("otel-headers", &otel_headers);
         self
     }
@@ -6116,7 +6116,7 @@ pub struct ClusterConfigJoinNodelistItem {
     /// Corosync ID of the node. At least 1.
     pub nodeid: Option<i64>,
     /// IP address of the node.
-    pub pve_addr: Option<String>,
+    pub pve_addr: Option<IpAddress>,
     /// SHA-256 fingerprint of the API certificate of the node.
     pub pve_fp: Option<String>,
     /// Votes of the node in quorum decisions. At least 0.
@@ -6200,8 +6200,30 @@ response_impls!(ClusterConfigNode);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigNodesItem {
+    /// The member `name`.
+    pub name: Option<String>,
     /// Node name.
     pub node: String,
+    /// Corosync ID of the node; chosen by the cluster if not given.
+    pub nodeid: Option<i64>,
+    /// The member `quorum_votes`.
+    pub quorum_votes: Option<i64>,
+    /// The member `ring0_addr`.
+    pub ring0_addr: Option<String>,
+    /// The member `ring1_addr`.
+    pub ring1_addr: Option<String>,
+    /// The member `ring2_addr`.
+    pub ring2_addr: Option<String>,
+    /// The member `ring3_addr`.
+    pub ring3_addr: Option<String>,
+    /// The member `ring4_addr`.
+    pub ring4_addr: Option<String>,
+    /// The member `ring5_addr`.
+    pub ring5_addr: Option<String>,
+    /// The member `ring6_addr`.
+    pub ring6_addr: Option<String>,
+    /// The member `ring7_addr`.
+    pub ring7_addr: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6211,7 +6233,18 @@ impl Object for ClusterConfigNodesItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "name" => (Need::OPTIONAL, &mut self.name),
                 "node" => (Need::required(0), &mut self.node),
+                "nodeid" => (Need::OPTIONAL, &mut self.nodeid),
+                "quorum_votes" => (Need::OPTIONAL, &mut self.quorum_votes),
+                "ring0_addr" => (Need::OPTIONAL, &mut self.ring0_addr),
+                "ring1_addr" => (Need::OPTIONAL, &mut self.ring1_addr),
+                "ring2_addr" => (Need::OPTIONAL, &mut self.ring2_addr),
+                "ring3_addr" => (Need::OPTIONAL, &mut self.ring3_addr),
+                "ring4_addr" => (Need::OPTIONAL, &mut self.ring4_addr),
+                "ring5_addr" => (Need::OPTIONAL, &mut self.ring5_addr),
+                "ring6_addr" => (Need::OPTIONAL, &mut self.ring6_addr),
+                "ring7_addr" => (Need::OPTIONAL, &mut self.ring7_addr),
                 _ => return None,
             },
         )
@@ -6464,6 +6497,8 @@ response_impls!(ClusterJobsRealmSync);
 pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
     pub comment: Option<String>,
+    /// Whether imported users may log in right away.
+    pub enable_new: Option<bool>,
     /// Whether the job is run.
     pub enabled: Option<bool>,
     /// Job ID.
@@ -6480,6 +6515,8 @@ pub struct ClusterJobsRealmSyncItem {
     pub schedule: String,
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::ClusterJobsRealmSyncScope>,
+    /// The member `type`.
+    pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6490,6 +6527,7 @@ impl Object for ClusterJobsRealmSyncItem {
         Some(
             match key {
                 "comment" => (Need::OPTIONAL, &mut self.comment),
+                "enable-new" => (Need::OPTIONAL, &mut self.enable_new),
                 "enabled" => (Need::OPTIONAL, &mut self.enabled),
                 "id" => (Need::required(0), &mut self.id),
                 "last-run" => (Need::OPTIONAL, &mut self.last_run),
@@ -6498,6 +6536,7 @@ impl Object for ClusterJobsRealmSyncItem {
                 "remove-vanished" => (Need::OPTIONAL, &mut self.remove_vanished),
                 "schedule" => (Need::required(2), &mut self.schedule),
                 "scope" => (Need::OPTIONAL, &mut self.scope),
+                "type" => (Need::OPTIONAL, &mut self.type_),
                 _ => return None,
             },
         )
@@ -7157,7 +7196,7 @@ pub struct ClusterMetricsServer {
     /// OpenTelemetry: how request bodies are compressed.
     pub otel_compression: Option<ClusterMetricsServerOtelCompression>,
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters.
-    pub otel_headers: Option<String>,
+    pub otel_headers: Option<Secret>,
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024.
     pub otel_max_body_size: Option<i64>,
     /// OpenTelemetry: path that receives the metrics.
@@ -7980,7 +8019,7 @@ response_impls!(ClusterOptionsLocation);
 #[non_exhaustive]
 pub struct ClusterOptionsMigration {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
-    pub network: Option<String>,
+    pub network: Option<Cidr>,
     /// Whether migration traffic is encrypted; switch that off only on private networks.
     pub type_: Option<ClusterOptionsType>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -10025,7 +10064,7 @@ property_string_impls!(HaSettings);
 #[non_exhaustive]
 pub struct MigrationSettings {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
-    pub network: Option<String>,
+    pub network: Option<Cidr>,
     /// Whether migration traffic is encrypted; switch that off only on private networks. Default: `secure`.
     pub type_: ClusterOptionsType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -10045,7 +10084,7 @@ impl MigrationSettings {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
     #[inline]
     #[must_use]
-    pub fn network(mut self, value: impl Into<String>) -> Self {
+    pub fn network(mut self, value: impl Into<Cidr>) -> Self {
         self.network = Some(value.into());
         self
     }
@@ -10416,7 +10455,7 @@ property_string_impls!(PciMapping);
 #[non_exhaustive]
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
-    pub network: Option<String>,
+    pub network: Option<Cidr>,
     /// Whether replication traffic is encrypted; switch that off only on private networks. Default: `secure`.
     pub type_: ClusterOptionsType,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -10436,7 +10475,7 @@ impl ReplicationSettings {
     /// Network in CIDR notation that carries replication.
     #[inline]
     #[must_use]
-    pub fn network(mut self, value: impl Into<String>) -> Self {
+    pub fn network(mut self, value: impl Into<Cidr>) -> Self {
         self.network = Some(value.into());
         self
     }

@@ -133,10 +133,11 @@ pub struct ClusterAcmeAccountPost(pub(crate) Request<Task>);
 impl ApiRequest for ClusterAcmeAccountPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/acme/account",
-        Permission::Root,
-    );
+            Method::Post,
+            "/cluster/acme/account",
+            Permission::Root,
+        )
+        .secrets(&["eab-hmac-key"]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -155,8 +156,8 @@ impl ClusterAcmeAccountPost {
     }
     /// Secret key of the external account binding. Only together with `eab-kid`. Since 8.1.
     #[inline]
-    pub fn eab_hmac_key(mut self, eab_hmac_key: impl Into<String>) -> Self {
-        let eab_hmac_key: String = eab_hmac_key.into();
+    pub fn eab_hmac_key(mut self, eab_hmac_key: impl Into<Secret>) -> Self {
+        let eab_hmac_key: Secret = eab_hmac_key.into();
         self.0.set("eab-hmac-key", &eab_hmac_key);
         self
     }
@@ -592,10 +593,11 @@ pub struct ClusterAcmePluginsPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterAcmePluginsPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/acme/plugins",
-        Permission::All("/", &["Sys.Modify"]),
-    );
+            Method::Post,
+            "/cluster/acme/plugins",
+            Permission::All("/", &["Sys.Modify"]),
+        )
+        .secrets(&["data"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -614,8 +616,8 @@ impl ClusterAcmePluginsPost {
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
-    pub fn data(mut self, data: impl Into<String>) -> Self {
-        let data: String = data.into();
+    pub fn data(mut self, data: impl Into<Secret>) -> Self {
+        let data: Secret = data.into();
         self.0.set("data", &data);
         self
     }
@@ -725,10 +727,11 @@ pub struct ClusterAcmePluginsIdPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterAcmePluginsIdPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/acme/plugins/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/cluster/acme/plugins/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        )
+        .secrets(&["data"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -747,8 +750,8 @@ impl ClusterAcmePluginsIdPut {
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
-    pub fn data(mut self, data: impl Into<String>) -> Self {
-        let data: String = data.into();
+    pub fn data(mut self, data: impl Into<Secret>) -> Self {
+        let data: Secret = data.into();
         self.0.set("data", &data);
         self
     }

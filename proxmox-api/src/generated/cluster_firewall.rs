@@ -90,13 +90,13 @@ impl ClusterFirewallAliasesPath {
     #[inline]
     pub fn post(
         &self,
-        cidr: impl Into<String>,
+        cidr: impl Into<Cidr>,
         name: impl Into<String>,
     ) -> ClusterFirewallAliasesPost {
         let mut request = self
             .0
             .request(ClusterFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         let name: String = name.into();
         request.set("name", &name);
@@ -199,11 +199,11 @@ impl ClusterFirewallAliasesNamePath {
     ///
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn put(&self, cidr: impl Into<String>) -> ClusterFirewallAliasesNamePut {
+    pub fn put(&self, cidr: impl Into<Cidr>) -> ClusterFirewallAliasesNamePut {
         let mut request = self
             .0
             .request(ClusterFirewallAliasesNamePut::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         ClusterFirewallAliasesNamePut(request)
     }
@@ -1078,11 +1078,11 @@ impl ClusterFirewallIpsetNamePath {
     ///
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
-    pub fn post(&self, cidr: impl Into<String>) -> ClusterFirewallIpsetNamePost {
+    pub fn post(&self, cidr: impl Into<Cidr>) -> ClusterFirewallIpsetNamePost {
         let mut request = self
             .0
             .request(ClusterFirewallIpsetNamePost::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         ClusterFirewallIpsetNamePost(request)
     }

@@ -1041,10 +1041,10 @@ impl ClusterHaRulesRulePath {
 /// Since 9.0.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaRulesRuleGet(pub(crate) Request<ClusterHaRule>);
+pub struct ClusterHaRulesRuleGet(pub(crate) Request<ClusterHaRulesItem>);
 
 impl ApiRequest for ClusterHaRulesRuleGet {
-    type Output = ClusterHaRule;
+    type Output = ClusterHaRulesItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/ha/rules/{rule}",
@@ -1052,7 +1052,7 @@ impl ApiRequest for ClusterHaRulesRuleGet {
         )
         .since(9, 0);
     #[inline]
-    fn into_request(self) -> Request<ClusterHaRule> {
+    fn into_request(self) -> Request<ClusterHaRulesItem> {
         self.0
     }
 }
@@ -1840,46 +1840,9 @@ impl ClusterHaResourcesType {
 
 open_enum_impls!(ClusterHaResourcesType);
 
-/// Part of the answer to `GET /cluster/ha/rules/{rule}`.
-///
-/// Used by `GET /cluster/ha/rules/{rule}`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterHaRule {
-    /// Rule name.
-    pub rule: String,
-    /// Kind of rule.
-    pub type_: ClusterHaRulesType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterHaRule {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "rule" => (Need::required(0), &mut self.rule),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["rule", "type"]
-    }
-}
-
-response_impls!(ClusterHaRule);
-
 /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
 ///
-/// Used by `POST /cluster/ha/rules`, `PUT /cluster/ha/rules/{rule}`.
+/// Used by `GET /cluster/ha/rules`, `POST /cluster/ha/rules`, `GET /cluster/ha/rules/{rule}`, `PUT /cluster/ha/rules/{rule}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesAffinity {
@@ -1916,14 +1879,34 @@ impl ClusterHaRulesAffinity {
 
 open_enum_impls!(ClusterHaRulesAffinity);
 
-/// One element of the answer to `GET /cluster/ha/rules`.
+/// Part of the answer to `GET /cluster/ha/rules`.
 ///
-/// Used by `GET /cluster/ha/rules`.
+/// Used by `GET /cluster/ha/rules`, `GET /cluster/ha/rules/{rule}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaRulesItem {
+    /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
+    pub affinity: Option<ClusterHaRulesAffinity>,
+    /// Free text about the rule. At most 4096 characters.
+    pub comment: Option<String>,
+    /// SHA-1 of the configuration; a change that passes an outdated one is refused.
+    pub digest: Option<String>,
+    /// Whether the rule is ignored.
+    pub disable: Option<bool>,
+    /// The member `errors`.
+    pub errors: Option<BTreeMap<String, Vec<String>>>,
+    /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
+    pub nodes: Option<List>,
+    /// The member `order`.
+    pub order: Option<i64>,
+    /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
+    pub resources: Option<List>,
     /// Rule name.
     pub rule: String,
+    /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
+    pub strict: Option<bool>,
+    /// Lists only rules of this kind.
+    pub type_: ClusterHaRulesType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1933,7 +1916,17 @@ impl Object for ClusterHaRulesItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "affinity" => (Need::OPTIONAL, &mut self.affinity),
+                "comment" => (Need::OPTIONAL, &mut self.comment),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "disable" => (Need::OPTIONAL, &mut self.disable),
+                "errors" => (Need::OPTIONAL, &mut self.errors),
+                "nodes" => (Need::OPTIONAL, &mut self.nodes),
+                "order" => (Need::OPTIONAL, &mut self.order),
+                "resources" => (Need::OPTIONAL, &mut self.resources),
                 "rule" => (Need::required(0), &mut self.rule),
+                "strict" => (Need::OPTIONAL, &mut self.strict),
+                "type" => (Need::required(1), &mut self.type_),
                 _ => return None,
             },
         )
@@ -1944,7 +1937,7 @@ impl Object for ClusterHaRulesItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["rule"]
+        &["rule", "type"]
     }
 }
 

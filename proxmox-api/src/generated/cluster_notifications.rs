@@ -637,9 +637,9 @@ impl ClusterNotificationsEndpointsSendmailPost {
     #[inline]
     pub fn mailto_user(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<String>>,
+        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<String> = mailto_user.into_iter().map(Into::into).collect();
+        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
         self.0.set("mailto-user", &mailto_user);
         self
     }
@@ -842,9 +842,9 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
     #[inline]
     pub fn mailto_user(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<String>>,
+        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<String> = mailto_user.into_iter().map(Into::into).collect();
+        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
         self.0.set("mailto-user", &mailto_user);
         self
     }
@@ -1044,9 +1044,9 @@ impl ClusterNotificationsEndpointsSmtpPost {
     #[inline]
     pub fn mailto_user(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<String>>,
+        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<String> = mailto_user.into_iter().map(Into::into).collect();
+        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
         self.0.set("mailto-user", &mailto_user);
         self
     }
@@ -1277,9 +1277,9 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
     #[inline]
     pub fn mailto_user(
         mut self,
-        mailto_user: impl IntoIterator<Item = impl Into<String>>,
+        mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<String> = mailto_user.into_iter().map(Into::into).collect();
+        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
         self.0.set("mailto-user", &mailto_user);
         self
     }
@@ -1468,7 +1468,8 @@ impl ApiRequest for ClusterNotificationsEndpointsWebhookPost {
                 ],
             ),
         )
-        .since(8, 3);
+        .since(8, 3)
+        .secrets(&["secret"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -1649,7 +1650,8 @@ impl ApiRequest for ClusterNotificationsEndpointsWebhookNamePut {
                 ],
             ),
         )
-        .since(8, 3);
+        .since(8, 3)
+        .secrets(&["secret"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -2588,7 +2590,7 @@ pub struct ClusterNotificationsEndpointsSendmail {
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    pub mailto_user: Option<Vec<String>>,
+    pub mailto_user: Option<Vec<UserId>>,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2641,7 +2643,7 @@ pub struct ClusterNotificationsEndpointsSendmailItem {
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    pub mailto_user: Option<Vec<String>>,
+    pub mailto_user: Option<Vec<UserId>>,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
@@ -2698,7 +2700,7 @@ pub struct ClusterNotificationsEndpointsSmtp {
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    pub mailto_user: Option<Vec<String>>,
+    pub mailto_user: Option<Vec<UserId>>,
     /// How the connection is encrypted. Default: `tls`.
     pub mode: Option<ClusterNotificationsEndpointsSmtpMode>,
     /// Endpoint name, used as a target by matchers.
@@ -2763,7 +2765,7 @@ pub struct ClusterNotificationsEndpointsSmtpItem {
     /// Mail addresses that receive the notifications.
     pub mailto: Option<Vec<String>>,
     /// Users who receive the notifications at the address in their account.
-    pub mailto_user: Option<Vec<String>>,
+    pub mailto_user: Option<Vec<UserId>>,
     /// How the connection is encrypted. Default: `tls`.
     pub mode: Option<ClusterNotificationsEndpointsSmtpMode>,
     /// Endpoint name, used as a target by matchers.

@@ -326,8 +326,8 @@ impl ClusterSdnControllersPost {
     }
     /// Comma-separated addresses of the peers.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List>) -> Self {
-        let peers: List = peers.into();
+    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
+        let peers: List<IpAddress> = peers.into();
         self.0.set("peers", &peers);
         self
     }
@@ -583,8 +583,8 @@ impl ClusterSdnControllersControllerPut {
     }
     /// Comma-separated addresses of the peers.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List>) -> Self {
-        let peers: List = peers.into();
+    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
+        let peers: List<IpAddress> = peers.into();
         self.0.set("peers", &peers);
         self
     }
@@ -681,14 +681,14 @@ impl ClusterSdnDnsPath {
     pub fn post(
         &self,
         dns: impl Into<String>,
-        key: impl Into<String>,
+        key: impl Into<Secret>,
         type_: impl Into<ClusterSdnDnsType>,
         url: impl Into<String>,
     ) -> ClusterSdnDnsPost {
         let mut request = self.0.request(ClusterSdnDnsPost::ENDPOINT, reply::nothing);
         let dns: String = dns.into();
         request.set("dns", &dns);
-        let key: String = key.into();
+        let key: Secret = key.into();
         request.set("key", &key);
         let type_: ClusterSdnDnsType = type_.into();
         request.set("type", &type_);
@@ -744,10 +744,11 @@ pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnDnsPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/sdn/dns",
-        Permission::All("/sdn/dns", &["SDN.Allocate"]),
-    );
+            Method::Post,
+            "/cluster/sdn/dns",
+            Permission::All("/sdn/dns", &["SDN.Allocate"]),
+        )
+        .secrets(&["key"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -845,17 +846,17 @@ impl ClusterSdnDnsDnsPath {
 /// Needs on `/sdn/dns/{dns}`: `SDN.Allocate`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnDnsDnsGet(pub(crate) Request<ClusterSdnDnsItem>);
+pub struct ClusterSdnDnsDnsGet(pub(crate) Request<ClusterSdnDn>);
 
 impl ApiRequest for ClusterSdnDnsDnsGet {
-    type Output = ClusterSdnDnsItem;
+    type Output = ClusterSdnDn;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/sdn/dns/{dns}",
         Permission::All("/sdn/dns/{dns}", &["SDN.Allocate"]),
     );
     #[inline]
-    fn into_request(self) -> Request<ClusterSdnDnsItem> {
+    fn into_request(self) -> Request<ClusterSdnDn> {
         self.0
     }
 }
@@ -874,10 +875,11 @@ pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnDnsDnsPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/sdn/dns/{dns}",
-        Permission::All("/sdn/dns", &["SDN.Allocate"]),
-    );
+            Method::Put,
+            "/cluster/sdn/dns/{dns}",
+            Permission::All("/sdn/dns", &["SDN.Allocate"]),
+        )
+        .secrets(&["key"]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -910,8 +912,8 @@ impl ClusterSdnDnsDnsPut {
     }
     /// API key for the server.
     #[inline]
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        let key: String = key.into();
+    pub fn key(mut self, key: impl Into<Secret>) -> Self {
+        let key: Secret = key.into();
         self.0.set("key", &key);
         self
     }
@@ -1317,15 +1319,15 @@ impl ClusterSdnFabricsFabricPost {
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip6_prefix(mut self, ip6_prefix: impl Into<String>) -> Self {
-        let ip6_prefix: String = ip6_prefix.into();
+    pub fn ip6_prefix(mut self, ip6_prefix: impl Into<Cidr>) -> Self {
+        let ip6_prefix: Cidr = ip6_prefix.into();
         self.0.set("ip6_prefix", &ip6_prefix);
         self
     }
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip_prefix(mut self, ip_prefix: impl Into<String>) -> Self {
-        let ip_prefix: String = ip_prefix.into();
+    pub fn ip_prefix(mut self, ip_prefix: impl Into<Cidr>) -> Self {
+        let ip_prefix: Cidr = ip_prefix.into();
         self.0.set("ip_prefix", &ip_prefix);
         self
     }
@@ -1517,15 +1519,15 @@ impl ClusterSdnFabricsFabricIdPut {
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip6_prefix(mut self, ip6_prefix: impl Into<String>) -> Self {
-        let ip6_prefix: String = ip6_prefix.into();
+    pub fn ip6_prefix(mut self, ip6_prefix: impl Into<Cidr>) -> Self {
+        let ip6_prefix: Cidr = ip6_prefix.into();
         self.0.set("ip6_prefix", &ip6_prefix);
         self
     }
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
-    pub fn ip_prefix(mut self, ip_prefix: impl Into<String>) -> Self {
-        let ip_prefix: String = ip_prefix.into();
+    pub fn ip_prefix(mut self, ip_prefix: impl Into<Cidr>) -> Self {
+        let ip_prefix: Cidr = ip_prefix.into();
         self.0.set("ip_prefix", &ip_prefix);
         self
     }
@@ -1804,9 +1806,9 @@ impl ClusterSdnFabricsNodeFabricIdPost {
     #[inline]
     pub fn allowed_ips(
         mut self,
-        allowed_ips: impl IntoIterator<Item = impl Into<String>>,
+        allowed_ips: impl IntoIterator<Item = impl Into<Cidr>>,
     ) -> Self {
-        let allowed_ips: Vec<String> = allowed_ips.into_iter().map(Into::into).collect();
+        let allowed_ips: Vec<Cidr> = allowed_ips.into_iter().map(Into::into).collect();
         self.0.set("allowed_ips", &allowed_ips);
         self
     }
@@ -1839,15 +1841,15 @@ impl ClusterSdnFabricsNodeFabricIdPost {
     }
     /// IPv4 address of the node in the fabric.
     #[inline]
-    pub fn ip(mut self, ip: impl Into<String>) -> Self {
-        let ip: String = ip.into();
+    pub fn ip(mut self, ip: impl Into<IpAddress>) -> Self {
+        let ip: IpAddress = ip.into();
         self.0.set("ip", &ip);
         self
     }
     /// IPv6 address of the node in the fabric.
     #[inline]
-    pub fn ip6(mut self, ip6: impl Into<String>) -> Self {
-        let ip6: String = ip6.into();
+    pub fn ip6(mut self, ip6: impl Into<IpAddress>) -> Self {
+        let ip6: IpAddress = ip6.into();
         self.0.set("ip6", &ip6);
         self
     }
@@ -2023,9 +2025,9 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     #[inline]
     pub fn allowed_ips(
         mut self,
-        allowed_ips: impl IntoIterator<Item = impl Into<String>>,
+        allowed_ips: impl IntoIterator<Item = impl Into<Cidr>>,
     ) -> Self {
-        let allowed_ips: Vec<String> = allowed_ips.into_iter().map(Into::into).collect();
+        let allowed_ips: Vec<Cidr> = allowed_ips.into_iter().map(Into::into).collect();
         self.0.set("allowed_ips", &allowed_ips);
         self
     }
@@ -2071,15 +2073,15 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     }
     /// IPv4 address of the node in the fabric.
     #[inline]
-    pub fn ip(mut self, ip: impl Into<String>) -> Self {
-        let ip: String = ip.into();
+    pub fn ip(mut self, ip: impl Into<IpAddress>) -> Self {
+        let ip: IpAddress = ip.into();
         self.0.set("ip", &ip);
         self
     }
     /// IPv6 address of the node in the fabric.
     #[inline]
-    pub fn ip6(mut self, ip6: impl Into<String>) -> Self {
-        let ip6: String = ip6.into();
+    pub fn ip6(mut self, ip6: impl Into<IpAddress>) -> Self {
+        let ip6: IpAddress = ip6.into();
         self.0.set("ip6", &ip6);
         self
     }
@@ -3026,14 +3028,14 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     pub fn post(
         &self,
         action: impl Into<ClusterSdnAction>,
-        prefix: impl Into<String>,
+        prefix: impl Into<Cidr>,
     ) -> ClusterSdnPrefixListsIdEntriesPost {
         let mut request = self
             .0
             .request(ClusterSdnPrefixListsIdEntriesPost::ENDPOINT, reply::nothing);
         let action: ClusterSdnAction = action.into();
         request.set("action", &action);
-        let prefix: String = prefix.into();
+        let prefix: Cidr = prefix.into();
         request.set("prefix", &prefix);
         ClusterSdnPrefixListsIdEntriesPost(request)
     }
@@ -3289,8 +3291,8 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     }
     /// Network to match, in CIDR notation.
     #[inline]
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        let prefix: String = prefix.into();
+    pub fn prefix(mut self, prefix: impl Into<Cidr>) -> Self {
+        let prefix: Cidr = prefix.into();
         self.0.set("prefix", &prefix);
         self
     }
@@ -5057,13 +5059,13 @@ impl ClusterSdnVnetsVnetIpsPath {
     #[inline]
     pub fn post(
         &self,
-        ip: impl Into<String>,
+        ip: impl Into<IpAddress>,
         zone: impl Into<String>,
     ) -> ClusterSdnVnetsVnetIpsPost {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetIpsPost::ENDPOINT, reply::nothing);
-        let ip: String = ip.into();
+        let ip: IpAddress = ip.into();
         request.set("ip", &ip);
         let zone: String = zone.into();
         request.set("zone", &zone);
@@ -5078,13 +5080,13 @@ impl ClusterSdnVnetsVnetIpsPath {
     #[inline]
     pub fn put(
         &self,
-        ip: impl Into<String>,
+        ip: impl Into<IpAddress>,
         zone: impl Into<String>,
     ) -> ClusterSdnVnetsVnetIpsPut {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetIpsPut::ENDPOINT, reply::nothing);
-        let ip: String = ip.into();
+        let ip: IpAddress = ip.into();
         request.set("ip", &ip);
         let zone: String = zone.into();
         request.set("zone", &zone);
@@ -5099,13 +5101,13 @@ impl ClusterSdnVnetsVnetIpsPath {
     #[inline]
     pub fn delete(
         &self,
-        ip: impl Into<String>,
+        ip: impl Into<IpAddress>,
         zone: impl Into<String>,
     ) -> ClusterSdnVnetsVnetIpsDelete {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetIpsDelete::ENDPOINT, reply::nothing);
-        let ip: String = ip.into();
+        let ip: IpAddress = ip.into();
         request.set("ip", &ip);
         let zone: String = zone.into();
         request.set("zone", &zone);
@@ -5143,8 +5145,8 @@ request_impls!(ClusterSdnVnetsVnetIpsPost);
 impl ClusterSdnVnetsVnetIpsPost {
     /// MAC address of the guest's network card.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<String>) -> Self {
-        let mac: String = mac.into();
+    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
+        let mac: MacAddr = mac.into();
         self.0.set("mac", &mac);
         self
     }
@@ -5180,8 +5182,8 @@ request_impls!(ClusterSdnVnetsVnetIpsPut);
 impl ClusterSdnVnetsVnetIpsPut {
     /// MAC address of the guest's network card.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<String>) -> Self {
-        let mac: String = mac.into();
+    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
+        let mac: MacAddr = mac.into();
         self.0.set("mac", &mac);
         self
     }
@@ -5223,8 +5225,8 @@ request_impls!(ClusterSdnVnetsVnetIpsDelete);
 impl ClusterSdnVnetsVnetIpsDelete {
     /// MAC address of the guest's network card.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<String>) -> Self {
-        let mac: String = mac.into();
+    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
+        let mac: MacAddr = mac.into();
         self.0.set("mac", &mac);
         self
     }
@@ -5348,8 +5350,8 @@ request_impls!(ClusterSdnVnetsVnetSubnetsPost);
 impl ClusterSdnVnetsVnetSubnetsPost {
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
     #[inline]
-    pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<String>) -> Self {
-        let dhcp_dns_server: String = dhcp_dns_server.into();
+    pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<IpAddress>) -> Self {
+        let dhcp_dns_server: IpAddress = dhcp_dns_server.into();
         self.0.set("dhcp-dns-server", &dhcp_dns_server);
         self
     }
@@ -5375,8 +5377,8 @@ impl ClusterSdnVnetsVnetSubnetsPost {
     }
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
-        let gateway: String = gateway.into();
+    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
+        let gateway: IpAddress = gateway.into();
         self.0.set("gateway", &gateway);
         self
     }
@@ -5527,8 +5529,8 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     }
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
     #[inline]
-    pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<String>) -> Self {
-        let dhcp_dns_server: String = dhcp_dns_server.into();
+    pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<IpAddress>) -> Self {
+        let dhcp_dns_server: IpAddress = dhcp_dns_server.into();
         self.0.set("dhcp-dns-server", &dhcp_dns_server);
         self
     }
@@ -5561,8 +5563,8 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     }
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
-        let gateway: String = gateway.into();
+    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
+        let gateway: IpAddress = gateway.into();
         self.0.set("gateway", &gateway);
         self
     }
@@ -5846,8 +5848,8 @@ impl ClusterSdnZonesPost {
     }
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<String>) -> Self {
-        let mac: String = mac.into();
+    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
+        let mac: MacAddr = mac.into();
         self.0.set("mac", &mac);
         self
     }
@@ -5866,8 +5868,8 @@ impl ClusterSdnZonesPost {
     }
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List>) -> Self {
-        let peers: List = peers.into();
+    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
+        let peers: List<IpAddress> = peers.into();
         self.0.set("peers", &peers);
         self
     }
@@ -6164,8 +6166,8 @@ impl ClusterSdnZonesZonePut {
     }
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
-    pub fn mac(mut self, mac: impl Into<String>) -> Self {
-        let mac: String = mac.into();
+    pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
+        let mac: MacAddr = mac.into();
         self.0.set("mac", &mac);
         self
     }
@@ -6184,8 +6186,8 @@ impl ClusterSdnZonesZonePut {
     }
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
-    pub fn peers(mut self, peers: impl Into<List>) -> Self {
-        let peers: List = peers.into();
+    pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
+        let peers: List<IpAddress> = peers.into();
         self.0.set("peers", &peers);
         self
     }
@@ -6571,9 +6573,67 @@ impl ClusterSdnControllersType {
 
 open_enum_impls!(ClusterSdnControllersType);
 
-/// Part of the answer to `GET /cluster/sdn/dns`.
+/// Part of the answer to `GET /cluster/sdn/dns/{dns}`.
 ///
-/// Used by `GET /cluster/sdn/dns`, `GET /cluster/sdn/dns/{dns}`.
+/// Used by `GET /cluster/sdn/dns/{dns}`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClusterSdnDn {
+    /// Checksum of the configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Name of the DNS server entry.
+    pub dns: String,
+    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
+    pub fingerprint: Option<String>,
+    /// API key for the server.
+    pub key: Option<Secret>,
+    /// Prefix length that picks the reverse zone of an IPv6 address.
+    pub reversemaskv6: Option<i64>,
+    /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
+    pub reversev6mask: Option<i64>,
+    /// Time to live of the records, in seconds.
+    pub ttl: Option<i64>,
+    /// Kind of the DNS server.
+    pub type_: Option<String>,
+    /// Base address of the server's API.
+    pub url: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterSdnDn {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "dns" => (Need::required(0), &mut self.dns),
+                "fingerprint" => (Need::OPTIONAL, &mut self.fingerprint),
+                "key" => (Need::OPTIONAL, &mut self.key),
+                "reversemaskv6" => (Need::OPTIONAL, &mut self.reversemaskv6),
+                "reversev6mask" => (Need::OPTIONAL, &mut self.reversev6mask),
+                "ttl" => (Need::OPTIONAL, &mut self.ttl),
+                "type" => (Need::OPTIONAL, &mut self.type_),
+                "url" => (Need::OPTIONAL, &mut self.url),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["dns"]
+    }
+}
+
+response_impls!(ClusterSdnDn);
+
+/// One element of the answer to `GET /cluster/sdn/dns`.
+///
+/// Used by `GET /cluster/sdn/dns`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
@@ -6822,9 +6882,9 @@ pub struct ClusterSdnFabricsFabricItem {
     /// Identifier of the fabric. At most 8 characters.
     pub id: String,
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
-    pub ip6_prefix: Option<String>,
+    pub ip6_prefix: Option<Cidr>,
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
-    pub ip_prefix: Option<String>,
+    pub ip_prefix: Option<Cidr>,
     /// Token from taking the configuration lock; needed while the lock is held.
     pub lock_token: Option<String>,
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
@@ -6936,7 +6996,7 @@ open_enum_impls!(ClusterSdnFabricsNodeDelete);
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
-    pub allowed_ips: Option<Vec<String>>,
+    pub allowed_ips: Option<Vec<Cidr>>,
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     pub digest: Option<String>,
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
@@ -6946,9 +7006,9 @@ pub struct ClusterSdnFabricsNodeItem {
     /// Interfaces of the node that take part.
     pub interfaces: Option<Vec<FabricInterface>>,
     /// IPv4 address of the node in the fabric.
-    pub ip: Option<String>,
+    pub ip: Option<IpAddress>,
     /// IPv6 address of the node in the fabric.
-    pub ip6: Option<String>,
+    pub ip6: Option<IpAddress>,
     /// Token from taking the configuration lock; needed while the lock is held.
     pub lock_token: Option<String>,
     /// Name of the member node.
@@ -7285,7 +7345,7 @@ pub struct ClusterSdnPrefixListsEntriesItem {
     /// Largest prefix length that still matches.
     pub le: Option<i64>,
     /// Network to match, in CIDR notation.
-    pub prefix: Option<String>,
+    pub prefix: Option<Cidr>,
     /// Number of the entry; lower ones are checked first.
     pub seq: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -8018,7 +8078,7 @@ pub struct ClusterSdnZonesItem {
     /// Comma-separated nodes the zone exists on; all of them if unset.
     pub nodes: Option<String>,
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
-    pub peers: Option<List>,
+    pub peers: Option<List<IpAddress>>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnZonesPending>,
     /// DNS server entry for reverse lookups.
@@ -8139,7 +8199,7 @@ pub struct ClusterSdnZonesPending {
     /// Comma-separated nodes the zone exists on; all of them if unset.
     pub nodes: Option<String>,
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
-    pub peers: Option<List>,
+    pub peers: Option<List<IpAddress>>,
     /// DNS server entry for reverse lookups.
     pub reversedns: Option<String>,
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
@@ -8270,9 +8330,9 @@ open_enum_impls!(ClusterSdnZonesType);
 #[non_exhaustive]
 pub struct DhcpRange {
     /// The member `end-address`.
-    pub end_address: String,
+    pub end_address: IpAddress,
     /// The member `start-address`.
-    pub start_address: String,
+    pub start_address: IpAddress,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -8282,8 +8342,8 @@ impl DhcpRange {
     #[inline]
     #[must_use]
     pub fn new(
-        end_address: impl Into<String>,
-        start_address: impl Into<String>,
+        end_address: impl Into<IpAddress>,
+        start_address: impl Into<IpAddress>,
     ) -> Self {
         Self {
             end_address: end_address.into(),
@@ -8294,14 +8354,14 @@ impl DhcpRange {
     /// The member `end-address`.
     #[inline]
     #[must_use]
-    pub fn end_address(mut self, value: impl Into<String>) -> Self {
+    pub fn end_address(mut self, value: impl Into<IpAddress>) -> Self {
         self.end_address = value.into();
         self
     }
     /// The member `start-address`.
     #[inline]
     #[must_use]
-    pub fn start_address(mut self, value: impl Into<String>) -> Self {
+    pub fn start_address(mut self, value: impl Into<IpAddress>) -> Self {
         self.start_address = value.into();
         self
     }
@@ -8351,9 +8411,9 @@ pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
     pub hello_multiplier: Option<i64>,
     /// IPv4 address of the interface, in CIDR notation.
-    pub ip: Option<String>,
+    pub ip: Option<Cidr>,
     /// IPv6 address of the interface, in CIDR notation.
-    pub ip6: Option<String>,
+    pub ip6: Option<Cidr>,
     /// The member `ip6_ll`. Since 9.2.
     pub ip6_ll: Option<bool>,
     /// The member `listen_port`. From 0 to 65535. Since 9.2.
@@ -8388,14 +8448,14 @@ impl FabricInterface {
     /// IPv4 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
-    pub fn ip(mut self, value: impl Into<String>) -> Self {
+    pub fn ip(mut self, value: impl Into<Cidr>) -> Self {
         self.ip = Some(value.into());
         self
     }
     /// IPv6 address of the interface, in CIDR notation.
     #[inline]
     #[must_use]
-    pub fn ip6(mut self, value: impl Into<String>) -> Self {
+    pub fn ip6(mut self, value: impl Into<Cidr>) -> Self {
         self.ip6 = Some(value.into());
         self
     }
@@ -8833,7 +8893,7 @@ pub struct PrefixListRule {
     /// Largest prefix length that still matches. From 0 to 128.
     pub le: Option<i64>,
     /// Network to match, in CIDR notation.
-    pub prefix: Option<String>,
+    pub prefix: Option<Cidr>,
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     pub seq: Option<i64>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -8871,7 +8931,7 @@ impl PrefixListRule {
     /// Network to match, in CIDR notation.
     #[inline]
     #[must_use]
-    pub fn prefix(mut self, value: impl Into<String>) -> Self {
+    pub fn prefix(mut self, value: impl Into<Cidr>) -> Self {
         self.prefix = Some(value.into());
         self
     }

@@ -105,8 +105,7 @@ impl LxcPost {
     }
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<f64>) -> Self {
-        let bwlimit: f64 = bwlimit.into();
+    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
         self.0.set("bwlimit", &bwlimit);
         self
     }
@@ -197,8 +196,8 @@ impl LxcPost {
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<String>) -> Self {
-        let hookscript: String = hookscript.into();
+    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
+        let hookscript: VolumeId = hookscript.into();
         self.0.set("hookscript", &hookscript);
         self
     }
@@ -562,8 +561,7 @@ request_impls!(LxcVmidClonePost);
 impl LxcVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<f64>) -> Self {
-        let bwlimit: f64 = bwlimit.into();
+    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
         self.0.set("bwlimit", &bwlimit);
         self
     }
@@ -821,8 +819,8 @@ impl LxcVmidConfigPut {
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<String>) -> Self {
-        let hookscript: String = hookscript.into();
+    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
+        let hookscript: VolumeId = hookscript.into();
         self.0.set("hookscript", &hookscript);
         self
     }
@@ -1123,13 +1121,13 @@ impl LxcVmidFirewallAliasesPath {
     #[inline]
     pub fn post(
         &self,
-        cidr: impl Into<String>,
+        cidr: impl Into<Cidr>,
         name: impl Into<String>,
     ) -> LxcVmidFirewallAliasesPost {
         let mut request = self
             .0
             .request(LxcVmidFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         let name: String = name.into();
         request.set("name", &name);
@@ -1232,11 +1230,11 @@ impl LxcVmidFirewallAliasesNamePath {
     ///
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn put(&self, cidr: impl Into<String>) -> LxcVmidFirewallAliasesNamePut {
+    pub fn put(&self, cidr: impl Into<Cidr>) -> LxcVmidFirewallAliasesNamePut {
         let mut request = self
             .0
             .request(LxcVmidFirewallAliasesNamePut::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         LxcVmidFirewallAliasesNamePut(request)
     }
@@ -1511,11 +1509,11 @@ impl LxcVmidFirewallIpsetNamePath {
     ///
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
-    pub fn post(&self, cidr: impl Into<String>) -> LxcVmidFirewallIpsetNamePost {
+    pub fn post(&self, cidr: impl Into<Cidr>) -> LxcVmidFirewallIpsetNamePost {
         let mut request = self
             .0
             .request(LxcVmidFirewallIpsetNamePost::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         LxcVmidFirewallIpsetNamePost(request)
     }
@@ -2732,8 +2730,7 @@ request_impls!(LxcVmidMigratePost);
 impl LxcVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<f64>) -> Self {
-        let bwlimit: f64 = bwlimit.into();
+    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
         self.0.set("bwlimit", &bwlimit);
         self
     }
@@ -2825,8 +2822,7 @@ request_impls!(LxcVmidMoveVolumePost);
 impl LxcVmidMoveVolumePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<f64>) -> Self {
-        let bwlimit: f64 = bwlimit.into();
+    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
         self.0.set("bwlimit", &bwlimit);
         self
     }
@@ -3141,8 +3137,7 @@ request_impls!(LxcVmidRemoteMigratePost);
 impl LxcVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
-    pub fn bwlimit(mut self, bwlimit: impl Into<f64>) -> Self {
-        let bwlimit: f64 = bwlimit.into();
+    pub fn bwlimit(mut self, bwlimit: i64) -> Self {
         self.0.set("bwlimit", &bwlimit);
         self
     }
@@ -4682,7 +4677,7 @@ pub struct LxcConfig {
     /// Special capabilities of the container; some weaken its isolation.
     pub features: Option<LxcFeatures>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
-    pub hookscript: Option<String>,
+    pub hookscript: Option<VolumeId>,
     /// Host name of the container. At most 255 characters.
     pub hostname: Option<String>,
     /// Lock that keeps other operations off the container, if there is one.
@@ -5366,7 +5361,7 @@ pub struct LxcMountPoint {
     /// Extra mount options, separated by `;`.
     pub mountoptions: Option<String>,
     /// Path in the container to mount at; must not lead through symbolic links.
-    pub mp: String,
+    pub mp: VolumeId,
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     pub quota: Option<bool>,
     /// Includes the volume in replication jobs. Default: `true`.
@@ -5376,9 +5371,9 @@ pub struct LxcMountPoint {
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     pub shared: Option<bool>,
     /// Size of the volume; informational, setting it does not resize anything.
-    pub size: Option<String>,
+    pub size: Option<DiskSize>,
     /// Volume ID to mount, or the path of a device or directory of the host.
-    pub volume: String,
+    pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -5387,7 +5382,7 @@ impl LxcMountPoint {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(mp: impl Into<String>, volume: impl Into<String>) -> Self {
+    pub fn new(mp: impl Into<VolumeId>, volume: impl Into<VolumeId>) -> Self {
         Self {
             mp: mp.into(),
             volume: volume.into(),
@@ -5432,7 +5427,7 @@ impl LxcMountPoint {
     /// Path in the container to mount at; must not lead through symbolic links.
     #[inline]
     #[must_use]
-    pub fn mp(mut self, value: impl Into<String>) -> Self {
+    pub fn mp(mut self, value: impl Into<VolumeId>) -> Self {
         self.mp = value.into();
         self
     }
@@ -5467,14 +5462,14 @@ impl LxcMountPoint {
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<String>) -> Self {
+    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
         self.size = Some(value.into());
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
-    pub fn volume(mut self, value: impl Into<String>) -> Self {
+    pub fn volume(mut self, value: impl Into<VolumeId>) -> Self {
         self.volume = value.into();
         self
     }
@@ -9712,17 +9707,17 @@ pub struct LxcNet {
     /// Applies the firewall to this interface.
     pub firewall: Option<bool>,
     /// IPv4 default gateway.
-    pub gw: Option<String>,
+    pub gw: Option<IpAddress>,
     /// IPv6 default gateway.
-    pub gw6: Option<String>,
+    pub gw6: Option<IpAddress>,
     /// Has the node set the addresses, for containers without a network setup of their own.
     pub host_managed: Option<bool>,
     /// MAC address of the interface, which must not be a multicast one; random if absent.
-    pub hwaddr: Option<String>,
+    pub hwaddr: Option<MacAddr>,
     /// IPv4 address with prefix length, `dhcp`, or `manual` to leave it to the container.
-    pub ip: Option<String>,
+    pub ip: Option<Cidr>,
     /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the container.
-    pub ip6: Option<String>,
+    pub ip6: Option<Cidr>,
     /// Unplugs the interface's cable.
     pub link_down: Option<bool>,
     /// MTU of the interface. From 64 to 65535.
@@ -9768,14 +9763,14 @@ impl LxcNet {
     /// IPv4 default gateway.
     #[inline]
     #[must_use]
-    pub fn gw(mut self, value: impl Into<String>) -> Self {
+    pub fn gw(mut self, value: impl Into<IpAddress>) -> Self {
         self.gw = Some(value.into());
         self
     }
     /// IPv6 default gateway.
     #[inline]
     #[must_use]
-    pub fn gw6(mut self, value: impl Into<String>) -> Self {
+    pub fn gw6(mut self, value: impl Into<IpAddress>) -> Self {
         self.gw6 = Some(value.into());
         self
     }
@@ -9789,21 +9784,21 @@ impl LxcNet {
     /// MAC address of the interface, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
-    pub fn hwaddr(mut self, value: impl Into<String>) -> Self {
+    pub fn hwaddr(mut self, value: impl Into<MacAddr>) -> Self {
         self.hwaddr = Some(value.into());
         self
     }
     /// IPv4 address with prefix length, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
-    pub fn ip(mut self, value: impl Into<String>) -> Self {
+    pub fn ip(mut self, value: impl Into<Cidr>) -> Self {
         self.ip = Some(value.into());
         self
     }
     /// IPv6 address with prefix length, `auto` for SLAAC, `dhcp`, or `manual` to leave it to the container.
     #[inline]
     #[must_use]
-    pub fn ip6(mut self, value: impl Into<String>) -> Self {
+    pub fn ip6(mut self, value: impl Into<Cidr>) -> Self {
         self.ip6 = Some(value.into());
         self
     }
@@ -11109,9 +11104,9 @@ pub struct LxcRootfs {
     /// Declares the path present on every node; it does not make it so. Default: `false`.
     pub shared: Option<bool>,
     /// Size of the volume; informational, setting it does not resize anything.
-    pub size: Option<String>,
+    pub size: Option<DiskSize>,
     /// Volume ID to mount, or the path of a device or directory of the host.
-    pub volume: String,
+    pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -11120,7 +11115,7 @@ impl LxcRootfs {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(volume: impl Into<String>) -> Self {
+    pub fn new(volume: impl Into<VolumeId>) -> Self {
         Self {
             volume: volume.into(),
             ..Self::default()
@@ -11178,14 +11173,14 @@ impl LxcRootfs {
     /// Size of the volume; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<String>) -> Self {
+    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
         self.size = Some(value.into());
         self
     }
     /// Volume ID to mount, or the path of a device or directory of the host.
     #[inline]
     #[must_use]
-    pub fn volume(mut self, value: impl Into<String>) -> Self {
+    pub fn volume(mut self, value: impl Into<VolumeId>) -> Self {
         self.volume = value.into();
         self
     }
@@ -11269,7 +11264,7 @@ pub struct LxcSnapshotConfig {
     /// Special capabilities of the container; some weaken its isolation.
     pub features: Option<LxcFeatures>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
-    pub hookscript: Option<String>,
+    pub hookscript: Option<VolumeId>,
     /// Host name of the container.
     pub hostname: Option<String>,
     /// Lock that keeps other operations off the container.
@@ -11497,7 +11492,7 @@ response_impls!(LxcStatusCurrent);
 #[non_exhaustive]
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
-    pub volume: String,
+    pub volume: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -11506,7 +11501,7 @@ impl LxcUnused {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(volume: impl Into<String>) -> Self {
+    pub fn new(volume: impl Into<VolumeId>) -> Self {
         Self {
             volume: volume.into(),
             ..Self::default()
@@ -11515,7 +11510,7 @@ impl LxcUnused {
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
-    pub fn volume(mut self, value: impl Into<String>) -> Self {
+    pub fn volume(mut self, value: impl Into<VolumeId>) -> Self {
         self.volume = value.into();
         self
     }

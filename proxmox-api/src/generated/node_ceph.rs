@@ -718,8 +718,8 @@ request_impls!(NodeCephInitPost);
 impl NodeCephInitPost {
     /// Separate network for heartbeat, replication and recovery traffic between OSDs. At most 128 characters. Only together with `network`.
     #[inline]
-    pub fn cluster_network(mut self, cluster_network: impl Into<String>) -> Self {
-        let cluster_network: String = cluster_network.into();
+    pub fn cluster_network(mut self, cluster_network: impl Into<Cidr>) -> Self {
+        let cluster_network: Cidr = cluster_network.into();
         self.0.set("cluster-network", &cluster_network);
         self
     }
@@ -737,8 +737,8 @@ impl NodeCephInitPost {
     }
     /// Network for all Ceph traffic. At most 128 characters.
     #[inline]
-    pub fn network(mut self, network: impl Into<String>) -> Self {
-        let network: String = network.into();
+    pub fn network(mut self, network: impl Into<Cidr>) -> Self {
+        let network: Cidr = network.into();
         self.0.set("network", &network);
         self
     }
@@ -1229,8 +1229,8 @@ request_impls!(NodeCephMonMonidPost);
 impl NodeCephMonMonidPost {
     /// IP addresses of the monitor, within Ceph's public networks, instead of the detected ones.
     #[inline]
-    pub fn mon_address(mut self, mon_address: impl Into<List>) -> Self {
-        let mon_address: List = mon_address.into();
+    pub fn mon_address(mut self, mon_address: impl Into<List<IpAddress>>) -> Self {
+        let mon_address: List<IpAddress> = mon_address.into();
         self.0.set("mon-address", &mon_address);
         self
     }

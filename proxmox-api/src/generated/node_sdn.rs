@@ -825,11 +825,11 @@ response_impls!(NodeSdnFabricsRoutesItem);
 #[non_exhaustive]
 pub struct NodeSdnVnetsMacVrfItem {
     /// IP address of the entry.
-    pub ip: String,
+    pub ip: IpAddress,
     /// MAC address of the entry.
-    pub mac: String,
+    pub mac: MacAddr,
     /// Address of the tunnel end point behind which the MAC address lives.
-    pub nexthop: String,
+    pub nexthop: IpAddress,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -991,7 +991,7 @@ response_impls!(NodeSdnZonesContentItem);
 #[non_exhaustive]
 pub struct NodeSdnZonesIpVrfItem {
     /// Network the route leads to, in CIDR notation.
-    pub ip: String,
+    pub ip: Cidr,
     /// Metric of the route; lower ones win.
     pub metric: i64,
     /// Next hops of the route.

@@ -1317,10 +1317,11 @@ pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoIte
 impl ApiRequest for NodeCertificatesCustomPost {
     type Output = NodeCertificatesInfoItem;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/certificates/custom",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
+            Method::Post,
+            "/nodes/{node}/certificates/custom",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        )
+        .secrets(&["key"]);
     #[inline]
     fn into_request(self) -> Request<NodeCertificatesInfoItem> {
         self.0
@@ -1338,8 +1339,8 @@ impl NodeCertificatesCustomPost {
     }
     /// Private key in PEM form.
     #[inline]
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        let key: String = key.into();
+    pub fn key(mut self, key: impl Into<Secret>) -> Self {
+        let key: Secret = key.into();
         self.0.set("key", &key);
         self
     }
@@ -1689,22 +1690,22 @@ request_impls!(NodeDnsPut);
 impl NodeDnsPut {
     /// IP address of the first name server.
     #[inline]
-    pub fn dns1(mut self, dns1: impl Into<String>) -> Self {
-        let dns1: String = dns1.into();
+    pub fn dns1(mut self, dns1: impl Into<IpAddress>) -> Self {
+        let dns1: IpAddress = dns1.into();
         self.0.set("dns1", &dns1);
         self
     }
     /// IP address of the second name server.
     #[inline]
-    pub fn dns2(mut self, dns2: impl Into<String>) -> Self {
-        let dns2: String = dns2.into();
+    pub fn dns2(mut self, dns2: impl Into<IpAddress>) -> Self {
+        let dns2: IpAddress = dns2.into();
         self.0.set("dns2", &dns2);
         self
     }
     /// IP address of the third name server.
     #[inline]
-    pub fn dns3(mut self, dns3: impl Into<String>) -> Self {
-        let dns3: String = dns3.into();
+    pub fn dns3(mut self, dns3: impl Into<IpAddress>) -> Self {
+        let dns3: IpAddress = dns3.into();
         self.0.set("dns3", &dns3);
         self
     }
@@ -2616,15 +2617,15 @@ request_impls!(NodeNetworkPost);
 impl NodeNetworkPost {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
     #[inline]
-    pub fn address(mut self, address: impl Into<String>) -> Self {
-        let address: String = address.into();
+    pub fn address(mut self, address: impl Into<IpAddress>) -> Self {
+        let address: IpAddress = address.into();
         self.0.set("address", &address);
         self
     }
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     #[inline]
-    pub fn address6(mut self, address6: impl Into<String>) -> Self {
-        let address6: String = address6.into();
+    pub fn address6(mut self, address6: impl Into<IpAddress>) -> Self {
+        let address6: IpAddress = address6.into();
         self.0.set("address6", &address6);
         self
     }
@@ -2681,15 +2682,15 @@ impl NodeNetworkPost {
     }
     /// IPv4 address with prefix length.
     #[inline]
-    pub fn cidr(mut self, cidr: impl Into<String>) -> Self {
-        let cidr: String = cidr.into();
+    pub fn cidr(mut self, cidr: impl Into<Cidr>) -> Self {
+        let cidr: Cidr = cidr.into();
         self.0.set("cidr", &cidr);
         self
     }
     /// IPv6 address with prefix length.
     #[inline]
-    pub fn cidr6(mut self, cidr6: impl Into<String>) -> Self {
-        let cidr6: String = cidr6.into();
+    pub fn cidr6(mut self, cidr6: impl Into<Cidr>) -> Self {
+        let cidr6: Cidr = cidr6.into();
         self.0.set("cidr6", &cidr6);
         self
     }
@@ -2709,15 +2710,15 @@ impl NodeNetworkPost {
     }
     /// IPv4 address of the default gateway.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
-        let gateway: String = gateway.into();
+    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
+        let gateway: IpAddress = gateway.into();
         self.0.set("gateway", &gateway);
         self
     }
     /// IPv6 address of the default gateway.
     #[inline]
-    pub fn gateway6(mut self, gateway6: impl Into<String>) -> Self {
-        let gateway6: String = gateway6.into();
+    pub fn gateway6(mut self, gateway6: impl Into<IpAddress>) -> Self {
+        let gateway6: IpAddress = gateway6.into();
         self.0.set("gateway6", &gateway6);
         self
     }
@@ -2959,15 +2960,15 @@ request_impls!(NodeNetworkIfacePut);
 impl NodeNetworkIfacePut {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
     #[inline]
-    pub fn address(mut self, address: impl Into<String>) -> Self {
-        let address: String = address.into();
+    pub fn address(mut self, address: impl Into<IpAddress>) -> Self {
+        let address: IpAddress = address.into();
         self.0.set("address", &address);
         self
     }
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     #[inline]
-    pub fn address6(mut self, address6: impl Into<String>) -> Self {
-        let address6: String = address6.into();
+    pub fn address6(mut self, address6: impl Into<IpAddress>) -> Self {
+        let address6: IpAddress = address6.into();
         self.0.set("address6", &address6);
         self
     }
@@ -3024,15 +3025,15 @@ impl NodeNetworkIfacePut {
     }
     /// IPv4 address with prefix length.
     #[inline]
-    pub fn cidr(mut self, cidr: impl Into<String>) -> Self {
-        let cidr: String = cidr.into();
+    pub fn cidr(mut self, cidr: impl Into<Cidr>) -> Self {
+        let cidr: Cidr = cidr.into();
         self.0.set("cidr", &cidr);
         self
     }
     /// IPv6 address with prefix length.
     #[inline]
-    pub fn cidr6(mut self, cidr6: impl Into<String>) -> Self {
-        let cidr6: String = cidr6.into();
+    pub fn cidr6(mut self, cidr6: impl Into<Cidr>) -> Self {
+        let cidr6: Cidr = cidr6.into();
         self.0.set("cidr6", &cidr6);
         self
     }
@@ -3059,15 +3060,15 @@ impl NodeNetworkIfacePut {
     }
     /// IPv4 address of the default gateway.
     #[inline]
-    pub fn gateway(mut self, gateway: impl Into<String>) -> Self {
-        let gateway: String = gateway.into();
+    pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
+        let gateway: IpAddress = gateway.into();
         self.0.set("gateway", &gateway);
         self
     }
     /// IPv6 address of the default gateway.
     #[inline]
-    pub fn gateway6(mut self, gateway6: impl Into<String>) -> Self {
-        let gateway6: String = gateway6.into();
+    pub fn gateway6(mut self, gateway6: impl Into<IpAddress>) -> Self {
+        let gateway6: IpAddress = gateway6.into();
         self.0.set("gateway6", &gateway6);
         self
     }
@@ -6507,17 +6508,17 @@ impl NodeWakeonlanPath {
 /// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeWakeonlanPost(pub(crate) Request<String>);
+pub struct NodeWakeonlanPost(pub(crate) Request<MacAddr>);
 
 impl ApiRequest for NodeWakeonlanPost {
-    type Output = String;
+    type Output = MacAddr;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/wakeonlan",
         Permission::All("/nodes/{node}", &["Sys.PowerMgmt"]),
     );
     #[inline]
-    fn into_request(self) -> Request<String> {
+    fn into_request(self) -> Request<MacAddr> {
         self.0
     }
 }
@@ -8209,9 +8210,9 @@ pub struct NodeNetwork {
     /// Whether the interface is up.
     pub active: Option<bool>,
     /// IPv4 address without prefix; `cidr` sets address and prefix in one.
-    pub address: Option<String>,
+    pub address: Option<IpAddress>,
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one.
-    pub address6: Option<String>,
+    pub address6: Option<IpAddress>,
     /// The member `altnames`.
     pub altnames: Option<Vec<String>>,
     /// Brings the interface up at boot.
@@ -8245,9 +8246,9 @@ pub struct NodeNetwork {
     /// Makes the bridge handle VLAN tags.
     pub bridge_vlan_aware: Option<bool>,
     /// IPv4 address with prefix length.
-    pub cidr: Option<String>,
+    pub cidr: Option<Cidr>,
     /// IPv6 address with prefix length.
-    pub cidr6: Option<String>,
+    pub cidr6: Option<Cidr>,
     /// Comment lines of the IPv4 section.
     pub comments: Option<String>,
     /// Comment lines of the IPv6 section.
@@ -8257,9 +8258,9 @@ pub struct NodeNetwork {
     /// Address families configured on the interface, `inet` and `inet6`.
     pub families: Option<Vec<NodeNetworkFamilies>>,
     /// IPv4 address of the default gateway.
-    pub gateway: Option<String>,
+    pub gateway: Option<IpAddress>,
     /// IPv6 address of the default gateway.
-    pub gateway6: Option<String>,
+    pub gateway6: Option<IpAddress>,
     /// Name of the network interface. At most 20 characters.
     pub iface: Option<String>,
     /// Link type set for the interface.
@@ -8724,9 +8725,9 @@ pub struct NodeNetworkItem {
     /// Whether the interface is up.
     pub active: Option<bool>,
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
-    pub address: Option<String>,
+    pub address: Option<IpAddress>,
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
-    pub address6: Option<String>,
+    pub address6: Option<IpAddress>,
     /// The member `altnames`.
     pub altnames: Option<Vec<String>>,
     /// Brings the interface up at boot.
@@ -8760,9 +8761,9 @@ pub struct NodeNetworkItem {
     /// Makes the bridge handle VLAN tags.
     pub bridge_vlan_aware: Option<bool>,
     /// IPv4 address with prefix length.
-    pub cidr: Option<String>,
+    pub cidr: Option<Cidr>,
     /// IPv6 address with prefix length.
-    pub cidr6: Option<String>,
+    pub cidr6: Option<Cidr>,
     /// Comment lines of the IPv4 section.
     pub comments: Option<String>,
     /// Comment lines of the IPv6 section.
@@ -8772,9 +8773,9 @@ pub struct NodeNetworkItem {
     /// Address families configured on the interface, `inet` and `inet6`.
     pub families: Option<Vec<NodeNetworkFamilies>>,
     /// IPv4 address of the default gateway.
-    pub gateway: Option<String>,
+    pub gateway: Option<IpAddress>,
     /// IPv6 address of the default gateway.
-    pub gateway6: Option<String>,
+    pub gateway6: Option<IpAddress>,
     /// Name of the network interface. At most 20 characters.
     pub iface: String,
     /// Link type set for the interface.
@@ -9441,6 +9442,12 @@ response_impls!(NodeScanItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
+    /// The member `free`. In bytes.
+    pub free: Option<i64>,
+    /// The member `lvcount`.
+    pub lvcount: Option<i64>,
+    /// The member `size`. In bytes.
+    pub size: Option<i64>,
     /// Name of a volume group.
     pub vg: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -9452,6 +9459,9 @@ impl Object for NodeScanLvmItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "free" => (Need::OPTIONAL, &mut self.free),
+                "lvcount" => (Need::OPTIONAL, &mut self.lvcount),
+                "size" => (Need::OPTIONAL, &mut self.size),
                 "vg" => (Need::required(0), &mut self.vg),
                 _ => return None,
             },
@@ -9475,8 +9485,28 @@ response_impls!(NodeScanLvmItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
+    /// The member `ctime`. In seconds since 1970.
+    pub ctime: Option<i64>,
     /// Name of a thin pool.
     pub lv: String,
+    /// The member `lv_size`. In bytes.
+    pub lv_size: Option<i64>,
+    /// The member `lv_state`.
+    pub lv_state: Option<String>,
+    /// The member `lv_type`.
+    pub lv_type: Option<String>,
+    /// The member `metadata_size`. In bytes.
+    pub metadata_size: Option<i64>,
+    /// The member `metadata_used`. In bytes.
+    pub metadata_used: Option<i64>,
+    /// The member `pool_lv`.
+    pub pool_lv: Option<String>,
+    /// The member `tags`.
+    pub tags: Option<String>,
+    /// The member `used`. In bytes.
+    pub used: Option<i64>,
+    /// Volume group to look into.
+    pub vg: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -9486,7 +9516,17 @@ impl Object for NodeScanLvmthinItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "ctime" => (Need::OPTIONAL, &mut self.ctime),
                 "lv" => (Need::required(0), &mut self.lv),
+                "lv_size" => (Need::OPTIONAL, &mut self.lv_size),
+                "lv_state" => (Need::OPTIONAL, &mut self.lv_state),
+                "lv_type" => (Need::OPTIONAL, &mut self.lv_type),
+                "metadata_size" => (Need::OPTIONAL, &mut self.metadata_size),
+                "metadata_used" => (Need::OPTIONAL, &mut self.metadata_used),
+                "pool_lv" => (Need::OPTIONAL, &mut self.pool_lv),
+                "tags" => (Need::OPTIONAL, &mut self.tags),
+                "used" => (Need::OPTIONAL, &mut self.used),
+                "vg" => (Need::OPTIONAL, &mut self.vg),
                 _ => return None,
             },
         )
@@ -9583,8 +9623,12 @@ response_impls!(NodeScanPbsItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
+    /// The member `free`. In bytes.
+    pub free: Option<i64>,
     /// Name of a pool, or of a dataset as `pool/dataset`.
     pub pool: String,
+    /// The member `size`. In bytes.
+    pub size: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -9594,7 +9638,9 @@ impl Object for NodeScanZfsItem {
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
+                "free" => (Need::OPTIONAL, &mut self.free),
                 "pool" => (Need::required(0), &mut self.pool),
+                "size" => (Need::OPTIONAL, &mut self.size),
                 _ => return None,
             },
         )
@@ -11203,9 +11249,9 @@ pub struct WakeOnLan {
     /// Interface the wake-on-LAN packet leaves by.
     pub bind_interface: Option<String>,
     /// IPv4 broadcast address the wake-on-LAN packet goes to. Default: `255.255.255.255`.
-    pub broadcast_address: Option<String>,
+    pub broadcast_address: Option<IpAddress>,
     /// MAC address the wake-on-LAN packet is made for.
-    pub mac: String,
+    pub mac: MacAddr,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -11214,7 +11260,7 @@ impl WakeOnLan {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(mac: impl Into<String>) -> Self {
+    pub fn new(mac: impl Into<MacAddr>) -> Self {
         Self {
             mac: mac.into(),
             ..Self::default()
@@ -11230,14 +11276,14 @@ impl WakeOnLan {
     /// IPv4 broadcast address the wake-on-LAN packet goes to. Default: `255.255.255.255`.
     #[inline]
     #[must_use]
-    pub fn broadcast_address(mut self, value: impl Into<String>) -> Self {
+    pub fn broadcast_address(mut self, value: impl Into<IpAddress>) -> Self {
         self.broadcast_address = Some(value.into());
         self
     }
     /// MAC address the wake-on-LAN packet is made for.
     #[inline]
     #[must_use]
-    pub fn mac(mut self, value: impl Into<String>) -> Self {
+    pub fn mac(mut self, value: impl Into<MacAddr>) -> Self {
         self.mac = value.into();
         self
     }

@@ -306,8 +306,8 @@ impl QemuPost {
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<String>) -> Self {
-        let hookscript: String = hookscript.into();
+    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
+        let hookscript: VolumeId = hookscript.into();
         self.0.set("hookscript", &hookscript);
         self
     }
@@ -3018,8 +3018,8 @@ impl QemuVmidConfigPost {
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<String>) -> Self {
-        let hookscript: String = hookscript.into();
+    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
+        let hookscript: VolumeId = hookscript.into();
         self.0.set("hookscript", &hookscript);
         self
     }
@@ -3670,8 +3670,8 @@ impl QemuVmidConfigPut {
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
-    pub fn hookscript(mut self, hookscript: impl Into<String>) -> Self {
-        let hookscript: String = hookscript.into();
+    pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
+        let hookscript: VolumeId = hookscript.into();
         self.0.set("hookscript", &hookscript);
         self
     }
@@ -4295,13 +4295,13 @@ impl QemuVmidFirewallAliasesPath {
     #[inline]
     pub fn post(
         &self,
-        cidr: impl Into<String>,
+        cidr: impl Into<Cidr>,
         name: impl Into<String>,
     ) -> QemuVmidFirewallAliasesPost {
         let mut request = self
             .0
             .request(QemuVmidFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         let name: String = name.into();
         request.set("name", &name);
@@ -4404,11 +4404,11 @@ impl QemuVmidFirewallAliasesNamePath {
     ///
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
-    pub fn put(&self, cidr: impl Into<String>) -> QemuVmidFirewallAliasesNamePut {
+    pub fn put(&self, cidr: impl Into<Cidr>) -> QemuVmidFirewallAliasesNamePut {
         let mut request = self
             .0
             .request(QemuVmidFirewallAliasesNamePut::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         QemuVmidFirewallAliasesNamePut(request)
     }
@@ -4683,11 +4683,11 @@ impl QemuVmidFirewallIpsetNamePath {
     ///
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
-    pub fn post(&self, cidr: impl Into<String>) -> QemuVmidFirewallIpsetNamePost {
+    pub fn post(&self, cidr: impl Into<Cidr>) -> QemuVmidFirewallIpsetNamePost {
         let mut request = self
             .0
             .request(QemuVmidFirewallIpsetNamePost::ENDPOINT, reply::nothing);
-        let cidr: String = cidr.into();
+        let cidr: Cidr = cidr.into();
         request.set("cidr", &cidr);
         QemuVmidFirewallIpsetNamePost(request)
     }
@@ -5859,8 +5859,8 @@ impl QemuVmidMigratePost {
     }
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
-    pub fn migration_network(mut self, migration_network: impl Into<String>) -> Self {
-        let migration_network: String = migration_network.into();
+    pub fn migration_network(mut self, migration_network: impl Into<Cidr>) -> Self {
+        let migration_network: Cidr = migration_network.into();
         self.0.set("migration_network", &migration_network);
         self
     }
@@ -7552,8 +7552,8 @@ impl QemuVmidStatusStartPost {
     }
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
-    pub fn migration_network(mut self, migration_network: impl Into<String>) -> Self {
-        let migration_network: String = migration_network.into();
+    pub fn migration_network(mut self, migration_network: impl Into<Cidr>) -> Self {
+        let migration_network: Cidr = migration_network.into();
         self.0.set("migration_network", &migration_network);
         self
     }
@@ -7797,9 +7797,7 @@ impl QemuVmidTemplatePath {
     /// `POST /nodes/{node}/qemu/{vmid}/template`
     #[inline]
     pub fn post(&self) -> QemuVmidTemplatePost {
-        QemuVmidTemplatePost(
-            self.0.request(QemuVmidTemplatePost::ENDPOINT, reply::optional_task),
-        )
+        QemuVmidTemplatePost(self.0.request(QemuVmidTemplatePost::ENDPOINT, reply::task))
     }
 }
 
@@ -7809,20 +7807,20 @@ impl QemuVmidTemplatePath {
 ///
 /// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
 ///
-/// Runs as a task, unless it is done at once.
+/// Runs as a task.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidTemplatePost(pub(crate) Request<Option<Task>>);
+pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
 
 impl ApiRequest for QemuVmidTemplatePost {
-    type Output = Option<Task>;
+    type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/qemu/{vmid}/template",
         Permission::All("/vms/{vmid}", &["VM.Allocate"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Option<Task>> {
+    fn into_request(self) -> Request<Task> {
         self.0
     }
 }
@@ -10636,7 +10634,7 @@ pub struct QemuConfig {
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     pub freeze: Option<bool>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
-    pub hookscript: Option<String>,
+    pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
     pub hostpci: BTreeMap<u8, QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
@@ -10754,7 +10752,7 @@ pub struct QemuConfig {
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by a snapshot; kept by the server, not to be set. Since 9.1.
-    pub vmstate: Option<String>,
+    pub vmstate: Option<VolumeId>,
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     pub vmstatestorage: Option<String>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
@@ -11354,13 +11352,13 @@ pub struct QemuDrive {
     /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
     pub discard: Option<QemuDriveDiscard>,
     /// Volume ID or path behind the drive; `none` or `cdrom` for an empty drive or the host's.
-    pub file: String,
+    pub file: VolumeId,
     /// Format of the image file.
     pub format: Option<QemuFormat>,
     /// Heads of a fixed drive geometry. Until 8.4.
     pub heads: Option<i64>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
-    pub import_from: Option<String>,
+    pub import_from: Option<VolumeId>,
     /// Cap on reads and writes together, in operations per second.
     pub iops: Option<i64>,
     /// Cap on reads and writes together during a burst, in operations per second.
@@ -11416,7 +11414,7 @@ pub struct QemuDrive {
     /// Declares the volume present on every node; it does not make it so. Default: `false`.
     pub shared: Option<bool>,
     /// Size of the disk; informational, setting it does not resize anything.
-    pub size: Option<String>,
+    pub size: Option<DiskSize>,
     /// Discards all that was written to the drive when the virtual machine stops.
     pub snapshot: Option<bool>,
     /// Presents the drive as a solid state one, not a rotating one.
@@ -11437,7 +11435,7 @@ impl QemuDrive {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<String>) -> Self {
+    pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
             ..Self::default()
@@ -11530,7 +11528,7 @@ impl QemuDrive {
     /// Volume ID or path behind the drive; `none` or `cdrom` for an empty drive or the host's.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<String>) -> Self {
+    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
         self.file = value.into();
         self
     }
@@ -11551,7 +11549,7 @@ impl QemuDrive {
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     #[inline]
     #[must_use]
-    pub fn import_from(mut self, value: impl Into<String>) -> Self {
+    pub fn import_from(mut self, value: impl Into<VolumeId>) -> Self {
         self.import_from = Some(value.into());
         self
     }
@@ -11747,7 +11745,7 @@ impl QemuDrive {
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<String>) -> Self {
+    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
         self.size = Some(value.into());
         self
     }
@@ -12246,17 +12244,17 @@ pub struct QemuEfiDisk {
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
     pub efitype: Option<QemuEfiDiskEfitype>,
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
-    pub file: String,
+    pub file: VolumeId,
     /// Format of the image file.
     pub format: Option<QemuFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
-    pub import_from: Option<String>,
+    pub import_from: Option<VolumeId>,
     /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set. Default: `2011`.
     pub ms_cert: Option<QemuEfiDiskMsCert>,
     /// Starts with the distribution's and Microsoft's keys, which turns Secure Boot on; needs type `4m`. Default: `false`.
     pub pre_enrolled_keys: Option<bool>,
     /// Size of the disk; informational, setting it does not resize anything.
-    pub size: Option<String>,
+    pub size: Option<DiskSize>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -12265,7 +12263,7 @@ impl QemuEfiDisk {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<String>) -> Self {
+    pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
             ..Self::default()
@@ -12281,7 +12279,7 @@ impl QemuEfiDisk {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<String>) -> Self {
+    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
         self.file = value.into();
         self
     }
@@ -12295,7 +12293,7 @@ impl QemuEfiDisk {
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     #[inline]
     #[must_use]
-    pub fn import_from(mut self, value: impl Into<String>) -> Self {
+    pub fn import_from(mut self, value: impl Into<VolumeId>) -> Self {
         self.import_from = Some(value.into());
         self
     }
@@ -12316,7 +12314,7 @@ impl QemuEfiDisk {
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<String>) -> Self {
+    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
         self.size = Some(value.into());
         self
     }
@@ -16300,7 +16298,7 @@ pub struct QemuNet {
     /// Unplugs the card's cable.
     pub link_down: Option<bool>,
     /// MAC address of the card, which must not be a multicast one; random if absent.
-    pub macaddr: Option<String>,
+    pub macaddr: Option<MacAddr>,
     /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
     pub model: QemuNetModel,
     /// MTU offered to the guest, for VirtIO cards only; `1` takes that of the bridge. From 1 to 65520.
@@ -16435,7 +16433,7 @@ impl QemuNet {
     /// MAC address of the card, which must not be a multicast one; random if absent.
     #[inline]
     #[must_use]
-    pub fn macaddr(mut self, value: impl Into<String>) -> Self {
+    pub fn macaddr(mut self, value: impl Into<MacAddr>) -> Self {
         self.macaddr = Some(value.into());
         self
     }
@@ -17437,7 +17435,7 @@ pub struct QemuSnapshotConfig {
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     pub freeze: Option<bool>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
-    pub hookscript: Option<String>,
+    pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
     pub hostpci: BTreeMap<u8, QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
@@ -18155,13 +18153,13 @@ open_enum_impls!(QemuTermproxySerial);
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
-    pub file: String,
+    pub file: VolumeId,
     /// Image format of the state volume.
     pub format: Option<QemuCloneFormat>,
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
-    pub import_from: Option<String>,
+    pub import_from: Option<VolumeId>,
     /// Size of the disk; informational, setting it does not resize anything.
-    pub size: Option<String>,
+    pub size: Option<DiskSize>,
     /// TPM version to emulate; cannot be changed later. `v2.0` is preferable. Default: `v1.2`.
     pub version: Option<QemuTpmStateVersion>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -18172,7 +18170,7 @@ impl QemuTpmState {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<String>) -> Self {
+    pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
             ..Self::default()
@@ -18181,7 +18179,7 @@ impl QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<String>) -> Self {
+    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
         self.file = value.into();
         self
     }
@@ -18195,14 +18193,14 @@ impl QemuTpmState {
     /// Volume ID or absolute path whose content a new disk starts with; nothing else may use the source meanwhile.
     #[inline]
     #[must_use]
-    pub fn import_from(mut self, value: impl Into<String>) -> Self {
+    pub fn import_from(mut self, value: impl Into<VolumeId>) -> Self {
         self.import_from = Some(value.into());
         self
     }
     /// Size of the disk; informational, setting it does not resize anything.
     #[inline]
     #[must_use]
-    pub fn size(mut self, value: impl Into<String>) -> Self {
+    pub fn size(mut self, value: impl Into<DiskSize>) -> Self {
         self.size = Some(value.into());
         self
     }
@@ -18302,7 +18300,7 @@ open_enum_impls!(QemuTpmStateVersion);
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
-    pub file: String,
+    pub file: VolumeId,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -18311,7 +18309,7 @@ impl QemuUnused {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(file: impl Into<String>) -> Self {
+    pub fn new(file: impl Into<VolumeId>) -> Self {
         Self {
             file: file.into(),
             ..Self::default()
@@ -18320,7 +18318,7 @@ impl QemuUnused {
     /// Volume ID of the detached volume.
     #[inline]
     #[must_use]
-    pub fn file(mut self, value: impl Into<String>) -> Self {
+    pub fn file(mut self, value: impl Into<VolumeId>) -> Self {
         self.file = value.into();
         self
     }

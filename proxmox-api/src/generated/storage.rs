@@ -127,8 +127,8 @@ impl StoragePost {
     }
     /// Volume the LVM group lives on, such as an iSCSI disk; activated before use.
     #[inline]
-    pub fn base(mut self, base: impl Into<String>) -> Self {
-        let base: String = base.into();
+    pub fn base(mut self, base: impl Into<VolumeId>) -> Self {
+        let base: VolumeId = base.into();
         self.0.set("base", &base);
         self
     }
@@ -1120,7 +1120,7 @@ pub struct StorageItem {
     /// Authentication methods for RBD.
     pub authsupported: Option<String>,
     /// Volume the LVM group lives on, such as an iSCSI disk; activated before use.
-    pub base: Option<String>,
+    pub base: Option<VolumeId>,
     /// Block size of ZFS volumes.
     pub blocksize: Option<String>,
     /// Bandwidth limits per kind of operation, in KiB/s.
