@@ -273,7 +273,7 @@ impl Tour {
         self.follow(&request.await?).await?;
 
         say("");
-        let request = vm.config().put().cores(1).description("Oh no.");
+        let request = vm.config().put().cores(1).unset("net0");
         show(request.call());
         request.await?;
 
@@ -282,13 +282,14 @@ impl Tour {
         show(request.call());
         self.follow(&request.await?).await?;
         let config = vm.config().get().await?;
+        let card = config.net.get(&0).map(ToString::to_string);
         say(format_args!(
-            "   Now again: cores {}, description {:?}.",
+            "   Now again: {} cores and the card {}",
             number(config.cores),
-            config.description.as_deref().unwrap_or_default().trim()
+            number(card.as_deref()),
         ));
-        if config.cores != Some(4) {
-            return Err("the rollback did not bring the cores back".into());
+        if config.cores != Some(4) || card.is_none() {
+            return Err("the rollback did not bring back what was there".into());
         }
         Ok(())
     }
