@@ -45,6 +45,8 @@ const TAKEN: &[&str] = &[
     "Object",
     "Ok",
     "Option",
+    "Partial",
+    "Release",
     "Permission",
     "Properties",
     "Request",

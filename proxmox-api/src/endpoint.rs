@@ -84,6 +84,51 @@ pub struct Endpoint {
     pub permission: Permission,
     /// Names of parameters whose values are never printed.
     pub secrets: &'static [&'static str],
+    /// The parameters that not every release of the endpoint has.
+    pub partial: &'static [Partial],
+}
+
+/// A parameter that came later than its endpoint, or went before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Partial {
+    /// Its wire name; an indexed family's ends in `[n]`.
+    pub name: &'static str,
+    /// The first tracked release that has it.
+    pub since: Release,
+    /// The last tracked release that has it; `None` while the newest one does.
+    pub until: Option<Release>,
+}
+
+impl Partial {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(name: &'static str, since: Release, until: Option<Release>) -> Self {
+        Self { name, since, until }
+    }
+
+    /// Whether a parameter of the request is meant.
+    #[must_use]
+    pub fn names(&self, parameter: &str) -> bool {
+        match self.name.strip_suffix("[n]") {
+            Some(family) => parameter
+                .strip_prefix(family)
+                .is_some_and(|index| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit())),
+            None => self.name == parameter,
+        }
+    }
+}
+
+/// Says in which releases something exists, where `release` is none of them.
+pub(crate) fn unavailable(
+    since: Release,
+    until: Option<Release>,
+    release: Release,
+) -> Option<String> {
+    if release < since {
+        return Some(format!("exists since {since}"));
+    }
+    until.filter(|until| release > *until).map(|until| format!("exists until {until}"))
 }
 
 impl Endpoint {
@@ -100,6 +145,7 @@ impl Endpoint {
             download: false,
             permission,
             secrets: &[],
+            partial: &[],
         }
     }
 
@@ -128,6 +174,13 @@ impl Endpoint {
     #[must_use]
     pub const fn download(mut self) -> Self {
         self.download = true;
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn partial(mut self, partial: &'static [Partial]) -> Self {
+        self.partial = partial;
         self
     }
 

@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Fail if a count is worse than the recorded one (schema/pve/coverage.json)
+    /// Fail if a count is worse than the recorded one (schema/coverage.json)
     #[arg(long, conflicts_with = "record")]
     check: bool,
     /// Record the counts, for later checks
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
     let report = regen::generate(&root)?.report;
     let json = to_json(&report);
-    let record = root.join("schema/pve/coverage.json");
+    let record = root.join("schema/coverage.json");
     let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())? + "\n";
     if args.record {
         regen::write(&record, &text)?;

@@ -353,6 +353,29 @@ impl Emitter<'_> {
         if !secrets.is_empty() {
             description = quote!(#description.secrets(&[#(#secrets),*]));
         }
+        let partial: Vec<TokenStream> = endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| {
+                let (own, all) = (parameter.presence, endpoint.presence);
+                own.first() > all.first() || own.last() < all.last()
+            })
+            .map(|parameter| {
+                let name = &parameter.name;
+                let since = release(parameter.presence.first());
+                let until = match parameter.presence.last() < endpoint.presence.last() {
+                    true => {
+                        let until = release(parameter.presence.last());
+                        quote!(Some(Release::new(#until)))
+                    }
+                    false => quote!(None),
+                };
+                quote!(Partial::new(#name, Release::new(#since), #until))
+            })
+            .collect();
+        if !partial.is_empty() {
+            description = quote!(#description.partial(&[#(#partial),*]));
+        }
         description
     }
 

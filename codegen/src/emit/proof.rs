@@ -164,7 +164,7 @@ impl Emitter<'_> {
             let placeholder = segment
                 .strip_prefix('{')
                 .and_then(|rest| rest.strip_suffix('}'));
-            let method = ident(&names::field(self.overlay, placeholder.unwrap_or(segment)));
+            let method = ident(&names::step(self.overlay, placeholder.unwrap_or(segment)));
             path.push('/');
             match placeholder {
                 None => {

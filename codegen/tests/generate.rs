@@ -1,0 +1,272 @@
+//! The whole way from schema and overlay to text: what a run writes, and what stops it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proxmox_codegen::generate::{Input, Output, generate};
+
+const AREAS: &str =
+    "[[area]]\nname = \"all\"\nprefix = \"\"\nabout = \"Everything.\"\nalways = true\n";
+
+/// One release with the given endpoints, as `schema/` holds it.
+fn release(name: &str, endpoints: &str) -> (String, String) {
+    let text = format!(
+        r#"{{"product": "pve", "release": "{name}", "package_version": null, "source_sha256": "{}",
+            "formats": {{}}, "endpoints": {endpoints}}}"#,
+        "0".repeat(64)
+    );
+    (format!("{name}.json"), text)
+}
+
+fn input(releases: &[(&str, &str)], overlay: &[(&str, &str)]) -> Input {
+    let mut files = BTreeMap::from([("areas.toml".to_owned(), AREAS.to_owned())]);
+    files.extend(
+        overlay
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), (*text).to_owned())),
+    );
+    Input {
+        releases: releases
+            .iter()
+            .map(|(name, endpoints)| release(name, endpoints))
+            .collect(),
+        overlay: files,
+        lock: None,
+    }
+}
+
+fn written(input: &Input) -> String {
+    match generate(input) {
+        Ok(output) => output.files["all.rs"].clone(),
+        Err(problems) => panic!("{problems:#?}"),
+    }
+}
+
+fn problems(input: &Input) -> Vec<String> {
+    generate(input).expect_err("this input has problems")
+}
+
+fn schema_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema/pve")
+}
+
+fn read_below(folder: &Path, base: &Path, into: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_below(&path, base, into);
+        } else {
+            let name = path
+                .strip_prefix(base)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .replace('\\', "/");
+            into.insert(name, fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+fn committed() -> Input {
+    let folder = schema_folder();
+    let mut input = Input::default();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.ends_with(".json") {
+            input
+                .releases
+                .insert(name, fs::read_to_string(&path).unwrap());
+        }
+    }
+    read_below(
+        &folder.join("overlay"),
+        &folder.join("overlay"),
+        &mut input.overlay,
+    );
+    input.lock = fs::read_to_string(folder.join("names.lock")).ok();
+    input
+}
+
+fn same(left: &Output, right: &Output) -> bool {
+    left.files == right.files && left.lock == right.lock && left.report == right.report
+}
+
+#[test]
+fn the_committed_schema_gives_the_same_bytes_every_time_and_every_endpoint() {
+    let first = generate(&committed()).unwrap();
+    let second = generate(&committed()).unwrap();
+    assert!(same(&first, &second));
+    assert_eq!(first.report.endpoints, 686);
+    assert_eq!(first.report.newest_endpoints, 675);
+    let text: String = first.files.values().map(String::as_str).collect();
+    assert_eq!(text.matches("impl ApiRequest for ").count(), 686);
+    assert!(
+        first.report.returns_untyped.is_empty(),
+        "{:?}",
+        first.report.returns_untyped
+    );
+}
+
+#[test]
+fn names_do_not_depend_on_the_lock_being_there() {
+    let locked = generate(&committed()).unwrap();
+    let fresh = generate(&Input {
+        lock: None,
+        ..committed()
+    })
+    .unwrap();
+    let only = |lock: &str, other: &str| {
+        lock.lines()
+            .filter(|line| !other.lines().any(|l| l == *line))
+            .count()
+    };
+    // A few names may be older than what the rule would choose today; all others follow it.
+    assert!(only(&locked.lock, &fresh.lock) <= locked.lock.lines().count() / 20);
+}
+
+const TWO_RELEASES: [(&str, &str); 2] = [
+    (
+        "8.4",
+        r#"{"/things": {"GET": {"parameters": {"kind": {"type": "string", "optional": true, "enum": ["a", "old"]}},
+            "returns": {"type": "array", "items": {"type": "object", "properties": {
+                "id": {"type": "string"}, "size": {"type": "integer"}}}}}}}"#,
+    ),
+    (
+        "9.0",
+        r#"{"/things": {"GET": {"parameters": {
+                "kind": {"type": "string", "optional": true, "enum": ["a", "new"]},
+                "limit": {"type": "integer", "optional": true, "minimum": 1}},
+            "returns": {"type": "array", "items": {"type": "object", "properties": {
+                "id": {"type": "string"}, "size": {"type": "number"}, "tags": {"type": "array", "items": {"type": "string"}}}}}}}}"#,
+    ),
+];
+
+#[test]
+fn releases_widen_each_other() {
+    let text = written(&input(&TWO_RELEASES, &[]));
+    // Required in both stays required; missing in one is optional; integer and number are number.
+    assert!(text.contains("pub id: String,"), "{text}");
+    assert!(text.contains("pub size: f64,"), "{text}");
+    assert!(text.contains("pub tags: Option<Vec<String>>,"), "{text}");
+    // Values of all releases, with where they belong.
+    assert!(text.contains("/// The value `new`. Since 9.0."), "{text}");
+    assert!(text.contains("/// The value `old`. Until 8.4."), "{text}");
+    assert!(text.contains("At least 1. Since 9.0."), "{text}");
+}
+
+#[test]
+fn a_string_result_has_to_be_classified() {
+    let endpoints = r#"{"/go": {"POST": {"returns": {"type": "string"}}}}"#;
+    let found = problems(&input(&[("9.0", endpoints)], &[]));
+    assert!(
+        found
+            .iter()
+            .any(|p| p.contains("POST /go") && p.contains("returns.toml")),
+        "{found:?}"
+    );
+    let task = input(
+        &[("9.0", endpoints)],
+        &[("returns.toml", "tasks = [\"POST /go\"]")],
+    );
+    assert!(written(&task).contains("Request<Task>"));
+}
+
+#[test]
+fn a_property_string_needs_a_name_and_gets_its_keys() {
+    let endpoints = r#"{"/card": {"PUT": {"parameters": {"net[n]": {"type": "string", "optional": true, "format": {
+        "model": {"type": "string", "default_key": true},
+        "macaddr": {"type": "string", "optional": true},
+        "e1000": {"alias": "macaddr", "key_alias": "model"},
+        "rate": {"type": "number", "optional": true}}}}, "returns": {"type": "null"}}}}"#;
+    let found = problems(&input(&[("9.0", endpoints)], &[]));
+    assert!(
+        found.iter().any(|p| p.contains("PUT /card?net[n]")),
+        "{found:?}"
+    );
+    let names = "[property_strings.\"/card\"]\n\"net[n]\" = \"Card\"\n";
+    let text = written(&input(&[("9.0", endpoints)], &[("names.toml", names)]));
+    assert!(text.contains("pub struct Card {"), "{text}");
+    assert!(text.contains("pub fn e1000() -> Self"), "{text}");
+    assert!(
+        text.contains("pub fn net(mut self, index: u8, net: impl Into<Card>) -> Self"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_entry_that_matches_nothing_stops_the_run_and_all_problems_come_together() {
+    let overlay = [
+        (
+            "words/a.toml",
+            "[endpoints]\n\"GET /nowhere\" = \"Nothing.\"\n",
+        ),
+        (
+            "secrets.toml",
+            "anywhere = [\"never\"]\nplaces = []\nnot = []\n",
+        ),
+        (
+            "patches/a.toml",
+            "[[patch]]\nat = [\"GET /things\"]\npointer = \"/returns/items/properties/absent\"\nset = { optional = true }\nsource = \"a test\"\nreason = \"a test\"\n",
+        ),
+    ];
+    let found = problems(&input(&TWO_RELEASES, &overlay));
+    for part in ["GET /nowhere", "anywhere never", "patches/a.toml: patch 1"] {
+        assert!(
+            found.iter().any(|problem| problem.contains(part)),
+            "{part}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_patch_changes_the_facts_of_the_releases_it_names() {
+    let patch = "[[patch]]\nat = [\"GET /things\"]\npointer = \"/returns/items/properties/id\"\nsince = \"9.0\"\n\
+                 replace = { type = \"string\", optional = true }\nsource = \"a test\"\nreason = \"a test\"\n";
+    let text = written(&input(&TWO_RELEASES, &[("patches/a.toml", patch)]));
+    assert!(text.contains("pub id: Option<String>,"), "{text}");
+}
+
+#[test]
+fn the_lock_freezes_a_name() {
+    let mut input = input(&TWO_RELEASES, &[]);
+    let free = generate(&input).unwrap();
+    let (name, place) = free.lock.lines().next().unwrap().split_once(' ').unwrap();
+    input.lock = Some(format!("Frozen {place}\n"));
+    let frozen = generate(&input).unwrap();
+    assert!(frozen.lock.contains(&format!("Frozen {place}")));
+    assert!(
+        !frozen
+            .lock
+            .lines()
+            .any(|line| line.starts_with(&format!("{name} ")))
+    );
+}
+
+#[test]
+fn a_secret_parameter_is_marked() {
+    let endpoints = r#"{"/login": {"POST": {"parameters": {"password": {"type": "string"}}, "returns": {"type": "null"}}}}"#;
+    let secrets = "anywhere = [\"password\"]\nplaces = []\nnot = []\n";
+    let text = written(&input(&[("9.0", endpoints)], &[("secrets.toml", secrets)]));
+    assert!(text.contains(".secrets(&[\"password\"])"), "{text}");
+    assert!(text.contains("password: impl Into<Secret>"), "{text}");
+}
+
+#[test]
+fn a_broken_file_is_named() {
+    let mut input = input(&TWO_RELEASES, &[("names.toml", "formats = 3")]);
+    let found = problems(&input);
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.starts_with("names.toml: ")),
+        "{found:?}"
+    );
+    input.releases.insert("9.9.json".to_owned(), "{".to_owned());
+    assert!(
+        problems(&input)
+            .iter()
+            .any(|problem| problem.starts_with("9.9.json: "))
+    );
+}
