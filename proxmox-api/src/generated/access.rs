@@ -275,7 +275,17 @@ impl ApiRequest for AccessDomainsPost {
             "/access/domains",
             Permission::All("/access/realm", &["Realm.Allocate"]),
         )
-        .secrets(&["client-key", "password"]);
+        .secrets(&["client-key", "password"])
+        .partial(
+            &[
+                Partial::new("audiences", Release::new(9, 2), None),
+                Partial::new("check-connection", Release::new(8, 1), None),
+                Partial::new("groups-autocreate", Release::new(8, 4), None),
+                Partial::new("groups-claim", Release::new(8, 4), None),
+                Partial::new("groups-overwrite", Release::new(8, 4), None),
+                Partial::new("query-userinfo", Release::new(8, 4), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -656,7 +666,17 @@ impl ApiRequest for AccessDomainsRealmPut {
             "/access/domains/{realm}",
             Permission::All("/access/realm", &["Realm.Allocate"]),
         )
-        .secrets(&["client-key", "password"]);
+        .secrets(&["client-key", "password"])
+        .partial(
+            &[
+                Partial::new("audiences", Release::new(9, 2), None),
+                Partial::new("check-connection", Release::new(8, 1), None),
+                Partial::new("groups-autocreate", Release::new(8, 4), None),
+                Partial::new("groups-claim", Release::new(8, 4), None),
+                Partial::new("groups-overwrite", Release::new(8, 4), None),
+                Partial::new("query-userinfo", Release::new(8, 4), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -1566,7 +1586,8 @@ impl ApiRequest for AccessPasswordPut {
             ),
         )
         .ticket_only()
-        .secrets(&["password"]);
+        .secrets(&["password"])
+        .partial(&[Partial::new("confirmation-password", Release::new(8, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -3043,10 +3064,18 @@ pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenP
 impl ApiRequest for AccessUsersUseridTokenTokenidPut {
     type Output = AccessUsersTokenPut;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/access/users/{userid}/token/{tokenid}",
-        Permission::Or(&[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])]),
-    );
+            Method::Put,
+            "/access/users/{userid}/token/{tokenid}",
+            Permission::Or(
+                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+            ),
+        )
+        .partial(
+            &[
+                Partial::new("delete", Release::new(9, 1), None),
+                Partial::new("regenerate", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<AccessUsersTokenPut> {
         self.0

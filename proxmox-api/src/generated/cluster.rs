@@ -133,10 +133,28 @@ pub struct ClusterBackupPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterBackupPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/backup",
-        Permission::All("/", &["Sys.Modify"]),
-    );
+            Method::Post,
+            "/cluster/backup",
+            Permission::All("/", &["Sys.Modify"]),
+        )
+        .partial(
+            &[
+                Partial::new("fleecing", Release::new(8, 2), None),
+                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(9, 1))),
+                Partial::new("notification-mode", Release::new(8, 1), None),
+                Partial::new(
+                    "notification-policy",
+                    Release::new(8, 1),
+                    Some(Release::new(8, 4)),
+                ),
+                Partial::new(
+                    "notification-target",
+                    Release::new(8, 1),
+                    Some(Release::new(8, 4)),
+                ),
+                Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -646,10 +664,28 @@ pub struct ClusterBackupIdPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterBackupIdPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/backup/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/cluster/backup/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        )
+        .partial(
+            &[
+                Partial::new("fleecing", Release::new(8, 2), None),
+                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(9, 1))),
+                Partial::new("notification-mode", Release::new(8, 1), None),
+                Partial::new(
+                    "notification-policy",
+                    Release::new(8, 1),
+                    Some(Release::new(8, 4)),
+                ),
+                Partial::new(
+                    "notification-target",
+                    Release::new(8, 1),
+                    Some(Release::new(8, 4)),
+                ),
+                Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -1604,10 +1640,11 @@ pub struct ClusterConfigPost(pub(crate) Request<Task>);
 impl ApiRequest for ClusterConfigPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/config",
-        Permission::Root,
-    );
+            Method::Post,
+            "/cluster/config",
+            Permission::Root,
+        )
+        .partial(&[Partial::new("token-coefficient", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -3106,7 +3143,8 @@ impl ApiRequest for ClusterMappingPciPost {
             "/cluster/mapping/pci",
             Permission::All("/mapping/pci", &["Mapping.Modify"]),
         )
-        .since(8, 0);
+        .since(8, 0)
+        .partial(&[Partial::new("live-migration-capable", Release::new(8, 4), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -3237,7 +3275,8 @@ impl ApiRequest for ClusterMappingPciIdPut {
             "/cluster/mapping/pci/{id}",
             Permission::All("/mapping/pci/{id}", &["Mapping.Modify"]),
         )
-        .since(8, 0);
+        .since(8, 0)
+        .partial(&[Partial::new("live-migration-capable", Release::new(8, 4), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -3716,7 +3755,8 @@ impl ApiRequest for ClusterMetricsExportGet {
             "/cluster/metrics/export",
             Permission::All("/", &["Sys.Audit"]),
         )
-        .since(8, 3);
+        .since(8, 3)
+        .partial(&[Partial::new("node-list", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<ClusterMetricsExport> {
         self.0
@@ -3930,7 +3970,19 @@ impl ApiRequest for ClusterMetricsServerIdPost {
             "/cluster/metrics/server/{id}",
             Permission::All("/", &["Sys.Modify"]),
         )
-        .secrets(&["otel-headers", "token"]);
+        .secrets(&["otel-headers", "token"])
+        .partial(
+            &[
+                Partial::new("otel-compression", Release::new(9, 0), None),
+                Partial::new("otel-headers", Release::new(9, 0), None),
+                Partial::new("otel-max-body-size", Release::new(9, 0), None),
+                Partial::new("otel-path", Release::new(9, 0), None),
+                Partial::new("otel-protocol", Release::new(9, 0), None),
+                Partial::new("otel-resource-attributes", Release::new(9, 0), None),
+                Partial::new("otel-timeout", Release::new(9, 0), None),
+                Partial::new("otel-verify-ssl", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4103,7 +4155,19 @@ impl ApiRequest for ClusterMetricsServerIdPut {
             "/cluster/metrics/server/{id}",
             Permission::All("/", &["Sys.Modify"]),
         )
-        .secrets(&["otel-headers", "token"]);
+        .secrets(&["otel-headers", "token"])
+        .partial(
+            &[
+                Partial::new("otel-compression", Release::new(9, 0), None),
+                Partial::new("otel-headers", Release::new(9, 0), None),
+                Partial::new("otel-max-body-size", Release::new(9, 0), None),
+                Partial::new("otel-path", Release::new(9, 0), None),
+                Partial::new("otel-protocol", Release::new(9, 0), None),
+                Partial::new("otel-resource-attributes", Release::new(9, 0), None),
+                Partial::new("otel-timeout", Release::new(9, 0), None),
+                Partial::new("otel-verify-ssl", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4434,10 +4498,17 @@ pub struct ClusterOptionsPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterOptionsPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/options",
-        Permission::All("/", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/cluster/options",
+            Permission::All("/", &["Sys.Modify"]),
+        )
+        .partial(
+            &[
+                Partial::new("consent-text", Release::new(8, 4), None),
+                Partial::new("location", Release::new(9, 2), None),
+                Partial::new("replication", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0

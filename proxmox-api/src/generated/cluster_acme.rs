@@ -137,7 +137,13 @@ impl ApiRequest for ClusterAcmeAccountPost {
             "/cluster/acme/account",
             Permission::Root,
         )
-        .secrets(&["eab-hmac-key"]);
+        .secrets(&["eab-hmac-key"])
+        .partial(
+            &[
+                Partial::new("eab-hmac-key", Release::new(8, 1), None),
+                Partial::new("eab-kid", Release::new(8, 1), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0

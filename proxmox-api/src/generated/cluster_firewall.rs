@@ -1482,10 +1482,11 @@ pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterFirewallOptionsPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/firewall/options",
-        Permission::All("/", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/cluster/firewall/options",
+            Permission::All("/", &["Sys.Modify"]),
+        )
+        .partial(&[Partial::new("policy_forward", Release::new(8, 3), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0

@@ -436,10 +436,16 @@ pub struct ClusterHaResourcesPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterHaResourcesPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/ha/resources",
-        Permission::All("/", &["Sys.Console"]),
-    );
+            Method::Post,
+            "/cluster/ha/resources",
+            Permission::All("/", &["Sys.Console"]),
+        )
+        .partial(
+            &[
+                Partial::new("auto-rebalance", Release::new(9, 2), None),
+                Partial::new("failback", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -588,10 +594,16 @@ pub struct ClusterHaResourcesSidPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterHaResourcesSidPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/ha/resources/{sid}",
-        Permission::All("/", &["Sys.Console"]),
-    );
+            Method::Put,
+            "/cluster/ha/resources/{sid}",
+            Permission::All("/", &["Sys.Console"]),
+        )
+        .partial(
+            &[
+                Partial::new("auto-rebalance", Release::new(9, 2), None),
+                Partial::new("failback", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -680,10 +692,11 @@ pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
 impl ApiRequest for ClusterHaResourcesSidDelete {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/ha/resources/{sid}",
-        Permission::All("/", &["Sys.Console"]),
-    );
+            Method::Delete,
+            "/cluster/ha/resources/{sid}",
+            Permission::All("/", &["Sys.Console"]),
+        )
+        .partial(&[Partial::new("purge", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0

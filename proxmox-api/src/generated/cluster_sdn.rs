@@ -75,10 +75,16 @@ pub struct ClusterSdnPut(pub(crate) Request<Task>);
 impl ApiRequest for ClusterSdnPut {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/sdn",
-        Permission::All("/sdn", &["SDN.Allocate"]),
-    );
+            Method::Put,
+            "/cluster/sdn",
+            Permission::All("/sdn", &["SDN.Allocate"]),
+        )
+        .partial(
+            &[
+                Partial::new("lock-token", Release::new(9, 0), None),
+                Partial::new("release-lock", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -211,10 +217,24 @@ pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnControllersPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/sdn/controllers",
-        Permission::All("/sdn/controllers", &["SDN.Allocate"]),
-    );
+            Method::Post,
+            "/cluster/sdn/controllers",
+            Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+        )
+        .partial(
+            &[
+                Partial::new("bgp-mode", Release::new(9, 2), None),
+                Partial::new("fabric", Release::new(9, 0), None),
+                Partial::new("isis-domain", Release::new(8, 1), None),
+                Partial::new("isis-ifaces", Release::new(8, 1), None),
+                Partial::new("isis-net", Release::new(8, 1), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+                Partial::new("nodes", Release::new(9, 2), None),
+                Partial::new("peer-group-name", Release::new(9, 2), None),
+                Partial::new("route-map-in", Release::new(9, 2), None),
+                Partial::new("route-map-out", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -454,10 +474,24 @@ pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnControllersControllerPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/sdn/controllers/{controller}",
-        Permission::All("/sdn/controllers", &["SDN.Allocate"]),
-    );
+            Method::Put,
+            "/cluster/sdn/controllers/{controller}",
+            Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+        )
+        .partial(
+            &[
+                Partial::new("bgp-mode", Release::new(9, 2), None),
+                Partial::new("fabric", Release::new(9, 0), None),
+                Partial::new("isis-domain", Release::new(8, 1), None),
+                Partial::new("isis-ifaces", Release::new(8, 1), None),
+                Partial::new("isis-net", Release::new(8, 1), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+                Partial::new("nodes", Release::new(9, 2), None),
+                Partial::new("peer-group-name", Release::new(9, 2), None),
+                Partial::new("route-map-in", Release::new(9, 2), None),
+                Partial::new("route-map-out", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -622,10 +656,11 @@ pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnControllersControllerDelete {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/sdn/controllers/{controller}",
-        Permission::All("/sdn/controllers", &["SDN.Allocate"]),
-    );
+            Method::Delete,
+            "/cluster/sdn/controllers/{controller}",
+            Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+        )
+        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -748,7 +783,13 @@ impl ApiRequest for ClusterSdnDnsPost {
             "/cluster/sdn/dns",
             Permission::All("/sdn/dns", &["SDN.Allocate"]),
         )
-        .secrets(&["key"]);
+        .secrets(&["key"])
+        .partial(
+            &[
+                Partial::new("fingerprint", Release::new(8, 4), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -879,7 +920,13 @@ impl ApiRequest for ClusterSdnDnsDnsPut {
             "/cluster/sdn/dns/{dns}",
             Permission::All("/sdn/dns", &["SDN.Allocate"]),
         )
-        .secrets(&["key"]);
+        .secrets(&["key"])
+        .partial(
+            &[
+                Partial::new("fingerprint", Release::new(8, 4), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -963,10 +1010,11 @@ pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnDnsDnsDelete {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/sdn/dns/{dns}",
-        Permission::All("/sdn/dns", &["SDN.Allocate"]),
-    );
+            Method::Delete,
+            "/cluster/sdn/dns/{dns}",
+            Permission::All("/sdn/dns", &["SDN.Allocate"]),
+        )
+        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -1281,7 +1329,14 @@ impl ApiRequest for ClusterSdnFabricsFabricPost {
             "/cluster/sdn/fabrics/fabric",
             Permission::All("/sdn/fabrics", &["SDN.Allocate"]),
         )
-        .since(9, 0);
+        .since(9, 0)
+        .partial(
+            &[
+                Partial::new("persistent_keepalive", Release::new(9, 2), None),
+                Partial::new("redistribute", Release::new(9, 2), None),
+                Partial::new("route_filter", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -1468,7 +1523,14 @@ impl ApiRequest for ClusterSdnFabricsFabricIdPut {
             "/cluster/sdn/fabrics/fabric/{id}",
             Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
         )
-        .since(9, 0);
+        .since(9, 0)
+        .partial(
+            &[
+                Partial::new("persistent_keepalive", Release::new(9, 2), None),
+                Partial::new("redistribute", Release::new(9, 2), None),
+                Partial::new("route_filter", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -1792,7 +1854,16 @@ impl ApiRequest for ClusterSdnFabricsNodeFabricIdPost {
                 ],
             ),
         )
-        .since(9, 0);
+        .since(9, 0)
+        .partial(
+            &[
+                Partial::new("allowed_ips", Release::new(9, 2), None),
+                Partial::new("endpoint", Release::new(9, 2), None),
+                Partial::new("peers", Release::new(9, 2), None),
+                Partial::new("public_key", Release::new(9, 2), None),
+                Partial::new("role", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -2011,7 +2082,16 @@ impl ApiRequest for ClusterSdnFabricsNodeFabricIdNodeIdPut {
                 ],
             ),
         )
-        .since(9, 0);
+        .since(9, 0)
+        .partial(
+            &[
+                Partial::new("allowed_ips", Release::new(9, 2), None),
+                Partial::new("endpoint", Release::new(9, 2), None),
+                Partial::new("peers", Release::new(9, 2), None),
+                Partial::new("public_key", Release::new(9, 2), None),
+                Partial::new("role", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -2252,7 +2332,13 @@ impl ApiRequest for ClusterSdnIpamsPost {
             "/cluster/sdn/ipams",
             Permission::All("/sdn/ipams", &["SDN.Allocate"]),
         )
-        .secrets(&["token"]);
+        .secrets(&["token"])
+        .partial(
+            &[
+                Partial::new("fingerprint", Release::new(8, 4), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -2387,7 +2473,13 @@ impl ApiRequest for ClusterSdnIpamsIpamPut {
             "/cluster/sdn/ipams/{ipam}",
             Permission::All("/sdn/ipams", &["SDN.Allocate"]),
         )
-        .secrets(&["token"]);
+        .secrets(&["token"])
+        .partial(
+            &[
+                Partial::new("fingerprint", Release::new(8, 4), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -2465,10 +2557,11 @@ pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnIpamsIpamDelete {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/sdn/ipams/{ipam}",
-        Permission::All("/sdn/ipams", &["SDN.Allocate"]),
-    );
+            Method::Delete,
+            "/cluster/sdn/ipams/{ipam}",
+            Permission::All("/sdn/ipams", &["SDN.Allocate"]),
+        )
+        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4094,10 +4187,16 @@ pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnVnetsPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/sdn/vnets",
-        Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
-    );
+            Method::Post,
+            "/cluster/sdn/vnets",
+            Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+        )
+        .partial(
+            &[
+                Partial::new("isolate-ports", Release::new(8, 3), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4248,10 +4347,16 @@ pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnVnetsVnetPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/sdn/vnets/{vnet}",
-        Permission::Authenticated,
-    );
+            Method::Put,
+            "/cluster/sdn/vnets/{vnet}",
+            Permission::Authenticated,
+        )
+        .partial(
+            &[
+                Partial::new("isolate-ports", Release::new(8, 3), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4334,10 +4439,11 @@ pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnVnetsVnetDelete {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/sdn/vnets/{vnet}",
-        Permission::Authenticated,
-    );
+            Method::Delete,
+            "/cluster/sdn/vnets/{vnet}",
+            Permission::Authenticated,
+        )
+        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -5335,10 +5441,17 @@ pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnVnetsVnetSubnetsPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/sdn/vnets/{vnet}/subnets",
-        Permission::Authenticated,
-    );
+            Method::Post,
+            "/cluster/sdn/vnets/{vnet}/subnets",
+            Permission::Authenticated,
+        )
+        .partial(
+            &[
+                Partial::new("dhcp-dns-server", Release::new(8, 1), None),
+                Partial::new("dhcp-range", Release::new(8, 1), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -5507,10 +5620,17 @@ pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnVnetsVnetSubnetsSubnetPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-        Permission::Authenticated,
-    );
+            Method::Put,
+            "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
+            Permission::Authenticated,
+        )
+        .partial(
+            &[
+                Partial::new("dhcp-dns-server", Release::new(8, 1), None),
+                Partial::new("dhcp-range", Release::new(8, 1), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -5601,10 +5721,11 @@ pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnVnetsVnetSubnetsSubnetDelete {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-        Permission::Authenticated,
-    );
+            Method::Delete,
+            "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
+            Permission::Authenticated,
+        )
+        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -5727,10 +5848,19 @@ pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnZonesPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/sdn/zones",
-        Permission::All("/sdn/zones", &["SDN.Allocate"]),
-    );
+            Method::Post,
+            "/cluster/sdn/zones",
+            Permission::All("/sdn/zones", &["SDN.Allocate"]),
+        )
+        .partial(
+            &[
+                Partial::new("dhcp", Release::new(8, 1), None),
+                Partial::new("fabric", Release::new(9, 0), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+                Partial::new("secondary-controllers", Release::new(9, 2), None),
+                Partial::new("vxlan-port", Release::new(8, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -6031,10 +6161,19 @@ pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnZonesZonePut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/sdn/zones/{zone}",
-        Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
-    );
+            Method::Put,
+            "/cluster/sdn/zones/{zone}",
+            Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+        )
+        .partial(
+            &[
+                Partial::new("dhcp", Release::new(8, 1), None),
+                Partial::new("fabric", Release::new(9, 0), None),
+                Partial::new("lock-token", Release::new(9, 0), None),
+                Partial::new("secondary-controllers", Release::new(9, 2), None),
+                Partial::new("vxlan-port", Release::new(8, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -6267,10 +6406,11 @@ pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);
 impl ApiRequest for ClusterSdnZonesZoneDelete {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/sdn/zones/{zone}",
-        Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
-    );
+            Method::Delete,
+            "/cluster/sdn/zones/{zone}",
+            Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+        )
+        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0

@@ -86,7 +86,15 @@ impl ApiRequest for LxcPost {
             "/nodes/{node}/lxc",
             Permission::Authenticated,
         )
-        .secrets(&["password"]);
+        .secrets(&["password"])
+        .partial(
+            &[
+                Partial::new("dev[n]", Release::new(8, 1), None),
+                Partial::new("entrypoint", Release::new(9, 1), None),
+                Partial::new("env", Release::new(9, 1), None),
+                Partial::new("ha-managed", Release::new(9, 1), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -701,19 +709,26 @@ pub struct LxcVmidConfigPut(pub(crate) Request<()>);
 impl ApiRequest for LxcVmidConfigPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/lxc/{vmid}/config",
-        Permission::Any(
-            "/vms/{vmid}",
+            Method::Put,
+            "/nodes/{node}/lxc/{vmid}/config",
+            Permission::Any(
+                "/vms/{vmid}",
+                &[
+                    "VM.Config.Disk",
+                    "VM.Config.CPU",
+                    "VM.Config.Memory",
+                    "VM.Config.Network",
+                    "VM.Config.Options",
+                ],
+            ),
+        )
+        .partial(
             &[
-                "VM.Config.Disk",
-                "VM.Config.CPU",
-                "VM.Config.Memory",
-                "VM.Config.Network",
-                "VM.Config.Options",
+                Partial::new("dev[n]", Release::new(8, 1), None),
+                Partial::new("entrypoint", Release::new(9, 1), None),
+                Partial::new("env", Release::new(9, 1), None),
             ],
-        ),
-    );
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4225,10 +4240,11 @@ pub struct LxcVmidStatusStopPost(pub(crate) Request<Task>);
 impl ApiRequest for LxcVmidStatusStopPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/status/stop",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/status/stop",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        )
+        .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0

@@ -1341,10 +1341,11 @@ pub struct NodeCephOsdPost(pub(crate) Request<Task>);
 impl ApiRequest for NodeCephOsdPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/osd",
-        Permission::Root,
-    );
+            Method::Post,
+            "/nodes/{node}/ceph/osd",
+            Permission::Root,
+        )
+        .partial(&[Partial::new("osds-per-device", Release::new(8, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0

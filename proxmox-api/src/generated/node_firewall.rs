@@ -206,10 +206,16 @@ pub struct NodeFirewallOptionsPut(pub(crate) Request<()>);
 impl ApiRequest for NodeFirewallOptionsPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/firewall/options",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/nodes/{node}/firewall/options",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        )
+        .partial(
+            &[
+                Partial::new("log_level_forward", Release::new(8, 3), None),
+                Partial::new("nftables", Release::new(8, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0

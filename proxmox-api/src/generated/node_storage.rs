@@ -546,20 +546,24 @@ pub struct NodeStorageStorageDownloadUrlPost(pub(crate) Request<Task>);
 impl ApiRequest for NodeStorageStorageDownloadUrlPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/storage/{storage}/download-url",
-        Permission::And(
-            &[
-                Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
-                Permission::Or(
-                    &[
-                        Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                        Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
-                    ],
-                ),
-            ],
-        ),
-    );
+            Method::Post,
+            "/nodes/{node}/storage/{storage}/download-url",
+            Permission::And(
+                &[
+                    Permission::All(
+                        "/storage/{storage}",
+                        &["Datastore.AllocateTemplate"],
+                    ),
+                    Permission::Or(
+                        &[
+                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                            Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
+                        ],
+                    ),
+                ],
+            ),
+        )
+        .partial(&[Partial::new("compression", Release::new(8, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -677,7 +681,8 @@ impl ApiRequest for NodeStorageStorageFileRestoreDownloadGet {
             "/nodes/{node}/storage/{storage}/file-restore/download",
             Permission::Authenticated,
         )
-        .download();
+        .download()
+        .partial(&[Partial::new("tar", Release::new(8, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Bytes> {
         self.0

@@ -783,10 +783,11 @@ pub struct NodeCapabilitiesQemuCpuGet(
 impl ApiRequest for NodeCapabilitiesQemuCpuGet {
     type Output = Vec<NodeCapabilitiesQemuCpuItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/capabilities/qemu/cpu",
-        Permission::Authenticated,
-    );
+            Method::Get,
+            "/nodes/{node}/capabilities/qemu/cpu",
+            Permission::Authenticated,
+        )
+        .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Vec<NodeCapabilitiesQemuCpuItem>> {
         self.0
@@ -857,7 +858,8 @@ impl ApiRequest for NodeCapabilitiesQemuCpuFlagsGet {
             "/nodes/{node}/capabilities/qemu/cpu-flags",
             Permission::Authenticated,
         )
-        .since(9, 1);
+        .since(9, 1)
+        .partial(&[Partial::new("accel", Release::new(9, 2), None)]);
     #[inline]
     fn into_request(self) -> Request<Vec<super::types::ClusterQemuCpuFlagsItem>> {
         self.0
@@ -932,10 +934,11 @@ pub struct NodeCapabilitiesQemuMachinesGet(
 impl ApiRequest for NodeCapabilitiesQemuMachinesGet {
     type Output = Vec<NodeCapabilitiesQemuMachinesItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/capabilities/qemu/machines",
-        Permission::Authenticated,
-    );
+            Method::Get,
+            "/nodes/{node}/capabilities/qemu/machines",
+            Permission::Authenticated,
+        )
+        .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Vec<NodeCapabilitiesQemuMachinesItem>> {
         self.0
@@ -1518,10 +1521,16 @@ pub struct NodeConfigPut(pub(crate) Request<()>);
 impl ApiRequest for NodeConfigPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/config",
-        Permission::All("/", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/nodes/{node}/config",
+            Permission::All("/", &["Sys.Modify"]),
+        )
+        .partial(
+            &[
+                Partial::new("ballooning-target", Release::new(8, 4), None),
+                Partial::new("location", Release::new(9, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -2405,10 +2414,11 @@ pub struct NodeMigrateallPost(pub(crate) Request<Task>);
 impl ApiRequest for NodeMigrateallPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/migrateall",
-        Permission::Authenticated,
-    );
+            Method::Post,
+            "/nodes/{node}/migrateall",
+            Permission::Authenticated,
+        )
+        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -2602,10 +2612,11 @@ pub struct NodeNetworkPost(pub(crate) Request<()>);
 impl ApiRequest for NodeNetworkPost {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/network",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
+            Method::Post,
+            "/nodes/{node}/network",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        )
+        .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -2811,10 +2822,11 @@ pub struct NodeNetworkPut(pub(crate) Request<Task>);
 impl ApiRequest for NodeNetworkPut {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/network",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/nodes/{node}/network",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        )
+        .partial(&[Partial::new("regenerate-frr", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -2945,10 +2957,11 @@ pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
 impl ApiRequest for NodeNetworkIfacePut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/network/{iface}",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
+            Method::Put,
+            "/nodes/{node}/network/{iface}",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        )
+        .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -4825,10 +4838,11 @@ pub struct NodeStartallPost(pub(crate) Request<Task>);
 impl ApiRequest for NodeStartallPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/startall",
-        Permission::Authenticated,
-    );
+            Method::Post,
+            "/nodes/{node}/startall",
+            Permission::Authenticated,
+        )
+        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -4987,10 +5001,11 @@ pub struct NodeStopallPost(pub(crate) Request<Task>);
 impl ApiRequest for NodeStopallPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/stopall",
-        Permission::Authenticated,
-    );
+            Method::Post,
+            "/nodes/{node}/stopall",
+            Permission::Authenticated,
+        )
+        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -5234,7 +5249,8 @@ impl ApiRequest for NodeSuspendallPost {
             "/nodes/{node}/suspendall",
             Permission::Authenticated,
         )
-        .since(8, 1);
+        .since(8, 1)
+        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -6068,10 +6084,29 @@ pub struct NodeVzdumpPost(pub(crate) Request<Option<Task>>);
 impl ApiRequest for NodeVzdumpPost {
     type Output = Option<Task>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/vzdump",
-        Permission::Authenticated,
-    );
+            Method::Post,
+            "/nodes/{node}/vzdump",
+            Permission::Authenticated,
+        )
+        .partial(
+            &[
+                Partial::new("fleecing", Release::new(8, 2), None),
+                Partial::new("job-id", Release::new(8, 2), None),
+                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(9, 1))),
+                Partial::new("notification-mode", Release::new(8, 1), None),
+                Partial::new(
+                    "notification-policy",
+                    Release::new(8, 1),
+                    Some(Release::new(8, 4)),
+                ),
+                Partial::new(
+                    "notification-target",
+                    Release::new(8, 1),
+                    Some(Release::new(8, 4)),
+                ),
+                Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Option<Task>> {
         self.0

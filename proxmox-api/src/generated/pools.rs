@@ -87,10 +87,16 @@ pub struct PoolsGet(pub(crate) Request<Vec<PoolsItem>>);
 impl ApiRequest for PoolsGet {
     type Output = Vec<PoolsItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/pools",
-        Permission::Authenticated,
-    );
+            Method::Get,
+            "/pools",
+            Permission::Authenticated,
+        )
+        .partial(
+            &[
+                Partial::new("poolid", Release::new(8, 1), None),
+                Partial::new("type", Release::new(8, 1), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Vec<PoolsItem>> {
         self.0
@@ -329,10 +335,11 @@ pub struct PoolsPoolidPut(pub(crate) Request<()>);
 impl ApiRequest for PoolsPoolidPut {
     type Output = ();
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/pools/{poolid}",
-        Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
-    );
+            Method::Put,
+            "/pools/{poolid}",
+            Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+        )
+        .partial(&[Partial::new("allow-move", Release::new(8, 1), None)]);
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0

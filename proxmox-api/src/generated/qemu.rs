@@ -92,7 +92,23 @@ impl ApiRequest for QemuPost {
             "/nodes/{node}/qemu",
             Permission::Authenticated,
         )
-        .secrets(&["cipassword"]);
+        .secrets(&["cipassword"])
+        .partial(
+            &[
+                Partial::new("allow-ksm", Release::new(9, 1), None),
+                Partial::new("amd-sev", Release::new(8, 3), None),
+                Partial::new("ciupgrade", Release::new(8, 0), None),
+                Partial::new("ha-managed", Release::new(9, 1), None),
+                Partial::new("import-working-storage", Release::new(8, 3), None),
+                Partial::new("intel-tdx", Release::new(9, 1), None),
+                Partial::new(
+                    "running-nets-host-mtu",
+                    Release::new(9, 0),
+                    Some(Release::new(9, 0)),
+                ),
+                Partial::new("virtiofs[n]", Release::new(8, 4), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -1112,13 +1128,20 @@ pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
 impl ApiRequest for QemuVmidAgentFileReadGet {
     type Output = QemuAgentFileRead;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/file-read",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.FileRead", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/file-read",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.FileRead", "VM.GuestAgent.Unrestricted"],
+            ),
+        )
+        .partial(
+            &[
+                Partial::new("count", Release::new(9, 1), None),
+                Partial::new("decode", Release::new(9, 1), None),
+                Partial::new("offset", Release::new(9, 1), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<QemuAgentFileRead> {
         self.0
@@ -2803,7 +2826,22 @@ impl ApiRequest for QemuVmidConfigPost {
                 ],
             ),
         )
-        .secrets(&["cipassword"]);
+        .secrets(&["cipassword"])
+        .partial(
+            &[
+                Partial::new("allow-ksm", Release::new(9, 1), None),
+                Partial::new("amd-sev", Release::new(8, 3), None),
+                Partial::new("ciupgrade", Release::new(8, 0), None),
+                Partial::new("import-working-storage", Release::new(8, 3), None),
+                Partial::new("intel-tdx", Release::new(9, 1), None),
+                Partial::new(
+                    "running-nets-host-mtu",
+                    Release::new(9, 0),
+                    Some(Release::new(9, 0)),
+                ),
+                Partial::new("virtiofs[n]", Release::new(8, 4), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Option<Task>> {
         self.0
@@ -3461,7 +3499,21 @@ impl ApiRequest for QemuVmidConfigPut {
                 ],
             ),
         )
-        .secrets(&["cipassword"]);
+        .secrets(&["cipassword"])
+        .partial(
+            &[
+                Partial::new("allow-ksm", Release::new(9, 1), None),
+                Partial::new("amd-sev", Release::new(8, 3), None),
+                Partial::new("ciupgrade", Release::new(8, 0), None),
+                Partial::new("intel-tdx", Release::new(9, 1), None),
+                Partial::new(
+                    "running-nets-host-mtu",
+                    Release::new(9, 0),
+                    Some(Release::new(9, 0)),
+                ),
+                Partial::new("virtiofs[n]", Release::new(8, 4), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<()> {
         self.0
@@ -5832,10 +5884,11 @@ pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
 impl ApiRequest for QemuVmidMigratePost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/migrate",
-        Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-    );
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/migrate",
+            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+        )
+        .partial(&[Partial::new("with-conntrack-state", Release::new(9, 0), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -7516,10 +7569,16 @@ pub struct QemuVmidStatusStartPost(pub(crate) Request<Task>);
 impl ApiRequest for QemuVmidStatusStartPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/status/start",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/status/start",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        )
+        .partial(
+            &[
+                Partial::new("nets-host-mtu", Release::new(8, 4), None),
+                Partial::new("with-conntrack-state", Release::new(9, 0), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -7651,10 +7710,11 @@ pub struct QemuVmidStatusStopPost(pub(crate) Request<Task>);
 impl ApiRequest for QemuVmidStatusStopPost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/status/stop",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/status/stop",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        )
+        .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0

@@ -108,7 +108,21 @@ impl ApiRequest for StoragePost {
             "/storage",
             Permission::All("/storage", &["Datastore.Allocate"]),
         )
-        .secrets(&["encryption-key", "password"]);
+        .secrets(&["encryption-key", "password"])
+        .partial(
+            &[
+                Partial::new("create-base-path", Release::new(8, 0), None),
+                Partial::new("create-subdirs", Release::new(8, 0), None),
+                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(8, 4))),
+                Partial::new("saferemove-stepsize", Release::new(9, 1), None),
+                Partial::new("server2", Release::new(7, 4), Some(Release::new(8, 4))),
+                Partial::new("skip-cert-verification", Release::new(8, 1), None),
+                Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
+                Partial::new("transport", Release::new(7, 4), Some(Release::new(8, 4))),
+                Partial::new("volume", Release::new(7, 4), Some(Release::new(8, 4))),
+                Partial::new("zfs-base-path", Release::new(8, 4), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Storage> {
         self.0
@@ -637,7 +651,20 @@ impl ApiRequest for StorageStoragePut {
             "/storage/{storage}",
             Permission::All("/storage", &["Datastore.Allocate"]),
         )
-        .secrets(&["encryption-key", "password"]);
+        .secrets(&["encryption-key", "password"])
+        .partial(
+            &[
+                Partial::new("create-base-path", Release::new(8, 0), None),
+                Partial::new("create-subdirs", Release::new(8, 0), None),
+                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(8, 4))),
+                Partial::new("saferemove-stepsize", Release::new(9, 1), None),
+                Partial::new("server2", Release::new(7, 4), Some(Release::new(8, 4))),
+                Partial::new("skip-cert-verification", Release::new(8, 1), None),
+                Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
+                Partial::new("transport", Release::new(7, 4), Some(Release::new(8, 4))),
+                Partial::new("zfs-base-path", Release::new(8, 4), None),
+            ],
+        );
     #[inline]
     fn into_request(self) -> Request<Storage> {
         self.0
