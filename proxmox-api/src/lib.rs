@@ -31,3 +31,8 @@ pub use error::Error;
 pub use list::List;
 pub use secret::Secret;
 pub use serde_json::Value;
+
+// Compiles the examples of the readme.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../../README.md")]
+pub struct ReadmeDoctests;
