@@ -667,41 +667,44 @@ impl Base {
             }
             None => (true, format!("https://{text}")),
         };
-        let url = reqwest::Url::parse(&full)
+        let url: http::Uri = full
+            .parse()
             .map_err(|error| wrong(&format!("is not usable: {error}")))?;
-        if !matches!(url.scheme(), "https" | "http") {
-            return Err(wrong("is neither https nor http"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
+        let scheme = url.scheme_str().unwrap_or_default();
+        let usual = match scheme {
+            "https" => 443,
+            "http" => 80,
+            _ => return Err(wrong("is neither https nor http")),
+        };
+        if full.contains('@') {
             return Err(wrong(
                 "must not hold credentials; use api_token or password",
             ));
         }
-        if url.query().is_some() || url.fragment().is_some() {
+        if full.contains(['?', '#']) {
             return Err(wrong("must not have a query or fragment"));
         }
         let host = url
-            .host_str()
+            .host()
             .filter(|host| !host.is_empty())
             .ok_or_else(|| wrong("names no host"))?;
-        // The parser drops the scheme's usual port, so whether there was one shows only in the text.
-        let authority = full.split_once("://").map_or("", |(_, rest)| rest);
-        let authority = authority.split('/').next().unwrap_or_default();
-        let named = authority
-            .rsplit(']')
-            .next()
-            .unwrap_or_default()
-            .contains(':');
+        let authority = url.authority().map_or("", http::uri::Authority::as_str);
+        let named = match authority
+            .strip_prefix(host)
+            .and_then(|rest| rest.strip_prefix(':'))
+        {
+            Some(_) => Some(url.port_u16().ok_or_else(|| wrong("has no usable port"))?),
+            None => None,
+        };
         let port = match (named, port) {
-            (true, Some(other)) if url.port_or_known_default() != Some(other) => {
+            (Some(named), Some(other)) if named != other => {
                 return Err(wrong(&format!(
                     "names another port than PROXMOX_PORT, {other}"
                 )));
             }
-            (true, _) => url.port_or_known_default(),
-            (false, Some(port)) => Some(port),
-            (false, None) if bare => Some(PORT),
-            (false, None) => url.port_or_known_default(),
+            (Some(port), _) | (None, Some(port)) => port,
+            (None, None) if bare => PORT,
+            (None, None) => usual,
         };
         let prefix = url.path().trim_end_matches('/');
         let prefix = prefix
@@ -709,7 +712,7 @@ impl Base {
             .unwrap_or(prefix)
             .trim_end_matches('/');
         Ok(Self {
-            origin: format!("{}://{host}:{}", url.scheme(), port.unwrap_or(PORT)),
+            origin: format!("{scheme}://{host}:{port}"),
             prefix: prefix.to_owned(),
         })
     }

@@ -6,11 +6,27 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
+use std::io::{self, Read as _};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http::uri::Uri;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::rt::ReadBufCursor;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
 
 use crate::api_error::latin1_or_utf8;
 use crate::endpoint::Method;
@@ -224,11 +240,9 @@ pub(crate) struct HttpSettings {
 }
 
 /// The network: HTTP/1.1 over TLS, as the server speaks it (wire protocol §2).
-#[derive(Debug)]
 pub(crate) struct HttpTransport {
-    http: reqwest::Client,
+    pool: legacy::Client<Connector, Full<Bytes>>,
     timeout: Duration,
-    connect_timeout: Duration,
 }
 
 /// The server closes an idle connection after 5 seconds; a request sent at that moment is lost.
@@ -236,108 +250,335 @@ const IDLE: Duration = Duration::from_secs(3);
 
 impl HttpTransport {
     pub(crate) fn new(settings: &HttpSettings) -> Result<Self, Error> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(settings.trust.client_config()?)
-            .http1_only()
-            .http1_ignore_invalid_headers_in_responses(true)
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let connector = Connector {
+            tcp,
+            tls: TlsConnector::from(Arc::new(settings.trust.client_config()?)),
+            timeout: settings.connect_timeout,
+        };
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .timeout(settings.timeout)
-            .connect_timeout(settings.connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .build()
-            .map_err(|error| Error::config(root_cause(&error)))?;
+            .http1_ignore_invalid_headers_in_responses(true)
+            .build(connector);
         Ok(Self {
-            http,
+            pool,
             timeout: settings.timeout,
-            connect_timeout: settings.connect_timeout,
         })
     }
 
     async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
-        let url = format!("{}{}", request.origin, request.path);
-        let path = request.path.split('?').next().unwrap_or_default();
-        let url = reqwest::Url::parse(&url)
-            .ok()
-            // The parser resolves dot segments, encoded ones too, which would change what is addressed.
-            .filter(|url| url.path() == path)
-            .ok_or_else(|| TransportError::never_sent("the address of the request is not a URL"))?;
-        let method = match request.method {
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-            Method::Put => reqwest::Method::PUT,
-            Method::Delete => reqwest::Method::DELETE,
-        };
-        let mut builder = self.http.request(method, url);
+        let mut builder = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(format!("{}{}", request.origin, request.path))
+            .header(ACCEPT_ENCODING, "gzip");
         for (name, value) in &request.headers {
-            let refused =
-                || TransportError::never_sent(format!("the header {name} cannot carry its value"));
-            let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused())?;
-            let mut value = HeaderValue::from_str(value).map_err(|_| refused())?;
+            let mut value = HeaderValue::from_str(value).map_err(|_| {
+                TransportError::never_sent(format!("the header {name} cannot carry its value"))
+            })?;
             value.set_sensitive(true);
-            builder = builder.header(header, value);
+            builder = builder.header(name, value);
         }
-        if !request.body.is_empty() {
-            builder = builder.body(request.body);
-        }
-        let response = builder.send().await.map_err(|error| self.explain(error))?;
-        let status = response.status();
-        // hyper leaves a phrase away when it is the usual one, and empties one that is not ASCII.
-        let reason = match response.extensions().get::<hyper::ext::ReasonPhrase>() {
-            Some(phrase) => Bytes::copy_from_slice(phrase.as_bytes()),
-            None => Bytes::from_static(status.canonical_reason().unwrap_or_default().as_bytes()),
-        };
-        let headers = (response.headers().iter())
-            .map(|(name, value)| (name.as_str().to_owned(), latin1_or_utf8(value.as_bytes())))
-            .collect();
-        let body = response.bytes().await.map_err(|error| {
-            let error = self.explain(error);
-            match error.fate {
-                Fate::NeverSent => TransportError::interrupted(error.text),
-                Fate::Unknown | Fate::TimedOut(_) => error,
-            }
+        let outgoing = builder.body(Full::new(request.body)).map_err(|_| {
+            TransportError::never_sent(
+                "the address or a header's name of the request is not usable",
+            )
         })?;
-        Ok(WireResponse {
-            status: status.as_u16(),
-            reason,
-            headers,
-            body,
-        })
+        let exchange = async {
+            let response = self
+                .pool
+                .request(outgoing)
+                .await
+                .map_err(|error| explain(&error))?;
+            receive(response).await
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(TransportError::timed_out(self.timeout)),
+        }
     }
+}
 
-    fn explain(&self, error: reqwest::Error) -> TransportError {
-        let error = error.without_url();
-        if error.is_connect() {
-            if error.is_timeout() {
-                let text = format!("no connection within {:?}", self.connect_timeout);
-                return TransportError::never_sent(text);
-            }
-            let untrusted = causes(&error).find_map(untrusted);
-            return TransportError {
-                certificate: untrusted.map(|refusal| refusal.fingerprint),
-                ..TransportError::never_sent(root_cause(&error))
-            };
-        }
-        if error.is_timeout() {
-            return TransportError::timed_out(self.timeout);
-        }
-        // hyper hands a request back as canceled only if it wrote none of it.
-        let unwritten = causes(&error)
-            .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
-            .any(hyper::Error::is_canceled);
-        if error.is_builder() || unwritten {
-            TransportError::never_sent(root_cause(&error))
-        } else {
-            TransportError::interrupted(root_cause(&error))
-        }
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 
 impl Transport for HttpTransport {
     fn send(&self, request: WireRequest) -> Exchange<'_> {
         Box::pin(self.exchange(request))
+    }
+}
+
+async fn receive(response: http::Response<Incoming>) -> Result<WireResponse, TransportError> {
+    let (head, body) = response.into_parts();
+    let reason = (head.extensions.get::<Phrase>())
+        .map(Phrase::take)
+        .unwrap_or_default();
+    let headers: Vec<_> = (head.headers.iter())
+        .map(|(name, value)| (name.as_str().to_owned(), latin1_or_utf8(value.as_bytes())))
+        .collect();
+    let body = body.collect().await.map_err(|error| {
+        TransportError::interrupted(format!("the answer broke off: {}", root_cause(&error)))
+    })?;
+    let mut body = body.to_bytes();
+    if find(&headers, "content-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"))
+    {
+        let mut plain = Vec::new();
+        let mut packed = flate2::bufread::MultiGzDecoder::new(&*body);
+        packed.read_to_end(&mut plain).map_err(|error| {
+            TransportError::interrupted(format!("the answer does not unpack: {error}"))
+        })?;
+        body = Bytes::from(plain);
+    }
+    Ok(WireResponse {
+        status: head.status.as_u16(),
+        reason,
+        headers,
+        body,
+    })
+}
+
+fn explain(error: &legacy::Error) -> TransportError {
+    let text = root_cause(error);
+    // hyper hands a request back as canceled only if it wrote none of it.
+    let unwritten = causes(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_canceled);
+    if error.is_connect() || unwritten {
+        let untrusted = causes(error).find_map(untrusted);
+        return TransportError {
+            certificate: untrusted.map(|refusal| refusal.fingerprint),
+            ..TransportError::never_sent(text)
+        };
+    }
+    TransportError::interrupted(text)
+}
+
+/// Makes connections: TCP, and TLS over it where the address says so.
+#[derive(Clone)]
+struct Connector {
+    tcp: HttpConnector,
+    tls: TlsConnector,
+    timeout: Duration,
+}
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = Line;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Line, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let host = uri.host().unwrap_or_default();
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let secure = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let tcp = self.tcp.call(uri);
+        let (tls, limit) = (self.tls.clone(), self.timeout);
+        Box::pin(async move {
+            let connect = async move {
+                let stream = tcp.await?.into_inner();
+                if !secure {
+                    return Ok::<_, BoxError>(Line::over(Stream::Plain(stream)));
+                }
+                let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
+                Ok(Line::over(Stream::Secure(Box::new(stream))))
+            };
+            match tokio::time::timeout(limit, connect).await {
+                Ok(result) => result,
+                Err(_) => Err(format!("no connection within {limit:?}").into()),
+            }
+        })
+    }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
+}
+
+/// The reason phrase of the last answer on a connection.
+#[derive(Clone, Default)]
+struct Phrase(Arc<Mutex<Vec<u8>>>);
+
+impl Phrase {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Bytes {
+        Bytes::from(std::mem::take(&mut *self.lock()))
+    }
+}
+
+/// A connection that keeps the reason phrase for itself.
+///
+/// Below this, an answer whose phrase holds a control character does not parse, and one with a
+/// character outside ASCII loses the phrase; the server writes both, and before 2025 nothing but the
+/// phrase says what is wrong (wire protocol §5).
+struct Line {
+    stream: Stream,
+    scanner: Scanner,
+}
+
+/// Takes reason phrases out of what comes over a connection.
+#[derive(Default)]
+struct Scanner {
+    place: Place,
+    phrase: Phrase,
+}
+
+/// Where in an answer the next byte stands.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In its first characters, so many of which were what they have to be.
+    Start(usize),
+    Status,
+    Phrase,
+    /// Behind the phrase, or in something that is no HTTP.
+    Rest,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Start(0)
+    }
+}
+
+const START: &[u8] = b"HTTP/1.x ";
+
+/// The most that is read at once: a TLS record.
+const CHUNK: usize = 16 * 1024;
+
+impl Scanner {
+    /// The next thing to come is an answer.
+    fn expect_answer(&mut self) {
+        // A server may answer while it is still being written to.
+        if matches!(self.place, Place::Rest) {
+            self.place = Place::default();
+        }
+    }
+
+    /// What was read, without the part of it that belongs to the phrase.
+    fn take_phrase(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(bytes.len());
+        for (i, &byte) in bytes.iter().enumerate() {
+            self.place = match self.place {
+                Place::Start(n)
+                    if START[n] == byte || (START[n] == b'x' && byte.is_ascii_digit()) =>
+                {
+                    self.phrase.lock().clear();
+                    if n + 1 == START.len() {
+                        Place::Status
+                    } else {
+                        Place::Start(n + 1)
+                    }
+                }
+                Place::Status if byte.is_ascii_digit() => Place::Status,
+                Place::Status if byte == b' ' => Place::Phrase,
+                Place::Phrase if byte != b'\r' && byte != b'\n' => {
+                    self.phrase.lock().push(byte);
+                    continue;
+                }
+                _ => {
+                    self.place = Place::Rest;
+                    kept.extend_from_slice(&bytes[i..]);
+                    break;
+                }
+            };
+            kept.push(byte);
+        }
+        kept
+    }
+}
+
+impl Line {
+    fn over(stream: Stream) -> Self {
+        Self {
+            stream,
+            scanner: Scanner::default(),
+        }
+    }
+}
+
+impl Connection for Line {
+    fn connected(&self) -> Connected {
+        Connected::new().extra(self.scanner.phrase.clone())
+    }
+}
+
+impl hyper::rt::Read for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut room = [0; CHUNK];
+        let mut read = ReadBuf::new(&mut room[..buffer.remaining().min(CHUNK)]);
+        let polled = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut read),
+            Stream::Secure(stream) => Pin::new(stream).poll_read(context, &mut read),
+        };
+        match ready!(polled) {
+            // The server closes the socket without ending TLS first, and many of its answers end with the
+            // connection. One that announced its length is still known to be cut off.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            result => result?,
+        }
+        let bytes = read.filled();
+        if matches!(self.scanner.place, Place::Rest) || bytes.is_empty() {
+            buffer.put_slice(bytes);
+            return Poll::Ready(Ok(()));
+        }
+        let kept = self.scanner.take_phrase(bytes);
+        if kept.is_empty() {
+            // Nothing at all would mean the end of the connection.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        buffer.put_slice(&kept);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl hyper::rt::Write for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.scanner.expect_answer();
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Secure(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Secure(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }
 
