@@ -223,6 +223,11 @@ impl Emitter<'_> {
         let about = match self.meaning(uses) {
             Some(meaning) => meaning.to_owned(),
             None if uses.iter().all(|at| at.element) => format!("One element of {}.", origin(uses)),
+            None if uses.iter().any(|at| at.fields.is_empty()) => {
+                let mut answer = origin(uses);
+                answer.replace_range(..1, "T");
+                format!("{answer}.")
+            }
             None => format!("Part of {}.", origin(uses)),
         };
         let about = doc(&[about, self.places(uses)]);
