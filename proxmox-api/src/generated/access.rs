@@ -46,17 +46,17 @@ impl AccessPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct AccessGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct AccessGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for AccessGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/access",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -1099,11 +1099,8 @@ impl AccessDomainsRealmSyncPost {
     }
     /// Whether users, groups or both are imported.
     #[inline]
-    pub fn scope(
-        mut self,
-        scope: impl Into<super::types::ClusterJobsRealmSyncScope>,
-    ) -> Self {
-        let scope: super::types::ClusterJobsRealmSyncScope = scope.into();
+    pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
+        let scope: super::types::RealmSyncScope = scope.into();
         self.0.set("scope", &scope);
         self
     }
@@ -1371,17 +1368,17 @@ impl AccessOpenidPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct AccessOpenidGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct AccessOpenidGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for AccessOpenidGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/access/openid",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -3378,7 +3375,7 @@ impl AccessAclType {
 
 open_enum_impls!(AccessAclType);
 
-/// Part of the answer to `GET /access/domains/{realm}`.
+/// The answer to `GET /access/domains/{realm}`.
 ///
 /// Used by `GET /access/domains/{realm}`.
 #[derive(Clone, Debug, Default)]
@@ -3759,7 +3756,7 @@ impl AccessDomainsType {
 
 open_enum_impls!(AccessDomainsType);
 
-/// Part of the answer to `GET /access/groups/{groupid}`.
+/// The answer to `GET /access/groups/{groupid}`.
 ///
 /// Used by `GET /access/groups/{groupid}`.
 #[derive(Clone, Debug, Default)]
@@ -3836,7 +3833,7 @@ impl Object for AccessGroupsItem {
 
 response_impls!(AccessGroupsItem);
 
-/// Part of the answer to `POST /access/openid/login`.
+/// The answer to `POST /access/openid/login`.
 ///
 /// Used by `POST /access/openid/login`.
 #[derive(Clone, Debug, Default)]
@@ -3884,7 +3881,7 @@ impl Object for AccessOpenidLogin {
 
 response_impls!(AccessOpenidLogin);
 
-/// Part of the answer to `GET /access/roles/{roleid}`.
+/// The answer to `GET /access/roles/{roleid}`.
 ///
 /// Used by `GET /access/roles/{roleid}`.
 #[derive(Clone, Debug, Default)]
@@ -4109,7 +4106,7 @@ impl Object for AccessRolesItem {
 
 response_impls!(AccessRolesItem);
 
-/// Part of the answer to `POST /access/tfa`.
+/// The answer to `POST /access/tfa`.
 ///
 /// Used by `POST /access/tfa`.
 #[derive(Clone, Debug, Default)]
@@ -4237,7 +4234,7 @@ impl AccessTfaType {
 
 open_enum_impls!(AccessTfaType);
 
-/// Part of the answer to `POST /access/tfa/{userid}`.
+/// The answer to `POST /access/tfa/{userid}`.
 ///
 /// Used by `POST /access/tfa/{userid}`.
 #[derive(Clone, Debug, Default)]
@@ -4323,7 +4320,7 @@ impl Object for AccessTfaUseridItem {
 
 response_impls!(AccessTfaUseridItem);
 
-/// Part of the answer to `POST /access/ticket`.
+/// The answer to `POST /access/ticket`.
 ///
 /// Used by `POST /access/ticket`.
 #[derive(Clone, Debug, Default)]
@@ -4367,7 +4364,7 @@ impl Object for AccessTicket {
 
 response_impls!(AccessTicket);
 
-/// Part of the answer to `GET /access/users/{userid}`.
+/// The answer to `GET /access/users/{userid}`.
 ///
 /// Used by `GET /access/users/{userid}`.
 #[derive(Clone, Debug, Default)]
@@ -4491,7 +4488,7 @@ impl Object for AccessUsersItem {
 
 response_impls!(AccessUsersItem);
 
-/// Part of the answer to `GET /access/users/{userid}/tfa`.
+/// The answer to `GET /access/users/{userid}/tfa`.
 ///
 /// Used by `GET /access/users/{userid}/tfa`.
 #[derive(Clone, Debug, Default)]
@@ -4735,7 +4732,7 @@ impl Object for AccessUsersTokenItem {
 
 response_impls!(AccessUsersTokenItem);
 
-/// Part of the answer to `POST /access/users/{userid}/token/{tokenid}`.
+/// The answer to `POST /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `POST /access/users/{userid}/token/{tokenid}`.
 #[derive(Clone, Debug, Default)]
@@ -4775,7 +4772,7 @@ impl Object for AccessUsersTokenPost {
 
 response_impls!(AccessUsersTokenPost);
 
-/// Part of the answer to `PUT /access/users/{userid}/token/{tokenid}`.
+/// The answer to `PUT /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `PUT /access/users/{userid}/token/{tokenid}`.
 #[derive(Clone, Debug, Default)]
@@ -4834,7 +4831,7 @@ pub struct RealmSyncOptions {
     /// The member `remove-vanished`.
     pub remove_vanished: Option<String>,
     /// The member `scope`.
-    pub scope: Option<super::types::ClusterJobsRealmSyncScope>,
+    pub scope: Option<super::types::RealmSyncScope>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -4877,10 +4874,7 @@ impl RealmSyncOptions {
     /// The member `scope`.
     #[inline]
     #[must_use]
-    pub fn scope(
-        mut self,
-        value: impl Into<super::types::ClusterJobsRealmSyncScope>,
-    ) -> Self {
+    pub fn scope(mut self, value: impl Into<super::types::RealmSyncScope>) -> Self {
         self.scope = Some(value.into());
         self
     }

@@ -46,17 +46,17 @@ impl ClusterPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -187,9 +187,9 @@ impl ClusterBackupPost {
     #[inline]
     pub fn compress(
         mut self,
-        compress: impl Into<super::types::ClusterBackupCompress>,
+        compress: impl Into<super::types::BackupCompression>,
     ) -> Self {
-        let compress: super::types::ClusterBackupCompress = compress.into();
+        let compress: super::types::BackupCompression = compress.into();
         self.0.set("compress", &compress);
         self
     }
@@ -266,9 +266,9 @@ impl ClusterBackupPost {
     #[inline]
     pub fn mailnotification(
         mut self,
-        mailnotification: impl Into<super::types::ClusterBackupMailnotification>,
+        mailnotification: impl Into<super::types::BackupMailNotification>,
     ) -> Self {
-        let mailnotification: super::types::ClusterBackupMailnotification = mailnotification
+        let mailnotification: super::types::BackupMailNotification = mailnotification
             .into();
         self.0.set("mailnotification", &mailnotification);
         self
@@ -288,8 +288,8 @@ impl ClusterBackupPost {
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<super::types::ClusterBackupMode>) -> Self {
-        let mode: super::types::ClusterBackupMode = mode.into();
+    pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
+        let mode: super::types::BackupMode = mode.into();
         self.0.set("mode", &mode);
         self
     }
@@ -311,9 +311,9 @@ impl ClusterBackupPost {
     #[inline]
     pub fn notification_mode(
         mut self,
-        notification_mode: impl Into<super::types::ClusterBackupNotificationMode>,
+        notification_mode: impl Into<super::types::BackupNotificationMode>,
     ) -> Self {
-        let notification_mode: super::types::ClusterBackupNotificationMode = notification_mode
+        let notification_mode: super::types::BackupNotificationMode = notification_mode
             .into();
         self.0.set("notification-mode", &notification_mode);
         self
@@ -322,9 +322,9 @@ impl ClusterBackupPost {
     #[inline]
     pub fn notification_policy(
         mut self,
-        notification_policy: impl Into<super::types::ClusterBackupNotificationPolicy>,
+        notification_policy: impl Into<super::types::BackupNotificationPolicy>,
     ) -> Self {
-        let notification_policy: super::types::ClusterBackupNotificationPolicy = notification_policy
+        let notification_policy: super::types::BackupNotificationPolicy = notification_policy
             .into();
         self.0.set("notification-policy", &notification_policy);
         self
@@ -343,11 +343,9 @@ impl ClusterBackupPost {
     #[inline]
     pub fn pbs_change_detection_mode(
         mut self,
-        pbs_change_detection_mode: impl Into<
-            super::types::ClusterBackupPbsChangeDetectionMode,
-        >,
+        pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
     ) -> Self {
-        let pbs_change_detection_mode: super::types::ClusterBackupPbsChangeDetectionMode = pbs_change_detection_mode
+        let pbs_change_detection_mode: super::types::BackupChangeDetection = pbs_change_detection_mode
             .into();
         self.0.set("pbs-change-detection-mode", &pbs_change_detection_mode);
         self
@@ -511,17 +509,17 @@ impl ClusterBackupInfoPath {
 /// Needs to be `root@pam` itself.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupInfoGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct ClusterBackupInfoGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for ClusterBackupInfoGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/backup-info",
         Permission::Root,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -718,9 +716,9 @@ impl ClusterBackupIdPut {
     #[inline]
     pub fn compress(
         mut self,
-        compress: impl Into<super::types::ClusterBackupCompress>,
+        compress: impl Into<super::types::BackupCompression>,
     ) -> Self {
-        let compress: super::types::ClusterBackupCompress = compress.into();
+        let compress: super::types::BackupCompression = compress.into();
         self.0.set("compress", &compress);
         self
     }
@@ -797,9 +795,9 @@ impl ClusterBackupIdPut {
     #[inline]
     pub fn mailnotification(
         mut self,
-        mailnotification: impl Into<super::types::ClusterBackupMailnotification>,
+        mailnotification: impl Into<super::types::BackupMailNotification>,
     ) -> Self {
-        let mailnotification: super::types::ClusterBackupMailnotification = mailnotification
+        let mailnotification: super::types::BackupMailNotification = mailnotification
             .into();
         self.0.set("mailnotification", &mailnotification);
         self
@@ -819,8 +817,8 @@ impl ClusterBackupIdPut {
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<super::types::ClusterBackupMode>) -> Self {
-        let mode: super::types::ClusterBackupMode = mode.into();
+    pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
+        let mode: super::types::BackupMode = mode.into();
         self.0.set("mode", &mode);
         self
     }
@@ -842,9 +840,9 @@ impl ClusterBackupIdPut {
     #[inline]
     pub fn notification_mode(
         mut self,
-        notification_mode: impl Into<super::types::ClusterBackupNotificationMode>,
+        notification_mode: impl Into<super::types::BackupNotificationMode>,
     ) -> Self {
-        let notification_mode: super::types::ClusterBackupNotificationMode = notification_mode
+        let notification_mode: super::types::BackupNotificationMode = notification_mode
             .into();
         self.0.set("notification-mode", &notification_mode);
         self
@@ -853,9 +851,9 @@ impl ClusterBackupIdPut {
     #[inline]
     pub fn notification_policy(
         mut self,
-        notification_policy: impl Into<super::types::ClusterBackupNotificationPolicy>,
+        notification_policy: impl Into<super::types::BackupNotificationPolicy>,
     ) -> Self {
-        let notification_policy: super::types::ClusterBackupNotificationPolicy = notification_policy
+        let notification_policy: super::types::BackupNotificationPolicy = notification_policy
             .into();
         self.0.set("notification-policy", &notification_policy);
         self
@@ -874,11 +872,9 @@ impl ClusterBackupIdPut {
     #[inline]
     pub fn pbs_change_detection_mode(
         mut self,
-        pbs_change_detection_mode: impl Into<
-            super::types::ClusterBackupPbsChangeDetectionMode,
-        >,
+        pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
     ) -> Self {
-        let pbs_change_detection_mode: super::types::ClusterBackupPbsChangeDetectionMode = pbs_change_detection_mode
+        let pbs_change_detection_mode: super::types::BackupChangeDetection = pbs_change_detection_mode
             .into();
         self.0.set("pbs-change-detection-mode", &pbs_change_detection_mode);
         self
@@ -1129,10 +1125,10 @@ impl ClusterBulkActionPath {
 /// Since 9.1.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBulkActionGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterBulkActionGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterBulkActionGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/bulk-action",
@@ -1140,7 +1136,7 @@ impl ApiRequest for ClusterBulkActionGet {
         )
         .since(9, 1);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -1185,10 +1181,12 @@ impl ClusterBulkActionGuestPath {
 /// Since 9.1.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBulkActionGuestGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterBulkActionGuestGet(
+    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
+);
 
 impl ApiRequest for ClusterBulkActionGuestGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/bulk-action/guest",
@@ -1196,7 +1194,7 @@ impl ApiRequest for ClusterBulkActionGuestGet {
         )
         .since(9, 1);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -1609,17 +1607,17 @@ impl ClusterConfigPath {
 /// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterConfigGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterConfigGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterConfigGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/config",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -2199,17 +2197,17 @@ impl ClusterJobsPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterJobsGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct ClusterJobsGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for ClusterJobsGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/jobs",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -2435,11 +2433,8 @@ impl ClusterJobsRealmSyncIdPost {
     }
     /// Whether users, groups or both are imported.
     #[inline]
-    pub fn scope(
-        mut self,
-        scope: impl Into<super::types::ClusterJobsRealmSyncScope>,
-    ) -> Self {
-        let scope: super::types::ClusterJobsRealmSyncScope = scope.into();
+    pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
+        let scope: super::types::RealmSyncScope = scope.into();
         self.0.set("scope", &scope);
         self
     }
@@ -2513,11 +2508,8 @@ impl ClusterJobsRealmSyncIdPut {
     }
     /// Whether users, groups or both are imported.
     #[inline]
-    pub fn scope(
-        mut self,
-        scope: impl Into<super::types::ClusterJobsRealmSyncScope>,
-    ) -> Self {
-        let scope: super::types::ClusterJobsRealmSyncScope = scope.into();
+    pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
+        let scope: super::types::RealmSyncScope = scope.into();
         self.0.set("scope", &scope);
         self
     }
@@ -2727,10 +2719,10 @@ impl ClusterMappingPath {
 /// Since 8.0.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterMappingGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterMappingGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/mapping",
@@ -2738,7 +2730,7 @@ impl ApiRequest for ClusterMappingGet {
         )
         .since(8, 0);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -3691,17 +3683,17 @@ impl ClusterMetricsPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMetricsGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterMetricsGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterMetricsGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/metrics",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -4534,8 +4526,8 @@ impl ClusterOptionsPut {
     }
     /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
     #[inline]
-    pub fn console(mut self, console: impl Into<super::types::VersionConsole>) -> Self {
-        let console: super::types::VersionConsole = console.into();
+    pub fn console(mut self, console: impl Into<super::types::ConsoleViewer>) -> Self {
+        let console: super::types::ConsoleViewer = console.into();
         self.0.set("console", &console);
         self
     }
@@ -4592,9 +4584,9 @@ impl ClusterOptionsPut {
     #[inline]
     pub fn keyboard(
         mut self,
-        keyboard: impl Into<super::types::ClusterOptionsKeyboard>,
+        keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::ClusterOptionsKeyboard = keyboard.into();
+        let keyboard: super::types::KeyboardLayout = keyboard.into();
         self.0.set("keyboard", &keyboard);
         self
     }
@@ -4738,10 +4730,10 @@ impl ClusterQemuPath {
 /// Since 9.2.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterQemuGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterQemuGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterQemuGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/qemu",
@@ -4749,7 +4741,7 @@ impl ApiRequest for ClusterQemuGet {
         )
         .since(9, 2);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -4794,12 +4786,10 @@ impl ClusterQemuCpuFlagsPath {
 /// Since 9.2.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterQemuCpuFlagsGet(
-    pub(crate) Request<Vec<super::types::ClusterQemuCpuFlagsItem>>,
-);
+pub struct ClusterQemuCpuFlagsGet(pub(crate) Request<Vec<super::types::QemuCpuFlag>>);
 
 impl ApiRequest for ClusterQemuCpuFlagsGet {
-    type Output = Vec<super::types::ClusterQemuCpuFlagsItem>;
+    type Output = Vec<super::types::QemuCpuFlag>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/qemu/cpu-flags",
@@ -4815,7 +4805,7 @@ impl ApiRequest for ClusterQemuCpuFlagsGet {
         )
         .since(9, 2);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterQemuCpuFlagsItem>> {
+    fn into_request(self) -> Request<Vec<super::types::QemuCpuFlag>> {
         self.0
     }
 }
@@ -4825,21 +4815,15 @@ request_impls!(ClusterQemuCpuFlagsGet);
 impl ClusterQemuCpuFlagsGet {
     /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`). Default: `kvm`.
     #[inline]
-    pub fn accel(
-        mut self,
-        accel: impl Into<super::types::ClusterQemuCpuFlagsAccel>,
-    ) -> Self {
-        let accel: super::types::ClusterQemuCpuFlagsAccel = accel.into();
+    pub fn accel(mut self, accel: impl Into<super::types::QemuAccelerator>) -> Self {
+        let accel: super::types::QemuAccelerator = accel.into();
         self.0.set("accel", &accel);
         self
     }
     /// Processor architecture whose flags are listed; the host's own when absent.
     #[inline]
-    pub fn arch(
-        mut self,
-        arch: impl Into<super::types::ClusterQemuCpuFlagsArch>,
-    ) -> Self {
-        let arch: super::types::ClusterQemuCpuFlagsArch = arch.into();
+    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
+        let arch: super::types::QemuArch = arch.into();
         self.0.set("arch", &arch);
         self
     }
@@ -5730,7 +5714,7 @@ impl ApiRequest for ClusterTasksGet {
 
 request_impls!(ClusterTasksGet);
 
-/// Part of the answer to `GET /cluster/backup/{id}/included_volumes`.
+/// The answer to `GET /cluster/backup/{id}/included_volumes`.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
 #[derive(Clone, Debug, Default)]
@@ -5902,7 +5886,7 @@ pub struct ClusterBackupInfoNotBackedUpItem {
     /// Guest name.
     pub name: Option<String>,
     /// Kind of guest.
-    pub type_: super::types::ClusterBackupInfoNotBackedUpType,
+    pub type_: super::types::GuestKind,
     /// VMID of the guest.
     pub vmid: i64,
     /// Members that are not declared here, and values that did not fit their field.
@@ -5933,7 +5917,7 @@ impl Object for ClusterBackupInfoNotBackedUpItem {
 
 response_impls!(ClusterBackupInfoNotBackedUpItem);
 
-/// Part of the answer to `GET /cluster/backup`.
+/// The answer to `GET /cluster/backup`.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
 #[derive(Clone, Debug, Default)]
@@ -5946,7 +5930,7 @@ pub struct ClusterBackupItem {
     /// Free text about the job. At most 512 characters.
     pub comment: Option<String>,
     /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
-    pub compress: Option<super::types::ClusterBackupCompress>,
+    pub compress: Option<super::types::BackupCompression>,
     /// Directory that receives the archives, instead of a storage.
     pub dumpdir: Option<String>,
     /// Whether the job is run. Default: `true`.
@@ -5964,13 +5948,13 @@ pub struct ClusterBackupItem {
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     pub lockwait: Option<i64>,
     /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
-    pub mailnotification: Option<super::types::ClusterBackupMailnotification>,
+    pub mailnotification: Option<super::types::BackupMailNotification>,
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     pub mailto: Option<List>,
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     pub maxfiles: Option<i64>,
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
-    pub mode: Option<super::types::ClusterBackupMode>,
+    pub mode: Option<super::types::BackupMode>,
     /// Unix time in seconds of the next run.
     pub next_run: Option<i64>,
     /// Runs the job on this node only.
@@ -5978,11 +5962,9 @@ pub struct ClusterBackupItem {
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
     pub notes_template: Option<String>,
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`.
-    pub notification_mode: Option<super::types::ClusterBackupNotificationMode>,
+    pub notification_mode: Option<super::types::BackupNotificationMode>,
     /// How container backups to Proxmox Backup Server recognize unchanged files.
-    pub pbs_change_detection_mode: Option<
-        super::types::ClusterBackupPbsChangeDetectionMode,
-    >,
+    pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Settings that affect the speed of backups.
     pub performance: Option<super::types::ClusterBackupPerformance>,
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
@@ -6133,7 +6115,7 @@ impl Object for ClusterBackupPruneBackups {
 
 response_impls!(ClusterBackupPruneBackups);
 
-/// Part of the answer to `GET /cluster/config/join`.
+/// The answer to `GET /cluster/config/join`.
 ///
 /// Used by `GET /cluster/config/join`.
 #[derive(Clone, Debug, Default)]
@@ -6225,7 +6207,7 @@ impl Object for ClusterConfigJoinNodelistItem {
 
 response_impls!(ClusterConfigJoinNodelistItem);
 
-/// Part of the answer to `POST /cluster/config/nodes/{node}`.
+/// The answer to `POST /cluster/config/nodes/{node}`.
 ///
 /// Used by `POST /cluster/config/nodes/{node}`.
 #[derive(Clone, Debug, Default)]
@@ -6332,7 +6314,7 @@ impl Object for ClusterConfigNodesItem {
 
 response_impls!(ClusterConfigNodesItem);
 
-/// Part of the answer to `GET /cluster/config/qdevice`.
+/// The answer to `GET /cluster/config/qdevice`.
 ///
 /// Used by `GET /cluster/config/qdevice`.
 #[derive(Clone, Debug, Default)]
@@ -6506,7 +6488,7 @@ impl Object for ClusterConfigTotemInterfaceValue {
 
 response_impls!(ClusterConfigTotemInterfaceValue);
 
-/// Part of the answer to `GET /cluster/jobs/realm-sync/{id}`.
+/// The answer to `GET /cluster/jobs/realm-sync/{id}`.
 ///
 /// Used by `GET /cluster/jobs/realm-sync/{id}`.
 #[derive(Clone, Debug, Default)]
@@ -6527,7 +6509,7 @@ pub struct ClusterJobsRealmSync {
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     pub schedule: Option<String>,
     /// Whether users, groups or both are imported.
-    pub scope: Option<super::types::ClusterJobsRealmSyncScope>,
+    pub scope: Option<super::types::RealmSyncScope>,
     /// The member `type`.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -6585,7 +6567,7 @@ pub struct ClusterJobsRealmSyncItem {
     /// When the job runs, as a calendar event in systemd style.
     pub schedule: String,
     /// Whether users, groups or both are imported.
-    pub scope: Option<super::types::ClusterJobsRealmSyncScope>,
+    pub scope: Option<super::types::RealmSyncScope>,
     /// The member `type`.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -6716,7 +6698,7 @@ impl Object for ClusterLogItem {
 
 response_impls!(ClusterLogItem);
 
-/// Part of the answer to `GET /cluster/mapping/dir/{id}`.
+/// The answer to `GET /cluster/mapping/dir/{id}`.
 ///
 /// Used by `GET /cluster/mapping/dir/{id}`.
 #[derive(Clone, Debug, Default)]
@@ -6844,7 +6826,7 @@ impl Object for ClusterMappingDirItem {
 
 response_impls!(ClusterMappingDirItem);
 
-/// Part of the answer to `GET /cluster/mapping/pci/{id}`.
+/// The answer to `GET /cluster/mapping/pci/{id}`.
 ///
 /// Used by `GET /cluster/mapping/pci/{id}`.
 #[derive(Clone, Debug, Default)]
@@ -6990,7 +6972,7 @@ impl ClusterMappingSeverity {
 
 open_enum_impls!(ClusterMappingSeverity);
 
-/// Part of the answer to `GET /cluster/mapping/usb/{id}`.
+/// The answer to `GET /cluster/mapping/usb/{id}`.
 ///
 /// Used by `GET /cluster/mapping/usb/{id}`.
 #[derive(Clone, Debug, Default)]
@@ -7117,7 +7099,7 @@ impl Object for ClusterMappingUsbItem {
 
 response_impls!(ClusterMappingUsbItem);
 
-/// Part of the answer to `GET /cluster/metrics/export`.
+/// The answer to `GET /cluster/metrics/export`.
 ///
 /// Used by `GET /cluster/metrics/export`.
 #[derive(Clone, Debug, Default)]
@@ -7240,7 +7222,7 @@ impl ClusterMetricsExportType {
 
 open_enum_impls!(ClusterMetricsExportType);
 
-/// Part of the answer to `GET /cluster/metrics/server/{id}`.
+/// The answer to `GET /cluster/metrics/server/{id}`.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`.
 #[derive(Clone, Debug, Default)]
@@ -7593,7 +7575,7 @@ impl ClusterMetricsServerType {
 
 open_enum_impls!(ClusterMetricsServerType);
 
-/// Part of the answer to `GET /cluster/options`.
+/// The answer to `GET /cluster/options`.
 ///
 /// Used by `GET /cluster/options`.
 #[derive(Clone, Debug, Default)]
@@ -7606,7 +7588,7 @@ pub struct ClusterOptions {
     /// Text that the web interface shows before the login. At most 65536 characters.
     pub consent_text: Option<String>,
     /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
-    pub console: Option<super::types::VersionConsole>,
+    pub console: Option<super::types::ConsoleViewer>,
     /// Settings of the scheduler that picks nodes for HA resources.
     pub crs: Option<ClusterOptionsCrs>,
     /// Notes about the datacenter, shown in the web interface.
@@ -7620,7 +7602,7 @@ pub struct ClusterOptions {
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
     pub http_proxy: Option<String>,
     /// Default keyboard layout of VNC consoles.
-    pub keyboard: Option<super::types::ClusterOptionsKeyboard>,
+    pub keyboard: Option<super::types::KeyboardLayout>,
     /// Default language of the web interface.
     pub language: Option<ClusterOptionsLanguage>,
     /// Where the cluster stands.
@@ -8680,7 +8662,7 @@ impl Object for ClusterOptionsWebauthn {
 
 response_impls!(ClusterOptionsWebauthn);
 
-/// Part of the answer to `GET /cluster/qemu/custom-cpu-models`.
+/// The answer to `GET /cluster/qemu/custom-cpu-models`.
 ///
 /// Used by `GET /cluster/qemu/custom-cpu-models`, `GET /cluster/qemu/custom-cpu-models/{cputype}`.
 #[derive(Clone, Debug, Default)]
@@ -9209,7 +9191,7 @@ impl ClusterQemuCustomCpuModelsReportedModel {
 
 open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel);
 
-/// Part of the answer to `GET /cluster/replication/{id}`.
+/// The answer to `GET /cluster/replication/{id}`.
 ///
 /// Used by `GET /cluster/replication/{id}`.
 #[derive(Clone, Debug, Default)]

@@ -37,17 +37,17 @@ impl ClusterAcmePath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterAcmeGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterAcmeGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/acme",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -102,17 +102,17 @@ impl ClusterAcmeAccountPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeAccountGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterAcmeAccountGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterAcmeAccountGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/acme/account",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -887,7 +887,7 @@ impl ClusterAcmeTosGet {
     }
 }
 
-/// Part of the answer to `GET /cluster/acme/account/{name}`.
+/// The answer to `GET /cluster/acme/account/{name}`.
 ///
 /// Used by `GET /cluster/acme/account/{name}`.
 #[derive(Clone, Debug, Default)]
@@ -1136,7 +1136,7 @@ impl Object for ClusterAcmeDirectoriesItem {
 
 response_impls!(ClusterAcmeDirectoriesItem);
 
-/// Part of the answer to `GET /cluster/acme/meta`.
+/// The answer to `GET /cluster/acme/meta`.
 ///
 /// Used by `GET /cluster/acme/meta`.
 #[derive(Clone, Debug, Default)]
@@ -1851,7 +1851,7 @@ impl ClusterAcmePluginsGetApi {
 
 open_enum_impls!(ClusterAcmePluginsGetApi);
 
-/// Part of the answer to `GET /cluster/acme/plugins`.
+/// The answer to `GET /cluster/acme/plugins`.
 ///
 /// Used by `GET /cluster/acme/plugins`, `GET /cluster/acme/plugins/{id}`.
 #[derive(Clone, Debug, Default)]

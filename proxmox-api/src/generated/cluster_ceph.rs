@@ -37,17 +37,17 @@ impl ClusterCephPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterCephGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterCephGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterCephGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/ceph",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -400,17 +400,17 @@ impl ClusterCephStatusPath {
 /// The answer is open: the maps are Ceph's own and change with its release
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterCephStatusGet(pub(crate) Request<super::types::ClusterCephStatus>);
+pub struct ClusterCephStatusGet(pub(crate) Request<super::types::CephStatus>);
 
 impl ApiRequest for ClusterCephStatusGet {
-    type Output = super::types::ClusterCephStatus;
+    type Output = super::types::CephStatus;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/ceph/status",
         Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterCephStatus> {
+    fn into_request(self) -> Request<super::types::CephStatus> {
         self.0
     }
 }
@@ -607,7 +607,7 @@ impl ClusterCephFlagsName {
 
 open_enum_impls!(ClusterCephFlagsName);
 
-/// Part of the answer to `GET /cluster/ceph/metadata`.
+/// The answer to `GET /cluster/ceph/metadata`.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
 #[derive(Clone, Debug, Default)]

@@ -37,17 +37,17 @@ impl ClusterFirewallPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterFirewallGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -112,18 +112,18 @@ impl ClusterFirewallAliasesPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallAliasesItem>>,
+    pub(crate) Request<Vec<super::types::FirewallAliasesItem>>,
 );
 
 impl ApiRequest for ClusterFirewallAliasesGet {
-    type Output = Vec<super::types::ClusterFirewallAliasesItem>;
+    type Output = Vec<super::types::FirewallAliasesItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/aliases",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallAliasesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         self.0
     }
 }
@@ -226,18 +226,18 @@ impl ClusterFirewallAliasesNamePath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameGet(
-    pub(crate) Request<super::types::ClusterFirewallAlias>,
+    pub(crate) Request<super::types::FirewallAlias>,
 );
 
 impl ApiRequest for ClusterFirewallAliasesNameGet {
-    type Output = super::types::ClusterFirewallAlias;
+    type Output = super::types::FirewallAlias;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/aliases/{name}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallAlias> {
+    fn into_request(self) -> Request<super::types::FirewallAlias> {
         self.0
     }
 }
@@ -483,14 +483,14 @@ impl ClusterFirewallGroupsGroupPath {
     pub fn post(
         &self,
         action: impl Into<String>,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
+        type_: impl Into<super::types::FirewallRuleType>,
     ) -> ClusterFirewallGroupsGroupPost {
         let mut request = self
             .0
             .request(ClusterFirewallGroupsGroupPost::ENDPOINT, reply::nothing);
         let action: String = action.into();
         request.set("action", &action);
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+        let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
         ClusterFirewallGroupsGroupPost(request)
     }
@@ -513,18 +513,18 @@ impl ClusterFirewallGroupsGroupPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallRulesItem>>,
+    pub(crate) Request<Vec<super::types::FirewallRule>>,
 );
 
 impl ApiRequest for ClusterFirewallGroupsGroupGet {
-    type Output = Vec<super::types::ClusterFirewallRulesItem>;
+    type Output = Vec<super::types::FirewallRule>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/groups/{group}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallRulesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
         self.0
     }
 }
@@ -606,8 +606,8 @@ impl ClusterFirewallGroupsGroupPost {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -728,18 +728,18 @@ impl ClusterFirewallGroupsGroupPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
+    pub(crate) Request<super::types::FirewallRule>,
 );
 
 impl ApiRequest for ClusterFirewallGroupsGroupPosGet {
-    type Output = super::types::ClusterFirewallRulesItem;
+    type Output = super::types::FirewallRule;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/groups/{group}/{pos}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
+    fn into_request(self) -> Request<super::types::FirewallRule> {
         self.0
     }
 }
@@ -835,8 +835,8 @@ impl ClusterFirewallGroupsGroupPosPut {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -876,11 +876,8 @@ impl ClusterFirewallGroupsGroupPosPut {
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
+        let type_: super::types::FirewallRuleType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -976,19 +973,17 @@ impl ClusterFirewallIpsetPath {
 /// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallIpsetGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallIpsetItem>>,
-);
+pub struct ClusterFirewallIpsetGet(pub(crate) Request<Vec<super::types::FirewallIpset>>);
 
 impl ApiRequest for ClusterFirewallIpsetGet {
-    type Output = Vec<super::types::ClusterFirewallIpsetItem>;
+    type Output = Vec<super::types::FirewallIpset>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/ipset",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallIpsetItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallIpset>> {
         self.0
     }
 }
@@ -1105,18 +1100,18 @@ impl ClusterFirewallIpsetNamePath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallIpsetNameItem>>,
+    pub(crate) Request<Vec<super::types::FirewallIpsetItem>>,
 );
 
 impl ApiRequest for ClusterFirewallIpsetNameGet {
-    type Output = Vec<super::types::ClusterFirewallIpsetNameItem>;
+    type Output = Vec<super::types::FirewallIpsetItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/ipset/{name}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallIpsetNameItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         self.0
     }
 }
@@ -1256,18 +1251,18 @@ impl ClusterFirewallIpsetNameCidrPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrGet(
-    pub(crate) Request<super::types::ClusterFirewallIpset>,
+    pub(crate) Request<super::types::FirewallIpsetEntry>,
 );
 
 impl ApiRequest for ClusterFirewallIpsetNameCidrGet {
-    type Output = super::types::ClusterFirewallIpset;
+    type Output = super::types::FirewallIpsetEntry;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/ipset/{name}/{cidr}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallIpset> {
+    fn into_request(self) -> Request<super::types::FirewallIpsetEntry> {
         self.0
     }
 }
@@ -1536,9 +1531,9 @@ impl ClusterFirewallOptionsPut {
     #[inline]
     pub fn policy_forward(
         mut self,
-        policy_forward: impl Into<super::types::ClusterPolicyForward>,
+        policy_forward: impl Into<super::types::FirewallPolicyForward>,
     ) -> Self {
-        let policy_forward: super::types::ClusterPolicyForward = policy_forward.into();
+        let policy_forward: super::types::FirewallPolicyForward = policy_forward.into();
         self.0.set("policy_forward", &policy_forward);
         self
     }
@@ -1546,9 +1541,9 @@ impl ClusterFirewallOptionsPut {
     #[inline]
     pub fn policy_in(
         mut self,
-        policy_in: impl Into<super::types::ClusterFirewallOptionsPolicyIn>,
+        policy_in: impl Into<super::types::FirewallPolicyIn>,
     ) -> Self {
-        let policy_in: super::types::ClusterFirewallOptionsPolicyIn = policy_in.into();
+        let policy_in: super::types::FirewallPolicyIn = policy_in.into();
         self.0.set("policy_in", &policy_in);
         self
     }
@@ -1556,10 +1551,9 @@ impl ClusterFirewallOptionsPut {
     #[inline]
     pub fn policy_out(
         mut self,
-        policy_out: impl Into<super::types::ClusterFirewallOptionsPolicyOut>,
+        policy_out: impl Into<super::types::FirewallPolicyOut>,
     ) -> Self {
-        let policy_out: super::types::ClusterFirewallOptionsPolicyOut = policy_out
-            .into();
+        let policy_out: super::types::FirewallPolicyOut = policy_out.into();
         self.0.set("policy_out", &policy_out);
         self
     }
@@ -1627,11 +1621,8 @@ request_impls!(ClusterFirewallRefsGet);
 impl ClusterFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRefsType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRefsType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
+        let type_: super::types::FirewallRefType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -1674,14 +1665,14 @@ impl ClusterFirewallRulesPath {
     pub fn post(
         &self,
         action: impl Into<String>,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
+        type_: impl Into<super::types::FirewallRuleType>,
     ) -> ClusterFirewallRulesPost {
         let mut request = self
             .0
             .request(ClusterFirewallRulesPost::ENDPOINT, reply::nothing);
         let action: String = action.into();
         request.set("action", &action);
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+        let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
         ClusterFirewallRulesPost(request)
     }
@@ -1694,19 +1685,17 @@ impl ClusterFirewallRulesPath {
 /// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallRulesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallRulesItem>>,
-);
+pub struct ClusterFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
 
 impl ApiRequest for ClusterFirewallRulesGet {
-    type Output = Vec<super::types::ClusterFirewallRulesItem>;
+    type Output = Vec<super::types::FirewallRule>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/rules",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallRulesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
         self.0
     }
 }
@@ -1788,8 +1777,8 @@ impl ClusterFirewallRulesPost {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -1885,19 +1874,17 @@ impl ClusterFirewallRulesPosPath {
 /// Needs on `/`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
-);
+pub struct ClusterFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
 
 impl ApiRequest for ClusterFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRulesItem;
+    type Output = super::types::FirewallRule;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/firewall/rules/{pos}",
         Permission::All("/", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
+    fn into_request(self) -> Request<super::types::FirewallRule> {
         self.0
     }
 }
@@ -1993,8 +1980,8 @@ impl ClusterFirewallRulesPosPut {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -2034,11 +2021,8 @@ impl ClusterFirewallRulesPosPut {
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
+        let type_: super::types::FirewallRuleType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -2161,7 +2145,7 @@ impl Object for ClusterFirewallMacrosItem {
 
 response_impls!(ClusterFirewallMacrosItem);
 
-/// Part of the answer to `GET /cluster/firewall/options`.
+/// The answer to `GET /cluster/firewall/options`.
 ///
 /// Used by `GET /cluster/firewall/options`.
 #[derive(Clone, Debug, Default)]
@@ -2176,11 +2160,11 @@ pub struct ClusterFirewallOptions {
     /// Limit on how much is logged.
     pub log_ratelimit: Option<FirewallLogRatelimit>,
     /// What happens to forwarded traffic that no rule matches. Since 8.3.
-    pub policy_forward: Option<super::types::ClusterPolicyForward>,
+    pub policy_forward: Option<super::types::FirewallPolicyForward>,
     /// What happens to incoming traffic that no rule matches.
-    pub policy_in: Option<super::types::ClusterFirewallOptionsPolicyIn>,
+    pub policy_in: Option<super::types::FirewallPolicyIn>,
     /// What happens to outgoing traffic that no rule matches.
-    pub policy_out: Option<super::types::ClusterFirewallOptionsPolicyOut>,
+    pub policy_out: Option<super::types::FirewallPolicyOut>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2224,7 +2208,7 @@ pub struct ClusterFirewallRefsItem {
     /// Where the object is defined, such as `dc` for the cluster or `guest`. Since 8.0.
     pub scope: Option<String>,
     /// Whether it is an alias or an IP set; in the request, lists only these.
-    pub type_: super::types::ClusterFirewallRefsType,
+    pub type_: super::types::FirewallRefType,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -1223,17 +1223,17 @@ impl ClusterHaStatusPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaStatusGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterHaStatusGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for ClusterHaStatusGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/cluster/ha/status",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -1472,7 +1472,7 @@ impl ApiRequest for ClusterHaStatusManagerStatusGet {
 
 request_impls!(ClusterHaStatusManagerStatusGet);
 
-/// Part of the answer to `GET /cluster/ha/groups`.
+/// The answer to `GET /cluster/ha/groups`.
 ///
 /// Used by `GET /cluster/ha/groups`, `GET /cluster/ha/groups/{group}`.
 #[derive(Clone, Debug, Default)]
@@ -1559,7 +1559,7 @@ impl ClusterHaGroupsType {
 
 open_enum_impls!(ClusterHaGroupsType);
 
-/// Part of the answer to `GET /cluster/ha/resources/{sid}`.
+/// The answer to `GET /cluster/ha/resources/{sid}`.
 ///
 /// Used by `GET /cluster/ha/resources/{sid}`.
 #[derive(Clone, Debug, Default)]
@@ -1681,7 +1681,7 @@ impl Object for ClusterHaResourcesItem {
 
 response_impls!(ClusterHaResourcesItem);
 
-/// Part of the answer to `POST /cluster/ha/resources/{sid}/migrate`.
+/// The answer to `POST /cluster/ha/resources/{sid}/migrate`.
 ///
 /// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`.
 #[derive(Clone, Debug, Default)]
@@ -1733,7 +1733,7 @@ response_impls!(ClusterHaResourcesMigrate);
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
     /// Kind of rule that stands in the way.
-    pub cause: super::types::ClusterHaResourcesMigrateCause,
+    pub cause: super::types::HaBlockingCause,
     /// ID of the resource that stands in the way.
     pub sid: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1892,7 +1892,7 @@ impl ClusterHaRulesAffinity {
 
 open_enum_impls!(ClusterHaRulesAffinity);
 
-/// Part of the answer to `GET /cluster/ha/rules`.
+/// The answer to `GET /cluster/ha/rules`.
 ///
 /// Used by `GET /cluster/ha/rules`, `GET /cluster/ha/rules/{rule}`.
 #[derive(Clone, Debug, Default)]
@@ -2256,7 +2256,7 @@ impl ClusterHaStatusDisarmHaResourceMode {
 
 open_enum_impls!(ClusterHaStatusDisarmHaResourceMode);
 
-/// Part of the answer to `GET /cluster/ha/status/manager_status`.
+/// The answer to `GET /cluster/ha/status/manager_status`.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]

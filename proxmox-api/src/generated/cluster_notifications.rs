@@ -41,10 +41,12 @@ impl ClusterNotificationsPath {
 /// Since 8.1.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct ClusterNotificationsGet(
+    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
+);
 
 impl ApiRequest for ClusterNotificationsGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/notifications",
@@ -52,7 +54,7 @@ impl ApiRequest for ClusterNotificationsGet {
         )
         .since(8, 1);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -98,11 +100,11 @@ impl ClusterNotificationsEndpointsPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGet(
-    pub(crate) Request<Vec<super::types::ClusterItem>>,
+    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
 );
 
 impl ApiRequest for ClusterNotificationsEndpointsGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/notifications/endpoints",
@@ -110,7 +112,7 @@ impl ApiRequest for ClusterNotificationsEndpointsGet {
         )
         .since(8, 1);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -1879,11 +1881,11 @@ impl ClusterNotificationsMatcherFieldsPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatcherFieldsGet(
-    pub(crate) Request<Vec<super::types::ClusterItem>>,
+    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
 );
 
 impl ApiRequest for ClusterNotificationsMatcherFieldsGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/notifications/matcher-fields",
@@ -1896,7 +1898,7 @@ impl ApiRequest for ClusterNotificationsMatcherFieldsGet {
         )
         .since(8, 2);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -2479,7 +2481,7 @@ impl ApiRequest for ClusterNotificationsTargetsNameTestPost {
 
 request_impls!(ClusterNotificationsTargetsNameTestPost);
 
-/// Part of the answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/gotify/{name}`.
 #[derive(Clone, Debug, Default)]
@@ -2571,7 +2573,7 @@ impl Object for ClusterNotificationsEndpointsGotifyItem {
 
 response_impls!(ClusterNotificationsEndpointsGotifyItem);
 
-/// Part of the answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/sendmail/{name}`.
 #[derive(Clone, Debug, Default)]
@@ -2681,7 +2683,7 @@ impl Object for ClusterNotificationsEndpointsSendmailItem {
 
 response_impls!(ClusterNotificationsEndpointsSendmailItem);
 
-/// Part of the answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/smtp/{name}`.
 #[derive(Clone, Debug, Default)]
@@ -2858,7 +2860,7 @@ impl ClusterNotificationsEndpointsSmtpMode {
 
 open_enum_impls!(ClusterNotificationsEndpointsSmtpMode);
 
-/// Part of the answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
+/// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/webhook/{name}`.
 #[derive(Clone, Debug, Default)]
@@ -3017,7 +3019,7 @@ impl ClusterNotificationsEndpointsWebhookMethod {
 
 open_enum_impls!(ClusterNotificationsEndpointsWebhookMethod);
 
-/// Part of the answer to `GET /cluster/notifications/matchers/{name}`.
+/// The answer to `GET /cluster/notifications/matchers/{name}`.
 ///
 /// Used by `GET /cluster/notifications/matchers/{name}`.
 #[derive(Clone, Debug, Default)]

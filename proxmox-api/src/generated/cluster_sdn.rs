@@ -1128,10 +1128,10 @@ impl ClusterSdnFabricsPath {
 /// Since 9.0.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnFabricsGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct ClusterSdnFabricsGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for ClusterSdnFabricsGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/fabrics",
@@ -1139,7 +1139,7 @@ impl ApiRequest for ClusterSdnFabricsGet {
         )
         .since(9, 0);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -4501,11 +4501,11 @@ impl ClusterSdnVnetsVnetFirewallPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallGet(
-    pub(crate) Request<Vec<super::types::ClusterItem>>,
+    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
 );
 
 impl ApiRequest for ClusterSdnVnetsVnetFirewallGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets/{vnet}/firewall",
@@ -4513,7 +4513,7 @@ impl ApiRequest for ClusterSdnVnetsVnetFirewallGet {
         )
         .since(8, 3);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -4641,9 +4641,9 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
     #[inline]
     pub fn log_level_forward(
         mut self,
-        log_level_forward: impl Into<super::types::NodeFirewallOptionsLogLevelForward>,
+        log_level_forward: impl Into<super::types::FirewallLogLevelForward>,
     ) -> Self {
-        let log_level_forward: super::types::NodeFirewallOptionsLogLevelForward = log_level_forward
+        let log_level_forward: super::types::FirewallLogLevelForward = log_level_forward
             .into();
         self.0.set("log_level_forward", &log_level_forward);
         self
@@ -4652,9 +4652,9 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
     #[inline]
     pub fn policy_forward(
         mut self,
-        policy_forward: impl Into<super::types::ClusterPolicyForward>,
+        policy_forward: impl Into<super::types::FirewallPolicyForward>,
     ) -> Self {
-        let policy_forward: super::types::ClusterPolicyForward = policy_forward.into();
+        let policy_forward: super::types::FirewallPolicyForward = policy_forward.into();
         self.0.set("policy_forward", &policy_forward);
         self
     }
@@ -4703,14 +4703,14 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     pub fn post(
         &self,
         action: impl Into<String>,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
+        type_: impl Into<super::types::FirewallRuleType>,
     ) -> ClusterSdnVnetsVnetFirewallRulesPost {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetFirewallRulesPost::ENDPOINT, reply::nothing);
         let action: String = action.into();
         request.set("action", &action);
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+        let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
         ClusterSdnVnetsVnetFirewallRulesPost(request)
     }
@@ -4726,11 +4726,11 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallRulesItem>>,
+    pub(crate) Request<Vec<super::types::FirewallRule>>,
 );
 
 impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesGet {
-    type Output = Vec<super::types::ClusterFirewallRulesItem>;
+    type Output = Vec<super::types::FirewallRule>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets/{vnet}/firewall/rules",
@@ -4738,7 +4738,7 @@ impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesGet {
         )
         .since(8, 3);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallRulesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
         self.0
     }
 }
@@ -4823,8 +4823,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -4933,11 +4933,11 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
+    pub(crate) Request<super::types::FirewallRule>,
 );
 
 impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRulesItem;
+    type Output = super::types::FirewallRule;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
@@ -4945,7 +4945,7 @@ impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPosGet {
         )
         .since(8, 3);
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
+    fn into_request(self) -> Request<super::types::FirewallRule> {
         self.0
     }
 }
@@ -5044,8 +5044,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -5085,11 +5085,8 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
+        let type_: super::types::FirewallRuleType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -6040,10 +6037,9 @@ impl ClusterSdnZonesPost {
     #[inline]
     pub fn vlan_protocol(
         mut self,
-        vlan_protocol: impl Into<super::types::ClusterSdnZonesVlanProtocol>,
+        vlan_protocol: impl Into<super::types::VlanProtocol>,
     ) -> Self {
-        let vlan_protocol: super::types::ClusterSdnZonesVlanProtocol = vlan_protocol
-            .into();
+        let vlan_protocol: super::types::VlanProtocol = vlan_protocol.into();
         self.0.set("vlan-protocol", &vlan_protocol);
         self
     }
@@ -6367,10 +6363,9 @@ impl ClusterSdnZonesZonePut {
     #[inline]
     pub fn vlan_protocol(
         mut self,
-        vlan_protocol: impl Into<super::types::ClusterSdnZonesVlanProtocol>,
+        vlan_protocol: impl Into<super::types::VlanProtocol>,
     ) -> Self {
-        let vlan_protocol: super::types::ClusterSdnZonesVlanProtocol = vlan_protocol
-            .into();
+        let vlan_protocol: super::types::VlanProtocol = vlan_protocol.into();
         self.0.set("vlan-protocol", &vlan_protocol);
         self
     }
@@ -6511,7 +6506,7 @@ impl ClusterSdnControllersBgpMode {
 
 open_enum_impls!(ClusterSdnControllersBgpMode);
 
-/// Part of the answer to `GET /cluster/sdn/controllers`.
+/// The answer to `GET /cluster/sdn/controllers`.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
 #[derive(Clone, Debug, Default)]
@@ -6713,7 +6708,7 @@ impl ClusterSdnControllersType {
 
 open_enum_impls!(ClusterSdnControllersType);
 
-/// Part of the answer to `GET /cluster/sdn/dns/{dns}`.
+/// The answer to `GET /cluster/sdn/dns/{dns}`.
 ///
 /// Used by `GET /cluster/sdn/dns/{dns}`.
 #[derive(Clone, Debug, Default)]
@@ -6864,7 +6859,7 @@ impl ClusterSdnDnsType {
 
 open_enum_impls!(ClusterSdnDnsType);
 
-/// Part of the answer to `GET /cluster/sdn/dry-run`.
+/// The answer to `GET /cluster/sdn/dry-run`.
 ///
 /// Used by `GET /cluster/sdn/dry-run`.
 #[derive(Clone, Debug, Default)]
@@ -6897,7 +6892,7 @@ impl Object for ClusterSdnDryRun {
 
 response_impls!(ClusterSdnDryRun);
 
-/// Part of the answer to `GET /cluster/sdn/fabrics/all`.
+/// The answer to `GET /cluster/sdn/fabrics/all`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
 #[derive(Clone, Debug, Default)]
@@ -7285,7 +7280,7 @@ impl ClusterSdnFabricsRole {
 
 open_enum_impls!(ClusterSdnFabricsRole);
 
-/// Part of the answer to `GET /cluster/sdn/ipams`.
+/// The answer to `GET /cluster/sdn/ipams`.
 ///
 /// Used by `GET /cluster/sdn/ipams`, `GET /cluster/sdn/ipams/{ipam}`.
 #[derive(Clone, Debug, Default)]
@@ -7470,7 +7465,7 @@ impl ClusterSdnPrefixListDelete {
 
 open_enum_impls!(ClusterSdnPrefixListDelete);
 
-/// Part of the answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
+/// The answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists/{id}/entries`, `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
 #[derive(Clone, Debug, Default)]
@@ -7558,7 +7553,7 @@ impl ClusterSdnPrefixListsEntryDelete {
 
 open_enum_impls!(ClusterSdnPrefixListsEntryDelete);
 
-/// Part of the answer to `GET /cluster/sdn/prefix-lists`.
+/// The answer to `GET /cluster/sdn/prefix-lists`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
 #[derive(Clone, Debug, Default)]
@@ -7677,7 +7672,7 @@ impl ClusterSdnRouteMapsEntriesEntryDelete {
 
 open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete);
 
-/// Part of the answer to `GET /cluster/sdn/route-maps/entries`.
+/// The answer to `GET /cluster/sdn/route-maps/entries`.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
 #[derive(Clone, Debug, Default)]
@@ -7775,7 +7770,7 @@ impl ClusterSdnState {
 
 open_enum_impls!(ClusterSdnState);
 
-/// Part of the answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
+/// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
 #[derive(Clone, Debug, Default)]
@@ -7786,9 +7781,9 @@ pub struct ClusterSdnVnetsFirewallOptions {
     /// Whether the firewall of the VNet is on. Default: `false`.
     pub enable: Option<bool>,
     /// Level to log forwarded traffic at; `nolog` logs nothing.
-    pub log_level_forward: Option<super::types::NodeFirewallOptionsLogLevelForward>,
+    pub log_level_forward: Option<super::types::FirewallLogLevelForward>,
     /// What happens to forwarded traffic that no rule matches.
-    pub policy_forward: Option<super::types::ClusterPolicyForward>,
+    pub policy_forward: Option<super::types::FirewallPolicyForward>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -7814,7 +7809,7 @@ impl Object for ClusterSdnVnetsFirewallOptions {
 
 response_impls!(ClusterSdnVnetsFirewallOptions);
 
-/// Part of the answer to `GET /cluster/sdn/vnets`.
+/// The answer to `GET /cluster/sdn/vnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
 #[derive(Clone, Debug, Default)]
@@ -7950,7 +7945,7 @@ impl Object for ClusterSdnVnetsSubnetsDhcpRangeItem {
 
 response_impls!(ClusterSdnVnetsSubnetsDhcpRangeItem);
 
-/// Part of the answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
+/// The answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
 #[derive(Clone, Debug, Default)]
@@ -8179,7 +8174,7 @@ impl ClusterSdnZonesDhcp {
 
 open_enum_impls!(ClusterSdnZonesDhcp);
 
-/// Part of the answer to `GET /cluster/sdn/zones`.
+/// The answer to `GET /cluster/sdn/zones`.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
 #[derive(Clone, Debug, Default)]
@@ -8234,7 +8229,7 @@ pub struct ClusterSdnZonesItem {
     /// Kind of the zone; in the request, lists only zones of this kind.
     pub type_: ClusterSdnZonesType,
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    pub vlan_protocol: Option<super::types::ClusterSdnZonesVlanProtocol>,
+    pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     pub vrf_vxlan: Option<i64>,
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
@@ -8349,7 +8344,7 @@ pub struct ClusterSdnZonesPending {
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     pub tag: Option<i64>,
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    pub vlan_protocol: Option<super::types::ClusterSdnZonesVlanProtocol>,
+    pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     pub vrf_vxlan: Option<i64>,
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.

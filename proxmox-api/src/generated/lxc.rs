@@ -432,17 +432,17 @@ impl LxcVmidPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct LxcVmidGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for LxcVmidGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -1006,10 +1006,10 @@ impl LxcVmidFeaturePath {
     #[inline]
     pub fn get(
         &self,
-        feature: impl Into<super::types::LxcFeatureFeature>,
+        feature: impl Into<super::types::GuestFeature>,
     ) -> LxcVmidFeatureGet {
         let mut request = self.0.request(LxcVmidFeatureGet::ENDPOINT, reply::data);
-        let feature: super::types::LxcFeatureFeature = feature.into();
+        let feature: super::types::GuestFeature = feature.into();
         request.set("feature", &feature);
         LxcVmidFeatureGet(request)
     }
@@ -1083,17 +1083,17 @@ impl LxcVmidFirewallPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct LxcVmidFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for LxcVmidFirewallGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -1158,18 +1158,18 @@ impl LxcVmidFirewallAliasesPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallAliasesItem>>,
+    pub(crate) Request<Vec<super::types::FirewallAliasesItem>>,
 );
 
 impl ApiRequest for LxcVmidFirewallAliasesGet {
-    type Output = Vec<super::types::ClusterFirewallAliasesItem>;
+    type Output = Vec<super::types::FirewallAliasesItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/aliases",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallAliasesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         self.0
     }
 }
@@ -1272,18 +1272,18 @@ impl LxcVmidFirewallAliasesNamePath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameGet(
-    pub(crate) Request<super::types::ClusterFirewallAlias>,
+    pub(crate) Request<super::types::FirewallAlias>,
 );
 
 impl ApiRequest for LxcVmidFirewallAliasesNameGet {
-    type Output = super::types::ClusterFirewallAlias;
+    type Output = super::types::FirewallAlias;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallAlias> {
+    fn into_request(self) -> Request<super::types::FirewallAlias> {
         self.0
     }
 }
@@ -1422,19 +1422,17 @@ impl LxcVmidFirewallIpsetPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallIpsetGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallIpsetItem>>,
-);
+pub struct LxcVmidFirewallIpsetGet(pub(crate) Request<Vec<super::types::FirewallIpset>>);
 
 impl ApiRequest for LxcVmidFirewallIpsetGet {
-    type Output = Vec<super::types::ClusterFirewallIpsetItem>;
+    type Output = Vec<super::types::FirewallIpset>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/ipset",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallIpsetItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallIpset>> {
         self.0
     }
 }
@@ -1551,18 +1549,18 @@ impl LxcVmidFirewallIpsetNamePath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallIpsetNameItem>>,
+    pub(crate) Request<Vec<super::types::FirewallIpsetItem>>,
 );
 
 impl ApiRequest for LxcVmidFirewallIpsetNameGet {
-    type Output = Vec<super::types::ClusterFirewallIpsetNameItem>;
+    type Output = Vec<super::types::FirewallIpsetItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallIpsetNameItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         self.0
     }
 }
@@ -1702,18 +1700,18 @@ impl LxcVmidFirewallIpsetNameCidrPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrGet(
-    pub(crate) Request<super::types::ClusterFirewallIpset>,
+    pub(crate) Request<super::types::FirewallIpsetEntry>,
 );
 
 impl ApiRequest for LxcVmidFirewallIpsetNameCidrGet {
-    type Output = super::types::ClusterFirewallIpset;
+    type Output = super::types::FirewallIpsetEntry;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallIpset> {
+    fn into_request(self) -> Request<super::types::FirewallIpsetEntry> {
         self.0
     }
 }
@@ -1837,17 +1835,17 @@ impl LxcVmidFirewallLogPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
+pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
 impl ApiRequest for LxcVmidFirewallLogGet {
-    type Output = Vec<super::types::NodeSyslogItem>;
+    type Output = Vec<super::types::LogLine>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/log",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::NodeSyslogItem>> {
+    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
         self.0
     }
 }
@@ -1927,18 +1925,18 @@ impl LxcVmidFirewallOptionsPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsGet(
-    pub(crate) Request<super::types::LxcFirewallOptions>,
+    pub(crate) Request<super::types::GuestFirewallOptions>,
 );
 
 impl ApiRequest for LxcVmidFirewallOptionsGet {
-    type Output = super::types::LxcFirewallOptions;
+    type Output = super::types::GuestFirewallOptions;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/options",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::LxcFirewallOptions> {
+    fn into_request(self) -> Request<super::types::GuestFirewallOptions> {
         self.0
     }
 }
@@ -2006,10 +2004,9 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_in(
         mut self,
-        log_level_in: impl Into<super::types::NodeFirewallOptionsLogLevelIn>,
+        log_level_in: impl Into<super::types::FirewallLogLevelIn>,
     ) -> Self {
-        let log_level_in: super::types::NodeFirewallOptionsLogLevelIn = log_level_in
-            .into();
+        let log_level_in: super::types::FirewallLogLevelIn = log_level_in.into();
         self.0.set("log_level_in", &log_level_in);
         self
     }
@@ -2017,10 +2014,9 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_out(
         mut self,
-        log_level_out: impl Into<super::types::NodeFirewallOptionsLogLevelOut>,
+        log_level_out: impl Into<super::types::FirewallLogLevelOut>,
     ) -> Self {
-        let log_level_out: super::types::NodeFirewallOptionsLogLevelOut = log_level_out
-            .into();
+        let log_level_out: super::types::FirewallLogLevelOut = log_level_out.into();
         self.0.set("log_level_out", &log_level_out);
         self
     }
@@ -2040,9 +2036,9 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_in(
         mut self,
-        policy_in: impl Into<super::types::ClusterFirewallOptionsPolicyIn>,
+        policy_in: impl Into<super::types::FirewallPolicyIn>,
     ) -> Self {
-        let policy_in: super::types::ClusterFirewallOptionsPolicyIn = policy_in.into();
+        let policy_in: super::types::FirewallPolicyIn = policy_in.into();
         self.0.set("policy_in", &policy_in);
         self
     }
@@ -2050,10 +2046,9 @@ impl LxcVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_out(
         mut self,
-        policy_out: impl Into<super::types::ClusterFirewallOptionsPolicyOut>,
+        policy_out: impl Into<super::types::FirewallPolicyOut>,
     ) -> Self {
-        let policy_out: super::types::ClusterFirewallOptionsPolicyOut = policy_out
-            .into();
+        let policy_out: super::types::FirewallPolicyOut = policy_out.into();
         self.0.set("policy_out", &policy_out);
         self
     }
@@ -2107,19 +2102,17 @@ impl LxcVmidFirewallRefsPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallRefsGet(
-    pub(crate) Request<Vec<super::types::LxcFirewallRefsItem>>,
-);
+pub struct LxcVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
 impl ApiRequest for LxcVmidFirewallRefsGet {
-    type Output = Vec<super::types::LxcFirewallRefsItem>;
+    type Output = Vec<super::types::FirewallRef>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/refs",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcFirewallRefsItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRef>> {
         self.0
     }
 }
@@ -2129,11 +2122,8 @@ request_impls!(LxcVmidFirewallRefsGet);
 impl LxcVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRefsType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRefsType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
+        let type_: super::types::FirewallRefType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -2176,14 +2166,14 @@ impl LxcVmidFirewallRulesPath {
     pub fn post(
         &self,
         action: impl Into<String>,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
+        type_: impl Into<super::types::FirewallRuleType>,
     ) -> LxcVmidFirewallRulesPost {
         let mut request = self
             .0
             .request(LxcVmidFirewallRulesPost::ENDPOINT, reply::nothing);
         let action: String = action.into();
         request.set("action", &action);
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+        let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
         LxcVmidFirewallRulesPost(request)
     }
@@ -2196,19 +2186,17 @@ impl LxcVmidFirewallRulesPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallRulesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallRulesItem>>,
-);
+pub struct LxcVmidFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
 
 impl ApiRequest for LxcVmidFirewallRulesGet {
-    type Output = Vec<super::types::ClusterFirewallRulesItem>;
+    type Output = Vec<super::types::FirewallRule>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/rules",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallRulesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
         self.0
     }
 }
@@ -2290,8 +2278,8 @@ impl LxcVmidFirewallRulesPost {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -2387,19 +2375,17 @@ impl LxcVmidFirewallRulesPosPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
-);
+pub struct LxcVmidFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
 
 impl ApiRequest for LxcVmidFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRulesItem;
+    type Output = super::types::FirewallRule;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
+    fn into_request(self) -> Request<super::types::FirewallRule> {
         self.0
     }
 }
@@ -2495,8 +2481,8 @@ impl LxcVmidFirewallRulesPosPut {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -2536,11 +2522,8 @@ impl LxcVmidFirewallRulesPosPut {
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
+        let type_: super::types::FirewallRuleType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -2920,10 +2903,10 @@ impl LxcVmidMtunnelPath {
 /// Needs on `/vms/{vmid}`: `VM.Allocate` and on `/`: `Sys.Incoming`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::LxcMtunnel>);
+pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
 impl ApiRequest for LxcVmidMtunnelPost {
-    type Output = super::types::LxcMtunnel;
+    type Output = super::types::Mtunnel;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/lxc/{vmid}/mtunnel",
@@ -2935,7 +2918,7 @@ impl ApiRequest for LxcVmidMtunnelPost {
         ),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::LxcMtunnel> {
+    fn into_request(self) -> Request<super::types::Mtunnel> {
         self.0
     }
 }
@@ -3008,11 +2991,11 @@ impl LxcVmidMtunnelwebsocketPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelwebsocketGet(
-    pub(crate) Request<super::types::LxcMtunnelwebsocket>,
+    pub(crate) Request<super::types::MtunnelWebsocket>,
 );
 
 impl ApiRequest for LxcVmidMtunnelwebsocketGet {
-    type Output = super::types::LxcMtunnelwebsocket;
+    type Output = super::types::MtunnelWebsocket;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
@@ -3020,7 +3003,7 @@ impl ApiRequest for LxcVmidMtunnelwebsocketGet {
         )
         .secrets(&["ticket"]);
     #[inline]
-    fn into_request(self) -> Request<super::types::LxcMtunnelwebsocket> {
+    fn into_request(self) -> Request<super::types::MtunnelWebsocket> {
         self.0
     }
 }
@@ -3061,17 +3044,17 @@ impl LxcVmidPendingPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidPendingGet(pub(crate) Request<Vec<super::types::LxcPendingItem>>);
+pub struct LxcVmidPendingGet(pub(crate) Request<Vec<super::types::PendingSetting>>);
 
 impl ApiRequest for LxcVmidPendingGet {
-    type Output = Vec<super::types::LxcPendingItem>;
+    type Output = Vec<super::types::PendingSetting>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/pending",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcPendingItem>> {
+    fn into_request(self) -> Request<Vec<super::types::PendingSetting>> {
         self.0
     }
 }
@@ -3291,12 +3274,12 @@ impl LxcVmidRrdPath {
     pub fn get(
         &self,
         ds: impl Into<List>,
-        timeframe: impl Into<super::types::LxcRrdTimeframe>,
+        timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> LxcVmidRrdGet {
         let mut request = self.0.request(LxcVmidRrdGet::ENDPOINT, reply::data);
         let ds: List = ds.into();
         request.set("ds", &ds);
-        let timeframe: super::types::LxcRrdTimeframe = timeframe.into();
+        let timeframe: super::types::RrdTimeframe = timeframe.into();
         request.set("timeframe", &timeframe);
         LxcVmidRrdGet(request)
     }
@@ -3309,17 +3292,17 @@ impl LxcVmidRrdPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidRrdGet(pub(crate) Request<super::types::NodeRrd>);
+pub struct LxcVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
 impl ApiRequest for LxcVmidRrdGet {
-    type Output = super::types::NodeRrd;
+    type Output = super::types::RrdImage;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/rrd",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeRrd> {
+    fn into_request(self) -> Request<super::types::RrdImage> {
         self.0
     }
 }
@@ -3329,8 +3312,8 @@ request_impls!(LxcVmidRrdGet);
 impl LxcVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -3362,10 +3345,10 @@ impl LxcVmidRrddataPath {
     #[inline]
     pub fn get(
         &self,
-        timeframe: impl Into<super::types::LxcRrdTimeframe>,
+        timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> LxcVmidRrddataGet {
         let mut request = self.0.request(LxcVmidRrddataGet::ENDPOINT, reply::data);
-        let timeframe: super::types::LxcRrdTimeframe = timeframe.into();
+        let timeframe: super::types::RrdTimeframe = timeframe.into();
         request.set("timeframe", &timeframe);
         LxcVmidRrddataGet(request)
     }
@@ -3378,17 +3361,17 @@ impl LxcVmidRrddataPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::LxcRrddataItem>>);
+pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
 impl ApiRequest for LxcVmidRrddataGet {
-    type Output = Vec<super::types::LxcRrddataItem>;
+    type Output = Vec<super::types::GuestRrdSample>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/rrddata",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcRrddataItem>> {
+    fn into_request(self) -> Request<Vec<super::types::GuestRrdSample>> {
         self.0
     }
 }
@@ -3398,8 +3381,8 @@ request_impls!(LxcVmidRrddataGet);
 impl LxcVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -3807,17 +3790,17 @@ impl LxcVmidSpiceproxyPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::NodeSpiceshell>);
+pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
 impl ApiRequest for LxcVmidSpiceproxyPost {
-    type Output = super::types::NodeSpiceshell;
+    type Output = super::types::SpiceConfig;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/lxc/{vmid}/spiceproxy",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeSpiceshell> {
+    fn into_request(self) -> Request<super::types::SpiceConfig> {
         self.0
     }
 }
@@ -3868,17 +3851,17 @@ impl LxcVmidStatusPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidStatusGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct LxcVmidStatusGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for LxcVmidStatusGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/lxc/{vmid}/status",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -4410,17 +4393,17 @@ impl LxcVmidTermproxyPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidTermproxyPost(pub(crate) Request<super::types::NodeTermproxy>);
+pub struct LxcVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
 impl ApiRequest for LxcVmidTermproxyPost {
-    type Output = super::types::NodeTermproxy;
+    type Output = super::types::Termproxy;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/lxc/{vmid}/termproxy",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeTermproxy> {
+    fn into_request(self) -> Request<super::types::Termproxy> {
         self.0
     }
 }
@@ -4461,17 +4444,17 @@ impl LxcVmidVncproxyPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::NodeVncshell>);
+pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
 impl ApiRequest for LxcVmidVncproxyPost {
-    type Output = super::types::NodeVncshell;
+    type Output = super::types::Vncproxy;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/lxc/{vmid}/vncproxy",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeVncshell> {
+    fn into_request(self) -> Request<super::types::Vncproxy> {
         self.0
     }
 }
@@ -4544,10 +4527,10 @@ impl LxcVmidVncwebsocketPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidVncwebsocketGet(pub(crate) Request<super::types::NodeVncwebsocket>);
+pub struct LxcVmidVncwebsocketGet(pub(crate) Request<super::types::VncWebsocket>);
 
 impl ApiRequest for LxcVmidVncwebsocketGet {
-    type Output = super::types::NodeVncwebsocket;
+    type Output = super::types::VncWebsocket;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/lxc/{vmid}/vncwebsocket",
@@ -4555,7 +4538,7 @@ impl ApiRequest for LxcVmidVncwebsocketGet {
         )
         .secrets(&["vncticket"]);
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeVncwebsocket> {
+    fn into_request(self) -> Request<super::types::VncWebsocket> {
         self.0
     }
 }
@@ -4660,7 +4643,7 @@ impl LxcCmode {
 
 open_enum_impls!(LxcCmode);
 
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/config`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/config`.
 #[derive(Clone, Debug, Default)]
@@ -4900,7 +4883,7 @@ impl Properties for LxcDevice {
 
 property_string_impls!(LxcDevice);
 
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/feature`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/feature`.
 #[derive(Clone, Debug, Default)]
@@ -5065,7 +5048,7 @@ pub struct LxcInterfacesItem {
     /// IPv6 address with prefix length.
     pub inet6: Option<String>,
     /// All addresses of the interface. Since 8.4.
-    pub ip_addresses: Option<Vec<super::types::LxcInterfacesIpAddressesItem>>,
+    pub ip_addresses: Option<Vec<super::types::GuestIpAddress>>,
     /// Name of the interface inside the container.
     pub name: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -5144,7 +5127,7 @@ pub struct LxcItem {
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// Whether the container runs.
-    pub status: super::types::LxcStatus,
+    pub status: super::types::GuestStatus,
     /// Swap space of the container in MiB. In bytes.
     pub swap: Option<i64>,
     /// Labels of the container, separated by `;`.
@@ -5279,7 +5262,7 @@ impl LxcLock {
 
 open_enum_impls!(LxcLock);
 
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/migrate`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`.
 #[derive(Clone, Debug, Default)]
@@ -5331,9 +5314,7 @@ response_impls!(LxcMigrate);
 #[non_exhaustive]
 pub struct LxcMigrateNotAllowedNodesValue {
     /// High availability resources that keep the container off the node.
-    pub blocking_ha_resources: Option<
-        Vec<super::types::LxcMigrateNotAllowedNodesValueBlockingHaResourcesItem>,
-    >,
+    pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -11249,7 +11230,7 @@ impl Properties for LxcRootfs {
 
 property_string_impls!(LxcRootfs);
 
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
@@ -11387,7 +11368,7 @@ impl Object for LxcSnapshotConfig {
 
 response_impls!(LxcSnapshotConfig);
 
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/status/current`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`.
 #[derive(Clone, Debug, Default)]
@@ -11404,7 +11385,7 @@ pub struct LxcStatusCurrent {
     /// Bytes the container has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskwrite: Option<i64>,
     /// State of the container in the high availability manager.
-    pub ha: Option<super::types::LxcStatusCurrentHa>,
+    pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the root volume in bytes. In bytes.
@@ -11434,7 +11415,7 @@ pub struct LxcStatusCurrent {
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
     /// Whether the container runs.
-    pub status: super::types::LxcStatus,
+    pub status: super::types::GuestStatus,
     /// Swap space of the container in MiB. In bytes.
     pub swap: Option<i64>,
     /// Labels of the container, separated by `;`.

@@ -37,17 +37,17 @@ impl NodeCephPath {
 /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCephGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeCephGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/ceph",
         Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -88,17 +88,17 @@ impl NodeCephCfgPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephCfgGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCephCfgGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeCephCfgGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/ceph/cfg",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -790,17 +790,17 @@ impl NodeCephLogPath {
 /// Needs on `/nodes/{node}`: `Sys.Syslog`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
+pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
 impl ApiRequest for NodeCephLogGet {
-    type Output = Vec<super::types::NodeSyslogItem>;
+    type Output = Vec<super::types::LogLine>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/ceph/log",
         Permission::All("/nodes/{node}", &["Sys.Syslog"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::NodeSyslogItem>> {
+    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
         self.0
     }
 }
@@ -1449,17 +1449,17 @@ impl NodeCephOsdOsdidPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephOsdOsdidGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCephOsdOsdidGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeCephOsdOsdidGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/ceph/osd/{osdid}",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -2009,17 +2009,17 @@ impl NodeCephPoolNamePath {
 /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephPoolNameGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCephPoolNameGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeCephPoolNameGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/ceph/pool/{name}",
         Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -2720,17 +2720,17 @@ impl NodeCephRulesPath {
 /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephRulesGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCephRulesGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeCephRulesGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/ceph/rules",
         Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -2836,17 +2836,17 @@ impl NodeCephStatusPath {
 /// The answer is open: the maps are Ceph's own and change with its release
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephStatusGet(pub(crate) Request<super::types::ClusterCephStatus>);
+pub struct NodeCephStatusGet(pub(crate) Request<super::types::CephStatus>);
 
 impl ApiRequest for NodeCephStatusGet {
-    type Output = super::types::ClusterCephStatus;
+    type Output = super::types::CephStatus;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/ceph/status",
         Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterCephStatus> {
+    fn into_request(self) -> Request<super::types::CephStatus> {
         self.0
     }
 }
@@ -3162,7 +3162,7 @@ impl NodeCephCfgDbLevel {
 
 open_enum_impls!(NodeCephCfgDbLevel);
 
-/// Part of the answer to `GET /nodes/{node}/ceph/cmd-safety`.
+/// The answer to `GET /nodes/{node}/ceph/cmd-safety`.
 ///
 /// Used by `GET /nodes/{node}/ceph/cmd-safety`.
 #[derive(Clone, Debug, Default)]
@@ -3561,7 +3561,7 @@ impl Object for NodeCephMonItem {
 
 response_impls!(NodeCephMonItem);
 
-/// Part of the answer to `GET /nodes/{node}/ceph/osd`.
+/// The answer to `GET /nodes/{node}/ceph/osd`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
 #[derive(Clone, Debug, Default)]
@@ -3598,7 +3598,7 @@ impl Object for NodeCephOsd {
 
 response_impls!(NodeCephOsd);
 
-/// Part of the answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
+/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
 #[derive(Clone, Debug, Default)]
@@ -3690,7 +3690,7 @@ impl NodeCephOsdLvInfoType {
 
 open_enum_impls!(NodeCephOsdLvInfoType);
 
-/// Part of the answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
+/// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
 #[derive(Clone, Debug, Default)]
@@ -4357,7 +4357,7 @@ impl NodeCephPgAutoscaleMode {
 
 open_enum_impls!(NodeCephPgAutoscaleMode);
 
-/// Part of the answer to `GET /nodes/{node}/ceph/pool/{name}/status`.
+/// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools/{name}`.
 #[derive(Clone, Debug, Default)]

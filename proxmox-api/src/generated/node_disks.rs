@@ -37,17 +37,17 @@ impl NodeDisksPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeDisksGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeDisksGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/disks",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -1327,7 +1327,7 @@ impl NodeDisksListType {
 
 open_enum_impls!(NodeDisksListType);
 
-/// Part of the answer to `GET /nodes/{node}/disks/lvm`.
+/// The answer to `GET /nodes/{node}/disks/lvm`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
 #[derive(Clone, Debug, Default)]
@@ -1502,7 +1502,7 @@ impl Object for NodeDisksLvmthinItem {
 
 response_impls!(NodeDisksLvmthinItem);
 
-/// Part of the answer to `GET /nodes/{node}/disks/smart`.
+/// The answer to `GET /nodes/{node}/disks/smart`.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
 #[derive(Clone, Debug, Default)]
@@ -1598,7 +1598,7 @@ impl Object for NodeDisksSmartAttributesItem {
 
 response_impls!(NodeDisksSmartAttributesItem);
 
-/// Part of the answer to `GET /nodes/{node}/disks/zfs/{name}`.
+/// The answer to `GET /nodes/{node}/disks/zfs/{name}`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
 #[derive(Clone, Debug, Default)]

@@ -37,17 +37,17 @@ impl NodeFirewallPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeFirewallGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/firewall",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -88,17 +88,17 @@ impl NodeFirewallLogPath {
 /// Needs on `/nodes/{node}`: `Sys.Syslog`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
+pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
 impl ApiRequest for NodeFirewallLogGet {
-    type Output = Vec<super::types::NodeSyslogItem>;
+    type Output = Vec<super::types::LogLine>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/firewall/log",
         Permission::All("/nodes/{node}", &["Sys.Syslog"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::NodeSyslogItem>> {
+    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
         self.0
     }
 }
@@ -249,9 +249,9 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn log_level_forward(
         mut self,
-        log_level_forward: impl Into<super::types::NodeFirewallOptionsLogLevelForward>,
+        log_level_forward: impl Into<super::types::FirewallLogLevelForward>,
     ) -> Self {
-        let log_level_forward: super::types::NodeFirewallOptionsLogLevelForward = log_level_forward
+        let log_level_forward: super::types::FirewallLogLevelForward = log_level_forward
             .into();
         self.0.set("log_level_forward", &log_level_forward);
         self
@@ -260,10 +260,9 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn log_level_in(
         mut self,
-        log_level_in: impl Into<super::types::NodeFirewallOptionsLogLevelIn>,
+        log_level_in: impl Into<super::types::FirewallLogLevelIn>,
     ) -> Self {
-        let log_level_in: super::types::NodeFirewallOptionsLogLevelIn = log_level_in
-            .into();
+        let log_level_in: super::types::FirewallLogLevelIn = log_level_in.into();
         self.0.set("log_level_in", &log_level_in);
         self
     }
@@ -271,10 +270,9 @@ impl NodeFirewallOptionsPut {
     #[inline]
     pub fn log_level_out(
         mut self,
-        log_level_out: impl Into<super::types::NodeFirewallOptionsLogLevelOut>,
+        log_level_out: impl Into<super::types::FirewallLogLevelOut>,
     ) -> Self {
-        let log_level_out: super::types::NodeFirewallOptionsLogLevelOut = log_level_out
-            .into();
+        let log_level_out: super::types::FirewallLogLevelOut = log_level_out.into();
         self.0.set("log_level_out", &log_level_out);
         self
     }
@@ -441,14 +439,14 @@ impl NodeFirewallRulesPath {
     pub fn post(
         &self,
         action: impl Into<String>,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
+        type_: impl Into<super::types::FirewallRuleType>,
     ) -> NodeFirewallRulesPost {
         let mut request = self
             .0
             .request(NodeFirewallRulesPost::ENDPOINT, reply::nothing);
         let action: String = action.into();
         request.set("action", &action);
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+        let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
         NodeFirewallRulesPost(request)
     }
@@ -461,19 +459,17 @@ impl NodeFirewallRulesPath {
 /// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallRulesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallRulesItem>>,
-);
+pub struct NodeFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
 
 impl ApiRequest for NodeFirewallRulesGet {
-    type Output = Vec<super::types::ClusterFirewallRulesItem>;
+    type Output = Vec<super::types::FirewallRule>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/firewall/rules",
         Permission::All("/nodes/{node}", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallRulesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
         self.0
     }
 }
@@ -555,8 +551,8 @@ impl NodeFirewallRulesPost {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -652,19 +648,17 @@ impl NodeFirewallRulesPosPath {
 /// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
-);
+pub struct NodeFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
 
 impl ApiRequest for NodeFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRulesItem;
+    type Output = super::types::FirewallRule;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/firewall/rules/{pos}",
         Permission::All("/nodes/{node}", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
+    fn into_request(self) -> Request<super::types::FirewallRule> {
         self.0
     }
 }
@@ -760,8 +754,8 @@ impl NodeFirewallRulesPosPut {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -801,11 +795,8 @@ impl NodeFirewallRulesPosPut {
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
+        let type_: super::types::FirewallRuleType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -851,7 +842,7 @@ impl NodeFirewallRulesPosDelete {
     }
 }
 
-/// Part of the answer to `GET /nodes/{node}/firewall/options`.
+/// The answer to `GET /nodes/{node}/firewall/options`.
 ///
 /// Used by `GET /nodes/{node}/firewall/options`.
 #[derive(Clone, Debug, Default)]
@@ -862,11 +853,11 @@ pub struct NodeFirewallOptions {
     /// Whether the firewall of the node is on. Default: `true`.
     pub enable: Option<bool>,
     /// Level to log forwarded traffic at; `nolog` logs nothing. Since 8.3.
-    pub log_level_forward: Option<super::types::NodeFirewallOptionsLogLevelForward>,
+    pub log_level_forward: Option<super::types::FirewallLogLevelForward>,
     /// Level to log incoming traffic at; `nolog` logs nothing.
-    pub log_level_in: Option<super::types::NodeFirewallOptionsLogLevelIn>,
+    pub log_level_in: Option<super::types::FirewallLogLevelIn>,
     /// Level to log outgoing traffic at; `nolog` logs nothing.
-    pub log_level_out: Option<super::types::NodeFirewallOptionsLogLevelOut>,
+    pub log_level_out: Option<super::types::FirewallLogLevelOut>,
     /// Logs connection tracking events. Default: `false`.
     pub log_nf_conntrack: Option<bool>,
     /// Lets IPv6 neighbor discovery through. Default: `true`.

@@ -37,17 +37,17 @@ impl NodeSdnPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeSdnGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeSdnGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/sdn",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -111,10 +111,10 @@ impl NodeSdnFabricsFabricPath {
 /// Since 9.1.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnFabricsFabricGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct NodeSdnFabricsFabricGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for NodeSdnFabricsFabricGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/sdn/fabrics/{fabric}",
@@ -122,7 +122,7 @@ impl ApiRequest for NodeSdnFabricsFabricGet {
         )
         .since(9, 1);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -358,10 +358,10 @@ impl NodeSdnVnetsVnetPath {
 /// Since 9.1.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnVnetsVnetGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct NodeSdnVnetsVnetGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for NodeSdnVnetsVnetGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/sdn/vnets/{vnet}",
@@ -369,7 +369,7 @@ impl ApiRequest for NodeSdnVnetsVnetGet {
         )
         .since(9, 1);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -519,17 +519,17 @@ impl NodeSdnZonesZonePath {
 /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnZonesZoneGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct NodeSdnZonesZoneGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for NodeSdnZonesZoneGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/sdn/zones/{zone}",
         Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }

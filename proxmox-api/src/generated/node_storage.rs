@@ -128,10 +128,10 @@ impl NodeStorageStoragePath {
 /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct NodeStorageStorageGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for NodeStorageStorageGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/storage/{storage}",
@@ -141,7 +141,7 @@ impl ApiRequest for NodeStorageStorageGet {
         ),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -271,8 +271,8 @@ request_impls!(NodeStorageStorageContentPost);
 impl NodeStorageStorageContentPost {
     /// Format of the new image; must suit the storage and the file name. Only together with `size`.
     #[inline]
-    pub fn format(mut self, format: impl Into<super::types::StorageFormat>) -> Self {
-        let format: super::types::StorageFormat = format.into();
+    pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
+        let format: super::types::DiskFormat = format.into();
         self.0.set("format", &format);
         self
     }
@@ -1051,11 +1051,8 @@ impl NodeStorageStoragePrunebackupsGet {
     }
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`; in the request, a filter.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterBackupInfoNotBackedUpType>,
-    ) -> Self {
-        let type_: super::types::ClusterBackupInfoNotBackedUpType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::GuestKind>) -> Self {
+        let type_: super::types::GuestKind = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -1106,11 +1103,8 @@ impl NodeStorageStoragePrunebackupsDelete {
     }
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`; in the request, a filter.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterBackupInfoNotBackedUpType>,
-    ) -> Self {
-        let type_: super::types::ClusterBackupInfoNotBackedUpType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::GuestKind>) -> Self {
+        let type_: super::types::GuestKind = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -1150,14 +1144,14 @@ impl NodeStorageStorageRrdPath {
     pub fn get(
         &self,
         ds: impl Into<List>,
-        timeframe: impl Into<super::types::LxcRrdTimeframe>,
+        timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> NodeStorageStorageRrdGet {
         let mut request = self
             .0
             .request(NodeStorageStorageRrdGet::ENDPOINT, reply::data);
         let ds: List = ds.into();
         request.set("ds", &ds);
-        let timeframe: super::types::LxcRrdTimeframe = timeframe.into();
+        let timeframe: super::types::RrdTimeframe = timeframe.into();
         request.set("timeframe", &timeframe);
         NodeStorageStorageRrdGet(request)
     }
@@ -1170,10 +1164,10 @@ impl NodeStorageStorageRrdPath {
 /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::NodeRrd>);
+pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::RrdImage>);
 
 impl ApiRequest for NodeStorageStorageRrdGet {
-    type Output = super::types::NodeRrd;
+    type Output = super::types::RrdImage;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/storage/{storage}/rrd",
@@ -1183,7 +1177,7 @@ impl ApiRequest for NodeStorageStorageRrdGet {
         ),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeRrd> {
+    fn into_request(self) -> Request<super::types::RrdImage> {
         self.0
     }
 }
@@ -1193,8 +1187,8 @@ request_impls!(NodeStorageStorageRrdGet);
 impl NodeStorageStorageRrdGet {
     /// Whether data points are averages or maxima of the values they sum up.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -1226,12 +1220,12 @@ impl NodeStorageStorageRrddataPath {
     #[inline]
     pub fn get(
         &self,
-        timeframe: impl Into<super::types::LxcRrdTimeframe>,
+        timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> NodeStorageStorageRrddataGet {
         let mut request = self
             .0
             .request(NodeStorageStorageRrddataGet::ENDPOINT, reply::data);
-        let timeframe: super::types::LxcRrdTimeframe = timeframe.into();
+        let timeframe: super::types::RrdTimeframe = timeframe.into();
         request.set("timeframe", &timeframe);
         NodeStorageStorageRrddataGet(request)
     }
@@ -1267,8 +1261,8 @@ request_impls!(NodeStorageStorageRrddataGet);
 impl NodeStorageStorageRrddataGet {
     /// Whether data points are averages or maxima of the values they sum up.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -1479,7 +1473,7 @@ impl NodeStorageChecksumAlgorithm {
 
 open_enum_impls!(NodeStorageChecksumAlgorithm);
 
-/// Part of the answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/content/{volume}`.
 #[derive(Clone, Debug, Default)]
@@ -1810,7 +1804,7 @@ impl Object for NodeStorageFormats {
 
 response_impls!(NodeStorageFormats);
 
-/// Part of the answer to `GET /nodes/{node}/storage/{storage}/identity`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/identity`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/identity`.
 #[derive(Clone, Debug, Default)]
@@ -1934,7 +1928,7 @@ impl NodeStorageIdentityType {
 
 open_enum_impls!(NodeStorageIdentityType);
 
-/// Part of the answer to `GET /nodes/{node}/storage/{storage}/import-metadata`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
 #[derive(Clone, Debug, Default)]
@@ -2425,7 +2419,7 @@ impl Object for NodeStorageRrddataItem {
 
 response_impls!(NodeStorageRrddataItem);
 
-/// Part of the answer to `GET /nodes/{node}/storage/{storage}/status`.
+/// The answer to `GET /nodes/{node}/storage/{storage}/status`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/status`.
 #[derive(Clone, Debug, Default)]

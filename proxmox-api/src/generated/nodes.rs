@@ -99,17 +99,17 @@ impl NodePath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -670,17 +670,17 @@ impl NodeCapabilitiesPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCapabilitiesGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCapabilitiesGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeCapabilitiesGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/capabilities",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -723,17 +723,19 @@ impl NodeCapabilitiesQemuPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCapabilitiesQemuGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCapabilitiesQemuGet(
+    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
+);
 
 impl ApiRequest for NodeCapabilitiesQemuGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/capabilities/qemu",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -799,11 +801,8 @@ request_impls!(NodeCapabilitiesQemuCpuGet);
 impl NodeCapabilitiesQemuCpuGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
     #[inline]
-    pub fn arch(
-        mut self,
-        arch: impl Into<super::types::ClusterQemuCpuFlagsArch>,
-    ) -> Self {
-        let arch: super::types::ClusterQemuCpuFlagsArch = arch.into();
+    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
+        let arch: super::types::QemuArch = arch.into();
         self.0.set("arch", &arch);
         self
     }
@@ -848,11 +847,11 @@ impl NodeCapabilitiesQemuCpuFlagsPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuCpuFlagsGet(
-    pub(crate) Request<Vec<super::types::ClusterQemuCpuFlagsItem>>,
+    pub(crate) Request<Vec<super::types::QemuCpuFlag>>,
 );
 
 impl ApiRequest for NodeCapabilitiesQemuCpuFlagsGet {
-    type Output = Vec<super::types::ClusterQemuCpuFlagsItem>;
+    type Output = Vec<super::types::QemuCpuFlag>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/capabilities/qemu/cpu-flags",
@@ -861,7 +860,7 @@ impl ApiRequest for NodeCapabilitiesQemuCpuFlagsGet {
         .since(9, 1)
         .partial(&[Partial::new("accel", Release::new(9, 2), None)]);
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterQemuCpuFlagsItem>> {
+    fn into_request(self) -> Request<Vec<super::types::QemuCpuFlag>> {
         self.0
     }
 }
@@ -871,21 +870,15 @@ request_impls!(NodeCapabilitiesQemuCpuFlagsGet);
 impl NodeCapabilitiesQemuCpuFlagsGet {
     /// Acceleration for which the supporting nodes are determined. Default: `kvm`. Since 9.2.
     #[inline]
-    pub fn accel(
-        mut self,
-        accel: impl Into<super::types::ClusterQemuCpuFlagsAccel>,
-    ) -> Self {
-        let accel: super::types::ClusterQemuCpuFlagsAccel = accel.into();
+    pub fn accel(mut self, accel: impl Into<super::types::QemuAccelerator>) -> Self {
+        let accel: super::types::QemuAccelerator = accel.into();
         self.0.set("accel", &accel);
         self
     }
     /// CPU architecture of the virtual machine; the node's own when left out.
     #[inline]
-    pub fn arch(
-        mut self,
-        arch: impl Into<super::types::ClusterQemuCpuFlagsArch>,
-    ) -> Self {
-        let arch: super::types::ClusterQemuCpuFlagsArch = arch.into();
+    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
+        let arch: super::types::QemuArch = arch.into();
         self.0.set("arch", &arch);
         self
     }
@@ -950,11 +943,8 @@ request_impls!(NodeCapabilitiesQemuMachinesGet);
 impl NodeCapabilitiesQemuMachinesGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
     #[inline]
-    pub fn arch(
-        mut self,
-        arch: impl Into<super::types::ClusterQemuCpuFlagsArch>,
-    ) -> Self {
-        let arch: super::types::ClusterQemuCpuFlagsArch = arch.into();
+    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
+        let arch: super::types::QemuArch = arch.into();
         self.0.set("arch", &arch);
         self
     }
@@ -1052,17 +1042,17 @@ impl NodeCertificatesPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCertificatesGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCertificatesGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeCertificatesGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/certificates",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -1105,17 +1095,19 @@ impl NodeCertificatesAcmePath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCertificatesAcmeGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeCertificatesAcmeGet(
+    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
+);
 
 impl ApiRequest for NodeCertificatesAcmeGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/certificates/acme",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -3415,17 +3407,17 @@ impl NodeReplicationIdPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeReplicationIdGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeReplicationIdGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeReplicationIdGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/replication/{id}",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -3468,19 +3460,17 @@ impl NodeReplicationIdLogPath {
 /// Open to every authenticated user. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeReplicationIdLogGet(
-    pub(crate) Request<Vec<super::types::NodeSyslogItem>>,
-);
+pub struct NodeReplicationIdLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
 impl ApiRequest for NodeReplicationIdLogGet {
-    type Output = Vec<super::types::NodeSyslogItem>;
+    type Output = Vec<super::types::LogLine>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/replication/{id}/log",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::NodeSyslogItem>> {
+    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
         self.0
     }
 }
@@ -3705,17 +3695,17 @@ impl NodeRrdPath {
 /// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeRrdGet(pub(crate) Request<super::types::NodeRrd>);
+pub struct NodeRrdGet(pub(crate) Request<super::types::RrdImage>);
 
 impl ApiRequest for NodeRrdGet {
-    type Output = super::types::NodeRrd;
+    type Output = super::types::RrdImage;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/rrd",
         Permission::All("/nodes/{node}", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeRrd> {
+    fn into_request(self) -> Request<super::types::RrdImage> {
         self.0
     }
 }
@@ -3725,8 +3715,8 @@ request_impls!(NodeRrdGet);
 impl NodeRrdGet {
     /// Whether each point is the average or the maximum of its interval.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -3791,8 +3781,8 @@ request_impls!(NodeRrddataGet);
 impl NodeRrddataGet {
     /// Whether each point is the average or the maximum of its interval.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -4432,17 +4422,17 @@ impl NodeServicesServicePath {
 /// Needs on `/nodes/{node}`: `Sys.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct NodeServicesServiceGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for NodeServicesServiceGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/services/{service}",
         Permission::All("/nodes/{node}", &["Sys.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -4756,17 +4746,17 @@ impl NodeSpiceshellPath {
 /// Needs on `/nodes/{node}`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSpiceshellPost(pub(crate) Request<super::types::NodeSpiceshell>);
+pub struct NodeSpiceshellPost(pub(crate) Request<super::types::SpiceConfig>);
 
 impl ApiRequest for NodeSpiceshellPost {
-    type Output = super::types::NodeSpiceshell;
+    type Output = super::types::SpiceConfig;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/spiceshell",
         Permission::All("/nodes/{node}", &["Sys.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeSpiceshell> {
+    fn into_request(self) -> Request<super::types::SpiceConfig> {
         self.0
     }
 }
@@ -5309,17 +5299,17 @@ impl NodeSyslogPath {
 /// Needs on `/nodes/{node}`: `Sys.Syslog`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
+pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
 impl ApiRequest for NodeSyslogGet {
-    type Output = Vec<super::types::NodeSyslogItem>;
+    type Output = Vec<super::types::LogLine>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/syslog",
         Permission::All("/nodes/{node}", &["Sys.Syslog"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::NodeSyslogItem>> {
+    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
         self.0
     }
 }
@@ -5525,17 +5515,17 @@ impl NodeTasksUpidPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTasksUpidGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct NodeTasksUpidGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for NodeTasksUpidGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/tasks/{upid}",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -5600,10 +5590,10 @@ impl NodeTasksUpidLogPath {
 /// Open to every authenticated user. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
+pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
 impl ApiRequest for NodeTasksUpidLogGet {
-    type Output = Vec<super::types::NodeSyslogItem>;
+    type Output = Vec<super::types::LogLine>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/tasks/{upid}/log",
@@ -5611,7 +5601,7 @@ impl ApiRequest for NodeTasksUpidLogGet {
         )
         .download();
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::NodeSyslogItem>> {
+    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
         self.0
     }
 }
@@ -5726,17 +5716,17 @@ impl NodeTermproxyPath {
 /// Needs on `/nodes/{node}`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTermproxyPost(pub(crate) Request<super::types::NodeTermproxy>);
+pub struct NodeTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
 impl ApiRequest for NodeTermproxyPost {
-    type Output = super::types::NodeTermproxy;
+    type Output = super::types::Termproxy;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/termproxy",
         Permission::All("/nodes/{node}", &["Sys.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeTermproxy> {
+    fn into_request(self) -> Request<super::types::Termproxy> {
         self.0
     }
 }
@@ -5932,17 +5922,17 @@ impl NodeVncshellPath {
 /// Needs on `/nodes/{node}`: `Sys.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeVncshellPost(pub(crate) Request<super::types::NodeVncshell>);
+pub struct NodeVncshellPost(pub(crate) Request<super::types::Vncproxy>);
 
 impl ApiRequest for NodeVncshellPost {
-    type Output = super::types::NodeVncshell;
+    type Output = super::types::Vncproxy;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/vncshell",
         Permission::All("/nodes/{node}", &["Sys.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeVncshell> {
+    fn into_request(self) -> Request<super::types::Vncproxy> {
         self.0
     }
 }
@@ -6025,10 +6015,10 @@ impl NodeVncwebsocketPath {
 /// Needs on `/nodes/{node}`: `Sys.Console`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeVncwebsocketGet(pub(crate) Request<super::types::NodeVncwebsocket>);
+pub struct NodeVncwebsocketGet(pub(crate) Request<super::types::VncWebsocket>);
 
 impl ApiRequest for NodeVncwebsocketGet {
-    type Output = super::types::NodeVncwebsocket;
+    type Output = super::types::VncWebsocket;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/vncwebsocket",
@@ -6036,7 +6026,7 @@ impl ApiRequest for NodeVncwebsocketGet {
         )
         .secrets(&["vncticket"]);
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeVncwebsocket> {
+    fn into_request(self) -> Request<super::types::VncWebsocket> {
         self.0
     }
 }
@@ -6132,9 +6122,9 @@ impl NodeVzdumpPost {
     #[inline]
     pub fn compress(
         mut self,
-        compress: impl Into<super::types::ClusterBackupCompress>,
+        compress: impl Into<super::types::BackupCompression>,
     ) -> Self {
-        let compress: super::types::ClusterBackupCompress = compress.into();
+        let compress: super::types::BackupCompression = compress.into();
         self.0.set("compress", &compress);
         self
     }
@@ -6198,9 +6188,9 @@ impl NodeVzdumpPost {
     #[inline]
     pub fn mailnotification(
         mut self,
-        mailnotification: impl Into<super::types::ClusterBackupMailnotification>,
+        mailnotification: impl Into<super::types::BackupMailNotification>,
     ) -> Self {
-        let mailnotification: super::types::ClusterBackupMailnotification = mailnotification
+        let mailnotification: super::types::BackupMailNotification = mailnotification
             .into();
         self.0.set("mailnotification", &mailnotification);
         self
@@ -6220,8 +6210,8 @@ impl NodeVzdumpPost {
     }
     /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
     #[inline]
-    pub fn mode(mut self, mode: impl Into<super::types::ClusterBackupMode>) -> Self {
-        let mode: super::types::ClusterBackupMode = mode.into();
+    pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
+        let mode: super::types::BackupMode = mode.into();
         self.0.set("mode", &mode);
         self
     }
@@ -6236,9 +6226,9 @@ impl NodeVzdumpPost {
     #[inline]
     pub fn notification_mode(
         mut self,
-        notification_mode: impl Into<super::types::ClusterBackupNotificationMode>,
+        notification_mode: impl Into<super::types::BackupNotificationMode>,
     ) -> Self {
-        let notification_mode: super::types::ClusterBackupNotificationMode = notification_mode
+        let notification_mode: super::types::BackupNotificationMode = notification_mode
             .into();
         self.0.set("notification-mode", &notification_mode);
         self
@@ -6247,9 +6237,9 @@ impl NodeVzdumpPost {
     #[inline]
     pub fn notification_policy(
         mut self,
-        notification_policy: impl Into<super::types::ClusterBackupNotificationPolicy>,
+        notification_policy: impl Into<super::types::BackupNotificationPolicy>,
     ) -> Self {
-        let notification_policy: super::types::ClusterBackupNotificationPolicy = notification_policy
+        let notification_policy: super::types::BackupNotificationPolicy = notification_policy
             .into();
         self.0.set("notification-policy", &notification_policy);
         self
@@ -6268,11 +6258,9 @@ impl NodeVzdumpPost {
     #[inline]
     pub fn pbs_change_detection_mode(
         mut self,
-        pbs_change_detection_mode: impl Into<
-            super::types::ClusterBackupPbsChangeDetectionMode,
-        >,
+        pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
     ) -> Self {
-        let pbs_change_detection_mode: super::types::ClusterBackupPbsChangeDetectionMode = pbs_change_detection_mode
+        let pbs_change_detection_mode: super::types::BackupChangeDetection = pbs_change_detection_mode
             .into();
         self.0.set("pbs-change-detection-mode", &pbs_change_detection_mode);
         self
@@ -6859,7 +6847,7 @@ impl NodeAptArch {
 
 open_enum_impls!(NodeAptArch);
 
-/// Part of the answer to `GET /nodes/{node}/apt/repositories`.
+/// The answer to `GET /nodes/{node}/apt/repositories`.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
 #[derive(Clone, Debug, Default)]
@@ -7591,7 +7579,7 @@ impl NodeCapabilitiesQemuMachinesType {
 
 open_enum_impls!(NodeCapabilitiesQemuMachinesType);
 
-/// Part of the answer to `GET /nodes/{node}/capabilities/qemu/migration`.
+/// The answer to `GET /nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/migration`.
 #[derive(Clone, Debug, Default)]
@@ -7624,7 +7612,7 @@ impl Object for NodeCapabilitiesQemuMigration {
 
 response_impls!(NodeCapabilitiesQemuMigration);
 
-/// Part of the answer to `POST /nodes/{node}/certificates/custom`.
+/// The answer to `POST /nodes/{node}/certificates/custom`.
 ///
 /// Used by `POST /nodes/{node}/certificates/custom`, `GET /nodes/{node}/certificates/info`.
 #[derive(Clone, Debug, Default)]
@@ -7681,7 +7669,7 @@ impl Object for NodeCertificatesInfoItem {
 
 response_impls!(NodeCertificatesInfoItem);
 
-/// Part of the answer to `GET /nodes/{node}/config`.
+/// The answer to `GET /nodes/{node}/config`.
 ///
 /// Used by `GET /nodes/{node}/config`.
 #[derive(Clone, Debug, Default)]
@@ -7819,7 +7807,7 @@ impl NodeConfigProperty {
 
 open_enum_impls!(NodeConfigProperty);
 
-/// Part of the answer to `GET /nodes/{node}/dns`.
+/// The answer to `GET /nodes/{node}/dns`.
 ///
 /// Used by `GET /nodes/{node}/dns`.
 #[derive(Clone, Debug, Default)]
@@ -8156,7 +8144,7 @@ impl Object for NodeHardwareUsbItem {
 
 response_impls!(NodeHardwareUsbItem);
 
-/// Part of the answer to `GET /nodes/{node}/hosts`.
+/// The answer to `GET /nodes/{node}/hosts`.
 ///
 /// Used by `GET /nodes/{node}/hosts`.
 #[derive(Clone, Debug, Default)]
@@ -8236,7 +8224,7 @@ impl Object for NodeNetstatItem {
 
 response_impls!(NodeNetstatItem);
 
-/// Part of the answer to `GET /nodes/{node}/network/{iface}`.
+/// The answer to `GET /nodes/{node}/network/{iface}`.
 ///
 /// Used by `GET /nodes/{node}/network/{iface}`.
 #[derive(Clone, Debug, Default)]
@@ -8337,7 +8325,7 @@ pub struct NodeNetwork {
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     pub vlan_id: Option<i64>,
     /// VLAN tagging standard in use.
-    pub vlan_protocol: Option<super::types::ClusterSdnZonesVlanProtocol>,
+    pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// Interface that carries the VLAN.
     pub vlan_raw_device: Option<String>,
     /// VXLAN network id.
@@ -8852,7 +8840,7 @@ pub struct NodeNetworkItem {
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     pub vlan_id: Option<i64>,
     /// VLAN tagging standard in use.
-    pub vlan_protocol: Option<super::types::ClusterSdnZonesVlanProtocol>,
+    pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// Interface that carries the VLAN.
     pub vlan_raw_device: Option<String>,
     /// VXLAN network id.
@@ -9053,7 +9041,7 @@ impl NodeNetworkMethod6 {
 
 open_enum_impls!(NodeNetworkMethod6);
 
-/// Part of the answer to `GET /nodes/{node}/query-url-metadata`.
+/// The answer to `GET /nodes/{node}/query-url-metadata`.
 ///
 /// Used by `GET /nodes/{node}/query-url-metadata`.
 #[derive(Clone, Debug, Default)]
@@ -9089,7 +9077,7 @@ impl Object for NodeQueryUrlMetadata {
 
 response_impls!(NodeQueryUrlMetadata);
 
-/// Part of the answer to `GET /nodes/{node}/replication`.
+/// The answer to `GET /nodes/{node}/replication`.
 ///
 /// Used by `GET /nodes/{node}/replication`, `GET /nodes/{node}/replication/{id}/status`.
 #[derive(Clone, Debug, Default)]
@@ -9882,7 +9870,7 @@ impl NodeServicesActiveState {
 
 open_enum_impls!(NodeServicesActiveState);
 
-/// Part of the answer to `GET /nodes/{node}/services`.
+/// The answer to `GET /nodes/{node}/services`.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
 #[derive(Clone, Debug, Default)]
@@ -10204,7 +10192,7 @@ impl NodeSpiceshellCmd {
 
 open_enum_impls!(NodeSpiceshellCmd);
 
-/// Part of the answer to `GET /nodes/{node}/status`.
+/// The answer to `GET /nodes/{node}/status`.
 ///
 /// Used by `GET /nodes/{node}/status`.
 #[derive(Clone, Debug, Default)]
@@ -10648,7 +10636,7 @@ impl Object for NodeStatusSwap {
 
 response_impls!(NodeStatusSwap);
 
-/// Part of the answer to `GET /nodes/{node}/subscription`.
+/// The answer to `GET /nodes/{node}/subscription`.
 ///
 /// Used by `GET /nodes/{node}/subscription`.
 #[derive(Clone, Debug, Default)]
@@ -10880,7 +10868,7 @@ impl NodeTasksSource {
 
 open_enum_impls!(NodeTasksSource);
 
-/// Part of the answer to `GET /nodes/{node}/tasks/{upid}/status`.
+/// The answer to `GET /nodes/{node}/tasks/{upid}/status`.
 ///
 /// Used by `GET /nodes/{node}/tasks/{upid}/status`.
 #[derive(Clone, Debug, Default)]
@@ -10899,7 +10887,7 @@ pub struct NodeTasksStatus {
     /// Unix time at which the task started.
     pub starttime: i64,
     /// Whether the task still runs.
-    pub status: super::types::LxcStatus,
+    pub status: super::types::GuestStatus,
     /// The member `tokenid`.
     pub tokenid: Option<String>,
     /// Kind of task, such as `qmstart` or `vzdump`.
@@ -10944,7 +10932,7 @@ impl Object for NodeTasksStatus {
 
 response_impls!(NodeTasksStatus);
 
-/// Part of the answer to `GET /nodes/{node}/time`.
+/// The answer to `GET /nodes/{node}/time`.
 ///
 /// Used by `GET /nodes/{node}/time`.
 #[derive(Clone, Debug, Default)]
@@ -10984,7 +10972,7 @@ impl Object for NodeTime {
 
 response_impls!(NodeTime);
 
-/// Part of the answer to `GET /nodes/{node}/version`.
+/// The answer to `GET /nodes/{node}/version`.
 ///
 /// Used by `GET /nodes/{node}/version`.
 #[derive(Clone, Debug, Default)]
@@ -11024,7 +11012,7 @@ impl Object for NodeVersion {
 
 response_impls!(NodeVersion);
 
-/// Part of the answer to `GET /nodes/{node}/vzdump/defaults`.
+/// The answer to `GET /nodes/{node}/vzdump/defaults`.
 ///
 /// Used by `GET /nodes/{node}/vzdump/defaults`.
 #[derive(Clone, Debug, Default)]
@@ -11035,7 +11023,7 @@ pub struct NodeVzdumpDefaults {
     /// I/O bandwidth limit in KiB/s; 0 means no limit. At least 0. Default: `0`.
     pub bwlimit: Option<i64>,
     /// Compression of the archive; `0` means none and `1` means `lzo`. Default: `0`.
-    pub compress: Option<super::types::ClusterBackupCompress>,
+    pub compress: Option<super::types::BackupCompression>,
     /// Directory that receives the archives instead of a storage.
     pub dumpdir: Option<String>,
     /// Guests to leave out; implies `all`.
@@ -11049,27 +11037,25 @@ pub struct NodeVzdumpDefaults {
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
     pub lockwait: Option<i64>,
     /// Whether to mail always or only on failure. Deprecated in favour of notification matchers. Default: `always`.
-    pub mailnotification: Option<super::types::ClusterBackupMailnotification>,
+    pub mailnotification: Option<super::types::BackupMailNotification>,
     /// Addresses or users that get the mail report. Deprecated in favour of notification targets.
     pub mailto: Option<List>,
     /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until 9.1.
     pub maxfiles: Option<i64>,
     /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
-    pub mode: Option<super::types::ClusterBackupMode>,
+    pub mode: Option<super::types::BackupMode>,
     /// Name of the cluster node the call is for.
     pub node: Option<String>,
     /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
     pub notes_template: Option<String>,
     /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
-    pub notification_mode: Option<super::types::ClusterBackupNotificationMode>,
+    pub notification_mode: Option<super::types::BackupNotificationMode>,
     /// Deprecated and without use. Default: `always`. Since 8.1. Until 8.4.
-    pub notification_policy: Option<super::types::ClusterBackupNotificationPolicy>,
+    pub notification_policy: Option<super::types::BackupNotificationPolicy>,
     /// Deprecated and without use. Since 8.1. Until 8.4.
     pub notification_target: Option<String>,
     /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
-    pub pbs_change_detection_mode: Option<
-        super::types::ClusterBackupPbsChangeDetectionMode,
-    >,
+    pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Performance tuning of the backup.
     pub performance: Option<super::types::ClusterBackupPerformance>,
     /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.

@@ -408,7 +408,7 @@ impl ApiRequest for PoolsPoolidDelete {
 
 request_impls!(PoolsPoolidDelete);
 
-/// Part of the answer to `GET /pools/{poolid}`.
+/// The answer to `GET /pools/{poolid}`.
 ///
 /// Used by `GET /pools/{poolid}`.
 #[derive(Clone, Debug, Default)]

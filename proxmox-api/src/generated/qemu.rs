@@ -153,11 +153,8 @@ impl QemuPost {
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
-    pub fn arch(
-        mut self,
-        arch: impl Into<super::types::ClusterQemuCpuFlagsArch>,
-    ) -> Self {
-        let arch: super::types::ClusterQemuCpuFlagsArch = arch.into();
+    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
+        let arch: super::types::QemuArch = arch.into();
         self.0.set("arch", &arch);
         self
     }
@@ -396,9 +393,9 @@ impl QemuPost {
     #[inline]
     pub fn keyboard(
         mut self,
-        keyboard: impl Into<super::types::ClusterOptionsKeyboard>,
+        keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::ClusterOptionsKeyboard = keyboard.into();
+        let keyboard: super::types::KeyboardLayout = keyboard.into();
         self.0.set("keyboard", &keyboard);
         self
     }
@@ -793,17 +790,17 @@ impl QemuVmidPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct QemuVmidGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for QemuVmidGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -906,17 +903,17 @@ impl QemuVmidAgentPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct QemuVmidAgentGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for QemuVmidAgentGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/agent",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -2886,11 +2883,8 @@ impl QemuVmidConfigPost {
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
-    pub fn arch(
-        mut self,
-        arch: impl Into<super::types::ClusterQemuCpuFlagsArch>,
-    ) -> Self {
-        let arch: super::types::ClusterQemuCpuFlagsArch = arch.into();
+    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
+        let arch: super::types::QemuArch = arch.into();
         self.0.set("arch", &arch);
         self
     }
@@ -3130,9 +3124,9 @@ impl QemuVmidConfigPost {
     #[inline]
     pub fn keyboard(
         mut self,
-        keyboard: impl Into<super::types::ClusterOptionsKeyboard>,
+        keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::ClusterOptionsKeyboard = keyboard.into();
+        let keyboard: super::types::KeyboardLayout = keyboard.into();
         self.0.set("keyboard", &keyboard);
         self
     }
@@ -3558,11 +3552,8 @@ impl QemuVmidConfigPut {
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
-    pub fn arch(
-        mut self,
-        arch: impl Into<super::types::ClusterQemuCpuFlagsArch>,
-    ) -> Self {
-        let arch: super::types::ClusterQemuCpuFlagsArch = arch.into();
+    pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
+        let arch: super::types::QemuArch = arch.into();
         self.0.set("arch", &arch);
         self
     }
@@ -3786,9 +3777,9 @@ impl QemuVmidConfigPut {
     #[inline]
     pub fn keyboard(
         mut self,
-        keyboard: impl Into<super::types::ClusterOptionsKeyboard>,
+        keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::ClusterOptionsKeyboard = keyboard.into();
+        let keyboard: super::types::KeyboardLayout = keyboard.into();
         self.0.set("keyboard", &keyboard);
         self
     }
@@ -4217,10 +4208,10 @@ impl QemuVmidFeaturePath {
     #[inline]
     pub fn get(
         &self,
-        feature: impl Into<super::types::LxcFeatureFeature>,
+        feature: impl Into<super::types::GuestFeature>,
     ) -> QemuVmidFeatureGet {
         let mut request = self.0.request(QemuVmidFeatureGet::ENDPOINT, reply::data);
-        let feature: super::types::LxcFeatureFeature = feature.into();
+        let feature: super::types::GuestFeature = feature.into();
         request.set("feature", &feature);
         QemuVmidFeatureGet(request)
     }
@@ -4294,17 +4285,17 @@ impl QemuVmidFirewallPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallGet(pub(crate) Request<Vec<super::types::ClusterItem>>);
+pub struct QemuVmidFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
 
 impl ApiRequest for QemuVmidFirewallGet {
-    type Output = Vec<super::types::ClusterItem>;
+    type Output = Vec<super::types::DirectoryEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterItem>> {
+    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
         self.0
     }
 }
@@ -4369,18 +4360,18 @@ impl QemuVmidFirewallAliasesPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallAliasesItem>>,
+    pub(crate) Request<Vec<super::types::FirewallAliasesItem>>,
 );
 
 impl ApiRequest for QemuVmidFirewallAliasesGet {
-    type Output = Vec<super::types::ClusterFirewallAliasesItem>;
+    type Output = Vec<super::types::FirewallAliasesItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/aliases",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallAliasesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         self.0
     }
 }
@@ -4483,18 +4474,18 @@ impl QemuVmidFirewallAliasesNamePath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameGet(
-    pub(crate) Request<super::types::ClusterFirewallAlias>,
+    pub(crate) Request<super::types::FirewallAlias>,
 );
 
 impl ApiRequest for QemuVmidFirewallAliasesNameGet {
-    type Output = super::types::ClusterFirewallAlias;
+    type Output = super::types::FirewallAlias;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallAlias> {
+    fn into_request(self) -> Request<super::types::FirewallAlias> {
         self.0
     }
 }
@@ -4634,18 +4625,18 @@ impl QemuVmidFirewallIpsetPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallIpsetItem>>,
+    pub(crate) Request<Vec<super::types::FirewallIpset>>,
 );
 
 impl ApiRequest for QemuVmidFirewallIpsetGet {
-    type Output = Vec<super::types::ClusterFirewallIpsetItem>;
+    type Output = Vec<super::types::FirewallIpset>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/ipset",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallIpsetItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallIpset>> {
         self.0
     }
 }
@@ -4762,18 +4753,18 @@ impl QemuVmidFirewallIpsetNamePath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallIpsetNameItem>>,
+    pub(crate) Request<Vec<super::types::FirewallIpsetItem>>,
 );
 
 impl ApiRequest for QemuVmidFirewallIpsetNameGet {
-    type Output = Vec<super::types::ClusterFirewallIpsetNameItem>;
+    type Output = Vec<super::types::FirewallIpsetItem>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallIpsetNameItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         self.0
     }
 }
@@ -4913,18 +4904,18 @@ impl QemuVmidFirewallIpsetNameCidrPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrGet(
-    pub(crate) Request<super::types::ClusterFirewallIpset>,
+    pub(crate) Request<super::types::FirewallIpsetEntry>,
 );
 
 impl ApiRequest for QemuVmidFirewallIpsetNameCidrGet {
-    type Output = super::types::ClusterFirewallIpset;
+    type Output = super::types::FirewallIpsetEntry;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallIpset> {
+    fn into_request(self) -> Request<super::types::FirewallIpsetEntry> {
         self.0
     }
 }
@@ -5048,17 +5039,17 @@ impl QemuVmidFirewallLogPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::NodeSyslogItem>>);
+pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
 impl ApiRequest for QemuVmidFirewallLogGet {
-    type Output = Vec<super::types::NodeSyslogItem>;
+    type Output = Vec<super::types::LogLine>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/log",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::NodeSyslogItem>> {
+    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
         self.0
     }
 }
@@ -5138,18 +5129,18 @@ impl QemuVmidFirewallOptionsPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsGet(
-    pub(crate) Request<super::types::LxcFirewallOptions>,
+    pub(crate) Request<super::types::GuestFirewallOptions>,
 );
 
 impl ApiRequest for QemuVmidFirewallOptionsGet {
-    type Output = super::types::LxcFirewallOptions;
+    type Output = super::types::GuestFirewallOptions;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/options",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::LxcFirewallOptions> {
+    fn into_request(self) -> Request<super::types::GuestFirewallOptions> {
         self.0
     }
 }
@@ -5217,10 +5208,9 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_in(
         mut self,
-        log_level_in: impl Into<super::types::NodeFirewallOptionsLogLevelIn>,
+        log_level_in: impl Into<super::types::FirewallLogLevelIn>,
     ) -> Self {
-        let log_level_in: super::types::NodeFirewallOptionsLogLevelIn = log_level_in
-            .into();
+        let log_level_in: super::types::FirewallLogLevelIn = log_level_in.into();
         self.0.set("log_level_in", &log_level_in);
         self
     }
@@ -5228,10 +5218,9 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn log_level_out(
         mut self,
-        log_level_out: impl Into<super::types::NodeFirewallOptionsLogLevelOut>,
+        log_level_out: impl Into<super::types::FirewallLogLevelOut>,
     ) -> Self {
-        let log_level_out: super::types::NodeFirewallOptionsLogLevelOut = log_level_out
-            .into();
+        let log_level_out: super::types::FirewallLogLevelOut = log_level_out.into();
         self.0.set("log_level_out", &log_level_out);
         self
     }
@@ -5251,9 +5240,9 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_in(
         mut self,
-        policy_in: impl Into<super::types::ClusterFirewallOptionsPolicyIn>,
+        policy_in: impl Into<super::types::FirewallPolicyIn>,
     ) -> Self {
-        let policy_in: super::types::ClusterFirewallOptionsPolicyIn = policy_in.into();
+        let policy_in: super::types::FirewallPolicyIn = policy_in.into();
         self.0.set("policy_in", &policy_in);
         self
     }
@@ -5261,10 +5250,9 @@ impl QemuVmidFirewallOptionsPut {
     #[inline]
     pub fn policy_out(
         mut self,
-        policy_out: impl Into<super::types::ClusterFirewallOptionsPolicyOut>,
+        policy_out: impl Into<super::types::FirewallPolicyOut>,
     ) -> Self {
-        let policy_out: super::types::ClusterFirewallOptionsPolicyOut = policy_out
-            .into();
+        let policy_out: super::types::FirewallPolicyOut = policy_out.into();
         self.0.set("policy_out", &policy_out);
         self
     }
@@ -5318,19 +5306,17 @@ impl QemuVmidFirewallRefsPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallRefsGet(
-    pub(crate) Request<Vec<super::types::LxcFirewallRefsItem>>,
-);
+pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
 impl ApiRequest for QemuVmidFirewallRefsGet {
-    type Output = Vec<super::types::LxcFirewallRefsItem>;
+    type Output = Vec<super::types::FirewallRef>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/refs",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcFirewallRefsItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRef>> {
         self.0
     }
 }
@@ -5340,11 +5326,8 @@ request_impls!(QemuVmidFirewallRefsGet);
 impl QemuVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRefsType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRefsType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
+        let type_: super::types::FirewallRefType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -5387,14 +5370,14 @@ impl QemuVmidFirewallRulesPath {
     pub fn post(
         &self,
         action: impl Into<String>,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
+        type_: impl Into<super::types::FirewallRuleType>,
     ) -> QemuVmidFirewallRulesPost {
         let mut request = self
             .0
             .request(QemuVmidFirewallRulesPost::ENDPOINT, reply::nothing);
         let action: String = action.into();
         request.set("action", &action);
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+        let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
         QemuVmidFirewallRulesPost(request)
     }
@@ -5407,19 +5390,17 @@ impl QemuVmidFirewallRulesPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallRulesGet(
-    pub(crate) Request<Vec<super::types::ClusterFirewallRulesItem>>,
-);
+pub struct QemuVmidFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
 
 impl ApiRequest for QemuVmidFirewallRulesGet {
-    type Output = Vec<super::types::ClusterFirewallRulesItem>;
+    type Output = Vec<super::types::FirewallRule>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/rules",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterFirewallRulesItem>> {
+    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
         self.0
     }
 }
@@ -5501,8 +5482,8 @@ impl QemuVmidFirewallRulesPost {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -5598,19 +5579,17 @@ impl QemuVmidFirewallRulesPosPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallRulesPosGet(
-    pub(crate) Request<super::types::ClusterFirewallRulesItem>,
-);
+pub struct QemuVmidFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
 
 impl ApiRequest for QemuVmidFirewallRulesPosGet {
-    type Output = super::types::ClusterFirewallRulesItem;
+    type Output = super::types::FirewallRule;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::ClusterFirewallRulesItem> {
+    fn into_request(self) -> Request<super::types::FirewallRule> {
         self.0
     }
 }
@@ -5706,8 +5685,8 @@ impl QemuVmidFirewallRulesPosPut {
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
-    pub fn log(mut self, log: impl Into<super::types::ClusterFirewallRulesLog>) -> Self {
-        let log: super::types::ClusterFirewallRulesLog = log.into();
+    pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
+        let log: super::types::FirewallLogLevel = log.into();
         self.0.set("log", &log);
         self
     }
@@ -5747,11 +5726,8 @@ impl QemuVmidFirewallRulesPosPut {
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
-    pub fn type_(
-        mut self,
-        type_: impl Into<super::types::ClusterFirewallRulesType>,
-    ) -> Self {
-        let type_: super::types::ClusterFirewallRulesType = type_.into();
+    pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
+        let type_: super::types::FirewallRuleType = type_.into();
         self.0.set("type", &type_);
         self
     }
@@ -6161,10 +6137,10 @@ impl QemuVmidMtunnelPath {
 /// Needs on `/vms/{vmid}`: `VM.Allocate` and on `/`: `Sys.Incoming`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::LxcMtunnel>);
+pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
 impl ApiRequest for QemuVmidMtunnelPost {
-    type Output = super::types::LxcMtunnel;
+    type Output = super::types::Mtunnel;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/qemu/{vmid}/mtunnel",
@@ -6176,7 +6152,7 @@ impl ApiRequest for QemuVmidMtunnelPost {
         ),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::LxcMtunnel> {
+    fn into_request(self) -> Request<super::types::Mtunnel> {
         self.0
     }
 }
@@ -6249,11 +6225,11 @@ impl QemuVmidMtunnelwebsocketPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelwebsocketGet(
-    pub(crate) Request<super::types::LxcMtunnelwebsocket>,
+    pub(crate) Request<super::types::MtunnelWebsocket>,
 );
 
 impl ApiRequest for QemuVmidMtunnelwebsocketGet {
-    type Output = super::types::LxcMtunnelwebsocket;
+    type Output = super::types::MtunnelWebsocket;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
@@ -6261,7 +6237,7 @@ impl ApiRequest for QemuVmidMtunnelwebsocketGet {
         )
         .secrets(&["ticket"]);
     #[inline]
-    fn into_request(self) -> Request<super::types::LxcMtunnelwebsocket> {
+    fn into_request(self) -> Request<super::types::MtunnelWebsocket> {
         self.0
     }
 }
@@ -6302,17 +6278,17 @@ impl QemuVmidPendingPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidPendingGet(pub(crate) Request<Vec<super::types::LxcPendingItem>>);
+pub struct QemuVmidPendingGet(pub(crate) Request<Vec<super::types::PendingSetting>>);
 
 impl ApiRequest for QemuVmidPendingGet {
-    type Output = Vec<super::types::LxcPendingItem>;
+    type Output = Vec<super::types::PendingSetting>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/pending",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcPendingItem>> {
+    fn into_request(self) -> Request<Vec<super::types::PendingSetting>> {
         self.0
     }
 }
@@ -6528,12 +6504,12 @@ impl QemuVmidRrdPath {
     pub fn get(
         &self,
         ds: impl Into<List>,
-        timeframe: impl Into<super::types::LxcRrdTimeframe>,
+        timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> QemuVmidRrdGet {
         let mut request = self.0.request(QemuVmidRrdGet::ENDPOINT, reply::data);
         let ds: List = ds.into();
         request.set("ds", &ds);
-        let timeframe: super::types::LxcRrdTimeframe = timeframe.into();
+        let timeframe: super::types::RrdTimeframe = timeframe.into();
         request.set("timeframe", &timeframe);
         QemuVmidRrdGet(request)
     }
@@ -6546,17 +6522,17 @@ impl QemuVmidRrdPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidRrdGet(pub(crate) Request<super::types::NodeRrd>);
+pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
 impl ApiRequest for QemuVmidRrdGet {
-    type Output = super::types::NodeRrd;
+    type Output = super::types::RrdImage;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/rrd",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeRrd> {
+    fn into_request(self) -> Request<super::types::RrdImage> {
         self.0
     }
 }
@@ -6566,8 +6542,8 @@ request_impls!(QemuVmidRrdGet);
 impl QemuVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -6599,10 +6575,10 @@ impl QemuVmidRrddataPath {
     #[inline]
     pub fn get(
         &self,
-        timeframe: impl Into<super::types::LxcRrdTimeframe>,
+        timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> QemuVmidRrddataGet {
         let mut request = self.0.request(QemuVmidRrddataGet::ENDPOINT, reply::data);
-        let timeframe: super::types::LxcRrdTimeframe = timeframe.into();
+        let timeframe: super::types::RrdTimeframe = timeframe.into();
         request.set("timeframe", &timeframe);
         QemuVmidRrddataGet(request)
     }
@@ -6615,17 +6591,17 @@ impl QemuVmidRrddataPath {
 /// Needs on `/vms/{vmid}`: `VM.Audit`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::LxcRrddataItem>>);
+pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
 impl ApiRequest for QemuVmidRrddataGet {
-    type Output = Vec<super::types::LxcRrddataItem>;
+    type Output = Vec<super::types::GuestRrdSample>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/rrddata",
         Permission::All("/vms/{vmid}", &["VM.Audit"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcRrddataItem>> {
+    fn into_request(self) -> Request<Vec<super::types::GuestRrdSample>> {
         self.0
     }
 }
@@ -6635,8 +6611,8 @@ request_impls!(QemuVmidRrddataGet);
 impl QemuVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
-    pub fn cf(mut self, cf: impl Into<super::types::NodeRrdCf>) -> Self {
-        let cf: super::types::NodeRrdCf = cf.into();
+    pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
+        let cf: super::types::RrdConsolidation = cf.into();
         self.0.set("cf", &cf);
         self
     }
@@ -7115,17 +7091,17 @@ impl QemuVmidSpiceproxyPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::NodeSpiceshell>);
+pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
 impl ApiRequest for QemuVmidSpiceproxyPost {
-    type Output = super::types::NodeSpiceshell;
+    type Output = super::types::SpiceConfig;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/qemu/{vmid}/spiceproxy",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeSpiceshell> {
+    fn into_request(self) -> Request<super::types::SpiceConfig> {
         self.0
     }
 }
@@ -7176,17 +7152,17 @@ impl QemuVmidStatusPath {
 /// Open to every authenticated user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidStatusGet(pub(crate) Request<Vec<super::types::AccessItem>>);
+pub struct QemuVmidStatusGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
 
 impl ApiRequest for QemuVmidStatusGet {
-    type Output = Vec<super::types::AccessItem>;
+    type Output = Vec<super::types::SubdirEntry>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Get,
         "/nodes/{node}/qemu/{vmid}/status",
         Permission::Authenticated,
     );
     #[inline]
-    fn into_request(self) -> Request<Vec<super::types::AccessItem>> {
+    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
         self.0
     }
 }
@@ -7933,17 +7909,17 @@ impl QemuVmidTermproxyPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::NodeTermproxy>);
+pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
 impl ApiRequest for QemuVmidTermproxyPost {
-    type Output = super::types::NodeTermproxy;
+    type Output = super::types::Termproxy;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/qemu/{vmid}/termproxy",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeTermproxy> {
+    fn into_request(self) -> Request<super::types::Termproxy> {
         self.0
     }
 }
@@ -8059,17 +8035,17 @@ impl QemuVmidVncproxyPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::NodeVncshell>);
+pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
 impl ApiRequest for QemuVmidVncproxyPost {
-    type Output = super::types::NodeVncshell;
+    type Output = super::types::Vncproxy;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/qemu/{vmid}/vncproxy",
         Permission::All("/vms/{vmid}", &["VM.Console"]),
     );
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeVncshell> {
+    fn into_request(self) -> Request<super::types::Vncproxy> {
         self.0
     }
 }
@@ -8136,10 +8112,10 @@ impl QemuVmidVncwebsocketPath {
 /// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidVncwebsocketGet(pub(crate) Request<super::types::NodeVncwebsocket>);
+pub struct QemuVmidVncwebsocketGet(pub(crate) Request<super::types::VncWebsocket>);
 
 impl ApiRequest for QemuVmidVncwebsocketGet {
-    type Output = super::types::NodeVncwebsocket;
+    type Output = super::types::VncWebsocket;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/vncwebsocket",
@@ -8147,7 +8123,7 @@ impl ApiRequest for QemuVmidVncwebsocketGet {
         )
         .secrets(&["vncticket"]);
     #[inline]
-    fn into_request(self) -> Request<super::types::NodeVncwebsocket> {
+    fn into_request(self) -> Request<super::types::VncWebsocket> {
         self.0
     }
 }
@@ -8365,7 +8341,7 @@ impl QemuAgentCommand {
 
 open_enum_impls!(QemuAgentCommand);
 
-/// Part of the answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 #[derive(Clone, Debug, Default)]
@@ -8399,7 +8375,7 @@ impl Object for QemuAgentExec {
 
 response_impls!(QemuAgentExec);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
 #[derive(Clone, Debug, Default)]
@@ -8451,7 +8427,7 @@ impl Object for QemuAgentExecStatus {
 
 response_impls!(QemuAgentExecStatus);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
 #[derive(Clone, Debug, Default)]
@@ -8491,7 +8467,7 @@ impl Object for QemuAgentFileRead {
 
 response_impls!(QemuAgentFileRead);
 
-/// Part of the answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 #[derive(Clone, Debug, Default)]
@@ -8560,7 +8536,7 @@ impl QemuAgentFsfreezeStatusResult {
 
 open_enum_impls!(QemuAgentFsfreezeStatusResult);
 
-/// Part of the answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
 #[derive(Clone, Debug, Default)]
@@ -8662,7 +8638,7 @@ impl Object for QemuAgentFstrimResultPathsItem {
 
 response_impls!(QemuAgentFstrimResultPathsItem);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 #[derive(Clone, Debug, Default)]
@@ -8871,7 +8847,7 @@ impl Object for QemuAgentGetFsinfoResultItem {
 
 response_impls!(QemuAgentGetFsinfoResultItem);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 #[derive(Clone, Debug, Default)]
@@ -8967,7 +8943,7 @@ impl Object for QemuAgentGetHostNameResultError {
 
 response_impls!(QemuAgentGetHostNameResultError);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 #[derive(Clone, Debug, Default)]
@@ -9030,7 +9006,7 @@ impl Object for QemuAgentGetMemoryBlockInfoResult {
 
 response_impls!(QemuAgentGetMemoryBlockInfoResult);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 #[derive(Clone, Debug, Default)]
@@ -9096,7 +9072,7 @@ impl Object for QemuAgentGetMemoryBlocksResultItem {
 
 response_impls!(QemuAgentGetMemoryBlocksResultItem);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 #[derive(Clone, Debug, Default)]
@@ -9186,7 +9162,7 @@ impl Object for QemuAgentGetOsinfoResult {
 
 response_impls!(QemuAgentGetOsinfoResult);
 
-/// Part of the answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`, `GET /nodes/{node}/qemu/{vmid}/agent/get-time`.
 #[derive(Clone, Debug, Default)]
@@ -9216,7 +9192,7 @@ impl Object for QemuAgentGetTime {
 
 response_impls!(QemuAgentGetTime);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 #[derive(Clone, Debug, Default)]
@@ -9282,7 +9258,7 @@ impl Object for QemuAgentGetTimezoneResult {
 
 response_impls!(QemuAgentGetTimezoneResult);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
 #[derive(Clone, Debug, Default)]
@@ -9348,7 +9324,7 @@ impl Object for QemuAgentGetUsersResultItem {
 
 response_impls!(QemuAgentGetUsersResultItem);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 #[derive(Clone, Debug, Default)]
@@ -9414,7 +9390,7 @@ impl Object for QemuAgentGetVcpusResultItem {
 
 response_impls!(QemuAgentGetVcpusResultItem);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
 #[derive(Clone, Debug, Default)]
@@ -9516,7 +9492,7 @@ impl Object for QemuAgentInfoResultSupportedCommandsItem {
 
 response_impls!(QemuAgentInfoResultSupportedCommandsItem);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 #[derive(Clone, Debug, Default)]
@@ -9555,7 +9531,7 @@ pub struct QemuAgentNetworkGetInterfacesResultItem {
     /// MAC address of the interface.
     pub hardware_address: Option<String>,
     /// Addresses of the interface.
-    pub ip_addresses: Option<Vec<super::types::LxcInterfacesIpAddressesItem>>,
+    pub ip_addresses: Option<Vec<super::types::GuestIpAddress>>,
     /// Name of the interface in the guest.
     pub name: Option<String>,
     /// Traffic counters of the interface.
@@ -9636,7 +9612,7 @@ impl Object for QemuAgentNetworkGetInterfacesResultStatistics {
 
 response_impls!(QemuAgentNetworkGetInterfacesResultStatistics);
 
-/// Part of the answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
 #[derive(Clone, Debug, Default)]
@@ -9696,7 +9672,7 @@ impl Object for QemuAgentPingResult {
 
 response_impls!(QemuAgentPingResult);
 
-/// Part of the answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
+/// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent`.
 #[derive(Clone, Debug, Default)]
@@ -10633,7 +10609,7 @@ impl Object for QemuCloudinitItem {
 
 response_impls!(QemuCloudinitItem);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/config`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`.
 #[derive(Clone, Debug, Default)]
@@ -10650,7 +10626,7 @@ pub struct QemuConfig {
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     pub amd_sev: Option<QemuSev>,
     /// Emulated processor architecture; that of the host when absent.
-    pub arch: Option<super::types::ClusterQemuCpuFlagsArch>,
+    pub arch: Option<super::types::QemuArch>,
     /// Extra QEMU command line arguments, for experts; only root may set them.
     pub args: Option<String>,
     /// Sound card of the guest, useful with SPICE.
@@ -10712,7 +10688,7 @@ pub struct QemuConfig {
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     pub keephugepages: Option<bool>,
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
-    pub keyboard: Option<super::types::ClusterOptionsKeyboard>,
+    pub keyboard: Option<super::types::KeyboardLayout>,
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     pub kvm: Option<bool>,
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
@@ -12509,7 +12485,7 @@ impl QemuEfiDiskMsCert {
 
 open_enum_impls!(QemuEfiDiskMsCert);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/feature`.
 #[derive(Clone, Debug, Default)]
@@ -13045,7 +13021,7 @@ pub struct QemuItem {
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
     /// Whether the QEMU process runs.
-    pub status: super::types::LxcStatus,
+    pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
     pub tags: Option<String>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.
@@ -13538,7 +13514,7 @@ impl Properties for QemuMeta {
 
 property_string_impls!(QemuMeta);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
 #[derive(Clone, Debug, Default)]
@@ -13685,9 +13661,7 @@ response_impls!(QemuMigrateMappedResourceInfoValue);
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
-    pub blocking_ha_resources: Option<
-        Vec<super::types::LxcMigrateNotAllowedNodesValueBlockingHaResourcesItem>,
-    >,
+    pub blocking_ha_resources: Option<Vec<super::types::HaBlockingResource>>,
     /// Mapped devices in use that the node lacks.
     pub unavailable_resources: Option<Vec<String>>,
     /// Storages in use that the node lacks.
@@ -17436,7 +17410,7 @@ impl Properties for QemuSmbios1 {
 
 property_string_impls!(QemuSmbios1);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 #[derive(Clone, Debug, Default)]
@@ -17453,7 +17427,7 @@ pub struct QemuSnapshotConfig {
     /// Memory encryption for the guest by AMD SEV.
     pub amd_sev: Option<QemuSev>,
     /// Emulated processor architecture; that of the host when absent.
-    pub arch: Option<super::types::ClusterQemuCpuFlagsArch>,
+    pub arch: Option<super::types::QemuArch>,
     /// Extra QEMU command line arguments, for experts; only root may set them.
     pub args: Option<String>,
     /// Sound card of the guest, useful with SPICE.
@@ -17513,7 +17487,7 @@ pub struct QemuSnapshotConfig {
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
     pub keephugepages: Option<bool>,
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
-    pub keyboard: Option<super::types::ClusterOptionsKeyboard>,
+    pub keyboard: Option<super::types::KeyboardLayout>,
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow.
     pub kvm: Option<bool>,
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
@@ -17905,7 +17879,7 @@ impl QemuSpiceEnhancementsVideostreaming {
 
 open_enum_impls!(QemuSpiceEnhancementsVideostreaming);
 
-/// Part of the answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
+/// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/status/current`.
 #[derive(Clone, Debug, Default)]
@@ -17936,7 +17910,7 @@ pub struct QemuStatusCurrent {
     /// The member `freemem`. In bytes.
     pub freemem: Option<i64>,
     /// State of the virtual machine in the high availability manager.
-    pub ha: Option<super::types::LxcStatusCurrentHa>,
+    pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
     /// Size of the boot disk in bytes. In bytes.
@@ -17984,7 +17958,7 @@ pub struct QemuStatusCurrent {
     /// Whether the display offers SPICE.
     pub spice: Option<bool>,
     /// Whether the QEMU process runs.
-    pub status: super::types::LxcStatus,
+    pub status: super::types::GuestStatus,
     /// Labels of the virtual machine, separated by `;`.
     pub tags: Option<String>,
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`. Since 8.3.

@@ -250,8 +250,8 @@ impl StoragePost {
     }
     /// Format of new disk images if none is named.
     #[inline]
-    pub fn format(mut self, format: impl Into<super::types::StorageFormat>) -> Self {
-        let format: super::types::StorageFormat = format.into();
+    pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
+        let format: super::types::DiskFormat = format.into();
         self.0.set("format", &format);
         self
     }
@@ -778,8 +778,8 @@ impl StorageStoragePut {
     }
     /// Format of new disk images if none is named.
     #[inline]
-    pub fn format(mut self, format: impl Into<super::types::StorageFormat>) -> Self {
-        let format: super::types::StorageFormat = format.into();
+    pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
+        let format: super::types::DiskFormat = format.into();
         self.0.set("format", &format);
         self
     }
@@ -1068,7 +1068,7 @@ impl ApiRequest for StorageStorageDelete {
 
 request_impls!(StorageStorageDelete);
 
-/// Part of the answer to `POST /storage`.
+/// The answer to `POST /storage`.
 ///
 /// Used by `POST /storage`, `PUT /storage/{storage}`.
 #[derive(Clone, Debug, Default)]
@@ -1138,7 +1138,7 @@ impl Object for StorageConfig {
 
 response_impls!(StorageConfig);
 
-/// Part of the answer to `GET /storage`.
+/// The answer to `GET /storage`.
 ///
 /// Used by `GET /storage`, `GET /storage/{storage}`.
 #[derive(Clone, Debug, Default)]
@@ -1181,7 +1181,7 @@ pub struct StorageItem {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     pub fingerprint: Option<String>,
     /// Format of new disk images if none is named.
-    pub format: Option<super::types::StorageFormat>,
+    pub format: Option<super::types::DiskFormat>,
     /// Name of the Ceph file system.
     pub fs_name: Option<String>,
     /// Mounts CephFS through FUSE and not through the kernel client.

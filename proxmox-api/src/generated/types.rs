@@ -3,39 +3,99 @@
 
 use crate::support::*;
 
-/// One element of the answer to `GET /access`.
+/// How container backups to Proxmox Backup Server recognize unchanged files.
 ///
-/// Used by `GET /access`, `GET /access/openid`, `GET /cluster/backup-info`, `GET /cluster/jobs` and 10 more.
-#[derive(Clone, Debug, Default)]
+/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct AccessItem {
-    /// Name of the sub-resource, the next path segment.
-    pub subdir: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
+pub enum BackupChangeDetection {
+    /// The value `legacy`.
+    Legacy,
+    /// The value `data`.
+    Data,
+    /// The value `metadata`.
+    Metadata,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
 }
 
-impl Object for AccessItem {
+impl BackupChangeDetection {
+    /// The text of the API.
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Data => "data",
+            Self::Metadata => "metadata",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
         Some(
-            match key {
-                "subdir" => (Need::required(0), &mut self.subdir),
+            match text {
+                "legacy" => Self::Legacy,
+                "data" => Self::Data,
+                "metadata" => Self::Metadata,
                 _ => return None,
             },
         )
     }
+}
+
+open_enum_impls!(BackupChangeDetection);
+
+/// How archives are compressed; `0` is off, and `1` is an older name for `lzo`.
+///
+/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackupCompression {
+    /// The value `0`.
+    V0,
+    /// The value `1`.
+    V1,
+    /// The value `gzip`.
+    Gzip,
+    /// The value `lzo`.
+    Lzo,
+    /// The value `zstd`.
+    Zstd,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl BackupCompression {
+    /// The text of the API.
     #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::V0 => "0",
+            Self::V1 => "1",
+            Self::Gzip => "gzip",
+            Self::Lzo => "lzo",
+            Self::Zstd => "zstd",
+            Self::Unlisted(other) => other.text(),
+        }
     }
     #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["subdir"]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "0" => Self::V0,
+                "1" => Self::V1,
+                "gzip" => Self::Gzip,
+                "lzo" => Self::Lzo,
+                "zstd" => Self::Zstd,
+                _ => return None,
+            },
+        )
     }
 }
 
-response_impls!(AccessItem);
+open_enum_impls!(BackupCompression);
 
 /// Settings for backup fleecing, which only concerns virtual machines.
 ///
@@ -108,6 +168,174 @@ impl Properties for BackupFleecing {
 }
 
 property_string_impls!(BackupFleecing);
+
+/// Whether mail is sent after every run or only after failures; superseded by notification matchers.
+///
+/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackupMailNotification {
+    /// The value `always`.
+    Always,
+    /// The value `failure`.
+    Failure,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl BackupMailNotification {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Always => "always",
+            Self::Failure => "failure",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "always" => Self::Always,
+                "failure" => Self::Failure,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(BackupMailNotification);
+
+/// Whether guests keep running, are suspended, or are stopped during the backup.
+///
+/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackupMode {
+    /// The value `snapshot`.
+    Snapshot,
+    /// The value `suspend`.
+    Suspend,
+    /// The value `stop`.
+    Stop,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl BackupMode {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Suspend => "suspend",
+            Self::Stop => "stop",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "snapshot" => Self::Snapshot,
+                "suspend" => Self::Suspend,
+                "stop" => Self::Stop,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(BackupMode);
+
+/// Whether results are mailed to `mailto` or go through the notification system.
+///
+/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackupNotificationMode {
+    /// The value `auto`.
+    Auto,
+    /// The value `legacy-sendmail`.
+    LegacySendmail,
+    /// The value `notification-system`.
+    NotificationSystem,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl BackupNotificationMode {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Auto => "auto",
+            Self::LegacySendmail => "legacy-sendmail",
+            Self::NotificationSystem => "notification-system",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "auto" => Self::Auto,
+                "legacy-sendmail" => Self::LegacySendmail,
+                "notification-system" => Self::NotificationSystem,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(BackupNotificationMode);
+
+/// Without use today.
+///
+/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`, `GET /nodes/{node}/vzdump/defaults`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackupNotificationPolicy {
+    /// The value `always`.
+    Always,
+    /// The value `failure`.
+    Failure,
+    /// The value `never`.
+    Never,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl BackupNotificationPolicy {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Always => "always",
+            Self::Failure => "failure",
+            Self::Never => "never",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "always" => Self::Always,
+                "failure" => Self::Failure,
+                "never" => Self::Never,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(BackupNotificationPolicy);
 
 /// Settings that affect the speed of backups.
 ///
@@ -286,397 +514,30 @@ impl Properties for BandwidthLimits {
 
 property_string_impls!(BandwidthLimits);
 
-/// How archives are compressed; `0` is off, and `1` is an older name for `lzo`.
-///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupCompress {
-    /// The value `0`.
-    V0,
-    /// The value `1`.
-    V1,
-    /// The value `gzip`.
-    Gzip,
-    /// The value `lzo`.
-    Lzo,
-    /// The value `zstd`.
-    Zstd,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterBackupCompress {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V0 => "0",
-            Self::V1 => "1",
-            Self::Gzip => "gzip",
-            Self::Lzo => "lzo",
-            Self::Zstd => "zstd",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "0" => Self::V0,
-                "1" => Self::V1,
-                "gzip" => Self::Gzip,
-                "lzo" => Self::Lzo,
-                "zstd" => Self::Zstd,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupCompress);
-
-/// Settings for backup fleecing, which only concerns virtual machines.
-///
-/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterBackupFleecing {
-    /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
-    pub enabled: Option<bool>,
-    /// Storage for the fleecing images; best a local one with thin provisioning and discard.
-    pub storage: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterBackupFleecing {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterBackupFleecing);
-
-/// Kind of guest.
-///
-/// Used by `GET /cluster/backup-info/not-backed-up`, `GET /nodes/{node}/storage/{storage}/prunebackups`, `DELETE /nodes/{node}/storage/{storage}/prunebackups`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupInfoNotBackedUpType {
-    /// The value `qemu`.
-    Qemu,
-    /// The value `lxc`.
-    Lxc,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterBackupInfoNotBackedUpType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Lxc => "lxc",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "qemu" => Self::Qemu,
-                "lxc" => Self::Lxc,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupInfoNotBackedUpType);
-
-/// Whether mail is sent after every run or only after failures; superseded by notification matchers.
-///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupMailnotification {
-    /// The value `always`.
-    Always,
-    /// The value `failure`.
-    Failure,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterBackupMailnotification {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Always => "always",
-            Self::Failure => "failure",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "always" => Self::Always,
-                "failure" => Self::Failure,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupMailnotification);
-
-/// Whether guests keep running, are suspended, or are stopped during the backup.
-///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupMode {
-    /// The value `snapshot`.
-    Snapshot,
-    /// The value `suspend`.
-    Suspend,
-    /// The value `stop`.
-    Stop,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterBackupMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Snapshot => "snapshot",
-            Self::Suspend => "suspend",
-            Self::Stop => "stop",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "snapshot" => Self::Snapshot,
-                "suspend" => Self::Suspend,
-                "stop" => Self::Stop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupMode);
-
-/// Whether results are mailed to `mailto` or go through the notification system.
-///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupNotificationMode {
-    /// The value `auto`.
-    Auto,
-    /// The value `legacy-sendmail`.
-    LegacySendmail,
-    /// The value `notification-system`.
-    NotificationSystem,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterBackupNotificationMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Auto => "auto",
-            Self::LegacySendmail => "legacy-sendmail",
-            Self::NotificationSystem => "notification-system",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "auto" => Self::Auto,
-                "legacy-sendmail" => Self::LegacySendmail,
-                "notification-system" => Self::NotificationSystem,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupNotificationMode);
-
-/// Without use today.
-///
-/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupNotificationPolicy {
-    /// The value `always`.
-    Always,
-    /// The value `failure`.
-    Failure,
-    /// The value `never`.
-    Never,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterBackupNotificationPolicy {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Always => "always",
-            Self::Failure => "failure",
-            Self::Never => "never",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "always" => Self::Always,
-                "failure" => Self::Failure,
-                "never" => Self::Never,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupNotificationPolicy);
-
-/// How container backups to Proxmox Backup Server recognize unchanged files.
-///
-/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterBackupPbsChangeDetectionMode {
-    /// The value `legacy`.
-    Legacy,
-    /// The value `data`.
-    Data,
-    /// The value `metadata`.
-    Metadata,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterBackupPbsChangeDetectionMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::Data => "data",
-            Self::Metadata => "metadata",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "legacy" => Self::Legacy,
-                "data" => Self::Data,
-                "metadata" => Self::Metadata,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupPbsChangeDetectionMode);
-
-/// Settings that affect the speed of backups.
-///
-/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterBackupPerformance {
-    /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
-    pub max_workers: Option<i64>,
-    /// Directory entries a container backup to Proxmox Backup Server may hold in memory. At least 1. Default: `1048576`.
-    pub pbs_entries_max: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterBackupPerformance {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "max-workers" => (Need::OPTIONAL, &mut self.max_workers),
-                "pbs-entries-max" => (Need::OPTIONAL, &mut self.pbs_entries_max),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterBackupPerformance);
-
-/// Part of the answer to `GET /cluster/ceph/status`.
+/// The answer to `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatus {
+pub struct CephStatus {
     /// The member `election_epoch`.
     pub election_epoch: Option<i64>,
     /// The member `fsid`.
     pub fsid: Option<String>,
     /// The member `fsmap`.
-    pub fsmap: Option<ClusterCephStatusFsmap>,
+    pub fsmap: Option<CephStatusFsmap>,
     /// The member `health`.
-    pub health: Option<ClusterCephStatusHealth>,
+    pub health: Option<CephStatusHealth>,
     /// The member `mgrmap`.
-    pub mgrmap: Option<ClusterCephStatusMgrmap>,
+    pub mgrmap: Option<CephStatusMgrmap>,
     /// The member `monmap`.
-    pub monmap: Option<ClusterCephStatusMonmap>,
+    pub monmap: Option<CephStatusMonmap>,
     /// The member `osdmap`.
-    pub osdmap: Option<ClusterCephStatusOsdmap>,
+    pub osdmap: Option<CephStatusOsdmap>,
     /// The member `pgmap`.
-    pub pgmap: Option<ClusterCephStatusPgmap>,
+    pub pgmap: Option<CephStatusPgmap>,
     /// The member `progress_events`.
-    pub progress_events: Option<BTreeMap<String, ClusterCephStatusProgressEventsValue>>,
+    pub progress_events: Option<BTreeMap<String, CephStatusProgressEventsValue>>,
     /// The member `quorum`.
     pub quorum: Option<Vec<i64>>,
     /// The member `quorum_age`.
@@ -684,12 +545,12 @@ pub struct ClusterCephStatus {
     /// The member `quorum_names`.
     pub quorum_names: Option<Vec<String>>,
     /// The member `servicemap`.
-    pub servicemap: Option<ClusterCephStatusServicemap>,
+    pub servicemap: Option<CephStatusServicemap>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatus {
+impl Object for CephStatus {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -717,16 +578,16 @@ impl Object for ClusterCephStatus {
     }
 }
 
-response_impls!(ClusterCephStatus);
+response_impls!(CephStatus);
 
 /// Part of `fsmap` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusFsmap {
+pub struct CephStatusFsmap {
     /// The member `by_rank`.
-    pub by_rank: Option<Vec<ClusterCephStatusFsmapByRankItem>>,
+    pub by_rank: Option<Vec<CephStatusFsmapByRankItem>>,
     /// The member `epoch`.
     pub epoch: Option<i64>,
     /// The member `id`.
@@ -743,7 +604,7 @@ pub struct ClusterCephStatusFsmap {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusFsmap {
+impl Object for CephStatusFsmap {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -765,14 +626,14 @@ impl Object for ClusterCephStatusFsmap {
     }
 }
 
-response_impls!(ClusterCephStatusFsmap);
+response_impls!(CephStatusFsmap);
 
 /// One element of `fsmap.by_rank` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusFsmapByRankItem {
+pub struct CephStatusFsmapByRankItem {
     /// The member `filesystem_id`.
     pub filesystem_id: Option<i64>,
     /// The member `gid`.
@@ -787,7 +648,7 @@ pub struct ClusterCephStatusFsmapByRankItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusFsmapByRankItem {
+impl Object for CephStatusFsmapByRankItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -807,25 +668,25 @@ impl Object for ClusterCephStatusFsmapByRankItem {
     }
 }
 
-response_impls!(ClusterCephStatusFsmapByRankItem);
+response_impls!(CephStatusFsmapByRankItem);
 
 /// Part of `health` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusHealth {
+pub struct CephStatusHealth {
     /// The member `checks`.
-    pub checks: Option<BTreeMap<String, ClusterCephStatusHealthChecksValue>>,
+    pub checks: Option<BTreeMap<String, CephStatusHealthChecksValue>>,
     /// The member `mutes`.
-    pub mutes: Option<Vec<ClusterCephStatusHealthMutesItem>>,
+    pub mutes: Option<Vec<CephStatusHealthMutesItem>>,
     /// The member `status`.
     pub status: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusHealth {
+impl Object for CephStatusHealth {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -843,27 +704,27 @@ impl Object for ClusterCephStatusHealth {
     }
 }
 
-response_impls!(ClusterCephStatusHealth);
+response_impls!(CephStatusHealth);
 
 /// Part of `health.checks.*` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusHealthChecksValue {
+pub struct CephStatusHealthChecksValue {
     /// The member `detail`.
-    pub detail: Option<Vec<ClusterCephStatusHealthChecksValueDetailItem>>,
+    pub detail: Option<Vec<CephStatusHealthChecksValueDetailItem>>,
     /// The member `muted`.
     pub muted: Option<bool>,
     /// The member `severity`.
     pub severity: Option<String>,
     /// The member `summary`.
-    pub summary: Option<ClusterCephStatusHealthChecksValueSummary>,
+    pub summary: Option<CephStatusHealthChecksValueSummary>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusHealthChecksValue {
+impl Object for CephStatusHealthChecksValue {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -882,21 +743,21 @@ impl Object for ClusterCephStatusHealthChecksValue {
     }
 }
 
-response_impls!(ClusterCephStatusHealthChecksValue);
+response_impls!(CephStatusHealthChecksValue);
 
 /// One element of `health.checks.*.detail` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusHealthChecksValueDetailItem {
+pub struct CephStatusHealthChecksValueDetailItem {
     /// The member `message`.
     pub message: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusHealthChecksValueDetailItem {
+impl Object for CephStatusHealthChecksValueDetailItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -912,14 +773,14 @@ impl Object for ClusterCephStatusHealthChecksValueDetailItem {
     }
 }
 
-response_impls!(ClusterCephStatusHealthChecksValueDetailItem);
+response_impls!(CephStatusHealthChecksValueDetailItem);
 
 /// Part of `health.checks.*.summary` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusHealthChecksValueSummary {
+pub struct CephStatusHealthChecksValueSummary {
     /// The member `count`.
     pub count: Option<i64>,
     /// The member `message`.
@@ -928,7 +789,7 @@ pub struct ClusterCephStatusHealthChecksValueSummary {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusHealthChecksValueSummary {
+impl Object for CephStatusHealthChecksValueSummary {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -945,14 +806,14 @@ impl Object for ClusterCephStatusHealthChecksValueSummary {
     }
 }
 
-response_impls!(ClusterCephStatusHealthChecksValueSummary);
+response_impls!(CephStatusHealthChecksValueSummary);
 
 /// One element of `health.mutes` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusHealthMutesItem {
+pub struct CephStatusHealthMutesItem {
     /// The member `code`.
     pub code: Option<String>,
     /// The member `count`.
@@ -967,7 +828,7 @@ pub struct ClusterCephStatusHealthMutesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusHealthMutesItem {
+impl Object for CephStatusHealthMutesItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -987,14 +848,14 @@ impl Object for ClusterCephStatusHealthMutesItem {
     }
 }
 
-response_impls!(ClusterCephStatusHealthMutesItem);
+response_impls!(CephStatusHealthMutesItem);
 
 /// Part of `mgrmap` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusMgrmap {
+pub struct CephStatusMgrmap {
     /// The member `active_addr`.
     pub active_addr: Option<String>,
     /// The member `active_change`.
@@ -1016,12 +877,12 @@ pub struct ClusterCephStatusMgrmap {
     /// The member `services`.
     pub services: Option<BTreeMap<String, String>>,
     /// The member `standbys`.
-    pub standbys: Option<Vec<ClusterCephStatusMgrmapStandbysItem>>,
+    pub standbys: Option<Vec<CephStatusMgrmapStandbysItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMgrmap {
+impl Object for CephStatusMgrmap {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1049,14 +910,14 @@ impl Object for ClusterCephStatusMgrmap {
     }
 }
 
-response_impls!(ClusterCephStatusMgrmap);
+response_impls!(CephStatusMgrmap);
 
 /// One element of `mgrmap.standbys` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusMgrmapStandbysItem {
+pub struct CephStatusMgrmapStandbysItem {
     /// The member `gid`.
     pub gid: Option<i64>,
     /// The member `name`.
@@ -1065,7 +926,7 @@ pub struct ClusterCephStatusMgrmapStandbysItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMgrmapStandbysItem {
+impl Object for CephStatusMgrmapStandbysItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1082,14 +943,14 @@ impl Object for ClusterCephStatusMgrmapStandbysItem {
     }
 }
 
-response_impls!(ClusterCephStatusMgrmapStandbysItem);
+response_impls!(CephStatusMgrmapStandbysItem);
 
 /// Part of `monmap` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusMonmap {
+pub struct CephStatusMonmap {
     /// The member `created`.
     pub created: Option<String>,
     /// The member `election_strategy`.
@@ -1105,7 +966,7 @@ pub struct ClusterCephStatusMonmap {
     /// The member `modified`.
     pub modified: Option<String>,
     /// The member `mons`.
-    pub mons: Option<Vec<ClusterCephStatusMonmapMonsItem>>,
+    pub mons: Option<Vec<CephStatusMonmapMonsItem>>,
     /// The member `num_mons`.
     pub num_mons: Option<i64>,
     /// The member `quorum`.
@@ -1114,7 +975,7 @@ pub struct ClusterCephStatusMonmap {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMonmap {
+impl Object for CephStatusMonmap {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1141,14 +1002,14 @@ impl Object for ClusterCephStatusMonmap {
     }
 }
 
-response_impls!(ClusterCephStatusMonmap);
+response_impls!(CephStatusMonmap);
 
 /// One element of `monmap.mons` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusMonmapMonsItem {
+pub struct CephStatusMonmapMonsItem {
     /// The member `addr`.
     pub addr: Option<String>,
     /// The member `crush_location`.
@@ -1167,7 +1028,7 @@ pub struct ClusterCephStatusMonmapMonsItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusMonmapMonsItem {
+impl Object for CephStatusMonmapMonsItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1189,14 +1050,14 @@ impl Object for ClusterCephStatusMonmapMonsItem {
     }
 }
 
-response_impls!(ClusterCephStatusMonmapMonsItem);
+response_impls!(CephStatusMonmapMonsItem);
 
 /// Part of `osdmap` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusOsdmap {
+pub struct CephStatusOsdmap {
     /// The member `epoch`.
     pub epoch: Option<i64>,
     /// The member `full`.
@@ -1219,7 +1080,7 @@ pub struct ClusterCephStatusOsdmap {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusOsdmap {
+impl Object for CephStatusOsdmap {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1243,14 +1104,14 @@ impl Object for ClusterCephStatusOsdmap {
     }
 }
 
-response_impls!(ClusterCephStatusOsdmap);
+response_impls!(CephStatusOsdmap);
 
 /// Part of `pgmap` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusPgmap {
+pub struct CephStatusPgmap {
     /// The member `bytes_avail`. In bytes.
     pub bytes_avail: Option<i64>,
     /// The member `bytes_total`. In bytes.
@@ -1286,7 +1147,7 @@ pub struct ClusterCephStatusPgmap {
     /// The member `num_pools`.
     pub num_pools: Option<i64>,
     /// The member `pgs_by_state`.
-    pub pgs_by_state: Option<Vec<ClusterCephStatusPgmapPgsByStateItem>>,
+    pub pgs_by_state: Option<Vec<CephStatusPgmapPgsByStateItem>>,
     /// The member `read_bytes_sec`. In bytes.
     pub read_bytes_sec: Option<i64>,
     /// The member `read_op_per_sec`.
@@ -1313,7 +1174,7 @@ pub struct ClusterCephStatusPgmap {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusPgmap {
+impl Object for CephStatusPgmap {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1365,14 +1226,14 @@ impl Object for ClusterCephStatusPgmap {
     }
 }
 
-response_impls!(ClusterCephStatusPgmap);
+response_impls!(CephStatusPgmap);
 
 /// One element of `pgmap.pgs_by_state` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusPgmapPgsByStateItem {
+pub struct CephStatusPgmapPgsByStateItem {
     /// The member `count`.
     pub count: Option<i64>,
     /// The member `state_name`.
@@ -1381,7 +1242,7 @@ pub struct ClusterCephStatusPgmapPgsByStateItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusPgmapPgsByStateItem {
+impl Object for CephStatusPgmapPgsByStateItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1398,14 +1259,14 @@ impl Object for ClusterCephStatusPgmapPgsByStateItem {
     }
 }
 
-response_impls!(ClusterCephStatusPgmapPgsByStateItem);
+response_impls!(CephStatusPgmapPgsByStateItem);
 
 /// Part of `progress_events.*` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusProgressEventsValue {
+pub struct CephStatusProgressEventsValue {
     /// The member `add_to_ceph_s`.
     pub add_to_ceph_s: Option<bool>,
     /// The member `message`.
@@ -1416,7 +1277,7 @@ pub struct ClusterCephStatusProgressEventsValue {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusProgressEventsValue {
+impl Object for CephStatusProgressEventsValue {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1434,14 +1295,14 @@ impl Object for ClusterCephStatusProgressEventsValue {
     }
 }
 
-response_impls!(ClusterCephStatusProgressEventsValue);
+response_impls!(CephStatusProgressEventsValue);
 
 /// Part of `servicemap` in `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterCephStatusServicemap {
+pub struct CephStatusServicemap {
     /// The member `epoch`.
     pub epoch: Option<i64>,
     /// The member `modified`.
@@ -1452,7 +1313,7 @@ pub struct ClusterCephStatusServicemap {
     pub extra: Extra,
 }
 
-impl Object for ClusterCephStatusServicemap {
+impl Object for CephStatusServicemap {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1470,14 +1331,242 @@ impl Object for ClusterCephStatusServicemap {
     }
 }
 
-response_impls!(ClusterCephStatusServicemap);
+response_impls!(CephStatusServicemap);
 
-/// Part of the answer to `GET /cluster/firewall/aliases/{name}`.
+/// Settings for backup fleecing, which only concerns virtual machines.
+///
+/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClusterBackupFleecing {
+    /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
+    pub enabled: Option<bool>,
+    /// Storage for the fleecing images; best a local one with thin provisioning and discard.
+    pub storage: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterBackupFleecing {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "enabled" => (Need::OPTIONAL, &mut self.enabled),
+                "storage" => (Need::OPTIONAL, &mut self.storage),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(ClusterBackupFleecing);
+
+/// Settings that affect the speed of backups.
+///
+/// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClusterBackupPerformance {
+    /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
+    pub max_workers: Option<i64>,
+    /// Directory entries a container backup to Proxmox Backup Server may hold in memory. At least 1. Default: `1048576`.
+    pub pbs_entries_max: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterBackupPerformance {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "max-workers" => (Need::OPTIONAL, &mut self.max_workers),
+                "pbs-entries-max" => (Need::OPTIONAL, &mut self.pbs_entries_max),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(ClusterBackupPerformance);
+
+/// One element of the answer to `GET /cluster/ha`.
+///
+/// Used by `GET /cluster/ha`, `GET /cluster/sdn`, `GET /cluster/sdn/route-maps`, `GET /nodes/{node}/apt`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ClusterHaItem {
+    /// Name of the sub-resource, the next path segment.
+    pub id: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterHaItem {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "id" => (Need::required(0), &mut self.id),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["id"]
+    }
+}
+
+response_impls!(ClusterHaItem);
+
+/// Console viewer to open; noVNC takes over where the chosen one cannot be used.
+///
+/// Used by `GET /cluster/options`, `PUT /cluster/options`, `GET /version`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConsoleViewer {
+    /// The value `applet`.
+    Applet,
+    /// The value `vv`.
+    Vv,
+    /// The value `html5`.
+    Html5,
+    /// The value `xtermjs`.
+    Xtermjs,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl ConsoleViewer {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Applet => "applet",
+            Self::Vv => "vv",
+            Self::Html5 => "html5",
+            Self::Xtermjs => "xtermjs",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "applet" => Self::Applet,
+                "vv" => Self::Vv,
+                "html5" => Self::Html5,
+                "xtermjs" => Self::Xtermjs,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(ConsoleViewer);
+
+/// One element of the answer to `GET /cluster`.
+///
+/// Used by `GET /cluster`, `GET /cluster/acme`, `GET /cluster/acme/account`, `GET /cluster/bulk-action` and 30 more.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct DirectoryEntry {
+    /// Local name of the account.
+    pub name: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for DirectoryEntry {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "name" => (Need::required(0), &mut self.name),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["name"]
+    }
+}
+
+response_impls!(DirectoryEntry);
+
+/// Format of the new image; must suit the storage and the file name.
+///
+/// Used by `POST /nodes/{node}/storage/{storage}/content`, `GET /storage`, `POST /storage`, `GET /storage/{storage}` and 1 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DiskFormat {
+    /// The value `raw`.
+    Raw,
+    /// The value `qcow2`.
+    Qcow2,
+    /// The value `subvol`.
+    Subvol,
+    /// The value `vmdk`.
+    Vmdk,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl DiskFormat {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+            Self::Subvol => "subvol",
+            Self::Vmdk => "vmdk",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "raw" => Self::Raw,
+                "qcow2" => Self::Qcow2,
+                "subvol" => Self::Subvol,
+                "vmdk" => Self::Vmdk,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(DiskFormat);
+
+/// The answer to `GET /cluster/firewall/aliases/{name}`.
 ///
 /// Used by `GET /cluster/firewall/aliases/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterFirewallAlias {
+pub struct FirewallAlias {
     /// Address or network the alias stands for.
     pub cidr: Option<String>,
     /// Comment on the entry.
@@ -1492,7 +1581,7 @@ pub struct ClusterFirewallAlias {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallAlias {
+impl Object for FirewallAlias {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1512,14 +1601,14 @@ impl Object for ClusterFirewallAlias {
     }
 }
 
-response_impls!(ClusterFirewallAlias);
+response_impls!(FirewallAlias);
 
 /// One element of the answer to `GET /cluster/firewall/aliases`.
 ///
 /// Used by `GET /cluster/firewall/aliases`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterFirewallAliasesItem {
+pub struct FirewallAliasesItem {
     /// Address or network the alias stands for.
     pub cidr: String,
     /// Comment on the entry.
@@ -1534,7 +1623,7 @@ pub struct ClusterFirewallAliasesItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallAliasesItem {
+impl Object for FirewallAliasesItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1558,56 +1647,14 @@ impl Object for ClusterFirewallAliasesItem {
     }
 }
 
-response_impls!(ClusterFirewallAliasesItem);
-
-/// Part of the answer to `GET /cluster/firewall/ipset/{name}/{cidr}`.
-///
-/// Used by `GET /cluster/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterFirewallIpset {
-    /// Address or network in CIDR notation.
-    pub cidr: Option<String>,
-    /// Comment on the entry.
-    pub comment: Option<String>,
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// The member `errors`.
-    pub errors: Option<String>,
-    /// Takes the address or network out of the set, as an exception from a larger entry.
-    pub nomatch: Option<bool>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterFirewallIpset {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cidr" => (Need::OPTIONAL, &mut self.cidr),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "errors" => (Need::OPTIONAL, &mut self.errors),
-                "nomatch" => (Need::OPTIONAL, &mut self.nomatch),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(ClusterFirewallIpset);
+response_impls!(FirewallAliasesItem);
 
 /// One element of the answer to `GET /cluster/firewall/ipset`.
 ///
 /// Used by `GET /cluster/firewall/ipset`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterFirewallIpsetItem {
+pub struct FirewallIpset {
     /// Comment on the entry.
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -1618,7 +1665,7 @@ pub struct ClusterFirewallIpsetItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallIpsetItem {
+impl Object for FirewallIpset {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1640,14 +1687,56 @@ impl Object for ClusterFirewallIpsetItem {
     }
 }
 
-response_impls!(ClusterFirewallIpsetItem);
+response_impls!(FirewallIpset);
+
+/// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`.
+///
+/// Used by `GET /cluster/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct FirewallIpsetEntry {
+    /// Address or network in CIDR notation.
+    pub cidr: Option<String>,
+    /// Comment on the entry.
+    pub comment: Option<String>,
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// The member `errors`.
+    pub errors: Option<String>,
+    /// Takes the address or network out of the set, as an exception from a larger entry.
+    pub nomatch: Option<bool>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for FirewallIpsetEntry {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "cidr" => (Need::OPTIONAL, &mut self.cidr),
+                "comment" => (Need::OPTIONAL, &mut self.comment),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "errors" => (Need::OPTIONAL, &mut self.errors),
+                "nomatch" => (Need::OPTIONAL, &mut self.nomatch),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(FirewallIpsetEntry);
 
 /// One element of the answer to `GET /cluster/firewall/ipset/{name}`.
 ///
 /// Used by `GET /cluster/firewall/ipset/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterFirewallIpsetNameItem {
+pub struct FirewallIpsetItem {
     /// Address or network in CIDR notation.
     pub cidr: String,
     /// Comment on the entry.
@@ -1660,7 +1749,7 @@ pub struct ClusterFirewallIpsetNameItem {
     pub extra: Extra,
 }
 
-impl Object for ClusterFirewallIpsetNameItem {
+impl Object for FirewallIpsetItem {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
@@ -1683,218 +1772,14 @@ impl Object for ClusterFirewallIpsetNameItem {
     }
 }
 
-response_impls!(ClusterFirewallIpsetNameItem);
-
-/// What happens to incoming traffic that no rule matches.
-///
-/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterFirewallOptionsPolicyIn {
-    /// The value `ACCEPT`.
-    Accept,
-    /// The value `REJECT`.
-    Reject,
-    /// The value `DROP`.
-    Drop,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterFirewallOptionsPolicyIn {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Accept => "ACCEPT",
-            Self::Reject => "REJECT",
-            Self::Drop => "DROP",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ACCEPT" => Self::Accept,
-                "REJECT" => Self::Reject,
-                "DROP" => Self::Drop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterFirewallOptionsPolicyIn);
-
-/// What happens to outgoing traffic that no rule matches.
-///
-/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterFirewallOptionsPolicyOut {
-    /// The value `ACCEPT`.
-    Accept,
-    /// The value `REJECT`.
-    Reject,
-    /// The value `DROP`.
-    Drop,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterFirewallOptionsPolicyOut {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Accept => "ACCEPT",
-            Self::Reject => "REJECT",
-            Self::Drop => "DROP",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ACCEPT" => Self::Accept,
-                "REJECT" => Self::Reject,
-                "DROP" => Self::Drop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterFirewallOptionsPolicyOut);
-
-/// Whether it is an alias or an IP set; in the request, lists only these.
-///
-/// Used by `GET /cluster/firewall/refs`, `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterFirewallRefsType {
-    /// The value `alias`.
-    Alias,
-    /// The value `ipset`.
-    Ipset,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterFirewallRefsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Alias => "alias",
-            Self::Ipset => "ipset",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "alias" => Self::Alias,
-                "ipset" => Self::Ipset,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterFirewallRefsType);
-
-/// Part of the answer to `GET /cluster/firewall/groups/{group}`.
-///
-/// Used by `GET /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `GET /cluster/firewall/rules`, `GET /cluster/firewall/rules/{pos}` and 8 more.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterFirewallRulesItem {
-    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
-    pub action: String,
-    /// Comment on the entry.
-    pub comment: Option<String>,
-    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
-    pub dest: Option<String>,
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
-    pub dport: Option<String>,
-    /// Whether the rule is in force: 0 switches it off, any other number on.
-    pub enable: Option<bool>,
-    /// ICMP type to match, by name or number; only with an ICMP protocol.
-    pub icmp_type: Option<String>,
-    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts.
-    pub iface: Option<String>,
-    /// IP version, 4 or 6, as told by the addresses.
-    pub ipversion: Option<i64>,
-    /// Level to log matching packets at; `nolog` logs nothing.
-    pub log: Option<ClusterFirewallRulesLog>,
-    /// Predefined macro that brings protocol and ports along.
-    pub macro_: Option<String>,
-    /// Position of the rule, counted from 0; rules are checked in this order.
-    pub pos: Option<i64>,
-    /// Protocol to match, by name or number.
-    pub proto: Option<String>,
-    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
-    pub source: Option<String>,
-    /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
-    pub sport: Option<String>,
-    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
-    pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterFirewallRulesItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "action" => (Need::required(0), &mut self.action),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "dest" => (Need::OPTIONAL, &mut self.dest),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "dport" => (Need::OPTIONAL, &mut self.dport),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "icmp-type" => (Need::OPTIONAL, &mut self.icmp_type),
-                "iface" => (Need::OPTIONAL, &mut self.iface),
-                "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
-                "log" => (Need::OPTIONAL, &mut self.log),
-                "macro" => (Need::OPTIONAL, &mut self.macro_),
-                "pos" => (Need::OPTIONAL, &mut self.pos),
-                "proto" => (Need::OPTIONAL, &mut self.proto),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "sport" => (Need::OPTIONAL, &mut self.sport),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["action", "type"]
-    }
-}
-
-response_impls!(ClusterFirewallRulesItem);
+response_impls!(FirewallIpsetItem);
 
 /// Level to log matching packets at; `nolog` logs nothing.
 ///
 /// Used by `GET /cluster/firewall/groups/{group}`, `POST /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `PUT /cluster/firewall/groups/{group}/{pos}` and 20 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum ClusterFirewallRulesLog {
+pub enum FirewallLogLevel {
     /// The value `emerg`.
     Emerg,
     /// The value `alert`.
@@ -1917,7 +1802,7 @@ pub enum ClusterFirewallRulesLog {
     Unlisted(Unlisted),
 }
 
-impl ClusterFirewallRulesLog {
+impl FirewallLogLevel {
     /// The text of the API.
     #[inline]
     #[must_use]
@@ -1954,14 +1839,504 @@ impl ClusterFirewallRulesLog {
     }
 }
 
-open_enum_impls!(ClusterFirewallRulesLog);
+open_enum_impls!(FirewallLogLevel);
+
+/// Level to log forwarded traffic at; `nolog` logs nothing.
+///
+/// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`, `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirewallLogLevelForward {
+    /// The value `emerg`.
+    Emerg,
+    /// The value `alert`.
+    Alert,
+    /// The value `crit`.
+    Crit,
+    /// The value `err`.
+    Err,
+    /// The value `warning`.
+    Warning,
+    /// The value `notice`.
+    Notice,
+    /// The value `info`.
+    Info,
+    /// The value `debug`.
+    Debug,
+    /// The value `nolog`.
+    Nolog,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl FirewallLogLevelForward {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Emerg => "emerg",
+            Self::Alert => "alert",
+            Self::Crit => "crit",
+            Self::Err => "err",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Nolog => "nolog",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "emerg" => Self::Emerg,
+                "alert" => Self::Alert,
+                "crit" => Self::Crit,
+                "err" => Self::Err,
+                "warning" => Self::Warning,
+                "notice" => Self::Notice,
+                "info" => Self::Info,
+                "debug" => Self::Debug,
+                "nolog" => Self::Nolog,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(FirewallLogLevelForward);
+
+/// Level to log incoming traffic at; `nolog` logs nothing.
+///
+/// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirewallLogLevelIn {
+    /// The value `emerg`.
+    Emerg,
+    /// The value `alert`.
+    Alert,
+    /// The value `crit`.
+    Crit,
+    /// The value `err`.
+    Err,
+    /// The value `warning`.
+    Warning,
+    /// The value `notice`.
+    Notice,
+    /// The value `info`.
+    Info,
+    /// The value `debug`.
+    Debug,
+    /// The value `nolog`.
+    Nolog,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl FirewallLogLevelIn {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Emerg => "emerg",
+            Self::Alert => "alert",
+            Self::Crit => "crit",
+            Self::Err => "err",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Nolog => "nolog",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "emerg" => Self::Emerg,
+                "alert" => Self::Alert,
+                "crit" => Self::Crit,
+                "err" => Self::Err,
+                "warning" => Self::Warning,
+                "notice" => Self::Notice,
+                "info" => Self::Info,
+                "debug" => Self::Debug,
+                "nolog" => Self::Nolog,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(FirewallLogLevelIn);
+
+/// Level to log outgoing traffic at; `nolog` logs nothing.
+///
+/// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirewallLogLevelOut {
+    /// The value `emerg`.
+    Emerg,
+    /// The value `alert`.
+    Alert,
+    /// The value `crit`.
+    Crit,
+    /// The value `err`.
+    Err,
+    /// The value `warning`.
+    Warning,
+    /// The value `notice`.
+    Notice,
+    /// The value `info`.
+    Info,
+    /// The value `debug`.
+    Debug,
+    /// The value `nolog`.
+    Nolog,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl FirewallLogLevelOut {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Emerg => "emerg",
+            Self::Alert => "alert",
+            Self::Crit => "crit",
+            Self::Err => "err",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Nolog => "nolog",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "emerg" => Self::Emerg,
+                "alert" => Self::Alert,
+                "crit" => Self::Crit,
+                "err" => Self::Err,
+                "warning" => Self::Warning,
+                "notice" => Self::Notice,
+                "info" => Self::Info,
+                "debug" => Self::Debug,
+                "nolog" => Self::Nolog,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(FirewallLogLevelOut);
+
+/// What happens to forwarded traffic that no rule matches.
+///
+/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirewallPolicyForward {
+    /// The value `ACCEPT`.
+    Accept,
+    /// The value `DROP`.
+    Drop,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl FirewallPolicyForward {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Accept => "ACCEPT",
+            Self::Drop => "DROP",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "ACCEPT" => Self::Accept,
+                "DROP" => Self::Drop,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(FirewallPolicyForward);
+
+/// What happens to incoming traffic that no rule matches.
+///
+/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirewallPolicyIn {
+    /// The value `ACCEPT`.
+    Accept,
+    /// The value `REJECT`.
+    Reject,
+    /// The value `DROP`.
+    Drop,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl FirewallPolicyIn {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Accept => "ACCEPT",
+            Self::Reject => "REJECT",
+            Self::Drop => "DROP",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "ACCEPT" => Self::Accept,
+                "REJECT" => Self::Reject,
+                "DROP" => Self::Drop,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(FirewallPolicyIn);
+
+/// What happens to outgoing traffic that no rule matches.
+///
+/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirewallPolicyOut {
+    /// The value `ACCEPT`.
+    Accept,
+    /// The value `REJECT`.
+    Reject,
+    /// The value `DROP`.
+    Drop,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl FirewallPolicyOut {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Accept => "ACCEPT",
+            Self::Reject => "REJECT",
+            Self::Drop => "DROP",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "ACCEPT" => Self::Accept,
+                "REJECT" => Self::Reject,
+                "DROP" => Self::Drop,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(FirewallPolicyOut);
+
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct FirewallRef {
+    /// Comment on the entry.
+    pub comment: Option<String>,
+    /// Name of the alias or IP set.
+    pub name: String,
+    /// Text to put into `source` or `dest` of a rule. Since 8.0.
+    pub ref_: Option<String>,
+    /// Where the object is defined, such as `dc` for the cluster or `guest`. Since 8.0.
+    pub scope: Option<String>,
+    /// Whether it is an alias or an IP set; in the request, lists only these.
+    pub type_: FirewallRefType,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for FirewallRef {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "comment" => (Need::OPTIONAL, &mut self.comment),
+                "name" => (Need::required(0), &mut self.name),
+                "ref" => (Need::OPTIONAL, &mut self.ref_),
+                "scope" => (Need::OPTIONAL, &mut self.scope),
+                "type" => (Need::required(1), &mut self.type_),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["name", "type"]
+    }
+}
+
+response_impls!(FirewallRef);
+
+/// Whether it is an alias or an IP set; in the request, lists only these.
+///
+/// Used by `GET /cluster/firewall/refs`, `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FirewallRefType {
+    /// The value `alias`.
+    Alias,
+    /// The value `ipset`.
+    Ipset,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl FirewallRefType {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Alias => "alias",
+            Self::Ipset => "ipset",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "alias" => Self::Alias,
+                "ipset" => Self::Ipset,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(FirewallRefType);
+
+/// The answer to `GET /cluster/firewall/groups/{group}`.
+///
+/// Used by `GET /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `GET /cluster/firewall/rules`, `GET /cluster/firewall/rules/{pos}` and 8 more.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct FirewallRule {
+    /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
+    pub action: String,
+    /// Comment on the entry.
+    pub comment: Option<String>,
+    /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
+    pub dest: Option<String>,
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
+    pub dport: Option<String>,
+    /// Whether the rule is in force: 0 switches it off, any other number on.
+    pub enable: Option<bool>,
+    /// ICMP type to match, by name or number; only with an ICMP protocol.
+    pub icmp_type: Option<String>,
+    /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts.
+    pub iface: Option<String>,
+    /// IP version, 4 or 6, as told by the addresses.
+    pub ipversion: Option<i64>,
+    /// Level to log matching packets at; `nolog` logs nothing.
+    pub log: Option<FirewallLogLevel>,
+    /// Predefined macro that brings protocol and ports along.
+    pub macro_: Option<String>,
+    /// Position of the rule, counted from 0; rules are checked in this order.
+    pub pos: Option<i64>,
+    /// Protocol to match, by name or number.
+    pub proto: Option<String>,
+    /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set.
+    pub source: Option<String>,
+    /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
+    pub sport: Option<String>,
+    /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    pub type_: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for FirewallRule {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "action" => (Need::required(0), &mut self.action),
+                "comment" => (Need::OPTIONAL, &mut self.comment),
+                "dest" => (Need::OPTIONAL, &mut self.dest),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "dport" => (Need::OPTIONAL, &mut self.dport),
+                "enable" => (Need::OPTIONAL, &mut self.enable),
+                "icmp-type" => (Need::OPTIONAL, &mut self.icmp_type),
+                "iface" => (Need::OPTIONAL, &mut self.iface),
+                "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
+                "log" => (Need::OPTIONAL, &mut self.log),
+                "macro" => (Need::OPTIONAL, &mut self.macro_),
+                "pos" => (Need::OPTIONAL, &mut self.pos),
+                "proto" => (Need::OPTIONAL, &mut self.proto),
+                "source" => (Need::OPTIONAL, &mut self.source),
+                "sport" => (Need::OPTIONAL, &mut self.sport),
+                "type" => (Need::required(1), &mut self.type_),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["action", "type"]
+    }
+}
+
+response_impls!(FirewallRule);
 
 /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
 ///
 /// Used by `POST /cluster/firewall/groups/{group}`, `PUT /cluster/firewall/groups/{group}/{pos}`, `POST /cluster/firewall/rules`, `PUT /cluster/firewall/rules/{pos}` and 8 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum ClusterFirewallRulesType {
+pub enum FirewallRuleType {
     /// The value `in`.
     In,
     /// The value `out`.
@@ -1974,7 +2349,7 @@ pub enum ClusterFirewallRulesType {
     Unlisted(Unlisted),
 }
 
-impl ClusterFirewallRulesType {
+impl FirewallRuleType {
     /// The text of the API.
     #[inline]
     #[must_use]
@@ -2001,26 +2376,291 @@ impl ClusterFirewallRulesType {
     }
 }
 
-open_enum_impls!(ClusterFirewallRulesType);
+open_enum_impls!(FirewallRuleType);
 
-/// One element of the answer to `GET /cluster/ha`.
+/// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
-/// Used by `GET /cluster/ha`, `GET /cluster/sdn`, `GET /cluster/sdn/route-maps`, `GET /nodes/{node}/apt`.
+/// Used by `GET /nodes/{node}/lxc/{vmid}/feature`, `GET /nodes/{node}/qemu/{vmid}/feature`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GuestFeature {
+    /// The value `snapshot`.
+    Snapshot,
+    /// The value `clone`.
+    Clone,
+    /// The value `copy`.
+    Copy,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl GuestFeature {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Clone => "clone",
+            Self::Copy => "copy",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "snapshot" => Self::Snapshot,
+                "clone" => Self::Clone,
+                "copy" => Self::Copy,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(GuestFeature);
+
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `GET /nodes/{node}/qemu/{vmid}/firewall/options`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterHaItem {
-    /// Name of the sub-resource, the next path segment.
-    pub id: String,
+pub struct GuestFirewallOptions {
+    /// Lets DHCP through. Default: `false`.
+    pub dhcp: Option<bool>,
+    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
+    pub digest: Option<String>,
+    /// Whether the firewall of the guest is on. Default: `false`.
+    pub enable: Option<bool>,
+    /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
+    pub ipfilter: Option<bool>,
+    /// Level to log incoming traffic at; `nolog` logs nothing.
+    pub log_level_in: Option<FirewallLogLevelIn>,
+    /// Level to log outgoing traffic at; `nolog` logs nothing.
+    pub log_level_out: Option<FirewallLogLevelOut>,
+    /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
+    pub macfilter: Option<bool>,
+    /// Lets IPv6 neighbor discovery through. Default: `true`.
+    pub ndp: Option<bool>,
+    /// What happens to incoming traffic that no rule matches.
+    pub policy_in: Option<FirewallPolicyIn>,
+    /// What happens to outgoing traffic that no rule matches.
+    pub policy_out: Option<FirewallPolicyOut>,
+    /// Lets the guest send IPv6 router advertisements.
+    pub radv: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for ClusterHaItem {
+impl Object for GuestFirewallOptions {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "id" => (Need::required(0), &mut self.id),
+                "dhcp" => (Need::OPTIONAL, &mut self.dhcp),
+                "digest" => (Need::OPTIONAL, &mut self.digest),
+                "enable" => (Need::OPTIONAL, &mut self.enable),
+                "ipfilter" => (Need::OPTIONAL, &mut self.ipfilter),
+                "log_level_in" => (Need::OPTIONAL, &mut self.log_level_in),
+                "log_level_out" => (Need::OPTIONAL, &mut self.log_level_out),
+                "macfilter" => (Need::OPTIONAL, &mut self.macfilter),
+                "ndp" => (Need::OPTIONAL, &mut self.ndp),
+                "policy_in" => (Need::OPTIONAL, &mut self.policy_in),
+                "policy_out" => (Need::OPTIONAL, &mut self.policy_out),
+                "radv" => (Need::OPTIONAL, &mut self.radv),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(GuestFirewallOptions);
+
+/// State of the container in the high availability manager.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct GuestHaState {
+    /// High availability group the container belongs to, if any.
+    pub group: Option<String>,
+    /// Whether the container is a high availability resource.
+    pub managed: Option<bool>,
+    /// State the high availability manager reports for the container, such as `started`.
+    pub state: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for GuestHaState {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "group" => (Need::OPTIONAL, &mut self.group),
+                "managed" => (Need::OPTIONAL, &mut self.managed),
+                "state" => (Need::OPTIONAL, &mut self.state),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(GuestHaState);
+
+/// All addresses of the interface.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`, `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct GuestIpAddress {
+    /// IP address, without prefix length.
+    pub ip_address: Option<String>,
+    /// Address family, such as `inet` or `inet6`.
+    pub ip_address_type: Option<String>,
+    /// Prefix length of the address, in bits.
+    pub prefix: Option<i64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for GuestIpAddress {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "ip-address" => (Need::OPTIONAL, &mut self.ip_address),
+                "ip-address-type" => (Need::OPTIONAL, &mut self.ip_address_type),
+                "prefix" => (Need::OPTIONAL, &mut self.prefix),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+}
+
+response_impls!(GuestIpAddress);
+
+/// Kind of guest.
+///
+/// Used by `GET /cluster/backup-info/not-backed-up`, `GET /nodes/{node}/storage/{storage}/prunebackups`, `DELETE /nodes/{node}/storage/{storage}/prunebackups`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GuestKind {
+    /// The value `qemu`.
+    Qemu,
+    /// The value `lxc`.
+    Lxc,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl GuestKind {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Lxc => "lxc",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "qemu" => Self::Qemu,
+                "lxc" => Self::Lxc,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(GuestKind);
+
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrddata`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct GuestRrdSample {
+    /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the whole.
+    pub cpu: Option<f64>,
+    /// Space used on the root volume, in bytes. In bytes.
+    pub disk: Option<f64>,
+    /// Rate of reads from disk, in bytes/s.
+    pub diskread: Option<f64>,
+    /// Rate of writes to disk, in bytes/s.
+    pub diskwrite: Option<f64>,
+    /// CPUs the guest could use.
+    pub maxcpu: Option<f64>,
+    /// Size of the root volume in bytes. In bytes.
+    pub maxdisk: Option<f64>,
+    /// Most memory the container can have, in bytes. In bytes.
+    pub maxmem: Option<f64>,
+    /// Memory in use, in bytes. In bytes.
+    pub mem: Option<f64>,
+    /// Memory the guest took up on the host, in bytes. In bytes.
+    pub memhost: Option<f64>,
+    /// Rate of network traffic received, in bytes/s.
+    pub netin: Option<f64>,
+    /// Rate of network traffic sent, in bytes/s.
+    pub netout: Option<f64>,
+    /// Share of time in which all tasks at once were short of CPU, in percent.
+    pub pressurecpufull: Option<f64>,
+    /// Share of time in which at least one task was short of CPU, in percent.
+    pub pressurecpusome: Option<f64>,
+    /// Share of time in which all tasks at once waited for I/O, in percent.
+    pub pressureiofull: Option<f64>,
+    /// Share of time in which at least one task waited for I/O, in percent.
+    pub pressureiosome: Option<f64>,
+    /// Share of time in which all tasks at once were short of memory, in percent.
+    pub pressurememoryfull: Option<f64>,
+    /// Share of time in which at least one task was short of memory, in percent.
+    pub pressurememorysome: Option<f64>,
+    /// Time of the data point as Unix time. In seconds since 1970.
+    pub time: i64,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for GuestRrdSample {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "cpu" => (Need::OPTIONAL, &mut self.cpu),
+                "disk" => (Need::OPTIONAL, &mut self.disk),
+                "diskread" => (Need::OPTIONAL, &mut self.diskread),
+                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
+                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
+                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
+                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
+                "mem" => (Need::OPTIONAL, &mut self.mem),
+                "memhost" => (Need::OPTIONAL, &mut self.memhost),
+                "netin" => (Need::OPTIONAL, &mut self.netin),
+                "netout" => (Need::OPTIONAL, &mut self.netout),
+                "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
+                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
+                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
+                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
+                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
+                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
+                "time" => (Need::required(0), &mut self.time),
                 _ => return None,
             },
         )
@@ -2031,18 +2671,57 @@ impl Object for ClusterHaItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["id"]
+        &["time"]
     }
 }
 
-response_impls!(ClusterHaItem);
+response_impls!(GuestRrdSample);
+
+/// Whether the container runs.
+///
+/// Used by `GET /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current` and 1 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GuestStatus {
+    /// The value `stopped`.
+    Stopped,
+    /// The value `running`.
+    Running,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl GuestStatus {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Running => "running",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "stopped" => Self::Stopped,
+                "running" => Self::Running,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(GuestStatus);
 
 /// Kind of rule that stands in the way.
 ///
 /// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`, `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum ClusterHaResourcesMigrateCause {
+pub enum HaBlockingCause {
     /// The value `node-affinity`.
     NodeAffinity,
     /// The value `resource-affinity`.
@@ -2051,7 +2730,7 @@ pub enum ClusterHaResourcesMigrateCause {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaResourcesMigrateCause {
+impl HaBlockingCause {
     /// The text of the API.
     #[inline]
     #[must_use]
@@ -2074,26 +2753,29 @@ impl ClusterHaResourcesMigrateCause {
     }
 }
 
-open_enum_impls!(ClusterHaResourcesMigrateCause);
+open_enum_impls!(HaBlockingCause);
 
-/// One element of the answer to `GET /cluster`.
+/// High availability resources that keep the container off the node.
 ///
-/// Used by `GET /cluster`, `GET /cluster/acme`, `GET /cluster/acme/account`, `GET /cluster/bulk-action` and 30 more.
+/// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct ClusterItem {
-    /// Local name of the account.
-    pub name: String,
+pub struct HaBlockingResource {
+    /// Kind of affinity rule that keeps the container off.
+    pub cause: Option<HaBlockingCause>,
+    /// ID of the resource, such as `ct:100`.
+    pub sid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for ClusterItem {
+impl Object for HaBlockingResource {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "name" => (Need::required(0), &mut self.name),
+                "cause" => (Need::OPTIONAL, &mut self.cause),
+                "sid" => (Need::OPTIONAL, &mut self.sid),
                 _ => return None,
             },
         )
@@ -2102,63 +2784,16 @@ impl Object for ClusterItem {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
-    }
 }
 
-response_impls!(ClusterItem);
-
-/// Whether users, groups or both are imported.
-///
-/// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`, `POST /access/domains/{realm}/sync` and 4 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterJobsRealmSyncScope {
-    /// The value `users`.
-    Users,
-    /// The value `groups`.
-    Groups,
-    /// The value `both`.
-    Both,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterJobsRealmSyncScope {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Users => "users",
-            Self::Groups => "groups",
-            Self::Both => "both",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "users" => Self::Users,
-                "groups" => Self::Groups,
-                "both" => Self::Both,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterJobsRealmSyncScope);
+response_impls!(HaBlockingResource);
 
 /// Default keyboard layout of VNC consoles.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`, `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config` and 3 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum ClusterOptionsKeyboard {
+pub enum KeyboardLayout {
     /// The value `de`.
     De,
     /// The value `de-ch`.
@@ -2213,7 +2848,7 @@ pub enum ClusterOptionsKeyboard {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsKeyboard {
+impl KeyboardLayout {
     /// The text of the API.
     #[inline]
     #[must_use]
@@ -2282,203 +2917,7 @@ impl ClusterOptionsKeyboard {
     }
 }
 
-open_enum_impls!(ClusterOptionsKeyboard);
-
-/// What happens to forwarded traffic that no rule matches.
-///
-/// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterPolicyForward {
-    /// The value `ACCEPT`.
-    Accept,
-    /// The value `DROP`.
-    Drop,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterPolicyForward {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Accept => "ACCEPT",
-            Self::Drop => "DROP",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ACCEPT" => Self::Accept,
-                "DROP" => Self::Drop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterPolicyForward);
-
-/// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
-///
-/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterQemuCpuFlagsAccel {
-    /// The value `kvm`.
-    Kvm,
-    /// The value `tcg`.
-    Tcg,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterQemuCpuFlagsAccel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "kvm" => Self::Kvm,
-                "tcg" => Self::Tcg,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterQemuCpuFlagsAccel);
-
-/// Processor architecture whose flags are listed; the host's own when absent.
-///
-/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/machines` and 5 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterQemuCpuFlagsArch {
-    /// The value `x86_64`.
-    X8664,
-    /// The value `aarch64`.
-    Aarch64,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterQemuCpuFlagsArch {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::X8664 => "x86_64",
-            Self::Aarch64 => "aarch64",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "x86_64" => Self::X8664,
-                "aarch64" => Self::Aarch64,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterQemuCpuFlagsArch);
-
-/// One element of the answer to `GET /cluster/qemu/cpu-flags`.
-///
-/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClusterQemuCpuFlagsItem {
-    /// What the CPU flag does.
-    pub description: Option<String>,
-    /// CPU flag, written without a sign.
-    pub name: String,
-    /// Nodes that support the flag with the chosen acceleration. Since 9.2.
-    pub supported_on: Option<Vec<String>>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterQemuCpuFlagsItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "name" => (Need::required(0), &mut self.name),
-                "supported-on" => (Need::OPTIONAL, &mut self.supported_on),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
-    }
-}
-
-response_impls!(ClusterQemuCpuFlagsItem);
-
-/// Tag format of the outer VLAN; QinQ zones.
-///
-/// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ClusterSdnZonesVlanProtocol {
-    /// The value `802.1q`.
-    V8021q,
-    /// The value `802.1ad`.
-    V8021ad,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl ClusterSdnZonesVlanProtocol {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V8021q => "802.1q",
-            Self::V8021ad => "802.1ad",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "802.1q" => Self::V8021q,
-                "802.1ad" => Self::V8021ad,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnZonesVlanProtocol);
+open_enum_impls!(KeyboardLayout);
 
 /// Where the cluster stands.
 ///
@@ -2567,139 +3006,27 @@ impl Properties for Location {
 
 property_string_impls!(Location);
 
-/// What is wanted: taking a snapshot, a linked clone, or a full copy.
+/// One element of the answer to `GET /nodes/{node}/ceph/log`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/feature`, `GET /nodes/{node}/qemu/{vmid}/feature`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LxcFeatureFeature {
-    /// The value `snapshot`.
-    Snapshot,
-    /// The value `clone`.
-    Clone,
-    /// The value `copy`.
-    Copy,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl LxcFeatureFeature {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Snapshot => "snapshot",
-            Self::Clone => "clone",
-            Self::Copy => "copy",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "snapshot" => Self::Snapshot,
-                "clone" => Self::Clone,
-                "copy" => Self::Copy,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcFeatureFeature);
-
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `GET /nodes/{node}/qemu/{vmid}/firewall/options`.
+/// Used by `GET /nodes/{node}/ceph/log`, `GET /nodes/{node}/firewall/log`, `GET /nodes/{node}/lxc/{vmid}/firewall/log`, `GET /nodes/{node}/qemu/{vmid}/firewall/log` and 3 more.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct LxcFirewallOptions {
-    /// Lets DHCP through. Default: `false`.
-    pub dhcp: Option<bool>,
-    /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Whether the firewall of the guest is on. Default: `false`.
-    pub enable: Option<bool>,
-    /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
-    pub ipfilter: Option<bool>,
-    /// Level to log incoming traffic at; `nolog` logs nothing.
-    pub log_level_in: Option<NodeFirewallOptionsLogLevelIn>,
-    /// Level to log outgoing traffic at; `nolog` logs nothing.
-    pub log_level_out: Option<NodeFirewallOptionsLogLevelOut>,
-    /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
-    pub macfilter: Option<bool>,
-    /// Lets IPv6 neighbor discovery through. Default: `true`.
-    pub ndp: Option<bool>,
-    /// What happens to incoming traffic that no rule matches.
-    pub policy_in: Option<ClusterFirewallOptionsPolicyIn>,
-    /// What happens to outgoing traffic that no rule matches.
-    pub policy_out: Option<ClusterFirewallOptionsPolicyOut>,
-    /// Lets the guest send IPv6 router advertisements.
-    pub radv: Option<bool>,
+pub struct LogLine {
+    /// Line number, counted from 1.
+    pub n: i64,
+    /// Text of the line.
+    pub t: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for LxcFirewallOptions {
+impl Object for LogLine {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "dhcp" => (Need::OPTIONAL, &mut self.dhcp),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "ipfilter" => (Need::OPTIONAL, &mut self.ipfilter),
-                "log_level_in" => (Need::OPTIONAL, &mut self.log_level_in),
-                "log_level_out" => (Need::OPTIONAL, &mut self.log_level_out),
-                "macfilter" => (Need::OPTIONAL, &mut self.macfilter),
-                "ndp" => (Need::OPTIONAL, &mut self.ndp),
-                "policy_in" => (Need::OPTIONAL, &mut self.policy_in),
-                "policy_out" => (Need::OPTIONAL, &mut self.policy_out),
-                "radv" => (Need::OPTIONAL, &mut self.radv),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(LxcFirewallOptions);
-
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcFirewallRefsItem {
-    /// Comment on the entry.
-    pub comment: Option<String>,
-    /// Name of the alias or IP set.
-    pub name: String,
-    /// Text to put into `source` or `dest` of a rule. Since 8.0.
-    pub ref_: Option<String>,
-    /// Where the object is defined, such as `dc` for the cluster or `guest`. Since 8.0.
-    pub scope: Option<String>,
-    /// Whether it is an alias or an IP set; in the request, lists only these.
-    pub type_: ClusterFirewallRefsType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcFirewallRefsItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "name" => (Need::required(0), &mut self.name),
-                "ref" => (Need::OPTIONAL, &mut self.ref_),
-                "scope" => (Need::OPTIONAL, &mut self.scope),
-                "type" => (Need::required(1), &mut self.type_),
+                "n" => (Need::required(0), &mut self.n),
+                "t" => (Need::required(1), &mut self.t),
                 _ => return None,
             },
         )
@@ -2710,407 +3037,11 @@ impl Object for LxcFirewallRefsItem {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["name", "type"]
+        &["n", "t"]
     }
 }
 
-response_impls!(LxcFirewallRefsItem);
-
-/// All addresses of the interface.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`, `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcInterfacesIpAddressesItem {
-    /// IP address, without prefix length.
-    pub ip_address: Option<String>,
-    /// Address family, such as `inet` or `inet6`.
-    pub ip_address_type: Option<String>,
-    /// Prefix length of the address, in bits.
-    pub prefix: Option<i64>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcInterfacesIpAddressesItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ip-address" => (Need::OPTIONAL, &mut self.ip_address),
-                "ip-address-type" => (Need::OPTIONAL, &mut self.ip_address_type),
-                "prefix" => (Need::OPTIONAL, &mut self.prefix),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(LxcInterfacesIpAddressesItem);
-
-/// High availability resources that keep the container off the node.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcMigrateNotAllowedNodesValueBlockingHaResourcesItem {
-    /// Kind of affinity rule that keeps the container off.
-    pub cause: Option<ClusterHaResourcesMigrateCause>,
-    /// ID of the resource, such as `ct:100`.
-    pub sid: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcMigrateNotAllowedNodesValueBlockingHaResourcesItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cause" => (Need::OPTIONAL, &mut self.cause),
-                "sid" => (Need::OPTIONAL, &mut self.sid),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(LxcMigrateNotAllowedNodesValueBlockingHaResourcesItem);
-
-/// Part of the answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`.
-///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/mtunnel`, `POST /nodes/{node}/qemu/{vmid}/mtunnel`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcMtunnel {
-    /// Unix socket on the node to which the traffic is forwarded.
-    pub socket: String,
-    /// Ticket that authorises the connection; valid for a short time.
-    pub ticket: Secret,
-    /// Task ID of the proxy or tunnel.
-    pub upid: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcMtunnel {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "socket" => (Need::required(0), &mut self.socket),
-                "ticket" => (Need::required(1), &mut self.ticket),
-                "upid" => (Need::required(2), &mut self.upid),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["socket", "ticket", "upid"]
-    }
-}
-
-response_impls!(LxcMtunnel);
-
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcMtunnelwebsocket {
-    /// Port of the tunnel.
-    pub port: Option<i64>,
-    /// Unix socket on the node to which the traffic is forwarded.
-    pub socket: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcMtunnelwebsocket {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "socket" => (Need::OPTIONAL, &mut self.socket),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(LxcMtunnelwebsocket);
-
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/pending`, `GET /nodes/{node}/qemu/{vmid}/pending`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcPendingItem {
-    /// Present and not 0 if the option will be removed. From 0 to 2.
-    pub delete: Option<i64>,
-    /// Name of the option.
-    pub key: String,
-    /// Value that takes effect at the next start.
-    pub pending: Option<String>,
-    /// Value in effect now.
-    pub value: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcPendingItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "delete" => (Need::OPTIONAL, &mut self.delete),
-                "key" => (Need::required(0), &mut self.key),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "value" => (Need::OPTIONAL, &mut self.value),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["key"]
-    }
-}
-
-response_impls!(LxcPendingItem);
-
-/// Period the statistics cover, up to now.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LxcRrdTimeframe {
-    /// The value `hour`.
-    Hour,
-    /// The value `day`.
-    Day,
-    /// The value `week`.
-    Week,
-    /// The value `month`.
-    Month,
-    /// The value `year`.
-    Year,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl LxcRrdTimeframe {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Year => "year",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "hour" => Self::Hour,
-                "day" => Self::Day,
-                "week" => Self::Week,
-                "month" => Self::Month,
-                "year" => Self::Year,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcRrdTimeframe);
-
-/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrddata`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcRrddataItem {
-    /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the whole.
-    pub cpu: Option<f64>,
-    /// Space used on the root volume, in bytes. In bytes.
-    pub disk: Option<f64>,
-    /// Rate of reads from disk, in bytes/s.
-    pub diskread: Option<f64>,
-    /// Rate of writes to disk, in bytes/s.
-    pub diskwrite: Option<f64>,
-    /// CPUs the guest could use.
-    pub maxcpu: Option<f64>,
-    /// Size of the root volume in bytes. In bytes.
-    pub maxdisk: Option<f64>,
-    /// Most memory the container can have, in bytes. In bytes.
-    pub maxmem: Option<f64>,
-    /// Memory in use, in bytes. In bytes.
-    pub mem: Option<f64>,
-    /// Memory the guest took up on the host, in bytes. In bytes.
-    pub memhost: Option<f64>,
-    /// Rate of network traffic received, in bytes/s.
-    pub netin: Option<f64>,
-    /// Rate of network traffic sent, in bytes/s.
-    pub netout: Option<f64>,
-    /// Share of time in which all tasks at once were short of CPU, in percent.
-    pub pressurecpufull: Option<f64>,
-    /// Share of time in which at least one task was short of CPU, in percent.
-    pub pressurecpusome: Option<f64>,
-    /// Share of time in which all tasks at once waited for I/O, in percent.
-    pub pressureiofull: Option<f64>,
-    /// Share of time in which at least one task waited for I/O, in percent.
-    pub pressureiosome: Option<f64>,
-    /// Share of time in which all tasks at once were short of memory, in percent.
-    pub pressurememoryfull: Option<f64>,
-    /// Share of time in which at least one task was short of memory, in percent.
-    pub pressurememorysome: Option<f64>,
-    /// Time of the data point as Unix time. In seconds since 1970.
-    pub time: i64,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcRrddataItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "memhost" => (Need::OPTIONAL, &mut self.memhost),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
-                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
-                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
-                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
-                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
-                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
-                "time" => (Need::required(0), &mut self.time),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["time"]
-    }
-}
-
-response_impls!(LxcRrddataItem);
-
-/// Whether the container runs.
-///
-/// Used by `GET /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LxcStatus {
-    /// The value `stopped`.
-    Stopped,
-    /// The value `running`.
-    Running,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl LxcStatus {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Running => "running",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "stopped" => Self::Stopped,
-                "running" => Self::Running,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcStatus);
-
-/// State of the container in the high availability manager.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct LxcStatusCurrentHa {
-    /// High availability group the container belongs to, if any.
-    pub group: Option<String>,
-    /// Whether the container is a high availability resource.
-    pub managed: Option<bool>,
-    /// State the high availability manager reports for the container, such as `started`.
-    pub state: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for LxcStatusCurrentHa {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "group" => (Need::OPTIONAL, &mut self.group),
-                "managed" => (Need::OPTIONAL, &mut self.managed),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-}
-
-response_impls!(LxcStatusCurrentHa);
+response_impls!(LogLine);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
@@ -3146,414 +3077,30 @@ impl Object for LxcVmidSnapshotSnapnameItem {
 
 response_impls!(LxcVmidSnapshotSnapnameItem);
 
-/// Level to log forwarded traffic at; `nolog` logs nothing.
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`.
 ///
-/// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`, `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeFirewallOptionsLogLevelForward {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl NodeFirewallOptionsLogLevelForward {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeFirewallOptionsLogLevelForward);
-
-/// Level to log incoming traffic at; `nolog` logs nothing.
-///
-/// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeFirewallOptionsLogLevelIn {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl NodeFirewallOptionsLogLevelIn {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeFirewallOptionsLogLevelIn);
-
-/// Level to log outgoing traffic at; `nolog` logs nothing.
-///
-/// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeFirewallOptionsLogLevelOut {
-    /// The value `emerg`.
-    Emerg,
-    /// The value `alert`.
-    Alert,
-    /// The value `crit`.
-    Crit,
-    /// The value `err`.
-    Err,
-    /// The value `warning`.
-    Warning,
-    /// The value `notice`.
-    Notice,
-    /// The value `info`.
-    Info,
-    /// The value `debug`.
-    Debug,
-    /// The value `nolog`.
-    Nolog,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl NodeFirewallOptionsLogLevelOut {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeFirewallOptionsLogLevelOut);
-
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/rrd`.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/rrd`, `GET /nodes/{node}/storage/{storage}/rrd`.
+/// Used by `POST /nodes/{node}/lxc/{vmid}/mtunnel`, `POST /nodes/{node}/qemu/{vmid}/mtunnel`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct NodeRrd {
-    /// Path of the rendered PNG file on the node.
-    pub filename: String,
-    /// The member `image`.
-    pub image: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for NodeRrd {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "filename" => (Need::required(0), &mut self.filename),
-                "image" => (Need::OPTIONAL, &mut self.image),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["filename"]
-    }
-}
-
-response_impls!(NodeRrd);
-
-/// How several recorded values are merged into one point: average or maximum.
-///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 4 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeRrdCf {
-    /// The value `AVERAGE`.
-    Average,
-    /// The value `MAX`.
-    Max,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
-}
-
-impl NodeRrdCf {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Average => "AVERAGE",
-            Self::Max => "MAX",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "AVERAGE" => Self::Average,
-                "MAX" => Self::Max,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeRrdCf);
-
-/// Part of the answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`.
-///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, `POST /nodes/{node}/qemu/{vmid}/spiceproxy`, `POST /nodes/{node}/spiceshell`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct NodeSpiceshell {
-    /// The member `ca`.
-    pub ca: Option<String>,
-    /// The member `delete-this-file`.
-    pub delete_this_file: Option<bool>,
-    /// Name under which the SPICE proxy knows the target; to be handed to the viewer unchanged.
-    pub host: String,
-    /// The member `host-subject`.
-    pub host_subject: Option<String>,
-    /// One-time password for the SPICE session.
-    pub password: Secret,
-    /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
-    pub proxy: String,
-    /// The member `release-cursor`.
-    pub release_cursor: Option<String>,
-    /// The member `secure-attention`.
-    pub secure_attention: Option<String>,
-    /// The member `title`.
-    pub title: Option<String>,
-    /// TLS port of the SPICE server.
-    pub tls_port: i64,
-    /// The member `toggle-fullscreen`.
-    pub toggle_fullscreen: Option<String>,
-    /// Kind of session: `spice`.
-    pub type_: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for NodeSpiceshell {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ca" => (Need::OPTIONAL, &mut self.ca),
-                "delete-this-file" => (Need::OPTIONAL, &mut self.delete_this_file),
-                "host" => (Need::required(0), &mut self.host),
-                "host-subject" => (Need::OPTIONAL, &mut self.host_subject),
-                "password" => (Need::required(1), &mut self.password),
-                "proxy" => (Need::required(2), &mut self.proxy),
-                "release-cursor" => (Need::OPTIONAL, &mut self.release_cursor),
-                "secure-attention" => (Need::OPTIONAL, &mut self.secure_attention),
-                "title" => (Need::OPTIONAL, &mut self.title),
-                "tls-port" => (Need::required(3), &mut self.tls_port),
-                "toggle-fullscreen" => (Need::OPTIONAL, &mut self.toggle_fullscreen),
-                "type" => (Need::required(4), &mut self.type_),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["host", "password", "proxy", "tls-port", "type"]
-    }
-}
-
-response_impls!(NodeSpiceshell);
-
-/// One element of the answer to `GET /nodes/{node}/ceph/log`.
-///
-/// Used by `GET /nodes/{node}/ceph/log`, `GET /nodes/{node}/firewall/log`, `GET /nodes/{node}/lxc/{vmid}/firewall/log`, `GET /nodes/{node}/qemu/{vmid}/firewall/log` and 3 more.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct NodeSyslogItem {
-    /// Line number, counted from 1.
-    pub n: i64,
-    /// Text of the line.
-    pub t: String,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for NodeSyslogItem {
-    #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "n" => (Need::required(0), &mut self.n),
-                "t" => (Need::required(1), &mut self.t),
-                _ => return None,
-            },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["n", "t"]
-    }
-}
-
-response_impls!(NodeSyslogItem);
-
-/// Part of the answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`.
-///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/termproxy`, `POST /nodes/{node}/qemu/{vmid}/termproxy`, `POST /nodes/{node}/termproxy`.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct NodeTermproxy {
-    /// TCP port of the proxy on the node.
-    pub port: i64,
+pub struct Mtunnel {
+    /// Unix socket on the node to which the traffic is forwarded.
+    pub socket: String,
     /// Ticket that authorises the connection; valid for a short time.
     pub ticket: Secret,
     /// Task ID of the proxy or tunnel.
     pub upid: String,
-    /// User for whom the ticket was issued.
-    pub user: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for NodeTermproxy {
+impl Object for Mtunnel {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "port" => (Need::required(0), &mut self.port),
+                "socket" => (Need::required(0), &mut self.socket),
                 "ticket" => (Need::required(1), &mut self.ticket),
                 "upid" => (Need::required(2), &mut self.upid),
-                "user" => (Need::required(3), &mut self.user),
                 _ => return None,
             },
         )
@@ -3564,45 +3111,33 @@ impl Object for NodeTermproxy {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["port", "ticket", "upid", "user"]
+        &["socket", "ticket", "upid"]
     }
 }
 
-response_impls!(NodeTermproxy);
+response_impls!(Mtunnel);
 
-/// Part of the answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
 ///
-/// Used by `POST /nodes/{node}/lxc/{vmid}/vncproxy`, `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `POST /nodes/{node}/vncshell`.
+/// Used by `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct NodeVncshell {
-    /// TLS certificate of the console's server.
-    pub cert: String,
-    /// Password for the VNC login, in printable ASCII, if one was made.
-    pub password: Option<Secret>,
-    /// TCP port of the proxy on the node.
-    pub port: i64,
-    /// Ticket that authorises the connection; valid for a short time.
-    pub ticket: Secret,
-    /// Task ID of the proxy or tunnel.
-    pub upid: String,
-    /// User for whom the ticket was issued.
-    pub user: String,
+pub struct MtunnelWebsocket {
+    /// Port of the tunnel.
+    pub port: Option<i64>,
+    /// Unix socket on the node to which the traffic is forwarded.
+    pub socket: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for NodeVncshell {
+impl Object for MtunnelWebsocket {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "cert" => (Need::required(0), &mut self.cert),
-                "password" => (Need::OPTIONAL, &mut self.password),
-                "port" => (Need::required(1), &mut self.port),
-                "ticket" => (Need::required(2), &mut self.ticket),
-                "upid" => (Need::required(3), &mut self.upid),
-                "user" => (Need::required(4), &mut self.user),
+                "port" => (Need::OPTIONAL, &mut self.port),
+                "socket" => (Need::OPTIONAL, &mut self.socket),
                 _ => return None,
             },
         )
@@ -3611,32 +3146,37 @@ impl Object for NodeVncshell {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cert", "port", "ticket", "upid", "user"]
-    }
 }
 
-response_impls!(NodeVncshell);
+response_impls!(MtunnelWebsocket);
 
-/// Part of the answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`.
+/// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`.
 ///
-/// Used by `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`, `GET /nodes/{node}/vncwebsocket`.
+/// Used by `GET /nodes/{node}/lxc/{vmid}/pending`, `GET /nodes/{node}/qemu/{vmid}/pending`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct NodeVncwebsocket {
-    /// Port that the call that opened the proxy returned.
-    pub port: i64,
+pub struct PendingSetting {
+    /// Present and not 0 if the option will be removed. From 0 to 2.
+    pub delete: Option<i64>,
+    /// Name of the option.
+    pub key: String,
+    /// Value that takes effect at the next start.
+    pub pending: Option<String>,
+    /// Value in effect now.
+    pub value: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
 
-impl Object for NodeVncwebsocket {
+impl Object for PendingSetting {
     #[inline]
     fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
             match key {
-                "port" => (Need::required(0), &mut self.port),
+                "delete" => (Need::OPTIONAL, &mut self.delete),
+                "key" => (Need::required(0), &mut self.key),
+                "pending" => (Need::OPTIONAL, &mut self.pending),
+                "value" => (Need::OPTIONAL, &mut self.value),
                 _ => return None,
             },
         )
@@ -3647,11 +3187,11 @@ impl Object for NodeVncwebsocket {
     }
     #[inline]
     fn required(&self) -> &'static [&'static str] {
-        &["port"]
+        &["key"]
     }
 }
 
-response_impls!(NodeVncwebsocket);
+response_impls!(PendingSetting);
 
 /// How many backups to keep, in place of the rule of the storage.
 ///
@@ -3780,6 +3320,167 @@ impl Properties for PruneBackups {
 
 property_string_impls!(PruneBackups);
 
+/// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
+///
+/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum QemuAccelerator {
+    /// The value `kvm`.
+    Kvm,
+    /// The value `tcg`.
+    Tcg,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl QemuAccelerator {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "kvm" => Self::Kvm,
+                "tcg" => Self::Tcg,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(QemuAccelerator);
+
+/// Processor architecture whose flags are listed; the host's own when absent.
+///
+/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/machines` and 5 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum QemuArch {
+    /// The value `x86_64`.
+    X8664,
+    /// The value `aarch64`.
+    Aarch64,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl QemuArch {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::X8664 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "x86_64" => Self::X8664,
+                "aarch64" => Self::Aarch64,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(QemuArch);
+
+/// One element of the answer to `GET /cluster/qemu/cpu-flags`.
+///
+/// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct QemuCpuFlag {
+    /// What the CPU flag does.
+    pub description: Option<String>,
+    /// CPU flag, written without a sign.
+    pub name: String,
+    /// Nodes that support the flag with the chosen acceleration. Since 9.2.
+    pub supported_on: Option<Vec<String>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for QemuCpuFlag {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "description" => (Need::OPTIONAL, &mut self.description),
+                "name" => (Need::required(0), &mut self.name),
+                "supported-on" => (Need::OPTIONAL, &mut self.supported_on),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["name"]
+    }
+}
+
+response_impls!(QemuCpuFlag);
+
+/// Whether users, groups or both are imported.
+///
+/// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`, `POST /access/domains/{realm}/sync` and 4 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RealmSyncScope {
+    /// The value `users`.
+    Users,
+    /// The value `groups`.
+    Groups,
+    /// The value `both`.
+    Both,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl RealmSyncScope {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Users => "users",
+            Self::Groups => "groups",
+            Self::Both => "both",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "users" => Self::Users,
+                "groups" => Self::Groups,
+                "both" => Self::Both,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(RealmSyncScope);
+
 /// How to reach the API of the other cluster.
 ///
 /// A property string: it is written and read as one text.
@@ -3878,6 +3579,200 @@ impl Properties for RemoteEndpoint {
 
 property_string_impls!(RemoteEndpoint);
 
+/// How several recorded values are merged into one point: average or maximum.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 4 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RrdConsolidation {
+    /// The value `AVERAGE`.
+    Average,
+    /// The value `MAX`.
+    Max,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl RrdConsolidation {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Average => "AVERAGE",
+            Self::Max => "MAX",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "AVERAGE" => Self::Average,
+                "MAX" => Self::Max,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(RrdConsolidation);
+
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/rrd`, `GET /nodes/{node}/storage/{storage}/rrd`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct RrdImage {
+    /// Path of the rendered PNG file on the node.
+    pub filename: String,
+    /// The member `image`.
+    pub image: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for RrdImage {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "filename" => (Need::required(0), &mut self.filename),
+                "image" => (Need::OPTIONAL, &mut self.image),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["filename"]
+    }
+}
+
+response_impls!(RrdImage);
+
+/// Period the statistics cover, up to now.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 2 more.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RrdTimeframe {
+    /// The value `hour`.
+    Hour,
+    /// The value `day`.
+    Day,
+    /// The value `week`.
+    Week,
+    /// The value `month`.
+    Month,
+    /// The value `year`.
+    Year,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+impl RrdTimeframe {
+    /// The text of the API.
+    #[inline]
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+            Self::Unlisted(other) => other.text(),
+        }
+    }
+    #[inline]
+    fn listed(text: &str) -> Option<Self> {
+        Some(
+            match text {
+                "hour" => Self::Hour,
+                "day" => Self::Day,
+                "week" => Self::Week,
+                "month" => Self::Month,
+                "year" => Self::Year,
+                _ => return None,
+            },
+        )
+    }
+}
+
+open_enum_impls!(RrdTimeframe);
+
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`.
+///
+/// Used by `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, `POST /nodes/{node}/qemu/{vmid}/spiceproxy`, `POST /nodes/{node}/spiceshell`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SpiceConfig {
+    /// The member `ca`.
+    pub ca: Option<String>,
+    /// The member `delete-this-file`.
+    pub delete_this_file: Option<bool>,
+    /// Name under which the SPICE proxy knows the target; to be handed to the viewer unchanged.
+    pub host: String,
+    /// The member `host-subject`.
+    pub host_subject: Option<String>,
+    /// One-time password for the SPICE session.
+    pub password: Secret,
+    /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
+    pub proxy: String,
+    /// The member `release-cursor`.
+    pub release_cursor: Option<String>,
+    /// The member `secure-attention`.
+    pub secure_attention: Option<String>,
+    /// The member `title`.
+    pub title: Option<String>,
+    /// TLS port of the SPICE server.
+    pub tls_port: i64,
+    /// The member `toggle-fullscreen`.
+    pub toggle_fullscreen: Option<String>,
+    /// Kind of session: `spice`.
+    pub type_: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for SpiceConfig {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "ca" => (Need::OPTIONAL, &mut self.ca),
+                "delete-this-file" => (Need::OPTIONAL, &mut self.delete_this_file),
+                "host" => (Need::required(0), &mut self.host),
+                "host-subject" => (Need::OPTIONAL, &mut self.host_subject),
+                "password" => (Need::required(1), &mut self.password),
+                "proxy" => (Need::required(2), &mut self.proxy),
+                "release-cursor" => (Need::OPTIONAL, &mut self.release_cursor),
+                "secure-attention" => (Need::OPTIONAL, &mut self.secure_attention),
+                "title" => (Need::OPTIONAL, &mut self.title),
+                "tls-port" => (Need::required(3), &mut self.tls_port),
+                "toggle-fullscreen" => (Need::OPTIONAL, &mut self.toggle_fullscreen),
+                "type" => (Need::required(4), &mut self.type_),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["host", "password", "proxy", "tls-port", "type"]
+    }
+}
+
+response_impls!(SpiceConfig);
+
 /// Place in the node's start and shutdown sequence.
 ///
 /// A property string: it is written and read as one text.
@@ -3961,34 +3856,105 @@ impl Properties for StartupOrder {
 
 property_string_impls!(StartupOrder);
 
-/// Format of the new image; must suit the storage and the file name.
+/// One element of the answer to `GET /access`.
 ///
-/// Used by `POST /nodes/{node}/storage/{storage}/content`, `GET /storage`, `POST /storage`, `GET /storage/{storage}` and 1 more.
+/// Used by `GET /access`, `GET /access/openid`, `GET /cluster/backup-info`, `GET /cluster/jobs` and 10 more.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SubdirEntry {
+    /// Name of the sub-resource, the next path segment.
+    pub subdir: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for SubdirEntry {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "subdir" => (Need::required(0), &mut self.subdir),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["subdir"]
+    }
+}
+
+response_impls!(SubdirEntry);
+
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`.
+///
+/// Used by `POST /nodes/{node}/lxc/{vmid}/termproxy`, `POST /nodes/{node}/qemu/{vmid}/termproxy`, `POST /nodes/{node}/termproxy`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Termproxy {
+    /// TCP port of the proxy on the node.
+    pub port: i64,
+    /// Ticket that authorises the connection; valid for a short time.
+    pub ticket: Secret,
+    /// Task ID of the proxy or tunnel.
+    pub upid: String,
+    /// User for whom the ticket was issued.
+    pub user: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for Termproxy {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "port" => (Need::required(0), &mut self.port),
+                "ticket" => (Need::required(1), &mut self.ticket),
+                "upid" => (Need::required(2), &mut self.upid),
+                "user" => (Need::required(3), &mut self.user),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["port", "ticket", "upid", "user"]
+    }
+}
+
+response_impls!(Termproxy);
+
+/// Tag format of the outer VLAN; QinQ zones.
+///
+/// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}` and 2 more.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum StorageFormat {
-    /// The value `raw`.
-    Raw,
-    /// The value `qcow2`.
-    Qcow2,
-    /// The value `subvol`.
-    Subvol,
-    /// The value `vmdk`.
-    Vmdk,
+pub enum VlanProtocol {
+    /// The value `802.1q`.
+    V8021q,
+    /// The value `802.1ad`.
+    V8021ad,
     /// Any other value; `as_str` tells which.
     Unlisted(Unlisted),
 }
 
-impl StorageFormat {
+impl VlanProtocol {
     /// The text of the API.
     #[inline]
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Subvol => "subvol",
-            Self::Vmdk => "vmdk",
+            Self::V8021q => "802.1q",
+            Self::V8021ad => "802.1ad",
             Self::Unlisted(other) => other.text(),
         }
     }
@@ -3996,61 +3962,95 @@ impl StorageFormat {
     fn listed(text: &str) -> Option<Self> {
         Some(
             match text {
-                "raw" => Self::Raw,
-                "qcow2" => Self::Qcow2,
-                "subvol" => Self::Subvol,
-                "vmdk" => Self::Vmdk,
+                "802.1q" => Self::V8021q,
+                "802.1ad" => Self::V8021ad,
                 _ => return None,
             },
         )
     }
 }
 
-open_enum_impls!(StorageFormat);
+open_enum_impls!(VlanProtocol);
 
-/// Console viewer to open; noVNC takes over where the chosen one cannot be used.
+/// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`.
 ///
-/// Used by `GET /cluster/options`, `PUT /cluster/options`, `GET /version`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Used by `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`, `GET /nodes/{node}/vncwebsocket`.
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub enum VersionConsole {
-    /// The value `applet`.
-    Applet,
-    /// The value `vv`.
-    Vv,
-    /// The value `html5`.
-    Html5,
-    /// The value `xtermjs`.
-    Xtermjs,
-    /// Any other value; `as_str` tells which.
-    Unlisted(Unlisted),
+pub struct VncWebsocket {
+    /// Port that the call that opened the proxy returned.
+    pub port: i64,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
 }
 
-impl VersionConsole {
-    /// The text of the API.
+impl Object for VncWebsocket {
     #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Applet => "applet",
-            Self::Vv => "vv",
-            Self::Html5 => "html5",
-            Self::Xtermjs => "xtermjs",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
         Some(
-            match text {
-                "applet" => Self::Applet,
-                "vv" => Self::Vv,
-                "html5" => Self::Html5,
-                "xtermjs" => Self::Xtermjs,
+            match key {
+                "port" => (Need::required(0), &mut self.port),
                 _ => return None,
             },
         )
     }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["port"]
+    }
 }
 
-open_enum_impls!(VersionConsole);
+response_impls!(VncWebsocket);
+
+/// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`.
+///
+/// Used by `POST /nodes/{node}/lxc/{vmid}/vncproxy`, `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `POST /nodes/{node}/vncshell`.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Vncproxy {
+    /// TLS certificate of the console's server.
+    pub cert: String,
+    /// Password for the VNC login, in printable ASCII, if one was made.
+    pub password: Option<Secret>,
+    /// TCP port of the proxy on the node.
+    pub port: i64,
+    /// Ticket that authorises the connection; valid for a short time.
+    pub ticket: Secret,
+    /// Task ID of the proxy or tunnel.
+    pub upid: String,
+    /// User for whom the ticket was issued.
+    pub user: String,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for Vncproxy {
+    #[inline]
+    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some(
+            match key {
+                "cert" => (Need::required(0), &mut self.cert),
+                "password" => (Need::OPTIONAL, &mut self.password),
+                "port" => (Need::required(1), &mut self.port),
+                "ticket" => (Need::required(2), &mut self.ticket),
+                "upid" => (Need::required(3), &mut self.upid),
+                "user" => (Need::required(4), &mut self.user),
+                _ => return None,
+            },
+        )
+    }
+    #[inline]
+    fn extra(&mut self) -> Option<&mut Extra> {
+        Some(&mut self.extra)
+    }
+    #[inline]
+    fn required(&self) -> &'static [&'static str] {
+        &["cert", "port", "ticket", "upid", "user"]
+    }
+}
+
+response_impls!(Vncproxy);

@@ -63,14 +63,14 @@ impl ApiRequest for VersionGet {
 
 request_impls!(VersionGet);
 
-/// Part of the answer to `GET /version`.
+/// The answer to `GET /version`.
 ///
 /// Used by `GET /version`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Version {
     /// Console viewer the datacenter prefers.
-    pub console: Option<super::types::VersionConsole>,
+    pub console: Option<super::types::ConsoleViewer>,
     /// The member `http_proxy`.
     pub http_proxy: Option<String>,
     /// The member `keyboard`.
