@@ -1,11 +1,12 @@
 //! Users, tickets, CSRF tokens and API tokens (wire protocol §7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use proxmox_codegen::facts::Check;
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -82,6 +83,9 @@ pub(crate) enum Login {
 
 pub(crate) struct Access {
     pub(crate) users: BTreeMap<String, User>,
+    pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) roles: BTreeMap<String, Role>,
+    pub(crate) rules: Vec<Rule>,
     key: hmac::Key,
 }
 
@@ -94,9 +98,12 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, major: u8) -> Self {
         Self {
             users: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            roles: builtin_roles(major),
+            rules: Vec::new(),
             key: hmac::Key::new(hmac::HMAC_SHA256, format!("simulator {seed}").as_bytes()),
         }
     }
@@ -278,11 +285,11 @@ fn named(text: &str, name: &str) -> Option<String> {
     None
 }
 
-const PRIVILEGES: [(&str, &[&str]); 7] = [
+/// Privileges by the area of the `cap` map they show in; those of no area last.
+const PRIVILEGES: [(&str, &[&str]); 8] = [
     (
         "vms",
         &[
-            "Permissions.Modify",
             "VM.Allocate",
             "VM.Audit",
             "VM.Backup",
@@ -300,6 +307,7 @@ const PRIVILEGES: [(&str, &[&str]); 7] = [
             "VM.PowerMgmt",
             "VM.Snapshot",
             "VM.Snapshot.Rollback",
+            "Permissions.Modify",
         ],
     ),
     (
@@ -314,29 +322,29 @@ const PRIVILEGES: [(&str, &[&str]); 7] = [
     ),
     (
         "access",
-        &["Group.Allocate", "Permissions.Modify", "User.Modify"],
+        &["User.Modify", "Group.Allocate", "Permissions.Modify"],
     ),
     (
         "dc",
         &[
+            "Sys.Audit",
+            "Sys.Modify",
             "SDN.Allocate",
             "SDN.Audit",
             "SDN.Use",
-            "Sys.Audit",
-            "Sys.Modify",
         ],
     ),
     (
         "nodes",
         &[
-            "Permissions.Modify",
-            "Sys.AccessNetwork",
             "Sys.Audit",
             "Sys.Console",
             "Sys.Incoming",
             "Sys.Modify",
             "Sys.PowerMgmt",
             "Sys.Syslog",
+            "Sys.AccessNetwork",
+            "Permissions.Modify",
         ],
     ),
     (
@@ -350,23 +358,375 @@ const PRIVILEGES: [(&str, &[&str]); 7] = [
     ),
     (
         "sdn",
-        &["Permissions.Modify", "SDN.Allocate", "SDN.Audit", "SDN.Use"],
+        &["SDN.Allocate", "SDN.Audit", "SDN.Use", "Permissions.Modify"],
+    ),
+    (
+        "",
+        &[
+            "Pool.Allocate",
+            "Pool.Audit",
+            "Realm.Allocate",
+            "Realm.AllocateUser",
+        ],
     ),
 ];
 
-/// The `cap` map of a login answer: everything, for every user is an administrator.
-pub(crate) fn capabilities() -> Value {
+/// Where the `cap` map of a login looks for the privileges of an area.
+fn area_path(area: &str) -> &'static str {
+    match area {
+        "vms" => "/vms",
+        "storage" => "/storage",
+        "access" => "/access",
+        "nodes" => "/nodes",
+        "mapping" => "/mapping",
+        "sdn" => "/sdn",
+        _ => "/",
+    }
+}
+
+/// Every privilege of a release with this major version.
+pub(crate) fn all_privileges(major: u8) -> BTreeSet<String> {
+    let own: &[&str] = if major >= 9 {
+        &[
+            "VM.Replicate",
+            "VM.GuestAgent.Audit",
+            "VM.GuestAgent.FileRead",
+            "VM.GuestAgent.FileSystemMgmt",
+            "VM.GuestAgent.FileWrite",
+            "VM.GuestAgent.Unrestricted",
+        ]
+    } else {
+        &["VM.Monitor"]
+    };
     PRIVILEGES
         .iter()
-        .map(|(area, privileges)| {
-            let all: serde_json::Map<String, Value> = privileges
-                .iter()
-                .map(|p| ((*p).to_owned(), json!(1)))
-                .collect();
-            ((*area).to_owned(), Value::Object(all))
+        .flat_map(|(_, privileges)| privileges.iter())
+        .chain(own)
+        .map(|privilege| (*privilege).to_owned())
+        .collect()
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Role {
+    pub(crate) privileges: BTreeSet<String>,
+    pub(crate) builtin: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Group {
+    pub(crate) comment: Option<String>,
+    pub(crate) users: BTreeSet<String>,
+}
+
+/// What an access rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    User,
+    Group,
+    Token,
+}
+
+impl Subject {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Group => "group",
+            Self::Token => "token",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rule {
+    pub(crate) path: String,
+    pub(crate) subject: Subject,
+    /// User, group or full token id.
+    pub(crate) who: String,
+    pub(crate) role: String,
+    pub(crate) propagate: bool,
+}
+
+/// The roles every installation has.
+pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
+    let all = all_privileges(major);
+    let pick = |test: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
+        all.iter()
+            .filter(|privilege| test(privilege))
+            .cloned()
+            .collect()
+    };
+    let root_like = [
+        "Sys.Modify",
+        "Sys.PowerMgmt",
+        "Sys.Incoming",
+        "Sys.AccessNetwork",
+        "Permissions.Modify",
+    ];
+    let roles = [
+        ("Administrator", all.clone()),
+        ("NoAccess", BTreeSet::new()),
+        (
+            "PVEAdmin",
+            pick(&|p| !root_like.contains(&p) && !p.starts_with("Realm.")),
+        ),
+        (
+            "PVEAuditor",
+            pick(&|p| p.ends_with(".Audit") && !p.contains("GuestAgent")),
+        ),
+        ("PVEDatastoreAdmin", pick(&|p| p.starts_with("Datastore."))),
+        (
+            "PVEDatastoreUser",
+            pick(&|p| matches!(p, "Datastore.Audit" | "Datastore.AllocateSpace")),
+        ),
+        ("PVEMappingAdmin", pick(&|p| p.starts_with("Mapping."))),
+        ("PVEMappingAuditor", pick(&|p| p == "Mapping.Audit")),
+        (
+            "PVEMappingUser",
+            pick(&|p| matches!(p, "Mapping.Audit" | "Mapping.Use")),
+        ),
+        ("PVEPoolAdmin", pick(&|p| p.starts_with("Pool."))),
+        ("PVEPoolUser", pick(&|p| p == "Pool.Audit")),
+        ("PVESDNAdmin", pick(&|p| p.starts_with("SDN."))),
+        (
+            "PVESDNUser",
+            pick(&|p| matches!(p, "SDN.Audit" | "SDN.Use")),
+        ),
+        (
+            "PVESysAdmin",
+            pick(&|p| matches!(p, "Sys.Audit" | "Sys.Console" | "Sys.Syslog")),
+        ),
+        (
+            "PVETemplateUser",
+            pick(&|p| matches!(p, "VM.Audit" | "VM.Clone")),
+        ),
+        (
+            "PVEUserAdmin",
+            pick(&|p| matches!(p, "User.Modify" | "Group.Allocate" | "Realm.AllocateUser")),
+        ),
+        ("PVEVMAdmin", pick(&|p| p.starts_with("VM."))),
+        (
+            "PVEVMUser",
+            pick(&|p| {
+                matches!(
+                    p,
+                    "VM.Audit"
+                        | "VM.Backup"
+                        | "VM.Config.CDROM"
+                        | "VM.Config.Cloudinit"
+                        | "VM.Console"
+                        | "VM.PowerMgmt"
+                )
+            }),
+        ),
+    ];
+    roles
+        .into_iter()
+        .map(|(name, privileges)| {
+            let role = Role {
+                privileges,
+                builtin: true,
+            };
+            (name.to_owned(), role)
         })
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+        .collect()
+}
+
+impl Access {
+    /// The privileges somebody has at a path.
+    ///
+    /// The rule closest to the path decides; at one path a rule for the user itself outweighs those of its groups. A
+    /// token with privilege separation has what both it and its user have.
+    pub(crate) fn privileges(&self, who: &Identity, path: &str) -> BTreeSet<String> {
+        let user = if who.user == "root@pam" {
+            self.roles
+                .get("Administrator")
+                .map(|role| role.privileges.clone())
+                .unwrap_or_default()
+        } else {
+            let groups: BTreeSet<&str> = self
+                .groups
+                .iter()
+                .filter(|(_, group)| group.users.contains(&who.user))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            self.rules_at(path, |rule| match rule.subject {
+                Subject::User => (rule.who == who.user).then_some(1),
+                Subject::Group => groups.contains(rule.who.as_str()).then_some(0),
+                Subject::Token => None,
+            })
+        };
+        let separated = who
+            .token
+            .as_ref()
+            .and_then(|token| self.users.get(&who.user)?.tokens.get(token))
+            .is_some_and(|token| token.privsep);
+        if !separated {
+            return user;
+        }
+        let full = who.full();
+        let own = self.rules_at(path, |rule| {
+            (rule.subject == Subject::Token && rule.who == full).then_some(0)
+        });
+        user.intersection(&own).cloned().collect()
+    }
+
+    fn rules_at(&self, path: &str, rank: impl Fn(&Rule) -> Option<u8>) -> BTreeSet<String> {
+        let mut at = path;
+        loop {
+            let here: Vec<(u8, &Rule)> = self
+                .rules
+                .iter()
+                .filter(|rule| rule.path == at && (at == path || rule.propagate))
+                .filter_map(|rule| Some((rank(rule)?, rule)))
+                .collect();
+            if let Some(best) = here.iter().map(|(rank, _)| *rank).max() {
+                return here
+                    .iter()
+                    .filter(|(rank, _)| *rank == best)
+                    .filter_map(|(_, rule)| self.roles.get(&rule.role))
+                    .flat_map(|role| role.privileges.iter().cloned())
+                    .collect();
+            }
+            if at == "/" {
+                return BTreeSet::new();
+            }
+            at = match at.rsplit_once('/') {
+                Some(("", _)) | None => "/",
+                Some((parent, _)) => parent,
+            };
+        }
+    }
+
+    /// The `cap` map of a login answer.
+    pub(crate) fn capabilities(&self, who: &Identity, major: u8) -> Value {
+        let all = all_privileges(major);
+        PRIVILEGES
+            .iter()
+            .filter(|(area, _)| !area.is_empty())
+            .map(|(area, privileges)| {
+                let has = self.privileges(who, area_path(area));
+                let shown: serde_json::Map<String, Value> = all
+                    .iter()
+                    .filter(|p| {
+                        privileges.contains(&p.as_str()) || (*area == "vms" && p.starts_with("VM."))
+                    })
+                    .filter(|p| has.contains(*p))
+                    .map(|p| (p.clone(), json!(1)))
+                    .collect();
+                ((*area).to_owned(), Value::Object(shown))
+            })
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    /// Whether an endpoint's rule lets somebody in; the text of the refusal if not.
+    pub(crate) fn check(
+        &self,
+        who: &Identity,
+        check: &Check,
+        params: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let fill = |path: &str| -> String {
+            path.split('/')
+                .map(
+                    |part| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+                        Some(name) => params.get(name).cloned().unwrap_or_default(),
+                        None => part.to_owned(),
+                    },
+                )
+                .collect::<Vec<_>>()
+                .join("/")
+        };
+        match check {
+            Check::Or(choices) => {
+                let mut refusal = Ok(());
+                for choice in choices {
+                    let verdict = self.check(who, choice, params);
+                    if verdict.is_ok() {
+                        return verdict;
+                    }
+                    refusal = verdict;
+                }
+                refusal
+            }
+            Check::And(all) => all
+                .iter()
+                .try_for_each(|check| self.check(who, check, params)),
+            Check::Perm {
+                path,
+                privileges,
+                any,
+                require_param,
+            } => {
+                if require_param
+                    .as_ref()
+                    .is_some_and(|name| !params.contains_key(name))
+                {
+                    return Ok(());
+                }
+                let path = fill(path);
+                let has = self.privileges(who, &path);
+                let mut wanted = privileges.iter();
+                let fine = if *any {
+                    wanted.any(|p| has.contains(p))
+                } else {
+                    wanted.all(|p| has.contains(p))
+                };
+                if fine {
+                    return Ok(());
+                }
+                Err(format!(
+                    "{path}, {}",
+                    privileges.join(if *any { "|" } else { ", " })
+                ))
+            }
+            Check::UserIdParam(name) if name == "self" => {
+                if params
+                    .get("userid")
+                    .is_some_and(|userid| *userid == who.user)
+                {
+                    Ok(())
+                } else {
+                    Err("user is not the one asked about".into())
+                }
+            }
+            Check::UserIdParam(_) => {
+                let realm = params
+                    .get("userid")
+                    .and_then(|id| id.rsplit_once('@'))
+                    .map_or("", |(_, realm)| realm);
+                let path = format!("/access/realm/{realm}");
+                if self.privileges(who, &path).contains("Realm.AllocateUser") {
+                    Ok(())
+                } else {
+                    Err(format!("{path}, Realm.AllocateUser"))
+                }
+            }
+            Check::UserIdGroup { privileges, .. } => {
+                let path = "/access/groups";
+                let has = self.privileges(who, path);
+                if privileges.iter().any(|p| has.contains(p)) {
+                    Ok(())
+                } else {
+                    Err(format!("{path}, {}", privileges.join("|")))
+                }
+            }
+            Check::PermModify(path) => {
+                let path = fill(path);
+                let path = if path.is_empty() {
+                    "/".to_owned()
+                } else {
+                    path
+                };
+                if self.privileges(who, &path).contains("Permissions.Modify") {
+                    Ok(())
+                } else {
+                    Err(format!("{path}, Permissions.Modify"))
+                }
+            }
+            Check::UserParam(_) | Check::Roles(_) => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -374,7 +734,7 @@ mod tests {
     use super::*;
 
     fn access() -> Access {
-        let mut access = Access::new(1);
+        let mut access = Access::new(1, 9);
         access.users.insert(
             "root@pam".into(),
             User {
@@ -441,6 +801,84 @@ mod tests {
         assert!(access.second_factor("tfa@pve", &challenge, "totp:123456", later));
         assert!(!access.second_factor("tfa@pve", &challenge, "totp:000000", later));
         assert!(!access.second_factor("root@pam", &challenge, "totp:123456", later));
+    }
+
+    #[test]
+    fn the_closest_rule_decides() {
+        let mut access = access();
+        let rule = |path: &str, subject, who: &str, role: &str, propagate| Rule {
+            path: path.into(),
+            subject,
+            who: who.into(),
+            role: role.into(),
+            propagate,
+        };
+        access.groups.insert(
+            "ops".into(),
+            Group {
+                users: BTreeSet::from(["tfa@pve".into()]),
+                ..Group::default()
+            },
+        );
+        access.rules = vec![
+            rule("/vms", Subject::Group, "ops", "PVEVMAdmin", true),
+            rule("/vms/100", Subject::User, "tfa@pve", "PVEAuditor", true),
+            rule("/vms/100", Subject::Group, "ops", "PVEVMAdmin", true),
+            rule(
+                "/storage",
+                Subject::User,
+                "tfa@pve",
+                "PVEDatastoreAdmin",
+                false,
+            ),
+        ];
+        let who = Identity {
+            user: "tfa@pve".into(),
+            token: None,
+        };
+        let has = |path: &str, privilege: &str| access.privileges(&who, path).contains(privilege);
+        assert!(has("/vms/101", "VM.PowerMgmt"));
+        assert!(!has("/vms/100", "VM.PowerMgmt"));
+        assert!(has("/vms/100", "VM.Audit"));
+        assert!(has("/storage", "Datastore.Allocate"));
+        assert!(!has("/storage/local", "Datastore.Allocate"));
+        let check = Check::Perm {
+            path: "/vms/{vmid}".into(),
+            privileges: vec!["VM.PowerMgmt".into()],
+            any: false,
+            require_param: None,
+        };
+        let params = BTreeMap::from([("vmid".to_owned(), "100".to_owned())]);
+        assert_eq!(
+            access.check(&who, &check, &params),
+            Err("/vms/100, VM.PowerMgmt".into())
+        );
+    }
+
+    #[test]
+    fn separated_tokens_have_no_more_than_their_rules() {
+        let mut access = access();
+        let token = Token {
+            privsep: true,
+            ..Token::default()
+        };
+        if let Some(root) = access.users.get_mut("root@pam") {
+            root.tokens.insert("sep".into(), token);
+        }
+        let who = Identity {
+            user: "root@pam".into(),
+            token: Some("sep".into()),
+        };
+        assert!(access.privileges(&who, "/").is_empty());
+        access.rules.push(Rule {
+            path: "/".into(),
+            subject: Subject::Token,
+            who: "root@pam!sep".into(),
+            role: "PVEAuditor".into(),
+            propagate: true,
+        });
+        assert!(access.privileges(&who, "/vms/100").contains("VM.Audit"));
+        assert!(!access.privileges(&who, "/vms/100").contains("VM.Allocate"));
     }
 
     #[test]

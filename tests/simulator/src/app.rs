@@ -16,6 +16,7 @@ use crate::http::{Head, Response, latin1, plain_error};
 use crate::params::{self, Param, Params, Repeated};
 use crate::sample::{Fill, Sampler};
 use crate::schema::{ApiSchema, is_task};
+use crate::upload::{self, Refusal};
 use crate::validate::Validator;
 use crate::world::{Effect, Plan, World};
 
@@ -79,6 +80,8 @@ pub(crate) struct Admitted {
     who: Option<Identity>,
     pub(crate) body_length: u64,
     json: bool,
+    /// The boundary of an upload's parts.
+    upload: Option<String>,
 }
 
 impl App {
@@ -177,7 +180,11 @@ impl App {
         let content_type = head
             .header("content-type")
             .map_or("", |text| text.split(';').next().unwrap_or("").trim());
-        if body_length > 0 {
+        let uploading = is_upload(method, &segments);
+        let boundary = head.header("content-type").and_then(upload::boundary);
+        if uploading && body_length > 0 {
+            self.check_upload(head, who.as_ref(), &segments, boundary.is_some())?;
+        } else if body_length > 0 {
             if !matches!(method, Method::Post | Method::Put) {
                 let text = format!("Unexpected content for method '{}'", method);
                 return Err(self.server_error(501, &text));
@@ -201,7 +208,40 @@ impl App {
             who,
             body_length,
             json: content_type == "application/json",
+            upload: boundary.filter(|_| uploading).map(str::to_owned),
         })
+    }
+
+    /// What is looked at before the body of an upload is read.
+    fn check_upload(
+        &self,
+        head: &Head,
+        who: Option<&Identity>,
+        segments: &[String],
+        multipart: bool,
+    ) -> Result<(), Response> {
+        let (_, query) = head.path_and_query();
+        let internal =
+            params::form(query.as_bytes(), self.dialect.repeated).contains_key("tmpfilename");
+        if !multipart || internal {
+            return Err(Response::silence());
+        }
+        let path = format!("/storage/{}", segments.get(3).map_or("", String::as_str));
+        let allowed = who.is_some_and(|who| {
+            who.is_root()
+                || self
+                    .world()
+                    .access
+                    .privileges(who, &path)
+                    .contains("Datastore.AllocateTemplate")
+        });
+        if allowed {
+            return Ok(());
+        }
+        let reason = format!("Permission check failed ({path}, Datastore.AllocateTemplate)");
+        let mut response = Response::new(403, reason);
+        response.delayed = true;
+        Err(response)
     }
 
     /// An error of the server itself; before 8.4 its text is in the reason phrase alone.
@@ -242,7 +282,8 @@ impl App {
                     .check_ticket(&ticket, now)
                     .ok_or_else(|| refuse("Authentication failed!"))?;
                 let token = head.header("csrfpreventiontoken").unwrap_or("");
-                if method != Method::Get && !world.access.check_csrf(token, &user, now) {
+                let exempt = method == Method::Get || is_upload(method, segments);
+                if !exempt && !world.access.check_csrf(token, &user, now) {
                     return Err(refuse("Permission denied - invalid csrf token"));
                 }
                 Ok(Some(Identity { user, token: None }))
@@ -255,7 +296,23 @@ impl App {
         let path = format!("/{}", admitted.segments.join("/"));
         let user = admitted.who.as_ref().map(Identity::full);
         let (_, query) = head.path_and_query();
-        let mut params = if admitted.json {
+        let mut size = None;
+        let mut params = if let (Some(boundary), false) = (&admitted.upload, body.is_empty()) {
+            match upload::parse(body, boundary) {
+                Ok(upload) => {
+                    size = Some(upload.size);
+                    upload.params
+                }
+                Err(refusal) => {
+                    let response = match refusal {
+                        Refusal::BadRequest => Response::new(400, "Bad Request"),
+                        Refusal::Failed(text) => self.server_error(500, &text),
+                    };
+                    self.record(&head.method, &path, user, Value::Null, response.status);
+                    return response;
+                }
+            }
+        } else if admitted.json {
             match params::json(body) {
                 Ok(params) => params,
                 Err(text) => {
@@ -275,10 +332,11 @@ impl App {
 
         let mut from_daemon = false;
         let mut world = self.world();
-        let result = self.call(&mut world, &admitted, &path, params, &mut from_daemon);
+        let result = self.call(&mut world, &admitted, &path, params, size, &mut from_daemon);
         drop(world);
         let mut response = self.render(&admitted, result);
-        response.from_daemon = from_daemon;
+        response.close = size.is_some();
+        response.from_daemon = from_daemon && size.is_none();
         self.record(
             &head.method,
             &path,
@@ -305,6 +363,7 @@ impl App {
         admitted: &Admitted,
         path: &str,
         mut params: Params,
+        upload: Option<usize>,
         from_daemon: &mut bool,
     ) -> Result<Reply, Failure> {
         let method = admitted.method;
@@ -339,7 +398,7 @@ impl App {
         if !conflicts.is_empty() {
             return Err(ApiError::parameters(conflicts).into());
         }
-        self.authorize(admitted, path, found.endpoint)?;
+        self.authorize(world, admitted, path, found.endpoint, &params)?;
         self.reach(world, found.endpoint, &mut params)?;
 
         let validator = Validator {
@@ -359,6 +418,7 @@ impl App {
             path: found.path,
             endpoint: found.endpoint,
             params,
+            upload,
             who: admitted.who.clone().unwrap_or(nobody),
         };
         match calls::handle(&mut call) {
@@ -423,7 +483,14 @@ impl App {
         Reply::data(sampler.value("", returns, Fill::All))
     }
 
-    fn authorize(&self, admitted: &Admitted, path: &str, endpoint: &Endpoint) -> ApiResult<()> {
+    fn authorize(
+        &self,
+        world: &World,
+        admitted: &Admitted,
+        path: &str,
+        endpoint: &Endpoint,
+        params: &Params,
+    ) -> ApiResult<()> {
         let Some(who) = &admitted.who else {
             return Ok(());
         };
@@ -432,10 +499,24 @@ impl App {
                 "URI '{path}' not available with API token, need proper ticket.\n"
             )));
         }
-        if endpoint.permissions.is_none() && !who.is_root() {
-            return Err(ApiError::permission("user != root@pam"));
+        let Some(permissions) = &endpoint.permissions else {
+            return if who.is_root() {
+                Ok(())
+            } else {
+                Err(ApiError::permission("user != root@pam"))
+            };
+        };
+        if who.is_root() || permissions.user.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let Some(check) = &permissions.check else {
+            return Ok(());
+        };
+        let texts = calls::texts(params);
+        world
+            .access
+            .check(who, check, &texts)
+            .map_err(|text| ApiError::permission(&text))
     }
 
     /// Passes the call to the node it names, as far as there is one.
@@ -545,6 +626,12 @@ impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self::Api(error)
     }
+}
+
+/// `POST /nodes/{node}/storage/{storage}/upload`, the one call with a body of parts.
+fn is_upload(method: Method, segments: &[String]) -> bool {
+    let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
+    method == Method::Post && matches!(parts.as_slice(), ["nodes", _, "storage", _, "upload"])
 }
 
 /// The answer of a directory index: the literal children of the path.

@@ -230,7 +230,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             is("[a-z]+:[A-Za-z0-9_-]+", v) || is("[1-9][0-9]{2,8}", v),
             look("HA resource or VM ID"),
         ),
-        "pve-ha-node" => (
+        "pve-ha-node" | "pve-ha-group-node" => (
             is(r"(?^i:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?::\d+)?", v),
             look("HA node"),
         ),
@@ -304,6 +304,31 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             is(r"[A-Za-z0-9\-_;.]+", v),
             format!("value '{v}' does not look like a simple ldap attribute name"),
         ),
+        "pve-sdn-zone-id" | "pve-sdn-vnet-id" => (
+            is("(?^i:[a-z][a-z0-9]*)", v),
+            format!("SDN object ID '{v}' contains illegal characters"),
+        ),
+        "pve-sdn-controller-id"
+        | "pve-sdn-dns-id"
+        | "pve-sdn-ipam-id"
+        | "pve-sdn-fabric-id"
+        | "pve-sdn-prefix-list-id"
+        | "pve-sdn-route-map-id" => (
+            is("(?^i:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)", v),
+            format!("SDN object ID '{v}' contains illegal characters"),
+        ),
+        "pve-storage-format" => (
+            matches!(v, "raw" | "qcow2" | "vmdk" | "subvol"),
+            format!("invalid format '{v}'"),
+        ),
+        "pve-qm-usb-device" => (
+            v == "spice"
+                || is(
+                    r"(?^i:(?:0x)?[0-9a-f]{4}:(?:0x)?[0-9a-f]{4}|\d+-\d+(?:\.\d+)*)",
+                    v,
+                ),
+            "unable to parse usb device".into(),
+        ),
         "pve-sdn-subnet-id" => (!v.is_empty(), look("subnet ID")),
         _ => return None,
     };
@@ -333,7 +358,7 @@ pub(crate) fn example(name: &str) -> Option<&'static str> {
     Some(match base {
         "string" => "text",
         "pve-vmid" => "100",
-        "pve-node" | "pve-ha-node" => "pve1",
+        "pve-node" | "pve-ha-node" | "pve-ha-group-node" => "pve1",
         "pve-configid" => "item1",
         "pve-storage-id" => "local",
         "pve-bridge-id" => "vmbr0",
@@ -401,7 +426,16 @@ pub(crate) fn example(name: &str) -> Option<&'static str> {
         "pve-ct-timezone" => "host",
         "ldap-simple-attr" => "uid",
         "pve-sdn-subnet-id" => "zone1-192.0.2.0-24",
-        "pve-sdn-route-map-id" | "pve-sdn-prefix-list-id" | "pve-sdn-fabric-id" => "item1",
+        "pve-sdn-route-map-id"
+        | "pve-sdn-prefix-list-id"
+        | "pve-sdn-fabric-id"
+        | "pve-sdn-zone-id"
+        | "pve-sdn-vnet-id"
+        | "pve-sdn-controller-id"
+        | "pve-sdn-dns-id"
+        | "pve-sdn-ipam-id" => "item1",
+        "pve-storage-format" => "raw",
+        "pve-qm-usb-device" => "1234:5678",
         "pve-sdn-dhcp-range" => "start-address=192.0.2.10,end-address=192.0.2.20",
         "pve-sdn-fabric-wireguard-interface" => "name=wg0",
         "pve-qm-ide" => "none,media=cdrom",

@@ -35,6 +35,7 @@ mod sample;
 mod schema;
 mod tasks;
 mod tls;
+mod upload;
 mod validate;
 mod world;
 
@@ -53,7 +54,7 @@ pub use crate::clock::Clock;
 pub use crate::sample::{MinimalRequest, index_limit, minimal_requests};
 pub use crate::schema::releases;
 
-use crate::access::{Token, User};
+use crate::access::{Rule, Subject, Token, User};
 use crate::app::App;
 use crate::guest::{Config, Guest, Kind};
 use crate::schema::ApiSchema;
@@ -140,6 +141,7 @@ pub struct Builder {
     nodes: Vec<(String, bool)>,
     storages: Vec<(String, Storage)>,
     users: Vec<(String, User)>,
+    rules: Vec<Rule>,
     guests: Vec<NewGuest>,
     cluster: String,
     factor: f64,
@@ -168,6 +170,7 @@ impl Default for Builder {
             nodes: Vec::new(),
             storages: Vec::new(),
             users: Vec::new(),
+            rules: Vec::new(),
             guests: Vec::new(),
             cluster: "simulated".into(),
             factor: 0.05,
@@ -237,6 +240,7 @@ impl Builder {
                 total: bytes,
                 path,
                 disabled: false,
+                settings: std::collections::BTreeMap::new(),
             },
         ));
         self
@@ -277,11 +281,47 @@ impl Builder {
         self
     }
 
+    /// Gives a user, or a token named `user@realm!name`, a role at a path and below it. Users without any rule of their
+    /// own are administrators.
+    #[must_use]
+    pub fn acl(mut self, path: &str, who: &str, role: &str) -> Self {
+        self.rules.push(Rule {
+            path: path.to_owned(),
+            subject: if who.contains('!') {
+                Subject::Token
+            } else {
+                Subject::User
+            },
+            who: who.to_owned(),
+            role: role.to_owned(),
+            propagate: true,
+        });
+        self
+    }
+
+    /// Makes a token's privileges its own: without a rule of its own it may do nothing.
+    #[must_use]
+    pub fn separate_token(mut self, id: &str) -> Self {
+        if let Some((userid, name)) = id.split_once('!')
+            && let Some(token) = self.edit(userid.to_owned()).tokens.get_mut(name)
+        {
+            token.privsep = true;
+        }
+        self
+    }
+
     /// Adds a user with a password, or changes the password of one.
     #[must_use]
     pub fn user(mut self, userid: impl Into<String>, password: impl Into<String>) -> Self {
         let user = self.edit(userid.into());
         user.password = password.into();
+        self
+    }
+
+    /// Keeps a user from logging in.
+    #[must_use]
+    pub fn disabled_user(mut self, userid: impl Into<String>) -> Self {
+        self.edit(userid.into()).enabled = false;
         self
     }
 
@@ -417,7 +457,19 @@ impl Builder {
         let now = self.clock.now();
         let mut world = World::new(schema, now, self.factor, self.seed);
         world.cluster.clone_from(&self.cluster);
-        world.access.users.extend(self.users.drain(..));
+        for (userid, user) in self.users.drain(..) {
+            if userid != "root@pam" && !self.rules.iter().any(|rule| rule.who == userid) {
+                self.rules.push(Rule {
+                    path: "/".into(),
+                    subject: Subject::User,
+                    who: userid.clone(),
+                    role: "Administrator".into(),
+                    propagate: true,
+                });
+            }
+            world.access.users.insert(userid, user);
+        }
+        world.access.rules.append(&mut self.rules);
         world.storages.extend(self.storages.drain(..));
         for (name, online) in self.nodes.drain(..) {
             for (volid, content, format, size) in [

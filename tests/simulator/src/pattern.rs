@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 type Cache = Mutex<HashMap<String, Option<Arc<Regex>>>>;
@@ -15,7 +15,12 @@ fn compiled(pattern: &str) -> Option<Arc<Regex>> {
     if let Some(known) = cache.get(pattern) {
         return known.clone();
     }
-    let made = Regex::new(&anchored(pattern)).ok().map(Arc::new);
+    // Counted repeats of Unicode classes, which the schema has, are large when compiled.
+    let made = RegexBuilder::new(&anchored(pattern))
+        .size_limit(256 << 20)
+        .build()
+        .ok()
+        .map(Arc::new);
     cache.insert(pattern.to_owned(), made.clone());
     made
 }

@@ -199,3 +199,107 @@ pub(crate) fn lookup<'a>(schemas: &'a Schemas, name: &str) -> Option<&'a Schema>
         schemas.get(&format!("{family}[n]"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proxmox_codegen::facts::{Additional, Format};
+
+    use super::*;
+
+    fn visit(schema: &Schema, see: &mut impl FnMut(&Schema)) {
+        see(schema);
+        for inner in schema.properties.iter().flat_map(BTreeMap::values) {
+            visit(inner, see);
+        }
+        for inner in schema.one_of.iter().flatten() {
+            visit(inner, see);
+        }
+        if let Some(items) = &schema.items {
+            visit(items, see);
+        }
+        if let Some(Additional::Schema(inner)) = &schema.additional {
+            visit(inner, see);
+        }
+        if let Some(Format::Keys(keys)) = &schema.format {
+            keys.values().for_each(|inner| visit(inner, see));
+        }
+    }
+
+    fn parameters(see: &mut impl FnMut(&ApiSchema, &Schema)) {
+        for release in releases() {
+            let schema = ApiSchema::load(release).expect(release);
+            for endpoint in schema.endpoints().values().flat_map(BTreeMap::values) {
+                for parameter in endpoint.parameters.properties.values() {
+                    visit(parameter, &mut |inner| see(&schema, inner));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_pattern_can_be_matched() {
+        let mut refused = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        parameters(&mut |_, schema| {
+            if let Some(pattern) = &schema.pattern {
+                seen.insert(pattern.clone());
+                if crate::pattern::matches(pattern, "").is_none() {
+                    refused.insert(pattern.clone());
+                }
+            }
+        });
+        assert!(seen.len() > 60, "{}", seen.len());
+        assert_eq!(refused, BTreeSet::new());
+    }
+
+    #[test]
+    fn formats_that_accept_any_text_are_known() {
+        let mut open = BTreeSet::new();
+        parameters(&mut |api, schema| {
+            if let Some(Format::Name(name)) = &schema.format {
+                let known =
+                    api.formats().contains_key(name) || crate::formats::check(name, "").is_some();
+                if !known {
+                    open.insert(name.clone());
+                }
+            }
+        });
+        let expected: BTreeSet<String> = UNCHECKED.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(open, expected);
+    }
+
+    /// Free text, and property strings whose keys no dump holds.
+    const UNCHECKED: &[&str] = &[
+        "pve-qm-ide",
+        "pve-sdn-dhcp-range",
+        "pve-sdn-fabric-wireguard-interface",
+        "string-alist",
+    ];
+
+    #[test]
+    fn tasks_are_counted() {
+        let schema = ApiSchema::load("9.2").expect("9.2");
+        let tasks = schema
+            .endpoints()
+            .iter()
+            .flat_map(|(path, methods)| {
+                methods
+                    .iter()
+                    .map(move |(method, endpoint)| (path, *method, endpoint))
+            })
+            .filter(|(path, method, endpoint)| is_task(*method, path, endpoint))
+            .count();
+        assert_eq!(tasks, 94);
+    }
+
+    #[test]
+    fn indexes_end_where_they_should() {
+        assert_eq!(split_index("net31"), Some(("net", 31)));
+        assert_eq!(split_index("net32"), None);
+        assert_eq!(split_index("ide4"), None);
+        assert_eq!(split_index("net01"), None);
+        assert_eq!(split_index("7"), None);
+    }
+}

@@ -32,6 +32,8 @@ pub(crate) struct Storage {
     pub(crate) total: u64,
     pub(crate) path: Option<String>,
     pub(crate) disabled: bool,
+    /// Settings without a meaning here.
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 impl Storage {
@@ -99,6 +101,8 @@ pub(crate) struct World {
     pub(crate) guests: BTreeMap<u32, Guest>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) access: Access,
+    /// Pools and their comments.
+    pub(crate) pools: BTreeMap<String, String>,
     queue: BTreeMap<(Duration, u64), (String, Effect)>,
     seed: u64,
     counter: u64,
@@ -107,6 +111,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(schema: Arc<ApiSchema>, now: Duration, factor: f64, seed: u64) -> Self {
+        let major = schema.release().major;
         Self {
             schema,
             now,
@@ -117,7 +122,8 @@ impl World {
             volumes: BTreeMap::new(),
             guests: BTreeMap::new(),
             tasks: Vec::new(),
-            access: Access::new(seed),
+            access: Access::new(seed, major),
+            pools: BTreeMap::new(),
             queue: BTreeMap::new(),
             seed,
             counter: 0,

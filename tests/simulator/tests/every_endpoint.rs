@@ -136,6 +136,18 @@ async fn walk(release: &str) -> (usize, Vec<String>) {
                 "{} /api2/json{}?{form} HTTP/1.1\r\nHost: x\r\n{auth}\r\n",
                 request.method, request.path
             ),
+            // The one call that takes a file, and nothing else.
+            method if request.template.ends_with("/upload") => {
+                let body = "--B\r\nContent-Disposition: form-data; name=\"content\"\r\n\r\niso\r\n\
+                            --B\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"a.iso\"\r\n\r\n\
+                            data\r\n--B--\r\n";
+                format!(
+                    "{method} /api2/json{} HTTP/1.1\r\nHost: x\r\n{auth}\
+                     Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {}\r\n\r\n{body}",
+                    request.path,
+                    body.len()
+                )
+            }
             method => format!(
                 "{method} /api2/json{} HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: {}\r\n\r\n{form}",
                 request.path,

@@ -21,31 +21,21 @@ const DIFFERENT: &[(&str, &[&str])] = &[
         "the recorded server was made to fail, sleep or answer test data there",
         &[
             "80", "80e", "81", "82", "83", "83e", "84", "85", "86", "87", "88", "88e", "89", "90",
-            "90e", "91", "92", "93", "94", "95", "95e", "96", "97", "240", "243", "250", "278",
-            "279", "280", "281", "282", "283", "283e",
+            "90e", "91", "92", "93", "94", "95", "95e", "96", "97", "240", "243", "278", "279",
+            "280", "281", "282", "250", "255", "283", "283e", "380",
         ],
     ),
     (
-        "shows what this machine or this test set-up lacks: a daemon, a database, a native library",
-        &["284", "332", "333", "334", "338"],
+        "shows what the recorded server lacked: a cluster file system, a database, QEMU, a native library",
+        &[
+            "234", "236", "368", "372", "284", "332", "333", "334", "335", "338",
+        ],
     ),
     ("formatters for browsers", &["99c", "99e", "99f", "99g"]),
-    (
-        "uploads",
-        &[
-            "140", "141", "142", "143", "144", "145", "146", "147", "148", "149", "150", "151",
-            "152", "154", "155", "156", "157", "158", "159", "160", "161", "162", "163", "164",
-            "165",
-        ],
-    ),
-    ("the parser's own words", &["51", "52", "53", "54"]),
+    ("the JSON parser's own words", &["51", "52", "53", "54"]),
     (
         "consoles and WebSockets",
         &["285", "286", "287", "288", "290", "291", "292"],
-    ),
-    (
-        "privileges: every user is an administrator",
-        &["98", "98b", "341", "342", "343"],
     ),
 ];
 
@@ -53,6 +43,34 @@ struct Sample {
     name: String,
     request: Vec<u8>,
     expected: Option<Answer>,
+    /// The recorded server repeated the parameters instead of acting on them.
+    echo: bool,
+}
+
+/// Puts back what was cut out of a long request: filler up to the length it had.
+fn restore(name: &str, request: Vec<u8>) -> Vec<u8> {
+    let Some((before, after)) = split(&request, b"\n...[cut, ") else {
+        return request;
+    };
+    let total = String::from_utf8_lossy(after);
+    let total: usize = total
+        .split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a length");
+    let token = "Authorization: PVEAPIToken=root@pam!test=11111111-2222-3333-4444-555555555555";
+    let tail = match name.split('-').next() {
+        Some("123") => "\r\n\r\n".to_owned(),
+        Some("124") => format!(" HTTP/1.1\r\nHost: x\r\n{token}\r\n\r\n"),
+        _ if split(before, b"multipart/form-data").is_some() => {
+            "\r\n--BOUNDARY123--\r\n".to_owned()
+        }
+        _ => String::new(),
+    };
+    let mut request = before.to_vec();
+    request.resize(total.max(before.len() + tail.len()) - tail.len(), b'a');
+    request.extend_from_slice(tail.as_bytes());
+    request
 }
 
 impl Sample {
@@ -66,12 +84,14 @@ impl Sample {
         let (_, response) = split(rest, b"\n")?;
         let mut request = request.to_vec();
         // Where there is no body, the blank line of the file is not part of the request.
-        if let Some((_, body)) = split(&request, b"\r\n\r\n") {
-            if body == b"\n" {
-                request.pop();
-            }
+        if let Some((_, body)) = split(&request, b"\r\n\r\n")
+            && body == b"\n"
+        {
+            request.pop();
         }
+        let request = restore(&name, request);
         Some(Self {
+            echo: split(response, b"\"params\":{").is_some(),
             name,
             expected: parse(response),
             request,
@@ -102,7 +122,7 @@ fn parse(response: &[u8]) -> Option<Answer> {
 }
 
 /// What two answers must have in common.
-fn compare(expected: &Answer, got: &Answer) -> Result<(), String> {
+fn compare(expected: &Answer, got: &Answer, echo: bool) -> Result<(), String> {
     let same = |what: &str, a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| {
         let (a, b) = (format!("{a:?}"), format!("{b:?}"));
         if a == b {
@@ -111,10 +131,11 @@ fn compare(expected: &Answer, got: &Answer) -> Result<(), String> {
             Err(format!("{what} {b}, recorded {a}"))
         }
     };
+    let reason = |answer: &Answer| without_place(&answer.reason).to_owned();
     same(
         "status",
-        &(expected.status, &expected.reason),
-        &(got.status, &got.reason),
+        &(expected.status, reason(expected)),
+        &(got.status, reason(got)),
     )?;
     same(
         "connection",
@@ -147,7 +168,18 @@ fn compare(expected: &Answer, got: &Answer) -> Result<(), String> {
     for key in ["message", "errors", "success", "status"] {
         same(key, &a.get(key), &b.get(key))?;
     }
+    if echo {
+        return Ok(());
+    }
     same("data", &kind(&a["data"]), &kind(&b["data"]))
+}
+
+/// Perl ends some texts with the place they come from, which is no part of the protocol.
+fn without_place(text: &str) -> &str {
+    match text.rsplit_once(" at /") {
+        Some((before, place)) if place.contains(" line ") => before,
+        _ => text,
+    }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -169,6 +201,10 @@ async fn simulator(samples: &[Sample]) -> Simulator {
         .cluster("testcluster")
         .user("root@pam", "rootpass")
         .user("admin@pve", "adminpass")
+        .user("off@pve", "offpass")
+        .disabled_user("off@pve")
+        .user("limited@pve", "limitedpass")
+        .acl("/vms/100", "limited@pve", "PVEVMUser")
         .user("tfa@pve", "tfapass")
         .second_factor("tfa@pve", "853059")
         .storage(
@@ -200,13 +236,17 @@ async fn simulator(samples: &[Sample]) -> Simulator {
             .as_ref()
             .is_none_or(|answer| answer.status == 401);
         let head = String::from_utf8_lossy(&sample.request);
-        if let (false, Some((_, token))) = (refused, head.split_once("PVEAPIToken=")) {
-            if let Some((id, secret)) = token.lines().next().unwrap_or("").trim().split_once('=') {
-                builder = builder.token(id, secret);
-            }
+        if let (false, Some((_, token))) = (refused, head.split_once("PVEAPIToken="))
+            && let Some((id, secret)) = token.lines().next().unwrap_or("").trim().split_once('=')
+        {
+            builder = builder.token(id, secret);
         }
     }
-    let pve = builder.start().await.expect("starts");
+    let pve = builder
+        .separate_token("root@pam!sep")
+        .start()
+        .await
+        .expect("starts");
     pve.set_lock(102, Some("backup"));
     pve
 }
@@ -252,7 +292,7 @@ async fn refresh(pve: &Simulator, request: &[u8], challenge: &mut String) -> Vec
         .split("\r\n")
         .map(|line| {
             let fresh = |line: &str| match line.split_once("PVEAuthCookie") {
-                Some((before, after)) if after.contains("6B01F5CA") => {
+                Some((before, after)) if after.contains("admin") && !after.contains("00000000") => {
                     let raw = after.contains("PVE:");
                     let rest = after
                         .split_once("; ")
@@ -263,7 +303,7 @@ async fn refresh(pve: &Simulator, request: &[u8], challenge: &mut String) -> Vec
                 }
                 _ => line.to_owned(),
             };
-            if line.starts_with("CSRFPreventionToken: 6B01F5CA") {
+            if line.starts_with("CSRFPreventionToken: 6B01") {
                 format!("CSRFPreventionToken: {csrf}")
             } else {
                 fresh(line)
@@ -292,15 +332,55 @@ async fn refresh(pve: &Simulator, request: &[u8], challenge: &mut String) -> Vec
         .collect()
 }
 
-async fn replay(pve: &Simulator, sample: &Sample, challenge: &mut String) -> Result<(), String> {
-    let request = refresh(pve, &sample.request, challenge).await;
+/// What later requests need of earlier answers.
+#[derive(Default)]
+struct Session {
+    challenge: String,
+    /// Recorded task to task of this server.
+    tasks: Vec<(String, String)>,
+}
+
+impl Session {
+    fn learn(&mut self, expected: &Answer, got: &Answer) {
+        let upid = |answer: &Answer| {
+            let body: Value = serde_json::from_slice(&answer.body).ok()?;
+            Some(
+                body["data"]
+                    .as_str()
+                    .filter(|text| text.starts_with("UPID:"))?
+                    .to_owned(),
+            )
+        };
+        if let (Some(theirs), Some(ours)) = (upid(expected), upid(got)) {
+            self.tasks.push((theirs, ours));
+        }
+    }
+}
+
+async fn replay(pve: &Simulator, sample: &Sample, session: &mut Session) -> Result<(), String> {
+    let mut request = refresh(pve, &sample.request, &mut session.challenge).await;
+    for (theirs, ours) in &session.tasks {
+        let plain = request.iter().copied().map(char::from).collect::<String>();
+        let encoded = |text: &str| {
+            text.replace(':', "%3A")
+                .replace('@', "%40")
+                .replace('!', "%21")
+        };
+        let plain = plain
+            .replace(theirs, ours)
+            .replace(&encoded(theirs), &encoded(ours));
+        request = plain
+            .chars()
+            .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
+            .collect();
+    }
     if matches!(sample.number(), "114" | "115" | "116") {
         let mut tcp = TcpStream::connect(pve.address()).await.expect("listening");
         tcp.write_all(&request).await.expect("open");
         let mut answer = Vec::new();
         tcp.read_to_end(&mut answer).await.expect("an end");
         return match (&sample.expected, parse(&answer)) {
-            (Some(expected), Some(got)) => compare(expected, &got),
+            (Some(expected), Some(got)) => compare(expected, &got, false),
             (None, None) => Ok(()),
             (_, got) => Err(format!("answered {got:?}")),
         };
@@ -309,7 +389,10 @@ async fn replay(pve: &Simulator, sample: &Sample, challenge: &mut String) -> Res
     wire.send(&request).await;
     match &sample.expected {
         Some(expected) => match wire.try_answer().await {
-            Some(got) => compare(expected, &got),
+            Some(got) => {
+                session.learn(expected, &got);
+                compare(expected, &got, sample.echo)
+            }
             None => Err("closed without an answer".into()),
         },
         None => {
@@ -355,14 +438,21 @@ async fn recorded_exchanges() {
         .flat_map(|(reason, numbers)| numbers.iter().map(|number| (*number, *reason)))
         .collect();
     let pve = simulator(&samples).await;
-    let mut challenge = String::new();
+    let mut session = Session::default();
     let (mut matched, mut left, mut wrong) = (0, BTreeMap::<&str, Vec<&str>>::new(), Vec::new());
     for sample in &samples {
         if let Some(reason) = reasons.get(sample.number()) {
             left.entry(reason).or_default().push(sample.number());
             continue;
         }
-        match replay(&pve, sample, &mut challenge).await {
+        let fresh;
+        let pve = if sample.echo {
+            fresh = simulator(&samples).await;
+            &fresh
+        } else {
+            &pve
+        };
+        match replay(pve, sample, &mut session).await {
             Ok(()) => matched += 1,
             Err(text) => wrong.push(format!("{}: {text}", sample.name)),
         }

@@ -124,3 +124,520 @@ async fn a_machine_from_create_to_destroy() {
         .data();
     assert_eq!(content, json!([]));
 }
+
+#[tokio::test]
+async fn a_configuration_keeps_what_a_change_does_not_name() {
+    let pve = pve().await;
+    let form = "vmid=100&name=a&memory=1024&scsi0=local-lvm%3A4&description=two%0Alines";
+    assert_eq!(
+        finish(&pve, &ask(&pve, "POST", "/nodes/pve1/qemu", form).await).await,
+        "OK"
+    );
+    let config = "/nodes/pve1/qemu/100/config";
+    let before = ask(&pve, "GET", config, "").await.data();
+    let digest = before["digest"].as_str().expect("a digest").to_owned();
+
+    let stale = ask(
+        &pve,
+        "PUT",
+        config,
+        &format!("cores=2&digest={}", "0".repeat(40)),
+    )
+    .await;
+    assert_eq!(
+        stale.reason,
+        "checksum mismatch (file change by other user?)"
+    );
+    assert_eq!(
+        ask(&pve, "PUT", config, "").await.reason,
+        "no options specified"
+    );
+    let unknown = ask(&pve, "PUT", config, "delete=nosuch").await.json();
+    assert_eq!(
+        unknown["errors"],
+        json!({ "delete": "unknown option 'nosuch'" })
+    );
+
+    let changed = ask(
+        &pve,
+        "PUT",
+        config,
+        &format!("cores=4&delete=description&digest={digest}"),
+    )
+    .await;
+    assert_eq!(changed.data(), Value::Null);
+    let after = ask(&pve, "GET", config, "").await.data();
+    assert_eq!(after["cores"], 4);
+    assert!(after.get("description").is_none());
+    assert_eq!(after["scsi0"], before["scsi0"]);
+    assert_ne!(after["digest"], before["digest"]);
+
+    let later = ask(&pve, "POST", config, "net1=e1000").await;
+    assert_eq!(finish(&pve, &later).await, "OK");
+    let net = ask(&pve, "GET", config, "").await.data()["net1"].clone();
+    assert!(
+        net.as_str()
+            .is_some_and(|net| net.starts_with("e1000=BC:24:11:")),
+        "{net}"
+    );
+
+    // A disk taken out stays as unused, and goes when that is deleted.
+    assert_eq!(ask(&pve, "PUT", config, "delete=scsi0").await.status, 200);
+    let unused = ask(&pve, "GET", config, "").await.data();
+    assert_eq!(unused["unused0"], "local-lvm:vm-100-disk-0");
+    assert_eq!(ask(&pve, "PUT", config, "delete=unused0").await.status, 200);
+    let content = ask(&pve, "GET", "/nodes/pve1/storage/local-lvm/content", "")
+        .await
+        .data();
+    assert_eq!(content, json!([]));
+}
+
+#[tokio::test]
+async fn a_running_machine_takes_some_changes_at_its_next_start() {
+    let pve = pve().await;
+    assert_eq!(
+        finish(
+            &pve,
+            &ask(&pve, "POST", "/nodes/pve1/qemu", "vmid=100&cores=1&start=1").await
+        )
+        .await,
+        "OK"
+    );
+    let config = "/nodes/pve1/qemu/100/config";
+    assert_eq!(ask(&pve, "PUT", config, "cores=3&name=b").await.status, 200);
+    let pending = ask(&pve, "GET", "/nodes/pve1/qemu/100/pending", "")
+        .await
+        .data();
+    let cores = row(&pending, "key", &json!("cores"));
+    assert_eq!((&cores["value"], &cores["pending"]), (&json!(1), &json!(3)));
+    assert!(
+        row(&pending, "key", &json!("name"))
+            .get("pending")
+            .is_none()
+    );
+    assert_eq!(
+        ask(&pve, "GET", config, "current=1").await.data()["cores"],
+        1
+    );
+    assert_eq!(ask(&pve, "GET", config, "").await.data()["cores"], 3);
+    assert_eq!(
+        finish(
+            &pve,
+            &ask(&pve, "POST", "/nodes/pve1/qemu/100/status/reboot", "").await
+        )
+        .await,
+        "OK"
+    );
+    assert_eq!(
+        ask(&pve, "GET", config, "current=1").await.data()["cores"],
+        3
+    );
+    let suspended = ask(&pve, "POST", "/nodes/pve1/qemu/100/status/suspend", "").await;
+    assert_eq!(finish(&pve, &suspended).await, "OK");
+    let current = ask(&pve, "GET", "/nodes/pve1/qemu/100/status/current", "")
+        .await
+        .data();
+    assert_eq!(
+        (&current["status"], &current["qmpstatus"]),
+        (&json!("running"), &json!("paused"))
+    );
+    let resumed = ask(&pve, "POST", "/nodes/pve1/qemu/100/status/resume", "").await;
+    assert_eq!(finish(&pve, &resumed).await, "OK");
+}
+
+#[tokio::test]
+async fn snapshots_remember_and_roll_back() {
+    let pve = pve().await;
+    let form = "vmid=100&cores=1&scsi0=local-lvm%3A4";
+    assert_eq!(
+        finish(&pve, &ask(&pve, "POST", "/nodes/pve1/qemu", form).await).await,
+        "OK"
+    );
+    let snapshots = "/nodes/pve1/qemu/100/snapshot";
+    let taken = ask(&pve, "POST", snapshots, "snapname=s1&description=first").await;
+    assert_eq!(
+        ask(&pve, "GET", "/nodes/pve1/qemu/100/config", "")
+            .await
+            .data()["lock"],
+        "snapshot"
+    );
+    assert_eq!(finish(&pve, &taken).await, "OK");
+    let again = ask(&pve, "POST", snapshots, "snapname=s1").await;
+    assert_eq!(
+        finish(&pve, &again).await,
+        "snapshot name 's1' already used"
+    );
+    assert_eq!(
+        ask(&pve, "PUT", "/nodes/pve1/qemu/100/config", "cores=8")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        finish(&pve, &ask(&pve, "POST", snapshots, "snapname=s2").await).await,
+        "OK"
+    );
+    let list = ask(&pve, "GET", snapshots, "").await.data();
+    assert_eq!(row(&list, "name", &json!("s2"))["parent"], "s1");
+    assert_eq!(row(&list, "name", &json!("s1"))["description"], "first");
+    assert_eq!(row(&list, "name", &json!("current"))["parent"], "s2");
+    assert_eq!(
+        ask(&pve, "GET", &format!("{snapshots}/s2/config"), "")
+            .await
+            .data()["cores"],
+        8
+    );
+
+    let back = ask(&pve, "POST", &format!("{snapshots}/s1/rollback"), "").await;
+    assert_eq!(finish(&pve, &back).await, "OK");
+    assert_eq!(
+        ask(&pve, "GET", "/nodes/pve1/qemu/100/config", "")
+            .await
+            .data()["cores"],
+        1
+    );
+    let gone = ask(&pve, "DELETE", &format!("{snapshots}/s1"), "").await;
+    assert_eq!(finish(&pve, &gone).await, "OK");
+    let list = ask(&pve, "GET", snapshots, "").await.data();
+    assert_eq!(list.as_array().map(Vec::len), Some(2));
+    assert!(row(&list, "name", &json!("s2")).get("parent").is_none());
+}
+
+#[tokio::test]
+async fn clones_and_templates() {
+    let pve = pve().await;
+    let form = "vmid=100&name=base&scsi0=local-lvm%3A4&net0=virtio%2Cbridge%3Dvmbr0";
+    assert_eq!(
+        finish(&pve, &ask(&pve, "POST", "/nodes/pve1/qemu", form).await).await,
+        "OK"
+    );
+    let clone = ask(
+        &pve,
+        "POST",
+        "/nodes/pve1/qemu/100/clone",
+        "newid=101&name=copy&full=1",
+    )
+    .await;
+    assert_eq!(
+        ask(&pve, "GET", "/nodes/pve1/qemu/101/config", "")
+            .await
+            .data()["lock"],
+        "clone"
+    );
+    assert_eq!(finish(&pve, &clone).await, "OK");
+    let source = ask(&pve, "GET", "/nodes/pve1/qemu/100/config", "")
+        .await
+        .data();
+    let copy = ask(&pve, "GET", "/nodes/pve1/qemu/101/config", "")
+        .await
+        .data();
+    assert_eq!(
+        (&copy["name"], &copy["scsi0"]),
+        (&json!("copy"), &json!("local-lvm:vm-101-disk-0,size=4G"))
+    );
+    assert_ne!(source["net0"], copy["net0"]);
+    let taken = ask(&pve, "POST", "/nodes/pve1/qemu/100/clone", "newid=101").await;
+    assert_eq!(taken.status, 500);
+
+    let template = ask(&pve, "POST", "/nodes/pve1/qemu/100/template", "").await;
+    assert_eq!(finish(&pve, &template).await, "OK");
+    let source = ask(&pve, "GET", "/nodes/pve1/qemu/100/config", "")
+        .await
+        .data();
+    assert_eq!(
+        (&source["template"], &source["scsi0"]),
+        (&json!(1), &json!("local-lvm:base-100-disk-0,size=4G"))
+    );
+    let start = ask(&pve, "POST", "/nodes/pve1/qemu/100/status/start", "").await;
+    assert_eq!(
+        finish(&pve, &start).await,
+        "you can't start a vm if it's a template"
+    );
+    assert_eq!(ask(&pve, "GET", "/cluster/nextid", "").await.data(), "102");
+}
+
+#[tokio::test]
+async fn a_container_lives_as_a_machine_does() {
+    let pve = pve().await;
+    let form = "vmid=200&hostname=ct&ostemplate=local%3Avztmpl%2Fdebian-13-standard_13.1-1_amd64.tar.zst\
+                &rootfs=local-lvm%3A8&net0=name%3Deth0%2Cbridge%3Dvmbr0%2Cip%3Ddhcp&memory=1024&password=secret12";
+    assert_eq!(
+        finish(&pve, &ask(&pve, "POST", "/nodes/pve1/lxc", form).await).await,
+        "OK"
+    );
+    let config = ask(&pve, "GET", "/nodes/pve1/lxc/200/config", "")
+        .await
+        .data();
+    assert_eq!(config["rootfs"], "local-lvm:vm-200-disk-0,size=8G");
+    assert_eq!(config["memory"], 1024);
+    assert!(config.get("password").is_none());
+    let net = config["net0"].as_str().expect("text");
+    assert!(
+        net.starts_with("name=eth0,bridge=vmbr0,hwaddr=BC:24:11:")
+            && net.ends_with(",ip=dhcp,type=veth"),
+        "{net}"
+    );
+
+    assert_eq!(
+        finish(
+            &pve,
+            &ask(&pve, "POST", "/nodes/pve1/lxc/200/status/start", "").await
+        )
+        .await,
+        "OK"
+    );
+    let again = ask(&pve, "POST", "/nodes/pve1/lxc/200/status/start", "").await;
+    assert_eq!(
+        (again.status, again.reason.as_str()),
+        (500, "CT 200 already running")
+    );
+    let moved = ask(
+        &pve,
+        "POST",
+        "/nodes/pve1/lxc/200/migrate",
+        "target=pve2&restart=1",
+    )
+    .await;
+    assert_eq!(finish(&pve, &moved).await, "OK");
+    assert_eq!(
+        ask(&pve, "GET", "/nodes/pve1/lxc/200/config", "")
+            .await
+            .status,
+        500
+    );
+    assert_eq!(
+        ask(&pve, "GET", "/nodes/pve2/lxc/200/status/current", "")
+            .await
+            .data()["status"],
+        "running"
+    );
+    let content = ask(
+        &pve,
+        "GET",
+        "/nodes/pve2/storage/local-lvm/content",
+        "vmid=200",
+    )
+    .await
+    .data();
+    assert_eq!(content.as_array().map(Vec::len), Some(1));
+
+    let missing = ask(
+        &pve,
+        "POST",
+        "/nodes/pve1/lxc",
+        "vmid=201&ostemplate=local%3Avztmpl%2Fnope.tar.zst",
+    )
+    .await;
+    assert_eq!(
+        finish(&pve, &missing).await,
+        "unable to create CT 201 - volume 'local:vztmpl/nope.tar.zst' does not exist"
+    );
+}
+
+#[tokio::test]
+async fn tasks_take_time_and_can_be_watched_and_stopped() {
+    let pve = pve().await;
+    let form = "vmid=100&scsi0=local-lvm%3A1&scsi1=local-lvm%3A1&scsi2=local-lvm%3A1";
+    let answer = ask(&pve, "POST", "/nodes/pve1/qemu", form).await;
+    let upid = answer.data().as_str().expect("a UPID").to_owned();
+    let task = format!("/nodes/pve1/tasks/{upid}");
+    let status = ask(&pve, "GET", &format!("{task}/status"), "").await.data();
+    assert_eq!(
+        (&status["status"], &status["type"], &status["id"]),
+        (&json!("running"), &json!("qmcreate"), &json!("100"))
+    );
+    assert_eq!(
+        (&status["user"], &status["tokenid"]),
+        (&json!("root@pam"), &json!("test"))
+    );
+    assert!(status.get("exitstatus").is_none());
+    let active = ask(&pve, "GET", "/nodes/pve1/tasks", "source=active")
+        .await
+        .data();
+    assert_eq!(active[0]["status"], "RUNNING");
+    let log = format!("{task}/log");
+    let early = ask(&pve, "GET", &log, "").await.json();
+    pve.clock().advance(std::time::Duration::from_secs(1));
+    let middle = ask(&pve, "GET", &log, "").await.json();
+    assert!(
+        early["total"].as_u64() < middle["total"].as_u64(),
+        "{early} {middle}"
+    );
+    assert_eq!(finish(&pve, &answer).await, "OK");
+    let all = ask(&pve, "GET", &log, "limit=0").await.json();
+    let total = all["total"].as_u64().expect("a total");
+    let page = ask(&pve, "GET", &log, &format!("start={}&limit=5", total - 1))
+        .await
+        .json();
+    assert_eq!(page["data"], json!([{ "n": total, "t": "TASK OK" }]));
+    assert_eq!(
+        ask(&pve, "GET", &log, "start=1000").await.json()["data"],
+        json!([])
+    );
+
+    let start = ask(&pve, "POST", "/nodes/pve1/qemu/100/clone", "newid=101").await;
+    let upid = start.data().as_str().expect("a UPID").to_owned();
+    assert_eq!(
+        ask(&pve, "DELETE", &format!("/nodes/pve1/tasks/{upid}"), "")
+            .await
+            .status,
+        200
+    );
+    assert_eq!(finish(&pve, &start).await, "received interrupt");
+    assert_eq!(
+        ask(&pve, "GET", "/nodes/pve1/qemu/101/config", "")
+            .await
+            .status,
+        500
+    );
+    assert!(
+        ask(&pve, "GET", "/nodes/pve1/qemu/100/config", "")
+            .await
+            .data()
+            .get("lock")
+            .is_none()
+    );
+
+    let archive = ask(&pve, "GET", "/nodes/pve1/tasks", "limit=1")
+        .await
+        .json();
+    assert_eq!(
+        (&archive["total"], &archive["data"][0]["status"]),
+        (&json!(2), &json!("received interrupt"))
+    );
+    let errors = ask(&pve, "GET", "/nodes/pve1/tasks", "errors=1")
+        .await
+        .json();
+    assert_eq!(errors["total"], 1);
+    let unknown = "/nodes/pve1/tasks/UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::nobody@pam:";
+    let status = ask(&pve, "GET", &format!("{unknown}/status"), "")
+        .await
+        .json();
+    assert_eq!(status["errors"], json!({ "upid": "no such task" }));
+    let lines = ask(&pve, "GET", &format!("{unknown}/log"), "").await.json();
+    assert_eq!(
+        lines["data"][0]["t"],
+        "unable to open file - No such file or directory"
+    );
+}
+
+#[tokio::test]
+async fn locked_guests_refuse_now_or_in_the_task() {
+    let pve = pve().await;
+    assert_eq!(
+        finish(
+            &pve,
+            &ask(&pve, "POST", "/nodes/pve1/qemu", "vmid=100").await
+        )
+        .await,
+        "OK"
+    );
+    pve.set_lock(100, Some("backup"));
+    let put = ask(&pve, "PUT", "/nodes/pve1/qemu/100/config", "cores=2").await;
+    assert_eq!(
+        (put.status, put.reason.as_str()),
+        (500, "VM is locked (backup)")
+    );
+    for (method, path, form) in [
+        ("POST", "/nodes/pve1/qemu/100/config", "cores=2"),
+        ("POST", "/nodes/pve1/qemu/100/status/start", ""),
+        ("DELETE", "/nodes/pve1/qemu/100", ""),
+    ] {
+        assert_eq!(
+            finish(&pve, &ask(&pve, method, path, form).await).await,
+            "VM is locked (backup)"
+        );
+    }
+    pve.set_lock(100, None);
+    assert_eq!(
+        ask(&pve, "PUT", "/nodes/pve1/qemu/100/config", "cores=2")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn volumes_come_and_go() {
+    let pve = pve().await;
+    let content = "/nodes/pve1/storage/local/content";
+    let isos = ask(&pve, "GET", content, "content=iso").await.data();
+    assert_eq!(isos[0]["volid"], "local:iso/debian-13.iso");
+    let form = "content=iso&filename=new.iso&url=https%3A%2F%2Fexample.org%2Fnew.iso";
+    let loaded = ask(&pve, "POST", "/nodes/pve1/storage/local/download-url", form).await;
+    assert_eq!(finish(&pve, &loaded).await, "OK");
+    let volume = ask(&pve, "GET", &format!("{content}/local:iso/new.iso"), "")
+        .await
+        .data();
+    assert_eq!(volume["path"], "/var/lib/vz/template/iso/new.iso");
+    let before = ask(&pve, "GET", "/nodes/pve1/storage/local/status", "")
+        .await
+        .data();
+    let deleted = ask(
+        &pve,
+        "DELETE",
+        &format!("{content}/local%3Aiso%2Fnew.iso"),
+        "",
+    )
+    .await;
+    assert_eq!(finish(&pve, &deleted).await, "OK");
+    let after = ask(&pve, "GET", "/nodes/pve1/storage/local/status", "")
+        .await
+        .data();
+    assert!(before["used"].as_u64() > after["used"].as_u64());
+    assert_eq!(
+        ask(&pve, "GET", &format!("{content}/local:iso/new.iso"), "")
+            .await
+            .status,
+        500
+    );
+
+    assert_eq!(
+        finish(
+            &pve,
+            &ask(
+                &pve,
+                "POST",
+                "/nodes/pve1/qemu",
+                "vmid=100&scsi0=local-lvm%3A4"
+            )
+            .await
+        )
+        .await,
+        "OK"
+    );
+    let saved = ask(&pve, "POST", "/nodes/pve1/vzdump", "vmid=100&storage=local").await;
+    assert_eq!(finish(&pve, &saved).await, "OK");
+    let backups = ask(&pve, "GET", content, "content=backup").await.data();
+    assert_eq!(
+        (&backups[0]["vmid"], &backups[0]["subtype"]),
+        (&json!(100), &json!("qemu"))
+    );
+    let resized = ask(
+        &pve,
+        "PUT",
+        "/nodes/pve1/qemu/100/resize",
+        "disk=scsi0&size=%2B2G",
+    )
+    .await;
+    assert_eq!(finish(&pve, &resized).await, "OK");
+    let config = ask(&pve, "GET", "/nodes/pve1/qemu/100/config", "")
+        .await
+        .data();
+    assert_eq!(config["scsi0"], "local-lvm:vm-100-disk-0,size=6G");
+
+    let nowhere = ask(
+        &pve,
+        "POST",
+        "/nodes/pve1/qemu",
+        "vmid=101&scsi0=nosuch%3A4",
+    )
+    .await;
+    assert_eq!(nowhere.reason, "storage 'nosuch' does not exist");
+    let wrong = ask(&pve, "POST", "/nodes/pve1/qemu", "vmid=101&scsi0=local%3A4").await;
+    assert_eq!(
+        finish(&pve, &wrong).await,
+        "unable to create VM 101 - storage 'local' does not support content-type 'images'"
+    );
+    assert_eq!(ask(&pve, "GET", "/cluster/nextid", "").await.data(), "101");
+}

@@ -4,8 +4,9 @@ use proxmox_codegen::facts::Method;
 use serde_json::{Map, Value, json};
 
 use super::{Call, Reply};
-use crate::access::{Login, Token, User, capabilities};
+use crate::access::{Group, Identity, Login, Role, Rule, Subject, Token, User};
 use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
 use crate::world::World;
 
 pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
@@ -31,7 +32,11 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
         Login::Refused => return Err(refused()),
         Login::Ok => {
             answer["ticket"] = json!(access.ticket(&user, now));
-            answer["cap"] = capabilities();
+            let who = Identity {
+                user: user.clone(),
+                token: None,
+            };
+            answer["cap"] = access.capabilities(&who, call.world.schema.release().major);
         }
         Login::NeedsSecondFactor => {
             answer["ticket"] = json!(access.challenge(&user, now));
@@ -41,19 +46,29 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(answer))
 }
 
+/// The paths a permission listing shows unasked.
+const SHOWN: [&str; 7] = [
+    "/", "/access", "/nodes", "/pool", "/sdn", "/storage", "/vms",
+];
+
 pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
-    let path = call.text("path").unwrap_or("/");
-    let mut all = Map::new();
-    for privileges in capabilities()
-        .as_object()
-        .into_iter()
-        .flat_map(|areas| areas.values())
-    {
-        for privilege in privileges.as_object().into_iter().flat_map(Map::keys) {
-            all.insert(privilege.clone(), json!(1));
+    let access = &call.world.access;
+    let mut paths: Vec<String> = match call.text("path") {
+        Some(path) => vec![path.to_owned()],
+        None => SHOWN.iter().map(|path| (*path).to_owned()).collect(),
+    };
+    if call.text("path").is_none() {
+        paths.extend(access.rules.iter().map(|rule| rule.path.clone()));
+    }
+    let mut answer = Map::new();
+    for path in paths {
+        let privileges = access.privileges(&call.who, &path);
+        if !privileges.is_empty() {
+            let held: Map<String, Value> = privileges.into_iter().map(|p| (p, json!(1))).collect();
+            answer.insert(path, Value::Object(held));
         }
     }
-    Ok(Reply::data(json!({ path: all })))
+    Ok(Reply::data(answer))
 }
 
 pub(super) fn domains() -> ApiResult<Reply> {
@@ -102,7 +117,16 @@ pub(super) fn token_json(token: &Token) -> Map<String, Value> {
 
 pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
     let full = call.flag("full");
-    let rows = call.world.access.users.iter().map(|(userid, user)| {
+    let all = call.may("/access/groups", "User.Modify") || call.may("/access/groups", "Sys.Audit");
+    let me = call.who.user.as_str();
+    let separated = call.who.token.is_some();
+    let shown = call
+        .world
+        .access
+        .users
+        .iter()
+        .filter(|(userid, _)| all || (!separated && *userid == me));
+    let rows = shown.map(|(userid, user)| {
         let mut row = user_json(user);
         row.insert("userid".into(), json!(userid));
         row.insert("realm-type".into(), json!(userid.rsplit('@').next()));
@@ -259,4 +283,216 @@ pub(super) fn token(call: &mut Call<'_>) -> ApiResult<Reply> {
         }
         _ => Ok(Reply::data(token_json(token))),
     }
+}
+
+pub(super) fn group_list(call: &Call<'_>) -> ApiResult<Reply> {
+    let rows = call.world.access.groups.iter().map(|(id, group)| {
+        let users: Vec<&str> = group.users.iter().map(String::as_str).collect();
+        let mut row = json!({ "groupid": id, "users": users.join(",") });
+        if let Some(comment) = &group.comment {
+            row["comment"] = json!(comment);
+        }
+        row
+    });
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+pub(super) fn group_create(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (id, comment) = (
+        call.owned("groupid"),
+        call.text("comment").map(str::to_owned),
+    );
+    if call.world.access.groups.contains_key(&id) {
+        return Err(ApiError::die(format!(
+            "create group failed: group '{id}' already exists"
+        )));
+    }
+    let group = Group {
+        comment,
+        ..Group::default()
+    };
+    call.world.access.groups.insert(id, group);
+    Ok(Reply::data(Value::Null))
+}
+
+pub(super) fn group(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (id, comment) = (
+        call.owned("groupid"),
+        call.text("comment").map(str::to_owned),
+    );
+    let method = call.method;
+    let access = &mut call.world.access;
+    let Some(group) = access.groups.get_mut(&id) else {
+        return Err(ApiError::die(format!("group '{id}' does not exist")));
+    };
+    match method {
+        Method::Get => {
+            let mut row = json!({ "members": group.users });
+            if let Some(comment) = &group.comment {
+                row["comment"] = json!(comment);
+            }
+            return Ok(Reply::data(row));
+        }
+        Method::Delete => {
+            access.groups.remove(&id);
+            access
+                .rules
+                .retain(|rule| rule.subject != Subject::Group || rule.who != id);
+        }
+        _ => group.comment = comment.or(group.comment.take()),
+    }
+    Ok(Reply::data(Value::Null))
+}
+
+pub(super) fn role_list(call: &Call<'_>) -> ApiResult<Reply> {
+    let rows = call.world.access.roles.iter().map(|(id, role)| {
+        let privileges: Vec<&str> = role.privileges.iter().map(String::as_str).collect();
+        json!({ "roleid": id, "privs": privileges.join(","), "special": u8::from(role.builtin) })
+    });
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+fn wanted_privileges(call: &Call<'_>) -> ApiResult<std::collections::BTreeSet<String>> {
+    let known = crate::access::all_privileges(call.world.schema.release().major);
+    let wanted: std::collections::BTreeSet<String> = split_list(call.text("privs").unwrap_or(""))
+        .map(str::to_owned)
+        .collect();
+    match wanted.iter().find(|privilege| !known.contains(*privilege)) {
+        Some(unknown) => Err(ApiError::parameter(
+            "privs",
+            format!("invalid format - invalid privilege '{unknown}'\n"),
+        )),
+        None => Ok(wanted),
+    }
+}
+
+pub(super) fn role_create(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let id = call.owned("roleid");
+    let privileges = wanted_privileges(call)?;
+    if call.world.access.roles.contains_key(&id) {
+        return Err(ApiError::die(format!(
+            "create role failed: role '{id}' already exists"
+        )));
+    }
+    let role = Role {
+        privileges,
+        builtin: false,
+    };
+    call.world.access.roles.insert(id, role);
+    Ok(Reply::data(Value::Null))
+}
+
+pub(super) fn role(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let id = call.owned("roleid");
+    let privileges = wanted_privileges(call)?;
+    let (method, append) = (call.method, call.flag("append"));
+    let access = &mut call.world.access;
+    let Some(role) = access.roles.get_mut(&id) else {
+        return Err(ApiError::die(format!("role '{id}' does not exist")));
+    };
+    if method != Method::Get && role.builtin {
+        let verb = if method == Method::Delete {
+            "deleted"
+        } else {
+            "modified"
+        };
+        return Err(ApiError::die(format!(
+            "auto-generated role '{id}' cannot be {verb}"
+        )));
+    }
+    match method {
+        Method::Get => {
+            let row: Map<String, Value> = role
+                .privileges
+                .iter()
+                .map(|p| (p.clone(), json!(1)))
+                .collect();
+            return Ok(Reply::data(row));
+        }
+        Method::Delete => {
+            access.roles.remove(&id);
+            access.rules.retain(|rule| rule.role != id);
+        }
+        _ if append => role.privileges.extend(privileges),
+        _ => role.privileges = privileges,
+    }
+    Ok(Reply::data(Value::Null))
+}
+
+pub(super) fn rule_list(call: &Call<'_>) -> ApiResult<Reply> {
+    let rows = call.world.access.rules.iter().map(|rule| {
+        json!({
+            "path": rule.path, "type": rule.subject.name(), "ugid": rule.who, "roleid": rule.role,
+            "propagate": u8::from(rule.propagate),
+        })
+    });
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+pub(super) fn rule_change(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let path = call.owned("path");
+    let root = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let known = matches!(
+        root,
+        "" | "access" | "mapping" | "nodes" | "pool" | "sdn" | "storage" | "vms"
+    );
+    if !path.starts_with('/') || !known {
+        return Err(ApiError::parameter(
+            "path",
+            format!("invalid ACL path '{path}'"),
+        ));
+    }
+    let (delete, propagate) = (call.flag("delete"), call.text("propagate") != Some("0"));
+    let list = |name: &str| -> Vec<String> {
+        split_list(call.text(name).unwrap_or(""))
+            .map(str::to_owned)
+            .collect()
+    };
+    let roles = list("roles");
+    let subjects: Vec<(Subject, String)> = [
+        ("users", Subject::User),
+        ("groups", Subject::Group),
+        ("tokens", Subject::Token),
+    ]
+    .into_iter()
+    .flat_map(|(name, subject)| list(name).into_iter().map(move |who| (subject, who)))
+    .collect();
+    let access = &mut call.world.access;
+    for role in &roles {
+        if !access.roles.contains_key(role) {
+            return Err(ApiError::die(format!("role '{role}' does not exist")));
+        }
+        for (subject, who) in &subjects {
+            let exists = match subject {
+                Subject::User => access.users.contains_key(who),
+                Subject::Group => access.groups.contains_key(who),
+                Subject::Token => who
+                    .split_once('!')
+                    .and_then(|(user, token)| access.users.get(user)?.tokens.get(token))
+                    .is_some(),
+            };
+            if !exists && !delete {
+                return Err(ApiError::die(format!(
+                    "{} '{who}' does not exist",
+                    subject.name()
+                )));
+            }
+            access.rules.retain(|rule| {
+                !(rule.path == path
+                    && rule.subject == *subject
+                    && rule.who == *who
+                    && rule.role == *role)
+            });
+            if !delete {
+                access.rules.push(Rule {
+                    path: path.clone(),
+                    subject: *subject,
+                    who: who.clone(),
+                    role: role.clone(),
+                    propagate,
+                });
+            }
+        }
+    }
+    Ok(Reply::data(Value::Null))
 }

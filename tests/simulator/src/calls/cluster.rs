@@ -139,6 +139,9 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
     let mut rows = Vec::new();
     if show("vm") {
         for (vmid, guest) in &world.guests {
+            if !call.may(&format!("/vms/{vmid}"), "VM.Audit") {
+                continue;
+            }
             let mut row = world.guest_json(*vmid, guest);
             let cpus = row.remove("cpus").unwrap_or_default();
             row.insert("maxcpu".into(), cpus);
@@ -168,12 +171,27 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
             }
         }
     }
+    let networks = call
+        .endpoint
+        .returns
+        .items
+        .as_ref()
+        .and_then(|items| items.properties.as_ref())
+        .is_some_and(|properties| properties.contains_key("network-type"));
     if show("sdn") {
         for node in &world.nodes {
-            rows.push(json!({
-                "id": format!("sdn/{}/localnetwork", node.name), "type": "sdn", "sdn": "localnetwork",
-                "node": node.name, "status": "ok",
-            }));
+            // SDN zones became one kind of network with the field that says which.
+            rows.push(if networks {
+                json!({
+                    "id": format!("network/{}/zone/localnetwork", node.name), "type": "network",
+                    "network-type": "zone", "network": "localnetwork", "node": node.name, "status": "ok",
+                })
+            } else {
+                json!({
+                    "id": format!("sdn/{}/localnetwork", node.name), "type": "sdn", "sdn": "localnetwork",
+                    "node": node.name, "status": "ok",
+                })
+            });
         }
     }
     Ok(Reply::data(rows))

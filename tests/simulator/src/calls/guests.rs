@@ -146,6 +146,7 @@ pub(super) fn guest_list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
         .guests
         .iter()
         .filter(|(_, guest)| guest.kind == kind && guest.node == node)
+        .filter(|(vmid, _)| call.may(&format!("/vms/{vmid}"), "VM.Audit"))
         .map(|(vmid, guest)| {
             let mut row = call.world.guest_json(*vmid, guest);
             if !full {

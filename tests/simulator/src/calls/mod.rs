@@ -3,6 +3,7 @@
 mod access;
 mod cluster;
 mod guests;
+mod pools;
 mod storage;
 mod tasks;
 
@@ -25,6 +26,8 @@ pub(crate) struct Call<'a> {
     pub(crate) path: &'a str,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) params: Params,
+    /// Size of an uploaded file.
+    pub(crate) upload: Option<usize>,
     pub(crate) who: Identity,
 }
 
@@ -72,10 +75,16 @@ impl Call<'_> {
 
     /// Text parameters, which answers may repeat.
     pub(crate) fn known(&self) -> BTreeMap<String, String> {
-        self.params
-            .iter()
-            .filter_map(|(key, value)| Some((key.clone(), value.text()?.to_owned())))
-            .collect()
+        texts(&self.params)
+    }
+
+    fn may(&self, path: &str, privilege: &str) -> bool {
+        self.who.is_root()
+            || self
+                .world
+                .access
+                .privileges(&self.who, path)
+                .contains(privilege)
     }
 
     fn start(
@@ -124,6 +133,14 @@ impl Call<'_> {
     }
 }
 
+/// The parameters that are one text each.
+pub(crate) fn texts(params: &Params) -> BTreeMap<String, String> {
+    params
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), value.text()?.to_owned())))
+        .collect()
+}
+
 /// Answers the call if it is one with state; `None` leaves it to the schema.
 pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
@@ -144,6 +161,21 @@ pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get | Put | Delete, "/access/users/{userid}") => access::user(call),
         (Get, "/access/users/{userid}/token") => access::token_list(call),
         (_, "/access/users/{userid}/token/{tokenid}") => access::token(call),
+        (Get, "/access/groups") => access::group_list(call),
+        (Post, "/access/groups") => access::group_create(call),
+        (_, "/access/groups/{groupid}") => access::group(call),
+        (Get, "/access/roles") => access::role_list(call),
+        (Post, "/access/roles") => access::role_create(call),
+        (_, "/access/roles/{roleid}") => access::role(call),
+        (Get, "/access/acl") => access::rule_list(call),
+        (Put, "/access/acl") => access::rule_change(call),
+        (Get, "/pools") => pools::list(call),
+        (Post, "/pools") => pools::create(call),
+        (Put, "/pools") => pools::change(call),
+        (Delete, "/pools") => pools::delete(call),
+        (Get, "/pools/{poolid}") => pools::get(call),
+        (Put, "/pools/{poolid}") => pools::change(call),
+        (Delete, "/pools/{poolid}") => pools::delete(call),
         (Get, "/cluster/nextid") => cluster::next_id(call),
         (Get, "/cluster/resources") => cluster::resources(call),
         (Get, "/cluster/status") => cluster::cluster_status(call),
@@ -158,7 +190,10 @@ pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "/nodes/{node}/tasks/{upid}/log") => tasks::task_log(call),
         (Delete, "/nodes/{node}/tasks/{upid}") => tasks::task_stop(call),
         (Get, "/storage") => storage::storage_configs(call),
+        (Post, "/storage") => storage::storage_create(call),
         (Get, "/storage/{storage}") => storage::storage_config(call),
+        (Put, "/storage/{storage}") => storage::storage_change(call),
+        (Delete, "/storage/{storage}") => storage::storage_delete(call),
         (Get, "/nodes/{node}/storage") => storage::storage_list(call),
         (Get, "/nodes/{node}/storage/{storage}/status") => storage::storage_status(call),
         (Get, "/nodes/{node}/storage/{storage}/content") => storage::content(call),
@@ -167,6 +202,7 @@ pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             storage::volume(call)
         }
         (Post, "/nodes/{node}/storage/{storage}/download-url") => storage::download(call),
+        (Post, "/nodes/{node}/storage/{storage}/upload") => storage::upload(call),
         (Post, "/nodes/{node}/vzdump") => storage::backup(call),
         (Post, "/nodes/{node}/startall") => guests::every_guest(call, "startall", "start"),
         (Post, "/nodes/{node}/stopall") => guests::every_guest(call, "stopall", "stop"),

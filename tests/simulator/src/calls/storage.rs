@@ -9,20 +9,118 @@ use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::Kind;
 use crate::sample::mix;
-use crate::world::{Effect, Storage, Volume, World};
+use crate::upload::{extension_fits, stored_name};
+use crate::world::{Effect, GIB, Storage, Volume, World};
 
-pub(super) fn config_json(id: &str, storage: &Storage) -> Value {
+fn config_json(id: &str, storage: &Storage) -> Value {
     let mut row = json!({
-        "storage": id, "type": storage.kind, "content": storage.content.join(","),
-        "digest": format!("{:016x}{:016x}{:08x}", mix(id, 1), mix(id, 2), mix(id, 3) & 0xffff_ffff),
+        "storage": id, "type": storage.kind, "content": storage.content.join(","), "digest": digest(id, storage),
     });
+    for (key, value) in &storage.settings {
+        row[key] = value
+            .parse::<i64>()
+            .map_or_else(|_| json!(value), |number| json!(number));
+    }
     if let Some(path) = &storage.path {
         row["path"] = json!(path);
     }
     if storage.shared {
         row["shared"] = json!(1);
     }
+    if storage.disabled {
+        row["disable"] = json!(1);
+    }
     row
+}
+
+fn digest(id: &str, storage: &Storage) -> String {
+    let text = format!("{id} {storage:?}");
+    format!(
+        "{:016x}{:016x}{:08x}",
+        mix(&text, 1),
+        mix(&text, 2),
+        mix(&text, 3) & 0xffff_ffff
+    )
+}
+
+/// Takes over what a create or change call says about a storage.
+fn apply(call: &Call<'_>, storage: &mut Storage) {
+    for (key, value) in call.known() {
+        match key.as_str() {
+            "storage" | "type" | "digest" | "delete" | "password" | "keyring"
+            | "encryption-key" | "master-pubkey" => {}
+            "content" => storage.content = split_list(&value).map(str::to_owned).collect(),
+            "shared" => storage.shared = value == "1",
+            "disable" => storage.disabled = value == "1",
+            "path" => storage.path = Some(value),
+            _ => {
+                storage.settings.insert(key, value);
+            }
+        }
+    }
+}
+
+pub(super) fn storage_create(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (id, kind) = (call.owned("storage"), call.owned("type"));
+    if call.world.storages.contains_key(&id) {
+        return Err(ApiError::die(format!(
+            "create storage failed: storage ID '{id}' already defined"
+        )));
+    }
+    let content: &[&str] = match kind.as_str() {
+        "dir" | "nfs" | "cifs" | "cephfs" => &["images", "rootdir"],
+        "pbs" => &["backup"],
+        "iscsi" | "iscsidirect" => &["images", "none"],
+        _ => &["images", "rootdir"],
+    };
+    let mut storage = Storage {
+        shared: matches!(
+            kind.as_str(),
+            "nfs" | "cifs" | "cephfs" | "rbd" | "pbs" | "iscsi" | "iscsidirect" | "zfs"
+        ),
+        kind: kind.clone(),
+        content: content.iter().map(|c| (*c).to_owned()).collect(),
+        total: 200 * GIB,
+        path: None,
+        disabled: false,
+        settings: std::collections::BTreeMap::new(),
+    };
+    apply(call, &mut storage);
+    call.world.storages.insert(id.clone(), storage);
+    Ok(Reply::data(json!({ "storage": id, "type": kind })))
+}
+
+pub(super) fn storage_change(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let id = call.owned("storage");
+    let mut storage = call.world.storage(&id)?.clone();
+    if call
+        .text("digest")
+        .is_some_and(|given| given != digest(&id, &storage))
+    {
+        return Err(ApiError::die(
+            "update storage failed: detected modified configuration - file changed by other user? Try again.",
+        ));
+    }
+    for key in split_list(&call.owned("delete")) {
+        match key {
+            "shared" => storage.shared = false,
+            "disable" => storage.disabled = false,
+            key => {
+                storage.settings.remove(key);
+            }
+        }
+    }
+    apply(call, &mut storage);
+    let kind = storage.kind.clone();
+    call.world.storages.insert(id.clone(), storage);
+    Ok(Reply::data(json!({ "storage": id, "type": kind })))
+}
+
+pub(super) fn storage_delete(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let id = call.owned("storage");
+    call.world.storage(&id)?;
+    call.world.storages.remove(&id);
+    Ok(Reply::data(Value::Null))
 }
 
 pub(super) fn storage_configs(call: &Call<'_>) -> ApiResult<Reply> {
@@ -237,6 +335,47 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
         "download of 64.00 MiB finished".into(),
     ];
     Ok(call.start("download", name, 2.0, lines, Effect::AddVolume(key, volume)))
+}
+
+pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (node, id, content) = (
+        call.owned("node"),
+        call.owned("storage"),
+        call.owned("content"),
+    );
+    let name = stored_name(&call.owned("filename"));
+    let storage = call.world.storage(&id)?;
+    if !storage.holds(&content) {
+        return Err(ApiError::die(format!(
+            "can't upload to storage type '{}', not configured for '{content}'",
+            storage.kind
+        )));
+    }
+    if !extension_fits(&content, &name) {
+        return Err(ApiError::parameter("filename", "wrong file extension"));
+    }
+    let path = storage.path.clone().unwrap_or_default();
+    let volid = format!("{id}:{content}/{name}");
+    let volume = Volume {
+        storage: id,
+        format: name
+            .rsplit_once('.')
+            .map_or("raw", |(_, format)| format)
+            .to_owned(),
+        content,
+        size: u64::try_from(call.upload.unwrap_or(0)).unwrap_or(0),
+        vmid: None,
+        created: call.world.now.as_secs(),
+        notes: None,
+        protected: false,
+    };
+    let lines = vec![
+        format!("target file: {path}/template/{name}"),
+        format!("file size is: {}", volume.size),
+        "finished file import successfully".into(),
+    ];
+    let key = call.world.volume_key(&node, &volid);
+    Ok(call.start("imgcopy", "", 0.5, lines, Effect::AddVolume(key, volume)))
 }
 
 pub(super) fn backup(call: &mut Call<'_>) -> ApiResult<Reply> {

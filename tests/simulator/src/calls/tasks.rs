@@ -9,7 +9,14 @@ use crate::formats::split_list;
 use crate::tasks::{Task, is_upid};
 
 pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
-    let rows = call.world.tasks.iter().rev().take(25).map(|task| {
+    let all = call.may("/", "Sys.Audit");
+    let shown = call
+        .world
+        .tasks
+        .iter()
+        .rev()
+        .filter(|task| all || task.who.user == call.who.user);
+    let rows = shown.take(25).map(|task| {
         let mut row = task.row();
         if let Some(row) = row.as_object_mut() {
             row.remove("pid");
@@ -33,12 +40,13 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
         .map(|text| split_list(text).collect())
         .unwrap_or_default();
     let (since, until) = (call.number("since"), call.number("until"));
+    let all = call.may(&format!("/nodes/{node}"), "Sys.Audit");
     let mut found: Vec<&Task> = call
         .world
         .tasks
         .iter()
         .rev()
-        .filter(|task| task.node == node)
+        .filter(|task| task.node == node && (all || task.who.user == call.who.user))
         .filter(|task| match source {
             "active" => task.running(),
             "all" => true,
