@@ -443,41 +443,34 @@ impl App {
 
     /// The answer of an endpoint without state of its own: right in shape, made from the schema.
     fn generic(&self, call: Call<'_>, segments: &[&str]) -> Reply {
-        let known = call.known();
-        if is_task(call.method, call.path, call.endpoint) {
-            let kind = call
-                .endpoint
-                .name
-                .as_deref()
-                .unwrap_or("task")
-                .replace(['_', '-'], "");
-            let node = known
-                .get("node")
-                .filter(|node| call.world.node(node).is_some())
-                .cloned()
-                .or_else(|| call.world.nodes.first().map(|node| node.name.clone()))
-                .unwrap_or_default();
-            let id = [
-                "vmid", "storage", "name", "service", "id", "userid", "realm",
-            ]
-            .iter()
-            .find_map(|key| known.get(*key).cloned())
+        let mut known = call.known();
+        let home = call
+            .world
+            .nodes
+            .first()
+            .map(|node| node.name.clone())
             .unwrap_or_default();
-            let lines = vec![format!("{kind} {id}").trim().to_owned()];
-            let upid = call.world.start(Plan {
-                node: &node,
-                kind: &kind,
-                id,
-                who: &call.who,
-                seconds: 1.0,
-                lines,
-                effect: Effect::Nothing,
-            });
-            return Reply::data(upid);
+        if known
+            .get("node")
+            .is_none_or(|node| call.world.node(node).is_none())
+        {
+            known.insert("node".into(), home);
+        }
+        if is_task(call.method, call.path, call.endpoint) {
+            return Reply::data(start_plain(call.world, call.endpoint, &call.who, &known));
         }
         let returns = &call.endpoint.returns;
         if let Some(index) = directory(returns, &self.schema, segments) {
             return Reply::data(index);
+        }
+        // Console calls answer with more than the task they start.
+        let forks = returns
+            .properties
+            .as_ref()
+            .is_some_and(|p| p.contains_key("upid"));
+        if forks && call.method == Method::Post {
+            let upid = start_plain(call.world, call.endpoint, &call.who, &known);
+            known.insert("upid".into(), upid.as_str().unwrap_or("").to_owned());
         }
         let sampler = self.sampler(&known, call.world.now);
         Reply::data(sampler.value("", returns, Fill::All))
@@ -626,6 +619,36 @@ impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         Self::Api(error)
     }
+}
+
+/// Starts a task that changes nothing; its UPID.
+fn start_plain(
+    world: &mut World,
+    endpoint: &Endpoint,
+    who: &Identity,
+    known: &BTreeMap<String, String>,
+) -> Value {
+    let kind = endpoint
+        .name
+        .as_deref()
+        .unwrap_or("task")
+        .replace(['_', '-'], "");
+    let id = [
+        "vmid", "storage", "name", "service", "id", "userid", "realm",
+    ]
+    .iter()
+    .find_map(|key| known.get(*key).cloned())
+    .unwrap_or_default();
+    let line = format!("{kind} {id}").trim().to_owned();
+    world.start(Plan {
+        node: known.get("node").map_or("", String::as_str),
+        kind: &kind,
+        id,
+        who,
+        seconds: 1.0,
+        lines: vec![line],
+        effect: Effect::Nothing,
+    })
 }
 
 /// `POST /nodes/{node}/storage/{storage}/upload`, the one call with a body of parts.

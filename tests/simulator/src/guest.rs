@@ -532,6 +532,7 @@ impl World {
                 created,
                 notes: None,
                 protected: false,
+                saved: None,
             },
         );
         let value = propstring::print(keys, &parts);
@@ -1211,6 +1212,33 @@ pub(crate) fn volume_of(disk: &str) -> &str {
 fn guest_volume(kind: Kind, old: Option<&String>, new: &str) -> bool {
     let _ = kind;
     old.is_some_and(|old| !volume_of(new).is_empty() && volume_of(old) == volume_of(new))
+}
+
+/// A saved disk as a create call would ask for it.
+pub(crate) fn as_new_disk(disk: &str, storage: Option<&str>) -> Option<String> {
+    let (home, _) = volume_of(disk).split_once(':')?;
+    let (name, _) = volume_of(disk)
+        .rsplit_once(['/', ':'])
+        .map(|(_, name)| (name, ()))
+        .unwrap_or_default();
+    if !name.starts_with("vm-") && !name.starts_with("base-") {
+        return None;
+    }
+    let size = size_of(disk)?;
+    let rest: Vec<&str> = disk
+        .split(',')
+        .skip(1)
+        .filter(|part| !part.starts_with("size="))
+        .collect();
+    let gib = size >> 30;
+    let part = (size & (GIB - 1)) * 1_000_000 / GIB;
+    let first = format!("{}:{gib}.{part:06}", storage.unwrap_or(home));
+    Some(
+        std::iter::once(first.as_str())
+            .chain(rest)
+            .collect::<Vec<_>>()
+            .join(","),
+    )
 }
 
 fn replace_size(disk: &str, size: u64) -> String {

@@ -492,6 +492,7 @@ impl Builder {
                         created: now.as_secs(),
                         notes: None,
                         protected: false,
+                        saved: None,
                     },
                 );
             }

@@ -48,7 +48,7 @@ impl Sampler<'_> {
             Type::Number => {
                 let low = bound(&schema.minimum).unwrap_or(0.0);
                 let high = bound(&schema.maximum).unwrap_or(low + 1.0);
-                json!(low + (high - low) / 4.0)
+                number(low + (high - low) / 4.0)
             }
             Type::String => json!(self.text(name, schema, fill)),
             Type::Any => {
@@ -238,6 +238,14 @@ impl Sampler<'_> {
             }
         }
         propstring::print(schemas, &keys)
+    }
+}
+
+/// A number as Perl prints it: without a fraction where there is none.
+pub(crate) fn number(value: f64) -> Value {
+    match format!("{value}").parse::<i64>() {
+        Ok(whole) => json!(whole),
+        Err(_) => json!(value),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::access::{Access, Identity};
 use crate::error::{ApiError, ApiResult};
-use crate::guest::{Guest, GuestEffect};
+use crate::guest::{Config, Guest, GuestEffect};
 use crate::sample::mix;
 use crate::schema::ApiSchema;
 use crate::tasks::{self, Task};
@@ -63,6 +63,8 @@ pub(crate) struct Volume {
     pub(crate) created: u64,
     pub(crate) notes: Option<String>,
     pub(crate) protected: bool,
+    /// What a backup holds.
+    pub(crate) saved: Option<Config>,
 }
 
 /// What a task does when it ends.

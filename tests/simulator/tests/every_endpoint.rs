@@ -37,9 +37,7 @@ fn misfit(at: &str, schema: &Schema, value: &Value) -> Option<String> {
     if value.is_null() && schema.optional {
         return None;
     }
-    let Some(ty) = schema.ty else {
-        return None;
-    };
+    let ty = schema.ty?;
     let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
     match ty {
         Type::Any => None,

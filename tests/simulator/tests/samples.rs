@@ -194,7 +194,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-async fn simulator(samples: &[Sample]) -> Simulator {
+async fn simulator(samples: &[Sample], running: bool) -> Simulator {
     let mut builder = Simulator::builder()
         .node("pve1")
         .offline_node("pve2")
@@ -229,6 +229,9 @@ async fn simulator(samples: &[Sample]) -> Simulator {
         .clock(Clock::manual(1_795_290_000))
         .time_factor(0.0)
         .idle_timeout(Duration::from_millis(300));
+    if running {
+        builder = builder.running(100);
+    }
     // Every token that ever got in is known.
     for sample in samples {
         let refused = sample
@@ -437,7 +440,7 @@ async fn recorded_exchanges() {
         .iter()
         .flat_map(|(reason, numbers)| numbers.iter().map(|number| (*number, *reason)))
         .collect();
-    let pve = simulator(&samples).await;
+    let pve = simulator(&samples, false).await;
     let mut session = Session::default();
     let (mut matched, mut left, mut wrong) = (0, BTreeMap::<&str, Vec<&str>>::new(), Vec::new());
     for sample in &samples {
@@ -447,7 +450,7 @@ async fn recorded_exchanges() {
         }
         let fresh;
         let pve = if sample.echo {
-            fresh = simulator(&samples).await;
+            fresh = simulator(&samples, true).await;
             &fresh
         } else {
             &pve

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Reply};
 use crate::error::{ApiError, ApiResult};
 use crate::guest::Guest;
-use crate::sample::mix;
+use crate::sample::{mix, number};
 use crate::world::{GIB, World};
 
 pub(super) fn version(call: &Call<'_>) -> ApiResult<Reply> {
@@ -195,4 +195,38 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
         }
     }
     Ok(Reply::data(rows))
+}
+
+pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
+    let name = call.owned("node");
+    let Some(node) = call.world.node(&name) else {
+        return Ok(Reply::data(json!([])));
+    };
+    Ok(samples(call, node.memory, 100 * GIB, u64::from(node.cores)))
+}
+
+/// Seventy rows of measurements, the latest one incomplete as on a real server.
+pub(super) fn samples(call: &Call<'_>, memory: u64, disk: u64, cpus: u64) -> Reply {
+    let step = match call.text("timeframe") {
+        Some("day") => 1_800,
+        Some("week") => 10_800,
+        Some("month") => 43_200,
+        Some("year") => 604_800,
+        _ => 60,
+    };
+    let now = call.world.now.as_secs() / step * step;
+    let rows = (0..70_u64).map(|row| {
+        let time = now.saturating_sub((69 - row) * step);
+        if row == 69 {
+            return json!({ "time": time, "maxcpu": cpus });
+        }
+        let busy = u32::try_from(mix("load", time / step) % 1_000).map_or(0.0, f64::from) / 1_000.0;
+        let share = mix("memory", time / step) % 40 + 30;
+        json!({
+            "time": time, "maxcpu": cpus, "cpu": number(busy), "maxmem": memory, "mem": memory / 100 * share,
+            "memused": memory / 100 * share, "memtotal": memory, "maxdisk": disk, "disk": 0, "loadavg": number(busy * 2.0),
+            "netin": number(busy * 1_234.5), "netout": number(busy * 987.25), "diskread": 0, "diskwrite": number(busy * 42.5),
+        })
+    });
+    Reply::data(rows.collect::<Value>())
 }

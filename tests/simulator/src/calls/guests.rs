@@ -3,10 +3,10 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply};
+use super::{Call, Reply, cluster};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::guest::{Change, Config, Guest, GuestEffect, Kind, check_lock, volume_of};
+use crate::guest::{Change, Config, Guest, GuestEffect, Kind, as_new_disk, check_lock, volume_of};
 use crate::world::{Effect, World};
 
 /// Parameters of create and change calls that are no configuration.
@@ -119,9 +119,8 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
             move_disk(call, kind, "move_volume", "volume", "target-volume")
         }
         (Post, "/{vmid}/migrate") => migrate(call, kind),
-        (Get, path) if path.starts_with("/{vmid}/agent/") || path == "/{vmid}/rrddata" => {
-            agent_gate(call, kind)?
-        }
+        (Get, "/{vmid}/rrddata") => rrd(call, kind),
+        (Get | Post, path) if path.starts_with("/{vmid}/agent/") => agent_gate(call, kind)?,
         _ => return None,
     })
 }
@@ -136,6 +135,17 @@ pub(super) fn agent_gate(call: &Call<'_>, kind: Kind) -> Option<ApiResult<Reply>
         }
         Ok(_) => None,
     }
+}
+
+fn rrd(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    let guest = call.world.guest(kind, &node, vmid)?;
+    Ok(cluster::samples(
+        call,
+        guest.memory(),
+        guest.disk_size(),
+        guest.cpus(),
+    ))
 }
 
 pub(super) fn guest_list(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
@@ -196,6 +206,23 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         Kind::Lxc => call.text("ostemplate"),
     }
     .map(str::to_owned);
+    if let Some(source) = source.as_deref().filter(|_| restore) {
+        let key = call.world.volume_key(&node, source);
+        let storage = call.text("storage");
+        let saved = call
+            .world
+            .volumes
+            .get(&key)
+            .and_then(|volume| volume.saved.clone());
+        for (key, value) in saved.unwrap_or_default() {
+            let value = if kind.is_disk(&key) {
+                as_new_disk(&value, storage).unwrap_or(value)
+            } else {
+                value
+            };
+            given.entry(key).or_insert(value);
+        }
+    }
     if kind == Kind::Lxc && !given.contains_key("rootfs") {
         let storage = call.text("storage").unwrap_or("local-lvm");
         given.insert("rootfs".into(), format!("{storage}:4"));

@@ -182,6 +182,7 @@ pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "/cluster/tasks") => tasks::cluster_tasks(call),
         (Get, "/nodes") => cluster::nodes(call),
         (Get, "/nodes/{node}/status") => cluster::node_status(call),
+        (Get, "/nodes/{node}/rrddata") => cluster::node_samples(call),
         (Get, "/nodes/{node}/version") => cluster::version(call),
         (Get, "/nodes/{node}/tasks") => tasks::task_list(call),
         (Get, "/nodes/{node}/tasks/{upid}/status") => {

@@ -8,7 +8,7 @@ use crate::clock::iso_date;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::Kind;
-use crate::sample::mix;
+use crate::sample::{mix, number};
 use crate::upload::{extension_fits, stored_name};
 use crate::world::{Effect, GIB, Storage, Volume, World};
 
@@ -150,7 +150,7 @@ pub(super) fn storage_row(world: &World, node: &str, id: &str, storage: &Storage
     json!({
         "storage": id, "type": storage.kind, "content": storage.content.join(","), "active": 1,
         "enabled": u8::from(!storage.disabled), "shared": u8::from(storage.shared), "total": storage.total,
-        "used": used, "avail": storage.total.saturating_sub(used), "used_fraction": share,
+        "used": used, "avail": storage.total.saturating_sub(used), "used_fraction": number(share),
     })
 }
 
@@ -253,6 +253,7 @@ pub(super) fn allocate(call: &mut Call<'_>) -> ApiResult<Reply> {
             created,
             notes: None,
             protected: false,
+            saved: None,
         },
     );
     Ok(Reply::data(volid))
@@ -329,6 +330,7 @@ pub(super) fn download(call: &mut Call<'_>) -> ApiResult<Reply> {
         created,
         notes: None,
         protected: false,
+        saved: None,
     };
     let lines = vec![
         format!("downloading {} to {name}", call.owned("url")),
@@ -368,6 +370,7 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
         created: call.world.now.as_secs(),
         notes: None,
         protected: false,
+        saved: None,
     };
     let lines = vec![
         format!("target file: {path}/template/{name}"),
@@ -432,6 +435,7 @@ pub(super) fn backup(call: &mut Call<'_>) -> ApiResult<Reply> {
         created: now,
         notes: Some(guest.name(vmid)),
         protected: false,
+        saved: Some(guest.config.clone()),
     };
     let lines = vec![
         format!("INFO: starting new backup job: vzdump {vmid}"),
