@@ -6,7 +6,7 @@ use std::fmt;
 use crate::facts::Facts;
 use crate::ir::{Api, ItemKind, Returns, Ty};
 use crate::overlay::Overlay;
-use crate::{emit, facts_json, ir, names, union};
+use crate::{check, emit, facts_json, ir, names, union};
 
 /// Texts to generate from, by file name; nothing else has any influence.
 #[derive(Debug, Default)]
@@ -137,6 +137,9 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
     let union = union::merge(&releases);
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
+    if !check::check(&api, &names, &overlay) {
+        return Err(overlay.problems());
+    }
     let emitted = emit::emit(&api, &names, &overlay);
     let proof = emit::proof(&api, &names, &overlay, &releases);
     let mut report = count(&api, &overlay);

@@ -310,8 +310,8 @@ impl Lowering<'_> {
 
     fn parameter(&mut self, at: &Use, name: &str, field: &Field, whole: Presence) -> Parameter {
         let at = at.down(name);
-        let secret = self.overlay.is_secret(&at);
         let ty = self.ty(&at, &field.node);
+        let secret = self.overlay.is_secret(&at) || self.holds_secret(&ty);
         Parameter {
             name: name.to_owned(),
             ty: if secret && ty == Ty::Text {
@@ -421,6 +421,21 @@ impl Lowering<'_> {
                 }
                 Ty::Item(id)
             }
+        }
+    }
+
+    /// Whether a property string has a key that must not be printed.
+    fn holds_secret(&self, ty: &Ty) -> bool {
+        match ty {
+            Ty::Secret => true,
+            Ty::Array(of) | Ty::List(of) => self.holds_secret(of),
+            Ty::Item(id) => match &self.items[*id].kind {
+                ItemKind::PropertyString(string) => {
+                    string.members.iter().any(|member| member.ty == Ty::Secret)
+                }
+                _ => false,
+            },
+            _ => false,
         }
     }
 

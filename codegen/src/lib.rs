@@ -1,5 +1,6 @@
 //! Schema in, Rust out. See `ARCHITECTURE.md`.
 pub mod apidoc;
+mod check;
 pub mod diff;
 mod emit;
 pub mod facts;

@@ -92,9 +92,10 @@ pub(crate) fn field(overlay: &Overlay, wire: &str) -> String {
         return name.to_owned();
     }
     let name = wire.strip_suffix("[n]").unwrap_or(wire).to_snake_case();
-    match KEYWORDS.contains(&name.as_str()) {
-        true => format!("{name}_"),
-        false => name,
+    match name.chars().next() {
+        Some(first) if first.is_ascii_digit() => format!("n{name}"),
+        _ if KEYWORDS.contains(&name.as_str()) => format!("{name}_"),
+        _ => name,
     }
 }
 
@@ -127,6 +128,7 @@ pub(crate) fn variant(overlay: &Overlay, text: &str) -> String {
         .replace('.', " ")
         .to_upper_camel_case();
     match name.chars().next() {
+        None => "Empty".to_owned(),
         Some(first) if first.is_ascii_digit() => format!("V{name}"),
         _ if name == "Unlisted" || name == "Self" => format!("{name}_"),
         _ => name,

@@ -426,14 +426,21 @@ impl Overlay {
                     .get_mut(path)
                     .and_then(|m| m.get_mut(&method));
                 let Some(endpoint) = endpoint else { continue };
-                applied |= change(endpoint, &patch.pointer, &schema, &members, how)?;
+                let before = endpoint.clone();
+                let found = change(endpoint, &patch.pointer, &schema, &members, how)?;
+                applied |= found && *endpoint != before;
             }
             if !applied {
-                return Err(format!("matches nothing of {at}"));
+                return Err(format!("changes nothing of {at}"));
             }
             self.mark(entry.to_owned());
         }
         Ok(())
+    }
+
+    /// The problems so far.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.problems.borrow().clone()
     }
 
     /// Ends the run: all problems, unused entries among them.

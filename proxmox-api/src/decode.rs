@@ -121,6 +121,9 @@ pub trait Object {
     /// Where undeclared members go; `None` drops them.
     fn extra(&mut self) -> Option<&mut Extra>;
 
+    /// Takes back the entry that [`Object::slot`] made for a member that then held nothing.
+    fn forget(&mut self, _key: &str) {}
+
     /// The members that must come, at most 64.
     fn required(&self) -> &'static [&'static str] {
         &[]
@@ -221,6 +224,28 @@ pub(crate) fn decode_data<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeErr
         },
     )?;
     Ok(value)
+}
+
+/// Decodes an answer that was kept, as the request it belongs to would have: `T` is that request's
+/// [`Output`](crate::request::ApiRequest::Output), and `body` the whole answer with its `data` member.
+///
+/// ```
+/// # #[cfg(feature = "pools")]
+/// # fn example() -> Result<(), proxmox_api::decode::DecodeError> {
+/// use proxmox_api::api::pools::PoolsItem;
+/// use proxmox_api::decode::from_answer;
+///
+/// let pools: Vec<PoolsItem> = from_answer(br#"{"data":[{"poolid":"web","comment":"x"}]}"#)?;
+/// assert_eq!(pools[0].poolid, "web");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// The body is no JSON object with a `data` member, or that member does not have the shape of `T`; the
+/// error names the place.
+pub fn from_answer<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
+    decode_data(body)
 }
 
 struct Envelope<'a> {
@@ -454,9 +479,14 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
                 *seen |= need.bit();
                 return Ok(());
             }
-            // Null is the same as not there; whether that is an error shows at the end.
-            Outcome::Refused(_, Value::Null) => return Ok(()),
-            Outcome::Refused(expected, value) => (Some((need, expected)), value),
+            Outcome::Refused(expected, value) => {
+                object.forget(key);
+                if value.is_null() {
+                    // The same as not there; whether that is an error shows at the end.
+                    return Ok(());
+                }
+                (Some((need, expected)), value)
+            }
         },
         None => (None, map.next_value()?),
     };
@@ -717,6 +747,10 @@ impl<T: Slot + Default> Object for BTreeMap<String, T> {
 
     fn extra(&mut self) -> Option<&mut Extra> {
         None
+    }
+
+    fn forget(&mut self, key: &str) {
+        self.remove(key);
     }
 }
 

@@ -111,9 +111,9 @@ impl Partial {
     #[must_use]
     pub fn names(&self, parameter: &str) -> bool {
         match self.name.strip_suffix("[n]") {
-            Some(family) => parameter
-                .strip_prefix(family)
-                .is_some_and(|index| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit())),
+            Some(family) => parameter.strip_prefix(family).is_some_and(|index| {
+                !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit())
+            }),
             None => self.name == parameter,
         }
     }
@@ -128,7 +128,9 @@ pub(crate) fn unavailable(
     if release < since {
         return Some(format!("exists since {since}"));
     }
-    until.filter(|until| release > *until).map(|until| format!("exists until {until}"))
+    until
+        .filter(|until| release > *until)
+        .map(|until| format!("exists until {until}"))
 }
 
 impl Endpoint {
@@ -139,7 +141,7 @@ impl Endpoint {
         Self {
             method,
             path,
-            since: Release::new(7, 4),
+            since: crate::api::RELEASES[0],
             until: None,
             allow_token: true,
             download: false,

@@ -4,14 +4,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde_json::Value;
+
 use crate::Secret;
-use crate::decode::{Need, Scalar, Slot};
+use crate::decode::{Extra, Scalar, Slot};
 
 /// What a property string holds beyond its declared keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Undeclared {
     keys: BTreeMap<String, String>,
     text: Option<String>,
+    members: Extra,
 }
 
 impl Undeclared {
@@ -24,6 +27,17 @@ impl Undeclared {
     /// Adds or replaces a key that the type does not declare.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<String>) {
         self.keys.insert(key.into(), value.into());
+    }
+
+    /// What an answer in parsed form holds beyond the declared keys. Scalars are written back.
+    #[must_use]
+    pub fn members(&self) -> &Extra {
+        &self.members
+    }
+
+    #[doc(hidden)]
+    pub fn members_mut(&mut self) -> &mut Extra {
+        &mut self.members
     }
 
     /// The whole text, where it could not be understood; it is written back as it came.
@@ -150,6 +164,16 @@ pub fn write(
             .iter()
             .map(|(key, value)| (key.clone(), value.clone())),
     );
+    let scalars = undeclared.members.iter().filter_map(|(key, value)| {
+        let text = match value {
+            Value::Bool(value) => u8::from(*value).to_string(),
+            Value::Number(value) => value.to_string(),
+            Value::String(value) => value.clone(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        Some((key.clone(), text))
+    });
+    parts.extend(scalars);
     // The default key goes first and bare; a value with `=` in it would be taken for a key.
     if let Some(default) = rules.default_key.and_then(|key| find(&parts, key)) {
         let (key, value) = parts.remove(default);
@@ -225,16 +249,6 @@ pub fn read<T: Properties>(text: &str, into: &mut T, empty: T) {
     }
 }
 
-/// The slot of a key where an answer holds the parsed form.
-#[doc(hidden)]
-pub fn slot<'a>(of: &'a mut dyn Properties, key: &str) -> Option<(Need, &'a mut dyn Slot)> {
-    if of.property(key).is_some() {
-        return of.property(key).map(|slot| (Need::OPTIONAL, slot));
-    }
-    let text = of.undeclared().keys.entry(key.to_owned()).or_default();
-    Some((Need::OPTIONAL, text))
-}
-
 /// What every property string has, apart from its keys.
 macro_rules! property_string_impls {
     ($name:ident) => {
@@ -298,12 +312,13 @@ macro_rules! property_string_impls {
                 &mut self,
                 key: &str,
             ) -> Option<($crate::decode::Need, &mut dyn $crate::decode::Slot)> {
-                $crate::property_string::slot(self, key)
+                let slot = $crate::property_string::Properties::property(self, key)?;
+                Some(($crate::decode::Need::OPTIONAL, slot))
             }
 
             #[inline]
             fn extra(&mut self) -> Option<&mut $crate::decode::Extra> {
-                None
+                Some(self.undeclared.members_mut())
             }
         }
     };

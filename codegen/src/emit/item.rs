@@ -234,6 +234,7 @@ impl Emitter<'_> {
         let mut fields = Vec::new();
         let mut slots = Vec::new();
         let mut families = Vec::new();
+        let mut forgotten = Vec::new();
         let mut required = Vec::new();
         for member in members {
             let wire = &member.name;
@@ -248,6 +249,7 @@ impl Emitter<'_> {
             if member.family {
                 fields.push(quote!(#docs pub #field: BTreeMap<u8, #ty>));
                 families.push(quote!(#wire => family(&mut self.#field, index)));
+                forgotten.push(quote!(#wire => drop(self.#field.remove(&index))));
             } else if member.required {
                 let bit = proc_macro2::Literal::usize_unsuffixed(required.len());
                 fields.push(quote!(#docs pub #field: #ty));
@@ -276,6 +278,19 @@ impl Emitter<'_> {
                 }
             },
         };
+        let forget = (!families.is_empty()).then(|| {
+            quote! {
+                #[inline]
+                fn forget(&mut self, key: &str) {
+                    if let Some((name, index)) = indexed(key) {
+                        match name {
+                            #(#forgotten,)*
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        });
         let needs = (!required.is_empty()).then(|| {
             quote! {
                 #[inline]
@@ -305,6 +320,7 @@ impl Emitter<'_> {
                 fn extra(&mut self) -> Option<&mut Extra> {
                     Some(&mut self.extra)
                 }
+                #forget
                 #needs
             }
             response_impls!(#name);

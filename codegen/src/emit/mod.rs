@@ -9,7 +9,7 @@ mod sample;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use quote::quote;
 
 use crate::ir::{Api, Use};
 use crate::names::Names;
@@ -91,11 +91,20 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
         render::file("Types that several areas share.", &body, overlay),
     );
     let shared = ident(SHARED);
+    let releases = api.releases.iter().map(|release| {
+        let (major, minor) = (release.major, release.minor);
+        let major = proc_macro2::Literal::u8_unsuffixed(major);
+        let minor = proc_macro2::Literal::u8_unsuffixed(minor);
+        quote!(Release::new(#major, #minor))
+    });
     let root = quote! {
         #(#modules)*
         pub mod #shared;
 
-        use crate::support::{At, Client};
+        use crate::support::{At, Client, Release};
+
+        /// The Proxmox VE releases whose schemas this crate is made of, oldest first.
+        pub const RELEASES: &[Release] = &[#(#releases),*];
 
         /// The root of the path tree.
         #[derive(Clone)]
@@ -132,8 +141,9 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
     }
 }
 
+/// `check` has refused names that are no identifiers.
 pub(crate) fn ident(name: &str) -> Ident {
-    format_ident!("{}", name)
+    Ident::new(name, proc_macro2::Span::call_site())
 }
 
 impl<'a> Emitter<'a> {

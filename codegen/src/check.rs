@@ -1,0 +1,106 @@
+//! What would be no Rust, found before anything is written.
+
+use std::collections::BTreeMap;
+
+use crate::ir::{Api, ItemKind, Member};
+use crate::names::{self, Names};
+use crate::overlay::Overlay;
+
+/// Reports names that are no identifiers or stand twice; true if there is none.
+pub(crate) fn check(api: &Api, names: &Names, overlay: &Overlay) -> bool {
+    let mut check = Check {
+        overlay,
+        clean: true,
+    };
+    for area in overlay.areas() {
+        check.name(&area.name, "areas.toml");
+    }
+    for (item, name) in api.items.iter().zip(&names.items) {
+        check.name(name, "names.toml");
+        match &item.kind {
+            ItemKind::Enum(values) => {
+                let variants = values
+                    .iter()
+                    .map(|(text, _)| (names::variant(overlay, text), text.as_str()))
+                    .chain([("Unlisted".to_owned(), "any other value")]);
+                check.distinct(name, variants);
+            }
+            ItemKind::PropertyString(string) => {
+                check.distinct(name, members(overlay, &string.members, "undeclared"));
+            }
+            ItemKind::Struct(list) => check.distinct(name, members(overlay, list, "extra")),
+        }
+    }
+    let mut steps: BTreeMap<String, Vec<(String, &str)>> = BTreeMap::new();
+    for endpoint in &api.endpoints {
+        let setters = endpoint
+            .parameters
+            .iter()
+            .map(|p| (names::setter(overlay, &p.name), p.name.as_str()));
+        check.distinct(&endpoint.key(), setters);
+        let mut path = endpoint.path.as_str();
+        while let Some((above, segment)) = path.rsplit_once('/') {
+            let step = names::step(overlay, segment.trim_matches(['{', '}']));
+            let ways = steps.entry(above.to_owned()).or_default();
+            if !ways.iter().any(|(_, known)| *known == segment) {
+                ways.push((step, segment));
+            }
+            path = above;
+        }
+        let verb = names::verb(endpoint.method).to_lowercase();
+        steps
+            .entry(endpoint.path.clone())
+            .or_default()
+            .push((verb, "its verb"));
+    }
+    for (path, ways) in steps {
+        check.distinct(&path, ways.into_iter());
+    }
+    check.clean
+}
+
+fn members<'a>(
+    overlay: &'a Overlay,
+    members: &'a [Member],
+    reserved: &'static str,
+) -> impl Iterator<Item = (String, &'a str)> {
+    members
+        .iter()
+        .map(move |member| {
+            let wire = if member.family {
+                format!("{}[n]", member.name)
+            } else {
+                member.name.clone()
+            };
+            (names::field(overlay, &wire), member.name.as_str())
+        })
+        .chain([(reserved.to_owned(), "what is not declared")])
+}
+
+struct Check<'a> {
+    overlay: &'a Overlay,
+    clean: bool,
+}
+
+impl Check<'_> {
+    fn name(&mut self, name: &str, at: &str) {
+        if syn::parse_str::<syn::Ident>(name).is_err() {
+            self.clean = false;
+            self.overlay
+                .problem(format!("{at}: `{name}` cannot be a name in Rust"));
+        }
+    }
+
+    fn distinct<'n>(&mut self, holder: &str, names: impl Iterator<Item = (String, &'n str)>) {
+        let mut known: BTreeMap<String, &str> = BTreeMap::new();
+        for (name, wire) in names {
+            self.name(&name, &format!("{holder}: `{wire}`"));
+            if let Some(other) = known.insert(name.clone(), wire) {
+                self.clean = false;
+                self.overlay.problem(format!(
+                    "{holder}: `{other}` and `{wire}` would both be called {name}; say otherwise in names.toml"
+                ));
+            }
+        }
+    }
+}
