@@ -275,7 +275,7 @@ impl ApiRequest for AccessDomainsPost {
             "/access/domains",
             Permission::All("/access/realm", &["Realm.Allocate"]),
         )
-        .secrets(&["client-key", "password"])
+        .secrets(&["client-key", "password", "tfa"])
         .partial(
             &[
                 Partial::new("audiences", Release::new(9, 2), None),
@@ -666,7 +666,7 @@ impl ApiRequest for AccessDomainsRealmPut {
             "/access/domains/{realm}",
             Permission::All("/access/realm", &["Realm.Allocate"]),
         )
-        .secrets(&["client-key", "password"])
+        .secrets(&["client-key", "password", "tfa"])
         .partial(
             &[
                 Partial::new("audiences", Release::new(9, 2), None),
@@ -4328,7 +4328,7 @@ response_impls!(AccessTfaUseridItem);
 pub struct AccessTicket {
     /// Value of the header of the same name, which every writing request with a ticket needs.
     pub csrf_prevention_token: Option<Secret>,
-    /// The member `cap`.
+    /// Privileges of the user by area, as the web interface needs them.
     pub cap: Option<BTreeMap<String, BTreeMap<String, bool>>>,
     /// Name of the cluster, if there is one and the user may see it.
     pub clustername: Option<String>,
@@ -4822,15 +4822,15 @@ response_impls!(AccessUsersTokenPut);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RealmSyncOptions {
-    /// The member `enable-new`.
+    /// Whether imported users may log in right away.
     pub enable_new: Option<bool>,
-    /// The member `full`.
+    /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     pub full: Option<bool>,
-    /// The member `purge`.
+    /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     pub purge: Option<bool>,
-    /// The member `remove-vanished`.
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
     pub remove_vanished: Option<String>,
-    /// The member `scope`.
+    /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
@@ -4843,35 +4843,35 @@ impl RealmSyncOptions {
     pub fn new() -> Self {
         Self { ..Self::default() }
     }
-    /// The member `enable-new`.
+    /// Whether imported users may log in right away.
     #[inline]
     #[must_use]
     pub fn enable_new(mut self, value: impl Into<bool>) -> Self {
         self.enable_new = Some(value.into());
         self
     }
-    /// The member `full`.
+    /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
     pub fn full(mut self, value: impl Into<bool>) -> Self {
         self.full = Some(value.into());
         self
     }
-    /// The member `purge`.
+    /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     #[must_use]
     pub fn purge(mut self, value: impl Into<bool>) -> Self {
         self.purge = Some(value.into());
         self
     }
-    /// The member `remove-vanished`.
+    /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
     #[inline]
     #[must_use]
     pub fn remove_vanished(mut self, value: impl Into<String>) -> Self {
         self.remove_vanished = Some(value.into());
         self
     }
-    /// The member `scope`.
+    /// Whether users, groups or both are imported.
     #[inline]
     #[must_use]
     pub fn scope(mut self, value: impl Into<super::types::RealmSyncScope>) -> Self {
@@ -4927,17 +4927,17 @@ property_string_impls!(RealmSyncOptions);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct RealmTfa {
-    /// The member `digits`.
+    /// Number of digits of a one-time code; `oath` only.
     pub digits: Option<i64>,
-    /// The member `id`.
+    /// ID under which the Yubico service knows this installation; `yubico` only.
     pub id: Option<String>,
-    /// The member `key`.
-    pub key: Option<String>,
-    /// The member `step`.
+    /// Secret key for requests to the Yubico service; `yubico` only.
+    pub key: Option<Secret>,
+    /// Seconds for which a one-time code holds; `oath` only.
     pub step: Option<i64>,
-    /// Kind of the realm.
+    /// Kind of second factor.
     pub type_: String,
-    /// The member `url`.
+    /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     pub url: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
@@ -4953,42 +4953,42 @@ impl RealmTfa {
             ..Self::default()
         }
     }
-    /// The member `digits`.
+    /// Number of digits of a one-time code; `oath` only.
     #[inline]
     #[must_use]
     pub fn digits(mut self, value: impl Into<i64>) -> Self {
         self.digits = Some(value.into());
         self
     }
-    /// The member `id`.
+    /// ID under which the Yubico service knows this installation; `yubico` only.
     #[inline]
     #[must_use]
     pub fn id(mut self, value: impl Into<String>) -> Self {
         self.id = Some(value.into());
         self
     }
-    /// The member `key`.
+    /// Secret key for requests to the Yubico service; `yubico` only.
     #[inline]
     #[must_use]
-    pub fn key(mut self, value: impl Into<String>) -> Self {
+    pub fn key(mut self, value: impl Into<Secret>) -> Self {
         self.key = Some(value.into());
         self
     }
-    /// The member `step`.
+    /// Seconds for which a one-time code holds; `oath` only.
     #[inline]
     #[must_use]
     pub fn step(mut self, value: impl Into<i64>) -> Self {
         self.step = Some(value.into());
         self
     }
-    /// Kind of the realm.
+    /// Kind of second factor.
     #[inline]
     #[must_use]
     pub fn type_(mut self, value: impl Into<String>) -> Self {
         self.type_ = value.into();
         self
     }
-    /// The member `url`.
+    /// Address of a validation service to ask instead of Yubico's own; `yubico` only.
     #[inline]
     #[must_use]
     pub fn url(mut self, value: impl Into<String>) -> Self {

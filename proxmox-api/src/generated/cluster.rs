@@ -5995,7 +5995,7 @@ pub struct ClusterBackupItem {
     pub storage: Option<String>,
     /// Directory for temporary files.
     pub tmpdir: Option<String>,
-    /// The member `type`.
+    /// Kind of job; always `vzdump`.
     pub type_: Option<String>,
     /// VMIDs of the guests to back up, separated by commas.
     pub vmid: Option<List<u32>>,
@@ -6253,29 +6253,29 @@ response_impls!(ClusterConfigNode);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigNodesItem {
-    /// The member `name`.
+    /// Node name.
     pub name: Option<String>,
     /// Node name.
     pub node: String,
     /// Corosync ID of the node; chosen by the cluster if not given.
     pub nodeid: Option<i64>,
-    /// The member `quorum_votes`.
+    /// Votes of the node in quorum decisions.
     pub quorum_votes: Option<i64>,
-    /// The member `ring0_addr`.
+    /// Address of the node on corosync link 0.
     pub ring0_addr: Option<String>,
-    /// The member `ring1_addr`.
+    /// Address of the node on corosync link 1, if it has one there.
     pub ring1_addr: Option<String>,
-    /// The member `ring2_addr`.
+    /// Address of the node on corosync link 2, if it has one there.
     pub ring2_addr: Option<String>,
-    /// The member `ring3_addr`.
+    /// Address of the node on corosync link 3, if it has one there.
     pub ring3_addr: Option<String>,
-    /// The member `ring4_addr`.
+    /// Address of the node on corosync link 4, if it has one there.
     pub ring4_addr: Option<String>,
-    /// The member `ring5_addr`.
+    /// Address of the node on corosync link 5, if it has one there.
     pub ring5_addr: Option<String>,
-    /// The member `ring6_addr`.
+    /// Address of the node on corosync link 6, if it has one there.
     pub ring6_addr: Option<String>,
-    /// The member `ring7_addr`.
+    /// Address of the node on corosync link 7, if it has one there.
     pub ring7_addr: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6320,19 +6320,19 @@ response_impls!(ClusterConfigNodesItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigQdevice {
-    /// The member `Algorithm`.
+    /// How the vote is decided, such as `Fifty-Fifty split`.
     pub algorithm: Option<String>,
-    /// The member `Echo reply`.
+    /// How the last heartbeat exchange with the server went, as text.
     pub echo_reply: Option<String>,
-    /// The member `Last poll call`.
+    /// When corosync last asked for the vote, and what it was told, as text.
     pub last_poll_call: Option<String>,
-    /// The member `Model`.
+    /// Model of the device, such as `Net`.
     pub model: Option<String>,
-    /// The member `QNetd host`.
+    /// Host and port of the QNetd server.
     pub q_netd_host: Option<String>,
-    /// The member `State`.
+    /// State of the connection to the server, such as `Connected`.
     pub state: Option<String>,
-    /// The member `Tie-breaker`.
+    /// Which side gets the vote when the cluster is split into halves.
     pub tie_breaker: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6368,35 +6368,35 @@ response_impls!(ClusterConfigQdevice);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigTotem {
-    /// The member `cluster_name`.
+    /// Name of the cluster.
     pub cluster_name: Option<String>,
-    /// The member `config_version`.
+    /// Version of the configuration, raised with every change.
     pub config_version: Option<i64>,
-    /// The member `consensus`.
+    /// Milliseconds to wait for consensus before membership is sought anew.
     pub consensus: Option<i64>,
-    /// The member `crypto_cipher`.
+    /// Cipher that encrypts the cluster communication.
     pub crypto_cipher: Option<String>,
-    /// The member `crypto_hash`.
+    /// Hash that authenticates the cluster communication.
     pub crypto_hash: Option<String>,
-    /// The member `interface`.
+    /// Settings of the corosync links, by link number.
     pub interface: Option<BTreeMap<String, ClusterConfigTotemInterfaceValue>>,
-    /// The member `ip_version`.
+    /// IP version that host names are resolved to.
     pub ip_version: Option<String>,
-    /// The member `link_mode`.
+    /// How several links are used, such as `passive`.
     pub link_mode: Option<String>,
-    /// The member `netmtu`.
+    /// Largest packet in bytes that is sent.
     pub netmtu: Option<i64>,
-    /// The member `rrp_mode`.
+    /// How redundant rings are used; replaced by `link_mode`.
     pub rrp_mode: Option<String>,
-    /// The member `secauth`.
+    /// Whether the cluster communication is encrypted and authenticated, as `on` or `off`.
     pub secauth: Option<String>,
-    /// The member `token`.
+    /// Milliseconds until a token that does not arrive counts as lost.
     pub token: Option<i64>,
-    /// The member `token_coefficient`.
+    /// Milliseconds added to `token` for each node beyond the second.
     pub token_coefficient: Option<i64>,
-    /// The member `transport`.
+    /// Transport of the cluster communication, such as `knet`.
     pub transport: Option<String>,
-    /// The member `version`.
+    /// Version of the configuration format.
     pub version: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6434,29 +6434,29 @@ impl Object for ClusterConfigTotem {
 
 response_impls!(ClusterConfigTotem);
 
-/// Part of `totem.interface.*` in `GET /cluster/config/join`.
+/// Settings of one corosync link.
 ///
 /// Used by `GET /cluster/config/join`, `GET /cluster/config/totem`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigTotemInterfaceValue {
-    /// The member `bindnetaddr`.
+    /// Address or network the link is bound to.
     pub bindnetaddr: Option<String>,
-    /// The member `knet_link_priority`.
+    /// Priority of the link; in mode `passive` the highest available one is used.
     pub knet_link_priority: Option<i64>,
-    /// The member `knet_ping_interval`.
+    /// Milliseconds between pings on the link.
     pub knet_ping_interval: Option<i64>,
-    /// The member `knet_ping_timeout`.
+    /// Milliseconds without an answer after which the link counts as down.
     pub knet_ping_timeout: Option<i64>,
-    /// The member `knet_transport`.
+    /// IP transport of the link: `udp` or `sctp`.
     pub knet_transport: Option<String>,
-    /// The member `linknumber`.
+    /// Number of the link.
     pub linknumber: Option<i64>,
-    /// The member `mcastaddr`.
+    /// Multicast address of the link; transport `udp` only.
     pub mcastaddr: Option<String>,
-    /// The member `mcastport`.
+    /// UDP port of the link.
     pub mcastport: Option<i64>,
-    /// The member `ringnumber`.
+    /// Number of the link under its older name.
     pub ringnumber: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6510,7 +6510,7 @@ pub struct ClusterJobsRealmSync {
     pub schedule: Option<String>,
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
-    /// The member `type`.
+    /// Kind of job; always `realm-sync`.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6568,7 +6568,7 @@ pub struct ClusterJobsRealmSyncItem {
     pub schedule: String,
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
-    /// The member `type`.
+    /// Kind of job; always `realm-sync`.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6649,21 +6649,21 @@ response_impls!(ClusterJobsScheduleAnalyzeItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
-    /// The member `msg`.
+    /// Text of the entry.
     pub msg: String,
-    /// The member `node`.
+    /// Node the entry comes from.
     pub node: String,
-    /// The member `pid`.
+    /// Process id of the program that wrote the entry.
     pub pid: i64,
-    /// The member `pri`.
+    /// Severity on the syslog scale, from 0 (emergency) to 7 (debug).
     pub pri: i64,
-    /// The member `tag`.
+    /// Name of the program that wrote the entry.
     pub tag: String,
-    /// The member `time`. In seconds since 1970.
+    /// When the entry was written. In seconds since 1970.
     pub time: i64,
-    /// The member `uid`.
+    /// Number of the entry; tells entries of the same node and second apart.
     pub uid: i64,
-    /// The member `user`.
+    /// User the entry is about, such as `root@pam`.
     pub user: String,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6712,7 +6712,7 @@ pub struct ClusterMappingDir {
     pub id: Option<String>,
     /// What the mapping stands for on each node, as property strings.
     pub map: Option<Vec<DirMapping>>,
-    /// The member `type`.
+    /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6793,7 +6793,7 @@ pub struct ClusterMappingDirItem {
     pub id: String,
     /// What the mapping stands for on each node, as property strings.
     pub map: Vec<DirMapping>,
-    /// The member `type`.
+    /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6844,7 +6844,7 @@ pub struct ClusterMappingPci {
     pub map: Option<Vec<PciMapping>>,
     /// Whether the device offers mediated devices, which are then passed on in its place.
     pub mdev: Option<bool>,
-    /// The member `type`.
+    /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6896,7 +6896,7 @@ pub struct ClusterMappingPciItem {
     pub map: Vec<PciMapping>,
     /// Whether the device offers mediated devices, which are then passed on in its place.
     pub mdev: Option<bool>,
-    /// The member `type`.
+    /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -6986,7 +6986,7 @@ pub struct ClusterMappingUsb {
     pub id: Option<String>,
     /// What the mapping stands for on each node, as property strings.
     pub map: Option<Vec<UsbMapping>>,
-    /// The member `type`.
+    /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -7059,13 +7059,13 @@ pub struct ClusterMappingUsbItem {
     pub digest: Option<String>,
     /// Problems found with `check-node`.
     pub error: Option<Vec<ClusterMappingUsbErrorItem>>,
-    /// The member `errors`.
+    /// Problems found with `check-node`.
     pub errors: Option<Vec<ClusterMappingUsbErrorItem>>,
     /// Name of the mapping, as guest configurations refer to it.
     pub id: String,
     /// What the mapping stands for on each node, as property strings.
     pub map: Vec<UsbMapping>,
-    /// The member `type`.
+    /// Section type in the configuration; the same for all mappings of the kind.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -7581,7 +7581,7 @@ open_enum_impls!(ClusterMetricsServerType);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterOptions {
-    /// The member `allowed-tags`.
+    /// Tags the caller may use for guests.
     pub allowed_tags: Option<Vec<String>>,
     /// Default bandwidth limits in KiB/s by kind of operation.
     pub bwlimit: Option<super::types::BandwidthLimits>,
@@ -9829,29 +9829,29 @@ open_enum_impls!(ClusterStatusType);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterTasksItem {
-    /// The member `endtime`. In seconds since 1970.
+    /// When the task ended; absent while it runs. In seconds since 1970.
     pub endtime: Option<i64>,
-    /// The member `id`.
+    /// What the task works on, often a guest id; may be empty.
     pub id: Option<String>,
-    /// The member `node`.
+    /// Node the task runs on.
     pub node: Option<String>,
-    /// The member `pid`.
+    /// Process id of the task's worker.
     pub pid: Option<i64>,
-    /// The member `pstart`.
+    /// Start of the worker process in clock ticks since boot; tells reused process ids apart.
     pub pstart: Option<i64>,
-    /// The member `saved`.
+    /// Whether the finished task has been moved to the archive of its node.
     pub saved: Option<bool>,
-    /// The member `starttime`. In seconds since 1970.
+    /// When the task started. In seconds since 1970.
     pub starttime: Option<i64>,
-    /// The member `status`.
+    /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
-    /// The member `tokenid`.
+    /// Name of the API token that started the task; absent for a user.
     pub tokenid: Option<String>,
-    /// The member `type`.
+    /// Kind of task, such as `qmstart` or `vzdump`.
     pub type_: Option<String>,
     /// Unique task ID (UPID).
     pub upid: String,
-    /// The member `user`.
+    /// User that started the task.
     pub user: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

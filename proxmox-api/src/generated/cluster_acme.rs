@@ -932,21 +932,21 @@ response_impls!(ClusterAcmeAccount);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeAccountAccount {
-    /// Mail addresses, separated by commas.
+    /// Contact addresses the CA has on record, as `mailto:` addresses.
     pub contact: Option<Vec<String>>,
-    /// The member `createdAt`.
+    /// When the account was created, as the CA writes it; not every CA tells.
     pub created_at: Option<String>,
-    /// The member `externalAccountBinding`.
+    /// External account binding the account was registered with.
     pub external_account_binding: Option<BTreeMap<String, String>>,
-    /// The member `initialIp`.
+    /// IP address from which the account was registered; not every CA tells.
     pub initial_ip: Option<String>,
-    /// The member `key`.
+    /// Public key of the account as a JSON Web Key.
     pub key: Option<BTreeMap<String, String>>,
-    /// The member `orders`.
+    /// Address (URL) of the account's list of orders.
     pub orders: Option<String>,
-    /// The member `status`.
+    /// State of the account: `valid`, `deactivated` or `revoked`.
     pub status: Option<String>,
-    /// The member `termsOfServiceAgreed`.
+    /// Whether the terms of service were accepted.
     pub terms_of_service_agreed: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1030,9 +1030,9 @@ response_impls!(ClusterAcmeChallengeSchemaItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaSchema {
-    /// The member `fields`.
+    /// Settings of the plugin, by name.
     pub fields: Option<BTreeMap<String, ClusterAcmeChallengeSchemaSchemaFieldsValue>>,
-    /// Name for display; the ID if there is no better one.
+    /// Name of the plugin's DNS provider.
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1057,21 +1057,21 @@ impl Object for ClusterAcmeChallengeSchemaSchema {
 
 response_impls!(ClusterAcmeChallengeSchemaSchema);
 
-/// Part of `schema.fields.*` in `GET /cluster/acme/challenge-schema`.
+/// One setting of a plugin.
 ///
 /// Used by `GET /cluster/acme/challenge-schema`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
-    /// The member `default`.
+    /// Value that counts when the setting is left out.
     pub default: Option<String>,
-    /// The member `description`.
+    /// What the setting is for.
     pub description: Option<String>,
-    /// Name for display; the ID if there is no better one.
+    /// Name of the setting for display.
     pub name: Option<String>,
-    /// The member `optional`.
+    /// Whether the setting may be left out.
     pub optional: Option<bool>,
-    /// Kind of challenge.
+    /// Type of the setting's value, such as `string`.
     pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1146,7 +1146,7 @@ pub struct ClusterAcmeMeta {
     pub caa_identities: Option<Vec<String>>,
     /// Whether new accounts need an external account binding.
     pub external_account_required: Option<bool>,
-    /// The member `profiles`.
+    /// Certificate profiles the CA offers: name, mapped to a description or the address of one.
     pub profiles: Option<BTreeMap<String, String>>,
     /// Address (URL) of the terms of service.
     pub terms_of_service: Option<String>,

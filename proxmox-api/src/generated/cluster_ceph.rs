@@ -831,7 +831,7 @@ pub struct ClusterCephMetadataOsdItem {
     pub ceph_version: Option<String>,
     /// Version number of the running daemon.
     pub ceph_version_short: Option<String>,
-    /// The member `device_id`.
+    /// Devices of the OSD, by model and serial number.
     pub device_id: Option<String>,
     /// Devices of the OSD with model and serial number, separated by commas.
     pub device_ids: Option<String>,

@@ -1906,11 +1906,11 @@ pub struct ClusterHaRulesItem {
     pub digest: Option<String>,
     /// Whether the rule is ignored.
     pub disable: Option<bool>,
-    /// The member `errors`.
+    /// Problems that keep the rule from taking effect, by the property concerned.
     pub errors: Option<BTreeMap<String, Vec<String>>>,
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
     pub nodes: Option<List>,
-    /// The member `order`.
+    /// Place of the rule in the configuration.
     pub order: Option<i64>,
     /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
     pub resources: Option<List>,
@@ -2052,13 +2052,13 @@ pub struct ClusterHaStatusCurrentItem {
     pub armed_state: Option<ClusterHaStatusCurrentArmedState>,
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     pub auto_rebalance: Option<bool>,
-    /// The member `comment`.
+    /// Free text about the resource.
     pub comment: Option<String>,
     /// State of the resource as its cluster-wide manager knows it.
     pub crm_state: Option<String>,
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     pub failback: Option<bool>,
-    /// Name of the HA group.
+    /// HA group of the resource, if it has one.
     pub group: Option<String>,
     /// ID of the entry, such as `quorum`, `master`, `lrm:pve1` or `service:vm:100`.
     pub id: String,
@@ -2262,11 +2262,11 @@ open_enum_impls!(ClusterHaStatusDisarmHaResourceMode);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatus {
-    /// The member `lrm_status`.
+    /// State of the local resource manager (LRM) of each node, by node.
     pub lrm_status: Option<BTreeMap<String, ClusterHaStatusManagerStatusLrmStatusValue>>,
-    /// The member `manager_status`.
+    /// State of the cluster-wide HA manager.
     pub manager_status: Option<ClusterHaStatusManagerStatusManagerStatus>,
-    /// The member `quorum`.
+    /// Quorum as the answering node sees it.
     pub quorum: Option<ClusterHaStatusManagerStatusQuorum>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2292,21 +2292,21 @@ impl Object for ClusterHaStatusManagerStatus {
 
 response_impls!(ClusterHaStatusManagerStatus);
 
-/// Part of `lrm_status.*` in `GET /cluster/ha/status/manager_status`.
+/// State of the local resource manager of one node.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusLrmStatusValue {
-    /// The member `mode`.
+    /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
     pub mode: Option<String>,
-    /// The member `results`.
+    /// Results of finished commands, by the id of the command.
     pub results: Option<
         BTreeMap<String, ClusterHaStatusManagerStatusLrmStatusValueResultsValue>,
     >,
-    /// The member `state`.
+    /// State of the LRM, such as `active` or `wait_for_agent_lock`.
     pub state: Option<String>,
-    /// The member `timestamp`. In seconds since 1970.
+    /// When the LRM last reported. In seconds since 1970.
     pub timestamp: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2333,17 +2333,17 @@ impl Object for ClusterHaStatusManagerStatusLrmStatusValue {
 
 response_impls!(ClusterHaStatusManagerStatusLrmStatusValue);
 
-/// Part of `lrm_status.*.results.*` in `GET /cluster/ha/status/manager_status`.
+/// Result of one command.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
-    /// The member `exit_code`.
+    /// Exit code of the command; 0 is success.
     pub exit_code: Option<i64>,
-    /// The member `sid`.
+    /// Resource the command was for, such as `vm:100`.
     pub sid: Option<String>,
-    /// The member `state`.
+    /// State the command was to bring the resource to.
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2369,27 +2369,27 @@ impl Object for ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
 
 response_impls!(ClusterHaStatusManagerStatusLrmStatusValueResultsValue);
 
-/// Part of `manager_status` in `GET /cluster/ha/status/manager_status`.
+/// State of the cluster-wide HA manager.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatus {
-    /// The member `disarm`.
+    /// Present only while the HA stack is being disarmed or is disarmed.
     pub disarm: Option<ClusterHaStatusManagerStatusManagerStatusDisarm>,
-    /// The member `master_node`.
+    /// Node whose manager is in charge.
     pub master_node: Option<String>,
-    /// The member `node_request`.
+    /// Requests about nodes, by node.
     pub node_request: Option<
         BTreeMap<String, ClusterHaStatusManagerStatusManagerStatusNodeRequestValue>,
     >,
-    /// The member `node_status`.
+    /// State of each node as HA sees it, such as `online`, `maintenance` or `fence`; by node.
     pub node_status: Option<BTreeMap<String, String>>,
-    /// The member `service_status`.
+    /// State of each HA resource, by its id.
     pub service_status: Option<
         BTreeMap<String, ClusterHaStatusManagerStatusManagerStatusServiceStatusValue>,
     >,
-    /// The member `timestamp`. In seconds since 1970.
+    /// When the manager last reported. In seconds since 1970.
     pub timestamp: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2418,15 +2418,15 @@ impl Object for ClusterHaStatusManagerStatusManagerStatus {
 
 response_impls!(ClusterHaStatusManagerStatusManagerStatus);
 
-/// Part of `manager_status.disarm` in `GET /cluster/ha/status/manager_status`.
+/// Present only while the HA stack is being disarmed or is disarmed.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusDisarm {
-    /// The member `mode`.
+    /// What happens to resources meanwhile: `freeze` or `ignore`.
     pub mode: Option<String>,
-    /// The member `state`.
+    /// How far disarming has got.
     pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2451,13 +2451,13 @@ impl Object for ClusterHaStatusManagerStatusManagerStatusDisarm {
 
 response_impls!(ClusterHaStatusManagerStatusManagerStatusDisarm);
 
-/// Part of `manager_status.node_request.*` in `GET /cluster/ha/status/manager_status`.
+/// Requests about one node.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
-    /// The member `maintenance`.
+    /// Whether the node is asked to go into maintenance.
     pub maintenance: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2481,29 +2481,29 @@ impl Object for ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
 
 response_impls!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue);
 
-/// Part of `manager_status.service_status.*` in `GET /cluster/ha/status/manager_status`.
+/// State of one HA resource.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
-    /// The member `cmd`.
+    /// Command that waits to be carried out, followed by its arguments.
     pub cmd: Option<Vec<String>>,
-    /// The member `failed_nodes`.
+    /// Nodes on which the resource did not start.
     pub failed_nodes: Option<Vec<String>>,
-    /// The member `maintenance_node`.
+    /// Node to go back to once its maintenance is over.
     pub maintenance_node: Option<String>,
-    /// The member `node`.
+    /// Node the resource is on.
     pub node: Option<String>,
-    /// The member `running`.
+    /// Whether the resource runs.
     pub running: Option<bool>,
-    /// The member `state`.
+    /// State of the resource, such as `started`, `migrate` or `error`.
     pub state: Option<String>,
-    /// The member `target`.
+    /// Node the resource is moving to.
     pub target: Option<String>,
-    /// The member `timeout`.
+    /// Seconds a requested stop may take.
     pub timeout: Option<i64>,
-    /// The member `uid`.
+    /// Id of the current command, by which its result is found.
     pub uid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2535,15 +2535,15 @@ impl Object for ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
 
 response_impls!(ClusterHaStatusManagerStatusManagerStatusServiceStatusValue);
 
-/// Part of `quorum` in `GET /cluster/ha/status/manager_status`.
+/// Quorum as the answering node sees it.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusQuorum {
-    /// The member `node`.
+    /// Node that answers.
     pub node: Option<String>,
-    /// The member `quorate`.
+    /// Whether the cluster has quorum.
     pub quorate: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

@@ -7918,9 +7918,9 @@ response_impls!(ClusterSdnVnetsPending);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
-    /// The member `end-address`.
+    /// Last address of the range.
     pub end_address: Option<String>,
-    /// The member `start-address`.
+    /// First address of the range.
     pub start_address: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8464,9 +8464,9 @@ open_enum_impls!(ClusterSdnZonesType);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DhcpRange {
-    /// The member `end-address`.
+    /// Last address of the range.
     pub end_address: IpAddress,
-    /// The member `start-address`.
+    /// First address of the range.
     pub start_address: IpAddress,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
@@ -8486,14 +8486,14 @@ impl DhcpRange {
             ..Self::default()
         }
     }
-    /// The member `end-address`.
+    /// Last address of the range.
     #[inline]
     #[must_use]
     pub fn end_address(mut self, value: impl Into<IpAddress>) -> Self {
         self.end_address = value.into();
         self
     }
-    /// The member `start-address`.
+    /// First address of the range.
     #[inline]
     #[must_use]
     pub fn start_address(mut self, value: impl Into<IpAddress>) -> Self {
@@ -8549,15 +8549,15 @@ pub struct FabricInterface {
     pub ip: Option<Cidr>,
     /// IPv6 address of the interface, in CIDR notation.
     pub ip6: Option<Cidr>,
-    /// The member `ip6_ll`. Since 9.2.
+    /// Whether the interface gets an IPv6 link-local address; WireGuard. Since 9.2.
     pub ip6_ll: Option<bool>,
-    /// The member `listen_port`. From 0 to 65535. Since 9.2.
+    /// UDP port the interface listens on; WireGuard. From 0 to 65535. Since 9.2.
     pub listen_port: Option<i64>,
     /// Name of the interface.
     pub name: String,
     /// How OSPF treats the network behind the interface. Since 9.2.
     pub network_type: Option<FabricInterfaceNetworkType>,
-    /// Public key of an external member; WireGuard. Since 9.2.
+    /// Public key of the interface; WireGuard. Since 9.2.
     pub public_key: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
@@ -8594,14 +8594,14 @@ impl FabricInterface {
         self.ip6 = Some(value.into());
         self
     }
-    /// The member `ip6_ll`. Since 9.2.
+    /// Whether the interface gets an IPv6 link-local address; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
     pub fn ip6_ll(mut self, value: impl Into<bool>) -> Self {
         self.ip6_ll = Some(value.into());
         self
     }
-    /// The member `listen_port`. From 0 to 65535. Since 9.2.
+    /// UDP port the interface listens on; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     #[must_use]
     pub fn listen_port(mut self, value: impl Into<i64>) -> Self {
@@ -8622,7 +8622,7 @@ impl FabricInterface {
         self.network_type = Some(value.into());
         self
     }
-    /// Public key of an external member; WireGuard. Since 9.2.
+    /// Public key of the interface; WireGuard. Since 9.2.
     #[inline]
     #[must_use]
     pub fn public_key(mut self, value: impl Into<String>) -> Self {

@@ -3120,10 +3120,11 @@ pub struct LxcVmidRemoteMigratePost(pub(crate) Request<Task>);
 impl ApiRequest for LxcVmidRemoteMigratePost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/remote_migrate",
-        Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-    );
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/remote_migrate",
+            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+        )
+        .secrets(&["target-endpoint"]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -4774,6 +4775,18 @@ impl Object for LxcConfig {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
+    #[inline]
+    fn forget(&mut self, key: &str) {
+        if let Some((name, index)) = indexed(key) {
+            match name {
+                "dev" => drop(self.dev.remove(&index)),
+                "mp" => drop(self.mp.remove(&index)),
+                "net" => drop(self.net.remove(&index)),
+                "unused" => drop(self.unused.remove(&index)),
+                _ => {}
+            }
+        }
+    }
 }
 
 response_impls!(LxcConfig);
@@ -5114,7 +5127,7 @@ pub struct LxcItem {
     pub netin: Option<i64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
-    /// The member `pid`.
+    /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
     pub pressurecpusome: Option<f64>,
@@ -5128,13 +5141,13 @@ pub struct LxcItem {
     pub pressurememorysome: Option<f64>,
     /// Whether the container runs.
     pub status: super::types::GuestStatus,
-    /// Swap space of the container in MiB. In bytes.
+    /// Swap space in use. In bytes.
     pub swap: Option<i64>,
     /// Labels of the container, separated by `;`.
     pub tags: Option<String>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
-    /// The member `type`.
+    /// Kind of guest; always `lxc`.
     pub type_: Option<String>,
     /// Seconds since the start; 0 when stopped. In seconds.
     pub uptime: Option<i64>,
@@ -11364,6 +11377,18 @@ impl Object for LxcSnapshotConfig {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
+    #[inline]
+    fn forget(&mut self, key: &str) {
+        if let Some((name, index)) = indexed(key) {
+            match name {
+                "dev" => drop(self.dev.remove(&index)),
+                "mp" => drop(self.mp.remove(&index)),
+                "net" => drop(self.net.remove(&index)),
+                "unused" => drop(self.unused.remove(&index)),
+                _ => {}
+            }
+        }
+    }
 }
 
 response_impls!(LxcSnapshotConfig);
@@ -11402,7 +11427,7 @@ pub struct LxcStatusCurrent {
     pub netin: Option<i64>,
     /// Bytes the container has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
-    /// The member `pid`.
+    /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
     /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
     pub pressurecpusome: Option<f64>,
@@ -11416,13 +11441,13 @@ pub struct LxcStatusCurrent {
     pub pressurememorysome: Option<f64>,
     /// Whether the container runs.
     pub status: super::types::GuestStatus,
-    /// Swap space of the container in MiB. In bytes.
+    /// Swap space in use. In bytes.
     pub swap: Option<i64>,
     /// Labels of the container, separated by `;`.
     pub tags: Option<String>,
     /// Whether the container is a template; a template cannot be started. Default: `false`. Since 8.3.
     pub template: Option<bool>,
-    /// The member `type`.
+    /// Kind of guest; always `lxc`.
     pub type_: Option<String>,
     /// Seconds since the start; 0 when stopped. In seconds.
     pub uptime: Option<i64>,
@@ -11552,13 +11577,13 @@ property_string_impls!(LxcUnused);
 pub struct LxcVmidSnapshotItem {
     /// Notes about the snapshot.
     pub description: Option<String>,
-    /// The member `digest`.
+    /// SHA-1 of the configuration; in the entry `current` only.
     pub digest: Option<String>,
     /// Name of the snapshot; `current` stands for the present state.
     pub name: String,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
-    /// The member `running`.
+    /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
     pub snaptime: Option<i64>,

@@ -59,7 +59,21 @@ pub mod lxc;
 
 pub mod types;
 
-use crate::support::{At, Client};
+use crate::support::{At, Client, Release};
+
+/// The Proxmox VE releases whose schemas this crate is made of, oldest first.
+pub const RELEASES: &[Release] = &[
+    Release::new(7, 4),
+    Release::new(8, 0),
+    Release::new(8, 1),
+    Release::new(8, 2),
+    Release::new(8, 3),
+    Release::new(8, 4),
+    Release::new(9, 0),
+    Release::new(9, 1),
+    Release::new(9, 2),
+
+];
 
 /// The root of the path tree.
 #[derive(Clone)]

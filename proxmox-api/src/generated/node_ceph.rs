@@ -3891,9 +3891,9 @@ response_impls!(NodeCephOsdMetadataOsd);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
-    /// The member `children`.
+    /// What is directly below: buckets, or OSDs as leaves.
     pub children: Option<Vec<NodeCephOsdRootChildrenItem>>,
-    /// The member `leaf`.
+    /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -3918,59 +3918,59 @@ impl Object for NodeCephOsdRoot {
 
 response_impls!(NodeCephOsdRoot);
 
-/// One element of `root.children.children.children.children` in `GET /nodes/{node}/ceph/osd`.
+/// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
-    /// The member `apply_latency_ms`.
+    /// Apply latency of the OSD in milliseconds.
     pub apply_latency_ms: Option<i64>,
-    /// The member `blfsdev`.
+    /// Device node of the main device.
     pub blfsdev: Option<String>,
-    /// The member `bytes_used`. In bytes.
+    /// Space in use on the OSD. In bytes.
     pub bytes_used: Option<i64>,
-    /// The member `ceph_version`.
+    /// Full version text of the OSD.
     pub ceph_version: Option<String>,
-    /// The member `ceph_version_short`.
+    /// Version number of the OSD.
     pub ceph_version_short: Option<String>,
-    /// The member `children`.
+    /// What is directly below: buckets, or OSDs as leaves.
     pub children: Option<Vec<Value>>,
-    /// The member `commit_latency_ms`.
+    /// Commit latency of the OSD in milliseconds.
     pub commit_latency_ms: Option<i64>,
-    /// The member `crush_weight`.
+    /// CRUSH weight, by convention the capacity in TiB.
     pub crush_weight: Option<f64>,
-    /// The member `dbdev`.
+    /// Device node of the database device, if separate.
     pub dbdev: Option<String>,
-    /// The member `device_class`.
+    /// CRUSH device class, such as `ssd`.
     pub device_class: Option<String>,
-    /// The member `host`.
+    /// Host the OSD is on.
     pub host: Option<String>,
-    /// The member `id`.
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
     pub id: Option<i64>,
-    /// The member `in`.
+    /// Whether the OSD takes part in storing data.
     pub in_: Option<bool>,
-    /// The member `leaf`.
+    /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
-    /// The member `name`.
+    /// Name of the bucket or OSD.
     pub name: Option<String>,
-    /// The member `osdtype`.
+    /// Kind of object store, such as `bluestore`.
     pub osdtype: Option<String>,
-    /// The member `percent_used`.
+    /// Space in use on the OSD, in percent.
     pub percent_used: Option<f64>,
-    /// The member `pgs`.
+    /// Number of placement groups on the OSD.
     pub pgs: Option<i64>,
-    /// The member `reweight`.
+    /// Correction of the weight, from 0 to 1; for OSDs.
     pub reweight: Option<f64>,
-    /// The member `status`.
+    /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
-    /// The member `total_space`. In bytes.
+    /// Size of the OSD. In bytes.
     pub total_space: Option<i64>,
-    /// The member `type`.
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
-    /// The member `version`.
+    /// Ceph version of a host.
     pub version: Option<String>,
-    /// The member `waldev`.
+    /// Device node of the write-ahead log device, if separate.
     pub waldev: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -4017,59 +4017,59 @@ impl Object for NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
 
 response_impls!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem);
 
-/// One element of `root.children.children.children` in `GET /nodes/{node}/ceph/osd`.
+/// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
-    /// The member `apply_latency_ms`.
+    /// Apply latency of the OSD in milliseconds.
     pub apply_latency_ms: Option<i64>,
-    /// The member `blfsdev`.
+    /// Device node of the main device.
     pub blfsdev: Option<String>,
-    /// The member `bytes_used`. In bytes.
+    /// Space in use on the OSD. In bytes.
     pub bytes_used: Option<i64>,
-    /// The member `ceph_version`.
+    /// Full version text of the OSD.
     pub ceph_version: Option<String>,
-    /// The member `ceph_version_short`.
+    /// Version number of the OSD.
     pub ceph_version_short: Option<String>,
-    /// The member `children`.
+    /// What is directly below: buckets, or OSDs as leaves.
     pub children: Option<Vec<NodeCephOsdRootChildrenChildrenChildrenChildrenItem>>,
-    /// The member `commit_latency_ms`.
+    /// Commit latency of the OSD in milliseconds.
     pub commit_latency_ms: Option<i64>,
-    /// The member `crush_weight`.
+    /// CRUSH weight, by convention the capacity in TiB.
     pub crush_weight: Option<f64>,
-    /// The member `dbdev`.
+    /// Device node of the database device, if separate.
     pub dbdev: Option<String>,
-    /// The member `device_class`.
+    /// CRUSH device class, such as `ssd`.
     pub device_class: Option<String>,
-    /// The member `host`.
+    /// Host the OSD is on.
     pub host: Option<String>,
-    /// The member `id`.
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
     pub id: Option<i64>,
-    /// The member `in`.
+    /// Whether the OSD takes part in storing data.
     pub in_: Option<bool>,
-    /// The member `leaf`.
+    /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
-    /// The member `name`.
+    /// Name of the bucket or OSD.
     pub name: Option<String>,
-    /// The member `osdtype`.
+    /// Kind of object store, such as `bluestore`.
     pub osdtype: Option<String>,
-    /// The member `percent_used`.
+    /// Space in use on the OSD, in percent.
     pub percent_used: Option<f64>,
-    /// The member `pgs`.
+    /// Number of placement groups on the OSD.
     pub pgs: Option<i64>,
-    /// The member `reweight`.
+    /// Correction of the weight, from 0 to 1; for OSDs.
     pub reweight: Option<f64>,
-    /// The member `status`.
+    /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
-    /// The member `total_space`. In bytes.
+    /// Size of the OSD. In bytes.
     pub total_space: Option<i64>,
-    /// The member `type`.
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
-    /// The member `version`.
+    /// Ceph version of a host.
     pub version: Option<String>,
-    /// The member `waldev`.
+    /// Device node of the write-ahead log device, if separate.
     pub waldev: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -4116,59 +4116,59 @@ impl Object for NodeCephOsdRootChildrenChildrenChildrenItem {
 
 response_impls!(NodeCephOsdRootChildrenChildrenChildrenItem);
 
-/// One element of `root.children.children` in `GET /nodes/{node}/ceph/osd`.
+/// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenItem {
-    /// The member `apply_latency_ms`.
+    /// Apply latency of the OSD in milliseconds.
     pub apply_latency_ms: Option<i64>,
-    /// The member `blfsdev`.
+    /// Device node of the main device.
     pub blfsdev: Option<String>,
-    /// The member `bytes_used`. In bytes.
+    /// Space in use on the OSD. In bytes.
     pub bytes_used: Option<i64>,
-    /// The member `ceph_version`.
+    /// Full version text of the OSD.
     pub ceph_version: Option<String>,
-    /// The member `ceph_version_short`.
+    /// Version number of the OSD.
     pub ceph_version_short: Option<String>,
-    /// The member `children`.
+    /// What is directly below: buckets, or OSDs as leaves.
     pub children: Option<Vec<NodeCephOsdRootChildrenChildrenChildrenItem>>,
-    /// The member `commit_latency_ms`.
+    /// Commit latency of the OSD in milliseconds.
     pub commit_latency_ms: Option<i64>,
-    /// The member `crush_weight`.
+    /// CRUSH weight, by convention the capacity in TiB.
     pub crush_weight: Option<f64>,
-    /// The member `dbdev`.
+    /// Device node of the database device, if separate.
     pub dbdev: Option<String>,
-    /// The member `device_class`.
+    /// CRUSH device class, such as `ssd`.
     pub device_class: Option<String>,
-    /// The member `host`.
+    /// Host the OSD is on.
     pub host: Option<String>,
-    /// The member `id`.
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
     pub id: Option<i64>,
-    /// The member `in`.
+    /// Whether the OSD takes part in storing data.
     pub in_: Option<bool>,
-    /// The member `leaf`.
+    /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
-    /// The member `name`.
+    /// Name of the bucket or OSD.
     pub name: Option<String>,
-    /// The member `osdtype`.
+    /// Kind of object store, such as `bluestore`.
     pub osdtype: Option<String>,
-    /// The member `percent_used`.
+    /// Space in use on the OSD, in percent.
     pub percent_used: Option<f64>,
-    /// The member `pgs`.
+    /// Number of placement groups on the OSD.
     pub pgs: Option<i64>,
-    /// The member `reweight`.
+    /// Correction of the weight, from 0 to 1; for OSDs.
     pub reweight: Option<f64>,
-    /// The member `status`.
+    /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
-    /// The member `total_space`. In bytes.
+    /// Size of the OSD. In bytes.
     pub total_space: Option<i64>,
-    /// The member `type`.
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
-    /// The member `version`.
+    /// Ceph version of a host.
     pub version: Option<String>,
-    /// The member `waldev`.
+    /// Device node of the write-ahead log device, if separate.
     pub waldev: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -4215,59 +4215,59 @@ impl Object for NodeCephOsdRootChildrenChildrenItem {
 
 response_impls!(NodeCephOsdRootChildrenChildrenItem);
 
-/// One element of `root.children` in `GET /nodes/{node}/ceph/osd`.
+/// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenItem {
-    /// The member `apply_latency_ms`.
+    /// Apply latency of the OSD in milliseconds.
     pub apply_latency_ms: Option<i64>,
-    /// The member `blfsdev`.
+    /// Device node of the main device.
     pub blfsdev: Option<String>,
-    /// The member `bytes_used`. In bytes.
+    /// Space in use on the OSD. In bytes.
     pub bytes_used: Option<i64>,
-    /// The member `ceph_version`.
+    /// Full version text of the OSD.
     pub ceph_version: Option<String>,
-    /// The member `ceph_version_short`.
+    /// Version number of the OSD.
     pub ceph_version_short: Option<String>,
-    /// The member `children`.
+    /// What is directly below: buckets, or OSDs as leaves.
     pub children: Option<Vec<NodeCephOsdRootChildrenChildrenItem>>,
-    /// The member `commit_latency_ms`.
+    /// Commit latency of the OSD in milliseconds.
     pub commit_latency_ms: Option<i64>,
-    /// The member `crush_weight`.
+    /// CRUSH weight, by convention the capacity in TiB.
     pub crush_weight: Option<f64>,
-    /// The member `dbdev`.
+    /// Device node of the database device, if separate.
     pub dbdev: Option<String>,
-    /// The member `device_class`.
+    /// CRUSH device class, such as `ssd`.
     pub device_class: Option<String>,
-    /// The member `host`.
+    /// Host the OSD is on.
     pub host: Option<String>,
-    /// The member `id`.
+    /// CRUSH id: the number of an OSD, or a negative number for a bucket.
     pub id: Option<i64>,
-    /// The member `in`.
+    /// Whether the OSD takes part in storing data.
     pub in_: Option<bool>,
-    /// The member `leaf`.
+    /// Whether this is an OSD, which has nothing below it.
     pub leaf: Option<bool>,
-    /// The member `name`.
+    /// Name of the bucket or OSD.
     pub name: Option<String>,
-    /// The member `osdtype`.
+    /// Kind of object store, such as `bluestore`.
     pub osdtype: Option<String>,
-    /// The member `percent_used`.
+    /// Space in use on the OSD, in percent.
     pub percent_used: Option<f64>,
-    /// The member `pgs`.
+    /// Number of placement groups on the OSD.
     pub pgs: Option<i64>,
-    /// The member `reweight`.
+    /// Correction of the weight, from 0 to 1; for OSDs.
     pub reweight: Option<f64>,
-    /// The member `status`.
+    /// Whether the OSD runs: `up` or `down`.
     pub status: Option<String>,
-    /// The member `total_space`. In bytes.
+    /// Size of the OSD. In bytes.
     pub total_space: Option<i64>,
-    /// The member `type`.
+    /// Kind of entry: bucket type such as `root` or `host`, or `osd`.
     pub type_: Option<String>,
-    /// The member `version`.
+    /// Ceph version of a host.
     pub version: Option<String>,
-    /// The member `waldev`.
+    /// Device node of the write-ahead log device, if separate.
     pub waldev: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -4481,45 +4481,45 @@ response_impls!(NodeCephPool);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolAutoscaleStatus {
-    /// The member `actual_capacity_ratio`.
+    /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
     pub actual_capacity_ratio: Option<f64>,
-    /// The member `actual_raw_used`. In bytes.
+    /// Raw space the pool takes up, redundancy included. In bytes.
     pub actual_raw_used: Option<f64>,
-    /// The member `bias`.
+    /// Factor by which the pool gets more placement groups than its size suggests.
     pub bias: Option<f64>,
-    /// The member `bulk`.
+    /// Whether the pool is marked as large and starts with many placement groups.
     pub bulk: Option<bool>,
-    /// The member `capacity_ratio`.
+    /// Share of capacity reckoned with, used or expected, from 0 to 1.
     pub capacity_ratio: Option<f64>,
-    /// The member `crush_root_id`.
+    /// Id of the CRUSH root the pool is stored under.
     pub crush_root_id: Option<i64>,
-    /// The member `effective_target_ratio`.
+    /// Expected share of capacity after setting it against other pools, from 0 to 1.
     pub effective_target_ratio: Option<f64>,
-    /// The member `logical_used`. In bytes.
+    /// Data stored, without redundancy. In bytes.
     pub logical_used: Option<f64>,
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
     pub pg_autoscale_mode: Option<String>,
     /// Number of placement groups the autoscaler considers best.
     pub pg_num_final: Option<i64>,
-    /// The member `pg_num_ideal`.
+    /// Number of placement groups that was calculated, before rounding to a power of two.
     pub pg_num_ideal: Option<i64>,
-    /// The member `pg_num_target`.
+    /// Number of placement groups the pool is set to have.
     pub pg_num_target: Option<i64>,
-    /// The member `pool_id`.
+    /// Number of the pool.
     pub pool_id: Option<i64>,
     /// Name of the pool.
     pub pool_name: Option<String>,
-    /// The member `raw_used`. In bytes.
+    /// Raw space reckoned with: what the pool takes up or is expected to, redundancy included. In bytes.
     pub raw_used: Option<f64>,
-    /// The member `raw_used_rate`.
+    /// Raw bytes per byte stored, such as 3 with three copies.
     pub raw_used_rate: Option<f64>,
-    /// The member `subtree_capacity`. In bytes.
+    /// Raw capacity below the CRUSH root. In bytes.
     pub subtree_capacity: Option<i64>,
-    /// The member `target_bytes`. In bytes.
+    /// Expected size given as a hint; 0 if none. In bytes.
     pub target_bytes: Option<i64>,
-    /// The member `target_ratio`.
+    /// Expected share of capacity given as a hint; 0 if none.
     pub target_ratio: Option<f64>,
-    /// The member `would_adjust`.
+    /// Whether the autoscaler wants to change the number of placement groups.
     pub would_adjust: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -4656,47 +4656,47 @@ response_impls!(NodeCephPoolItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
-    /// The member `avail_raw`. In bytes.
+    /// Raw space available to the pool. In bytes.
     pub avail_raw: Option<i64>,
-    /// Bytes in use in the pool; absent without statistics. In bytes.
+    /// Space the pool takes up, redundancy included. In bytes.
     pub bytes_used: Option<i64>,
-    /// The member `compress_bytes_used`. In bytes.
+    /// Space taken up by compressed data. In bytes.
     pub compress_bytes_used: Option<i64>,
-    /// The member `compress_under_bytes`. In bytes.
+    /// Size the compressed data had before compression. In bytes.
     pub compress_under_bytes: Option<i64>,
-    /// The member `data_bytes_used`. In bytes.
+    /// Space taken up by object data. In bytes.
     pub data_bytes_used: Option<i64>,
-    /// The member `dirty`.
+    /// Number of objects changed since they were last flushed; of use with cache tiers.
     pub dirty: Option<i64>,
-    /// The member `kb_used`.
+    /// Space the pool takes up, in KiB.
     pub kb_used: Option<i64>,
-    /// The member `max_avail`. In bytes.
+    /// Data that can still be written to the pool. In bytes.
     pub max_avail: Option<i64>,
-    /// The member `objects`.
+    /// Number of objects.
     pub objects: Option<i64>,
-    /// The member `omap_bytes_used`. In bytes.
+    /// Space taken up by key-value data (omap). In bytes.
     pub omap_bytes_used: Option<i64>,
-    /// Share of the pool's capacity in use, as Ceph reports it; absent without statistics.
+    /// Share of the pool's capacity in use.
     pub percent_used: Option<f64>,
-    /// The member `quota_bytes`. In bytes.
+    /// Most data the pool may hold; 0 without a quota. In bytes.
     pub quota_bytes: Option<i64>,
-    /// The member `quota_objects`.
+    /// Most objects the pool may hold; 0 without a quota.
     pub quota_objects: Option<i64>,
-    /// The member `rd`.
+    /// Number of read operations.
     pub rd: Option<i64>,
-    /// The member `rd_bytes`. In bytes.
+    /// Data read. In bytes.
     pub rd_bytes: Option<i64>,
-    /// The member `stored`. In bytes.
+    /// Data stored, without redundancy. In bytes.
     pub stored: Option<i64>,
-    /// The member `stored_data`. In bytes.
+    /// Object data stored, without redundancy. In bytes.
     pub stored_data: Option<i64>,
-    /// The member `stored_omap`. In bytes.
+    /// Key-value data (omap) stored, without redundancy. In bytes.
     pub stored_omap: Option<i64>,
-    /// The member `stored_raw`. In bytes.
+    /// Data stored, redundancy included. In bytes.
     pub stored_raw: Option<i64>,
-    /// The member `wr`.
+    /// Number of write operations.
     pub wr: Option<i64>,
-    /// The member `wr_bytes`. In bytes.
+    /// Data written. In bytes.
     pub wr_bytes: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

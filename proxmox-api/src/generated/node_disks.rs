@@ -1197,11 +1197,11 @@ response_impls!(NodeDisksDirectoryItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
-    /// The member `bluestore`.
+    /// Whether the Ceph OSD on the disk uses BlueStore.
     pub bluestore: Option<bool>,
-    /// The member `by_id_link`.
+    /// Stable path of the device below `/dev/disk/by-id`.
     pub by_id_link: Option<String>,
-    /// The member `db`.
+    /// How many Ceph OSD databases are on the disk.
     pub db: Option<i64>,
     /// Path of the device, such as `/dev/sda`.
     pub devpath: String,
@@ -1209,13 +1209,13 @@ pub struct NodeDisksListItem {
     pub gpt: Option<bool>,
     /// SMART verdict, such as `PASSED` or `OK`; `UNKNOWN` if there is none.
     pub health: Option<String>,
-    /// The member `journals`.
+    /// How many Ceph journals are on the disk.
     pub journals: Option<i64>,
     /// Model of the disk.
     pub model: Option<String>,
     /// Whether the device is mounted.
     pub mounted: Option<bool>,
-    /// The member `osdencrypted`.
+    /// Whether the Ceph OSD on the disk is encrypted.
     pub osdencrypted: Option<bool>,
     /// Number of the Ceph OSD on the disk; -1 if there is none.
     pub osdid: Option<i64>,
@@ -1223,7 +1223,7 @@ pub struct NodeDisksListItem {
     pub osdid_list: Option<Vec<i64>>,
     /// Disk that a partition is on.
     pub parent: Option<String>,
-    /// The member `rpm`.
+    /// Revolutions per minute; 0 for solid-state disks, -1 if not known.
     pub rpm: Option<i64>,
     /// Serial number of the disk.
     pub serial: Option<String>,
@@ -1235,9 +1235,9 @@ pub struct NodeDisksListItem {
     pub used: Option<String>,
     /// Vendor of the disk.
     pub vendor: Option<String>,
-    /// The member `wal`.
+    /// How many Ceph OSD write-ahead logs are on the disk.
     pub wal: Option<i64>,
-    /// The member `wearout`.
+    /// Life an SSD has left, in percent; `N/A` if not known.
     pub wearout: Option<String>,
     /// World Wide Name of the disk.
     pub wwn: Option<String>,

@@ -1542,7 +1542,7 @@ pub struct NodeStorageContentItem {
     pub protected: Option<bool>,
     /// Size of the volume in bytes. In bytes.
     pub size: Option<i64>,
-    /// The member `subtype`.
+    /// Guest type of a backup, such as `qemu` or `lxc`.
     pub subtype: Option<String>,
     /// Space the volume takes, in bytes; many storage types report nothing meaningful. In bytes.
     pub used: Option<i64>,
@@ -1983,35 +1983,35 @@ response_impls!(NodeStorageImportMetadata);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataCreateArgs {
-    /// The member `bios`.
+    /// Firmware: SeaBIOS, or OVMF for UEFI.
     pub bios: Option<String>,
-    /// The member `boot`.
+    /// Devices to boot from, in order.
     pub boot: Option<String>,
-    /// The member `cores`.
+    /// CPU cores per socket.
     pub cores: Option<i64>,
-    /// The member `cpu`.
+    /// CPU model.
     pub cpu: Option<String>,
-    /// The member `description`.
+    /// Notes about the guest.
     pub description: Option<String>,
-    /// The member `machine`.
+    /// Machine type.
     pub machine: Option<String>,
-    /// The member `memory`.
+    /// Memory in MiB.
     pub memory: Option<String>,
-    /// The member `name`.
+    /// Name of the guest.
     pub name: Option<String>,
-    /// The member `numa`.
+    /// Whether NUMA is emulated.
     pub numa: Option<bool>,
-    /// The member `onboot`.
+    /// Whether the guest starts when its node boots.
     pub onboot: Option<bool>,
-    /// The member `ostype`.
+    /// Guest operating system.
     pub ostype: Option<String>,
-    /// The member `scsihw`.
+    /// Model of the SCSI controller.
     pub scsihw: Option<String>,
-    /// The member `smbios1`.
+    /// Values of the SMBIOS type 1 (system) table, among them the UUID.
     pub smbios1: Option<String>,
-    /// The member `sockets`.
+    /// CPU sockets.
     pub sockets: Option<i64>,
-    /// The member `vga`.
+    /// Graphics adapter.
     pub vga: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2049,17 +2049,17 @@ impl Object for NodeStorageImportMetadataCreateArgs {
 
 response_impls!(NodeStorageImportMetadataCreateArgs);
 
-/// Part of `net.*` in `GET /nodes/{node}/storage/{storage}/import-metadata`.
+/// One network card that was found.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataNetValue {
-    /// The member `bridge`.
+    /// Bridge to plug the card into, if one is proposed.
     pub bridge: Option<String>,
-    /// The member `macaddr`.
+    /// MAC address of the card.
     pub macaddr: Option<String>,
-    /// The member `model`.
+    /// Model of the card, such as `vmxnet3`.
     pub model: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

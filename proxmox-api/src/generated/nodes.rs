@@ -6712,39 +6712,39 @@ property_string_impls!(NodeAcme);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeAplinfoItem {
-    /// The member `architecture`.
+    /// Processor architecture, such as `amd64`.
     pub architecture: Option<String>,
-    /// The member `certified`.
+    /// Mark of certification, as the catalog has it.
     pub certified: Option<String>,
-    /// The member `description`.
+    /// Description over several lines.
     pub description: Option<String>,
-    /// The member `headline`.
+    /// Description in one line.
     pub headline: Option<String>,
-    /// The member `infopage`.
+    /// Address (URL) of a page about the appliance.
     pub infopage: Option<String>,
-    /// The member `location`.
+    /// Address (URL) of the archive.
     pub location: Option<String>,
-    /// The member `maintainer`.
+    /// Who looks after the template.
     pub maintainer: Option<String>,
-    /// The member `manageurl`.
+    /// Address (URL) at which the installed appliance is managed.
     pub manageurl: Option<String>,
-    /// The member `md5sum`.
+    /// MD5 sum of the archive.
     pub md5sum: Option<String>,
-    /// The member `os`.
+    /// Operating system inside, such as `debian-12`.
     pub os: Option<String>,
-    /// The member `package`.
+    /// Name of the package.
     pub package: Option<String>,
-    /// The member `section`.
+    /// Section of the catalog, such as `system`.
     pub section: Option<String>,
-    /// The member `sha512sum`.
+    /// SHA-512 sum of the archive.
     pub sha512sum: Option<String>,
-    /// The member `source`.
+    /// Address (URL) of the catalog that lists the template.
     pub source: Option<String>,
-    /// File name of the template, as the list gives it.
+    /// File name of the template.
     pub template: String,
-    /// The member `type`.
+    /// Kind of template, such as `lxc`.
     pub type_: Option<String>,
-    /// The member `version`.
+    /// Version of the template.
     pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -7724,6 +7724,15 @@ impl Object for NodeConfig {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
+    #[inline]
+    fn forget(&mut self, key: &str) {
+        if let Some((name, index)) = indexed(key) {
+            match name {
+                "acmedomain" => drop(self.acmedomain.remove(&index)),
+                _ => {}
+            }
+        }
+    }
 }
 
 response_impls!(NodeConfig);
@@ -7852,13 +7861,13 @@ response_impls!(NodeDns);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeExecuteItem {
-    /// The member `data`.
+    /// What the call returned, if it worked.
     pub data: Option<Value>,
-    /// The member `errors`.
+    /// Complaints about parameters of a failed call, by parameter.
     pub errors: Option<BTreeMap<String, String>>,
-    /// The member `message`.
+    /// Error message of a failed call.
     pub message: Option<String>,
-    /// The member `status`.
+    /// HTTP status code of the call.
     pub status: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8187,13 +8196,13 @@ response_impls!(NodeHosts);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeNetstatItem {
-    /// The member `dev`.
+    /// Network card of the guest, such as `net0`.
     pub dev: String,
-    /// The member `in`. In bytes.
+    /// Data the guest has received on the card. In bytes.
     pub in_: i64,
-    /// The member `out`. In bytes.
+    /// Data the guest has sent on the card. In bytes.
     pub out: i64,
-    /// The member `vmid`.
+    /// ID of the guest.
     pub vmid: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8236,13 +8245,13 @@ pub struct NodeNetwork {
     pub address: Option<IpAddress>,
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one.
     pub address6: Option<IpAddress>,
-    /// The member `altnames`.
+    /// Alternative names of the interface.
     pub altnames: Option<Vec<String>>,
     /// Brings the interface up at boot.
     pub autostart: Option<bool>,
     /// Member preferred by a bond in `active-backup` mode.
     pub bond_primary: Option<String>,
-    /// The member `bond_miimon`.
+    /// Milliseconds between checks of the links of a bond.
     pub bond_miimon: Option<i64>,
     /// How the bond spreads traffic over its members.
     pub bond_mode: Option<NodeNetworkBondMode>,
@@ -8258,11 +8267,11 @@ pub struct NodeNetwork {
     pub bridge_multicast_flood: Option<bool>,
     /// Whether the bridge port floods unicast traffic to unknown addresses.
     pub bridge_unicast_flood: Option<bool>,
-    /// The member `bridge_fd`.
+    /// Forward delay of the bridge in seconds.
     pub bridge_fd: Option<String>,
     /// Interfaces that are ports of the bridge.
     pub bridge_ports: Option<List>,
-    /// The member `bridge_stp`.
+    /// Whether the bridge runs the spanning tree protocol, as `on` or `off`.
     pub bridge_stp: Option<String>,
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges.
     pub bridge_vids: Option<List>,
@@ -8312,7 +8321,7 @@ pub struct NodeNetwork {
     pub ovs_ports: Option<List>,
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     pub ovs_tag: Option<i64>,
-    /// The member `ovs_type`.
+    /// Kind of Open vSwitch interface as the configuration file has it.
     pub ovs_type: Option<String>,
     /// Place of the interface in the configuration order.
     pub priority: Option<i64>,
@@ -8751,13 +8760,13 @@ pub struct NodeNetworkItem {
     pub address: Option<IpAddress>,
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     pub address6: Option<IpAddress>,
-    /// The member `altnames`.
+    /// Alternative names of the interface.
     pub altnames: Option<Vec<String>>,
     /// Brings the interface up at boot.
     pub autostart: Option<bool>,
     /// Member preferred by a bond in `active-backup` mode.
     pub bond_primary: Option<String>,
-    /// The member `bond_miimon`.
+    /// Milliseconds between checks of the links of a bond.
     pub bond_miimon: Option<i64>,
     /// How the bond spreads traffic over its members.
     pub bond_mode: Option<NodeNetworkBondMode>,
@@ -8773,11 +8782,11 @@ pub struct NodeNetworkItem {
     pub bridge_multicast_flood: Option<bool>,
     /// Whether the bridge port floods unicast traffic to unknown addresses.
     pub bridge_unicast_flood: Option<bool>,
-    /// The member `bridge_fd`.
+    /// Forward delay of the bridge in seconds.
     pub bridge_fd: Option<String>,
     /// Interfaces that are ports of the bridge.
     pub bridge_ports: Option<List>,
-    /// The member `bridge_stp`.
+    /// Whether the bridge runs the spanning tree protocol, as `on` or `off`.
     pub bridge_stp: Option<String>,
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges.
     pub bridge_vids: Option<List>,
@@ -8827,7 +8836,7 @@ pub struct NodeNetworkItem {
     pub ovs_ports: Option<List>,
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     pub ovs_tag: Option<i64>,
-    /// The member `ovs_type`.
+    /// Kind of Open vSwitch interface as the configuration file has it.
     pub ovs_type: Option<String>,
     /// Place of the interface in the configuration order.
     pub priority: Option<i64>,
@@ -9083,43 +9092,43 @@ response_impls!(NodeQueryUrlMetadata);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeReplicationItem {
-    /// The member `comment`.
+    /// Free text about the job.
     pub comment: Option<String>,
-    /// The member `disable`.
+    /// Whether the job is switched off.
     pub disable: Option<bool>,
-    /// The member `duration`. In seconds.
+    /// How long the last run took. In seconds.
     pub duration: Option<f64>,
-    /// The member `error`.
+    /// Why the last run failed; absent after a success.
     pub error: Option<String>,
-    /// The member `fail_count`.
+    /// How many runs in a row have failed.
     pub fail_count: Option<i64>,
     /// Only the jobs of this guest.
     pub guest: Option<i64>,
     /// Id of the replication job: guest id, hyphen, job number.
     pub id: String,
-    /// The member `jobnum`.
+    /// Number of the job among those of the guest.
     pub jobnum: Option<i64>,
-    /// The member `last_sync`. In seconds since 1970.
+    /// When the last successful run began; 0 if there was none. In seconds since 1970.
     pub last_sync: Option<i64>,
-    /// The member `last_try`. In seconds since 1970.
+    /// When the last run began; 0 if there was none. In seconds since 1970.
     pub last_try: Option<i64>,
-    /// The member `next_sync`. In seconds since 1970.
+    /// When the job is due next. In seconds since 1970.
     pub next_sync: Option<i64>,
-    /// The member `pid`.
+    /// Process id of the run that is under way; absent if there is none.
     pub pid: Option<i64>,
-    /// The member `rate`.
+    /// Bandwidth limit in megabytes per second.
     pub rate: Option<f64>,
-    /// The member `remove_job`.
+    /// Whether the job waits for its removal; `full` also deletes the copies on the target node.
     pub remove_job: Option<String>,
-    /// The member `schedule`.
+    /// When the job runs, as a calendar event in systemd style.
     pub schedule: Option<String>,
-    /// The member `source`.
+    /// Node the guest was on when the job was last changed or run.
     pub source: Option<String>,
-    /// The member `target`.
+    /// Node that receives the copies.
     pub target: Option<String>,
-    /// The member `type`.
+    /// Kind of replication.
     pub type_: Option<String>,
-    /// The member `vmtype`.
+    /// Kind of guest: `qemu` or `lxc`.
     pub vmtype: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9226,49 +9235,49 @@ open_enum_impls!(NodeRrdTimeframe);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeRrddataItem {
-    /// The member `arcsize`. In bytes.
+    /// Size of the ZFS cache (ARC). In bytes.
     pub arcsize: Option<f64>,
-    /// The member `cpu`. A fraction; 1 is the whole.
+    /// CPU load. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
-    /// The member `iowait`. A fraction; 1 is the whole.
+    /// Share of CPU time spent waiting for I/O. A fraction; 1 is the whole.
     pub iowait: Option<f64>,
-    /// The member `loadavg`.
+    /// Load average over 1 minute.
     pub loadavg: Option<f64>,
-    /// The member `maxcpu`.
+    /// Number of logical CPUs.
     pub maxcpu: Option<f64>,
-    /// The member `memavailable`. In bytes.
+    /// Memory that programs could still get, reclaimable caches included. In bytes.
     pub memavailable: Option<f64>,
-    /// The member `memfree`. In bytes.
+    /// Memory that is not in use at all. In bytes.
     pub memfree: Option<f64>,
-    /// The member `memtotal`. In bytes.
+    /// Installed memory. In bytes.
     pub memtotal: Option<f64>,
-    /// The member `memused`. In bytes.
+    /// Memory in use. In bytes.
     pub memused: Option<f64>,
-    /// The member `netin`.
+    /// Rate of network traffic received, in bytes/s.
     pub netin: Option<f64>,
-    /// The member `netout`.
+    /// Rate of network traffic sent, in bytes/s.
     pub netout: Option<f64>,
-    /// The member `pressurecpufull`.
+    /// Share of time in which all tasks at once were short of CPU, in percent.
     pub pressurecpufull: Option<f64>,
-    /// The member `pressurecpusome`.
+    /// Share of time in which at least one task was short of CPU, in percent.
     pub pressurecpusome: Option<f64>,
-    /// The member `pressureiofull`.
+    /// Share of time in which all tasks at once waited for I/O, in percent.
     pub pressureiofull: Option<f64>,
-    /// The member `pressureiosome`.
+    /// Share of time in which at least one task waited for I/O, in percent.
     pub pressureiosome: Option<f64>,
-    /// The member `pressurememoryfull`.
+    /// Share of time in which all tasks at once were short of memory, in percent.
     pub pressurememoryfull: Option<f64>,
-    /// The member `pressurememorysome`.
+    /// Share of time in which at least one task was short of memory, in percent.
     pub pressurememorysome: Option<f64>,
-    /// The member `roottotal`. In bytes.
+    /// Size of the root file system. In bytes.
     pub roottotal: Option<f64>,
-    /// The member `rootused`. In bytes.
+    /// Space in use on the root file system. In bytes.
     pub rootused: Option<f64>,
-    /// The member `swaptotal`. In bytes.
+    /// Size of the swap space. In bytes.
     pub swaptotal: Option<f64>,
-    /// The member `swapused`. In bytes.
+    /// Swap space in use. In bytes.
     pub swapused: Option<f64>,
-    /// The member `time`. In seconds since 1970.
+    /// Time of the data point. In seconds since 1970.
     pub time: i64,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9465,11 +9474,11 @@ response_impls!(NodeScanItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
-    /// The member `free`. In bytes.
+    /// Space of the volume group that is not given to any volume. In bytes.
     pub free: Option<i64>,
-    /// The member `lvcount`.
+    /// Number of logical volumes in the volume group.
     pub lvcount: Option<i64>,
-    /// The member `size`. In bytes.
+    /// Size of the volume group. In bytes.
     pub size: Option<i64>,
     /// Name of a volume group.
     pub vg: String,
@@ -9508,25 +9517,25 @@ response_impls!(NodeScanLvmItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
-    /// The member `ctime`. In seconds since 1970.
+    /// When the thin pool was created. In seconds since 1970.
     pub ctime: Option<i64>,
     /// Name of a thin pool.
     pub lv: String,
-    /// The member `lv_size`. In bytes.
+    /// Size of the thin pool. In bytes.
     pub lv_size: Option<i64>,
-    /// The member `lv_state`.
+    /// State of the volume as `lvs` codes it, such as `a` for active.
     pub lv_state: Option<String>,
-    /// The member `lv_type`.
+    /// Type of the volume as `lvs` codes it; `t` for a thin pool.
     pub lv_type: Option<String>,
-    /// The member `metadata_size`. In bytes.
+    /// Size of the pool's metadata. In bytes.
     pub metadata_size: Option<i64>,
-    /// The member `metadata_used`. In bytes.
+    /// Metadata space in use. In bytes.
     pub metadata_used: Option<i64>,
-    /// The member `pool_lv`.
+    /// Thin pool the volume itself belongs to; empty for a pool.
     pub pool_lv: Option<String>,
-    /// The member `tags`.
+    /// LVM tags, separated by commas.
     pub tags: Option<String>,
-    /// The member `used`. In bytes.
+    /// Space in use in the thin pool. In bytes.
     pub used: Option<i64>,
     /// Volume group to look into.
     pub vg: Option<String>,
@@ -9646,11 +9655,11 @@ response_impls!(NodeScanPbsItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
-    /// The member `free`. In bytes.
+    /// Space that is still available to the dataset. In bytes.
     pub free: Option<i64>,
     /// Name of a pool, or of a dataset as `pool/dataset`.
     pub pool: String,
-    /// The member `size`. In bytes.
+    /// Used and available space of the dataset together. In bytes.
     pub size: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10206,11 +10215,11 @@ pub struct NodeStatus {
     pub cpuinfo: NodeStatusCpuinfo,
     /// The running kernel.
     pub current_kernel: Option<NodeStatusCurrentKernel>,
-    /// The member `idle`.
+    /// Not filled in; 0.
     pub idle: Option<i64>,
-    /// The member `ksm`.
+    /// Merging of identical memory pages (KSM).
     pub ksm: Option<NodeStatusKsm>,
-    /// The member `kversion`.
+    /// The running kernel as one text; `current-kernel` has its parts.
     pub kversion: Option<String>,
     /// Load averages over 1, 5 and 15 minutes.
     pub loadavg: Vec<String>,
@@ -10220,11 +10229,11 @@ pub struct NodeStatus {
     pub pveversion: String,
     /// Root file system.
     pub rootfs: NodeStatusRootfs,
-    /// The member `swap`.
+    /// Swap space.
     pub swap: Option<NodeStatusSwap>,
-    /// The member `uptime`. In seconds.
+    /// Time since the node booted. In seconds.
     pub uptime: Option<i64>,
-    /// The member `wait`. A fraction; 1 is the whole.
+    /// Share of CPU time spent waiting for I/O. A fraction; 1 is the whole.
     pub wait: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10351,21 +10360,21 @@ pub struct NodeStatusCpuinfo {
     pub cores: i64,
     /// Number of logical CPUs (threads).
     pub cpus: i64,
-    /// The member `family`.
+    /// Family number of the CPU.
     pub family: Option<i64>,
-    /// The member `flags`.
+    /// Features of the CPU, separated by spaces.
     pub flags: Option<String>,
-    /// The member `hvm`.
+    /// Whether the CPU offers hardware virtualization.
     pub hvm: Option<bool>,
-    /// The member `mhz`.
+    /// Present clock rate in MHz.
     pub mhz: Option<f64>,
     /// Model name of the CPU.
     pub model: String,
     /// Number of CPU sockets.
     pub sockets: i64,
-    /// The member `user_hz`.
+    /// Clock ticks per second, in which the kernel counts CPU time.
     pub user_hz: Option<i64>,
-    /// The member `vendor`.
+    /// Vendor of the CPU, such as `GenuineIntel`.
     pub vendor: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10445,13 +10454,13 @@ impl Object for NodeStatusCurrentKernel {
 
 response_impls!(NodeStatusCurrentKernel);
 
-/// Part of `ksm` in `GET /nodes/{node}/status`.
+/// Merging of identical memory pages (KSM).
 ///
 /// Used by `GET /nodes/{node}/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeStatusKsm {
-    /// The member `shared`. In bytes.
+    /// Memory shared by way of KSM. In bytes.
     pub shared: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10600,17 +10609,17 @@ impl Object for NodeStatusRootfs {
 
 response_impls!(NodeStatusRootfs);
 
-/// Part of `swap` in `GET /nodes/{node}/status`.
+/// Swap space.
 ///
 /// Used by `GET /nodes/{node}/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodeStatusSwap {
-    /// The member `free`. In bytes.
+    /// Swap space that is free. In bytes.
     pub free: Option<i64>,
-    /// The member `total`. In bytes.
+    /// Size of the swap space. In bytes.
     pub total: Option<i64>,
-    /// The member `used`. In bytes.
+    /// Swap space in use. In bytes.
     pub used: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10774,13 +10783,13 @@ pub struct NodeTasksItem {
     pub pid: i64,
     /// Start time of the worker process in clock ticks since boot; tells reused process ids apart.
     pub pstart: i64,
-    /// The member `saved`.
+    /// Whether the finished task has been moved to the archive.
     pub saved: Option<bool>,
     /// Unix time at which the task started. In seconds since 1970.
     pub starttime: i64,
     /// Result of a finished task: `OK`, a note about warnings or the error message.
     pub status: Option<String>,
-    /// The member `tokenid`.
+    /// Name of the API token that started the task; absent for a user.
     pub tokenid: Option<String>,
     /// Kind of task, such as `qmstart` or `vzdump`.
     pub type_: String,
@@ -10888,7 +10897,7 @@ pub struct NodeTasksStatus {
     pub starttime: i64,
     /// Whether the task still runs.
     pub status: super::types::GuestStatus,
-    /// The member `tokenid`.
+    /// Name of the API token that started the task; absent for a user.
     pub tokenid: Option<String>,
     /// Kind of task, such as `qmstart` or `vzdump`.
     pub type_: String,
@@ -11149,19 +11158,19 @@ response_impls!(NodeVzdumpDefaults);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct NodesItem {
-    /// The member `cgroup-mode`.
+    /// Control group version of the node, 1 or 2.
     pub cgroup_mode: Option<i64>,
     /// CPU load as a fraction: 1.0 means all CPUs are busy. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
-    /// The member `disk`. In bytes.
+    /// Space in use on the root file system. In bytes.
     pub disk: Option<i64>,
-    /// The member `id`.
+    /// Unique id, such as `node/pve1`.
     pub id: Option<String>,
     /// Short code of the subscription level; empty without a subscription.
     pub level: Option<String>,
     /// Number of logical CPUs.
     pub maxcpu: Option<i64>,
-    /// The member `maxdisk`. In bytes.
+    /// Size of the root file system. In bytes.
     pub maxdisk: Option<i64>,
     /// Installed memory, in bytes. In bytes.
     pub maxmem: Option<i64>,
@@ -11173,7 +11182,7 @@ pub struct NodesItem {
     pub ssl_fingerprint: Option<String>,
     /// Whether the node is reachable in the cluster.
     pub status: NodesStatus,
-    /// The member `type`.
+    /// Kind of entry; always `node`.
     pub type_: Option<String>,
     /// Time since the node booted, in seconds. In seconds.
     pub uptime: Option<i64>,

@@ -494,49 +494,49 @@ response_impls!(PoolsItem);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PoolsMembersItem {
-    /// The member `content`.
+    /// Content kinds a storage may hold, separated by commas.
     pub content: Option<String>,
-    /// The member `cpu`. A fraction; 1 is the whole.
+    /// CPU utilization of a guest, relative to `maxcpu`. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
-    /// The member `disk`. In bytes.
+    /// Space in use on a storage, or on the root disk of a guest. In bytes.
     pub disk: Option<i64>,
-    /// The member `diskread`. In bytes.
+    /// Data a guest has read from its disks since its start. In bytes.
     pub diskread: Option<i64>,
-    /// The member `diskwrite`. In bytes.
+    /// Data a guest has written to its disks since its start. In bytes.
     pub diskwrite: Option<i64>,
     /// Resource ID, such as `qemu/100` or `storage/node1/local`.
     pub id: String,
-    /// The member `maxcpu`.
+    /// CPUs a guest may use.
     pub maxcpu: Option<f64>,
-    /// The member `maxdisk`. In bytes.
+    /// Size of a storage, or of the root disk of a guest. In bytes.
     pub maxdisk: Option<i64>,
-    /// The member `maxmem`. In bytes.
+    /// Memory a guest may use. In bytes.
     pub maxmem: Option<i64>,
-    /// The member `mem`. In bytes.
+    /// Memory a guest uses. In bytes.
     pub mem: Option<i64>,
-    /// The member `memhost`. In bytes.
+    /// Host memory that a virtual machine takes up. In bytes.
     pub memhost: Option<i64>,
-    /// The member `name`.
+    /// Name of the guest.
     pub name: Option<String>,
-    /// The member `netin`. In bytes.
+    /// Data a guest has received from the network since its start. In bytes.
     pub netin: Option<i64>,
-    /// The member `netout`. In bytes.
+    /// Data a guest has sent to the network since its start. In bytes.
     pub netout: Option<i64>,
     /// Node the member is on.
     pub node: String,
-    /// The member `plugintype`.
+    /// Storage type, such as `dir` or `zfspool`.
     pub plugintype: Option<String>,
-    /// The member `shared`.
+    /// Whether all nodes see the same content of a storage.
     pub shared: Option<bool>,
-    /// The member `status`.
+    /// State of the guest or storage, such as `running` or `available`.
     pub status: Option<String>,
     /// Storage ID, for storages.
     pub storage: Option<String>,
-    /// The member `template`.
+    /// Whether the guest is a template.
     pub template: Option<bool>,
     /// Kind of the member.
     pub type_: PoolsMembersType,
-    /// The member `uptime`. In seconds.
+    /// Time since a guest was started. In seconds.
     pub uptime: Option<i64>,
     /// VMID, for guests.
     pub vmid: Option<i64>,

@@ -6354,10 +6354,11 @@ pub struct QemuVmidRemoteMigratePost(pub(crate) Request<Task>);
 impl ApiRequest for QemuVmidRemoteMigratePost {
     type Output = Task;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/remote_migrate",
-        Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-    );
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/remote_migrate",
+            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+        )
+        .secrets(&["target-endpoint"]);
     #[inline]
     fn into_request(self) -> Request<Task> {
         self.0
@@ -9898,29 +9899,29 @@ impl QemuAudioDriver {
 
 open_enum_impls!(QemuAudioDriver);
 
-/// Part of `ballooninfo` in `GET /nodes/{node}/qemu`.
+/// What the balloon device reports.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuBallooninfo {
-    /// The member `actual`. In bytes.
+    /// Memory the guest has at present. In bytes.
     pub actual: Option<i64>,
-    /// The member `free_mem`. In bytes.
+    /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
     pub free_mem: Option<i64>,
-    /// The member `last_update`. In seconds since 1970.
+    /// When the guest last reported its figures. In seconds since 1970.
     pub last_update: Option<i64>,
-    /// The member `major_page_faults`.
+    /// Page faults of the guest that needed its disk.
     pub major_page_faults: Option<i64>,
-    /// The member `max_mem`. In bytes.
+    /// Memory the guest can have at most. In bytes.
     pub max_mem: Option<i64>,
-    /// The member `mem_swapped_in`. In bytes.
+    /// Data the guest has read back from its swap space. In bytes.
     pub mem_swapped_in: Option<i64>,
-    /// The member `mem_swapped_out`. In bytes.
+    /// Data the guest has written to its swap space. In bytes.
     pub mem_swapped_out: Option<i64>,
-    /// The member `minor_page_faults`.
+    /// Page faults of the guest that needed no disk.
     pub minor_page_faults: Option<i64>,
-    /// The member `total_mem`. In bytes.
+    /// Memory that the guest's system sees. In bytes.
     pub total_mem: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9991,77 +9992,77 @@ impl QemuBios {
 
 open_enum_impls!(QemuBios);
 
-/// Part of `blockstat.*` in `GET /nodes/{node}/qemu`.
+/// Counters of one drive.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuBlockstatValue {
-    /// The member `account_failed`.
+    /// Whether failed operations count for the latency figures.
     pub account_failed: Option<bool>,
-    /// The member `account_invalid`.
+    /// Whether invalid operations count for `idle_time_ns`.
     pub account_invalid: Option<bool>,
-    /// The member `failed_flush_operations`.
+    /// Flush operations that failed.
     pub failed_flush_operations: Option<i64>,
-    /// The member `failed_rd_operations`.
+    /// Read operations that failed.
     pub failed_rd_operations: Option<i64>,
-    /// The member `failed_unmap_operations`.
+    /// Discard operations that failed.
     pub failed_unmap_operations: Option<i64>,
-    /// The member `failed_wr_operations`.
+    /// Write operations that failed.
     pub failed_wr_operations: Option<i64>,
-    /// The member `failed_zone_append_operations`.
+    /// Zone append operations that failed.
     pub failed_zone_append_operations: Option<i64>,
-    /// The member `flush_operations`.
+    /// Flush operations done.
     pub flush_operations: Option<i64>,
-    /// The member `flush_total_time_ns`.
+    /// Nanoseconds spent on flush operations.
     pub flush_total_time_ns: Option<i64>,
-    /// The member `idle_time_ns`.
+    /// Nanoseconds since the last operation; absent if there was none.
     pub idle_time_ns: Option<i64>,
-    /// The member `invalid_flush_operations`.
+    /// Flush operations refused as invalid.
     pub invalid_flush_operations: Option<i64>,
-    /// The member `invalid_rd_operations`.
+    /// Read operations refused as invalid.
     pub invalid_rd_operations: Option<i64>,
-    /// The member `invalid_unmap_operations`.
+    /// Discard operations refused as invalid.
     pub invalid_unmap_operations: Option<i64>,
-    /// The member `invalid_wr_operations`.
+    /// Write operations refused as invalid.
     pub invalid_wr_operations: Option<i64>,
-    /// The member `invalid_zone_append_operations`.
+    /// Zone append operations refused as invalid.
     pub invalid_zone_append_operations: Option<i64>,
-    /// The member `rd_bytes`. In bytes.
+    /// Data read. In bytes.
     pub rd_bytes: Option<i64>,
-    /// The member `rd_merged`.
+    /// Read requests merged into others.
     pub rd_merged: Option<i64>,
-    /// The member `rd_operations`.
+    /// Read operations done.
     pub rd_operations: Option<i64>,
-    /// The member `rd_total_time_ns`.
+    /// Nanoseconds spent on read operations.
     pub rd_total_time_ns: Option<i64>,
-    /// The member `timed_stats`.
+    /// Figures over the latest interval, for each interval that is set up.
     pub timed_stats: Option<Vec<QemuBlockstatValueTimedStatsItem>>,
-    /// The member `unmap_bytes`. In bytes.
+    /// Data discarded. In bytes.
     pub unmap_bytes: Option<i64>,
-    /// The member `unmap_merged`.
+    /// Discard requests merged into others.
     pub unmap_merged: Option<i64>,
-    /// The member `unmap_operations`.
+    /// Discard operations done.
     pub unmap_operations: Option<i64>,
-    /// The member `unmap_total_time_ns`.
+    /// Nanoseconds spent on discard operations.
     pub unmap_total_time_ns: Option<i64>,
-    /// The member `wr_bytes`. In bytes.
+    /// Data written. In bytes.
     pub wr_bytes: Option<i64>,
-    /// The member `wr_highest_offset`.
+    /// Offset behind the farthest byte ever written, in bytes.
     pub wr_highest_offset: Option<i64>,
-    /// The member `wr_merged`.
+    /// Write requests merged into others.
     pub wr_merged: Option<i64>,
-    /// The member `wr_operations`.
+    /// Write operations done.
     pub wr_operations: Option<i64>,
-    /// The member `wr_total_time_ns`.
+    /// Nanoseconds spent on write operations.
     pub wr_total_time_ns: Option<i64>,
-    /// The member `zone_append_bytes`. In bytes.
+    /// Data appended to zones. In bytes.
     pub zone_append_bytes: Option<i64>,
-    /// The member `zone_append_merged`.
+    /// Zone append requests merged into others.
     pub zone_append_merged: Option<i64>,
-    /// The member `zone_append_operations`.
+    /// Zone append operations done.
     pub zone_append_operations: Option<i64>,
-    /// The member `zone_append_total_time_ns`.
+    /// Nanoseconds spent on zone append operations.
     pub zone_append_total_time_ns: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10141,43 +10142,43 @@ impl Object for QemuBlockstatValue {
 
 response_impls!(QemuBlockstatValue);
 
-/// One element of `blockstat.*.timed_stats` in `GET /nodes/{node}/qemu`.
+/// Figures over the latest interval, for each interval that is set up.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuBlockstatValueTimedStatsItem {
-    /// The member `avg_flush_latency_ns`.
+    /// Average time of a flush operation in nanoseconds.
     pub avg_flush_latency_ns: Option<i64>,
-    /// The member `avg_rd_latency_ns`.
+    /// Average time of a read operation in nanoseconds.
     pub avg_rd_latency_ns: Option<i64>,
-    /// The member `avg_rd_queue_depth`.
+    /// Average number of read operations under way at once.
     pub avg_rd_queue_depth: Option<f64>,
-    /// The member `avg_wr_latency_ns`.
+    /// Average time of a write operation in nanoseconds.
     pub avg_wr_latency_ns: Option<i64>,
-    /// The member `avg_wr_queue_depth`.
+    /// Average number of write operations under way at once.
     pub avg_wr_queue_depth: Option<f64>,
-    /// The member `avg_zone_append_latency_ns`.
+    /// Average time of a zone append operation in nanoseconds.
     pub avg_zone_append_latency_ns: Option<i64>,
-    /// The member `avg_zone_append_queue_depth`.
+    /// Average number of zone append operations under way at once.
     pub avg_zone_append_queue_depth: Option<f64>,
-    /// The member `interval_length`. In seconds.
+    /// Length of the interval. In seconds.
     pub interval_length: Option<i64>,
-    /// The member `max_flush_latency_ns`.
+    /// Longest time of a flush operation in nanoseconds.
     pub max_flush_latency_ns: Option<i64>,
-    /// The member `max_rd_latency_ns`.
+    /// Longest time of a read operation in nanoseconds.
     pub max_rd_latency_ns: Option<i64>,
-    /// The member `max_wr_latency_ns`.
+    /// Longest time of a write operation in nanoseconds.
     pub max_wr_latency_ns: Option<i64>,
-    /// The member `max_zone_append_latency_ns`.
+    /// Longest time of a zone append operation in nanoseconds.
     pub max_zone_append_latency_ns: Option<i64>,
-    /// The member `min_flush_latency_ns`.
+    /// Shortest time of a flush operation in nanoseconds.
     pub min_flush_latency_ns: Option<i64>,
-    /// The member `min_rd_latency_ns`.
+    /// Shortest time of a read operation in nanoseconds.
     pub min_rd_latency_ns: Option<i64>,
-    /// The member `min_wr_latency_ns`.
+    /// Shortest time of a write operation in nanoseconds.
     pub min_wr_latency_ns: Option<i64>,
-    /// The member `min_zone_append_latency_ns`.
+    /// Shortest time of a zone append operation in nanoseconds.
     pub min_zone_append_latency_ns: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -10906,6 +10907,27 @@ impl Object for QemuConfig {
     #[inline]
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
+    }
+    #[inline]
+    fn forget(&mut self, key: &str) {
+        if let Some((name, index)) = indexed(key) {
+            match name {
+                "hostpci" => drop(self.hostpci.remove(&index)),
+                "ide" => drop(self.ide.remove(&index)),
+                "ipconfig" => drop(self.ipconfig.remove(&index)),
+                "net" => drop(self.net.remove(&index)),
+                "numa" => drop(self.numa_nodes.remove(&index)),
+                "parallel" => drop(self.parallel.remove(&index)),
+                "sata" => drop(self.sata.remove(&index)),
+                "scsi" => drop(self.scsi.remove(&index)),
+                "serial" => drop(self.serial.remove(&index)),
+                "unused" => drop(self.unused.remove(&index)),
+                "usb" => drop(self.usb.remove(&index)),
+                "virtio" => drop(self.virtio.remove(&index)),
+                "virtiofs" => drop(self.virtiofs.remove(&index)),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -12956,25 +12978,25 @@ property_string_impls!(QemuIpConfig);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuItem {
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. In bytes.
+    /// Memory the guest has at present by way of ballooning. In bytes.
     pub balloon: Option<i64>,
-    /// The member `balloon_min`. In bytes.
+    /// Memory the guest keeps at least when the host reclaims some. In bytes.
     pub balloon_min: Option<i64>,
-    /// The member `ballooninfo`.
+    /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
-    /// The member `blockstat`.
+    /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
     pub blockstat: Option<BTreeMap<String, QemuBlockstatValue>>,
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. Since 8.4.
     pub cpu: Option<f64>,
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
-    /// The member `disk`. In bytes.
+    /// Not measured for virtual machines; 0. In bytes.
     pub disk: Option<i64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskread: Option<i64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskwrite: Option<i64>,
-    /// The member `freemem`. In bytes.
+    /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
     pub freemem: Option<i64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
@@ -12992,7 +13014,7 @@ pub struct QemuItem {
     pub netin: Option<i64>,
     /// Bytes the guest has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
-    /// The member `nics`.
+    /// Traffic of each network card, by its device on the host such as `tap100i0`.
     pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
     pub pid: Option<i64>,
@@ -13008,7 +13030,7 @@ pub struct QemuItem {
     pub pressurememoryfull: Option<f64>,
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
-    /// The member `proxmox-support`.
+    /// What this QEMU process can do beyond a plain QEMU.
     pub proxmox_support: Option<QemuProxmoxSupport>,
     /// QEMU's own run state, finer than `status`: such as `running`, `paused` or `prelaunch`.
     pub qmpstatus: Option<String>,
@@ -13018,7 +13040,7 @@ pub struct QemuItem {
     pub running_qemu: Option<String>,
     /// Whether a serial port is configured. Since 8.4.
     pub serial: Option<bool>,
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// Weight of this guest when the host hands out memory by ballooning.
     pub shares: Option<i64>,
     /// Whether the QEMU process runs.
     pub status: super::types::GuestStatus,
@@ -16666,15 +16688,15 @@ impl QemuNetModel {
 
 open_enum_impls!(QemuNetModel);
 
-/// Part of `nics.*` in `GET /nodes/{node}/qemu`.
+/// Traffic of one network card.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuNicsValue {
-    /// Bytes the guest has received over the network since its start. In bytes.
+    /// Data the guest has received on the card since its start. In bytes.
     pub netin: Option<i64>,
-    /// Bytes the guest has sent over the network since its start. In bytes.
+    /// Data the guest has sent on the card since its start. In bytes.
     pub netout: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -16922,29 +16944,29 @@ impl QemuOstype {
 
 open_enum_impls!(QemuOstype);
 
-/// Part of `proxmox-support` in `GET /nodes/{node}/qemu`.
+/// What this QEMU process can do beyond a plain QEMU.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
-    /// The member `backup-access-api`.
+    /// Whether outside backup software can be given access to the disks.
     pub backup_access_api: Option<bool>,
-    /// The member `backup-fleecing`.
+    /// Whether backups can use fleecing.
     pub backup_fleecing: Option<bool>,
-    /// The member `backup-max-workers`.
+    /// Whether the number of requests a backup has under way can be set.
     pub backup_max_workers: Option<bool>,
-    /// The member `pbs-dirty-bitmap`.
+    /// Whether backups to Proxmox Backup Server can track changed blocks.
     pub pbs_dirty_bitmap: Option<bool>,
-    /// The member `pbs-dirty-bitmap-migration`.
+    /// Whether the record of changed blocks moves along with a live migration.
     pub pbs_dirty_bitmap_migration: Option<bool>,
-    /// The member `pbs-dirty-bitmap-savevm`.
+    /// Whether the record of changed blocks is kept with saved states.
     pub pbs_dirty_bitmap_savevm: Option<bool>,
-    /// The member `pbs-library-version`.
+    /// Version of the library that talks to Proxmox Backup Server.
     pub pbs_library_version: Option<String>,
-    /// The member `pbs-masterkey`.
+    /// Whether backups can hold their key, encrypted with a master key.
     pub pbs_masterkey: Option<bool>,
-    /// The member `query-bitmap-info`.
+    /// Whether QEMU tells how backups use the record of changed blocks.
     pub query_bitmap_info: Option<bool>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -17705,6 +17727,27 @@ impl Object for QemuSnapshotConfig {
     fn extra(&mut self) -> Option<&mut Extra> {
         Some(&mut self.extra)
     }
+    #[inline]
+    fn forget(&mut self, key: &str) {
+        if let Some((name, index)) = indexed(key) {
+            match name {
+                "hostpci" => drop(self.hostpci.remove(&index)),
+                "ide" => drop(self.ide.remove(&index)),
+                "ipconfig" => drop(self.ipconfig.remove(&index)),
+                "net" => drop(self.net.remove(&index)),
+                "numa" => drop(self.numa_nodes.remove(&index)),
+                "parallel" => drop(self.parallel.remove(&index)),
+                "sata" => drop(self.sata.remove(&index)),
+                "scsi" => drop(self.scsi.remove(&index)),
+                "serial" => drop(self.serial.remove(&index)),
+                "unused" => drop(self.unused.remove(&index)),
+                "usb" => drop(self.usb.remove(&index)),
+                "virtio" => drop(self.virtio.remove(&index)),
+                "virtiofs" => drop(self.virtiofs.remove(&index)),
+                _ => {}
+            }
+        }
+    }
 }
 
 response_impls!(QemuSnapshotConfig);
@@ -17717,13 +17760,13 @@ response_impls!(QemuSnapshotConfig);
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
     pub description: Option<String>,
-    /// The member `digest`.
+    /// SHA-1 of the configuration; in the entry `current` only.
     pub digest: Option<String>,
     /// Name of the snapshot; `current` stands for the present state.
     pub name: String,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
-    /// The member `running`.
+    /// Whether the guest runs; in the entry `current` only.
     pub running: Option<bool>,
     /// When the snapshot was taken, as Unix time. In seconds since 1970.
     pub snaptime: Option<i64>,
@@ -17887,13 +17930,13 @@ open_enum_impls!(QemuSpiceEnhancementsVideostreaming);
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
     pub agent: Option<bool>,
-    /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. In bytes.
+    /// Memory the guest has at present by way of ballooning. In bytes.
     pub balloon: Option<i64>,
-    /// The member `balloon_min`. In bytes.
+    /// Memory the guest keeps at least when the host reclaims some. In bytes.
     pub balloon_min: Option<i64>,
-    /// The member `ballooninfo`.
+    /// What the balloon device reports.
     pub ballooninfo: Option<QemuBallooninfo>,
-    /// The member `blockstat`.
+    /// Counters of QEMU for each drive, by drive; they start with the QEMU process.
     pub blockstat: Option<BTreeMap<String, QemuBlockstatValue>>,
     /// Clipboard configured for the display; when absent, SPICE displays have theirs. Since 8.1.
     pub clipboard: Option<QemuClipboard>,
@@ -17901,13 +17944,13 @@ pub struct QemuStatusCurrent {
     pub cpu: Option<f64>,
     /// CPUs the guest can use at most.
     pub cpus: Option<f64>,
-    /// The member `disk`. In bytes.
+    /// Not measured for virtual machines; 0. In bytes.
     pub disk: Option<i64>,
     /// Bytes the guest has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskread: Option<i64>,
     /// Bytes the guest has written to its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskwrite: Option<i64>,
-    /// The member `freemem`. In bytes.
+    /// Memory that is free inside the guest; needs a balloon driver there. In bytes.
     pub freemem: Option<i64>,
     /// State of the virtual machine in the high availability manager.
     pub ha: Option<super::types::GuestHaState>,
@@ -17927,7 +17970,7 @@ pub struct QemuStatusCurrent {
     pub netin: Option<i64>,
     /// Bytes the guest has sent over the network since its start. In bytes. Since 8.3.
     pub netout: Option<i64>,
-    /// The member `nics`.
+    /// Traffic of each network card, by its device on the host such as `tap100i0`.
     pub nics: Option<BTreeMap<String, QemuNicsValue>>,
     /// PID of the QEMU process on the host, while it runs.
     pub pid: Option<i64>,
@@ -17943,7 +17986,7 @@ pub struct QemuStatusCurrent {
     pub pressurememoryfull: Option<f64>,
     /// Share of the last 10 seconds in which at least one task was short of memory, in percent. Since 9.0.
     pub pressurememorysome: Option<f64>,
-    /// The member `proxmox-support`.
+    /// What this QEMU process can do beyond a plain QEMU.
     pub proxmox_support: Option<QemuProxmoxSupport>,
     /// QEMU's own run state, finer than `status`: such as `running`, `paused` or `prelaunch`.
     pub qmpstatus: Option<String>,
@@ -17953,7 +17996,7 @@ pub struct QemuStatusCurrent {
     pub running_qemu: Option<String>,
     /// Whether a serial port is configured. Since 8.4.
     pub serial: Option<bool>,
-    /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
+    /// Weight of this guest when the host hands out memory by ballooning.
     pub shares: Option<i64>,
     /// Whether the display offers SPICE.
     pub spice: Option<bool>,

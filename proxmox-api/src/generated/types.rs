@@ -520,31 +520,31 @@ property_string_impls!(BandwidthLimits);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatus {
-    /// The member `election_epoch`.
+    /// Number of the monitor election that formed the present quorum.
     pub election_epoch: Option<i64>,
-    /// The member `fsid`.
+    /// UUID of the Ceph cluster.
     pub fsid: Option<String>,
-    /// The member `fsmap`.
+    /// Summary of the CephFS file systems and their metadata servers.
     pub fsmap: Option<CephStatusFsmap>,
-    /// The member `health`.
+    /// Health of the cluster.
     pub health: Option<CephStatusHealth>,
-    /// The member `mgrmap`.
+    /// Managers of the cluster.
     pub mgrmap: Option<CephStatusMgrmap>,
-    /// The member `monmap`.
+    /// Monitors of the cluster.
     pub monmap: Option<CephStatusMonmap>,
-    /// The member `osdmap`.
+    /// Counts of the OSDs.
     pub osdmap: Option<CephStatusOsdmap>,
-    /// The member `pgmap`.
+    /// Placement groups, space, and present traffic.
     pub pgmap: Option<CephStatusPgmap>,
-    /// The member `progress_events`.
+    /// Long operations under way, such as a rebalance, by id.
     pub progress_events: Option<BTreeMap<String, CephStatusProgressEventsValue>>,
-    /// The member `quorum`.
+    /// Ranks of the monitors that form the quorum.
     pub quorum: Option<Vec<i64>>,
-    /// The member `quorum_age`.
+    /// Seconds for which the quorum has been unchanged.
     pub quorum_age: Option<i64>,
-    /// The member `quorum_names`.
+    /// Names of the monitors that form the quorum.
     pub quorum_names: Option<Vec<String>>,
-    /// The member `servicemap`.
+    /// Further daemons that have registered with the managers.
     pub servicemap: Option<CephStatusServicemap>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -580,25 +580,25 @@ impl Object for CephStatus {
 
 response_impls!(CephStatus);
 
-/// Part of `fsmap` in `GET /cluster/ceph/status`.
+/// Summary of the CephFS file systems and their metadata servers.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusFsmap {
-    /// The member `by_rank`.
+    /// Metadata servers that hold a rank.
     pub by_rank: Option<Vec<CephStatusFsmapByRankItem>>,
-    /// The member `epoch`.
+    /// Version of the file system map.
     pub epoch: Option<i64>,
-    /// The member `id`.
+    /// Number of the file system.
     pub id: Option<i64>,
-    /// The member `in`.
+    /// Number of ranks that belong to the file system.
     pub in_: Option<i64>,
-    /// The member `max`.
+    /// Number of active metadata servers the file system is meant to have.
     pub max: Option<i64>,
-    /// The member `up`.
+    /// Number of ranks that a metadata server holds.
     pub up: Option<i64>,
-    /// The member `up:standby`.
+    /// Number of metadata servers on standby.
     pub up_standby: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -628,21 +628,21 @@ impl Object for CephStatusFsmap {
 
 response_impls!(CephStatusFsmap);
 
-/// One element of `fsmap.by_rank` in `GET /cluster/ceph/status`.
+/// Metadata servers that hold a rank.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusFsmapByRankItem {
-    /// The member `filesystem_id`.
+    /// Number of the file system the metadata server works for.
     pub filesystem_id: Option<i64>,
-    /// The member `gid`.
+    /// Global id of the running daemon; a restart changes it.
     pub gid: Option<i64>,
-    /// The member `name`.
+    /// Name of the metadata server.
     pub name: Option<String>,
-    /// The member `rank`.
+    /// Rank held within the file system.
     pub rank: Option<i64>,
-    /// The member `status`.
+    /// State of the metadata server, such as `up:active`.
     pub status: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -670,17 +670,17 @@ impl Object for CephStatusFsmapByRankItem {
 
 response_impls!(CephStatusFsmapByRankItem);
 
-/// Part of `health` in `GET /cluster/ceph/status`.
+/// Health of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealth {
-    /// The member `checks`.
+    /// Health checks that found something, by code such as `OSD_DOWN`.
     pub checks: Option<BTreeMap<String, CephStatusHealthChecksValue>>,
-    /// The member `mutes`.
+    /// Health checks that were muted.
     pub mutes: Option<Vec<CephStatusHealthMutesItem>>,
-    /// The member `status`.
+    /// Overall health: `HEALTH_OK`, `HEALTH_WARN` or `HEALTH_ERR`.
     pub status: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -706,19 +706,19 @@ impl Object for CephStatusHealth {
 
 response_impls!(CephStatusHealth);
 
-/// Part of `health.checks.*` in `GET /cluster/ceph/status`.
+/// A health check that found something.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValue {
-    /// The member `detail`.
+    /// What was found, piece by piece.
     pub detail: Option<Vec<CephStatusHealthChecksValueDetailItem>>,
-    /// The member `muted`.
+    /// Whether the check is muted and does not count for the overall health.
     pub muted: Option<bool>,
-    /// The member `severity`.
+    /// Severity: `HEALTH_WARN` or `HEALTH_ERR`.
     pub severity: Option<String>,
-    /// The member `summary`.
+    /// What was found, in short.
     pub summary: Option<CephStatusHealthChecksValueSummary>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -745,13 +745,13 @@ impl Object for CephStatusHealthChecksValue {
 
 response_impls!(CephStatusHealthChecksValue);
 
-/// One element of `health.checks.*.detail` in `GET /cluster/ceph/status`.
+/// What was found, piece by piece.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueDetailItem {
-    /// The member `message`.
+    /// Text about one finding.
     pub message: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -775,15 +775,15 @@ impl Object for CephStatusHealthChecksValueDetailItem {
 
 response_impls!(CephStatusHealthChecksValueDetailItem);
 
-/// Part of `health.checks.*.summary` in `GET /cluster/ceph/status`.
+/// What was found, in short.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueSummary {
-    /// The member `count`.
+    /// Number of things concerned.
     pub count: Option<i64>,
-    /// The member `message`.
+    /// Text for people.
     pub message: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -808,21 +808,21 @@ impl Object for CephStatusHealthChecksValueSummary {
 
 response_impls!(CephStatusHealthChecksValueSummary);
 
-/// One element of `health.mutes` in `GET /cluster/ceph/status`.
+/// Health checks that were muted.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthMutesItem {
-    /// The member `code`.
+    /// Code of the muted check.
     pub code: Option<String>,
-    /// The member `count`.
+    /// Number of things concerned at the time of muting; more of them end the mute unless it is sticky.
     pub count: Option<i64>,
-    /// The member `sticky`.
+    /// Whether the mute stays when the check clears or gets worse.
     pub sticky: Option<bool>,
-    /// The member `summary`.
+    /// Text of the check at the time of muting.
     pub summary: Option<String>,
-    /// The member `ttl`.
+    /// When the mute ends by itself; absent without a limit.
     pub ttl: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -850,33 +850,33 @@ impl Object for CephStatusHealthMutesItem {
 
 response_impls!(CephStatusHealthMutesItem);
 
-/// Part of `mgrmap` in `GET /cluster/ceph/status`.
+/// Managers of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusMgrmap {
-    /// The member `active_addr`.
+    /// Address of the active manager, in Ceph's notation.
     pub active_addr: Option<String>,
-    /// The member `active_change`.
+    /// When the active manager took over, as Ceph writes times.
     pub active_change: Option<String>,
-    /// The member `active_gid`.
+    /// Global id of the active manager; a restart changes it.
     pub active_gid: Option<i64>,
-    /// The member `active_name`.
+    /// Name of the active manager.
     pub active_name: Option<String>,
-    /// The member `available`.
+    /// Whether a manager is active and ready.
     pub available: Option<bool>,
-    /// The member `epoch`.
+    /// Version of the manager map.
     pub epoch: Option<i64>,
-    /// The member `last_failure_osd_epoch`.
+    /// Version of the OSD map at the last failure of an active manager.
     pub last_failure_osd_epoch: Option<i64>,
-    /// The member `modules`.
+    /// Manager modules that are switched on.
     pub modules: Option<Vec<String>>,
-    /// The member `num_standbys`.
+    /// Number of managers on standby.
     pub num_standbys: Option<i64>,
-    /// The member `services`.
+    /// Addresses (URLs) that manager modules serve, by module.
     pub services: Option<BTreeMap<String, String>>,
-    /// The member `standbys`.
+    /// Managers on standby.
     pub standbys: Option<Vec<CephStatusMgrmapStandbysItem>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -912,15 +912,15 @@ impl Object for CephStatusMgrmap {
 
 response_impls!(CephStatusMgrmap);
 
-/// One element of `mgrmap.standbys` in `GET /cluster/ceph/status`.
+/// Managers on standby.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusMgrmapStandbysItem {
-    /// The member `gid`.
+    /// Global id of the manager; a restart changes it.
     pub gid: Option<i64>,
-    /// The member `name`.
+    /// Name of the manager.
     pub name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -945,31 +945,31 @@ impl Object for CephStatusMgrmapStandbysItem {
 
 response_impls!(CephStatusMgrmapStandbysItem);
 
-/// Part of `monmap` in `GET /cluster/ceph/status`.
+/// Monitors of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusMonmap {
-    /// The member `created`.
+    /// When the monitor map was first made, as Ceph writes times.
     pub created: Option<String>,
-    /// The member `election_strategy`.
+    /// How monitors elect their leader: 1 is `classic`, 2 `disallow`, 3 `connectivity`.
     pub election_strategy: Option<i64>,
-    /// The member `epoch`.
+    /// Version of the monitor map.
     pub epoch: Option<i64>,
-    /// The member `fsid`.
+    /// UUID of the Ceph cluster.
     pub fsid: Option<String>,
-    /// The member `min_mon_release`.
+    /// Oldest Ceph release a monitor may run, as a number.
     pub min_mon_release: Option<i64>,
-    /// The member `min_mon_release_name`.
+    /// Oldest Ceph release a monitor may run, by name.
     pub min_mon_release_name: Option<String>,
-    /// The member `modified`.
+    /// When the monitor map was last changed, as Ceph writes times.
     pub modified: Option<String>,
-    /// The member `mons`.
+    /// The monitors, in order of rank.
     pub mons: Option<Vec<CephStatusMonmapMonsItem>>,
-    /// The member `num_mons`.
+    /// Number of monitors.
     pub num_mons: Option<i64>,
-    /// The member `quorum`.
+    /// Ranks of the monitors that form the quorum.
     pub quorum: Option<Vec<i64>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1004,25 +1004,25 @@ impl Object for CephStatusMonmap {
 
 response_impls!(CephStatusMonmap);
 
-/// One element of `monmap.mons` in `GET /cluster/ceph/status`.
+/// The monitors, in order of rank.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusMonmapMonsItem {
-    /// The member `addr`.
+    /// Address of the monitor, in Ceph's notation.
     pub addr: Option<String>,
-    /// The member `crush_location`.
+    /// Place of the monitor in the CRUSH hierarchy; used by stretched clusters.
     pub crush_location: Option<String>,
-    /// The member `name`.
+    /// Name of the monitor.
     pub name: Option<String>,
-    /// The member `priority`.
+    /// Priority of the monitor when clients pick one.
     pub priority: Option<i64>,
-    /// The member `public_addr`.
+    /// Address of the monitor for clients, in Ceph's notation.
     pub public_addr: Option<String>,
-    /// The member `rank`.
+    /// Rank of the monitor, counted from 0.
     pub rank: Option<i64>,
-    /// The member `weight`.
+    /// Weight of the monitor when clients pick one.
     pub weight: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1052,29 +1052,29 @@ impl Object for CephStatusMonmapMonsItem {
 
 response_impls!(CephStatusMonmapMonsItem);
 
-/// Part of `osdmap` in `GET /cluster/ceph/status`.
+/// Counts of the OSDs.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusOsdmap {
-    /// The member `epoch`.
+    /// Version of the OSD map.
     pub epoch: Option<i64>,
-    /// The member `full`.
+    /// Whether the cluster is flagged as full, which stops writes.
     pub full: Option<bool>,
-    /// The member `nearfull`.
+    /// Whether the cluster is flagged as nearly full.
     pub nearfull: Option<bool>,
-    /// The member `num_in_osds`.
+    /// Number of OSDs that take part in storing data (`in`).
     pub num_in_osds: Option<i64>,
-    /// The member `num_osds`.
+    /// Number of OSDs.
     pub num_osds: Option<i64>,
-    /// The member `num_remapped_pgs`.
+    /// Number of placement groups that are for now kept on other OSDs than CRUSH says.
     pub num_remapped_pgs: Option<i64>,
-    /// The member `num_up_osds`.
+    /// Number of OSDs that run (`up`).
     pub num_up_osds: Option<i64>,
-    /// The member `osd_in_since`. In seconds since 1970.
+    /// When the number of `in` OSDs last changed. In seconds since 1970.
     pub osd_in_since: Option<i64>,
-    /// The member `osd_up_since`. In seconds since 1970.
+    /// When the number of `up` OSDs last changed. In seconds since 1970.
     pub osd_up_since: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1106,69 +1106,69 @@ impl Object for CephStatusOsdmap {
 
 response_impls!(CephStatusOsdmap);
 
-/// Part of `pgmap` in `GET /cluster/ceph/status`.
+/// Placement groups, space, and present traffic.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusPgmap {
-    /// The member `bytes_avail`. In bytes.
+    /// Raw space that is free. In bytes.
     pub bytes_avail: Option<i64>,
-    /// The member `bytes_total`. In bytes.
+    /// Raw space of all OSDs. In bytes.
     pub bytes_total: Option<i64>,
-    /// The member `bytes_used`. In bytes.
+    /// Raw space in use. In bytes.
     pub bytes_used: Option<i64>,
-    /// The member `data_bytes`. In bytes.
+    /// Data stored, every object counted once. In bytes.
     pub data_bytes: Option<i64>,
-    /// The member `degraded_objects`.
+    /// Object copies that are missing; absent if there are none.
     pub degraded_objects: Option<i64>,
-    /// The member `degraded_ratio`.
+    /// Share of object copies that are missing, from 0 to 1.
     pub degraded_ratio: Option<f64>,
-    /// The member `degraded_total`.
+    /// Object copies there should be, the base of `degraded_ratio`.
     pub degraded_total: Option<i64>,
-    /// The member `inactive_pgs_ratio`.
+    /// Share of placement groups that serve no requests, from 0 to 1.
     pub inactive_pgs_ratio: Option<f64>,
-    /// The member `misplaced_objects`.
+    /// Object copies that lie on other OSDs than they should; absent if there are none.
     pub misplaced_objects: Option<i64>,
-    /// The member `misplaced_ratio`.
+    /// Share of object copies that lie on other OSDs than they should, from 0 to 1.
     pub misplaced_ratio: Option<f64>,
-    /// The member `misplaced_total`.
+    /// Object copies there should be, the base of `misplaced_ratio`.
     pub misplaced_total: Option<i64>,
-    /// The member `num_bytes_recovered`. In bytes.
+    /// Data recovered of late. In bytes.
     pub num_bytes_recovered: Option<i64>,
-    /// The member `num_keys_recovered`.
+    /// Keys recovered of late.
     pub num_keys_recovered: Option<i64>,
-    /// The member `num_objects`.
+    /// Number of objects stored.
     pub num_objects: Option<i64>,
-    /// The member `num_objects_recovered`.
+    /// Objects recovered of late.
     pub num_objects_recovered: Option<i64>,
-    /// The member `num_pgs`.
+    /// Number of placement groups.
     pub num_pgs: Option<i64>,
-    /// The member `num_pools`.
+    /// Number of pools.
     pub num_pools: Option<i64>,
-    /// The member `pgs_by_state`.
+    /// How many placement groups are in which state.
     pub pgs_by_state: Option<Vec<CephStatusPgmapPgsByStateItem>>,
-    /// The member `read_bytes_sec`. In bytes.
+    /// Data clients read per second; absent when idle. In bytes.
     pub read_bytes_sec: Option<i64>,
-    /// The member `read_op_per_sec`.
+    /// Read operations of clients per second; absent when idle.
     pub read_op_per_sec: Option<i64>,
-    /// The member `recovering_bytes_per_sec`. In bytes.
+    /// Data recovered per second; absent when nothing is recovered. In bytes.
     pub recovering_bytes_per_sec: Option<i64>,
-    /// The member `recovering_keys_per_sec`.
+    /// Keys recovered per second; absent when nothing is recovered.
     pub recovering_keys_per_sec: Option<i64>,
-    /// The member `recovering_objects_per_sec`.
+    /// Objects recovered per second; absent when nothing is recovered.
     pub recovering_objects_per_sec: Option<i64>,
-    /// The member `unfound_objects`.
+    /// Objects of which no current copy can be found; absent if there are none.
     pub unfound_objects: Option<i64>,
-    /// The member `unfound_ratio`.
+    /// Share of objects of which no current copy can be found, from 0 to 1.
     pub unfound_ratio: Option<f64>,
-    /// The member `unfound_total`.
+    /// Number of objects, the base of `unfound_ratio`.
     pub unfound_total: Option<i64>,
-    /// The member `unknown_pgs_ratio`.
+    /// Share of placement groups whose state is not known, from 0 to 1.
     pub unknown_pgs_ratio: Option<f64>,
-    /// The member `write_bytes_sec`. In bytes.
+    /// Data clients write per second; absent when idle. In bytes.
     pub write_bytes_sec: Option<i64>,
-    /// The member `write_op_per_sec`.
+    /// Write operations of clients per second; absent when idle.
     pub write_op_per_sec: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1228,15 +1228,15 @@ impl Object for CephStatusPgmap {
 
 response_impls!(CephStatusPgmap);
 
-/// One element of `pgmap.pgs_by_state` in `GET /cluster/ceph/status`.
+/// How many placement groups are in which state.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusPgmapPgsByStateItem {
-    /// The member `count`.
+    /// Number of placement groups in the state.
     pub count: Option<i64>,
-    /// The member `state_name`.
+    /// The state, such as `active+clean`.
     pub state_name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1261,17 +1261,17 @@ impl Object for CephStatusPgmapPgsByStateItem {
 
 response_impls!(CephStatusPgmapPgsByStateItem);
 
-/// Part of `progress_events.*` in `GET /cluster/ceph/status`.
+/// A long operation under way.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusProgressEventsValue {
-    /// The member `add_to_ceph_s`.
+    /// Whether `ceph -s` shows the operation.
     pub add_to_ceph_s: Option<bool>,
-    /// The member `message`.
+    /// What is going on, as text for people.
     pub message: Option<String>,
-    /// The member `progress`.
+    /// Share of the operation that is done, from 0 to 1.
     pub progress: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1297,17 +1297,17 @@ impl Object for CephStatusProgressEventsValue {
 
 response_impls!(CephStatusProgressEventsValue);
 
-/// Part of `servicemap` in `GET /cluster/ceph/status`.
+/// Further daemons that have registered with the managers.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CephStatusServicemap {
-    /// The member `epoch`.
+    /// Version of the service map.
     pub epoch: Option<i64>,
-    /// The member `modified`.
+    /// When the service map was last changed, as Ceph writes times.
     pub modified: Option<String>,
-    /// The member `services`.
+    /// The daemons by kind of service, such as `rgw`, in Ceph's own form.
     pub services: Option<BTreeMap<String, Value>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1701,7 +1701,7 @@ pub struct FirewallIpsetEntry {
     pub comment: Option<String>,
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
     pub digest: Option<String>,
-    /// The member `errors`.
+    /// What is wrong with the entry; absent for a valid one.
     pub errors: Option<String>,
     /// Takes the address or network out of the set, as an exception from a larger entry.
     pub nomatch: Option<bool>,
@@ -3490,7 +3490,7 @@ open_enum_impls!(RealmSyncScope);
 #[non_exhaustive]
 pub struct RemoteEndpoint {
     /// API token for the other cluster, in the form of an `Authorization` header value.
-    pub apitoken: String,
+    pub apitoken: Secret,
     /// SHA-256 fingerprint of the other side's certificate, if that is not trusted anyway.
     pub fingerprint: Option<String>,
     /// Host name or IP address of a node of the other cluster.
@@ -3505,7 +3505,7 @@ impl RemoteEndpoint {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(apitoken: impl Into<String>, host: impl Into<String>) -> Self {
+    pub fn new(apitoken: impl Into<Secret>, host: impl Into<String>) -> Self {
         Self {
             apitoken: apitoken.into(),
             host: host.into(),
@@ -3515,7 +3515,7 @@ impl RemoteEndpoint {
     /// API token for the other cluster, in the form of an `Authorization` header value.
     #[inline]
     #[must_use]
-    pub fn apitoken(mut self, value: impl Into<String>) -> Self {
+    pub fn apitoken(mut self, value: impl Into<Secret>) -> Self {
         self.apitoken = value.into();
         self
     }
@@ -3626,7 +3626,7 @@ open_enum_impls!(RrdConsolidation);
 pub struct RrdImage {
     /// Path of the rendered PNG file on the node.
     pub filename: String,
-    /// The member `image`.
+    /// The drawn PNG image itself, each of its bytes as one character.
     pub image: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -3712,27 +3712,27 @@ open_enum_impls!(RrdTimeframe);
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SpiceConfig {
-    /// The member `ca`.
+    /// CA certificate of the server in PEM form, its line breaks written as `\n`.
     pub ca: Option<String>,
-    /// The member `delete-this-file`.
+    /// Has the viewer delete its connection file after reading it.
     pub delete_this_file: Option<bool>,
     /// Name under which the SPICE proxy knows the target; to be handed to the viewer unchanged.
     pub host: String,
-    /// The member `host-subject`.
+    /// Subject that the certificate of the server must have.
     pub host_subject: Option<String>,
     /// One-time password for the SPICE session.
     pub password: Secret,
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
     pub proxy: String,
-    /// The member `release-cursor`.
+    /// Keys by which the viewer lets go of the mouse pointer.
     pub release_cursor: Option<String>,
-    /// The member `secure-attention`.
+    /// Keys by which the viewer sends Ctrl+Alt+Del to the guest.
     pub secure_attention: Option<String>,
-    /// The member `title`.
+    /// Title of the viewer's window.
     pub title: Option<String>,
     /// TLS port of the SPICE server.
     pub tls_port: i64,
-    /// The member `toggle-fullscreen`.
+    /// Keys by which the viewer switches full screen on and off.
     pub toggle_fullscreen: Option<String>,
     /// Kind of session: `spice`.
     pub type_: String,

@@ -71,9 +71,9 @@ request_impls!(VersionGet);
 pub struct Version {
     /// Console viewer the datacenter prefers.
     pub console: Option<super::types::ConsoleViewer>,
-    /// The member `http_proxy`.
+    /// HTTP proxy of the datacenter, if one is set; sent by older servers.
     pub http_proxy: Option<String>,
-    /// The member `keyboard`.
+    /// Keyboard layout the datacenter prefers for VNC consoles; sent by older servers.
     pub keyboard: Option<String>,
     /// Proxmox VE point release, such as `9.1`.
     pub release: String,
