@@ -1,5 +1,6 @@
 //! The maintainer's commands.
 
+mod bench;
 mod coverage;
 mod diff;
 mod import;
@@ -17,6 +18,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
+    Bench(bench::Args),
+    Budget(bench::BudgetArgs),
     Import(import::Args),
     Regen(regen::Args),
     Diff(diff::Args),
@@ -29,6 +32,8 @@ type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
+        Command::Bench(args) => bench::run(&args),
+        Command::Budget(args) => bench::run_budget(&args),
         Command::Import(args) => import::run(&args),
         Command::Regen(args) => regen::run(&args),
         Command::Diff(args) => diff::run(&args),

@@ -27,8 +27,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .iter()
         .map(|(name, text)| (generated.join(name), text.as_str()))
         .collect();
+    let proof = root.join("tests/e2e/src/generated");
+    wanted.extend(
+        output
+            .proof
+            .iter()
+            .map(|(name, text)| (proof.join(name), text.as_str())),
+    );
     wanted.insert(root.join("schema/pve/names.lock"), &output.lock);
-    let present = files_below(&generated)?;
+    let mut present = files_below(&generated)?;
+    present.extend(files_below(&proof)?);
     let stray: Vec<&PathBuf> = present
         .iter()
         .filter(|path| !wanted.contains_key(*path))

@@ -1,0 +1,140 @@
+//! `cargo xtask bench`: builds and times this crate and others like it, in turn, in one run.
+
+mod budget;
+mod compile;
+mod data;
+mod generation;
+mod measure;
+mod running;
+mod subjects;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+pub(crate) use budget::{Args as BudgetArgs, run as run_budget};
+use subjects::{Project, Subject};
+use table::Table;
+
+use crate::{Outcome, say, workspace};
+
+/// Time this crate against others from crates.io and print how they compare
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to measure
+    #[arg(value_enum, default_value_t = What::All)]
+    what: What,
+    /// One round of each, without the documentation
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of building; running programs takes three times as many
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Leave out the crates of others
+    #[arg(long)]
+    alone: bool,
+    /// Keep the projects and what was built of their dependencies in this folder, and use what is there
+    /// [default: a temporary folder that goes away]
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+    /// Folder with the official dumps, one RELEASE.js each, for timing their import
+    #[arg(long, value_name = "FOLDER")]
+    dumps: Option<PathBuf>,
+    #[arg(long, hide = true, value_name = "RELEASES")]
+    only_regen: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    Compile,
+    Decode,
+    Calls,
+    Upload,
+    Regen,
+    All,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    if let Some(count) = args.only_regen {
+        return generation::regen(count);
+    }
+    measure::available()?;
+    let temporary;
+    let scratch = match &args.keep {
+        Some(folder) => folder.clone(),
+        None => {
+            temporary =
+                tempfile::tempdir().map_err(|error| format!("temporary folder: {error}"))?;
+            temporary.path().to_owned()
+        }
+    };
+    std::fs::create_dir_all(&scratch)
+        .and_then(|()| scratch.canonicalize())
+        .map_err(|error| format!("{}: {error}", scratch.display()))
+        .and_then(|scratch| {
+            if scratch.starts_with(workspace()) {
+                return Err("--keep: a folder outside the workspace, please".to_owned());
+            }
+            measure_all(args, &scratch)
+        })
+}
+
+fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
+    let root = workspace();
+    let rounds = if args.quick { 1 } else { args.rounds.max(1) };
+    let wanted = |what| args.what == What::All || args.what == what;
+    let mut left_out = Vec::new();
+    let mut subjects: Vec<(Subject, Project)> = Vec::new();
+    if [What::Compile, What::Decode, What::Calls]
+        .into_iter()
+        .any(wanted)
+    {
+        for subject in subjects::all() {
+            if args.alone && ![subjects::OURS, subjects::RAW].contains(&subject.title) {
+                continue;
+            }
+            match Project::new(&subject, &root, scratch) {
+                Ok(project) => subjects.push((subject, project)),
+                Err(problem) => left_out.push(format!("{}: {problem}", subject.title)),
+            }
+        }
+    }
+    let titles: Vec<&str> = subjects.iter().map(|(subject, _)| subject.title).collect();
+    let new = |columns: &[&str]| {
+        let mut table = Table::new(columns);
+        for note in &left_out {
+            table.note(note.clone());
+        }
+        table
+    };
+    if wanted(What::Compile) {
+        let mut table = new(&titles);
+        compile::run(&subjects, rounds, args.quick, scratch, &mut table)?;
+        say(&format!("\n## Compiling\n\n{}", table.show()))?;
+    }
+    if wanted(What::Decode) {
+        let mut table = new(&running::DECODERS);
+        running::decode(&subjects, rounds, scratch, &mut table)?;
+        say(&format!("\n## Decoding\n\n{}", table.show()))?;
+    }
+    if wanted(What::Calls) {
+        let mut table = new(&titles);
+        running::calls(&subjects, rounds, &root, scratch, &mut table)?;
+        say(&format!("\n## Calls\n\n{}", table.show()))?;
+    }
+    if wanted(What::Upload) {
+        say("\n## Uploads\n\nNot yet: the crate has no streamed uploads to measure.\n")?;
+    }
+    if wanted(What::Regen) {
+        let mut table = Table::new(&[generation::COLUMN]);
+        generation::run(args.dumps.as_deref(), rounds, scratch, &mut table)?;
+        say(&format!("\n## Generating\n\n{}", table.show()))?;
+    }
+    Ok(())
+}
+
+/// Says what is under way, apart from the result.
+fn progress(text: &str) {
+    eprintln!("· {text}");
+}

@@ -1,0 +1,212 @@
+//! What the crates cost their users' programs.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::data;
+use super::measure;
+use super::subjects::{OURS, Project, RAW, Subject, package};
+use super::table::{Table, Unit};
+
+/// The ways to decode; the raw program knows two.
+pub(super) const DECODERS: [&str; 6] = [
+    OURS,
+    "serde_json, own structs",
+    "serde_json, Value",
+    "proxmox-api 0.2.0",
+    "pve 0.1.0",
+    "proxmox-client 0.9.2",
+];
+
+pub(super) fn decode(
+    subjects: &[(Subject, Project)],
+    rounds: usize,
+    scratch: &Path,
+    table: &mut Table,
+) -> Result<(), String> {
+    let folder = scratch.join("documents");
+    let mut ways = Vec::new();
+    for (subject, project) in subjects {
+        super::progress(&format!("decode, building: {}", subject.title));
+        let built = binary(project, "decode", scratch)
+            .and_then(|decode| Ok((decode, binary(project, "peak", scratch)?)));
+        match built {
+            Ok(programs) if subject.title == RAW => {
+                ways.push((DECODERS[1], "structs", programs.clone()));
+                ways.push((DECODERS[2], "value", programs));
+            }
+            Ok(programs) => ways.push((subject.title, "only", programs)),
+            Err(problem) => table.note(format!("{}: {problem}", subject.title)),
+        }
+    }
+    for kind in data::KINDS {
+        let body = data::body(kind);
+        let file = folder.join(kind);
+        crate::regen::write(&file, &body)?;
+        let megabytes = body.len() as f64 / 1e6;
+        // About a quarter of a second each.
+        let repeat = (40.0 / megabytes).clamp(20.0, 20_000.0) as u64;
+        for round in 0..rounds * 3 {
+            super::progress(&format!(
+                "decode, round {}: {}",
+                round + 1,
+                data::title(kind)
+            ));
+            for (column, way, (decode, peak)) in &ways {
+                let mut command = measure::command(decode, scratch);
+                command.args([way, kind]).arg(&file).arg(repeat.to_string());
+                let figures = match measure::run(&command, scratch) {
+                    Ok((_, output)) => figures(&output)?,
+                    Err(problem) => {
+                        table.note(format!("{column}, {}: {problem}", data::title(kind)));
+                        continue;
+                    }
+                };
+                let row =
+                    |what| format!("{} ({:.0} kB), {what}", data::title(kind), megabytes * 1e3);
+                table.add(
+                    &row("mean"),
+                    Unit::MegabytesPerSecond,
+                    column,
+                    megabytes / figures.0,
+                );
+                table.add(
+                    &row("best"),
+                    Unit::MegabytesPerSecond,
+                    column,
+                    megabytes / figures.1,
+                );
+                if round == 0 {
+                    let mut command = measure::command(peak, scratch);
+                    command.args([way, kind]).arg(&file);
+                    let (_, output) = measure::run(&command, scratch)?;
+                    let (peak, kept) = self::figures(&output)?;
+                    table.add(&row("peak memory"), Unit::Kilobytes, column, peak / 1e3);
+                    table.add(&row("memory kept"), Unit::Kilobytes, column, kept / 1e3);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Builds a program of a project.
+fn binary(project: &Project, name: &str, scratch: &Path) -> Result<PathBuf, String> {
+    let cargo = project.cargo(&["build", "--release", "--bin", name]);
+    measure::run(&cargo, scratch)?;
+    Ok(project.folder.join("target/release").join(name))
+}
+
+fn figures(output: &str) -> Result<(f64, f64), String> {
+    let mut figures = output.split_whitespace().map(str::parse);
+    match (figures.next(), figures.next()) {
+        (Some(Ok(first)), Some(Ok(second))) => Ok((first, second)),
+        _ => Err(format!("no figures in {output:?}")),
+    }
+}
+
+pub(super) fn calls(
+    subjects: &[(Subject, Project)],
+    rounds: usize,
+    workspace: &Path,
+    scratch: &Path,
+    table: &mut Table,
+) -> Result<(), String> {
+    super::progress("calls, building: the server");
+    let server = server(workspace, scratch)?;
+    let mut programs = Vec::new();
+    for (subject, project) in subjects {
+        super::progress(&format!("calls, building: {}", subject.title));
+        match binary(project, "calls", scratch) {
+            Ok(program) => programs.push((subject.title, program)),
+            Err(problem) => table.note(format!("{}: {problem}", subject.title)),
+        }
+    }
+    for (flying, total) in [(1, 5_000_u32), (64, 10_000)] {
+        for round in 0..rounds * 3 {
+            super::progress(&format!("calls, round {}: {flying} at once", round + 1));
+            for (column, program) in &programs {
+                let mut command = measure::command(program, scratch);
+                command.args([&server.url, &flying.to_string(), &total.to_string()]);
+                let (wall, cpu) = match measure::run(&command, scratch) {
+                    Ok((_, output)) => figures(&output)?,
+                    Err(problem) => {
+                        table.note(format!("{column}: {problem}"));
+                        continue;
+                    }
+                };
+                let total = f64::from(total);
+                table.add(
+                    &format!("{flying} at once, requests"),
+                    Unit::PerSecond,
+                    column,
+                    total / wall,
+                );
+                table.add(
+                    &format!("{flying} at once, CPU per request"),
+                    Unit::Microseconds,
+                    column,
+                    cpu * 1e6 / total,
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A server that runs as long as this lives.
+struct Server {
+    process: Child,
+    url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its standard input ends it as well; nothing is left to do if this fails.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn server(workspace: &Path, scratch: &Path) -> Result<Server, String> {
+    let folder = scratch.join("server");
+    package(
+        &folder,
+        "server",
+        "rcgen = { version = \"0.14\", default-features = false, features = [\"ring\"] }\n\
+         tokio-rustls = { version = \"0.26\", default-features = false, features = [\"ring\", \"tls12\"] }\n",
+        workspace,
+    )?;
+    let manifest = folder.join("Cargo.toml");
+    let text = std::fs::read_to_string(&manifest)
+        .map_err(|error| format!("{}: {error}", manifest.display()))?
+        .replace("\"rt\"]", "\"rt\", \"net\", \"io-util\"]");
+    crate::regen::write(&manifest, &text)?;
+    crate::regen::write(
+        &folder.join("src/main.rs"),
+        include_str!("programs/server.rs"),
+    )?;
+    let project = Project {
+        folder,
+        many: 0,
+        endpoints: 0,
+    };
+    let program = binary(&project, "bench-server", scratch)?;
+    let mut process = Command::new(&program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    let output = process.stdout.take().ok_or("the server has no output")?;
+    let mut url = String::new();
+    let read = BufReader::new(output).read_line(&mut url);
+    let server = Server {
+        process,
+        url: url.trim().to_owned(),
+    };
+    match read {
+        Ok(length) if length > 0 => Ok(server),
+        _ => Err("the server did not start".to_owned()),
+    }
+}
