@@ -218,19 +218,19 @@ impl AccessDomainsPath {
     ///
     /// `POST /access/domains`
     ///
-    /// * `realm`: Realm name, the part after `@` in user IDs. At most 32 characters.
     /// * `type_`: Kind of the realm.
+    /// * `realm`: Realm name, the part after `@` in user IDs. At most 32 characters.
     #[inline]
     pub fn post(
         &self,
-        realm: impl Into<String>,
         type_: impl Into<AccessDomainsType>,
+        realm: impl Into<String>,
     ) -> AccessDomainsPost {
         let mut request = self.0.request(AccessDomainsPost::ENDPOINT, reply::nothing);
-        let realm: String = realm.into();
-        request.set("realm", &realm);
         let type_: AccessDomainsType = type_.into();
         request.set("type", &type_);
+        let realm: String = realm.into();
+        request.set("realm", &realm);
         AccessDomainsPost(request)
     }
 }
@@ -1470,23 +1470,23 @@ impl AccessOpenidLoginPath {
     ///
     /// `POST /access/openid/login`
     ///
+    /// * `state`: Value of `state` the provider passed along with its redirect. At most 1024 characters.
     /// * `code`: Authorization code the provider passed along with its redirect. At most 4096 characters.
     /// * `redirect_url`: Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
-    /// * `state`: Value of `state` the provider passed along with its redirect. At most 1024 characters.
     #[inline]
     pub fn post(
         &self,
+        state: impl Into<String>,
         code: impl Into<String>,
         redirect_url: impl Into<String>,
-        state: impl Into<String>,
     ) -> AccessOpenidLoginPost {
         let mut request = self.0.request(AccessOpenidLoginPost::ENDPOINT, reply::data);
+        let state: String = state.into();
+        request.set("state", &state);
         let code: String = code.into();
         request.set("code", &code);
         let redirect_url: String = redirect_url.into();
         request.set("redirect-url", &redirect_url);
-        let state: String = state.into();
-        request.set("state", &state);
         AccessOpenidLoginPost(request)
     }
 }
@@ -1537,19 +1537,19 @@ impl AccessPasswordPath {
     ///
     /// `PUT /access/password`
     ///
-    /// * `password`: New password. At most 64 characters.
     /// * `userid`: User whose password is set, in the form `name@realm`. At most 64 characters.
+    /// * `password`: New password. At most 64 characters.
     #[inline]
     pub fn put(
         &self,
-        password: impl Into<Secret>,
         userid: impl Into<UserId>,
+        password: impl Into<Secret>,
     ) -> AccessPasswordPut {
         let mut request = self.0.request(AccessPasswordPut::ENDPOINT, reply::nothing);
-        let password: Secret = password.into();
-        request.set("password", &password);
         let userid: UserId = userid.into();
         request.set("userid", &userid);
+        let password: Secret = password.into();
+        request.set("password", &password);
         AccessPasswordPut(request)
     }
 }
@@ -3225,26 +3225,26 @@ impl AccessVncticketPath {
     /// `POST /access/vncticket`
     ///
     /// * `authid`: User or full token ID the ticket was issued to. At most 64 characters.
+    /// * `vncticket`: VNC ticket to check.
     /// * `path`: Object path the ticket was issued for and the privileges are checked on. At most 64 characters.
     /// * `privs`: Privileges the owner must have on `path`, separated by commas. At most 64 characters.
-    /// * `vncticket`: VNC ticket to check.
     #[inline]
     pub fn post(
         &self,
         authid: impl Into<String>,
+        vncticket: impl Into<Secret>,
         path: impl Into<String>,
         privs: impl Into<List>,
-        vncticket: impl Into<Secret>,
     ) -> AccessVncticketPost {
         let mut request = self.0.request(AccessVncticketPost::ENDPOINT, reply::nothing);
         let authid: String = authid.into();
         request.set("authid", &authid);
+        let vncticket: Secret = vncticket.into();
+        request.set("vncticket", &vncticket);
         let path: String = path.into();
         request.set("path", &path);
         let privs: List = privs.into();
         request.set("privs", &privs);
-        let vncticket: Secret = vncticket.into();
-        request.set("vncticket", &vncticket);
         AccessVncticketPost(request)
     }
 }

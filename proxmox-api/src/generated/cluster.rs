@@ -1761,21 +1761,21 @@ impl ClusterConfigJoinPath {
     ///
     /// `POST /cluster/config/join`
     ///
-    /// * `fingerprint`: SHA-256 fingerprint of the certificate that the member at `hostname` shows.
     /// * `hostname`: Host name or IP address of any present member of the cluster.
+    /// * `fingerprint`: SHA-256 fingerprint of the certificate that the member at `hostname` shows.
     /// * `password`: Password of `root@pam` on the member at `hostname`. At most 128 characters.
     #[inline]
     pub fn post(
         &self,
-        fingerprint: impl Into<String>,
         hostname: impl Into<String>,
+        fingerprint: impl Into<String>,
         password: impl Into<Secret>,
     ) -> ClusterConfigJoinPost {
         let mut request = self.0.request(ClusterConfigJoinPost::ENDPOINT, reply::task);
-        let fingerprint: String = fingerprint.into();
-        request.set("fingerprint", &fingerprint);
         let hostname: String = hostname.into();
         request.set("hostname", &hostname);
+        let fingerprint: String = fingerprint.into();
+        request.set("fingerprint", &fingerprint);
         let password: Secret = password.into();
         request.set("password", &password);
         ClusterConfigJoinPost(request)
@@ -3871,44 +3871,44 @@ impl ClusterMetricsServerIdPath {
     ///
     /// `POST /cluster/metrics/server/{id}`
     ///
-    /// * `port`: Network port of the server. From 1 to 65536.
-    /// * `server`: Host name or IP address of the server.
     /// * `type_`: Kind of metric server.
+    /// * `server`: Host name or IP address of the server.
+    /// * `port`: Network port of the server. From 1 to 65536.
     #[inline]
     pub fn post(
         &self,
-        port: i64,
-        server: impl Into<String>,
         type_: impl Into<ClusterMetricsServerType>,
+        server: impl Into<String>,
+        port: i64,
     ) -> ClusterMetricsServerIdPost {
         let mut request = self
             .0
             .request(ClusterMetricsServerIdPost::ENDPOINT, reply::nothing);
-        request.set("port", &port);
-        let server: String = server.into();
-        request.set("server", &server);
         let type_: ClusterMetricsServerType = type_.into();
         request.set("type", &type_);
+        let server: String = server.into();
+        request.set("server", &server);
+        request.set("port", &port);
         ClusterMetricsServerIdPost(request)
     }
     /// Changes the settings of an external metric server.
     ///
     /// `PUT /cluster/metrics/server/{id}`
     ///
-    /// * `port`: Network port of the server. From 1 to 65536.
     /// * `server`: Host name or IP address of the server.
+    /// * `port`: Network port of the server. From 1 to 65536.
     #[inline]
     pub fn put(
         &self,
-        port: i64,
         server: impl Into<String>,
+        port: i64,
     ) -> ClusterMetricsServerIdPut {
         let mut request = self
             .0
             .request(ClusterMetricsServerIdPut::ENDPOINT, reply::nothing);
-        request.set("port", &port);
         let server: String = server.into();
         request.set("server", &server);
+        request.set("port", &port);
         ClusterMetricsServerIdPut(request)
     }
     /// Deletes an external metric server.
@@ -5230,25 +5230,25 @@ impl ClusterReplicationPath {
     ///
     /// `POST /cluster/replication`
     ///
+    /// * `type_`: Kind of replication.
     /// * `id`: Job ID: VMID and job number, joined by a hyphen.
     /// * `target`: Node that receives the copies.
-    /// * `type_`: Kind of replication.
     #[inline]
     pub fn post(
         &self,
+        type_: impl Into<ClusterReplicationType>,
         id: impl Into<String>,
         target: impl Into<String>,
-        type_: impl Into<ClusterReplicationType>,
     ) -> ClusterReplicationPost {
         let mut request = self
             .0
             .request(ClusterReplicationPost::ENDPOINT, reply::nothing);
+        let type_: ClusterReplicationType = type_.into();
+        request.set("type", &type_);
         let id: String = id.into();
         request.set("id", &id);
         let target: String = target.into();
         request.set("target", &target);
-        let type_: ClusterReplicationType = type_.into();
-        request.set("type", &type_);
         ClusterReplicationPost(request)
     }
 }
@@ -6257,7 +6257,7 @@ pub struct ClusterConfigNodesItem {
     pub name: Option<String>,
     /// Node name.
     pub node: String,
-    /// Corosync ID of the node; chosen by the cluster if not given.
+    /// Corosync ID of the node.
     pub nodeid: Option<i64>,
     /// Votes of the node in quorum decisions.
     pub quorum_votes: Option<i64>,

@@ -534,21 +534,21 @@ impl ClusterAcmePluginsPath {
     ///
     /// `POST /cluster/acme/plugins`
     ///
-    /// * `id`: Plugin name.
     /// * `type_`: Kind of challenge.
+    /// * `id`: Plugin name.
     #[inline]
     pub fn post(
         &self,
-        id: impl Into<String>,
         type_: impl Into<ClusterAcmePluginsType>,
+        id: impl Into<String>,
     ) -> ClusterAcmePluginsPost {
         let mut request = self
             .0
             .request(ClusterAcmePluginsPost::ENDPOINT, reply::nothing);
-        let id: String = id.into();
-        request.set("id", &id);
         let type_: ClusterAcmePluginsType = type_.into();
         request.set("type", &type_);
+        let id: String = id.into();
+        request.set("id", &id);
         ClusterAcmePluginsPost(request)
     }
 }

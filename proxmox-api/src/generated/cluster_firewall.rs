@@ -85,21 +85,21 @@ impl ClusterFirewallAliasesPath {
     ///
     /// `POST /cluster/firewall/aliases`
     ///
-    /// * `cidr`: Address or network the alias stands for.
     /// * `name`: Name of the alias. At most 64 characters.
+    /// * `cidr`: Address or network the alias stands for.
     #[inline]
     pub fn post(
         &self,
-        cidr: impl Into<Cidr>,
         name: impl Into<String>,
+        cidr: impl Into<Cidr>,
     ) -> ClusterFirewallAliasesPost {
         let mut request = self
             .0
             .request(ClusterFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
         let name: String = name.into();
         request.set("name", &name);
+        let cidr: Cidr = cidr.into();
+        request.set("cidr", &cidr);
         ClusterFirewallAliasesPost(request)
     }
 }
@@ -477,21 +477,21 @@ impl ClusterFirewallGroupsGroupPath {
     ///
     /// `POST /cluster/firewall/groups/{group}`
     ///
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn post(
         &self,
-        action: impl Into<String>,
         type_: impl Into<super::types::FirewallRuleType>,
+        action: impl Into<String>,
     ) -> ClusterFirewallGroupsGroupPost {
         let mut request = self
             .0
             .request(ClusterFirewallGroupsGroupPost::ENDPOINT, reply::nothing);
-        let action: String = action.into();
-        request.set("action", &action);
         let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
+        let action: String = action.into();
+        request.set("action", &action);
         ClusterFirewallGroupsGroupPost(request)
     }
     /// Deletes a security group, which must hold no rules.
@@ -1659,21 +1659,21 @@ impl ClusterFirewallRulesPath {
     ///
     /// `POST /cluster/firewall/rules`
     ///
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn post(
         &self,
-        action: impl Into<String>,
         type_: impl Into<super::types::FirewallRuleType>,
+        action: impl Into<String>,
     ) -> ClusterFirewallRulesPost {
         let mut request = self
             .0
             .request(ClusterFirewallRulesPost::ENDPOINT, reply::nothing);
-        let action: String = action.into();
-        request.set("action", &action);
         let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
+        let action: String = action.into();
+        request.set("action", &action);
         ClusterFirewallRulesPost(request)
     }
 }

@@ -863,23 +863,23 @@ impl ClusterHaRulesPath {
     ///
     /// `POST /cluster/ha/rules`
     ///
-    /// * `resources`: IDs of the resources under the rule, such as `vm:100`, separated by commas.
-    /// * `rule`: Rule name.
     /// * `type_`: Kind of rule.
+    /// * `rule`: Rule name.
+    /// * `resources`: IDs of the resources under the rule, such as `vm:100`, separated by commas.
     #[inline]
     pub fn post(
         &self,
-        resources: impl Into<List>,
-        rule: impl Into<String>,
         type_: impl Into<ClusterHaRulesType>,
+        rule: impl Into<String>,
+        resources: impl Into<List>,
     ) -> ClusterHaRulesPost {
         let mut request = self.0.request(ClusterHaRulesPost::ENDPOINT, reply::nothing);
-        let resources: List = resources.into();
-        request.set("resources", &resources);
-        let rule: String = rule.into();
-        request.set("rule", &rule);
         let type_: ClusterHaRulesType = type_.into();
         request.set("type", &type_);
+        let rule: String = rule.into();
+        request.set("rule", &rule);
+        let resources: List = resources.into();
+        request.set("resources", &resources);
         ClusterHaRulesPost(request)
     }
 }

@@ -916,25 +916,25 @@ impl ClusterNotificationsEndpointsSmtpPath {
     ///
     /// `POST /cluster/notifications/endpoints/smtp`
     ///
-    /// * `from_address`: Sender address of the mails.
     /// * `name`: Endpoint name, used as a target by matchers.
     /// * `server`: Host name or IP address of the SMTP server.
+    /// * `from_address`: Sender address of the mails.
     #[inline]
     pub fn post(
         &self,
-        from_address: impl Into<String>,
         name: impl Into<String>,
         server: impl Into<String>,
+        from_address: impl Into<String>,
     ) -> ClusterNotificationsEndpointsSmtpPost {
         let mut request = self
             .0
             .request(ClusterNotificationsEndpointsSmtpPost::ENDPOINT, reply::nothing);
-        let from_address: String = from_address.into();
-        request.set("from-address", &from_address);
         let name: String = name.into();
         request.set("name", &name);
         let server: String = server.into();
         request.set("server", &server);
+        let from_address: String = from_address.into();
+        request.set("from-address", &from_address);
         ClusterNotificationsEndpointsSmtpPost(request)
     }
 }
@@ -1390,23 +1390,23 @@ impl ClusterNotificationsEndpointsWebhookPath {
     ///
     /// `POST /cluster/notifications/endpoints/webhook`
     ///
-    /// * `method`: HTTP method of the request.
     /// * `name`: Endpoint name, used as a target by matchers.
+    /// * `method`: HTTP method of the request.
     /// * `url`: Address (URL) the request goes to.
     #[inline]
     pub fn post(
         &self,
-        method: impl Into<ClusterNotificationsEndpointsWebhookMethod>,
         name: impl Into<String>,
+        method: impl Into<ClusterNotificationsEndpointsWebhookMethod>,
         url: impl Into<String>,
     ) -> ClusterNotificationsEndpointsWebhookPost {
         let mut request = self
             .0
             .request(ClusterNotificationsEndpointsWebhookPost::ENDPOINT, reply::nothing);
-        let method: ClusterNotificationsEndpointsWebhookMethod = method.into();
-        request.set("method", &method);
         let name: String = name.into();
         request.set("name", &name);
+        let method: ClusterNotificationsEndpointsWebhookMethod = method.into();
+        request.set("method", &method);
         let url: String = url.into();
         request.set("url", &url);
         ClusterNotificationsEndpointsWebhookPost(request)

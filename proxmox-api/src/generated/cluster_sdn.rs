@@ -140,21 +140,21 @@ impl ClusterSdnControllersPath {
     ///
     /// `POST /cluster/sdn/controllers`
     ///
-    /// * `controller`: Name of the controller. At most 64 characters.
     /// * `type_`: Kind of the controller; decides which other settings apply.
+    /// * `controller`: Name of the controller. At most 64 characters.
     #[inline]
     pub fn post(
         &self,
-        controller: impl Into<String>,
         type_: impl Into<ClusterSdnControllersType>,
+        controller: impl Into<String>,
     ) -> ClusterSdnControllersPost {
         let mut request = self
             .0
             .request(ClusterSdnControllersPost::ENDPOINT, reply::nothing);
-        let controller: String = controller.into();
-        request.set("controller", &controller);
         let type_: ClusterSdnControllersType = type_.into();
         request.set("type", &type_);
+        let controller: String = controller.into();
+        request.set("controller", &controller);
         ClusterSdnControllersPost(request)
     }
 }
@@ -708,27 +708,27 @@ impl ClusterSdnDnsPath {
     ///
     /// `POST /cluster/sdn/dns`
     ///
-    /// * `dns`: Name of the DNS server entry.
-    /// * `key`: API key for the server.
     /// * `type_`: Kind of the DNS server.
+    /// * `dns`: Name of the DNS server entry.
     /// * `url`: Base address of the server's API.
+    /// * `key`: API key for the server.
     #[inline]
     pub fn post(
         &self,
-        dns: impl Into<String>,
-        key: impl Into<Secret>,
         type_: impl Into<ClusterSdnDnsType>,
+        dns: impl Into<String>,
         url: impl Into<String>,
+        key: impl Into<Secret>,
     ) -> ClusterSdnDnsPost {
         let mut request = self.0.request(ClusterSdnDnsPost::ENDPOINT, reply::nothing);
-        let dns: String = dns.into();
-        request.set("dns", &dns);
-        let key: Secret = key.into();
-        request.set("key", &key);
         let type_: ClusterSdnDnsType = type_.into();
         request.set("type", &type_);
+        let dns: String = dns.into();
+        request.set("dns", &dns);
         let url: String = url.into();
         request.set("url", &url);
+        let key: Secret = key.into();
+        request.set("key", &key);
         ClusterSdnDnsPost(request)
     }
 }
@@ -1248,21 +1248,21 @@ impl ClusterSdnFabricsFabricPath {
     ///
     /// `POST /cluster/sdn/fabrics/fabric`
     ///
-    /// * `id`: Identifier of the fabric. At most 8 characters.
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
+    /// * `id`: Identifier of the fabric. At most 8 characters.
     #[inline]
     pub fn post(
         &self,
-        id: impl Into<String>,
         protocol: impl Into<ClusterSdnFabricsProtocol>,
+        id: impl Into<String>,
     ) -> ClusterSdnFabricsFabricPost {
         let mut request = self
             .0
             .request(ClusterSdnFabricsFabricPost::ENDPOINT, reply::nothing);
-        let id: String = id.into();
-        request.set("id", &id);
         let protocol: ClusterSdnFabricsProtocol = protocol.into();
         request.set("protocol", &protocol);
+        let id: String = id.into();
+        request.set("id", &id);
         ClusterSdnFabricsFabricPost(request)
     }
 }
@@ -1768,21 +1768,21 @@ impl ClusterSdnFabricsNodeFabricIdPath {
     ///
     /// `POST /cluster/sdn/fabrics/node/{fabric_id}`
     ///
-    /// * `node_id`: Name of the member node.
     /// * `protocol`: Routing protocol of the fabric; decides which other settings apply.
+    /// * `node_id`: Name of the member node.
     #[inline]
     pub fn post(
         &self,
-        node_id: impl Into<String>,
         protocol: impl Into<ClusterSdnFabricsProtocol>,
+        node_id: impl Into<String>,
     ) -> ClusterSdnFabricsNodeFabricIdPost {
         let mut request = self
             .0
             .request(ClusterSdnFabricsNodeFabricIdPost::ENDPOINT, reply::nothing);
-        let node_id: String = node_id.into();
-        request.set("node_id", &node_id);
         let protocol: ClusterSdnFabricsProtocol = protocol.into();
         request.set("protocol", &protocol);
+        let node_id: String = node_id.into();
+        request.set("node_id", &node_id);
         ClusterSdnFabricsNodeFabricIdPost(request)
     }
 }
@@ -2265,19 +2265,19 @@ impl ClusterSdnIpamsPath {
     ///
     /// `POST /cluster/sdn/ipams`
     ///
-    /// * `ipam`: Name of the IP address manager.
     /// * `type_`: Kind of the IP address manager; `pve` is the built-in one.
+    /// * `ipam`: Name of the IP address manager.
     #[inline]
     pub fn post(
         &self,
-        ipam: impl Into<String>,
         type_: impl Into<ClusterSdnIpamsType>,
+        ipam: impl Into<String>,
     ) -> ClusterSdnIpamsPost {
         let mut request = self.0.request(ClusterSdnIpamsPost::ENDPOINT, reply::nothing);
-        let ipam: String = ipam.into();
-        request.set("ipam", &ipam);
         let type_: ClusterSdnIpamsType = type_.into();
         request.set("type", &type_);
+        let ipam: String = ipam.into();
+        request.set("ipam", &ipam);
         ClusterSdnIpamsPost(request)
     }
 }
@@ -3608,24 +3608,24 @@ impl ClusterSdnRouteMapsEntriesPath {
     ///
     /// `POST /cluster/sdn/route-maps/entries`
     ///
-    /// * `action`: What happens to routes that match: `permit` or `deny`.
-    /// * `order`: Number of the entry; lower ones are checked first. From 0 to 65535.
     /// * `route_map_id`: Name of the route map.
+    /// * `order`: Number of the entry; lower ones are checked first. From 0 to 65535.
+    /// * `action`: What happens to routes that match: `permit` or `deny`.
     #[inline]
     pub fn post(
         &self,
-        action: impl Into<ClusterSdnAction>,
-        order: i64,
         route_map_id: impl Into<String>,
+        order: i64,
+        action: impl Into<ClusterSdnAction>,
     ) -> ClusterSdnRouteMapsEntriesPost {
         let mut request = self
             .0
             .request(ClusterSdnRouteMapsEntriesPost::ENDPOINT, reply::nothing);
-        let action: ClusterSdnAction = action.into();
-        request.set("action", &action);
-        request.set("order", &order);
         let route_map_id: String = route_map_id.into();
         request.set("route-map-id", &route_map_id);
+        request.set("order", &order);
+        let action: ClusterSdnAction = action.into();
+        request.set("action", &action);
         ClusterSdnRouteMapsEntriesPost(request)
     }
 }
@@ -4697,21 +4697,21 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     ///
     /// `POST /cluster/sdn/vnets/{vnet}/firewall/rules`
     ///
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn post(
         &self,
-        action: impl Into<String>,
         type_: impl Into<super::types::FirewallRuleType>,
+        action: impl Into<String>,
     ) -> ClusterSdnVnetsVnetFirewallRulesPost {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetFirewallRulesPost::ENDPOINT, reply::nothing);
-        let action: String = action.into();
-        request.set("action", &action);
         let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
+        let action: String = action.into();
+        request.set("action", &action);
         ClusterSdnVnetsVnetFirewallRulesPost(request)
     }
 }
@@ -5157,63 +5157,63 @@ impl ClusterSdnVnetsVnetIpsPath {
     ///
     /// `POST /cluster/sdn/vnets/{vnet}/ips`
     ///
-    /// * `ip`: IP address to map.
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
+    /// * `ip`: IP address to map.
     #[inline]
     pub fn post(
         &self,
-        ip: impl Into<IpAddress>,
         zone: impl Into<String>,
+        ip: impl Into<IpAddress>,
     ) -> ClusterSdnVnetsVnetIpsPost {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetIpsPost::ENDPOINT, reply::nothing);
-        let ip: IpAddress = ip.into();
-        request.set("ip", &ip);
         let zone: String = zone.into();
         request.set("zone", &zone);
+        let ip: IpAddress = ip.into();
+        request.set("ip", &ip);
         ClusterSdnVnetsVnetIpsPost(request)
     }
     /// Changes the IP address mapped to a MAC address in the IPAM of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/ips`
     ///
-    /// * `ip`: IP address to map.
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
+    /// * `ip`: IP address to map.
     #[inline]
     pub fn put(
         &self,
-        ip: impl Into<IpAddress>,
         zone: impl Into<String>,
+        ip: impl Into<IpAddress>,
     ) -> ClusterSdnVnetsVnetIpsPut {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetIpsPut::ENDPOINT, reply::nothing);
-        let ip: IpAddress = ip.into();
-        request.set("ip", &ip);
         let zone: String = zone.into();
         request.set("zone", &zone);
+        let ip: IpAddress = ip.into();
+        request.set("ip", &ip);
         ClusterSdnVnetsVnetIpsPut(request)
     }
     /// Removes the address mapping of a MAC address from the IPAM of a VNet.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}/ips`
     ///
-    /// * `ip`: IP address whose mapping goes away.
     /// * `zone`: Zone the VNet belongs to. At most 8 characters.
+    /// * `ip`: IP address whose mapping goes away.
     #[inline]
     pub fn delete(
         &self,
-        ip: impl Into<IpAddress>,
         zone: impl Into<String>,
+        ip: impl Into<IpAddress>,
     ) -> ClusterSdnVnetsVnetIpsDelete {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetIpsDelete::ENDPOINT, reply::nothing);
-        let ip: IpAddress = ip.into();
-        request.set("ip", &ip);
         let zone: String = zone.into();
         request.set("zone", &zone);
+        let ip: IpAddress = ip.into();
+        request.set("ip", &ip);
         ClusterSdnVnetsVnetIpsDelete(request)
     }
 }
@@ -5366,21 +5366,21 @@ impl ClusterSdnVnetsVnetSubnetsPath {
     ///
     /// `POST /cluster/sdn/vnets/{vnet}/subnets`
     ///
-    /// * `subnet`: Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
     /// * `type_`: Kind of the object; always `subnet`.
+    /// * `subnet`: Subnet: in paths as `zone-address-length`, on creation in CIDR notation.
     #[inline]
     pub fn post(
         &self,
-        subnet: impl Into<String>,
         type_: impl Into<ClusterSdnVnetsSubnetsType>,
+        subnet: impl Into<String>,
     ) -> ClusterSdnVnetsVnetSubnetsPost {
         let mut request = self
             .0
             .request(ClusterSdnVnetsVnetSubnetsPost::ENDPOINT, reply::nothing);
-        let subnet: String = subnet.into();
-        request.set("subnet", &subnet);
         let type_: ClusterSdnVnetsSubnetsType = type_.into();
         request.set("type", &type_);
+        let subnet: String = subnet.into();
+        request.set("subnet", &subnet);
         ClusterSdnVnetsVnetSubnetsPost(request)
     }
 }

@@ -32,14 +32,14 @@ impl LxcPath {
     ///
     /// `POST /nodes/{node}/lxc`
     ///
-    /// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At most 255 characters.
     /// * `vmid`: ID for the container; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
+    /// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At most 255 characters.
     #[inline]
-    pub fn post(&self, ostemplate: impl Into<String>, vmid: u32) -> LxcPost {
+    pub fn post(&self, vmid: u32, ostemplate: impl Into<String>) -> LxcPost {
         let mut request = self.0.request(LxcPost::ENDPOINT, reply::task);
+        request.set("vmid", &vmid);
         let ostemplate: String = ostemplate.into();
         request.set("ostemplate", &ostemplate);
-        request.set("vmid", &vmid);
         LxcPost(request)
     }
 }
@@ -1131,21 +1131,21 @@ impl LxcVmidFirewallAliasesPath {
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases`
     ///
-    /// * `cidr`: Address or network the alias stands for.
     /// * `name`: Name of the alias. At most 64 characters.
+    /// * `cidr`: Address or network the alias stands for.
     #[inline]
     pub fn post(
         &self,
-        cidr: impl Into<Cidr>,
         name: impl Into<String>,
+        cidr: impl Into<Cidr>,
     ) -> LxcVmidFirewallAliasesPost {
         let mut request = self
             .0
             .request(LxcVmidFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
         let name: String = name.into();
         request.set("name", &name);
+        let cidr: Cidr = cidr.into();
+        request.set("cidr", &cidr);
         LxcVmidFirewallAliasesPost(request)
     }
 }
@@ -2160,21 +2160,21 @@ impl LxcVmidFirewallRulesPath {
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/firewall/rules`
     ///
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn post(
         &self,
-        action: impl Into<String>,
         type_: impl Into<super::types::FirewallRuleType>,
+        action: impl Into<String>,
     ) -> LxcVmidFirewallRulesPost {
         let mut request = self
             .0
             .request(LxcVmidFirewallRulesPost::ENDPOINT, reply::nothing);
-        let action: String = action.into();
-        request.set("action", &action);
         let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
+        let action: String = action.into();
+        request.set("action", &action);
         LxcVmidFirewallRulesPost(request)
     }
 }
@@ -3083,25 +3083,25 @@ impl LxcVmidRemoteMigratePath {
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/remote_migrate`
     ///
-    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     /// * `target_endpoint`: How to reach the API of the other cluster.
     /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     #[inline]
     pub fn post(
         &self,
-        target_bridge: impl Into<List>,
         target_endpoint: impl Into<super::types::RemoteEndpoint>,
         target_storage: impl Into<List>,
+        target_bridge: impl Into<List>,
     ) -> LxcVmidRemoteMigratePost {
         let mut request = self
             .0
             .request(LxcVmidRemoteMigratePost::ENDPOINT, reply::task);
-        let target_bridge: List = target_bridge.into();
-        request.set("target-bridge", &target_bridge);
         let target_endpoint: super::types::RemoteEndpoint = target_endpoint.into();
         request.set("target-endpoint", &target_endpoint);
         let target_storage: List = target_storage.into();
         request.set("target-storage", &target_storage);
+        let target_bridge: List = target_bridge.into();
+        request.set("target-bridge", &target_bridge);
         LxcVmidRemoteMigratePost(request)
     }
 }

@@ -290,23 +290,23 @@ impl NodeCephCmdSafetyPath {
     ///
     /// `GET /nodes/{node}/ceph/cmd-safety`
     ///
-    /// * `action`: What is to be done with the daemon.
-    /// * `id`: Id of the daemon.
     /// * `service`: Type of the daemon.
+    /// * `id`: Id of the daemon.
+    /// * `action`: What is to be done with the daemon.
     #[inline]
     pub fn get(
         &self,
-        action: impl Into<NodeCephCmdSafetyAction>,
-        id: impl Into<String>,
         service: impl Into<NodeCephCmdSafetyService>,
+        id: impl Into<String>,
+        action: impl Into<NodeCephCmdSafetyAction>,
     ) -> NodeCephCmdSafetyGet {
         let mut request = self.0.request(NodeCephCmdSafetyGet::ENDPOINT, reply::data);
-        let action: NodeCephCmdSafetyAction = action.into();
-        request.set("action", &action);
-        let id: String = id.into();
-        request.set("id", &id);
         let service: NodeCephCmdSafetyService = service.into();
         request.set("service", &service);
+        let id: String = id.into();
+        request.set("id", &id);
+        let action: NodeCephCmdSafetyAction = action.into();
+        request.set("action", &action);
         NodeCephCmdSafetyGet(request)
     }
 }

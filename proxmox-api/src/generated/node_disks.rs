@@ -85,19 +85,19 @@ impl NodeDisksDirectoryPath {
     ///
     /// `POST /nodes/{node}/disks/directory`
     ///
-    /// * `device`: Device that is mounted; in the request, the block device to format.
     /// * `name`: Name of the directory below `/mnt/pve`, and of the storage definition that goes with it.
+    /// * `device`: Device that is mounted; in the request, the block device to format.
     #[inline]
     pub fn post(
         &self,
-        device: impl Into<String>,
         name: impl Into<String>,
+        device: impl Into<String>,
     ) -> NodeDisksDirectoryPost {
         let mut request = self.0.request(NodeDisksDirectoryPost::ENDPOINT, reply::task);
-        let device: String = device.into();
-        request.set("device", &device);
         let name: String = name.into();
         request.set("name", &name);
+        let device: String = device.into();
+        request.set("device", &device);
         NodeDisksDirectoryPost(request)
     }
 }
@@ -418,19 +418,19 @@ impl NodeDisksLvmPath {
     ///
     /// `POST /nodes/{node}/disks/lvm`
     ///
-    /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     /// * `name`: Name of the volume group, and of the storage definition that goes with it.
+    /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     #[inline]
     pub fn post(
         &self,
-        device: impl Into<String>,
         name: impl Into<String>,
+        device: impl Into<String>,
     ) -> NodeDisksLvmPost {
         let mut request = self.0.request(NodeDisksLvmPost::ENDPOINT, reply::task);
-        let device: String = device.into();
-        request.set("device", &device);
         let name: String = name.into();
         request.set("name", &name);
+        let device: String = device.into();
+        request.set("device", &device);
         NodeDisksLvmPost(request)
     }
 }
@@ -595,19 +595,19 @@ impl NodeDisksLvmthinPath {
     ///
     /// `POST /nodes/{node}/disks/lvmthin`
     ///
-    /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     /// * `name`: Name of the thin pool, and of the storage definition that goes with it.
+    /// * `device`: Path of the block device to use, such as `/dev/sdb`; what is on it is lost.
     #[inline]
     pub fn post(
         &self,
-        device: impl Into<String>,
         name: impl Into<String>,
+        device: impl Into<String>,
     ) -> NodeDisksLvmthinPost {
         let mut request = self.0.request(NodeDisksLvmthinPost::ENDPOINT, reply::task);
-        let device: String = device.into();
-        request.set("device", &device);
         let name: String = name.into();
         request.set("name", &name);
+        let device: String = device.into();
+        request.set("device", &device);
         NodeDisksLvmthinPost(request)
     }
 }
@@ -900,23 +900,23 @@ impl NodeDisksZfsPath {
     ///
     /// `POST /nodes/{node}/disks/zfs`
     ///
-    /// * `devices`: Comma-separated paths of the block devices to use; what is on them is lost.
     /// * `name`: Name of the pool, and of the storage definition that goes with it.
     /// * `raidlevel`: How the devices are combined.
+    /// * `devices`: Comma-separated paths of the block devices to use; what is on them is lost.
     #[inline]
     pub fn post(
         &self,
-        devices: impl Into<List>,
         name: impl Into<String>,
         raidlevel: impl Into<NodeDisksZfsRaidlevel>,
+        devices: impl Into<List>,
     ) -> NodeDisksZfsPost {
         let mut request = self.0.request(NodeDisksZfsPost::ENDPOINT, reply::task);
-        let devices: List = devices.into();
-        request.set("devices", &devices);
         let name: String = name.into();
         request.set("name", &name);
         let raidlevel: NodeDisksZfsRaidlevel = raidlevel.into();
         request.set("raidlevel", &raidlevel);
+        let devices: List = devices.into();
+        request.set("devices", &devices);
         NodeDisksZfsPost(request)
     }
 }

@@ -433,21 +433,21 @@ impl NodeFirewallRulesPath {
     ///
     /// `POST /nodes/{node}/firewall/rules`
     ///
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn post(
         &self,
-        action: impl Into<String>,
         type_: impl Into<super::types::FirewallRuleType>,
+        action: impl Into<String>,
     ) -> NodeFirewallRulesPost {
         let mut request = self
             .0
             .request(NodeFirewallRulesPost::ENDPOINT, reply::nothing);
-        let action: String = action.into();
-        request.set("action", &action);
         let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
+        let action: String = action.into();
+        request.set("action", &action);
         NodeFirewallRulesPost(request)
     }
 }

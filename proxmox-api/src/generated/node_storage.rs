@@ -179,24 +179,24 @@ impl NodeStorageStorageContentPath {
     ///
     /// `POST /nodes/{node}/storage/{storage}/content`
     ///
+    /// * `vmid`: Guest that will own the image. From 100 to 999999999.
     /// * `filename`: Name of the volume to create, such as `vm-100-disk-0`.
     /// * `size`: Size in KiB, or with suffix `M` in MiB or `G` in GiB.
-    /// * `vmid`: Guest that will own the image. From 100 to 999999999.
     #[inline]
     pub fn post(
         &self,
+        vmid: u32,
         filename: impl Into<String>,
         size: impl Into<String>,
-        vmid: u32,
     ) -> NodeStorageStorageContentPost {
         let mut request = self
             .0
             .request(NodeStorageStorageContentPost::ENDPOINT, reply::data);
+        request.set("vmid", &vmid);
         let filename: String = filename.into();
         request.set("filename", &filename);
         let size: String = size.into();
         request.set("size", &size);
-        request.set("vmid", &vmid);
         NodeStorageStorageContentPost(request)
     }
 }
@@ -509,25 +509,25 @@ impl NodeStorageStorageDownloadUrlPath {
     ///
     /// `POST /nodes/{node}/storage/{storage}/download-url`
     ///
+    /// * `url`: HTTP or HTTPS address of the file; the node fetches it, not the client.
     /// * `content`: What the file is: ISO image, container template or image to import.
     /// * `filename`: Name the file gets on the storage; the server replaces characters it does not accept. At most 255 characters.
-    /// * `url`: HTTP or HTTPS address of the file; the node fetches it, not the client.
     #[inline]
     pub fn post(
         &self,
+        url: impl Into<String>,
         content: impl Into<NodeStorageDownloadUrlContent>,
         filename: impl Into<String>,
-        url: impl Into<String>,
     ) -> NodeStorageStorageDownloadUrlPost {
         let mut request = self
             .0
             .request(NodeStorageStorageDownloadUrlPost::ENDPOINT, reply::task);
+        let url: String = url.into();
+        request.set("url", &url);
         let content: NodeStorageDownloadUrlContent = content.into();
         request.set("content", &content);
         let filename: String = filename.into();
         request.set("filename", &filename);
-        let url: String = url.into();
-        request.set("url", &url);
         NodeStorageStorageDownloadUrlPost(request)
     }
 }
@@ -644,21 +644,21 @@ impl NodeStorageStorageFileRestoreDownloadPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/file-restore/download`
     ///
-    /// * `filepath`: Path inside the backup, encoded as Base64.
     /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
+    /// * `filepath`: Path inside the backup, encoded as Base64.
     #[inline]
     pub fn get(
         &self,
-        filepath: impl Into<String>,
         volume: impl Into<String>,
+        filepath: impl Into<String>,
     ) -> NodeStorageStorageFileRestoreDownloadGet {
         let mut request = self
             .0
             .request(NodeStorageStorageFileRestoreDownloadGet::ENDPOINT, reply::bytes);
-        let filepath: String = filepath.into();
-        request.set("filepath", &filepath);
         let volume: String = volume.into();
         request.set("volume", &volume);
+        let filepath: String = filepath.into();
+        request.set("filepath", &filepath);
         NodeStorageStorageFileRestoreDownloadGet(request)
     }
 }
@@ -722,21 +722,21 @@ impl NodeStorageStorageFileRestoreListPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/file-restore/list`
     ///
-    /// * `filepath`: Path inside the backup, as Base64; a request may also use a plain `/` for the top.
     /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
+    /// * `filepath`: Path inside the backup, as Base64; a request may also use a plain `/` for the top.
     #[inline]
     pub fn get(
         &self,
-        filepath: impl Into<String>,
         volume: impl Into<String>,
+        filepath: impl Into<String>,
     ) -> NodeStorageStorageFileRestoreListGet {
         let mut request = self
             .0
             .request(NodeStorageStorageFileRestoreListGet::ENDPOINT, reply::data);
-        let filepath: String = filepath.into();
-        request.set("filepath", &filepath);
         let volume: String = volume.into();
         request.set("volume", &volume);
+        let filepath: String = filepath.into();
+        request.set("filepath", &filepath);
         NodeStorageStorageFileRestoreListGet(request)
     }
 }

@@ -360,16 +360,16 @@ impl NodeAptRepositoriesPath {
     ///
     /// `POST /nodes/{node}/apt/repositories`
     ///
-    /// * `index`: Position of the repository in the file, counted from 0.
     /// * `path`: File that defines the repository.
+    /// * `index`: Position of the repository in the file, counted from 0.
     #[inline]
-    pub fn post(&self, index: i64, path: impl Into<String>) -> NodeAptRepositoriesPost {
+    pub fn post(&self, path: impl Into<String>, index: i64) -> NodeAptRepositoriesPost {
         let mut request = self
             .0
             .request(NodeAptRepositoriesPost::ENDPOINT, reply::nothing);
-        request.set("index", &index);
         let path: String = path.into();
         request.set("path", &path);
+        request.set("index", &index);
         NodeAptRepositoriesPost(request)
     }
     /// Adds a standard repository, or enables it where it is already configured.
@@ -2527,19 +2527,19 @@ impl NodeNetworkPath {
     ///
     /// `POST /nodes/{node}/network`
     ///
-    /// * `iface`: Name of the network interface. At most 20 characters.
     /// * `type_`: Kind of interface.
+    /// * `iface`: Name of the network interface. At most 20 characters.
     #[inline]
     pub fn post(
         &self,
-        iface: impl Into<String>,
         type_: impl Into<NodeNetworkGetResultType>,
+        iface: impl Into<String>,
     ) -> NodeNetworkPost {
         let mut request = self.0.request(NodeNetworkPost::ENDPOINT, reply::nothing);
-        let iface: String = iface.into();
-        request.set("iface", &iface);
         let type_: NodeNetworkGetResultType = type_.into();
         request.set("type", &type_);
+        let iface: String = iface.into();
+        request.set("iface", &iface);
         NodeNetworkPost(request)
     }
     /// Applies the pending network configuration to the running system.
@@ -3363,7 +3363,7 @@ impl ApiRequest for NodeReplicationGet {
 request_impls!(NodeReplicationGet);
 
 impl NodeReplicationGet {
-    /// Only the jobs of this guest. From 100 to 999999999.
+    /// Guest the job replicates; as a parameter, leaves out the jobs of all others. From 100 to 999999999.
     #[inline]
     pub fn guest(mut self, guest: u32) -> Self {
         self.0.set("guest", &guest);
@@ -4220,23 +4220,23 @@ impl NodeScanPbsPath {
     ///
     /// `GET /nodes/{node}/scan/pbs`
     ///
-    /// * `password`: Password of the user, or the secret of the API token.
     /// * `server`: Host name or IP address of the server to ask.
     /// * `username`: User (`name@realm`) or API token to log in as.
+    /// * `password`: Password of the user, or the secret of the API token.
     #[inline]
     pub fn get(
         &self,
-        password: impl Into<Secret>,
         server: impl Into<String>,
         username: impl Into<String>,
+        password: impl Into<Secret>,
     ) -> NodeScanPbsGet {
         let mut request = self.0.request(NodeScanPbsGet::ENDPOINT, reply::data);
-        let password: Secret = password.into();
-        request.set("password", &password);
         let server: String = server.into();
         request.set("server", &server);
         let username: String = username.into();
         request.set("username", &username);
+        let password: Secret = password.into();
+        request.set("password", &password);
         NodeScanPbsGet(request)
     }
 }
@@ -9102,7 +9102,7 @@ pub struct NodeReplicationItem {
     pub error: Option<String>,
     /// How many runs in a row have failed.
     pub fail_count: Option<i64>,
-    /// Only the jobs of this guest.
+    /// Guest the job replicates; as a parameter, leaves out the jobs of all others.
     pub guest: Option<i64>,
     /// Id of the replication job: guest id, hyphen, job number.
     pub id: String,

@@ -1190,21 +1190,21 @@ impl QemuVmidAgentFileWritePath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/file-write`
     ///
-    /// * `content`: Content to write to the file. At most 61440 characters.
     /// * `file`: Path of the file inside the guest.
+    /// * `content`: Content to write to the file. At most 61440 characters.
     #[inline]
     pub fn post(
         &self,
-        content: impl Into<String>,
         file: impl Into<String>,
+        content: impl Into<String>,
     ) -> QemuVmidAgentFileWritePost {
         let mut request = self
             .0
             .request(QemuVmidAgentFileWritePost::ENDPOINT, reply::nothing);
-        let content: String = content.into();
-        request.set("content", &content);
         let file: String = file.into();
         request.set("file", &file);
+        let content: String = content.into();
+        request.set("content", &content);
         QemuVmidAgentFileWritePost(request)
     }
 }
@@ -2169,21 +2169,21 @@ impl QemuVmidAgentSetUserPasswordPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`
     ///
-    /// * `password`: New password of the user. At most 1024 characters.
     /// * `username`: User inside the guest whose password is set.
+    /// * `password`: New password of the user. At most 1024 characters.
     #[inline]
     pub fn post(
         &self,
-        password: impl Into<Secret>,
         username: impl Into<String>,
+        password: impl Into<Secret>,
     ) -> QemuVmidAgentSetUserPasswordPost {
         let mut request = self
             .0
             .request(QemuVmidAgentSetUserPasswordPost::ENDPOINT, reply::data);
-        let password: Secret = password.into();
-        request.set("password", &password);
         let username: String = username.into();
         request.set("username", &username);
+        let password: Secret = password.into();
+        request.set("password", &password);
         QemuVmidAgentSetUserPasswordPost(request)
     }
 }
@@ -4333,21 +4333,21 @@ impl QemuVmidFirewallAliasesPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases`
     ///
-    /// * `cidr`: Address or network the alias stands for.
     /// * `name`: Name of the alias. At most 64 characters.
+    /// * `cidr`: Address or network the alias stands for.
     #[inline]
     pub fn post(
         &self,
-        cidr: impl Into<Cidr>,
         name: impl Into<String>,
+        cidr: impl Into<Cidr>,
     ) -> QemuVmidFirewallAliasesPost {
         let mut request = self
             .0
             .request(QemuVmidFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
         let name: String = name.into();
         request.set("name", &name);
+        let cidr: Cidr = cidr.into();
+        request.set("cidr", &cidr);
         QemuVmidFirewallAliasesPost(request)
     }
 }
@@ -5364,21 +5364,21 @@ impl QemuVmidFirewallRulesPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/firewall/rules`
     ///
-    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     /// * `type_`: Direction the rule applies to, or `group` for a rule that pulls in a security group.
+    /// * `action`: `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn post(
         &self,
-        action: impl Into<String>,
         type_: impl Into<super::types::FirewallRuleType>,
+        action: impl Into<String>,
     ) -> QemuVmidFirewallRulesPost {
         let mut request = self
             .0
             .request(QemuVmidFirewallRulesPost::ENDPOINT, reply::nothing);
-        let action: String = action.into();
-        request.set("action", &action);
         let type_: super::types::FirewallRuleType = type_.into();
         request.set("type", &type_);
+        let action: String = action.into();
+        request.set("action", &action);
         QemuVmidFirewallRulesPost(request)
     }
 }
@@ -6317,25 +6317,25 @@ impl QemuVmidRemoteMigratePath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/remote_migrate`
     ///
-    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     /// * `target_endpoint`: How to reach the API of the other cluster.
     /// * `target_storage`: Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
+    /// * `target_bridge`: Bridge per source bridge as `source:target` pairs, one bridge for all, or `1` for the same ones.
     #[inline]
     pub fn post(
         &self,
-        target_bridge: impl Into<List>,
         target_endpoint: impl Into<super::types::RemoteEndpoint>,
         target_storage: impl Into<List>,
+        target_bridge: impl Into<List>,
     ) -> QemuVmidRemoteMigratePost {
         let mut request = self
             .0
             .request(QemuVmidRemoteMigratePost::ENDPOINT, reply::task);
-        let target_bridge: List = target_bridge.into();
-        request.set("target-bridge", &target_bridge);
         let target_endpoint: super::types::RemoteEndpoint = target_endpoint.into();
         request.set("target-endpoint", &target_endpoint);
         let target_storage: List = target_storage.into();
         request.set("target-storage", &target_storage);
+        let target_bridge: List = target_bridge.into();
+        request.set("target-bridge", &target_bridge);
         QemuVmidRemoteMigratePost(request)
     }
 }

@@ -41,19 +41,19 @@ impl StoragePath {
     ///
     /// `POST /storage`
     ///
-    /// * `storage`: Storage identifier, unique in the cluster.
     /// * `type_`: Storage type; decides which other settings apply.
+    /// * `storage`: Storage identifier, unique in the cluster.
     #[inline]
     pub fn post(
         &self,
-        storage: impl Into<String>,
         type_: impl Into<StorageType>,
+        storage: impl Into<String>,
     ) -> StoragePost {
         let mut request = self.0.request(StoragePost::ENDPOINT, reply::data);
-        let storage: String = storage.into();
-        request.set("storage", &storage);
         let type_: StorageType = type_.into();
         request.set("type", &type_);
+        let storage: String = storage.into();
+        request.set("storage", &storage);
         StoragePost(request)
     }
 }
