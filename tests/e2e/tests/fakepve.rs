@@ -35,14 +35,14 @@ fn with_token(server: ClientBuilder) -> Client {
             variable("FAKEPVE_TOKEN_SECRET"),
         )
         .build()
-        .unwrap()
+        .expect("the environment describes the server")
 }
 
 fn with_password() -> Client {
     server()
         .password("root@pam", variable("FAKEPVE_PASSWORD"))
         .build()
-        .unwrap()
+        .expect("the environment describes the server")
 }
 
 #[tokio::test]
