@@ -6,8 +6,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,11 +17,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HeaderValue};
 use http::uri::Uri;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::rt::ReadBufCursor;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -33,9 +34,21 @@ use crate::endpoint::Method;
 use crate::error::Error;
 use crate::tls::{Fingerprint, Trust, Untrusted};
 
+mod streaming;
+
+pub use streaming::{BodyStream, Chunks, Duplex, OpenResponse, Upgraded};
+
 /// The future of an exchange.
 pub type Exchange<'a> =
     Pin<Box<dyn Future<Output = Result<WireResponse, TransportError>> + Send + 'a>>;
+
+/// The future of an exchange whose answer has a body that flows.
+pub type Opening<'a> =
+    Pin<Box<dyn Future<Output = Result<OpenResponse, TransportError>> + Send + 'a>>;
+
+/// The future of a request to switch protocols.
+pub type Upgrading<'a> =
+    Pin<Box<dyn Future<Output = Result<Upgraded, TransportError>> + Send + 'a>>;
 
 /// Carries one request to the server and its answer back.
 ///
@@ -47,6 +60,49 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// # Errors
     /// Only if no complete answer came. The error must say whether the request can have arrived.
     fn send(&self, request: WireRequest) -> Exchange<'_>;
+
+    /// Like [`Transport::send`], with a body that is read while it is sent. The body that the request
+    /// itself holds is empty.
+    ///
+    /// A transport that does not provide this cannot upload files.
+    ///
+    /// # Errors
+    /// As for [`Transport::send`].
+    fn send_stream(&self, request: WireRequest, body: BodyStream) -> Exchange<'_> {
+        drop((request, body));
+        Box::pin(async {
+            Err(TransportError::never_sent(
+                "this transport does not stream request bodies",
+            ))
+        })
+    }
+
+    /// Like [`Transport::send`], with an answer whose body is handed over as it comes.
+    ///
+    /// A transport that does not provide this holds a download in memory before the first byte is
+    /// handed over.
+    ///
+    /// # Errors
+    /// As for [`Transport::send`], for everything up to the body.
+    fn open(&self, request: WireRequest) -> Opening<'_> {
+        let exchange = self.send(request);
+        Box::pin(async move { exchange.await.map(OpenResponse::from) })
+    }
+
+    /// Sends a request that asks to switch protocols; its headers say so.
+    ///
+    /// A transport that does not provide this has no consoles.
+    ///
+    /// # Errors
+    /// As for [`Transport::send`].
+    fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
+        drop(request);
+        Box::pin(async {
+            Err(TransportError::never_sent(
+                "this transport does not switch protocols",
+            ))
+        })
+    }
 }
 
 /// A request as it goes out. Its `Debug` form shows neither header values nor parameters.
@@ -241,7 +297,7 @@ pub(crate) struct HttpSettings {
 
 /// The network: HTTP/1.1 over TLS, as the server speaks it (wire protocol §2).
 pub(crate) struct HttpTransport {
-    pool: legacy::Client<Connector, Full<Bytes>>,
+    pool: legacy::Client<Connector, Outgoing>,
     timeout: Duration,
 }
 
@@ -269,11 +325,19 @@ impl HttpTransport {
         })
     }
 
-    async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
+    /// Sends a request and waits for the head of the answer; no limit in time.
+    async fn begin(
+        &self,
+        request: WireRequest,
+        body: Outgoing,
+        coding: Coding,
+    ) -> Result<http::Response<Incoming>, TransportError> {
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
-            .uri(format!("{}{}", request.origin, request.path))
-            .header(ACCEPT_ENCODING, "gzip");
+            .uri(format!("{}{}", request.origin, request.path));
+        if coding == Coding::Gzip {
+            builder = builder.header(ACCEPT_ENCODING, "gzip");
+        }
         for (name, value) in &request.headers {
             let mut value = HeaderValue::from_str(value).map_err(|_| {
                 TransportError::never_sent(format!("the header {name} cannot carry its value"))
@@ -281,24 +345,103 @@ impl HttpTransport {
             value.set_sensitive(true);
             builder = builder.header(name, value);
         }
-        let outgoing = builder.body(Full::new(request.body)).map_err(|_| {
+        let outgoing = builder.body(body).map_err(|_| {
             TransportError::never_sent(
                 "the address or a header's name of the request is not usable",
             )
         })?;
+        self.pool
+            .request(outgoing)
+            .await
+            .map_err(|error| explain(&error))
+    }
+
+    async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
+        let mut request = request;
+        let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
+        let exchange = async { receive(self.begin(request, body, Coding::Gzip).await?).await };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(TransportError::timed_out(self.timeout)),
+        }
+    }
+
+    /// Here the limit in time is one for standing still, since a big body takes as long as it takes.
+    async fn exchange_stream(
+        &self,
+        request: WireRequest,
+        body: BodyStream,
+    ) -> Result<WireResponse, TransportError> {
+        let moved = Arc::new(AtomicU64::new(0));
+        let body = Outgoing::Stream {
+            left: body.length(),
+            body,
+            moved: Arc::clone(&moved),
+        };
+        let exchange = async { receive(self.begin(request, body, Coding::Gzip).await?).await };
+        let mut exchange = std::pin::pin!(exchange);
+        let mut before = 0;
+        loop {
+            if let Ok(result) = tokio::time::timeout(self.timeout, exchange.as_mut()).await {
+                return result;
+            }
+            let now = moved.load(Ordering::Relaxed);
+            if now == before {
+                return Err(TransportError::timed_out(self.timeout));
+            }
+            before = now;
+        }
+    }
+
+    async fn open_answer(&self, request: WireRequest) -> Result<OpenResponse, TransportError> {
+        let mut request = request;
+        let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
+        // A server that is to compress a file reads all of it first.
+        let begin = self.begin(request, body, Coding::Plain);
+        let answer = match tokio::time::timeout(self.timeout, begin).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(TransportError::timed_out(self.timeout)),
+        };
+        let (head, body) = split(answer);
+        let packed = is_gzip(&head);
+        let chunks = Flow {
+            body,
+            unpack: packed.then(|| flate2::write::MultiGzDecoder::new(Vec::new())),
+            limit: self.timeout,
+            pause: None,
+            over: false,
+        };
+        Ok(OpenResponse::new(head, chunks))
+    }
+
+    async fn switch(&self, request: WireRequest) -> Result<Upgraded, TransportError> {
+        let mut request = request;
+        let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         let exchange = async {
-            let response = self
-                .pool
-                .request(outgoing)
+            let answer = self.begin(request, body, Coding::Plain).await?;
+            if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+                return receive(answer).await.map(Upgraded::Answered);
+            }
+            let mut answer = answer;
+            let upgrade = hyper::upgrade::on(&mut answer);
+            let (head, _) = split(answer);
+            let stream = upgrade
                 .await
-                .map_err(|error| explain(&error))?;
-            receive(response).await
+                .map_err(|error| TransportError::interrupted(root_cause(&error)))?;
+            Ok(Upgraded::Switched(head, Box::new(TokioIo::new(stream))))
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(result) => result,
             Err(_) => Err(TransportError::timed_out(self.timeout)),
         }
     }
+}
+
+/// What the server is told it may do to the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Plain,
+    Gzip,
 }
 
 impl fmt::Debug for HttpTransport {
@@ -313,35 +456,188 @@ impl Transport for HttpTransport {
     fn send(&self, request: WireRequest) -> Exchange<'_> {
         Box::pin(self.exchange(request))
     }
+
+    fn send_stream(&self, request: WireRequest, body: BodyStream) -> Exchange<'_> {
+        Box::pin(self.exchange_stream(request, body))
+    }
+
+    fn open(&self, request: WireRequest) -> Opening<'_> {
+        Box::pin(self.open_answer(request))
+    }
+
+    fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
+        Box::pin(self.switch(request))
+    }
+}
+
+/// A request's body on its way out.
+enum Outgoing {
+    Whole(Full<Bytes>),
+    Stream {
+        body: BodyStream,
+        left: u64,
+        /// Counts what was handed over, for whoever watches.
+        moved: Arc<AtomicU64>,
+    },
+}
+
+/// The most of a body that is read at once.
+const PIECE: usize = 128 * 1024;
+
+impl hyper::body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let (body, left, moved) = match self.get_mut() {
+            Self::Whole(body) => {
+                return Pin::new(body)
+                    .poll_frame(context)
+                    .map_err(|never| match never {});
+            }
+            Self::Stream { body, left, moved } => (body, left, moved),
+        };
+        if *left == 0 {
+            return Poll::Ready(None);
+        }
+        let room = usize::try_from(*left).map_or(PIECE, |left| left.min(PIECE));
+        let mut bytes = vec![0; room];
+        let mut read = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(body).poll_read(context, &mut read))?;
+        let count = read.filled().len();
+        if count == 0 {
+            let text = format!("the body ended {left} bytes before its announced length");
+            return Poll::Ready(Some(Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                text,
+            ))));
+        }
+        *left -= count as u64;
+        moved.fetch_add(count as u64, Ordering::Relaxed);
+        bytes.truncate(count);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Stream { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream { left, .. } => SizeHint::with_exact(*left),
+        }
+    }
+}
+
+/// An answer's body on its way in.
+struct Flow {
+    body: Incoming,
+    unpack: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
+    /// How long the server may keep still.
+    limit: Duration,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    over: bool,
+}
+
+impl Flow {
+    fn take(&mut self, data: Bytes) -> Result<Bytes, TransportError> {
+        let Some(unpack) = &mut self.unpack else {
+            return Ok(data);
+        };
+        unpack.write_all(&data).map_err(|error| no_gzip(&error))?;
+        Ok(Bytes::from(std::mem::take(unpack.get_mut())))
+    }
+
+    fn end(&mut self) -> Option<Result<Bytes, TransportError>> {
+        self.over = true;
+        let rest = self.unpack.take()?.finish();
+        Some(rest.map(Bytes::from).map_err(|error| no_gzip(&error)))
+    }
+}
+
+impl Chunks for Flow {
+    fn poll_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, TransportError>>> {
+        loop {
+            if self.over {
+                return Poll::Ready(None);
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+                let limit = self.limit;
+                let pause = (self.pause).get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                ready!(pause.as_mut().poll(context));
+                self.over = true;
+                return Poll::Ready(Some(Err(TransportError::timed_out(limit))));
+            };
+            self.pause = None;
+            let chunk = match frame {
+                None => self.end(),
+                Some(Err(error)) => Some(Err(broken_off(&error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Err(_) => continue,
+                    Ok(data) => Some(self.take(data)),
+                },
+            };
+            match chunk {
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                Some(Err(error)) => {
+                    self.over = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                chunk => return Poll::Ready(chunk),
+            }
+        }
+    }
+}
+
+fn broken_off(error: &hyper::Error) -> TransportError {
+    TransportError::interrupted(format!("the answer broke off: {}", root_cause(error)))
+}
+
+fn no_gzip(error: &io::Error) -> TransportError {
+    TransportError::interrupted(format!("the answer does not unpack: {error}"))
+}
+
+fn is_gzip(head: &WireResponse) -> bool {
+    head.header("content-encoding")
+        .is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"))
+}
+
+/// The head of an answer, and its body.
+fn split(response: http::Response<Incoming>) -> (WireResponse, Incoming) {
+    let (parts, body) = response.into_parts();
+    let mut head = WireResponse::new(parts.status.as_u16(), Bytes::new());
+    head.reason = (parts.extensions.get::<Phrase>())
+        .map(Phrase::take)
+        .unwrap_or_default();
+    head.headers = (parts.headers.iter())
+        .map(|(name, value)| (name.as_str().to_owned(), latin1_or_utf8(value.as_bytes())))
+        .collect();
+    (head, body)
 }
 
 async fn receive(response: http::Response<Incoming>) -> Result<WireResponse, TransportError> {
-    let (head, body) = response.into_parts();
-    let reason = (head.extensions.get::<Phrase>())
-        .map(Phrase::take)
-        .unwrap_or_default();
-    let headers: Vec<_> = (head.headers.iter())
-        .map(|(name, value)| (name.as_str().to_owned(), latin1_or_utf8(value.as_bytes())))
-        .collect();
-    let body = body.collect().await.map_err(|error| {
-        TransportError::interrupted(format!("the answer broke off: {}", root_cause(&error)))
-    })?;
-    let mut body = body.to_bytes();
-    if find(&headers, "content-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"))
-    {
+    let (mut response, body) = split(response);
+    let body = body.collect().await.map_err(|error| broken_off(&error))?;
+    response.body = body.to_bytes();
+    if is_gzip(&response) {
         let mut plain = Vec::new();
-        let mut packed = flate2::bufread::MultiGzDecoder::new(&*body);
-        packed.read_to_end(&mut plain).map_err(|error| {
-            TransportError::interrupted(format!("the answer does not unpack: {error}"))
-        })?;
-        body = Bytes::from(plain);
+        let mut packed = flate2::bufread::MultiGzDecoder::new(&*response.body);
+        packed
+            .read_to_end(&mut plain)
+            .map_err(|error| no_gzip(&error))?;
+        response.body = Bytes::from(plain);
     }
-    Ok(WireResponse {
-        status: head.status.as_u16(),
-        reason,
-        headers,
-        body,
-    })
+    Ok(response)
 }
 
 fn explain(error: &legacy::Error) -> TransportError {
@@ -439,6 +735,8 @@ struct Line {
 struct Scanner {
     place: Place,
     phrase: Phrase,
+    /// What comes after this answer's head belongs to another protocol.
+    switched: bool,
 }
 
 /// Where in an answer the next byte stands.
@@ -446,11 +744,15 @@ struct Scanner {
 enum Place {
     /// In its first characters, so many of which were what they have to be.
     Start(usize),
-    Status,
+    /// In the status code, whose digits so far make this number.
+    Status(u16),
     Phrase,
     /// Behind the phrase, or in something that is no HTTP.
     Rest,
 }
+
+/// The status after which a connection is no HTTP any more.
+const SWITCHED: u16 = 101;
 
 impl Default for Place {
     fn default() -> Self {
@@ -467,7 +769,7 @@ impl Scanner {
     /// The next thing to come is an answer.
     fn expect_answer(&mut self) {
         // A server may answer while it is still being written to.
-        if matches!(self.place, Place::Rest) {
+        if matches!(self.place, Place::Rest) && !self.switched {
             self.place = Place::default();
         }
     }
@@ -482,13 +784,19 @@ impl Scanner {
                 {
                     self.phrase.lock().clear();
                     if n + 1 == START.len() {
-                        Place::Status
+                        Place::Status(0)
                     } else {
                         Place::Start(n + 1)
                     }
                 }
-                Place::Status if byte.is_ascii_digit() => Place::Status,
-                Place::Status if byte == b' ' => Place::Phrase,
+                Place::Status(code) if byte.is_ascii_digit() => Place::Status(
+                    code.saturating_mul(10)
+                        .saturating_add(u16::from(byte - b'0')),
+                ),
+                Place::Status(code) if byte == b' ' => {
+                    self.switched = code == SWITCHED;
+                    Place::Phrase
+                }
                 Place::Phrase if byte != b'\r' && byte != b'\n' => {
                     self.phrase.lock().push(byte);
                     continue;
