@@ -9,7 +9,7 @@ use crate::overlay::Overlay;
 use crate::{check, emit, facts_json, ir, names, union};
 
 /// Texts to generate from, by file name; nothing else has any influence.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Input {
     /// `schema/<product>/*.json`
     pub releases: BTreeMap<String, String>,
@@ -17,6 +17,8 @@ pub struct Input {
     pub overlay: BTreeMap<String, String>,
     /// `schema/<product>/names.lock`
     pub lock: Option<String>,
+    /// Some releases are left out, so overlay entries that match nothing are no problem.
+    pub partial: bool,
 }
 
 /// What was generated.
@@ -132,7 +134,7 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
         return Err(problems);
     }
     releases.sort_by_key(|facts| facts.release);
-    let overlay = Overlay::read(&input.overlay);
+    let overlay = Overlay::read(&input.overlay, input.partial);
     overlay.patch(&mut releases);
     let union = union::merge(&releases);
     let api = ir::lower(&union, &overlay);

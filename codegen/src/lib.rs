@@ -11,5 +11,6 @@ mod json;
 mod names;
 mod overlay;
 mod render;
+pub mod surface;
 mod typetext;
 mod union;

@@ -22,6 +22,8 @@ pub(crate) struct Overlay {
     open: BTreeMap<String, String>,
     words: Words,
     patches: Vec<(String, Patch)>,
+    /// Not all releases take part, so an entry may match nothing.
+    partial: bool,
     /// Entries that were of use, as `file: entry`.
     used: RefCell<BTreeSet<String>>,
     problems: RefCell<Vec<String>>,
@@ -151,8 +153,11 @@ fn parse<T: serde::de::DeserializeOwned>(
 
 impl Overlay {
     /// Reads the overlay's files, by their paths below the overlay's folder.
-    pub(crate) fn read(files: &BTreeMap<String, String>) -> Self {
-        let mut overlay = Self::default();
+    pub(crate) fn read(files: &BTreeMap<String, String>, partial: bool) -> Self {
+        let mut overlay = Self {
+            partial,
+            ..Self::default()
+        };
         let mut problems = Vec::new();
         for (file, text) in files {
             match file.as_str() {
@@ -430,7 +435,7 @@ impl Overlay {
                 let found = change(endpoint, &patch.pointer, &schema, &members, how)?;
                 applied |= found && *endpoint != before;
             }
-            if !applied {
+            if !applied && !self.partial {
                 return Err(format!("changes nothing of {at}"));
             }
             self.mark(entry.to_owned());
@@ -447,6 +452,9 @@ impl Overlay {
     pub(crate) fn finish(&self) -> Vec<String> {
         let used = self.used.borrow();
         let mut problems = self.problems.borrow().clone();
+        if self.partial {
+            return problems;
+        }
         let mut entries: Vec<String> = Vec::new();
         let names = &self.names;
         entries.extend(

@@ -1,5 +1,7 @@
 //! The whole way from schema and overlay to text: what a run writes, and what stops it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its input should stop")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ fn input(releases: &[(&str, &str)], overlay: &[(&str, &str)]) -> Input {
             .map(|(name, endpoints)| release(name, endpoints))
             .collect(),
         overlay: files,
-        lock: None,
+        ..Input::default()
     }
 }
 

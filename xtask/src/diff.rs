@@ -7,8 +7,9 @@ use proxmox_codegen::apidoc::Product;
 use proxmox_codegen::diff;
 use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
+use proxmox_codegen::surface;
 
-use crate::{Outcome, say, workspace};
+use crate::{Outcome, regen, say, workspace};
 
 /// Show what changed between two tracked releases
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,43 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .join(args.product.to_string());
     let old = load(&folder, args.from)?;
     let new = load(&folder, args.to)?;
-    say(&diff::compare(&old, &new).to_string())
+    let mut text = diff::compare(&old, &new).to_string();
+    if args.product == Product::Pve && args.schema_dir.is_none() && args.from < args.to {
+        text.push_str(&crate_change(args)?);
+    }
+    say(&text)
+}
+
+/// What the newer release changes in the generated crate, all releases up to it taken together.
+fn crate_change(args: &Args) -> Result<String, String> {
+    let input = regen::read_input(&workspace())?;
+    let up_to = |release: Release| -> Result<surface::Surface, String> {
+        let mut part = input.clone();
+        part.partial = true;
+        part.releases.retain(|name, _| {
+            let known = name
+                .strip_suffix(".json")
+                .and_then(|name| name.parse::<Release>().ok());
+            known.is_some_and(|known| known <= release)
+        });
+        surface::collect(&regen::generate_from(&part)?.files)
+    };
+    let change = surface::compare(&up_to(args.from)?, &up_to(args.to)?);
+    let mut text = format!(
+        "\n### This crate\n\n{} additions. {}\n",
+        change.added,
+        match change.breaks.len() {
+            0 => "Nothing breaks.".to_owned(),
+            n => format!("{n} changes that old code may notice:"),
+        }
+    );
+    if !change.breaks.is_empty() {
+        text.push('\n');
+        for line in &change.breaks {
+            text.push_str(&format!("- {line}\n"));
+        }
+    }
+    Ok(text)
 }
 
 fn load(folder: &Path, release: Release) -> Result<Facts, String> {

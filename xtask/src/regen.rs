@@ -87,6 +87,16 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// Generates from the schema folder of the workspace.
 pub(crate) fn generate(root: &Path) -> Result<Output, String> {
+    generate_from(&read_input(root)?)
+}
+
+pub(crate) fn generate_from(input: &Input) -> Result<Output, String> {
+    generate::generate(input)
+        .map_err(|problems| format!("{} problems:\n  {}", problems.len(), problems.join("\n  ")))
+}
+
+/// Everything there is to generate from.
+pub(crate) fn read_input(root: &Path) -> Result<Input, String> {
     let schema = root.join("schema/pve");
     let mut input = Input::default();
     let entries =
@@ -114,8 +124,7 @@ pub(crate) fn generate(root: &Path) -> Result<Output, String> {
     if lock.exists() {
         input.lock = Some(read(&lock)?);
     }
-    generate::generate(&input)
-        .map_err(|problems| format!("{} problems:\n  {}", problems.len(), problems.join("\n  ")))
+    Ok(input)
 }
 
 /// The manifest is written by hand; its features have to name the areas.

@@ -26,7 +26,11 @@ pub(super) fn body(kind: &str) -> String {
 
 fn resource(index: u64) -> Value {
     let vmid = 100 + index;
-    let kind = if index.is_multiple_of(3) { "lxc" } else { "qemu" };
+    let kind = if index.is_multiple_of(3) {
+        "lxc"
+    } else {
+        "qemu"
+    };
     let running = !index.is_multiple_of(4);
     let busy = |value: u64| if running { value } else { 0 };
     json!({
