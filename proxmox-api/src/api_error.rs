@@ -174,6 +174,7 @@ struct Parts {
     kind: ErrorKind,
     retry_after: Option<Duration>,
     body: Bytes,
+    hint: Option<String>,
 }
 
 impl ApiError {
@@ -219,6 +220,7 @@ impl ApiError {
                 true => response.body.clone(),
                 false => Bytes::new(),
             },
+            hint: None,
         }))
     }
 
@@ -237,11 +239,17 @@ impl ApiError {
             kind: ErrorKind::NotTheApi,
             retry_after: None,
             body: response.body.clone(),
+            hint: None,
         }))
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: Option<String>) -> Self {
+        self.0.hint = hint;
         self
     }
 
@@ -303,6 +311,22 @@ impl ApiError {
         self.0.retry_after
     }
 
+    /// What may be behind the refusal, from what this crate knows and the server does not say: since which
+    /// release the call or a refused parameter exists, or what to check first.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        if let Some(hint) = &self.0.hint {
+            return Some(hint);
+        }
+        match self.0.kind {
+            ErrorKind::NodeUnreachable => {
+                Some("is the node's name in the path right, and is that node up?")
+            }
+            ErrorKind::UnknownMethod => Some("is the server too old for this call?"),
+            _ => None,
+        }
+    }
+
     /// The object and the privileges the server found missing, as `("/vms/102", "VM.Audit")`.
     #[must_use]
     pub fn missing_permission(&self) -> Option<(&str, &str)> {
@@ -344,12 +368,9 @@ impl fmt::Display for ApiError {
         if !self.0.errors.is_empty() {
             f.write_str(")")?;
         }
-        match self.0.kind {
-            ErrorKind::NodeUnreachable => {
-                f.write_str(" (is the node's name in the path right, and is that node up?)")
-            }
-            ErrorKind::UnknownMethod => f.write_str(" (is the server too old for this call?)"),
-            _ => Ok(()),
+        match self.hint() {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
         }
     }
 }

@@ -9,13 +9,15 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use crate::api_error::{ApiError, ErrorKind, latin1_or_utf8};
 use crate::auth::{Auth, Clock, Credentials, Grant, Login, TfaChallenge};
+use crate::availability;
 use crate::encode::{ParamValue, Params};
-use crate::endpoint::Method;
+use crate::endpoint::{Method, Release};
 use crate::error::{Error, RequestErrorKind};
-use crate::request::Call;
+use crate::request::{Call, LIKELY_SECRETS};
 use crate::secret::Secret;
 use crate::task::Task;
 use crate::tls::{Fingerprint, Trust};
@@ -48,12 +50,15 @@ const TICKET: &str = "/access/ticket";
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     base: Base,
     transport: Arc<dyn Transport>,
     auth: Auth,
     user_agent: String,
     node: Option<String>,
+    /// Whether every call is held against the server's release before it is sent.
+    checks: bool,
+    release: OnceCell<Release>,
 }
 
 /// The future of an untyped call.
@@ -100,6 +105,7 @@ impl Client {
             user_agent: concat!("proxmox-api/", env!("CARGO_PKG_VERSION")).to_owned(),
             transport: None,
             node: None,
+            checks: false,
             clock: Arc::new(SystemTime::now),
         }
     }
@@ -206,6 +212,10 @@ impl Client {
         accept(&name, response, &[])
     }
 
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
     pub(crate) fn execute(&self, call: Call) -> Executing {
         let inner = Arc::clone(&self.0);
         Box::pin(async move { inner.run(call).await })
@@ -219,6 +229,32 @@ impl fmt::Debug for Client {
 }
 
 impl Inner {
+    pub(crate) async fn server_release(&self) -> Result<Release, Error> {
+        let ask = async || {
+            let reply = self.run_boxed(availability::version_call()).await?;
+            availability::release_of(&reply)
+        };
+        self.release.get_or_try_init(ask).await.copied()
+    }
+
+    pub(crate) async fn check(&self, call: &Call) -> Result<(), Error> {
+        if !availability::is_in_doubt(call) {
+            return Ok(());
+        }
+        match availability::missing(call, self.server_release().await?) {
+            Some(kind) => Err(Error::request(&name_of(call), kind)),
+            None => Ok(()),
+        }
+    }
+
+    /// For a call that is made within another one.
+    fn run_boxed(
+        &self,
+        call: Call,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + '_>> {
+        Box::pin(self.run(call))
+    }
+
     async fn run(&self, call: Call) -> Result<Reply, Error> {
         let name = name_of(&call);
         let refuse = |kind| Err(Error::request(&name, kind));
@@ -238,6 +274,9 @@ impl Inner {
         }
         if self.auth.is_token() && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token) {
             return refuse(RequestErrorKind::NeedsTicket);
+        }
+        if self.checks {
+            self.check(&call).await?;
         }
         // Before logging in, so that what cannot be sent costs nothing.
         let request = self.request(call.method, &path, &call.params, &name)?;
@@ -315,7 +354,13 @@ impl Inner {
             .chain(self.auth.secrets())
             .chain(session.into_iter().flat_map(|session| session.secrets()))
             .collect();
-        accept(name, response, &secrets)
+        accept(name, response, &secrets).map_err(|error| match error {
+            Error::Api(error) => {
+                let hint = availability::hint(&error, call, self.release.get().copied());
+                error.with_hint(hint).into()
+            }
+            other => other,
+        })
     }
 }
 
@@ -379,11 +424,11 @@ fn name_of(call: &Call) -> String {
 
 /// Values that a server may quote in an error and that must not get into a log.
 fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
-    let names = call
+    let declared = call
         .endpoint
-        .map_or(&["password"] as &[&str], |endpoint| endpoint.secrets);
+        .map_or(&[] as &[&str], |endpoint| endpoint.secrets);
     (call.params.iter())
-        .filter(|(name, _)| names.contains(name))
+        .filter(|(name, _)| declared.contains(name) || LIKELY_SECRETS.contains(name))
         .flat_map(|(_, value)| match value {
             ParamValue::One(value) => std::slice::from_ref(value).iter().map(String::as_str),
             ParamValue::Many(values) => values.iter().map(String::as_str),
@@ -459,6 +504,7 @@ pub struct ClientBuilder {
     user_agent: String,
     transport: Option<Arc<dyn Transport>>,
     node: Option<String>,
+    checks: bool,
     clock: Clock,
 }
 
@@ -566,6 +612,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Holds every call against the release of the server before sending it, so that one the server does not
+    /// have fails with the release that brought it. Costs one `GET /version` when first needed; off unless
+    /// set. See [`Client::check`].
+    pub fn check_availability(mut self, check: bool) -> Self {
+        self.checks = check;
+        self
+    }
+
     /// Tells the time by this instead of the system's clock; decides when a ticket is renewed. For
     /// tests that cannot wait an hour.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
@@ -630,6 +684,8 @@ impl ClientBuilder {
             auth,
             user_agent: self.user_agent,
             node: self.node,
+            checks: self.checks,
+            release: OnceCell::new(),
         })))
     }
 }

@@ -9,7 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::auth::AuthError;
+use crate::availability;
 use crate::decode::DecodeError;
+use crate::endpoint::Release;
 use crate::task::TaskError;
 use crate::tls::Fingerprint;
 use crate::transport::TransportError;
@@ -412,6 +414,18 @@ pub enum RequestErrorKind {
     },
     /// The endpoint does not accept API tokens and the client holds one.
     NeedsTicket,
+    /// The connected server is of a release that does not have it; see
+    /// [`Client::check`](crate::Client::check).
+    Unavailable {
+        /// The parameter it is about; `None` for the call as a whole.
+        parameter: Option<String>,
+        /// The first release that has it.
+        since: Release,
+        /// The last release that has it; `None` while the newest one does.
+        until: Option<Release>,
+        /// What the server runs.
+        server: Release,
+    },
     /// The path would name another endpoint than meant: an empty or dotted segment, or a character that
     /// is not allowed in a path.
     Path {
@@ -444,6 +458,15 @@ impl fmt::Display for RequestError {
             RequestErrorKind::NeedsTicket => f.write_str(
                 "this endpoint refuses API tokens; use a client that logs in with a password or ticket",
             ),
+            RequestErrorKind::Unavailable {
+                parameter,
+                since,
+                until,
+                server,
+            } => {
+                let exists = availability::exists(parameter.as_deref(), *since, *until);
+                write!(f, "{exists}; the server runs {server}")
+            }
             RequestErrorKind::Path { problem } => f.write_str(problem),
         }
     }

@@ -7,12 +7,15 @@
 pub mod api;
 mod api_error;
 pub mod auth;
+mod availability;
 pub mod client;
 pub mod decode;
 pub mod encode;
 pub mod endpoint;
 pub mod error;
 pub mod formats;
+#[cfg(feature = "guests")]
+pub mod guest;
 mod list;
 pub mod open_enum;
 pub mod property_string;
@@ -20,6 +23,8 @@ pub mod request;
 mod secret;
 mod support;
 pub mod task;
+#[cfg(feature = "guests")]
+pub mod tasks;
 #[cfg(test)]
 mod testing;
 pub mod tls;

@@ -107,7 +107,7 @@ impl fmt::Debug for Call {
 }
 
 /// Parameter names that hold secrets wherever they stand; guards calls by plain path too.
-const LIKELY_SECRETS: &[&str] = &[
+pub(crate) const LIKELY_SECRETS: &[&str] = &[
     "cipassword",
     "encryption-key",
     "key",
