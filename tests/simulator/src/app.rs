@@ -1,6 +1,6 @@
 //! From a request to its answer: routing, authentication, checks, formatting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,13 +30,16 @@ const OPEN: [(Method, &str); 6] = [
     (Method::Post, "access/openid/login"),
 ];
 
+/// A server left running must not fill its memory with what it was asked.
+const MAX_RECORDED: usize = 20_000;
+
 pub(crate) struct App {
     schema: Arc<ApiSchema>,
     world: Mutex<World>,
     clock: Clock,
     factor: f64,
     idle: Duration,
-    recorded: Mutex<Vec<RecordedRequest>>,
+    recorded: Mutex<VecDeque<RecordedRequest>>,
     dialect: Dialect,
 }
 
@@ -109,7 +112,7 @@ impl App {
         time.mul_f64(self.factor)
     }
 
-    pub(crate) fn recorded(&self) -> MutexGuard<'_, Vec<RecordedRequest>> {
+    pub(crate) fn recorded(&self) -> MutexGuard<'_, VecDeque<RecordedRequest>> {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -348,7 +351,11 @@ impl App {
     }
 
     fn record(&self, method: &str, path: &str, user: Option<String>, params: Value, status: u16) {
-        self.recorded().push(RecordedRequest {
+        let mut recorded = self.recorded();
+        if recorded.len() >= MAX_RECORDED {
+            recorded.pop_front();
+        }
+        recorded.push_back(RecordedRequest {
             method: method.to_owned(),
             path: path.to_owned(),
             user,

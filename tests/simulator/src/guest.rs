@@ -852,7 +852,7 @@ impl World {
             GuestEffect::Cloned { source } => {
                 guest.lock = None;
                 if let Some(source) = self.guests.get_mut(&source)
-                    && source.lock.as_deref() == Some("clone")
+                    && matches!(source.lock.as_deref(), Some("clone" | "disk"))
                 {
                     source.lock = None;
                 }

@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -450,7 +451,28 @@ impl Builder {
             app,
             _stop: stop,
             server,
+            runtime: None,
         })
+    }
+
+    /// Starts the server on threads of its own, for programs without an asynchronous runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::start`], or no thread can be started.
+    ///
+    /// # Panics
+    ///
+    /// When called from asynchronous code, where [`Builder::start`] is the one to use.
+    pub fn start_blocking(self) -> Result<Simulator, Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| Error::new(format!("threads: {error}")))?;
+        let mut simulator = runtime.block_on(self.start())?;
+        simulator.runtime = Some(runtime);
+        Ok(simulator)
     }
 
     fn world(&mut self, schema: Arc<ApiSchema>) -> Result<World, Error> {
@@ -526,6 +548,8 @@ pub struct Simulator {
     /// Dropping it ends the open connections.
     _stop: watch::Sender<()>,
     server: JoinHandle<()>,
+    /// Where it runs if it was started without one.
+    runtime: Option<Runtime>,
 }
 
 impl Simulator {
@@ -565,10 +589,10 @@ impl Simulator {
         &self.release
     }
 
-    /// Everything that was asked so far, in the order it was answered.
+    /// What was asked so far, in the order it was answered; the oldest are forgotten after some ten thousand.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.app.recorded().clone()
+        self.app.recorded().iter().cloned().collect()
     }
 
     /// Forgets what was asked so far.
@@ -611,6 +635,9 @@ impl fmt::Debug for Simulator {
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.server.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

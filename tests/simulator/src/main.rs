@@ -47,7 +47,9 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     let simulator = builder.start().await?;
     if let Some(path) = options.ca_file {
-        std::fs::write(&path, simulator.ca_pem())
+        let unfinished = path.with_extension("tmp");
+        std::fs::write(&unfinished, simulator.ca_pem())
+            .and_then(|()| std::fs::rename(&unfinished, &path))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     println!(

@@ -325,6 +325,7 @@ fn minimal(
         ("password", crate::ROOT_PASSWORD),
         ("newid", "900"),
         ("path", "/vms"),
+        ("target", "pve2"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();

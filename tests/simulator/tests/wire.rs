@@ -601,3 +601,33 @@ async fn many_connections_at_once() {
     let list = ask(&pve, "GET", "/nodes/pve1/qemu", "").await.data();
     assert_eq!(list.as_array().map(Vec::len), Some(40));
 }
+
+#[test]
+fn a_server_without_a_runtime() {
+    let pve = Simulator::builder().start_blocking().expect("starts");
+    let answer = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(async { ask(&pve, "GET", "/version", "").await });
+    assert_eq!(answer.status, 200);
+    let address = pve.address();
+    drop(pve);
+    // The listener goes with its thread; until then a connection is accepted by nobody.
+    while std::net::TcpStream::connect(address).is_ok() {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn a_release_nobody_knows() {
+    let error = Simulator::builder()
+        .release("6.4")
+        .start()
+        .await
+        .expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "release 6.4 is not known; there are 7.4, 8.0, 8.1, 8.2, 8.3, 8.4, 9.0, 9.1, 9.2"
+    );
+}

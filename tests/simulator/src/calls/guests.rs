@@ -602,11 +602,15 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     let target = call.text("target").unwrap_or(&node).to_owned();
     let mut guest = Guest::new(kind, &target, config);
-    guest.lock = Some("clone".into());
+    let (lock, source_lock) = match kind {
+        Kind::Qemu => ("clone", "clone"),
+        Kind::Lxc => ("create", "disk"),
+    };
+    guest.lock = Some(lock.into());
     guest.pool = call.text("pool").map(str::to_owned);
     call.world.guests.insert(newid, guest);
     if let Some(source) = call.world.guests.get_mut(&vmid) {
-        source.lock = Some("clone".into());
+        source.lock = Some(source_lock.into());
     }
     let seconds = if full { 4.0 } else { 1.0 };
     lines.push("transferred 100.00% of the data".into());
