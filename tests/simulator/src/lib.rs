@@ -666,10 +666,11 @@ async fn accept(
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, app: &App) {
     const TLS_HANDSHAKE: u8 = 0x16;
+    const PATIENCE: Duration = Duration::from_secs(10);
     // Small answers must not wait for a full segment.
     let _ = stream.set_nodelay(true);
     let mut first = [0];
-    match tokio::time::timeout(app.idle_timeout(), stream.peek(&mut first)).await {
+    match tokio::time::timeout(PATIENCE, stream.peek(&mut first)).await {
         Ok(Ok(1)) => {}
         _ => return,
     }
@@ -677,8 +678,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, app: &App) {
         http::redirect_to_https(stream, app).await;
         return;
     }
-    if let Ok(Ok(stream)) = tokio::time::timeout(app.idle_timeout(), acceptor.accept(stream)).await
-    {
+    if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
         http::serve(stream, app).await;
     }
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use proxmox_codegen::facts::{Additional, Facts, Format, Method, Schema, Type};
 use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, minimal_requests, releases};
@@ -118,6 +119,7 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
         .release(release)
         .node("pve1")
         .node("pve2")
+        .idle_timeout(Duration::from_secs(60))
         .clock(Clock::manual(1_800_000_000));
     let settings: &[(&str, &str)] = if container {
         &[

@@ -228,7 +228,7 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
         .qemu(102, "pve1", &[("name", "locked"), ("memory", "512")])
         .clock(Clock::manual(1_795_290_000))
         .time_factor(0.0)
-        .idle_timeout(Duration::from_millis(300));
+        .idle_timeout(Duration::from_secs(1));
     if running {
         builder = builder.running(100);
     }

@@ -1,4 +1,6 @@
-//! Virtual machines and containers: configuration, power, disks, snapshots.
+//! Virtual machines and containers: configuration, power, snapshots.
+
+mod disks;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,13 +10,15 @@ use std::time::Duration;
 use proxmox_codegen::facts::{Format, Method, Schemas, Type};
 use serde_json::{Map, Value, json};
 
+use self::disks::size_of;
+pub(crate) use self::disks::{as_new_disk, parse_size, volume_of};
 use crate::access::Identity;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::propstring;
 use crate::sample::mix;
 use crate::schema::{ApiSchema, lookup, split_index};
-use crate::world::{GIB, Volume, World};
+use crate::world::World;
 
 pub(crate) type Config = BTreeMap<String, String>;
 
@@ -235,44 +239,6 @@ impl Guest {
     }
 }
 
-/// The `size=` of a disk in bytes.
-fn size_of(disk: &str) -> Option<u64> {
-    disk.split(',')
-        .find_map(|part| part.strip_prefix("size="))
-        .and_then(parse_size)
-}
-
-/// `32G` in bytes; no unit is bytes.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim_end_matches("iB");
-    let (number, shift) = match text.chars().last()? {
-        'K' => (&text[..text.len() - 1], 10),
-        'M' => (&text[..text.len() - 1], 20),
-        'G' => (&text[..text.len() - 1], 30),
-        'T' => (&text[..text.len() - 1], 40),
-        _ => (text, 0),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole = whole.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    if fraction.is_empty() {
-        return Some(whole);
-    }
-    let digits: u64 = fraction.get(..fraction.len().min(6))?.parse().ok()?;
-    let scale = 10_u64.pow(u32::try_from(fraction.len().min(6)).ok()?);
-    Some(whole + digits * (1_u64 << shift) / scale)
-}
-
-/// Bytes in the largest unit that divides them.
-pub(crate) fn print_size(bytes: u64) -> String {
-    for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
-        // Terabytes are written in gigabytes unless there are thousands of them.
-        if bytes > 0 && bytes.is_multiple_of(1 << shift) && (shift != 40 || bytes >= 1 << 50) {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    bytes.to_string()
-}
-
 /// What a guest task does when it ends.
 #[derive(Clone, Debug)]
 pub(crate) enum GuestEffect {
@@ -447,119 +413,6 @@ impl World {
         Ok((text.to_owned(), Vec::new()))
     }
 
-    fn prepare_disk(
-        &mut self,
-        kind: Kind,
-        node: &str,
-        vmid: u32,
-        key: &str,
-        keys: &Schemas,
-        text: &str,
-    ) -> Result<(String, Vec<String>), String> {
-        let mut parts = propstring::parse(keys, text)?;
-        let source = kind.volume_key();
-        let Some(file) = parts.get(source).cloned() else {
-            return Ok((text.to_owned(), Vec::new()));
-        };
-        let Some((storage, wanted)) = file.split_once(':') else {
-            return Ok((text.to_owned(), Vec::new()));
-        };
-        let import = parts.remove("import-from");
-        let number = wanted.parse::<f64>().is_ok();
-        // These are of a fixed size, whatever is asked for.
-        let fixed = wanted == "cloudinit" || (number && matches!(key, "efidisk0" | "tpmstate0"));
-        let new_size = if fixed {
-            Some(4 << 20)
-        } else if let Some(import) = &import {
-            let from = self.volume_key(node, import);
-            Some(self.volumes.get(&from).map_or(8 * GIB, |v| v.size))
-        } else if number {
-            parse_size(&format!("{wanted}G"))
-        } else {
-            None
-        };
-        let Some(size) = new_size else {
-            let volume = self
-                .volumes
-                .get(&self.volume_key(node, &file))
-                .ok_or_else(|| format!("volume '{file}' does not exist"))?;
-            parts
-                .entry("size".into())
-                .or_insert_with(|| print_size(volume.size));
-            return Ok((propstring::print(keys, &parts), Vec::new()));
-        };
-        let holder = self
-            .storages
-            .get(storage)
-            .ok_or_else(|| format!("storage '{storage}' does not exist"))?;
-        if !holder.holds(kind.disk_content()) {
-            return Err(format!(
-                "storage '{storage}' does not support content-type '{}'",
-                kind.disk_content()
-            ));
-        }
-        let files = holder.is_file_based();
-        let format = match parts.remove("format") {
-            Some(format) if files => format,
-            _ if files && wanted == "cloudinit" => "qcow2".into(),
-            _ => "raw".into(),
-        };
-        let path = holder.path.clone().unwrap_or_default();
-        let volid = if wanted == "cloudinit" {
-            parts.insert("media".into(), "cdrom".into());
-            volume_name(
-                storage,
-                vmid,
-                &format!("vm-{vmid}-cloudinit"),
-                files,
-                &format,
-            )
-        } else {
-            self.free_volume(storage, vmid, files, &format)
-        };
-        parts.insert(source.into(), volid.clone());
-        parts.insert("size".into(), print_size(size));
-        let key_of = self.volume_key(node, &volid);
-        let created = self.now.as_secs();
-        self.volumes.insert(
-            key_of,
-            Volume {
-                storage: storage.to_owned(),
-                content: kind.disk_content().to_owned(),
-                format: format.clone(),
-                size,
-                vmid: Some(vmid),
-                created,
-                notes: None,
-                protected: false,
-                saved: None,
-            },
-        );
-        let value = propstring::print(keys, &parts);
-        let name = volid.split_once(':').map_or("", |(_, name)| name);
-        let first = if files {
-            format!("Formatting '{path}/images/{name}', fmt={format} size={size} preallocation=off")
-        } else {
-            format!("  Logical volume \"{name}\" created.")
-        };
-        let second = format!("{key}: successfully created disk '{value}'");
-        Ok((value, vec![first, second]))
-    }
-
-    fn free_volume(&self, storage: &str, vmid: u32, files: bool, format: &str) -> String {
-        (0..)
-            .map(|n| format!("vm-{vmid}-disk-{n}"))
-            .find(|name| {
-                !self.volumes.keys().any(|(_, volid)| {
-                    let last = volid.rsplit(['/', ':']).next().unwrap_or("");
-                    volid.starts_with(&format!("{storage}:"))
-                        && last.split('.').next() == Some(name)
-                })
-            })
-            .map(|name| volume_name(storage, vmid, &name, files, format))
-            .unwrap_or_default()
-    }
-
     /// Builds the configuration of a new guest; on an error nothing is left behind.
     pub(crate) fn build(
         &mut self,
@@ -646,8 +499,11 @@ impl World {
     pub(crate) fn configure(&mut self, vmid: u32, change: &Change) -> Result<(), String> {
         let guest = self.existing(vmid)?;
         let kind = guest.kind;
-        if let Some(digest) = change.digest.as_ref().filter(|d| **d != guest.digest()) {
-            debug_assert!(!digest.is_empty());
+        if change
+            .digest
+            .as_ref()
+            .is_some_and(|given| *given != guest.digest())
+        {
             return Err(match kind {
                 Kind::Qemu => "checksum mismatch (file change by other user?)".into(),
                 Kind::Lxc => {
@@ -662,7 +518,7 @@ impl World {
         let node = guest.node.clone();
         let mut prepared = Config::new();
         for (key, value) in &change.set {
-            let unchanged = guest_volume(kind, self.existing(vmid)?.config.get(key), value);
+            let unchanged = same_volume(self.existing(vmid)?.config.get(key), value);
             let value = if unchanged {
                 value.clone()
             } else {
@@ -707,32 +563,6 @@ impl World {
             self.release(vmid, kind, &node, &key, &old);
         }
         Ok(())
-    }
-
-    /// A disk taken out of the configuration becomes unused, an unused one is removed.
-    fn release(&mut self, vmid: u32, kind: Kind, node: &str, key: &str, old: &str) {
-        if !kind.is_disk(key) {
-            return;
-        }
-        let volid = volume_of(old).to_owned();
-        let volume = self.volume_key(node, &volid);
-        let owned = self
-            .volumes
-            .get(&volume)
-            .is_some_and(|v| v.vmid == Some(vmid));
-        if !owned {
-            return;
-        }
-        if key.starts_with("unused") || old.contains("media=cdrom") {
-            self.volumes.remove(&volume);
-        } else if let Some(guest) = self.guests.get_mut(&vmid) {
-            let slot = (0..256)
-                .map(|n| format!("unused{n}"))
-                .find(|slot| !guest.config.contains_key(slot));
-            if let Some(slot) = slot {
-                guest.config.insert(slot, volid);
-            }
-        }
     }
 
     fn existing(&self, vmid: u32) -> Result<&Guest, String> {
@@ -965,136 +795,6 @@ impl World {
         }
     }
 
-    fn resize(&mut self, vmid: u32, disk: &str, size: &str) -> Result<(), String> {
-        let guest = self.existing(vmid)?;
-        let old = guest
-            .config
-            .get(disk)
-            .cloned()
-            .ok_or_else(|| format!("disk '{disk}' does not exist"))?;
-        let node = guest.node.clone();
-        let was = size_of(&old).unwrap_or(0);
-        let wanted = match size.strip_prefix('+') {
-            Some(more) => parse_size(more).and_then(|more| was.checked_add(more)),
-            None => parse_size(size),
-        }
-        .ok_or_else(|| format!("unable to parse size '{size}'"))?;
-        if wanted < was {
-            return Err("shrinking disks is not supported".into());
-        }
-        let value = replace_size(&old, wanted);
-        let key = self.volume_key(&node, volume_of(&old));
-        if let Some(volume) = self.volumes.get_mut(&key) {
-            volume.size = wanted;
-        }
-        self.existing_mut(vmid)?
-            .config
-            .insert(disk.to_owned(), value);
-        Ok(())
-    }
-
-    fn move_disk(
-        &mut self,
-        vmid: u32,
-        disk: &str,
-        storage: &str,
-        target: Option<&str>,
-    ) -> Result<(), String> {
-        let guest = self.existing(vmid)?;
-        let (kind, node) = (guest.kind, guest.node.clone());
-        let old = guest
-            .config
-            .get(disk)
-            .cloned()
-            .ok_or_else(|| format!("disk '{disk}' does not exist"))?;
-        if let Some(target) = target {
-            let guest = self.existing_mut(vmid)?;
-            guest.config.remove(disk);
-            guest.config.insert(target.to_owned(), old);
-            return Ok(());
-        }
-        let value = self.copy_disk(kind, &node, vmid, &old, Some(storage))?;
-        let key = self.volume_key(&node, volume_of(&old));
-        self.volumes.remove(&key);
-        self.existing_mut(vmid)?
-            .config
-            .insert(disk.to_owned(), value);
-        Ok(())
-    }
-
-    /// A copy of a disk's volume for `vmid`; the disk's value with the new volume.
-    pub(crate) fn copy_disk(
-        &mut self,
-        kind: Kind,
-        node: &str,
-        vmid: u32,
-        disk: &str,
-        storage: Option<&str>,
-    ) -> Result<String, String> {
-        let volid = volume_of(disk);
-        let key = self.volume_key(node, volid);
-        let source = self
-            .volumes
-            .get(&key)
-            .cloned()
-            .ok_or_else(|| format!("volume '{volid}' does not exist"))?;
-        let storage = storage.unwrap_or(&source.storage).to_owned();
-        let holder = self
-            .storages
-            .get(&storage)
-            .ok_or_else(|| format!("storage '{storage}' does not exist"))?;
-        if !holder.holds(kind.disk_content()) {
-            return Err(format!(
-                "storage '{storage}' does not support content-type '{}'",
-                kind.disk_content()
-            ));
-        }
-        let files = holder.is_file_based();
-        let format = if files {
-            source.format.clone()
-        } else {
-            "raw".into()
-        };
-        let copy = self.free_volume(&storage, vmid, files, &format);
-        let created = self.now.as_secs();
-        let new_key = self.volume_key(node, &copy);
-        self.volumes.insert(
-            new_key,
-            Volume {
-                storage,
-                format,
-                vmid: Some(vmid),
-                created,
-                ..source
-            },
-        );
-        Ok(disk.replacen(volid, &copy, 1))
-    }
-
-    /// Gives the volumes of a new template their `base-` names.
-    fn rename_disks(&mut self, vmid: u32) -> Result<(), String> {
-        let guest = self.existing(vmid)?;
-        let (kind, node) = (guest.kind, guest.node.clone());
-        let disks: Vec<_> = guest
-            .config
-            .iter()
-            .filter(|(key, _)| kind.is_disk(key))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        for (key, value) in disks {
-            let old = volume_of(&value).to_owned();
-            let new = old.replace(&format!("vm-{vmid}-disk"), &format!("base-{vmid}-disk"));
-            let old_key = self.volume_key(&node, &old);
-            if let Some(volume) = self.volumes.remove(&old_key) {
-                let new_key = self.volume_key(&node, &new);
-                self.volumes.insert(new_key, volume);
-                let value = value.replacen(&old, &new, 1);
-                self.existing_mut(vmid)?.config.insert(key, value);
-            }
-        }
-        Ok(())
-    }
-
     /// A configuration as the API answers it, each value in the type the release declares.
     pub(crate) fn config_json(&self, kind: Kind, config: &Config) -> Map<String, Value> {
         let properties = self
@@ -1199,64 +899,9 @@ pub(crate) fn check_lock(guest: &Guest) -> Result<(), String> {
     }
 }
 
-/// The volume a disk value names.
-pub(crate) fn volume_of(disk: &str) -> &str {
-    let first = disk.split(',').next().unwrap_or("");
-    first
-        .strip_prefix("file=")
-        .or_else(|| first.strip_prefix("volume="))
-        .unwrap_or(first)
-}
-
 /// Whether a new disk value names the volume that is already there.
-fn guest_volume(kind: Kind, old: Option<&String>, new: &str) -> bool {
-    let _ = kind;
+fn same_volume(old: Option<&String>, new: &str) -> bool {
     old.is_some_and(|old| !volume_of(new).is_empty() && volume_of(old) == volume_of(new))
-}
-
-/// A saved disk as a create call would ask for it.
-pub(crate) fn as_new_disk(disk: &str, storage: Option<&str>) -> Option<String> {
-    let (home, _) = volume_of(disk).split_once(':')?;
-    let (name, _) = volume_of(disk)
-        .rsplit_once(['/', ':'])
-        .map(|(_, name)| (name, ()))
-        .unwrap_or_default();
-    if !name.starts_with("vm-") && !name.starts_with("base-") {
-        return None;
-    }
-    let size = size_of(disk)?;
-    let rest: Vec<&str> = disk
-        .split(',')
-        .skip(1)
-        .filter(|part| !part.starts_with("size="))
-        .collect();
-    let gib = size >> 30;
-    let part = (size & (GIB - 1)) * 1_000_000 / GIB;
-    let first = format!("{}:{gib}.{part:06}", storage.unwrap_or(home));
-    Some(
-        std::iter::once(first.as_str())
-            .chain(rest)
-            .collect::<Vec<_>>()
-            .join(","),
-    )
-}
-
-fn replace_size(disk: &str, size: u64) -> String {
-    let mut parts: Vec<String> = disk
-        .split(',')
-        .filter(|part| !part.starts_with("size="))
-        .map(str::to_owned)
-        .collect();
-    parts.push(format!("size={}", print_size(size)));
-    parts.join(",")
-}
-
-fn volume_name(storage: &str, vmid: u32, name: &str, files: bool, format: &str) -> String {
-    if files {
-        format!("{storage}:{vmid}/{name}.{format}")
-    } else {
-        format!("{storage}:{name}")
-    }
 }
 
 /// Containers have no default key, but the interface name comes first.
@@ -1302,22 +947,6 @@ fn boot_order(config: &Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("32G"), Some(32 << 30));
-        assert_eq!(parse_size("0.5G"), Some(1 << 29));
-        assert_eq!(parse_size("1024"), Some(1024));
-        assert_eq!(parse_size("4MiB"), Some(4 << 20));
-        assert_eq!(parse_size("x"), None);
-        assert_eq!(print_size(32 << 30), "32G");
-        assert_eq!(print_size(1 << 40), "1024G");
-        assert_eq!(print_size(528 << 10), "528K");
-        assert_eq!(
-            replace_size("local:vm-1-disk-0,iothread=1,size=1G", 2 << 30),
-            "local:vm-1-disk-0,iothread=1,size=2G"
-        );
-    }
 
     #[test]
     fn boot_order_prefers_disks() {
