@@ -873,5 +873,7 @@ fn token_id(id: String, user: Option<String>) -> Result<String, Error> {
     }
 }
 
+mod prepared;
+
 #[cfg(test)]
 mod tests;

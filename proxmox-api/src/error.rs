@@ -45,6 +45,8 @@ pub enum Error {
     Config(ConfigError),
     /// A request that belongs to no client was awaited.
     Detached(DetachedError),
+    /// Reading what was to be sent, or writing what came, failed on this side.
+    Local(LocalError),
 }
 
 impl Error {
@@ -66,6 +68,14 @@ impl Error {
         Self::Request(RequestError(Box::new(RequestParts {
             endpoint: endpoint.to_owned(),
             kind,
+        })))
+    }
+
+    pub(crate) fn local(endpoint: &str, what: &'static str, cause: std::io::Error) -> Self {
+        Self::Local(LocalError(Box::new(LocalParts {
+            endpoint: endpoint.to_owned(),
+            what,
+            cause,
         })))
     }
 
@@ -130,6 +140,7 @@ impl Error {
             Self::Decode(error) => Some(&error.0.endpoint),
             Self::Request(error) => Some(&error.0.endpoint),
             Self::Detached(error) => Some(&error.endpoint),
+            Self::Local(error) => Some(&error.0.endpoint),
             Self::Auth(_) | Self::Task(_) | Self::Config(_) => None,
         }
     }
@@ -183,6 +194,7 @@ impl fmt::Display for Error {
             Self::Request(error) => error.fmt(f),
             Self::Config(error) => error.fmt(f),
             Self::Detached(error) => error.fmt(f),
+            Self::Local(error) => error.fmt(f),
         }
     }
 }
@@ -426,6 +438,13 @@ pub enum RequestErrorKind {
         /// What the server runs.
         server: Release,
     },
+    /// What goes with the request cannot be sent.
+    Argument {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A blocking call was made inside an asynchronous runtime, which it would stall.
+    InsideRuntime,
     /// The path would name another endpoint than meant: an empty or dotted segment, or a character that
     /// is not allowed in a path.
     Path {
@@ -467,7 +486,12 @@ impl fmt::Display for RequestError {
                 let exists = availability::exists(parameter.as_deref(), *since, *until);
                 write!(f, "{exists}; the server runs {server}")
             }
-            RequestErrorKind::Path { problem } => f.write_str(problem),
+            RequestErrorKind::Path { problem } | RequestErrorKind::Argument { problem } => {
+                f.write_str(problem)
+            }
+            RequestErrorKind::InsideRuntime => f.write_str(
+                "a blocking call inside an asynchronous runtime would stall it; await the request instead",
+            ),
         }
     }
 }
@@ -499,6 +523,46 @@ impl fmt::Display for DetachedError {
 }
 
 impl std::error::Error for DetachedError {}
+
+/// Reading or writing failed on this side of the connection. See [`Error::Local`].
+///
+/// An upload that ends this way is incomplete, so the server throws it away.
+#[derive(Debug)]
+pub struct LocalError(Box<LocalParts>);
+
+#[derive(Debug)]
+struct LocalParts {
+    endpoint: String,
+    what: &'static str,
+    cause: std::io::Error,
+}
+
+impl LocalError {
+    /// The call, as `POST /nodes/pve1/storage/local/upload`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.0.endpoint
+    }
+
+    /// What the system says.
+    #[must_use]
+    pub fn cause(&self) -> &std::io::Error {
+        &self.0.cause
+    }
+}
+
+impl fmt::Display for LocalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LocalParts {
+            endpoint,
+            what,
+            cause,
+        } = &*self.0;
+        write!(f, "{endpoint}: {what}: {cause}")
+    }
+}
+
+impl std::error::Error for LocalError {}
 
 /// Settings a client cannot be built from. See [`Error::Config`].
 #[derive(Clone, Debug)]

@@ -29,6 +29,7 @@ pub mod tasks;
 mod testing;
 pub mod tls;
 pub mod transport;
+pub mod upload;
 pub mod upid;
 
 pub use client::{Client, ClientBuilder};
