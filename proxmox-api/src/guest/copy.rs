@@ -1,0 +1,247 @@
+//! Clones and templates, and the end of a guest.
+
+use std::ops::RangeInclusive;
+
+use super::started::Goal;
+use super::{Guest, GuestError, Kind, Place, Started, allocate, task};
+use crate::request::Sending;
+use crate::task::Task;
+
+/// A clone under way; see [`Guest::clone_to`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Cloned {
+    /// The new guest. It can be used once the task has ended.
+    pub guest: Guest,
+    /// The operation, which is the original's.
+    pub started: Started,
+}
+
+/// Cloning a guest; made by [`Guest::clone_to`] and [`Guest::clone_within`], awaiting it gives a [`Cloned`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct CloneGuest {
+    guest: Guest,
+    ids: RangeInclusive<u32>,
+    search: bool,
+    name: Option<String>,
+    description: Option<String>,
+    full: Option<bool>,
+    storage: Option<String>,
+    target: Option<String>,
+    pool: Option<String>,
+    snapshot: Option<String>,
+}
+
+impl Guest {
+    /// Clones it under a new number: `POST /nodes/{node}/{qemu|lxc}/{vmid}/clone`.
+    pub fn clone_to(&self, vmid: u32) -> CloneGuest {
+        CloneGuest {
+            guest: self.clone(),
+            ids: vmid..=vmid,
+            search: false,
+            name: None,
+            description: None,
+            full: None,
+            storage: None,
+            target: None,
+            pool: None,
+            snapshot: None,
+        }
+    }
+
+    /// Clones it under the lowest free number of a range, the next one if somebody else is faster.
+    pub fn clone_within(&self, ids: RangeInclusive<u32>) -> CloneGuest {
+        CloneGuest {
+            ids,
+            search: true,
+            ..self.clone_to(0)
+        }
+    }
+
+    /// Makes a template of it, which **cannot be undone**: templates do not run, they are cloned.
+    /// `POST /nodes/{node}/{qemu|lxc}/{vmid}/template`; a task for virtual machines, done at once for
+    /// containers.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn make_template(&self) -> Result<Started, GuestError> {
+        let task = self
+            .call(|place| match place.kind {
+                Kind::Qemu => task(self.qemu_at(place).template().post()),
+                Kind::Lxc => task(self.lxc_at(place).template().post()),
+            })
+            .await?;
+        Ok(Started::new(self, task, Goal::Nothing))
+    }
+
+    /// **Deletes the guest with its disks**: `DELETE /nodes/{node}/{qemu|lxc}/{vmid}`. It has to be stopped,
+    /// unless [`Destroy::stop_first`] is set.
+    pub fn destroy(&self) -> Destroy {
+        Destroy {
+            guest: self.clone(),
+            purge: false,
+            unreferenced: false,
+            stop: false,
+        }
+    }
+}
+
+impl CloneGuest {
+    /// The clone's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The clone's notes.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
+    /// Whether all disks are copied, or the clone builds on those of the template. Templates give linked
+    /// clones unless this is set, other guests full ones.
+    pub fn full(mut self, full: bool) -> Self {
+        self.full = Some(full);
+        self
+    }
+
+    /// The storage of a full clone's disks.
+    pub fn storage(mut self, storage: impl Into<String>) -> Self {
+        self.storage = Some(storage.into());
+        self
+    }
+
+    /// The node the clone belongs to. Another one than the original's needs shared storage.
+    pub fn target(mut self, node: impl Into<String>) -> Self {
+        self.target = Some(node.into());
+        self
+    }
+
+    /// The pool the clone belongs to.
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.pool = Some(pool.into());
+        self
+    }
+
+    /// Clones the state of a snapshot.
+    pub fn from_snapshot(mut self, name: impl Into<String>) -> Self {
+        self.snapshot = Some(name.into());
+        self
+    }
+
+    fn send(&self, place: &Place, vmid: u32) -> Sending<Option<Task>> {
+        macro_rules! request {
+            ($request:expr, $name:ident) => {{
+                let mut request = $request;
+                if let Some(name) = &self.name {
+                    request = request.$name(name);
+                }
+                if let Some(text) = &self.description {
+                    request = request.description(text);
+                }
+                if let Some(full) = self.full {
+                    request = request.full(full);
+                }
+                if let Some(storage) = &self.storage {
+                    request = request.storage(storage);
+                }
+                if let Some(target) = &self.target {
+                    request = request.target(target);
+                }
+                if let Some(pool) = &self.pool {
+                    request = request.pool(pool);
+                }
+                if let Some(snapshot) = &self.snapshot {
+                    request = request.snapname(snapshot);
+                }
+                task(request)
+            }};
+        }
+        match place.kind {
+            Kind::Qemu => request!(self.guest.qemu_at(place).clone_().post(vmid), name),
+            Kind::Lxc => request!(self.guest.lxc_at(place).clone_().post(vmid), hostname),
+        }
+    }
+
+    async fn run(self) -> Result<Cloned, GuestError> {
+        let this = &self;
+        let guest = &this.guest;
+        let (vmid, task) = if this.search {
+            allocate(&guest.client, this.ids.clone(), |vmid| {
+                guest.call(move |place| this.send(place, vmid))
+            })
+            .await?
+        } else {
+            let vmid = *this.ids.start();
+            (vmid, guest.call(|place| this.send(place, vmid)).await?)
+        };
+        let place = guest.place().await?;
+        let node = this.target.clone().unwrap_or(place.node);
+        Ok(Cloned {
+            guest: guest.client.guest_at(vmid, node, place.kind),
+            started: Started::new(guest, task, Goal::Nothing),
+        })
+    }
+}
+
+super::awaits!(CloneGuest => Cloned);
+
+/// Deleting a guest; made by [`Guest::destroy`], awaiting it gives a [`Started`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct Destroy {
+    guest: Guest,
+    purge: bool,
+    unreferenced: bool,
+    stop: bool,
+}
+
+impl Destroy {
+    /// Also takes it out of backup jobs, replication and high availability.
+    pub fn purge(mut self) -> Self {
+        self.purge = true;
+        self
+    }
+
+    /// Also deletes volumes that carry its number and that its configuration does not mention.
+    pub fn unreferenced_disks(mut self) -> Self {
+        self.unreferenced = true;
+        self
+    }
+
+    /// Switches it off first if it runs, and waits for that.
+    pub fn stop_first(mut self) -> Self {
+        self.stop = true;
+        self
+    }
+
+    async fn run(self) -> Result<Started, GuestError> {
+        let guest = &self.guest;
+        if self.stop && guest.status().await?.state != super::PowerState::Stopped {
+            guest.stop().await?.wait().await?;
+        }
+        macro_rules! request {
+            ($request:expr) => {{
+                let mut request = $request;
+                if self.purge {
+                    request = request.purge(true);
+                }
+                if self.unreferenced {
+                    request = request.destroy_unreferenced_disks(true);
+                }
+                task(request)
+            }};
+        }
+        let task = guest
+            .call(|place| match place.kind {
+                Kind::Qemu => request!(guest.qemu_at(place).delete()),
+                Kind::Lxc => request!(guest.lxc_at(place).delete()),
+            })
+            .await?;
+        Ok(Started::new(guest, task, Goal::Nothing))
+    }
+}
+
+super::awaits!(Destroy => Started);

@@ -1,0 +1,235 @@
+//! Starting and stopping.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::started::Goal;
+use super::{Guest, GuestError, Kind, Place, PowerState, Started, task};
+use crate::request::Sending;
+use crate::task::Task;
+
+/// What can be done to a guest's power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PowerAction {
+    /// Starts it, or goes on with one that was suspended to disk.
+    Start,
+    /// Switches it off, as if the plug were pulled.
+    Stop,
+    /// Asks its system to shut down.
+    Shutdown,
+    /// Shuts it down and starts it again, with pending changes of its configuration.
+    Reboot,
+    /// Presses the reset button of a virtual machine.
+    Reset,
+    /// Pauses it in memory.
+    Suspend,
+    /// Writes a virtual machine's memory to disk and switches it off.
+    Hibernate,
+    /// Lets a paused one go on.
+    Resume,
+}
+
+impl PowerAction {
+    /// The action's name, as `start`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Shutdown => "shutdown",
+            Self::Reboot => "reboot",
+            Self::Reset => "reset",
+            Self::Suspend => "suspend",
+            Self::Hibernate => "hibernate",
+            Self::Resume => "resume",
+        }
+    }
+
+    fn goal(self) -> Goal {
+        match self {
+            Self::Start | Self::Resume => Goal::State(PowerState::Running),
+            Self::Stop | Self::Shutdown => Goal::State(PowerState::Stopped),
+            Self::Reboot | Self::Reset | Self::Suspend | Self::Hibernate => Goal::Nothing,
+        }
+    }
+}
+
+impl fmt::Display for PowerAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A change of power, made by [`Guest::power`] and its short forms; awaiting it gives a [`Started`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct Power {
+    guest: Guest,
+    action: PowerAction,
+    timeout: Option<Duration>,
+    force: bool,
+}
+
+impl Guest {
+    /// Changes its power: `POST /nodes/{node}/{qemu|lxc}/{vmid}/status/…`.
+    pub fn power(&self, action: PowerAction) -> Power {
+        Power {
+            guest: self.clone(),
+            action,
+            timeout: None,
+            force: false,
+        }
+    }
+
+    /// [`PowerAction::Start`]. A guest that runs already makes the call or its task fail with
+    /// [`AlreadyRunning`](crate::error::ErrorKind::AlreadyRunning).
+    pub fn start(&self) -> Power {
+        self.power(PowerAction::Start)
+    }
+
+    /// [`PowerAction::Stop`].
+    pub fn stop(&self) -> Power {
+        self.power(PowerAction::Stop)
+    }
+
+    /// [`PowerAction::Shutdown`]; with [`Power::or_stop_after`] it does not depend on the guest's system.
+    pub fn shutdown(&self) -> Power {
+        self.power(PowerAction::Shutdown)
+    }
+
+    /// [`PowerAction::Reboot`].
+    pub fn reboot(&self) -> Power {
+        self.power(PowerAction::Reboot)
+    }
+
+    /// [`PowerAction::Reset`].
+    pub fn reset(&self) -> Power {
+        self.power(PowerAction::Reset)
+    }
+
+    /// [`PowerAction::Suspend`].
+    pub fn suspend(&self) -> Power {
+        self.power(PowerAction::Suspend)
+    }
+
+    /// [`PowerAction::Hibernate`].
+    pub fn hibernate(&self) -> Power {
+        self.power(PowerAction::Hibernate)
+    }
+
+    /// [`PowerAction::Resume`].
+    pub fn resume(&self) -> Power {
+        self.power(PowerAction::Resume)
+    }
+}
+
+impl Power {
+    /// How long the server tries, in whole seconds; not how long is waited for it here. Has a meaning for
+    /// shutdown and reboot, and for start and stop of virtual machines.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Lets the server stop a guest that has not shut down after this time. Has a meaning for shutdown.
+    pub fn or_stop_after(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self.force = true;
+        self
+    }
+
+    fn send(&self, place: &Place) -> Sending<Option<Task>> {
+        match place.kind {
+            Kind::Qemu => self.send_qemu(place),
+            Kind::Lxc => self.send_lxc(place),
+        }
+    }
+
+    fn send_qemu(&self, place: &Place) -> Sending<Option<Task>> {
+        let seconds = self.seconds();
+        let status = self.guest.qemu_at(place).status();
+        match self.action {
+            PowerAction::Start => {
+                let mut request = status.start().post();
+                if let Some(seconds) = seconds {
+                    request = request.timeout(seconds);
+                }
+                task(request)
+            }
+            PowerAction::Stop => {
+                let mut request = status.stop().post();
+                if let Some(seconds) = seconds {
+                    request = request.timeout(seconds);
+                }
+                task(request)
+            }
+            PowerAction::Shutdown => {
+                let mut request = status.shutdown().post();
+                if let Some(seconds) = seconds {
+                    request = request.timeout(seconds);
+                }
+                if self.force {
+                    request = request.force_stop(true);
+                }
+                task(request)
+            }
+            PowerAction::Reboot => {
+                let mut request = status.reboot().post();
+                if let Some(seconds) = seconds {
+                    request = request.timeout(seconds);
+                }
+                task(request)
+            }
+            PowerAction::Reset => task(status.reset().post()),
+            PowerAction::Suspend => task(status.suspend().post()),
+            PowerAction::Hibernate => task(status.suspend().post().todisk(true)),
+            PowerAction::Resume => task(status.resume().post()),
+        }
+    }
+
+    fn send_lxc(&self, place: &Place) -> Sending<Option<Task>> {
+        let seconds = self.seconds();
+        let status = self.guest.lxc_at(place).status();
+        match self.action {
+            PowerAction::Start => task(status.start().post()),
+            PowerAction::Stop => task(status.stop().post()),
+            PowerAction::Shutdown => {
+                let mut request = status.shutdown().post();
+                if let Some(seconds) = seconds {
+                    request = request.timeout(seconds);
+                }
+                if self.force {
+                    request = request.force_stop(true);
+                }
+                task(request)
+            }
+            // Containers have no reset button; `run` has refused it.
+            PowerAction::Reboot | PowerAction::Reset => {
+                let mut request = status.reboot().post();
+                if let Some(seconds) = seconds {
+                    request = request.timeout(seconds);
+                }
+                task(request)
+            }
+            PowerAction::Suspend | PowerAction::Hibernate => task(status.suspend().post()),
+            PowerAction::Resume => task(status.resume().post()),
+        }
+    }
+
+    fn seconds(&self) -> Option<i64> {
+        let timeout = self.timeout?;
+        Some(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    async fn run(self) -> Result<Started, GuestError> {
+        if matches!(self.action, PowerAction::Reset | PowerAction::Hibernate) {
+            let place = self.guest.place().await?;
+            self.guest.must_be(&place, Kind::Qemu)?;
+        }
+        let task = self.guest.call(|place| self.send(place)).await?;
+        Ok(Started::new(&self.guest, task, self.action.goal()))
+    }
+}
+
+super::awaits!(Power => Started);

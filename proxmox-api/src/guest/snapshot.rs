@@ -1,0 +1,174 @@
+//! Snapshots of guests.
+
+use super::started::Goal;
+use super::{Guest, GuestError, Kind, Started, task};
+
+/// A snapshot of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// What somebody noted about it.
+    pub description: String,
+    /// The snapshot it builds on; `None` for the first.
+    pub parent: Option<String>,
+    /// When it was taken, in seconds since 1970. `None` while it is being taken or deleted.
+    pub time: Option<u64>,
+    /// Whether it holds the memory of a running virtual machine.
+    pub memory: bool,
+}
+
+/// Taking a snapshot; made by [`Guest::snapshot`], awaiting it gives a [`Started`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct TakeSnapshot {
+    guest: Guest,
+    name: String,
+    description: Option<String>,
+    memory: bool,
+}
+
+impl TakeSnapshot {
+    /// Notes something about it.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
+    /// Also keeps the memory of a running virtual machine. Containers have no such thing and ignore it.
+    pub fn with_memory(mut self) -> Self {
+        self.memory = true;
+        self
+    }
+
+    async fn run(self) -> Result<Started, GuestError> {
+        let guest = &self.guest;
+        let task = guest
+            .call(|place| match place.kind {
+                Kind::Qemu => {
+                    let mut request = guest.qemu_at(place).snapshot().post(&self.name);
+                    if let Some(text) = &self.description {
+                        request = request.description(text);
+                    }
+                    if self.memory {
+                        request = request.vmstate(true);
+                    }
+                    task(request)
+                }
+                Kind::Lxc => {
+                    let mut request = guest.lxc_at(place).snapshot().post(&self.name);
+                    if let Some(text) = &self.description {
+                        request = request.description(text);
+                    }
+                    task(request)
+                }
+            })
+            .await?;
+        Ok(Started::new(guest, task, Goal::Nothing))
+    }
+}
+
+super::awaits!(TakeSnapshot => Started);
+
+impl Guest {
+    /// Takes a snapshot: `POST /nodes/{node}/{qemu|lxc}/{vmid}/snapshot`. Names start with a letter and go
+    /// on with letters, digits, `-` and `_`, 40 characters at most.
+    pub fn snapshot(&self, name: impl Into<String>) -> TakeSnapshot {
+        TakeSnapshot {
+            guest: self.clone(),
+            name: name.into(),
+            description: None,
+            memory: false,
+        }
+    }
+
+    /// Its snapshots, the oldest first: `GET /nodes/{node}/{qemu|lxc}/{vmid}/snapshot`. The current state,
+    /// which the server lists among them, is left out.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, GuestError> {
+        let seconds = |time: Option<i64>| time.and_then(|time| u64::try_from(time).ok());
+        let mut found: Vec<Snapshot> = self
+            .call(|place| match place.kind {
+                Kind::Qemu => {
+                    let request = self.qemu_at(place).snapshot().get();
+                    Box::pin(async move {
+                        Ok((request.await?.into_iter())
+                            .map(|row| Snapshot {
+                                name: row.name,
+                                description: row.description.unwrap_or_default(),
+                                parent: row.parent,
+                                time: seconds(row.snaptime),
+                                memory: row.vmstate == Some(true),
+                            })
+                            .collect())
+                    })
+                }
+                Kind::Lxc => {
+                    let request = self.lxc_at(place).snapshot().get();
+                    Box::pin(async move {
+                        Ok((request.await?.into_iter())
+                            .map(|row| Snapshot {
+                                name: row.name,
+                                description: row.description.unwrap_or_default(),
+                                parent: row.parent,
+                                time: seconds(row.snaptime),
+                                memory: false,
+                            })
+                            .collect())
+                    })
+                }
+            })
+            .await?;
+        found.retain(|snapshot| snapshot.name != "current");
+        found.sort_by(|a, b| (a.time, &a.name).cmp(&(b.time, &b.name)));
+        Ok(found)
+    }
+
+    /// Goes back to a snapshot; **what happened since is lost**. `start` starts the guest afterwards; one
+    /// whose snapshot holds the memory runs on in any case.
+    /// `POST /nodes/{node}/{qemu|lxc}/{vmid}/snapshot/{snapname}/rollback`.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn rollback(&self, name: &str, start: bool) -> Result<Started, GuestError> {
+        let task = self
+            .call(|place| match place.kind {
+                Kind::Qemu => {
+                    let at = self.qemu_at(place).snapshot().snapname(name);
+                    let request = at.rollback().post();
+                    task(if start { request.start(true) } else { request })
+                }
+                Kind::Lxc => {
+                    let at = self.lxc_at(place).snapshot().snapname(name);
+                    let request = at.rollback().post();
+                    task(if start { request.start(true) } else { request })
+                }
+            })
+            .await?;
+        Ok(Started::new(self, task, Goal::Nothing))
+    }
+
+    /// Deletes a snapshot; the guest stays as it is. `force` takes it out of the configuration even if its
+    /// disks cannot be deleted. `DELETE /nodes/{node}/{qemu|lxc}/{vmid}/snapshot/{snapname}`.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn delete_snapshot(&self, name: &str, force: bool) -> Result<Started, GuestError> {
+        let task = self
+            .call(|place| match place.kind {
+                Kind::Qemu => {
+                    let request = self.qemu_at(place).snapshot().snapname(name).delete();
+                    task(if force { request.force(true) } else { request })
+                }
+                Kind::Lxc => {
+                    let request = self.lxc_at(place).snapshot().snapname(name).delete();
+                    task(if force { request.force(true) } else { request })
+                }
+            })
+            .await?;
+        Ok(Started::new(self, task, Goal::Nothing))
+    }
+}

@@ -1,0 +1,554 @@
+//! The layer for everyday work, against a simulated server.
+#![cfg(feature = "guests")]
+
+use std::time::Duration;
+
+use proxmox_api::Client;
+use proxmox_api::api::lxc::{LxcMountPoint, LxcNet};
+use proxmox_api::api::qemu::{QemuDrive, QemuNet};
+use proxmox_api::error::ErrorKind;
+use proxmox_api::guest::{
+    Bus, CloudInit, Guest, GuestError, Kind, PowerState, Size, allocate, next_free,
+};
+use proxmox_api::task::TaskOutcome;
+use proxmox_api::tasks::wait_all;
+use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+
+const GIB: u64 = 1 << 30;
+
+async fn start(builder: Builder) -> (Simulator, Client) {
+    let simulator = builder.time_factor(0.0).start().await.unwrap();
+    let client = Client::builder(simulator.url())
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .fingerprint(simulator.fingerprint().parse().unwrap())
+        .build()
+        .unwrap();
+    (simulator, client)
+}
+
+/// Two nodes, a machine 101 and a container 201.
+fn small() -> Builder {
+    Simulator::builder()
+        .node("pve1")
+        .node("pve2")
+        .qemu(
+            101,
+            "pve1",
+            &[
+                ("name", "web"),
+                ("memory", "2048"),
+                ("scsi0", "local-lvm:8"),
+                ("net0", "virtio,bridge=vmbr0"),
+            ],
+        )
+        .lxc(
+            201,
+            "pve2",
+            &[("hostname", "dns"), ("rootfs", "local-lvm:4")],
+        )
+}
+
+fn asked(simulator: &Simulator, method: &str, path: &str) -> usize {
+    (simulator.requests().iter())
+        .filter(|request| request.method == method && request.path == path)
+        .count()
+}
+
+async fn state(guest: &Guest) -> PowerState {
+    guest.status().await.unwrap().state
+}
+
+#[tokio::test]
+async fn power_by_number_alone() {
+    for release in ["7.4", "8.4", "9.2"] {
+        let (simulator, pve) = start(small().release(release)).await;
+        for vmid in [101, 201] {
+            let guest = pve.guest(vmid);
+            assert_eq!(state(&guest).await, PowerState::Stopped);
+            let started = guest.start().await.unwrap();
+            assert_eq!(started.upid().unwrap().id(), Some(&*vmid.to_string()));
+            assert_eq!(started.wait().await.unwrap(), TaskOutcome::Ok);
+            assert_eq!(state(&guest).await, PowerState::Running);
+            guest.reboot().await.unwrap().wait().await.unwrap();
+            let shutdown = guest.shutdown().or_stop_after(Duration::from_secs(90));
+            shutdown.await.unwrap().wait().await.unwrap();
+            assert_eq!(state(&guest).await, PowerState::Stopped);
+        }
+        assert_eq!(
+            asked(&simulator, "GET", "/cluster/resources"),
+            2,
+            "each guest is looked up once"
+        );
+        let requests = simulator.requests();
+        let shutdown = (requests.iter())
+            .find(|request| request.path == "/nodes/pve2/lxc/201/status/shutdown")
+            .unwrap();
+        assert_eq!(shutdown.params["timeout"], "90");
+        assert_eq!(shutdown.params["forceStop"], "1");
+    }
+}
+
+#[tokio::test]
+async fn pausing_and_what_only_machines_can() {
+    let (_simulator, pve) = start(small().running(101)).await;
+    let machine = pve.guest(101);
+    machine.suspend().await.unwrap().wait().await.unwrap();
+    assert_eq!(state(&machine).await, PowerState::Paused);
+    machine.resume().await.unwrap().wait().await.unwrap();
+    assert_eq!(state(&machine).await, PowerState::Running);
+    machine.reset().await.unwrap().wait().await.unwrap();
+
+    match pve.guest(201).reset().await {
+        Err(GuestError::WrongKind { vmid: 201, is, .. }) => assert_eq!(is, Kind::Lxc),
+        other => panic!("{other:?}"),
+    }
+    let error = pve.guest(999).start().await.unwrap_err();
+    assert!(matches!(error, GuestError::NoSuchGuest { vmid: 999 }));
+    assert_eq!(error.kind(), Some(ErrorKind::NotFound));
+}
+
+#[tokio::test]
+async fn a_failure_of_the_task_is_an_error() {
+    let (simulator, pve) = start(small()).await;
+    simulator.set_lock(101, Some("backup"));
+    let started = pve.guest(101).start().await.unwrap();
+    let error = started.wait().await.unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::Locked));
+    assert!(error.to_string().contains("is locked (backup)"), "{error}");
+}
+
+#[tokio::test]
+async fn a_migrated_guest_is_found_again() {
+    let (simulator, pve) = start(small()).await;
+    let guest = pve.guest(101);
+    assert_eq!(guest.place().await.unwrap().node, "pve1");
+    // Somebody else moves it.
+    pve.guest(101).check_migration("pve2").await.unwrap();
+    let other = pve.guest(101).migrate("pve2").await.unwrap();
+    other.wait().await.unwrap();
+
+    simulator.clear_requests();
+    guest.start().await.unwrap().wait().await.unwrap();
+    assert_eq!(guest.place().await.unwrap().node, "pve2");
+    assert_eq!(
+        asked(&simulator, "POST", "/nodes/pve1/qemu/101/status/start"),
+        1
+    );
+    assert_eq!(
+        asked(&simulator, "POST", "/nodes/pve2/qemu/101/status/start"),
+        1
+    );
+
+    // A handle that moves its guest knows at once.
+    guest.migrate("pve1").await.unwrap().wait().await.unwrap();
+    assert_eq!(guest.place().await.unwrap().node, "pve1");
+    let moves: Vec<_> = (simulator.requests().into_iter())
+        .filter(|request| request.path == "/nodes/pve2/qemu/101/migrate")
+        .collect();
+    assert_eq!(moves[0].params["online"], "1", "it runs, so it moves live");
+
+    // A guess that is wrong from the start does no harm either.
+    let guess = pve.guest_at(201, "pve1", Kind::Qemu);
+    assert_eq!(guess.status().await.unwrap().name.as_deref(), Some("dns"));
+}
+
+#[tokio::test]
+async fn settings_are_changed_and_removed_and_conflicts_repeated() {
+    let (simulator, pve) = start(small()).await;
+    let guest = pve.guest(101);
+    guest
+        .edit_qemu(|_, request| request.cores(4).balloon(1024))
+        .await
+        .unwrap();
+    guest
+        .edit_qemu(|config, request| request.cores(config.cores.unwrap() * 2).unset("balloon"))
+        .await
+        .unwrap();
+    let config = guest.qemu_config().await.unwrap();
+    assert_eq!((config.cores, config.balloon), (Some(8), None));
+
+    simulator.clear_requests();
+    guest.edit_qemu(|_, request| request).await.unwrap();
+    assert_eq!(asked(&simulator, "PUT", "/nodes/pve1/qemu/101/config"), 0);
+
+    // A digest that is always out of date makes it give up after five attempts.
+    let error = guest
+        .edit_qemu(|_, request| request.cores(1).digest("00"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::ConfigChanged));
+    assert_eq!(asked(&simulator, "PUT", "/nodes/pve1/qemu/101/config"), 5);
+    let mut attempt = 0;
+    guest
+        .edit_qemu(|_, request| {
+            attempt += 1;
+            let request = request.cores(2);
+            if attempt < 3 {
+                request.digest("00")
+            } else {
+                request
+            }
+        })
+        .await
+        .unwrap();
+    assert_eq!(attempt, 3);
+    assert_eq!(guest.qemu_config().await.unwrap().cores, Some(2));
+
+    let container = pve.guest(201);
+    container
+        .edit_lxc(|_, request| request.memory(1024).description("name server"))
+        .await
+        .unwrap();
+    assert_eq!(container.lxc_config().await.unwrap().memory, Some(1024));
+}
+
+#[tokio::test]
+async fn tags() {
+    let (simulator, pve) = start(small()).await;
+    for vmid in [101, 201] {
+        let guest = pve.guest(vmid);
+        assert!(guest.tags().await.unwrap().is_empty());
+        guest.add_tags(["prod", "web"]).await.unwrap();
+        guest.add_tags(["WEB", "blue"]).await.unwrap();
+        assert_eq!(guest.tags().await.unwrap(), ["prod", "web", "blue"]);
+        guest.remove_tags(["web", "never-had"]).await.unwrap();
+        assert_eq!(guest.tags().await.unwrap(), ["prod", "blue"]);
+        simulator.clear_requests();
+        guest.add_tags(["blue"]).await.unwrap();
+        let writes = (simulator.requests().iter())
+            .filter(|request| request.method != "GET")
+            .count();
+        assert_eq!(writes, 0, "nothing to change");
+        guest.remove_tags(["blue", "prod"]).await.unwrap();
+        assert!(guest.tags().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn disks_and_network_cards() {
+    let (simulator, pve) = start(small()).await;
+    let guest = pve.guest(101);
+    let disk = QemuDrive::new("local-lvm:16").iothread(true);
+    let key = guest.attach_disk(Bus::Scsi, disk).await.unwrap();
+    assert_eq!(key, "scsi1");
+    let resized = guest.resize_disk(&key, Size::By(8 * GIB)).await.unwrap();
+    resized.wait().await.unwrap();
+    let config = guest.qemu_config().await.unwrap();
+    assert_eq!(config.scsi[&1].size.as_deref(), Some("24G"));
+    assert_eq!(config.scsi[&1].iothread, Some(true));
+    guest.detach(&key).await.unwrap();
+    let config = guest.qemu_config().await.unwrap();
+    assert!(!config.scsi.contains_key(&1));
+    assert_eq!(config.unused.len(), 1, "the volume is kept");
+
+    let card = QemuNet::virtio().bridge("vmbr1").tag(7);
+    assert_eq!(guest.attach_net(card).await.unwrap(), "net1");
+    let mac = guest.qemu_config().await.unwrap().net[&1].macaddr.clone();
+    assert!(mac.is_some());
+    guest.edit_net(1, |card| card.tag = Some(8)).await.unwrap();
+    let config = guest.qemu_config().await.unwrap();
+    assert_eq!(
+        (config.net[&1].tag, &config.net[&1].macaddr),
+        (Some(8), &mac)
+    );
+    assert!(matches!(
+        guest.edit_net(5, |_| ()).await,
+        Err(GuestError::NoSuchSetting { key, .. }) if key == "net5"
+    ));
+    for _ in 0..4 {
+        guest
+            .attach_disk(Bus::Ide, QemuDrive::new("local-lvm:1"))
+            .await
+            .unwrap();
+    }
+    assert!(matches!(
+        guest
+            .attach_disk(Bus::Ide, QemuDrive::new("local-lvm:1"))
+            .await,
+        Err(GuestError::NoFreeSlot { family: "ide", .. })
+    ));
+    simulator.clear_requests();
+    guest
+        .move_disk("scsi0", "local-lvm", true)
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
+    assert_eq!(
+        asked(&simulator, "POST", "/nodes/pve1/qemu/101/move_disk"),
+        1
+    );
+
+    let container = pve.guest(201);
+    let mount = LxcMountPoint::new("/srv", "local-lvm:2");
+    assert_eq!(container.attach_mount_point(mount).await.unwrap(), "mp0");
+    let card = LxcNet::new("eth0").bridge("vmbr0").ip("dhcp");
+    assert_eq!(container.attach_lxc_net(card).await.unwrap(), "net0");
+    container
+        .edit_lxc_net(0, |card| card.tag = Some(3))
+        .await
+        .unwrap();
+    let config = container.lxc_config().await.unwrap();
+    assert_eq!(
+        (config.net[&0].tag, config.net[&0].name.as_str()),
+        (Some(3), "eth0")
+    );
+    let resized = container
+        .resize_disk("rootfs", Size::To(8 * GIB))
+        .await
+        .unwrap();
+    resized.wait().await.unwrap();
+    let size = container.lxc_config().await.unwrap().rootfs.unwrap().size;
+    assert_eq!(size.as_deref(), Some("8G"));
+}
+
+#[tokio::test]
+async fn resizing_is_done_at_once_on_old_releases() {
+    let (_simulator, pve) = start(small().release("7.4")).await;
+    let guest = pve.guest(101);
+    let resized = guest
+        .resize_disk("scsi0", Size::To(10 * GIB))
+        .await
+        .unwrap();
+    assert!(resized.task().is_none());
+    assert_eq!(resized.wait().await.unwrap(), TaskOutcome::Ok);
+    let config = guest.qemu_config().await.unwrap();
+    assert_eq!(config.scsi[&0].size.as_deref(), Some("10G"));
+}
+
+#[tokio::test]
+async fn cloud_init() {
+    let (simulator, pve) = start(small()).await;
+    let guest = pve.guest(101);
+    let keys = ["ssh-ed25519 AAAA+b/c== ann@desk", "ssh-rsa BBBB bob@desk"];
+    let settings = CloudInit::new()
+        .drive("local-lvm")
+        .user("admin")
+        .password("s3cret")
+        .ssh_key(keys[0])
+        .ssh_key(keys[1])
+        .dhcp(0)
+        .nameserver("192.0.2.53")
+        .upgrade(false);
+    guest.set_cloud_init(settings.clone()).await.unwrap();
+    let config = guest.qemu_config().await.unwrap();
+    assert!(
+        config.ide[&2].file.contains("cloudinit"),
+        "{:?}",
+        config.ide
+    );
+    assert_eq!(config.ciuser.as_deref(), Some("admin"));
+    assert_eq!(config.ipconfig[&0].ip.as_deref(), Some("dhcp"));
+    let request = (simulator.requests().into_iter())
+        .find(|request| request.path == "/nodes/pve1/qemu/101/config" && request.method == "POST")
+        .unwrap();
+    assert_eq!(
+        request.params["sshkeys"],
+        "ssh-ed25519%20AAAA%2Bb%2Fc%3D%3D%20ann%40desk%0Assh-rsa%20BBBB%20bob%40desk"
+    );
+    // The drive is there now.
+    guest.set_cloud_init(settings).await.unwrap();
+    assert_eq!(guest.qemu_config().await.unwrap().ide.len(), 1);
+    guest.regenerate_cloud_init().await.unwrap();
+    assert_eq!(
+        asked(&simulator, "PUT", "/nodes/pve1/qemu/101/cloudinit"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn snapshots() {
+    let (_simulator, pve) = start(small().running(101)).await;
+    for vmid in [101, 201] {
+        let guest = pve.guest(vmid);
+        assert!(guest.snapshots().await.unwrap().is_empty());
+        let first = guest.snapshot("first").description("All is well.");
+        first.await.unwrap().wait().await.unwrap();
+        guest
+            .snapshot("second")
+            .with_memory()
+            .await
+            .unwrap()
+            .wait()
+            .await
+            .unwrap();
+        let found = guest.snapshots().await.unwrap();
+        let names: Vec<&str> = found
+            .iter()
+            .map(|snapshot| snapshot.name.as_str())
+            .collect();
+        assert_eq!(names, ["first", "second"]);
+        assert_eq!(found[0].description.trim(), "All is well.");
+        assert_eq!(found[1].parent.as_deref(), Some("first"));
+        assert_eq!(found[1].memory, vmid == 101);
+        guest
+            .rollback("first", false)
+            .await
+            .unwrap()
+            .wait()
+            .await
+            .unwrap();
+        guest
+            .delete_snapshot("second", false)
+            .await
+            .unwrap()
+            .wait()
+            .await
+            .unwrap();
+        assert_eq!(guest.snapshots().await.unwrap().len(), 1);
+        let twice = guest
+            .snapshot("first")
+            .await
+            .unwrap()
+            .wait()
+            .await
+            .unwrap_err();
+        assert_eq!(twice.kind(), Some(ErrorKind::AlreadyExists), "{twice}");
+    }
+}
+
+#[tokio::test]
+async fn templates_clones_and_their_end() {
+    let (_simulator, pve) = start(small()).await;
+    let original = pve.guest(101);
+    original
+        .make_template()
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
+    let first = original.clone_to(5000).name("one").await.unwrap();
+    first.started.wait().await.unwrap();
+    let second = original
+        .clone_within(5000..=5010)
+        .name("two")
+        .full(true)
+        .await
+        .unwrap();
+    second.started.wait().await.unwrap();
+    assert_eq!(second.guest.vmid(), 5001);
+    assert_eq!(
+        second.guest.qemu_config().await.unwrap().name.as_deref(),
+        Some("two")
+    );
+    second.guest.start().await.unwrap().wait().await.unwrap();
+
+    let running = second.guest.destroy().await.unwrap().wait().await;
+    assert!(running.is_err(), "a guest that runs is not destroyed");
+    let destroy = second.guest.destroy().purge().stop_first();
+    destroy.await.unwrap().wait().await.unwrap();
+    assert!(matches!(
+        second.guest.status().await,
+        Err(GuestError::NoSuchGuest { vmid: 5001 })
+    ));
+    // A container becomes a template at once.
+    let made = pve.guest(201).make_template().await.unwrap();
+    assert!(made.task().is_none());
+    let copy = pve
+        .guest(201)
+        .clone_within(300..=310)
+        .name("copy")
+        .await
+        .unwrap();
+    copy.started.wait().await.unwrap();
+    assert_eq!(
+        copy.guest.lxc_config().await.unwrap().hostname.as_deref(),
+        Some("copy")
+    );
+}
+
+#[tokio::test]
+async fn free_numbers() {
+    let (_simulator, pve) = start(small()).await;
+    assert_eq!(next_free(&pve, 100..=110).await.unwrap(), 100);
+    assert_eq!(next_free(&pve, 101..=110).await.unwrap(), 102);
+    let none = next_free(&pve, 101..=101).await.unwrap_err();
+    assert!(matches!(
+        none,
+        GuestError::NoFreeId {
+            first: 101,
+            last: 101
+        }
+    ));
+
+    // Somebody takes the number between the question and the answer.
+    let mut tried = Vec::new();
+    let qemu = pve.api().nodes().node("pve1").qemu();
+    let (vmid, task) = allocate(&pve, 102..=110, |vmid| {
+        tried.push(vmid);
+        let first = tried.len() == 1;
+        let (thief, request) = (qemu.post(vmid).name("thief"), qemu.post(vmid).name("mine"));
+        async move {
+            if first {
+                thief.await?.wait().await?;
+            }
+            Ok(request.await?)
+        }
+    })
+    .await
+    .unwrap();
+    task.wait().await.unwrap();
+    assert_eq!((vmid, tried), (103, vec![102, 103]));
+    let name = pve.guest(103).qemu_config().await.unwrap().name;
+    assert_eq!(name.as_deref(), Some("mine"));
+}
+
+#[tokio::test]
+async fn backup_and_restore() {
+    let (_simulator, pve) = start(small()).await;
+    for (vmid, kind, node) in [(101, Kind::Qemu, "pve1"), (201, Kind::Lxc, "pve2")] {
+        let guest = pve.guest(vmid);
+        let backup = guest
+            .backup("local")
+            .mode("stop")
+            .compress("zstd")
+            .notes("{{guestname}}");
+        backup.await.unwrap().wait().await.unwrap();
+        let found = guest.backups("local").await.unwrap();
+        assert_eq!(found.len(), 1);
+        let restore = pve
+            .restore(node, kind, vmid + 1000, &found[0].volid)
+            .unique()
+            .start();
+        let restored = restore.await.unwrap();
+        restored.wait().await.unwrap();
+        assert_eq!(restored.guest().vmid(), vmid + 1000);
+        assert_eq!(state(restored.guest()).await, PowerState::Running);
+    }
+}
+
+#[tokio::test]
+async fn many_tasks_are_waited_for_together() {
+    let mut builder = Simulator::builder();
+    for vmid in 100..120 {
+        builder = builder.qemu(vmid, "pve1", &[]);
+    }
+    let (simulator, pve) = start(builder).await;
+    simulator.set_lock(107, Some("backup"));
+    let mut tasks = Vec::new();
+    for vmid in 100..120 {
+        let started = pve
+            .guest_at(vmid, "pve1", Kind::Qemu)
+            .start()
+            .await
+            .unwrap();
+        tasks.push(started.task().cloned().unwrap());
+    }
+    let mut seen = Vec::new();
+    let ends = wait_all(tasks.clone())
+        .each(|index, _| seen.push(index))
+        .await;
+    seen.sort_unstable();
+    assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    for (index, (end, task)) in ends.iter().zip(&tasks).enumerate() {
+        assert_eq!(
+            end.task.upid(),
+            task.upid(),
+            "the order is that of the tasks"
+        );
+        assert_eq!(end.is_success(), index != 7, "{end:?}");
+    }
+    assert!(matches!(&ends[7].outcome, Ok(TaskOutcome::Failed(text)) if text.contains("locked")));
+}
