@@ -85,6 +85,8 @@ struct Scene<'a> {
     siblings: &'a Schemas,
     /// The value is a key of a property string.
     inside: bool,
+    /// The value is part of the path.
+    path: bool,
 }
 
 impl Scene<'_> {
@@ -133,6 +135,7 @@ impl Emitter<'_> {
                 formats: &facts.formats,
                 siblings: known.unwrap_or(&empty),
                 inside: false,
+                path: false,
             };
             let (function, entry) = self.wire(endpoint, &facts.release.to_string(), &scene);
             functions.push(function);
@@ -182,7 +185,15 @@ impl Emitter<'_> {
                     let schema = scene.siblings.get(name);
                     let value = match sample::in_path(name) {
                         Some(text) if *ty == Ty::Text => Sent::one(quote!(#text), text),
-                        _ => self.value(name, ty, schema, scene),
+                        _ => self.value(
+                            name,
+                            ty,
+                            schema,
+                            &Scene {
+                                path: true,
+                                ..*scene
+                            },
+                        ),
                     };
                     if let Sent::One(text) = &value.sent {
                         path.push_str(&escape(text));
@@ -217,7 +228,13 @@ impl Emitter<'_> {
                 None => {
                     code = quote!(#code.#setter(#given));
                     if unset && parameter.name == "delete" {
-                        let name = sample::unset(scene.siblings.get("delete"));
+                        let name = sample::unset(
+                            scene
+                                .siblings
+                                .get("delete")
+                                .map(|schema| scene.choose(schema)),
+                            scene.siblings,
+                        );
                         code = quote!(#code.unset(#name));
                         match &mut value.sent {
                             Sent::Many(all) => all.push(Sent::One(name)),
@@ -279,7 +296,7 @@ impl Emitter<'_> {
                         Sent::one(quote!([100_u32, 101_u32]), text)
                     }
                     _ => {
-                        let text = sample::item(name, schema);
+                        let text = sample::item(name, schema, scene.siblings);
                         let sent = [text.as_str(), text.as_str()].join(separator);
                         Sent::one(quote!([#text, #text]), sent)
                     }
@@ -315,7 +332,10 @@ impl Emitter<'_> {
                 ItemKind::Struct(_) => Sent::one(quote!(""), ""),
             },
             _ => {
-                let text = sample::text(name, schema, scene.inside);
+                let mut text = sample::text(name, schema, scene.inside);
+                if scene.path {
+                    text.retain(|c| c != '/');
+                }
                 Sent::one(quote!(#text), text)
             }
         }
@@ -335,6 +355,7 @@ impl Emitter<'_> {
             formats: scene.formats,
             siblings: keys,
             inside: true,
+            path: false,
         };
         let mut set: Vec<(&str, String)> = Vec::new();
         let mut arguments = Vec::new();

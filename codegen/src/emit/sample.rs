@@ -2,7 +2,7 @@
 
 use serde_json::{Number, Value};
 
-use crate::facts::{Format, Schema};
+use crate::facts::{Format, Schema, Schemas};
 
 /// Unconstrained text, full of what has a meaning in a form or a path.
 const FREE: &str = "a b&c=d;e+f%41/ü";
@@ -108,6 +108,7 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("bind_dn", "", "cn=reader"),
     ("bootdisk", "", "scsi0"),
     ("bridge", "", "vmbr0"),
+    ("cpus", "", "0-1;3"),
     ("color-map", "", "tag1:aabbcc;tag2:000000:ffffff"),
     ("config-keys", "", "global:key1"),
     ("directory", "", "https://acme.example.org/directory"),
@@ -117,6 +118,7 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("fingerprint", "", FINGERPRINT),
     ("flags", "", "+aes;-pcid"),
     ("host", "", "1-2.3"),
+    ("hostnodes", "", "0;2-3"),
     ("http_proxy", "", "http://proxy.example.org:3128"),
     ("id", "{4}:", "8086:1533"),
     ("subsystem-id", "{4}:", "8086:1533"),
@@ -136,7 +138,7 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("rate", "", "1/second"),
     (
         "reference",
-        "]*:",
+        ":\\w",
         "registry.example.org/library/alpine:3.20",
     ),
     ("reference", "", "library/alpine"),
@@ -152,6 +154,7 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("target_size", "", "10G"),
     ("tmpfilename", "", "/var/tmp/pveupload-0a1b2c3d"),
     ("trunks", "", "2;5"),
+    ("type", "pc-q35", "pc-q35-9.2+pve1"),
     ("until", "", "2026-01-31 12:00:00"),
     ("url", "", "https://example.org/image.iso?x=1&y=2"),
     ("user-allow-list", "", "tag1;tag2"),
@@ -164,9 +167,10 @@ const PATTERNS: &[(&str, &str, &str)] = &[
 
 const FINGERPRINT: &str = "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99";
 
-/// Values of placeholders that the dump says too little about.
+/// Values of placeholders that the dump says too little about, or that must be more than valid.
 pub(super) fn in_path(name: &str) -> Option<&'static str> {
     Some(match name {
+        "target" => "pve2",
         "upid" => "UPID:pve1:00000C1C:0002C651:6B01F6B2:imgcopy::root@pam:",
         "volume" => "local:iso/debian-13.iso",
         "cidr" => "192.0.2.0/24",
@@ -176,12 +180,27 @@ pub(super) fn in_path(name: &str) -> Option<&'static str> {
 }
 
 /// A name for `unset` that the schema of `delete` accepts.
-pub(super) fn unset(delete: Option<&Schema>) -> String {
+pub(super) fn unset(delete: Option<&Schema>, siblings: &Schemas) -> String {
     let choice = delete.and_then(|schema| {
         let items = schema.items.as_deref().unwrap_or(schema);
-        items.values.as_ref()?.last().cloned()
+        items.values.as_ref()?.last()
     });
-    choice.unwrap_or_else(|| "comment".to_owned())
+    choice.map_or_else(|| removable(siblings, 1), Clone::clone)
+}
+
+/// A setting that can be removed; others for other numbers.
+fn removable(siblings: &Schemas, number: usize) -> String {
+    // What is set cannot be removed in the same call; of a family only one member is set.
+    if siblings.contains_key("net[n]") {
+        return format!("net{}", number + 4);
+    }
+    let settings = siblings
+        .iter()
+        .filter(|(name, schema)| schema.optional && !name.contains('[') && *name != "delete");
+    let names: Vec<&String> = settings.map(|(name, _)| name).collect();
+    // The last ones are the least special.
+    let choice = names.iter().rev().nth(number).or(names.last());
+    choice.map_or("comment", |name| name).to_owned()
 }
 
 pub(super) fn integer(schema: Option<&Schema>) -> i64 {
@@ -212,8 +231,10 @@ pub(super) fn number(schema: Option<&Schema>) -> f64 {
 }
 
 /// One item of a list that is a text.
-pub(super) fn item(name: &str, schema: Option<&Schema>) -> String {
+pub(super) fn item(name: &str, schema: Option<&Schema>, siblings: &Schemas) -> String {
     match schema {
+        _ if name == "delete" => removable(siblings, 0),
+        _ if name == "revert" => removable(siblings, 2),
         Some(schema) if schema.format.is_some() => text(name, Some(schema), true),
         _ => "item1".to_owned(),
     }
@@ -232,6 +253,9 @@ pub(super) fn text(name: &str, schema: Option<&Schema>, inside: bool) -> String 
             .strip_suffix("-list")
             .or_else(|| format.strip_suffix("-opt"))
             .unwrap_or(format);
+        if base == "pve-node" && name == "target" {
+            return "pve2".to_owned();
+        }
         let known = FORMATS.iter().find(|(name, _)| *name == base);
         return known.map_or("item1", |(_, text)| text).to_owned();
     }
@@ -245,7 +269,9 @@ pub(super) fn text(name: &str, schema: Option<&Schema>, inside: bool) -> String 
     let most = schema.max_length.unwrap_or(u64::MAX);
     let text = match &schema.default {
         Some(Value::String(default)) if !default.is_empty() && !inside => default.as_str(),
-        _ if inside || most < 20 || matches!(name, "node" | "target") => "text",
+        _ if name == "target" => "pve2",
+        _ if name == "path" && !inside => "/vms/100",
+        _ if inside || most < 20 || name == "node" => "text",
         _ => FREE,
     };
     let missing = least.saturating_sub(text.chars().count());

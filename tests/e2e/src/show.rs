@@ -1,0 +1,137 @@
+//! Decoded values, laid open as JSON.
+//!
+//! A declared member stands under its name, as what its type makes of it; members of `extra` stand
+//! under [`EXTRA`], so that a test sees which of the two happened.
+
+use std::collections::BTreeMap;
+
+use proxmox_api::decode::Extra;
+use proxmox_api::formats::{Cidr, DiskSize, IpAddress, MacAddr, UserId, VolumeId};
+use proxmox_api::property_string::Undeclared;
+use proxmox_api::{List, Secret, Value};
+use serde_json::{Map, json};
+
+/// Holds what was not declared.
+pub const EXTRA: &str = "(extra)";
+/// Holds the text of an enum's value that is not listed.
+pub const UNLISTED: &str = "(unlisted)";
+/// Holds a property string's undeclared keys.
+pub const UNDECLARED: &str = "(undeclared)";
+/// Holds a property string that was not understood.
+pub const TEXT: &str = "(text)";
+
+/// A value that can be laid open; `None` is an absent one.
+pub trait Show {
+    fn show(&self) -> Option<Value>;
+}
+
+/// An object being laid open.
+#[derive(Debug, Default)]
+pub struct Shown(Map<String, Value>);
+
+impl Shown {
+    pub fn put(&mut self, name: &str, value: &dyn Show) {
+        if let Some(value) = value.show() {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    /// The members of an indexed family, each under its own name.
+    pub fn family<T: Show>(&mut self, name: &str, members: &BTreeMap<u8, T>) {
+        for (index, member) in members {
+            self.put(&format!("{name}{index}"), member);
+        }
+    }
+
+    #[must_use]
+    pub fn extra(mut self, extra: &Extra) -> Option<Value> {
+        if !extra.is_empty() {
+            self.0
+                .insert(EXTRA.to_owned(), Value::Object(extra.clone()));
+        }
+        Some(Value::Object(self.0))
+    }
+
+    #[must_use]
+    pub fn undeclared(mut self, undeclared: &Undeclared) -> Option<Value> {
+        let mut rest = undeclared.members().clone();
+        for (key, value) in undeclared.keys() {
+            rest.insert(key.clone(), json!(value));
+        }
+        if !rest.is_empty() {
+            self.0.insert(UNDECLARED.to_owned(), Value::Object(rest));
+        }
+        // The fields hold nothing then.
+        Some(match undeclared.text() {
+            Some(text) => json!({ TEXT: text }),
+            None => Value::Object(self.0),
+        })
+    }
+}
+
+/// The text of an enum's value.
+#[must_use]
+pub fn text(text: &str, unlisted: bool) -> Option<Value> {
+    Some(match unlisted {
+        true => json!({ UNLISTED: text }),
+        false => json!(text),
+    })
+}
+
+macro_rules! show_as_json {
+    ($($ty:ty),*) => {$(
+        impl Show for $ty {
+            fn show(&self) -> Option<Value> {
+                Some(json!(self))
+            }
+        }
+    )*};
+}
+
+show_as_json!(bool, i64, u32, f64, String, Value);
+
+macro_rules! show_as_text {
+    ($($ty:ty),*) => {$(
+        impl Show for $ty {
+            fn show(&self) -> Option<Value> {
+                Some(json!(self.as_str()))
+            }
+        }
+    )*};
+}
+
+show_as_text!(Cidr, DiskSize, IpAddress, MacAddr, UserId, VolumeId);
+
+impl Show for Secret {
+    fn show(&self) -> Option<Value> {
+        Some(json!(self.expose()))
+    }
+}
+
+impl<T: Show> Show for Option<T> {
+    fn show(&self) -> Option<Value> {
+        self.as_ref()?.show()
+    }
+}
+
+impl<T: Show> Show for Vec<T> {
+    fn show(&self) -> Option<Value> {
+        Some(self.iter().map(Show::show).collect())
+    }
+}
+
+impl<T: Show> Show for List<T> {
+    fn show(&self) -> Option<Value> {
+        self.0.show()
+    }
+}
+
+impl<T: Show> Show for BTreeMap<String, T> {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        for (key, value) in self {
+            out.put(key, value);
+        }
+        Some(Value::Object(out.0))
+    }
+}

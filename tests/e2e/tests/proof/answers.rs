@@ -1,0 +1,156 @@
+//! What becomes of every endpoint's answers.
+
+use std::collections::BTreeSet;
+
+use proxmox_e2e::ANSWERS;
+use proxmox_e2e::answer::Answer;
+use proxmox_e2e::shape::{Item, Member, Returns, Shapes, Ty};
+use serde_json::Value;
+
+use crate::documents::{Kind, Maker};
+
+/// The first place where two values differ.
+fn difference(place: &str, found: &Value, wanted: &Value) -> Option<String> {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            let keys: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let place = format!("{place}.{key}");
+                match (found.get(key), wanted.get(key)) {
+                    (Some(found), Some(wanted)) => difference(&place, found, wanted),
+                    (found, wanted) => Some(format!("{place} is {found:?}, not {wanted:?}")),
+                }
+            })
+        }
+        (Value::Array(found), Value::Array(wanted)) if found.len() == wanted.len() => found
+            .iter()
+            .zip(wanted)
+            .enumerate()
+            .find_map(|(at, (found, wanted))| difference(&format!("{place}[{at}]"), found, wanted)),
+        _ if found == wanted => None,
+        _ => Some(format!("{place} is {found}, not {wanted}")),
+    }
+}
+
+/// Decodes a document and compares what is found with what must be.
+fn complaint(answer: &Answer, body: &Value, wanted: Option<&Value>) -> Option<String> {
+    let text = serde_json::to_vec(body).expect("JSON");
+    let problem = match ((answer.decode)(&text), wanted) {
+        (Ok(None), None) => return None,
+        (Ok(Some(found)), Some(wanted)) => difference("data", &found, wanted)?,
+        (Ok(found), wanted) => format!("found {found:?}, not {wanted:?}"),
+        (Err(error), _) => format!("{error}"),
+    };
+    Some(format!("{answer:?}: {problem}"))
+}
+
+fn finish(complaints: &[String]) {
+    assert!(
+        complaints.is_empty(),
+        "{} complaints:\n{}",
+        complaints.len(),
+        complaints[..complaints.len().min(60)].join("\n")
+    );
+}
+
+#[test]
+fn full_and_minimal_answers() {
+    let shapes = Shapes::get();
+    let mut complaints = Vec::new();
+    for answer in ANSWERS {
+        let returns = &shapes.answers[&answer.endpoint.to_string()];
+        for kind in [Kind::Full, Kind::Minimal] {
+            let (body, wanted) = Maker::new(shapes, kind).document(returns);
+            complaints.extend(complaint(answer, &body, wanted.as_ref()));
+        }
+    }
+    println!(
+        "{} endpoints decode a full and a minimal answer",
+        ANSWERS.len()
+    );
+    finish(&complaints);
+    assert_eq!(ANSWERS.len(), 686);
+    assert_eq!(shapes.answers.len(), ANSWERS.len());
+}
+
+#[test]
+fn nasty_answers() {
+    let shapes = Shapes::get();
+    let mut complaints = Vec::new();
+    let (mut documents, mut spellings, mut places) = (0, 0, 0);
+    for answer in ANSWERS {
+        let returns = &shapes.answers[&answer.endpoint.to_string()];
+        if matches!(returns, Returns::Nothing | Returns::Bytes) {
+            continue;
+        }
+        let mut maker = Maker::new(shapes, Kind::Nasty);
+        // Until every spelling was used in every place, and for a while no new place was reached.
+        let mut complete = 0;
+        while complete < 8 {
+            let (body, wanted) = maker.document(returns);
+            documents += 1;
+            if let Some(complaint) = complaint(answer, &body, wanted.as_ref()) {
+                complaints.push(complaint);
+                break;
+            }
+            let (used, all) = maker.coverage();
+            complete = if used == all { complete + 1 } else { 0 };
+        }
+        spellings += maker.coverage().1;
+        places += 1;
+    }
+    println!("{documents} nasty answers of {places} endpoints with {spellings} spellings decode");
+    finish(&complaints);
+}
+
+/// The struct an answer consists of, or its elements do.
+fn members<'a>(shapes: &'a Shapes, returns: &Returns) -> Option<(bool, &'a [Member])> {
+    let Returns::Data(ty) = returns else {
+        return None;
+    };
+    let (array, ty) = match ty {
+        Ty::Array(of) => (true, &**of),
+        ty => (false, ty),
+    };
+    match ty {
+        Ty::Item(name) => match &shapes.items[name] {
+            Item::Struct(members) => Some((array, members)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[test]
+fn a_missing_member_is_named() {
+    let shapes = Shapes::get();
+    let mut checked = 0;
+    for answer in ANSWERS {
+        let returns = &shapes.answers[&answer.endpoint.to_string()];
+        let Some((array, members)) = members(shapes, returns) else {
+            continue;
+        };
+        for member in members.iter().filter(|member| member.required) {
+            let (mut body, _) = Maker::new(shapes, Kind::Full).document(returns);
+            let holder = match array {
+                true => &mut body["data"][1],
+                false => &mut body["data"],
+            };
+            holder
+                .as_object_mut()
+                .expect("an object")
+                .remove(&member.name);
+            let text = serde_json::to_vec(&body).expect("JSON");
+            let error = (answer.decode)(&text).expect_err("the member is missing");
+            let place = if array { "data[1]" } else { "data" };
+            assert_eq!(error.path(), place, "{answer:?}");
+            assert!(
+                error.problem().contains(&member.name),
+                "{answer:?}: {error}"
+            );
+            checked += 1;
+        }
+    }
+    println!("{checked} required members are missed by name");
+    assert!(checked > 300);
+}

@@ -1,0 +1,9 @@
+//! Every endpoint, every answer and every property string, held against the schema.
+
+mod answers;
+mod documents;
+mod meaning;
+mod noise;
+mod properties;
+mod replay;
+mod wires;

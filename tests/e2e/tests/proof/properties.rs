@@ -1,0 +1,143 @@
+//! Property strings: read, written and read again.
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use proxmox_e2e::PROPERTY_STRINGS;
+use proxmox_e2e::shape::{Item, Member, Properties, Shapes, Ty};
+
+use crate::meaning::meaning;
+
+/// What chance decides about one key.
+#[derive(Clone, Debug)]
+struct Chance {
+    present: bool,
+    pick: usize,
+    number: i32,
+    text: String,
+    place: u8,
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    (
+        any::<bool>(),
+        any::<usize>(),
+        -5_000..5_000,
+        // Everything but the comma and blanks.
+        "[!-+\\--~äß€]{0,12}",
+        any::<u8>(),
+    )
+        .prop_map(|(present, pick, number, text, place)| Chance {
+            present,
+            pick,
+            number,
+            text,
+            place,
+        })
+}
+
+fn value(member: &Member, chance: &Chance, shapes: &Shapes) -> String {
+    let among = |values: &[&str]| values[chance.pick % values.len()].to_owned();
+    match &member.ty {
+        Ty::Boolean => among(&["0", "1", "on", "off", "yes", "No", "true", "FALSE", ""]),
+        Ty::Integer => chance.number.to_string(),
+        Ty::Vmid => (i64::from(chance.number) + 5_100).to_string(),
+        Ty::Number => (f64::from(chance.number) / 8.0).to_string(),
+        Ty::List(_) => among(&["a", "a;b", "a;b;c", "", "a;;b"]),
+        Ty::Item(name) => match &shapes.items[name] {
+            Item::Enum(values) if chance.pick % (values.len() + 1) < values.len() => {
+                values[chance.pick % (values.len() + 1)].clone()
+            }
+            _ => chance.text.clone(),
+        },
+        _ => chance.text.clone(),
+    }
+}
+
+fn spell(of: &Properties, chances: &[Chance], shapes: &Shapes) -> String {
+    let mut parts: Vec<(u8, String)> = Vec::new();
+    let mut done: Vec<&str> = Vec::new();
+    let find = |name: &str| of.keys.iter().position(|member| member.name == name);
+    // A short form takes two keys at once.
+    if let Some((name, holder, kind)) = of.key_aliases.get(chances[0].pick % 23) {
+        if let Some(at) = find(holder) {
+            let held = value(&of.keys[at], &chances[at], shapes);
+            parts.push((chances[at].place, format!("{name}={held}")));
+            done.extend([holder.as_str(), kind.as_str()]);
+        }
+    }
+    for (member, chance) in of.keys.iter().zip(chances) {
+        if done.contains(&member.name.as_str()) || !(chance.present || member.required) {
+            continue;
+        }
+        let value = value(member, chance, shapes);
+        let bare = of.default_key.as_ref() == Some(&member.name)
+            && chance.pick % 2 == 0
+            && !value.is_empty()
+            && !value.contains('=');
+        let alias = of.aliases.iter().find(|(_, key)| *key == member.name);
+        parts.push((
+            chance.place,
+            match alias {
+                _ if bare => value,
+                Some((alias, _)) if chance.pick % 3 == 0 => format!("{alias}={value}"),
+                _ => format!("{}={value}", member.name),
+            },
+        ));
+    }
+    if let Some(last) = chances.last().filter(|chance| chance.present) {
+        parts.push((last.place, format!("zz-later={}", last.text)));
+    }
+    parts.sort();
+    let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
+    parts.join(",")
+}
+
+#[test]
+fn what_is_written_says_what_was_read() {
+    let shapes = Shapes::get();
+    let texts = Cell::new(0);
+    for property in PROPERTY_STRINGS {
+        let Item::Properties(of) = &shapes.items[property.name] else {
+            panic!("{} is no property string", property.name);
+        };
+        let mut runner = TestRunner::new(ProptestConfig {
+            cases: 64,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        });
+        let chances = prop::collection::vec(chance(), of.keys.len() + 1);
+        let outcome = runner.run(&chances, |chances| {
+            texts.set(texts.get() + 1);
+            let text = spell(of, &chances, shapes);
+            let read = (property.read)(&text);
+            prop_assert_eq!(
+                read.strict.as_ref().map_err(String::as_str),
+                Ok(&read.lenient),
+                "reading {:?}",
+                text
+            );
+            prop_assert_eq!(
+                meaning(&read.written, of),
+                meaning(&text, of),
+                "{:?} became {:?}",
+                text,
+                read.written
+            );
+            let again = (property.read)(&read.written);
+            prop_assert_eq!(&again.lenient, &read.lenient, "{:?}", read.written);
+            prop_assert_eq!(&again.written, &read.written);
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            panic!("{}: {error}", property.name);
+        }
+    }
+    println!(
+        "{} texts of {} types of property strings keep their meaning",
+        texts.get(),
+        PROPERTY_STRINGS.len()
+    );
+    assert!(PROPERTY_STRINGS.len() > 60);
+}

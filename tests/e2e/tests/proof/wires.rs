@@ -1,0 +1,238 @@
+//! What every endpoint sends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxmox_api::encode::ParamValue;
+use proxmox_api::error::ApiError;
+use proxmox_api::{Client, Error};
+use proxmox_codegen::facts_json;
+use proxmox_e2e::WIRES;
+use proxmox_e2e::wire::{Parameter, Sent, Wire};
+use proxmox_simulator::{ROOT_PASSWORD, Simulator, releases};
+use serde_json::Value;
+
+fn texts(value: &ParamValue) -> Vec<&str> {
+    match value {
+        ParamValue::One(text) => vec![text],
+        ParamValue::Many(texts) => texts.iter().map(String::as_str).collect(),
+    }
+}
+
+/// What is wrong with the values that came under a parameter's name.
+fn complaint(wire: &Wire, parameter: &Parameter, came: &[&str]) -> Option<String> {
+    (!parameter.sent.is(came)).then(|| {
+        format!(
+            "{}: `{}` came as {came:?} instead of {:?}",
+            wire.endpoint, parameter.name, parameter.sent
+        )
+    })
+}
+
+#[test]
+fn every_endpoint_sends_what_the_schema_asks_for() {
+    let mut complaints = Vec::new();
+    let mut parameters = 0;
+    for wire in WIRES {
+        let call = (wire.build)();
+        if call.name() != wire.endpoint || call.method().to_string() != wire.method {
+            complaints.push(format!("{}: is {}", wire.endpoint, call.name()));
+        }
+        if call.path() != wire.path {
+            complaints.push(format!(
+                "{}: goes to {} instead of {}",
+                wire.endpoint,
+                call.path(),
+                wire.path
+            ));
+        }
+        let encoded = call.params().encode();
+        let mut arrived: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for pair in encoded.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').expect("a pair");
+            assert!(!value.contains(['=', ';', '+', ' ']), "{pair}");
+            arrived.entry(decode(key)).or_default().push(decode(value));
+        }
+        for parameter in wire.parameters {
+            parameters += 1;
+            let set = call.params().get(parameter.name).map(texts);
+            complaints.extend(complaint(wire, parameter, &set.unwrap_or_default()));
+            let came = arrived.remove(parameter.name).unwrap_or_default();
+            let came: Vec<&str> = came.iter().map(String::as_str).collect();
+            complaints.extend(complaint(wire, parameter, &came));
+        }
+        if !arrived.is_empty() {
+            complaints.push(format!("{}: nobody set {arrived:?}", wire.endpoint));
+        }
+    }
+    println!("{} endpoints send {parameters} parameters", WIRES.len());
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert_eq!(WIRES.len(), 686);
+}
+
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digits = [rest.next(), rest.next()].map(|digit| digit.expect("two digits"));
+                let digits = std::str::from_utf8(&digits).expect("ASCII");
+                u8::from_str_radix(digits, 16).expect("hexadecimal digits")
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Read from the schema files, past everything that generates code from them.
+#[test]
+fn no_parameter_of_any_release_is_left_out() {
+    let wires: BTreeMap<&str, BTreeSet<&str>> = WIRES
+        .iter()
+        .map(|wire| {
+            (
+                wire.endpoint,
+                wire.parameters.iter().map(|p| p.name).collect(),
+            )
+        })
+        .collect();
+    let mut checked = 0;
+    let mut missing = Vec::new();
+    for release in releases() {
+        let path = format!(
+            "{}/../../schema/pve/{release}.json",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let text = std::fs::read_to_string(&path).expect(&path);
+        let facts = facts_json::read(&text).expect(&path);
+        for (path, methods) in &facts.endpoints {
+            for (method, endpoint) in methods {
+                let key = format!("{method} {path}");
+                let Some(wire) = wires.get(key.as_str()) else {
+                    missing.push(format!("{release}: {key}"));
+                    continue;
+                };
+                for name in endpoint.parameters.properties.keys() {
+                    if path.contains(&format!("{{{name}}}")) {
+                        continue;
+                    }
+                    checked += 1;
+                    let sent = name.replace("[n]", "1");
+                    if !wire.contains(sent.as_str()) {
+                        missing.push(format!("{release}: {key} `{name}`"));
+                    }
+                }
+            }
+        }
+    }
+    println!(
+        "{checked} parameters of {} releases are all sent",
+        releases().len()
+    );
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
+
+fn flat<'a>(value: &'a Value) -> Vec<&'a str> {
+    match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        value => value.as_str().into_iter().collect(),
+    }
+}
+
+/// Every call over TLS to a server that checks parameters as Proxmox VE does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_simulator_accepts_every_call() {
+    let mut by_release: BTreeMap<&str, Vec<&Wire>> = BTreeMap::new();
+    for wire in WIRES {
+        by_release.entry(wire.release).or_default().push(wire);
+    }
+    let mut complaints = Vec::new();
+    let (mut accepted, mut arrived) = (0, 0);
+    for (release, wires) in by_release {
+        let pve = Simulator::builder()
+            .release(release)
+            .node("pve1")
+            .node("pve2")
+            .time_factor(0.0)
+            .start()
+            .await
+            .expect("the simulator starts");
+        let client = Client::builder(pve.url())
+            .password("root@pam", ROOT_PASSWORD)
+            .ca_pem(pve.ca_pem())
+            .build()
+            .expect("the settings are complete");
+        for wire in wires {
+            let call = (wire.build)();
+            let mut request = client.request(call.method(), call.path());
+            for (name, value) in call.params().iter() {
+                let known = wire.parameters.iter().any(|p| p.name == name && p.known);
+                request = match value {
+                    _ if !known => request,
+                    ParamValue::One(text) => request.param(name, text.as_str()),
+                    ParamValue::Many(texts) => request.param(name, texts.clone()),
+                };
+            }
+            if let Some((_, reason)) = NO_FORM.iter().find(|(key, _)| *key == wire.endpoint) {
+                println!("not sent: {}, {reason}", wire.endpoint);
+                continue;
+            }
+            pve.clear_requests();
+            let outcome = request.await.err();
+            let requests = pve.requests();
+            let Some(seen) = requests.last().filter(|seen| seen.method == wire.method) else {
+                complaints.push(format!("{}: never arrived ({outcome:?})", wire.endpoint));
+                continue;
+            };
+            // A decoding error is no matter of the request.
+            if let Some(api) = outcome.as_ref().and_then(Error::api) {
+                if !is_about_state(wire.endpoint, api) {
+                    complaints.push(format!("{}: {api}", wire.endpoint));
+                    continue;
+                }
+            }
+            accepted += 1;
+            for parameter in wire.parameters.iter().filter(|p| p.known) {
+                arrived += 1;
+                let came = seen.params.get(parameter.name).unwrap_or(&Value::Null);
+                complaints.extend(complaint(wire, parameter, &flat(came)));
+            }
+        }
+    }
+    println!("the simulator accepts {accepted} calls with {arrived} parameters");
+    assert!(
+        complaints.is_empty(),
+        "{} complaints:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+    assert_eq!(accepted + NO_FORM.len(), WIRES.len());
+}
+
+/// Endpoints that take no form.
+const NO_FORM: &[(&str, &str)] = &[(
+    "POST /nodes/{node}/storage/{storage}/upload",
+    "which takes a multipart body",
+)];
+
+/// The parameters are fine, but what they name does not exist or is not in the mood.
+fn is_about_state(endpoint: &str, api: &ApiError) -> bool {
+    match api.status() {
+        // Nobody has the password that was made up.
+        401 => endpoint == "POST /access/ticket",
+        403 | 404 | 501 => false,
+        _ => api
+            .errors()
+            .values()
+            .all(|text| text.contains("no such task")),
+    }
+}
+
+#[test]
+fn a_property_string_may_come_in_any_order() {
+    let sent = Sent::Parts(&["virtio", "bridge=vmbr0"]);
+    assert!(sent.is(&["bridge=vmbr0,virtio"]));
+    assert!(!sent.is(&["bridge=vmbr0"]));
+    assert!(!sent.is(&["virtio,bridge=vmbr0,firewall=1"]));
+}
