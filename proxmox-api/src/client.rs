@@ -875,5 +875,7 @@ fn token_id(id: String, user: Option<String>) -> Result<String, Error> {
 
 mod prepared;
 
+pub(crate) use prepared::Prepared;
+
 #[cfg(test)]
 mod tests;

@@ -248,6 +248,54 @@ pub fn from_answer<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
     decode_data(body)
 }
 
+/// Reads what an answer holds beside its `data` member.
+pub(crate) fn decode_beside(body: &[u8]) -> Result<Extra, DecodeError> {
+    let mut extra = Extra::new();
+    decode(
+        body,
+        &mut Envelope {
+            data: &mut Skip,
+            extra: &mut extra,
+        },
+    )?;
+    Ok(extra)
+}
+
+/// Takes anything and keeps nothing.
+struct Skip;
+
+impl Slot for Skip {
+    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+        Ok(())
+    }
+
+    fn object(&mut self) -> Option<&mut dyn Object> {
+        Some(self)
+    }
+
+    fn array(&mut self) -> Option<&mut dyn Array> {
+        Some(self)
+    }
+}
+
+impl Object for Skip {
+    fn slot(&mut self, _: &str) -> Option<(Need, &mut dyn Slot)> {
+        Some((Need::OPTIONAL, self))
+    }
+
+    fn extra(&mut self) -> Option<&mut Extra> {
+        None
+    }
+}
+
+impl Array for Skip {
+    fn next(&mut self) -> &mut dyn Slot {
+        self
+    }
+
+    fn trim(&mut self) {}
+}
+
 struct Envelope<'a> {
     data: &'a mut dyn Slot,
     extra: &'a mut Extra,

@@ -10,14 +10,17 @@ pub mod auth;
 mod availability;
 pub mod client;
 pub mod decode;
+pub mod download;
 pub mod encode;
 pub mod endpoint;
+pub mod envelope;
 pub mod error;
 pub mod formats;
 #[cfg(feature = "guests")]
 pub mod guest;
 mod list;
 pub mod open_enum;
+pub mod paging;
 pub mod property_string;
 pub mod request;
 mod secret;

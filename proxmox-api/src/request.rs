@@ -8,9 +8,12 @@ use serde_json::Value;
 
 use crate::client::{Client, Reply};
 use crate::decode::{DecodeError, Slot, decode_data};
+use crate::download::Download;
 use crate::encode::{ParamValue, Params, ToParam, escape};
 use crate::endpoint::{Endpoint, Method};
+use crate::envelope::WithEnvelope;
 use crate::error::Error;
+use crate::paging::{Items, Pages};
 use crate::task::Task;
 use crate::upid::Upid;
 
@@ -126,7 +129,7 @@ pub(crate) const LIKELY_SECRETS: &[&str] = &[
 pub struct Request<T> {
     pub(crate) client: Option<Client>,
     pub(crate) call: Call,
-    decode: fn(&Client, &Reply) -> Result<T, DecodeError>,
+    pub(crate) decode: fn(&Client, &Reply) -> Result<T, DecodeError>,
 }
 
 /// The future of a request under way.
@@ -218,7 +221,7 @@ impl<T: 'static> IntoFuture for Request<T> {
 }
 
 /// Everything about sending that does not depend on the answer's type.
-fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, String, Reply)> {
+pub(crate) fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, String, Reply)> {
     Box::pin(async move {
         let name = call.name();
         let Some(client) = client else {
@@ -239,6 +242,36 @@ pub trait ApiRequest: Sized {
 
     /// The untyped request inside.
     fn into_request(self) -> Request<Self::Output>;
+
+    /// As [`Request::with_envelope`].
+    fn with_envelope(self) -> WithEnvelope<Self::Output> {
+        self.into_request().with_envelope()
+    }
+
+    /// As [`Request::stream`].
+    ///
+    /// # Errors
+    /// Those of [`Request::stream`].
+    #[must_use = "a request does nothing until it is awaited"]
+    fn stream(self) -> Sending<Download> {
+        self.into_request().stream()
+    }
+
+    /// As [`Request::pages`].
+    fn pages<T: 'static>(self, size: u32) -> Pages<T>
+    where
+        Self: ApiRequest<Output = Vec<T>>,
+    {
+        self.into_request().pages(size)
+    }
+
+    /// As [`Request::items`].
+    fn items<T: 'static>(self, size: u32) -> Items<T>
+    where
+        Self: ApiRequest<Output = Vec<T>>,
+    {
+        self.into_request().items(size)
+    }
 }
 
 impl Client {
