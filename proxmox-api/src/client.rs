@@ -10,6 +10,7 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::api_error::{ApiError, ErrorKind, latin1_or_utf8};
 use crate::auth::{Auth, Clock, Credentials, Grant, Login, TfaChallenge};
@@ -17,20 +18,22 @@ use crate::availability;
 use crate::encode::{ParamValue, Params};
 use crate::endpoint::{Method, Release};
 use crate::error::{Error, RequestErrorKind};
+use crate::hosts::{API, Base, Host, HostInfo, Hosts, node_of};
+use crate::limit::{Limits, RateLimit, Settings};
 use crate::request::{Call, LIKELY_SECRETS};
+use crate::retry::{Retries, RetryPolicy};
 use crate::secret::Secret;
 use crate::task::Task;
 use crate::tls::{Fingerprint, Trust};
 use crate::transport::{HttpSettings, HttpTransport, Transport, WireRequest, WireResponse};
 use crate::upid::Upid;
 
-/// Where the API lives below the server's address.
-const API: &str = "/api2/json";
-const PORT: u16 = 8006;
 /// A longer body is cut off by the server with the connection (wire protocol §2).
 const BODY_LIMIT: usize = 512 * 1024;
 const FORM: &str = "application/x-www-form-urlencoded";
 const TICKET: &str = "/access/ticket";
+const AT_ONCE: usize = 64;
+const AT_ONCE_PER_NODE: usize = 16;
 
 /// A connection to Proxmox VE: a server and who to be there.
 ///
@@ -52,8 +55,12 @@ pub struct Client(Arc<Inner>);
 
 pub(crate) struct Inner {
     base: Base,
+    hosts: Hosts,
     transport: Arc<dyn Transport>,
+    retries: Retries,
+    limits: Limits,
     auth: Auth,
+    clock: Clock,
     user_agent: String,
     node: Option<String>,
     /// Whether every call is held against the server's release before it is sent.
@@ -95,6 +102,7 @@ impl Client {
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder {
             url: url.into(),
+            more: Vec::new(),
             port: None,
             credentials: Credentials::None,
             trust: Trust::default(),
@@ -106,6 +114,10 @@ impl Client {
             transport: None,
             node: None,
             checks: false,
+            retry: RetryPolicy::new(),
+            at_once: AT_ONCE,
+            at_once_per_node: AT_ONCE_PER_NODE,
+            rate: None,
             clock: Arc::new(SystemTime::now),
         }
     }
@@ -114,7 +126,7 @@ impl Client {
     ///
     /// | variable | meaning |
     /// |---|---|
-    /// | `PROXMOX_HOST` | the server, as for [`Client::builder`]; required |
+    /// | `PROXMOX_HOST` | the server, as for [`Client::builder`]; required. Further nodes after a comma, as for [`ClientBuilder::host`] |
     /// | `PROXMOX_PORT` | its port, if `PROXMOX_HOST` names none; 8006 |
     /// | `PROXMOX_USERNAME` | `user@realm` |
     /// | `PROXMOX_TOKEN_ID` | an API token: its name alone, or `user@realm!name` |
@@ -147,7 +159,7 @@ impl Client {
         })
     }
 
-    /// The server's address, such as `https://pve1:8006`.
+    /// The server's address, such as `https://pve1:8006`; the first one of several.
     #[must_use]
     pub fn url(&self) -> String {
         self.0.base.to_string()
@@ -164,6 +176,38 @@ impl Client {
     #[must_use]
     pub fn default_node(&self) -> Option<&str> {
         self.0.node.as_deref()
+    }
+
+    /// The addresses the client sends to, in the order of preference, and how they fare.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostInfo> {
+        self.0.hosts.list()
+    }
+
+    /// Asks the cluster for its nodes and takes those with an address in, after the addresses that are known
+    /// already: from then on a node's calls go to that node, and the others stand in for one that is away.
+    /// Gives what [`Client::hosts`] gives then.
+    ///
+    /// They are expected on the port of the first address, or on 8006 behind a proxy, by the IP address
+    /// they have in the cluster network, and have to be trusted like the first: a pinned fingerprint fits one
+    /// node only.
+    ///
+    /// # Errors
+    /// Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
+    pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
+        let call = Call::new(Method::Get, "/cluster/status");
+        let name = call.name();
+        let reply = self.execute(call).await?;
+        let data: Value =
+            crate::decode::decode_data(&reply.body).map_err(|error| Error::decode(name, error))?;
+        let text = |entry: &Value, key: &str| entry.get(key)?.as_str().map(str::to_owned);
+        let nodes: Vec<_> = (data.as_array().into_iter().flatten())
+            .filter(|entry| text(entry, "type").as_deref() == Some("node"))
+            .filter_map(|entry| Some((text(entry, "name")?, text(entry, "ip")?)))
+            .filter(|(_, address)| address.parse::<std::net::IpAddr>().is_ok())
+            .collect();
+        self.0.hosts.learn(&nodes);
+        Ok(self.hosts())
     }
 
     /// Logs in now rather than with the first call; checks a password. Does nothing for a client with a
@@ -207,8 +251,8 @@ impl Client {
         let name = format!("GET {path}");
         let request = self
             .0
-            .request(Method::Get, path, &Params::default(), &name)?;
-        let response = self.0.exchange(request, &name).await?;
+            .compose(Method::Get, path, &Params::default(), &name)?;
+        let response = self.0.exchange(request, &name, true).await?;
         accept(&name, response, &[])
     }
 
@@ -265,11 +309,12 @@ impl Inner {
             .map_err(|problem| Error::request(&name, RequestErrorKind::Path { problem }))?;
         let path = format!("{API}{}", call.path);
         let writes = call.method != Method::Get;
+        let repeatable = call.is_repeatable();
 
         // These work for everybody; a ticket or token that is out of date would only get in the way.
         if open_to_all(call.method, &call.path) {
-            let request = self.request(call.method, &path, &call.params, &name)?;
-            let response = self.exchange(request, &name).await?;
+            let request = self.compose(call.method, &path, &call.params, &name)?;
+            let response = self.exchange(request, &name, repeatable).await?;
             return self.judge(&name, response, &call, None);
         }
         if self.auth.is_token() && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token) {
@@ -279,16 +324,20 @@ impl Inner {
             self.check(&call).await?;
         }
         // Before logging in, so that what cannot be sent costs nothing.
-        let request = self.request(call.method, &path, &call.params, &name)?;
+        let request = self.compose(call.method, &path, &call.params, &name)?;
         let grant = self.auth.authorize(self, writes).await?;
-        let response = self.exchange(signed(&request, &grant), &name).await?;
+        let response = self
+            .exchange(signed(&request, &grant), &name, repeatable)
+            .await?;
         let session = grant.session;
         let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
             return self.judge(&name, response, &call, session.as_deref());
         };
         match self.auth.replace(self, refused, writes).await? {
             Some(grant) => {
-                let response = self.exchange(signed(&request, &grant), &name).await?;
+                let response = self
+                    .exchange(signed(&request, &grant), &name, repeatable)
+                    .await?;
                 self.judge(&name, response, &call, grant.session.as_deref())
             }
             None => match self.judge(&name, response, &call, Some(refused)) {
@@ -300,6 +349,7 @@ impl Inner {
         }
     }
 
+    /// A request for the host that is preferred for its path.
     fn request(
         &self,
         method: Method,
@@ -307,7 +357,21 @@ impl Inner {
         params: &Params,
         name: &str,
     ) -> Result<WireRequest, Error> {
-        let mut path = format!("{}{path}", self.base.prefix);
+        let request = self.compose(method, path, params, name)?;
+        let hosts = self.hosts.order(node_of(&request.path).as_deref());
+        let base = hosts.first().map_or(&self.base, |host| &host.base);
+        Ok(place(&request, base))
+    }
+
+    /// A request that is for no host yet.
+    fn compose(
+        &self,
+        method: Method,
+        path: &str,
+        params: &Params,
+        name: &str,
+    ) -> Result<WireRequest, Error> {
+        let mut path = path.to_owned();
         let mut body = String::new();
         if method.has_body() {
             body = params.encode();
@@ -321,7 +385,7 @@ impl Inner {
             };
             return Err(Error::request(name, kind));
         }
-        let mut request = WireRequest::new(method, self.base.origin.as_str(), path);
+        let mut request = WireRequest::new(method, String::new(), path);
         request
             .headers
             .push(("User-Agent".to_owned(), self.user_agent.clone()));
@@ -334,9 +398,63 @@ impl Inner {
         Ok(request)
     }
 
-    async fn exchange(&self, request: WireRequest, name: &str) -> Result<WireResponse, Error> {
-        let answer = self.transport.send(request).await;
-        answer.map_err(|error| Error::transport(name, &self.base.origin, error))
+    /// Sends a request to the host it is for, to another one while none can be connected to, and again
+    /// where that does no harm.
+    async fn exchange(
+        &self,
+        request: WireRequest,
+        name: &str,
+        repeatable: bool,
+    ) -> Result<WireResponse, Error> {
+        let node = node_of(&request.path);
+        let start = Instant::now();
+        let mut hosts = self.hosts.order(node.as_deref());
+        for attempt in 1.. {
+            let mut unreached = Vec::new();
+            let mut result = None;
+            for host in &hosts {
+                let permit = self.limits.admit(node.as_deref()).await;
+                let outcome = self.transport.send(place(&request, &host.base)).await;
+                drop(permit);
+                host.note(&outcome);
+                match outcome {
+                    Err(error) if error.is_never_sent() && hosts.len() > unreached.len() + 1 => {
+                        unreached.push((host.base.origin.clone(), error));
+                    }
+                    outcome => {
+                        result = Some((Arc::clone(host), outcome));
+                        break;
+                    }
+                }
+            }
+            // There is at least one host, and the last one always gives a result.
+            let Some((host, outcome)) = result else { break };
+            if let Ok(answer) = &outcome {
+                self.limits.heed(answer, (self.clock)());
+            }
+            hosts = self.hosts.order(node.as_deref());
+            let elsewhere = hosts.first().is_some_and(|next| !Arc::ptr_eq(next, &host));
+            let spent = start.elapsed();
+            if let Some(pause) =
+                (self.retries).pause(&outcome, repeatable, attempt, spent, elsewhere)
+            {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            return match outcome {
+                Ok(answer) => {
+                    self.retries.give();
+                    Ok(answer)
+                }
+                Err(last) if last.is_never_sent() && !unreached.is_empty() => {
+                    let (origin, first) = unreached.remove(0);
+                    unreached.push((host.base.origin.clone(), last));
+                    Err(Error::nowhere(name, origin, first, unreached))
+                }
+                Err(error) => Err(Error::transport(name, &host.base.origin, error)),
+            };
+        }
+        Err(Error::config("the client has no host"))
     }
 
     fn judge(
@@ -373,8 +491,10 @@ impl Login for Inner {
         Box::pin(async move {
             let name = format!("POST {TICKET}");
             let path = format!("{API}{TICKET}");
-            let request = self.request(Method::Post, &path, &form, &name)?;
-            let response = self.exchange(request, &name).await?;
+            let request = self.compose(Method::Post, &path, &form, &name)?;
+            // A second ticket does no harm, but a code is good for one time only.
+            let repeatable = form.get("tfa-challenge").is_none();
+            let response = self.exchange(request, &name, repeatable).await?;
             if (200..300).contains(&response.status) && is_page(&response) {
                 return Err(ApiError::not_the_api(&name, &response).into());
             }
@@ -402,6 +522,14 @@ fn accept(name: &str, response: WireResponse, secrets: &[&str]) -> Result<Reply,
         headers,
         body,
     })
+}
+
+fn place(request: &WireRequest, base: &Base) -> WireRequest {
+    WireRequest {
+        origin: base.origin.clone(),
+        path: format!("{}{}", base.prefix, request.path),
+        ..request.clone()
+    }
 }
 
 fn signed(request: &WireRequest, grant: &Grant) -> WireRequest {
@@ -494,6 +622,8 @@ fn check_path(path: &str) -> Result<(), String> {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     url: String,
+    /// Further addresses, each with the node that is there.
+    more: Vec<(String, Option<String>)>,
     port: Option<u16>,
     credentials: Credentials,
     trust: Trust,
@@ -505,6 +635,11 @@ pub struct ClientBuilder {
     transport: Option<Arc<dyn Transport>>,
     node: Option<String>,
     checks: bool,
+    retry: RetryPolicy,
+    at_once: usize,
+    at_once_per_node: usize,
+    /// `None` while nothing was said.
+    rate: Option<Option<RateLimit>>,
     clock: Clock,
 }
 
@@ -612,6 +747,48 @@ impl ClientBuilder {
         self
     }
 
+    /// Adds the address of another node of the same cluster, for when those before it cannot be reached. May
+    /// be called several times; the order is the order of preference.
+    ///
+    /// An address that fails is passed over for 5 seconds, longer each time, and then tried again. A request
+    /// goes on to the next address if none of it was sent; what may have arrived is sent elsewhere only where
+    /// it would be sent again at all, see [`RetryPolicy`]. A host that is given by name is taken for the node
+    /// of that name, and gets that node's calls first.
+    pub fn host(mut self, url: impl Into<String>) -> Self {
+        self.more.push((url.into(), None));
+        self
+    }
+
+    /// Like [`ClientBuilder::host`], for an address that does not tell the name of its node.
+    pub fn node_host(mut self, node: impl Into<String>, url: impl Into<String>) -> Self {
+        self.more.push((url.into(), Some(node.into())));
+        self
+    }
+
+    /// When a request is sent again; [`RetryPolicy::new`] unless set.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// How many requests may be under way at once, in all and for one node; 64 and 16 unless set. Further ones
+    /// wait. Counts for all clones of the client together.
+    pub fn concurrency(mut self, in_all: usize, for_one_node: usize) -> Self {
+        self.at_once = in_all;
+        self.at_once_per_node = for_one_node;
+        self
+    }
+
+    /// How many requests may go out in a second; `None` for as many as there are. Unless set it is 10 a second
+    /// after a burst of 100, so that a program in a loop does not take the server's few processes from
+    /// everybody else; a program with many calls to make in a row sets more. Counts for all clones of the client
+    /// together, logins and repetitions included. With a [`ClientBuilder::transport`] of one's own
+    /// there is no limit unless set.
+    pub fn rate_limit(mut self, limit: impl Into<Option<RateLimit>>) -> Self {
+        self.rate = Some(limit.into());
+        self
+    }
+
     /// Holds every call against the release of the server before sending it, so that one the server does not
     /// have fails with the release that brought it. Costs one `GET /version` when first needed; off unless
     /// set. See [`Client::check`].
@@ -662,10 +839,17 @@ impl ClientBuilder {
     /// [`Error::Config`] if the address, the credentials or a certificate authority do not parse.
     pub fn build(self) -> Result<Client, Error> {
         let base = Base::parse(&self.url, self.port)?;
-        if base.is_readable_by_all() && !self.allow_http {
-            return Err(Error::config(format!(
-                "{base} is not encrypted; use https, or allow it by danger_allow_http"
-            )));
+        let mut hosts = vec![Host::new(base.clone(), None)];
+        for (url, node) in &self.more {
+            let base = Base::parse(url, self.port)?;
+            hosts.push(Host::new(base, node.clone()));
+        }
+        for Host { base, .. } in &hosts {
+            if base.is_readable_by_all() && !self.allow_http {
+                return Err(Error::config(format!(
+                    "{base} is not encrypted; use https, or allow it by danger_allow_http"
+                )));
+            }
         }
         if self
             .user_agent
@@ -677,11 +861,25 @@ impl ClientBuilder {
             ));
         }
         let transport = self.build_transport()?;
-        let auth = Auth::new(self.credentials, self.clock)?;
+        let rate = match (self.rate, &self.transport) {
+            (Some(rate), _) => rate,
+            (None, None) => Some(RateLimit::default()),
+            (None, Some(_)) => None,
+        };
+        let limits = Limits::new(Settings {
+            at_once: self.at_once,
+            at_once_per_node: self.at_once_per_node,
+            rate,
+        });
+        let auth = Auth::new(self.credentials, self.clock.clone())?;
         Ok(Client(Arc::new(Inner {
             base,
+            hosts: Hosts::new(hosts),
             transport,
+            retries: Retries::new(self.retry),
+            limits,
             auth,
+            clock: self.clock,
             user_agent: self.user_agent,
             node: self.node,
             checks: self.checks,
@@ -699,100 +897,6 @@ impl fmt::Debug for ClientBuilder {
     }
 }
 
-/// The server's address, taken apart.
-#[derive(Debug, PartialEq, Eq)]
-struct Base {
-    /// Scheme, host and port.
-    origin: String,
-    /// What a proxy adds before `/api2`; empty or starting with a slash.
-    prefix: String,
-}
-
-impl Base {
-    fn parse(text: &str, port: Option<u16>) -> Result<Self, Error> {
-        let text = text.trim();
-        let wrong = |what: &str| {
-            let shown = text.rsplit('@').next().unwrap_or_default();
-            Error::config(format!("the server address {shown:?} {what}"))
-        };
-        let (bare, full) = match text.split_once("://") {
-            Some(_) => (false, text.to_owned()),
-            // An IPv6 address has colons of its own.
-            None if text.parse::<std::net::Ipv6Addr>().is_ok() => {
-                (true, format!("https://[{text}]"))
-            }
-            None => (true, format!("https://{text}")),
-        };
-        let url: http::Uri = full
-            .parse()
-            .map_err(|error| wrong(&format!("is not usable: {error}")))?;
-        let scheme = url.scheme_str().unwrap_or_default();
-        let usual = match scheme {
-            "https" => 443,
-            "http" => 80,
-            _ => return Err(wrong("is neither https nor http")),
-        };
-        if full.contains('@') {
-            return Err(wrong(
-                "must not hold credentials; use api_token or password",
-            ));
-        }
-        if full.contains(['?', '#']) {
-            return Err(wrong("must not have a query or fragment"));
-        }
-        let host = url
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| wrong("names no host"))?;
-        let authority = url.authority().map_or("", http::uri::Authority::as_str);
-        let named = match authority
-            .strip_prefix(host)
-            .and_then(|rest| rest.strip_prefix(':'))
-        {
-            Some(_) => Some(url.port_u16().ok_or_else(|| wrong("has no usable port"))?),
-            None => None,
-        };
-        let port = match (named, port) {
-            (Some(named), Some(other)) if named != other => {
-                return Err(wrong(&format!(
-                    "names another port than PROXMOX_PORT, {other}"
-                )));
-            }
-            (Some(port), _) | (None, Some(port)) => port,
-            (None, None) if bare => PORT,
-            (None, None) => usual,
-        };
-        let prefix = url.path().trim_end_matches('/');
-        let prefix = prefix
-            .strip_suffix(API)
-            .unwrap_or(prefix)
-            .trim_end_matches('/');
-        Ok(Self {
-            origin: format!("{scheme}://{host}:{port}"),
-            prefix: prefix.to_owned(),
-        })
-    }
-
-    fn is_readable_by_all(&self) -> bool {
-        let Some(rest) = self.origin.strip_prefix("http://") else {
-            return false;
-        };
-        let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let here = host == "localhost"
-            || host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
-        !here
-    }
-}
-
-impl fmt::Display for Base {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.origin, self.prefix)
-    }
-}
-
 type Variables<'a> = &'a dyn Fn(&str) -> Result<Option<String>, Error>;
 
 fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error> {
@@ -801,7 +905,14 @@ fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error> {
         Ok(value.filter(|value| !value.is_empty()))
     };
     let host = read("PROXMOX_HOST")?.ok_or_else(|| Error::config("PROXMOX_HOST is not set"))?;
-    let mut builder = Client::builder(host);
+    let mut hosts = host
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty());
+    let mut builder = Client::builder(hosts.next().unwrap_or_default());
+    for host in hosts {
+        builder = builder.host(host);
+    }
     if let Some(port) = read("PROXMOX_PORT")? {
         let port = port
             .parse()

@@ -81,16 +81,12 @@ impl Error {
 
     /// Sorts what a transport reports by whether the request may have arrived.
     pub(crate) fn transport(endpoint: &str, origin: &str, cause: TransportError) -> Self {
+        if cause.is_never_sent() {
+            return Self::nowhere(endpoint, origin.to_owned(), cause, Vec::new());
+        }
         let endpoint = endpoint.to_owned();
         let origin = origin.to_owned();
-        if cause.is_never_sent() {
-            let parts = ConnectParts {
-                endpoint,
-                origin,
-                cause,
-            };
-            Self::Connect(ConnectError(Box::new(parts)))
-        } else if let Some(after) = cause.timed_out_after() {
+        if let Some(after) = cause.timed_out_after() {
             Self::Timeout(TimeoutError(Box::new(TimeoutParts {
                 endpoint,
                 origin,
@@ -104,6 +100,23 @@ impl Error {
                 text,
             })))
         }
+    }
+
+    /// None of several hosts could be connected to; the causes in the order they were tried.
+    pub(crate) fn nowhere(
+        endpoint: &str,
+        origin: String,
+        cause: TransportError,
+        others: Vec<(String, TransportError)>,
+    ) -> Self {
+        let endpoint = endpoint.to_owned();
+        let parts = ConnectParts {
+            endpoint,
+            origin,
+            cause,
+            others,
+        };
+        Self::Connect(ConnectError(Box::new(parts)))
     }
 
     /// What the server's refusal, or a failed task's text, means. `None` for errors that do not come
@@ -235,6 +248,7 @@ struct ConnectParts {
     endpoint: String,
     origin: String,
     cause: TransportError,
+    others: Vec<(String, TransportError)>,
 }
 
 impl ConnectError {
@@ -256,6 +270,11 @@ impl ConnectError {
         self.0.cause.text()
     }
 
+    /// The other hosts of the client that were tried in vain, each with the cause in words.
+    pub fn others(&self) -> impl Iterator<Item = (&str, &str)> {
+        (self.0.others.iter()).map(|(origin, cause)| (origin.as_str(), cause.text()))
+    }
+
     /// The certificate the server showed, if it was refused for not being trusted. Once checked on the
     /// server itself, it can be given to [`ClientBuilder::fingerprint`](crate::ClientBuilder::fingerprint).
     #[must_use]
@@ -270,12 +289,16 @@ impl fmt::Display for ConnectError {
             endpoint,
             origin,
             cause,
+            others,
         } = &*self.0;
         write!(
             f,
             "{endpoint}: cannot connect to {origin}: {}",
             cause.text()
         )?;
+        for (origin, cause) in others {
+            write!(f, "; nor to {origin}: {}", cause.text())?;
+        }
         if origin.ends_with(":443") && self.server_certificate().is_none() {
             f.write_str(" (Proxmox VE itself listens on port 8006)")?;
         }

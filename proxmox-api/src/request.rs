@@ -28,6 +28,8 @@ pub struct Call {
     pub(crate) endpoint: Option<&'static Endpoint>,
     /// Why the path cannot be sent, where a value did not fit into it.
     pub(crate) invalid: Option<String>,
+    /// Whether the caller says that sending it twice does no harm.
+    pub(crate) repeatable: bool,
 }
 
 impl Call {
@@ -39,6 +41,7 @@ impl Call {
             params: Params::default(),
             endpoint: None,
             invalid: None,
+            repeatable: false,
         }
     }
 
@@ -64,6 +67,13 @@ impl Call {
     #[must_use]
     pub fn endpoint(&self) -> Option<&'static Endpoint> {
         self.endpoint
+    }
+
+    /// Whether it may be sent again after it may have arrived: always for GET, otherwise if
+    /// [`Request::repeatable`] said so.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.repeatable || self.method == Method::Get
     }
 
     /// What names the call in errors and logs: the verb and the template, without any value.
@@ -169,6 +179,14 @@ impl<T> Request<T> {
     #[must_use]
     pub fn param(mut self, key: impl Into<String>, value: impl ToParam) -> Self {
         self.call.params.set(key.into(), value.to_param());
+        self
+    }
+
+    /// Says that it does no harm if the server acts on this twice, so that it is sent again where a GET would
+    /// be; see [`RetryPolicy`](crate::retry::RetryPolicy).
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.call.repeatable = true;
         self
     }
 
@@ -431,6 +449,13 @@ macro_rules! request_impls {
                 value: impl $crate::encode::ToParam,
             ) -> Self {
                 Self(self.0.param(key, value))
+            }
+
+            /// Says that it does no harm if the server acts on this twice; see
+            /// [`Request::repeatable`](crate::request::Request::repeatable).
+            #[inline]
+            pub fn repeatable(self) -> Self {
+                Self(self.0.repeatable())
             }
 
             /// What will be sent.

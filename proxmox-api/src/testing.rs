@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::client::Client;
+use crate::retry::RetryPolicy;
 use crate::transport::{Exchange, Transport, TransportError, WireRequest, WireResponse};
 
 type Answer = Result<WireResponse, TransportError>;
@@ -42,6 +43,7 @@ impl Fake {
         Client::builder("pve1")
             .api_token("root@pam!ci", TOKEN_SECRET)
             .transport(Arc::new(self.clone()))
+            .retry(RetryPolicy::none())
             .build()
             .expect("the settings are complete")
     }

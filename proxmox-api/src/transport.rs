@@ -231,6 +231,15 @@ impl TransportError {
         }
     }
 
+    /// The server's certificate is not trusted, so nothing was sent.
+    #[must_use]
+    pub fn untrusted(text: impl Into<String>, certificate: Fingerprint) -> Self {
+        Self {
+            certificate: Some(certificate),
+            ..Self::never_sent(text)
+        }
+    }
+
     /// The connection broke at a point where the server may have acted already.
     #[must_use]
     pub fn interrupted(text: impl Into<String>) -> Self {

@@ -58,6 +58,7 @@ fn with_password(fake: &Fake, hands: &Hands) -> Client {
     Client::builder("pve1")
         .password("root@pam", PASSWORD)
         .transport(Arc::new(fake.clone()))
+        .retry(RetryPolicy::none())
         .clock(hands.clock())
         .build()
         .expect("the settings are complete")
@@ -401,6 +402,7 @@ fn with_ticket(fake: &Fake, hands: &Hands) -> Client {
         // Made at 1800000000 by the server's clock, which is where the clock of the tests starts.
         .ticket("PVE:root@pam:6B49D200::given+", Some("csrf".into()))
         .transport(Arc::new(fake.clone()))
+        .retry(RetryPolicy::none())
         .clock(hands.clock())
         .build()
         .expect("the ticket has the right form")

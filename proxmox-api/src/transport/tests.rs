@@ -15,6 +15,7 @@ use super::*;
 use crate::api_error::ErrorKind;
 use crate::client::Client;
 use crate::request::Call;
+use crate::retry::RetryPolicy;
 
 #[test]
 fn debug_shows_no_secret() {
@@ -77,6 +78,7 @@ fn answer_once(bytes: Vec<u8>) -> (String, JoinHandle<String>) {
 
 fn client(url: &str) -> Client {
     Client::builder(url)
+        .retry(RetryPolicy::none())
         .api_token("root@pam!ci", "secret")
         .build()
         .expect("the settings are complete")
@@ -175,6 +177,7 @@ async fn silence_ends_with_the_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let client = Client::builder(url)
+        .retry(RetryPolicy::none())
         .api_token("root@pam!ci", "secret")
         .timeout(Duration::from_millis(50))
         .build()
@@ -444,6 +447,7 @@ async fn every_recorded_answer_gives_the_outcome_it_shows() {
         let (url, server) = answer_once(bytes.to_vec());
         // Spares reading the system's root certificates hundreds of times.
         let client = Client::builder(&url)
+            .retry(RetryPolicy::none())
             .danger_accept_invalid_certs(true)
             .build()
             .expect(&name);
@@ -538,6 +542,7 @@ async fn an_answer_may_end_with_the_connection() {
         let (url, certificate, server) = tls_server_with("localhost", 1, answer);
         let pin = Fingerprint::of(certificate.der());
         let client = Client::builder(&url)
+            .retry(RetryPolicy::none())
             .fingerprint(pin)
             .build()
             .expect("complete");
@@ -561,6 +566,7 @@ async fn an_answer_shorter_than_announced_is_none() {
     let (url, certificate, server) = tls_server_with("localhost", 1, answer);
     let pin = Fingerprint::of(certificate.der());
     let client = Client::builder(&url)
+        .retry(RetryPolicy::none())
         .fingerprint(pin)
         .build()
         .expect("complete");
@@ -592,6 +598,7 @@ async fn an_unknown_certificate_is_refused_and_its_fingerprint_told() {
     );
 
     let pinned = Client::builder(&url)
+        .retry(RetryPolicy::none())
         .fingerprint(fingerprint)
         .build()
         .expect("complete");
@@ -606,6 +613,7 @@ async fn an_unknown_certificate_is_refused_and_its_fingerprint_told() {
 async fn another_certificate_than_the_pinned_one_is_refused() {
     let (url, certificate, server) = tls_server("localhost", 1);
     let pinned = Client::builder(&url)
+        .retry(RetryPolicy::none())
         .fingerprint(Fingerprint::of(b"another"))
         .danger_accept_invalid_certs(true)
         .build()
@@ -627,6 +635,7 @@ async fn a_pin_does_not_ask_for_the_name() {
     let (url, certificate, server) = tls_server("another.example.org", 1);
     let pin = Fingerprint::of(certificate.der());
     let pinned = Client::builder(&url)
+        .retry(RetryPolicy::none())
         .fingerprint(pin)
         .build()
         .expect("complete");
@@ -642,6 +651,7 @@ async fn a_further_authority_is_trusted_for_the_names_it_vouches_for() {
     for (name, accepted) in [("localhost", true), ("another.example.org", false)] {
         let (url, certificate, server) = tls_server(name, 1);
         let client = Client::builder(&url)
+            .retry(RetryPolicy::none())
             .ca_pem(certificate.pem())
             .build()
             .expect("complete");
@@ -655,6 +665,7 @@ async fn a_further_authority_is_trusted_for_the_names_it_vouches_for() {
 async fn any_certificate_is_accepted_only_when_asked_for() {
     let (url, _, server) = tls_server("another.example.org", 1);
     let insecure = Client::builder(&url)
+        .retry(RetryPolicy::none())
         .danger_accept_invalid_certs(true)
         .build()
         .expect("complete");

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxmox_api::encode::ParamValue;
 use proxmox_api::error::ApiError;
 use proxmox_api::{Client, Error};
-use proxmox_codegen::facts_json;
 use proxmox_e2e::WIRES;
 use proxmox_e2e::wire::{Parameter, Sent, Wire};
 use proxmox_simulator::{ROOT_PASSWORD, Simulator, releases};
@@ -100,12 +99,7 @@ fn no_parameter_of_any_release_is_left_out() {
     let mut checked = 0;
     let mut missing = Vec::new();
     for release in releases() {
-        let path = format!(
-            "{}/../../schema/pve/{release}.json",
-            env!("CARGO_MANIFEST_DIR")
-        );
-        let text = std::fs::read_to_string(&path).expect(&path);
-        let facts = facts_json::read(&text).expect(&path);
+        let facts = crate::releases::facts(release);
         for (path, methods) in &facts.endpoints {
             for (method, endpoint) in methods {
                 let key = format!("{method} {path}");
@@ -149,6 +143,7 @@ async fn the_simulator_accepts_every_call() {
     }
     let mut complaints = Vec::new();
     let (mut accepted, mut arrived) = (0, 0);
+    let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
     for (release, wires) in by_release {
         let pve = Simulator::builder()
             .release(release)
@@ -161,6 +156,7 @@ async fn the_simulator_accepts_every_call() {
         let client = Client::builder(pve.url())
             .password("root@pam", ROOT_PASSWORD)
             .ca_pem(pve.ca_pem())
+            .rate_limit(None)
             .build()
             .expect("the settings are complete");
         for wire in wires {
@@ -193,6 +189,7 @@ async fn the_simulator_accepts_every_call() {
                 }
             }
             accepted += 1;
+            *statuses.entry(seen.status).or_default() += 1;
             for parameter in wire.parameters.iter().filter(|p| p.known) {
                 arrived += 1;
                 let came = seen.params.get(parameter.name).unwrap_or(&Value::Null);
@@ -200,7 +197,10 @@ async fn the_simulator_accepts_every_call() {
             }
         }
     }
-    println!("the simulator accepts {accepted} calls with {arrived} parameters");
+    println!(
+        "the simulator accepts the parameters of {accepted} calls, {arrived} in number; \
+         its answers by status: {statuses:?}"
+    );
     assert!(
         complaints.is_empty(),
         "{} complaints:\n{}",
