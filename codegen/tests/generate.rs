@@ -1,6 +1,9 @@
 //! The whole way from schema and overlay to text: what a run writes, and what stops it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot read its input should stop")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its input should stop"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -125,6 +125,7 @@ impl Emitter<'_> {
             }
         };
         let shortcuts = self.shortcuts(string, &required);
+        let from_default = self.from_default(string, &required);
         let keys = required
             .iter()
             .chain(&optional)
@@ -162,6 +163,7 @@ impl Emitter<'_> {
                 #shortcuts
                 #(#setters)*
             }
+            #from_default
             impl Properties for #name {
                 #[inline]
                 fn rules(&self) -> &'static Rules {
@@ -189,6 +191,33 @@ impl Emitter<'_> {
                 }
             }
             property_string_impls!(#name);
+        }
+    }
+
+    /// A plain number or flag where that is all a property string needs: `memory(4096)`.
+    fn from_default(&self, string: &PropertyString, required: &[&Member]) -> TokenStream {
+        let default = string.members.iter().find(|member| {
+            Some(&member.name) == string.default_key.as_ref()
+                && required.iter().all(|other| other.name == member.name)
+                && matches!(member.ty, Ty::Boolean | Ty::Integer | Ty::Number)
+        });
+        let Some(member) = default else {
+            return TokenStream::new();
+        };
+        let name = ident(&string.name);
+        let field = ident(&names::field(self.overlay, &member.name));
+        let ty = self.ty(&member.ty);
+        let held = match member.required {
+            true => quote!(value),
+            false => quote!(Some(value)),
+        };
+        quote! {
+            impl From<#ty> for #name {
+                #[inline]
+                fn from(value: #ty) -> Self {
+                    Self { #field: #held, ..Self::default() }
+                }
+            }
         }
     }
 
