@@ -2290,6 +2290,16 @@ impl FirewallLogRatelimit {
     }
 }
 
+impl From<bool> for FirewallLogRatelimit {
+    #[inline]
+    fn from(value: bool) -> Self {
+        Self {
+            enable: value,
+            ..Self::default()
+        }
+    }
+}
+
 impl Properties for FirewallLogRatelimit {
     #[inline]
     fn rules(&self) -> &'static Rules {

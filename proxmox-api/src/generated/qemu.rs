@@ -7834,7 +7834,9 @@ impl QemuVmidTemplatePath {
     /// `POST /nodes/{node}/qemu/{vmid}/template`
     #[inline]
     pub fn post(&self) -> QemuVmidTemplatePost {
-        QemuVmidTemplatePost(self.0.request(QemuVmidTemplatePost::ENDPOINT, reply::task))
+        QemuVmidTemplatePost(
+            self.0.request(QemuVmidTemplatePost::ENDPOINT, reply::optional_task),
+        )
     }
 }
 
@@ -7844,20 +7846,20 @@ impl QemuVmidTemplatePath {
 ///
 /// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
 ///
-/// Runs as a task.
+/// Runs as a task, unless it is done at once.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
+pub struct QemuVmidTemplatePost(pub(crate) Request<Option<Task>>);
 
 impl ApiRequest for QemuVmidTemplatePost {
-    type Output = Task;
+    type Output = Option<Task>;
     const ENDPOINT: &'static Endpoint = &Endpoint::new(
         Method::Post,
         "/nodes/{node}/qemu/{vmid}/template",
         Permission::All("/vms/{vmid}", &["VM.Allocate"]),
     );
     #[inline]
-    fn into_request(self) -> Request<Task> {
+    fn into_request(self) -> Request<Option<Task>> {
         self.0
     }
 }
@@ -8188,6 +8190,16 @@ impl QemuAgent {
     pub fn type_(mut self, value: impl Into<QemuAgentType>) -> Self {
         self.type_ = Some(value.into());
         self
+    }
+}
+
+impl From<bool> for QemuAgent {
+    #[inline]
+    fn from(value: bool) -> Self {
+        Self {
+            enabled: value,
+            ..Self::default()
+        }
     }
 }
 
@@ -13430,6 +13442,16 @@ impl QemuMemory {
     pub fn current(mut self, value: impl Into<i64>) -> Self {
         self.current = value.into();
         self
+    }
+}
+
+impl From<i64> for QemuMemory {
+    #[inline]
+    fn from(value: i64) -> Self {
+        Self {
+            current: value,
+            ..Self::default()
+        }
     }
 }
 

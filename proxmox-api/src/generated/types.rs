@@ -136,6 +136,16 @@ impl BackupFleecing {
     }
 }
 
+impl From<bool> for BackupFleecing {
+    #[inline]
+    fn from(value: bool) -> Self {
+        Self {
+            enabled: Some(value),
+            ..Self::default()
+        }
+    }
+}
+
 impl Properties for BackupFleecing {
     #[inline]
     fn rules(&self) -> &'static Rules {
@@ -3818,6 +3828,16 @@ impl StartupOrder {
     pub fn up(mut self, value: impl Into<i64>) -> Self {
         self.up = Some(value.into());
         self
+    }
+}
+
+impl From<i64> for StartupOrder {
+    #[inline]
+    fn from(value: i64) -> Self {
+        Self {
+            order: Some(value),
+            ..Self::default()
+        }
     }
 }
 
