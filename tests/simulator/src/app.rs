@@ -12,6 +12,7 @@ use crate::access::{Credentials, Identity};
 use crate::calls::{self, Call, Reply};
 use crate::clock::Clock;
 use crate::error::{ApiError, ApiResult};
+use crate::faults::{Fault, Faults, Spoil, Verdict};
 use crate::http::{Head, Response, latin1, plain_error};
 use crate::params::{self, Param, Params, Repeated};
 use crate::sample::{Fill, Sampler};
@@ -40,6 +41,7 @@ pub(crate) struct App {
     factor: f64,
     idle: Duration,
     recorded: Mutex<VecDeque<RecordedRequest>>,
+    faults: Faults,
     dialect: Dialect,
 }
 
@@ -97,6 +99,7 @@ impl App {
             clock,
             idle,
             recorded: Mutex::default(),
+            faults: Faults::default(),
         }
     }
 
@@ -110,6 +113,23 @@ impl App {
 
     pub(crate) fn scaled(&self, time: Duration) -> Duration {
         time.mul_f64(self.factor)
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// What an admitted request meets.
+    pub(crate) fn verdict(&self, admitted: &Admitted) -> Verdict {
+        self.faults
+            .meet(&admitted.method.to_string(), &admitted.segments)
+    }
+
+    /// Notes a request that is not answered.
+    pub(crate) fn unanswered(&self, admitted: &Admitted) {
+        let path = format!("/{}", admitted.segments.join("/"));
+        let user = admitted.who.as_ref().map(Identity::full);
+        self.record(&admitted.method.to_string(), &path, user, Value::Null, 0);
     }
 
     pub(crate) fn recorded(&self) -> MutexGuard<'_, VecDeque<RecordedRequest>> {
@@ -295,7 +315,13 @@ impl App {
     }
 
     /// Answers a request that was read to its end.
-    pub(crate) fn answer(&self, head: &Head, admitted: Admitted, body: &[u8]) -> Response {
+    pub(crate) fn answer(
+        &self,
+        head: &Head,
+        admitted: &Admitted,
+        body: &[u8],
+        fault: Option<&Fault>,
+    ) -> Response {
         let path = format!("/{}", admitted.segments.join("/"));
         let user = admitted.who.as_ref().map(Identity::full);
         let (_, query) = head.path_and_query();
@@ -334,18 +360,38 @@ impl App {
             .collect();
 
         let mut from_daemon = false;
-        let mut world = self.world();
-        let result = self.call(&mut world, &admitted, &path, params, size, &mut from_daemon);
-        drop(world);
-        let mut response = self.render(&admitted, result);
+        let result = match fault {
+            Some(Fault::Status(status, text)) => {
+                let mut error = ApiError::raise(*status, text);
+                error.raised = !matches!(status, 500 | 501);
+                Err(error.into())
+            }
+            Some(Fault::NodeDown) => Err(Failure::Proxy(595, "Connection refused")),
+            fault => {
+                let mut world = self.world();
+                world.spoil = match fault {
+                    Some(Fault::TaskFails(text)) => Some(Spoil::Fail(text.clone())),
+                    Some(Fault::TaskWarns(count)) => Some(Spoil::Warn(*count)),
+                    _ => None,
+                };
+                let result = self.call(&mut world, admitted, &path, params, size, &mut from_daemon);
+                world.spoil = None;
+                match fault {
+                    Some(Fault::Timeout) => Err(Failure::Proxy(596, "Connection timed out")),
+                    _ => result,
+                }
+            }
+        };
+        let mut response = self.render(admitted, result);
         response.close = size.is_some();
         response.from_daemon = from_daemon && size.is_none();
+        let answered = !matches!(fault, Some(Fault::DropAnswer));
         self.record(
             &head.method,
             &path,
             user,
             Value::Object(recorded),
-            response.status,
+            if answered { response.status } else { 0 },
         );
         response
     }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::app::App;
 use crate::clock::http_date;
+use crate::faults::Fault;
 
 const MAX_HEADER_LINES: usize = 64;
 const MAX_HEADER_BYTES: usize = 8192;
@@ -19,6 +20,8 @@ const MAX_REQUEST_LINE: u64 = 1 << 20;
 const KEEP_ALIVE_REQUESTS: u32 = 100;
 const COMPRESS_ABOVE: usize = 1024;
 const MAX_UPLOAD: u64 = 64 << 20;
+/// How long a call may take that another process answers.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Request line and headers.
 #[derive(Debug)]
@@ -95,6 +98,16 @@ impl Response {
     }
 }
 
+/// What becomes of a request.
+enum Outcome {
+    Answer(Response),
+    /// The body ends after so many bytes, whatever the length says.
+    Cut(Response, usize),
+    Close,
+    /// Nothing, for as long as the client stays.
+    Hang,
+}
+
 enum ReadHead {
     Head(Head),
     /// Nothing more comes.
@@ -117,13 +130,20 @@ where
             Ok(Err(_)) | Err(_) => break,
         };
         served += 1;
+        let mut cut = None;
         let (response, head) = match read {
-            ReadHead::Head(head) => {
-                let Some(response) = respond(&mut stream, app, &head).await else {
+            ReadHead::Head(head) => match respond(&mut stream, app, &head).await {
+                Outcome::Answer(response) => (response, Some(head)),
+                Outcome::Cut(response, after) => {
+                    cut = Some(after);
+                    (response, Some(head))
+                }
+                Outcome::Close => break,
+                Outcome::Hang => {
+                    until_closed(&mut stream).await;
                     break;
-                };
-                (response, Some(head))
-            }
+                }
+            },
             ReadHead::Bad(response) => (response, None),
             ReadHead::Silence => (Response::silence(), None),
             ReadHead::Closed => break,
@@ -137,16 +157,20 @@ where
         }
         let keep = keep_alive(head.as_ref(), &response, served);
         let empty = response.body.is_none();
-        let Some(bytes) = encode(response, head.as_ref(), keep, app.clock().now()) else {
+        let Some(mut bytes) = encode(response, head.as_ref(), keep, app.clock().now()) else {
             wait_out(&mut stream, app.idle_timeout()).await;
             break;
         };
+        if let Some(after) = cut {
+            let body = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+            bytes.truncate(body.map_or(0, |at| at + 4).saturating_add(after));
+        }
         if stream.get_mut().write_all(&bytes).await.is_err()
             || stream.get_mut().flush().await.is_err()
         {
             break;
         }
-        if !keep {
+        if !keep || cut.is_some() {
             break;
         }
         if empty {
@@ -189,35 +213,80 @@ where
     let _ = stream.get_mut().shutdown().await;
 }
 
-async fn respond<S>(stream: &mut BufReader<S>, app: &App, head: &Head) -> Option<Response>
+async fn respond<S>(stream: &mut BufReader<S>, app: &App, head: &Head) -> Outcome
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let admitted = match app.admit(head) {
         Ok(admitted) => admitted,
-        Err(response) => return Some(*response),
+        Err(response) => return Outcome::Answer(*response),
     };
-    let mut body = Vec::new();
-    if admitted.body_length > 0 {
-        if admitted.body_length > MAX_UPLOAD {
-            return Some(Response::new(501, "for data too large"));
-        }
-        let mut left = usize::try_from(admitted.body_length).ok()?;
-        let mut chunk = vec![0; left.min(64 << 10)];
-        while left > 0 {
-            let room = left.min(chunk.len());
-            let read = timeout(app.idle_timeout(), stream.read(&mut chunk[..room]))
-                .await
-                .ok()?
-                .ok()?;
-            if read == 0 {
-                return None;
-            }
-            body.extend_from_slice(&chunk[..read]);
-            left -= read;
-        }
+    let verdict = app.verdict(&admitted);
+    let fault = verdict.fault.as_ref();
+    let Ok(length) = usize::try_from(admitted.body_length) else {
+        return Outcome::Close;
+    };
+    if admitted.body_length > MAX_UPLOAD {
+        return Outcome::Answer(Response::new(501, "for data too large"));
     }
-    Some(app.answer(head, admitted, &body))
+    let wanted = match fault {
+        Some(Fault::DropBody(after)) => length.min(*after),
+        _ => length,
+    };
+    let Some(body) = read_body(stream, wanted, app.idle_timeout()).await else {
+        return Outcome::Close;
+    };
+    if !verdict.latency.is_zero() {
+        tokio::time::sleep(verdict.latency).await;
+    }
+    match fault {
+        Some(Fault::Drop | Fault::DropBody(_)) => {
+            app.unanswered(&admitted);
+            return Outcome::Close;
+        }
+        Some(Fault::Hang) => {
+            app.unanswered(&admitted);
+            return Outcome::Hang;
+        }
+        _ => {}
+    }
+    let response = app.answer(head, &admitted, &body, fault);
+    match fault {
+        Some(Fault::DropAnswer) => Outcome::Close,
+        Some(Fault::Truncate(after)) => Outcome::Cut(response, *after),
+        Some(Fault::Timeout) => {
+            tokio::time::sleep(app.scaled(PROXY_TIMEOUT)).await;
+            Outcome::Answer(response)
+        }
+        _ => Outcome::Answer(response),
+    }
+}
+
+/// `None` when the client stops before the end.
+async fn read_body<S>(
+    stream: &mut BufReader<S>,
+    length: usize,
+    patience: Duration,
+) -> Option<Vec<u8>>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut body = Vec::new();
+    let mut left = length;
+    let mut chunk = vec![0; left.min(64 << 10)];
+    while left > 0 {
+        let room = left.min(chunk.len());
+        let read = timeout(patience, stream.read(&mut chunk[..room]))
+            .await
+            .ok()?
+            .ok()?;
+        if read == 0 {
+            return None;
+        }
+        body.extend_from_slice(&chunk[..read]);
+        left -= read;
+    }
+    Some(body)
 }
 
 async fn read_head<S>(stream: &mut BufReader<S>) -> std::io::Result<ReadHead>
@@ -429,11 +498,15 @@ async fn wait_out<S>(stream: &mut S, time: Duration)
 where
     S: AsyncRead + Unpin,
 {
-    let _ = timeout(time, async {
-        let mut sink = [0; 4096];
-        while matches!(stream.read(&mut sink).await, Ok(n) if n > 0) {}
-    })
-    .await;
+    let _ = timeout(time, until_closed(stream)).await;
+}
+
+async fn until_closed<S>(stream: &mut S)
+where
+    S: AsyncRead + Unpin,
+{
+    let mut sink = [0; 4096];
+    while matches!(stream.read(&mut sink).await, Ok(n) if n > 0) {}
 }
 
 /// Takes what a client is still sending, so that the reset of an early close does not eat the answer.

@@ -25,6 +25,7 @@ mod app;
 mod calls;
 mod clock;
 mod error;
+mod faults;
 mod formats;
 mod guest;
 mod http;
@@ -52,6 +53,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 pub use crate::clock::Clock;
+pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
 pub use crate::sample::{MinimalRequest, index_limit, minimal_requests};
 pub use crate::schema::releases;
 
@@ -99,7 +101,7 @@ pub struct RecordedRequest {
     pub user: Option<String>,
     /// Query and body parameters as one JSON object; every scalar is a string.
     pub params: Value,
-    /// Status of the answer.
+    /// Status of the answer; 0 where a fault kept the server from answering.
     pub status: u16,
 }
 
@@ -598,6 +600,25 @@ impl Simulator {
     /// Forgets what was asked so far.
     pub fn clear_requests(&self) {
         self.app.recorded().clear();
+    }
+
+    /// Failures to order; none at the start.
+    ///
+    /// ```
+    /// # use proxmox_simulator::{Fault, Simulator};
+    /// # async fn example(pve: Simulator) {
+    /// let full = pve
+    ///     .faults()
+    ///     .on("POST", "/nodes/*/qemu")
+    ///     .times(1)
+    ///     .respond(Fault::TaskFails("no space left".into()));
+    /// // … the next virtual machine is not made …
+    /// assert_eq!(full.hits(), 1);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.app.faults().clone()
     }
 
     /// The clock it lives by.

@@ -21,6 +21,11 @@ struct Options {
     /// How long tasks take, compared with a real server.
     #[arg(long, default_value_t = 1.0)]
     time_factor: f64,
+    /// A failure to order, `[TIMESx ]METHOD PATH KIND[:ARGUMENT]`, such as `2x GET /nodes status:500:broken`; may be given
+    /// several times. Kinds: status:CODE:TEXT, latency:MS, drop, drop-answer, drop-body:BYTES, hang, truncate:BYTES,
+    /// node-down, timeout, task-fails:TEXT, task-warns:N, break-console:BYTES.
+    #[arg(long = "fault")]
+    faults: Vec<String>,
     /// Write the certificate of the authority to this file.
     #[arg(long)]
     ca_file: Option<std::path::PathBuf>,
@@ -46,6 +51,9 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         builder = builder.node(node);
     }
     let simulator = builder.start().await?;
+    for fault in &options.faults {
+        let _ = simulator.faults().add(fault)?;
+    }
     if let Some(path) = options.ca_file {
         let unfinished = path.with_extension("tmp");
         std::fs::write(&unfinished, simulator.ca_pem())

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::access::{Access, Identity};
 use crate::error::{ApiError, ApiResult};
+use crate::faults::Spoil;
 use crate::guest::{Config, Guest, GuestEffect};
 use crate::sample::mix;
 use crate::schema::ApiSchema;
@@ -77,6 +78,18 @@ pub(crate) enum Effect {
     DeleteVolume(VolumeKey),
     /// Starts the same kind of task for each guest.
     Each(Vec<(u32, &'static str)>),
+    /// What would have happened, and what a fault made of it.
+    Spoiled(Box<Effect>, Spoil),
+}
+
+impl Effect {
+    fn on_guest(&self) -> Option<(u32, &GuestEffect)> {
+        match self {
+            Self::Guest(vmid, effect) => Some((*vmid, effect)),
+            Self::Spoiled(effect, _) => effect.on_guest(),
+            _ => None,
+        }
+    }
 }
 
 /// A task about to start.
@@ -105,6 +118,8 @@ pub(crate) struct World {
     pub(crate) access: Access,
     /// Pools and their comments.
     pub(crate) pools: BTreeMap<String, String>,
+    /// What a fault does to the task the current call starts.
+    pub(crate) spoil: Option<Spoil>,
     queue: BTreeMap<(Duration, u64), (String, Effect)>,
     seed: u64,
     counter: u64,
@@ -126,6 +141,7 @@ impl World {
             tasks: Vec::new(),
             access: Access::new(seed, major),
             pools: BTreeMap::new(),
+            spoil: None,
             queue: BTreeMap::new(),
             seed,
             counter: 0,
@@ -190,7 +206,14 @@ impl World {
     }
 
     /// Starts a task and returns its UPID.
-    pub(crate) fn start(&mut self, plan: Plan<'_>) -> Value {
+    pub(crate) fn start(&mut self, mut plan: Plan<'_>) -> Value {
+        if let Some(spoil) = self.spoil.take() {
+            if let Spoil::Warn(count) = spoil {
+                let warning = |n| format!("WARN: simulated warning {n}");
+                plan.lines.extend((1..=count.min(1_000)).map(warning));
+            }
+            plan.effect = Effect::Spoiled(Box::new(plan.effect), spoil);
+        }
         self.counter += 1;
         let pid = 4_000 + u32::try_from(self.counter % 60_000).unwrap_or(0) * 3;
         let uptime = self.now.saturating_sub(self.started).as_millis() / 10;
@@ -267,6 +290,15 @@ impl World {
                 }
                 Ok(warnings)
             }
+            Effect::Spoiled(effect, Spoil::Fail(text)) => {
+                if let Some((vmid, effect)) = effect.on_guest() {
+                    self.abandon(vmid, effect);
+                }
+                Err(text)
+            }
+            Effect::Spoiled(effect, Spoil::Warn(count)) => self
+                .apply(*effect, who)
+                .map(|warnings| warnings.saturating_add(count)),
         }
     }
 
@@ -288,8 +320,8 @@ impl World {
         let Some((_, effect)) = key.and_then(|key| self.queue.remove(&key)) else {
             return;
         };
-        if let Effect::Guest(vmid, effect) = &effect {
-            self.abandon(*vmid, effect);
+        if let Some((vmid, effect)) = effect.on_guest() {
+            self.abandon(vmid, effect);
         }
         let now = self.now;
         if let Some(task) = self.task_mut(upid) {
