@@ -119,23 +119,8 @@ impl fmt::Display for Report {
 /// # Errors
 /// All problems of the run, each naming its file and place.
 pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
-    let mut problems = Vec::new();
-    let mut releases: Vec<Facts> = Vec::new();
-    for (name, text) in &input.releases {
-        match facts_json::read(text) {
-            Ok(facts) => releases.push(facts),
-            Err(error) => problems.push(format!("{name}: {error}")),
-        }
-    }
-    if input.releases.is_empty() {
-        problems.push("there is no release to generate from".to_owned());
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    releases.sort_by_key(|facts| facts.release);
     let overlay = Overlay::read(&input.overlay, input.partial);
-    overlay.patch(&mut releases);
+    let releases = corrected(input, &overlay)?;
     let union = union::merge(&releases);
     let api = ir::lower(&union, &overlay);
     let names = names::decide(&api, &overlay, input.lock.as_deref());
@@ -166,6 +151,34 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
         features: emitted.features,
         report,
     })
+}
+
+/// The releases as the overlay corrects them, oldest first: what every answer is expected to look like.
+///
+/// # Errors
+/// The schema files that cannot be read.
+pub fn expected(input: &Input) -> Result<Vec<Facts>, Vec<String>> {
+    corrected(input, &Overlay::read(&input.overlay, input.partial))
+}
+
+fn corrected(input: &Input, overlay: &Overlay) -> Result<Vec<Facts>, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut releases: Vec<Facts> = Vec::new();
+    for (name, text) in &input.releases {
+        match facts_json::read(text) {
+            Ok(facts) => releases.push(facts),
+            Err(error) => problems.push(format!("{name}: {error}")),
+        }
+    }
+    if input.releases.is_empty() {
+        problems.push("there is no release to generate from".to_owned());
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    releases.sort_by_key(|facts| facts.release);
+    overlay.patch(&mut releases);
+    Ok(releases)
 }
 
 fn count(api: &Api, overlay: &Overlay) -> Report {

@@ -5,5 +5,6 @@ mod documents;
 mod meaning;
 mod noise;
 mod properties;
+mod releases;
 mod replay;
 mod wires;
