@@ -513,7 +513,7 @@ impl fmt::Display for RequestError {
                 f.write_str(problem)
             }
             RequestErrorKind::InsideRuntime => f.write_str(
-                "a blocking call inside an asynchronous runtime would stall it; await the request instead",
+                "to block inside an asynchronous runtime would stall it; await the request instead",
             ),
         }
     }

@@ -61,6 +61,8 @@ pub mod api;
 mod api_error;
 pub mod auth;
 mod availability;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod client;
 pub mod decode;
 pub mod download;
@@ -84,8 +86,7 @@ mod support;
 pub mod task;
 #[cfg(feature = "guests")]
 pub mod tasks;
-#[cfg(test)]
-mod testing;
+pub mod testing;
 pub mod tls;
 pub mod transport;
 pub mod upload;

@@ -1,0 +1,162 @@
+//! The same calls for programs without an asynchronous runtime. Feature `blocking`.
+//!
+//! Whatever can be awaited in this crate can be waited for: requests, uploads, tasks.
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "nodes", feature = "qemu"))]
+//! # fn example() -> Result<(), proxmox_api::Error> {
+//! use proxmox_api::Client;
+//! use proxmox_api::blocking::SendBlocking;
+//! use proxmox_api::request::ApiRequest;
+//!
+//! let pve = Client::from_env()?;
+//! for node in pve.nodes().get().send_blocking()? {
+//!     println!("{}", node.node);
+//! }
+//! for entry in pve.nodes().node("pve1").tasks().get().items(100).blocking() {
+//!     println!("{}", entry?.upid);
+//! }
+//! let task = pve.nodes().node("pve1").qemu().vmid(100).status().start().post().send_blocking()?;
+//! task.wait().on_log(|line| println!("{line}")).send_blocking()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All of them share one runtime that a thread of this crate keeps going, so a client may be used by
+//! blocking and asynchronous code alike.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+
+use bytes::{Buf, Bytes};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::download::Download;
+use crate::error::{Error, RequestErrorKind};
+use crate::paging::{Items, Page, Pages};
+
+/// Waiting for what otherwise is awaited.
+pub trait SendBlocking<T>: IntoFuture<Output = Result<T, Error>> + Sized {
+    /// Blocks the thread until the result is there.
+    ///
+    /// # Errors
+    /// Those of awaiting it. [`RequestErrorKind::InsideRuntime`] in a thread that belongs to an asynchronous
+    /// runtime: nothing is sent then.
+    fn send_blocking(self) -> Result<T, Error> {
+        if Handle::try_current().is_ok() {
+            return Err(Error::request("a call", RequestErrorKind::InsideRuntime));
+        }
+        // A request may need the runtime from the start.
+        runtime()?.block_on(async { self.await })
+    }
+}
+
+impl<T, F: IntoFuture<Output = Result<T, Error>>> SendBlocking<T> for F {}
+
+fn runtime() -> Result<Arc<Runtime>, Error> {
+    static RUNTIME: OnceLock<Result<Arc<Runtime>, String>> = OnceLock::new();
+    (RUNTIME
+        .get_or_init(|| start().map_err(|error| error.to_string()))
+        .clone())
+    .map_err(|error| Error::config(format!("no runtime for blocking calls: {error}")))
+}
+
+fn start() -> io::Result<Arc<Runtime>> {
+    let runtime = Arc::new(Builder::new_current_thread().enable_all().build()?);
+    let own = Arc::clone(&runtime);
+    // Between calls too, connections have to notice that the server closed them.
+    std::thread::Builder::new()
+        .name("proxmox-api".to_owned())
+        .spawn(move || own.block_on(std::future::pending::<()>()))?;
+    Ok(runtime)
+}
+
+impl<T: 'static> Items<T> {
+    /// The items for a `for` loop. After an error the iterator goes on with the same page.
+    pub fn blocking(self) -> BlockingItems<T> {
+        BlockingItems(self)
+    }
+}
+
+/// The items of a list, waited for; made by [`Items::blocking`].
+#[derive(Debug)]
+#[must_use = "nothing is asked for until the next item is"]
+pub struct BlockingItems<T>(Items<T>);
+
+impl<T: 'static> Iterator for BlockingItems<T> {
+    type Item = Result<T, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.try_next().send_blocking().transpose()
+    }
+}
+
+impl<T: 'static> Pages<T> {
+    /// The pages for a `for` loop. After an error the iterator goes on with the same page.
+    pub fn blocking(self) -> BlockingPages<T> {
+        BlockingPages(self)
+    }
+}
+
+/// The pages of a list, waited for; made by [`Pages::blocking`].
+#[derive(Debug)]
+#[must_use = "nothing is asked for until the next page is"]
+pub struct BlockingPages<T>(Pages<T>);
+
+impl<T: 'static> Iterator for BlockingPages<T> {
+    type Item = Result<Page<T>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.try_next().send_blocking().transpose()
+    }
+}
+
+impl Download {
+    /// The rest of the file as a reader. Its errors hold an [`Error`].
+    #[must_use]
+    pub fn blocking(self) -> BlockingDownload {
+        BlockingDownload {
+            download: self,
+            rest: Bytes::new(),
+        }
+    }
+}
+
+/// A file on its way, for [`std::io`]; made by [`Download::blocking`].
+pub struct BlockingDownload {
+    download: Download,
+    rest: Bytes,
+}
+
+impl BlockingDownload {
+    /// What the server told about the file.
+    pub fn download(&self) -> &Download {
+        &self.download
+    }
+}
+
+impl Read for BlockingDownload {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        while self.rest.is_empty() {
+            match self.download.chunk().send_blocking() {
+                Ok(Some(chunk)) => self.rest = chunk,
+                Ok(None) => return Ok(0),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        let count = buffer.len().min(self.rest.len());
+        self.rest.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl fmt::Debug for BlockingDownload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.download.fmt(f)
+    }
+}

@@ -1,0 +1,499 @@
+//! A server that is a list of expected calls and their answers.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::encode::{ParamValue, ToParam};
+use crate::endpoint::Method;
+use crate::error::Error;
+use crate::retry::RetryPolicy;
+use crate::transport::{Exchange, Transport, TransportError, WireRequest, WireResponse};
+
+/// A [`Transport`] that answers from a script instead of a network. Clones share the script.
+///
+/// Each expectation answers one request, the first that fits it; expectations need not be met in the
+/// order in which they were added. A request that nothing fits fails with an error that says so, and
+/// [`Script::finish`] tells about it and about expectations that nothing met.
+///
+/// ```
+/// # #[cfg(feature = "qemu")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use proxmox_api::endpoint::Method;
+/// use proxmox_api::testing::{Expect, Script};
+/// use serde_json::json;
+///
+/// /// The code to be tested.
+/// async fn stop_all(pve: &proxmox_api::Client) -> Result<usize, proxmox_api::Error> {
+///     let qemu = pve.nodes().node("pve1").qemu();
+///     let guests = qemu.get().await?;
+///     for guest in &guests {
+///         qemu.vmid(guest.vmid).status().stop().post().await?;
+///     }
+///     Ok(guests.len())
+/// }
+///
+/// let script = Script::new();
+/// script.expect(Expect::get("/nodes/pve1/qemu").data(json!([{ "vmid": 100, "status": "running" }])));
+/// script.expect(Expect::post("/nodes/pve1/qemu/100/status/stop").task("qmstop"));
+///
+/// let pve = script.client()?;
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// # runtime.block_on(async {
+/// assert_eq!(stop_all(&pve).await?, 1);
+/// script.finish()?;
+/// # Ok(())
+/// # })
+/// # }
+/// # #[cfg(not(feature = "qemu"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone, Default)]
+pub struct Script(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    open: Vec<Expect>,
+    requests: Vec<WireRequest>,
+    unexpected: Vec<String>,
+}
+
+impl Script {
+    /// A script that expects nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an expectation; also while the script is in use.
+    pub fn expect(&self, expectation: Expect) {
+        self.lock().open.push(expectation);
+    }
+
+    /// A client that sends through the script, with an API token that is worth nothing elsewhere. It never
+    /// sends a request again by itself.
+    ///
+    /// For a login with a password, give the script to
+    /// [`ClientBuilder::transport`](crate::ClientBuilder::transport) and expect `POST /access/ticket`.
+    ///
+    /// # Errors
+    /// None that is known; those of [`ClientBuilder::build`](crate::ClientBuilder::build).
+    pub fn client(&self) -> Result<Client, Error> {
+        Client::builder("pve1")
+            .api_token("root@pam!test", "00000000-0000-0000-0000-000000000000")
+            .retry(RetryPolicy::none())
+            .transport(Arc::new(self.clone()))
+            .build()
+    }
+
+    /// The requests so far, in the order they came.
+    #[must_use]
+    pub fn requests(&self) -> Vec<WireRequest> {
+        self.lock().requests.clone()
+    }
+
+    /// Whether everything that was expected came, and nothing else.
+    ///
+    /// # Errors
+    /// What is missing, and what came on top.
+    pub fn finish(&self) -> Result<(), ScriptError> {
+        let state = self.lock();
+        let mut lines = Vec::new();
+        for expectation in state.open.iter().filter(|open| !open.is_met()) {
+            lines.push(format!("{expectation} was expected and did not come"));
+        }
+        for line in &state.unexpected {
+            lines.push(format!("{line} came and was not expected"));
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        Err(ScriptError(lines))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, request: &WireRequest) -> Result<WireResponse, TransportError> {
+        let mut state = self.lock();
+        state.requests.push(request.clone());
+        let seen = Seen::of(request);
+        let Some(place) = state.open.iter().position(|open| open.fits(&seen)) else {
+            let line = seen.to_string();
+            let open: Vec<_> = state.open.iter().map(Expect::to_string).collect();
+            let open = match open.len() {
+                0 => "nothing more".to_owned(),
+                _ => open.join(", "),
+            };
+            state.unexpected.push(line.clone());
+            return Err(TransportError::never_sent(format!(
+                "the script does not expect {line}; it expects {open}"
+            )));
+        };
+        match state.open[place].times {
+            Times::Left(1) => {
+                let mut met = state.open.remove(place);
+                drop(state);
+                (met.answer)(request)
+            }
+            ref mut times => {
+                times.count();
+                (state.open[place].answer)(request)
+            }
+        }
+    }
+}
+
+impl Transport for Script {
+    fn send(&self, request: WireRequest) -> Exchange<'_> {
+        let answer = self.answer(&request);
+        Box::pin(async move { answer })
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Script")
+            .field("open", &state.open)
+            .field("requests", &state.requests.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a script was told to expect and what came do not agree; a line for each difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptError(Vec<String>);
+
+impl ScriptError {
+    /// The differences, in words.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ScriptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+impl std::error::Error for ScriptError {}
+
+type Answer = Box<dyn FnMut(&WireRequest) -> Result<WireResponse, TransportError> + Send>;
+
+/// A call that a [`Script`] expects, and what it answers: `{"data":null}` unless told otherwise.
+#[must_use = "an expectation does nothing until a script is given it"]
+pub struct Expect {
+    method: Method,
+    path: String,
+    params: Vec<(String, ParamValue)>,
+    times: Times,
+    answer: Answer,
+}
+
+enum Times {
+    Left(usize),
+    /// Any number of times from now on; met or not.
+    Any(bool),
+}
+
+impl Times {
+    fn count(&mut self) {
+        match self {
+            Self::Left(left) => *left = left.saturating_sub(1),
+            Self::Any(met) => *met = true,
+        }
+    }
+}
+
+impl Expect {
+    /// Expects a call of a path below `/api2/json`, written without percent-encoding.
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        let expectation = Self {
+            method,
+            path: path.into(),
+            params: Vec::new(),
+            times: Times::Left(1),
+            answer: Box::new(|_| Err(TransportError::never_sent("no answer"))),
+        };
+        expectation.data(Value::Null)
+    }
+
+    /// Expects a GET.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::Get, path)
+    }
+
+    /// Expects a POST.
+    pub fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::Post, path)
+    }
+
+    /// Expects a PUT.
+    pub fn put(path: impl Into<String>) -> Self {
+        Self::new(Method::Put, path)
+    }
+
+    /// Expects a DELETE.
+    pub fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::Delete, path)
+    }
+
+    /// Expects this parameter too. Those that are not named may be anything.
+    pub fn param(mut self, name: impl Into<String>, value: impl ToParam) -> Self {
+        self.params.push((name.into(), value.to_param()));
+        self
+    }
+
+    /// Expects the call so many times.
+    pub fn times(mut self, count: usize) -> Self {
+        self.times = Times::Left(count);
+        self
+    }
+
+    /// Expects the call at least once, from then on any number of times. It answers only what no
+    /// expectation before it does.
+    pub fn repeatedly(mut self) -> Self {
+        self.times = Times::Any(false);
+        self
+    }
+
+    /// Answers with this data.
+    pub fn data(self, data: Value) -> Self {
+        self.body(200, "OK", json!({ "data": data }).to_string())
+    }
+
+    /// Answers with the UPID of a task of this kind, which belongs to the node in the path.
+    pub fn task(self, kind: &str) -> Self {
+        let node = (self.path.strip_prefix("/nodes/"))
+            .and_then(|rest| rest.split('/').next())
+            .unwrap_or("pve1");
+        let upid = format!("UPID:{node}:00000001:00000001:66000000:{kind}::root@pam!test:");
+        self.data(Value::from(upid))
+    }
+
+    /// Refuses with this status and message, as the server does since Proxmox VE 8.4.
+    pub fn refuse(self, status: u16, message: &str) -> Self {
+        let body = json!({ "data": null, "message": format!("{message}\n") });
+        self.body(status, message, body.to_string())
+    }
+
+    /// Refuses a parameter: status 400 and its name.
+    pub fn refuse_parameter(self, name: &str, message: &str) -> Self {
+        let text = "Parameter verification failed.";
+        let body =
+            json!({ "data": null, "message": format!("{text}\n"), "errors": { name: message } });
+        self.body(400, text, body.to_string())
+    }
+
+    /// Answers with this text as it is.
+    pub fn body(self, status: u16, reason: &str, body: impl Into<Bytes>) -> Self {
+        let mut response = WireResponse::new(status, body);
+        response.reason = Bytes::from(reason.to_owned());
+        response.headers.push((
+            "content-type".to_owned(),
+            "application/json;charset=UTF-8".to_owned(),
+        ));
+        self.respond(move |_| Ok(response.clone()))
+    }
+
+    /// Gives no answer: the connection does not come about, or breaks, or is silent.
+    pub fn fail(self, error: TransportError) -> Self {
+        let mut error = Some(error);
+        self.respond(move |_| {
+            Err((error.take()).unwrap_or_else(|| TransportError::interrupted("as scripted")))
+        })
+    }
+
+    /// Answers by a function.
+    pub fn respond(
+        mut self,
+        answer: impl FnMut(&WireRequest) -> Result<WireResponse, TransportError> + Send + 'static,
+    ) -> Self {
+        self.answer = Box::new(answer);
+        self
+    }
+
+    fn is_met(&self) -> bool {
+        matches!(self.times, Times::Left(0) | Times::Any(true))
+    }
+
+    fn fits(&self, seen: &Seen) -> bool {
+        let given = |name: &str, value: &ParamValue| {
+            let mut values = seen.values(name);
+            match value {
+                ParamValue::One(value) => values.next() == Some(value) && values.next().is_none(),
+                ParamValue::Many(expected) => values.eq(expected),
+            }
+        };
+        self.method == seen.method
+            && self.path == seen.path
+            && !matches!(self.times, Times::Left(0))
+            && (self.params.iter()).all(|(name, value)| given(name, value))
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)?;
+        for (position, (name, _)) in self.params.iter().enumerate() {
+            f.write_str(if position == 0 { " with " } else { ", " })?;
+            f.write_str(name)?;
+        }
+        match self.times {
+            Times::Left(count) if count != 1 => write!(f, " ({count} times)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Expect({self})")
+    }
+}
+
+/// A request as the server would take it apart.
+struct Seen {
+    method: Method,
+    path: String,
+    params: Vec<(String, String)>,
+}
+
+impl Seen {
+    fn of(request: &WireRequest) -> Self {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let text = |raw: &str| percent_decode_str(raw).decode_utf8_lossy().into_owned();
+        let path = path.strip_prefix("/api2/json").unwrap_or(path);
+        let body = String::from_utf8_lossy(&request.body);
+        let params = [query, &body].join("&");
+        let params = (params.split('&'))
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (text(name), text(value))
+            })
+            .collect();
+        Self {
+            method: request.method,
+            path: text(path),
+            params,
+        }
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a String> {
+        (self.params.iter())
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+}
+
+impl fmt::Display for Seen {
+    /// Names of parameters only, since a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)?;
+        for (position, (name, _)) in self.params.iter().enumerate() {
+            f.write_str(if position == 0 { " with " } else { ", " })?;
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api_error::ErrorKind;
+
+    async fn get(client: &Client, path: &str) -> Result<Value, Error> {
+        client.request(Method::Get, path).await
+    }
+
+    #[tokio::test]
+    async fn each_expectation_answers_what_fits_it() {
+        let script = Script::new();
+        script.expect(
+            Expect::put("/pools/a b")
+                .param("members", vec!["1", "2"])
+                .data(json!("list")),
+        );
+        script.expect(Expect::get("/x").param("full", true).data(json!(1)));
+        script.expect(Expect::get("/x").times(2).data(json!(2)));
+        script.expect(Expect::get("/x").repeatedly().data(json!(3)));
+        let client = script.client().expect("complete");
+        let full = client.request(Method::Get, "/x").param("full", true);
+        for expected in [2, 2, 3, 3] {
+            assert_eq!(get(&client, "/x").await.expect("expected"), expected);
+        }
+        assert_eq!(full.await.expect("expected"), 1);
+        let put = client
+            .request(Method::Put, "/pools/a%20b")
+            .param("members", vec!["1", "2"]);
+        assert_eq!(put.await.expect("expected"), "list");
+        assert_eq!(script.requests().len(), 6);
+        script.finish().expect("all came");
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_and_what_is_too_much_is_told() {
+        let script = Script::new();
+        script.expect(Expect::get("/x").times(2));
+        script.expect(Expect::post("/y").param("name", "v"));
+        script.expect(Expect::get("/z").repeatedly());
+        let client = script.client().expect("complete");
+        get(&client, "/x").await.expect("expected");
+        let request = client
+            .request(Method::Post, "/y")
+            .param("password", "s3cret");
+        let error = request.await.expect_err("another parameter").to_string();
+        assert!(
+            error.contains("does not expect POST /y with password;"),
+            "{error}"
+        );
+        assert!(
+            error.contains("GET /x, POST /y with name, GET /z"),
+            "{error}"
+        );
+        let error = script.finish().expect_err("three things are missing");
+        assert_eq!(
+            error.lines(),
+            [
+                "GET /x was expected and did not come",
+                "POST /y with name was expected and did not come",
+                "GET /z was expected and did not come",
+                "POST /y with password came and was not expected"
+            ]
+        );
+        for text in [format!("{script:?}"), error.to_string()] {
+            assert!(!text.contains("s3cret"));
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_and_failures_are_those_of_a_server() {
+        let script = Script::new();
+        script.expect(Expect::get("/a").refuse(500, "VM 100 not running"));
+        script.expect(Expect::get("/b").refuse_parameter("vmid", "no such VM"));
+        script.expect(Expect::get("/c").fail(TransportError::interrupted("gone")));
+        script.expect(Expect::post("/nodes/n2/x").task("qmstart"));
+        let client = script.client().expect("complete");
+        let error = get(&client, "/a").await.expect_err("refused");
+        assert_eq!(error.kind(), Some(ErrorKind::NotRunning), "{error}");
+        let error = get(&client, "/b").await.expect_err("refused");
+        assert_eq!(error.api().expect("refused").errors()["vmid"], "no such VM");
+        let error = get(&client, "/c").await.expect_err("broken");
+        assert!(matches!(error, Error::Interrupted(_)), "{error}");
+        let upid = client.request(Method::Post, "/nodes/n2/x").await;
+        let upid = upid.expect("accepted");
+        let upid: crate::upid::Upid = (upid.as_str().expect("a text")).parse().expect("a UPID");
+        assert_eq!((upid.node(), upid.task_type()), ("n2", "qmstart"));
+        script.finish().expect("all came");
+    }
+}
