@@ -401,10 +401,6 @@ struct Fill<'s, 't> {
 
 impl Fill<'_, '_> {
     fn scalar<E>(self, value: Scalar<'_>) -> Result<Outcome, E> {
-        if let Some(any) = self.slot.any() {
-            *any = value.to_json();
-            return Ok(Outcome::Taken);
-        }
         Ok(match self.slot.put(&value) {
             Ok(()) => Outcome::Taken,
             Err(expected) => Outcome::Refused(expected, value.to_json()),
@@ -708,19 +704,27 @@ impl<T: Slot + Default> Slot for Option<T> {
         Ok(())
     }
 
+    // Each asks a new value whether it takes such a thing, and asks it again to lend it out.
+
     fn object(&mut self) -> Option<&mut dyn Object> {
-        T::default().object()?;
-        self.insert(T::default()).object()
+        if self.insert(T::default()).object().is_none() {
+            *self = None;
+        }
+        self.as_mut()?.object()
     }
 
     fn array(&mut self) -> Option<&mut dyn Array> {
-        T::default().array()?;
-        self.insert(T::default()).array()
+        if self.insert(T::default()).array().is_none() {
+            *self = None;
+        }
+        self.as_mut()?.array()
     }
 
     fn any(&mut self) -> Option<&mut Value> {
-        T::default().any()?;
-        self.insert(T::default()).any()
+        if self.insert(T::default()).any().is_none() {
+            *self = None;
+        }
+        self.as_mut()?.any()
     }
 }
 
@@ -751,6 +755,10 @@ impl<T: Slot + Default> Array for Vec<T> {
 
     fn trim(&mut self) {
         self.pop();
+        // Room to grow is up to half of a long list, and what asked for the list may keep it.
+        if (self.capacity() - self.len()) * size_of::<T>() > 4096 {
+            self.shrink_to_fit();
+        }
     }
 }
 

@@ -240,11 +240,11 @@ macro_rules! property_by_display {
 
 property_by_display!(i64, u32, f64, String);
 
-/// Reads `text`, and keeps it as it is where it does not parse; `empty` is the default of `into`.
+/// Reads `text`, and keeps it as it is where it does not parse.
 #[doc(hidden)]
-pub fn read<T: Properties>(text: &str, into: &mut T, empty: T) {
+pub fn read<T: Properties + Default>(text: &str, into: &mut T) {
     if parse(text, into).is_err() {
-        *into = empty;
+        *into = T::default();
         into.undeclared().text = Some(text.to_owned());
     }
 }
@@ -268,7 +268,7 @@ macro_rules! property_string_impls {
             #[inline]
             fn from(text: &str) -> Self {
                 let mut value = Self::default();
-                $crate::property_string::read(text, &mut value, Self::default());
+                $crate::property_string::read(text, &mut value);
                 value
             }
         }
@@ -295,7 +295,7 @@ macro_rules! property_string_impls {
             ) -> Result<(), $crate::decode::Expected> {
                 let text = value.text().ok_or("property string")?;
                 *self = Self::default();
-                $crate::property_string::read(&text, self, Self::default());
+                $crate::property_string::read(&text, self);
                 Ok(())
             }
 
