@@ -14,7 +14,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use proxmox_api::api::qemu::{QemuDrive, QemuMemory, QemuNet};
+use proxmox_api::api::qemu::{QemuDrive, QemuNet};
 use proxmox_api::encode::ParamValue;
 use proxmox_api::endpoint::Method;
 use proxmox_api::request::Call;
@@ -188,7 +188,7 @@ impl Tour {
         let request = (self.pve.nodes().node(node).qemu())
             .post(vmid)
             .name(NAME)
-            .memory(QemuMemory::new(2048))
+            .memory(2048)
             .cores(2)
             .scsihw("virtio-scsi-single")
             .scsi(0, QemuDrive::new(format!("{storage}:32")).iothread(true))
