@@ -1,7 +1,7 @@
 //! Who the client is to the server: an API token, or a ticket that it renews (wire protocol §7).
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -12,6 +12,13 @@ use crate::api_error::{ApiError, ErrorKind, OneLine};
 use crate::encode::{ParamValue, Params};
 use crate::error::Error;
 use crate::secret::Secret;
+
+mod saved;
+mod second_factor;
+
+pub use saved::{SavedSession, SavedSessionError};
+pub(crate) use second_factor::Handler;
+pub use second_factor::TfaAnswer;
 
 /// Tells the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock).
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -50,7 +57,19 @@ pub(crate) enum Credentials {
         ticket: Secret,
         csrf: Option<Secret>,
     },
+    OpenId(OpenId),
 }
+
+/// Where the user logs in, and where the browser goes then.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenId {
+    pub(crate) realm: String,
+    pub(crate) redirect_url: String,
+}
+
+const TICKET: &str = "/access/ticket";
+const OPENID_URL: &str = "/access/openid/auth-url";
+const OPENID_LOGIN: &str = "/access/openid/login";
 
 /// What goes with a request, and which session it came from.
 #[derive(Clone, Default)]
@@ -77,17 +96,21 @@ impl Session {
 
 /// Sends a login form; implemented by the client, so that this module needs no transport.
 pub(crate) trait Login: Sync {
-    /// Posts to `/access/ticket` and gives the answer's `data`.
+    /// Posts to a path that is open to everybody and gives the answer's `data`.
     fn post<'a>(
         &'a self,
+        path: &'static str,
         form: Params,
         secrets: Vec<Secret>,
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
 }
 
 pub(crate) struct Auth {
-    user: Option<String>,
+    /// With OpenID it is the server that says who logged in.
+    user: OnceLock<String>,
     way: Way,
+    openid: Option<OpenId>,
+    handler: Option<Handler>,
     clock: Clock,
 }
 
@@ -111,9 +134,29 @@ struct State {
     refusal: Option<(SystemTime, AuthError)>,
 }
 
+impl Way {
+    fn session(password: Option<Secret>) -> Self {
+        Self::Session {
+            password,
+            state: Mutex::default(),
+        }
+    }
+}
+
 impl Auth {
-    pub(crate) fn new(credentials: Credentials, clock: Clock) -> Result<Self, Error> {
+    pub(crate) fn new(
+        credentials: Credentials,
+        saved: Option<SavedSession>,
+        handler: Option<Handler>,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let mut openid = None;
         let (user, way) = match credentials {
+            Credentials::None if saved.is_some() => (None, Way::session(None)),
+            Credentials::OpenId(settings) => {
+                openid = Some(settings);
+                (None, Way::session(None))
+            }
             Credentials::None => (None, Way::Nothing),
             Credentials::Token { id, secret } => {
                 let (user, name) = id.split_once('!').unwrap_or((&id, ""));
@@ -140,14 +183,7 @@ impl Auth {
                 if password.expose().is_empty() {
                     return Err(Error::config(format!("the password of {user} is empty")));
                 }
-                let state = Mutex::default();
-                (
-                    Some(user),
-                    Way::Session {
-                        password: Some(password),
-                        state,
-                    },
-                )
+                (Some(user), Way::session(Some(password)))
             }
             Credentials::Ticket { ticket, csrf } => {
                 let (user, issued) = read_ticket(ticket.expose()).ok_or_else(|| {
@@ -173,11 +209,119 @@ impl Auth {
                 )
             }
         };
-        Ok(Self { user, way, clock })
+        let mut auth = Self {
+            user: user.map(OnceLock::from).unwrap_or_default(),
+            way,
+            openid,
+            handler,
+            clock,
+        };
+        if let Some(saved) = saved {
+            auth.restore(saved)?;
+        }
+        Ok(auth)
+    }
+
+    /// Starts with a session of an earlier process.
+    fn restore(&mut self, saved: SavedSession) -> Result<(), Error> {
+        let state = match &mut self.way {
+            Way::Session { state, .. } => state.get_mut(),
+            Way::Nothing | Way::Token { .. } => {
+                return Err(Error::config("an API token has no session to go on with"));
+            }
+        };
+        if state.session.is_some() {
+            return Err(Error::config(
+                "a ticket and a saved session were given; one is enough",
+            ));
+        }
+        let user = self.user.get_or_init(|| saved.user.clone());
+        if *user != saved.user {
+            return Err(Error::config(format!(
+                "the saved session is of {}, not of {user}",
+                saved.user
+            )));
+        }
+        state.session = Some(Arc::new(Session {
+            ticket: saved.ticket,
+            csrf: saved.csrf,
+            obtained: saved.obtained.min((self.clock)()),
+        }));
+        Ok(())
+    }
+
+    /// The session to go on with later, if there is one.
+    pub(crate) async fn save(&self) -> Option<SavedSession> {
+        let Way::Session { state, .. } = &self.way else {
+            return None;
+        };
+        let session = state.lock().await.session.clone()?;
+        Some(SavedSession {
+            user: self.user()?.to_owned(),
+            ticket: session.ticket.clone(),
+            csrf: session.csrf.clone(),
+            obtained: session.obtained,
+        })
+    }
+
+    fn openid(&self) -> Result<&OpenId, Error> {
+        self.openid
+            .as_ref()
+            .ok_or_else(|| Error::config("the client does not log in by OpenID"))
+    }
+
+    /// Where the user has to go to log in.
+    pub(crate) async fn openid_url(&self, login: &dyn Login) -> Result<String, Error> {
+        let openid = self.openid()?;
+        let form = form([
+            ("realm", &openid.realm),
+            ("redirect-url", &openid.redirect_url),
+        ]);
+        match login.post(OPENID_URL, form, Vec::new()).await? {
+            Value::String(url) => Ok(url),
+            _ => Err(Error::decode(
+                format!("POST {OPENID_URL}"),
+                crate::decode::DecodeError::new("data", "expected a URL, found none"),
+            )),
+        }
+    }
+
+    /// Completes a login by OpenID with what the browser brought back.
+    pub(crate) async fn openid_login(
+        &self,
+        login: &dyn Login,
+        state: &Secret,
+        code: &Secret,
+    ) -> Result<(), Error> {
+        let openid = self.openid()?;
+        let Way::Session { state: own, .. } = &self.way else {
+            return Err(Error::config("the client does not log in by OpenID"));
+        };
+        let form = form([
+            ("state", state.expose()),
+            ("code", code.expose()),
+            ("redirect-url", &openid.redirect_url),
+        ]);
+        let mut own = own.lock().await;
+        let answer = login.post(OPENID_LOGIN, form, vec![state.clone(), code.clone()]);
+        let data = self.refusal(answer.await)?;
+        let session = self.session(&data)?;
+        let user = data.get("username").and_then(Value::as_str);
+        if let Some(user) = user.filter(|user| check_user(user).is_ok())
+            && *self.user.get_or_init(|| user.to_owned()) != user
+        {
+            return Err(Error::config(format!(
+                "{user} logged in, but the client is of {}",
+                self.user().unwrap_or_default()
+            )));
+        }
+        own.session = Some(session);
+        own.pause = None;
+        Ok(())
     }
 
     pub(crate) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.user.get().map(String::as_str)
     }
 
     pub(crate) fn is_token(&self) -> bool {
@@ -269,6 +413,17 @@ impl Auth {
             ));
         };
         let mut state = state.lock().await;
+        state.session = Some(self.respond(login, challenge, answer).await?);
+        state.refusal = None;
+        Ok(())
+    }
+
+    async fn respond(
+        &self,
+        login: &dyn Login,
+        challenge: &TfaChallenge,
+        answer: &Secret,
+    ) -> Result<Arc<Session>, Error> {
         let ticket = challenge.0.ticket.expose();
         let form = form([
             ("username", &challenge.0.user),
@@ -276,10 +431,27 @@ impl Auth {
             ("password", answer.expose()),
         ]);
         let secrets = vec![challenge.0.ticket.clone(), answer.clone()];
-        let data = self.refusal(login.post(form, secrets).await)?;
-        state.session = Some(self.session(&data)?);
-        state.refusal = None;
-        Ok(())
+        let data = self.refusal(login.post(TICKET, form, secrets).await)?;
+        self.session(&data)
+    }
+
+    /// Asks whoever the caller named for the second factor, and the server whether it is the right one.
+    async fn second_factor(
+        &self,
+        login: &dyn Login,
+        challenge: &TfaChallenge,
+        handler: &Handler,
+    ) -> Result<Arc<Session>, Error> {
+        match handler.ask(challenge).await {
+            Ok(answer) => self.respond(login, challenge, &answer.into()).await,
+            Err(problem) => {
+                let kind = AuthErrorKind::NoAnswer {
+                    challenge: challenge.clone(),
+                    problem,
+                };
+                Err(self.error(kind).into())
+            }
+        }
     }
 
     async fn fresh(
@@ -291,6 +463,9 @@ impl Auth {
         let Some(session) = state.session.clone() else {
             return match password {
                 Some(password) => self.log_in(state, login, password).await,
+                None if self.openid.is_some() && self.user().is_none() => {
+                    Err(self.error(AuthErrorKind::NotYet).into())
+                }
                 None => Err(self.error(AuthErrorKind::Expired).into()),
             };
         };
@@ -300,9 +475,10 @@ impl Auth {
             return Ok(session);
         }
         // A ticket stands in for the password, so that no second factor is asked for.
-        let user = self.user.as_deref().unwrap_or_default();
+        let user = self.user().unwrap_or_default();
         let form = form([("username", user), ("password", session.ticket.expose())]);
-        let answer = login.post(form, vec![session.ticket.clone()]).await;
+        let secrets = vec![session.ticket.clone()];
+        let answer = login.post(TICKET, form, secrets).await;
         match answer.and_then(|data| self.session(&data)) {
             Ok(session) => {
                 state.session = Some(session.clone());
@@ -343,10 +519,17 @@ impl Auth {
                 return Err(refusal.clone().into());
             }
         }
-        let user = self.user.as_deref().unwrap_or_default();
+        let user = self.user().unwrap_or_default();
         let form = form([("username", user), ("password", password.expose())]);
-        let answer = self.refusal(login.post(form, vec![password.clone()]).await);
-        match answer.and_then(|data| self.session(&data)) {
+        let answer = login.post(TICKET, form, vec![password.clone()]).await;
+        let mut session = self.refusal(answer).and_then(|data| self.session(&data));
+        if let (Err(Error::Auth(error)), Some(handler)) = (&session, &self.handler)
+            && let AuthErrorKind::SecondFactor(challenge) = error.reason()
+        {
+            let challenge = challenge.clone();
+            session = self.second_factor(login, &challenge, handler).await;
+        }
+        match session {
             Ok(session) => {
                 *state = State {
                     session: Some(session.clone()),
@@ -407,7 +590,7 @@ impl Auth {
     }
 
     fn error(&self, kind: AuthErrorKind) -> AuthError {
-        let user = self.user.clone().unwrap_or_default();
+        let user = self.user().unwrap_or_default().to_owned();
         AuthError(Box::new((user, kind)))
     }
 }
@@ -452,6 +635,28 @@ fn check_user(user: &str) -> Result<(), Error> {
     }
 }
 
+/// The `state` and the `code` a browser brings back from an OpenID provider.
+pub(crate) fn read_redirect(url: &str) -> Result<(Secret, Secret), Error> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    let value = |key: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(name, _)| *name == key)?;
+        let value = value.replace('+', " ");
+        let value = percent_decode_str(&value).decode_utf8().ok()?.into_owned();
+        Some(value).filter(|value| !value.is_empty())
+    };
+    match (value("state"), value("code")) {
+        (Some(state), Some(code)) => Ok((state.into(), code.into())),
+        _ => Err(Error::config(
+            match value("error_description").or_else(|| value("error")) {
+                Some(error) => format!("the OpenID provider says: {}", OneLine(&error)),
+                None => "the address the browser came back to has no state and code".to_owned(),
+            },
+        )),
+    }
+}
+
 /// The user a ticket is for and when it was made: `PVE:user:time in hexadecimal::signature`.
 fn read_ticket(ticket: &str) -> Option<(String, SystemTime)> {
     let (plain, _signature) = ticket.split_once("::")?;
@@ -478,8 +683,19 @@ pub enum AuthErrorKind {
     /// The server does not accept user and password, or the answer to a second factor.
     Refused(ApiError),
     /// The account has a second factor, which is to be answered with
-    /// [`Client::answer_tfa`](crate::Client::answer_tfa).
+    /// [`Client::answer_tfa`](crate::Client::answer_tfa), or by the handler given to
+    /// [`ClientBuilder::tfa`](crate::ClientBuilder::tfa).
     SecondFactor(TfaChallenge),
+    /// The handler for the second factor gave no answer.
+    NoAnswer {
+        /// What it was asked.
+        challenge: TfaChallenge,
+        /// What it said instead.
+        problem: String,
+    },
+    /// Nobody logged in yet; a client of OpenID starts with
+    /// [`Client::openid_url`](crate::Client::openid_url).
+    NotYet,
     /// The ticket the client was given ran out and there is no password to get another.
     Expired,
     /// The server accepted the login and gave no ticket.
@@ -503,7 +719,9 @@ impl AuthError {
     #[must_use]
     pub fn challenge(&self) -> Option<&TfaChallenge> {
         match &self.0.1 {
-            AuthErrorKind::SecondFactor(challenge) => Some(challenge),
+            AuthErrorKind::SecondFactor(challenge) | AuthErrorKind::NoAnswer { challenge, .. } => {
+                Some(challenge)
+            }
             _ => None,
         }
     }
@@ -542,6 +760,11 @@ impl fmt::Display for AuthError {
                 let methods = challenge.methods().join(", ");
                 write!(f, "the login of {user} needs a second factor ({methods})")
             }
+            AuthErrorKind::NoAnswer { problem, .. } => {
+                let problem = OneLine(problem);
+                write!(f, "no second factor for the login of {user}: {problem}")
+            }
+            AuthErrorKind::NotYet => f.write_str("nobody logged in by OpenID yet"),
             AuthErrorKind::Expired => {
                 write!(
                     f,
@@ -607,3 +830,6 @@ impl fmt::Debug for TfaChallenge {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

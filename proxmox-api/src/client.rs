@@ -13,7 +13,9 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::api_error::{ApiError, ErrorKind, latin1_or_utf8};
-use crate::auth::{Auth, Clock, Credentials, Grant, Login, TfaChallenge};
+use crate::auth::{
+    Auth, Clock, Credentials, Grant, Handler, Login, OpenId, SavedSession, TfaAnswer, TfaChallenge,
+};
 use crate::availability;
 use crate::encode::{ParamValue, Params};
 use crate::endpoint::{Method, Release};
@@ -65,6 +67,8 @@ pub(crate) struct Inner {
     node: Option<String>,
     /// Whether every call is held against the server's release before it is sent.
     checks: bool,
+    checks_tokens: bool,
+    headers: Vec<(String, Secret)>,
     release: OnceCell<Release>,
 }
 
@@ -105,6 +109,9 @@ impl Client {
             more: Vec::new(),
             port: None,
             credentials: Credentials::None,
+            session: None,
+            handler: None,
+            headers: Vec::new(),
             trust: Trust::default(),
             authorities: Vec::new(),
             allow_http: false,
@@ -114,6 +121,7 @@ impl Client {
             transport: None,
             node: None,
             checks: false,
+            checks_tokens: true,
             retry: RetryPolicy::new(),
             at_once: AT_ONCE,
             at_once_per_node: AT_ONCE_PER_NODE,
@@ -236,6 +244,31 @@ impl Client {
             .await
     }
 
+    /// The session to go on with in another process, once somebody logged in; see
+    /// [`ClientBuilder::session`]. `None` for a client with an API token.
+    pub async fn save_session(&self) -> Option<SavedSession> {
+        self.0.auth.save().await
+    }
+
+    /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`].
+    ///
+    /// # Errors
+    /// As for every call; [`Error::Config`] for a client that logs in otherwise.
+    pub async fn openid_url(&self) -> Result<String, Error> {
+        self.0.auth.openid_url(&*self.0).await
+    }
+
+    /// Completes a login by OpenID. `url` is the address the browser was sent to at the end: the redirect URL with
+    /// `state` and `code` in its query.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server does not accept it; [`Error::Config`] if either is missing, with what
+    /// the provider says about it.
+    pub async fn openid_login(&self, url: &str) -> Result<(), Error> {
+        let (state, code) = crate::auth::read_redirect(url)?;
+        self.0.auth.openid_login(&*self.0, &state, &code).await
+    }
+
     /// A handle for a task that was started elsewhere.
     #[must_use]
     pub fn task(&self, upid: Upid) -> Task {
@@ -291,6 +324,13 @@ impl Inner {
         }
     }
 
+    /// Whether the server would only say that it wants a ticket for this.
+    fn refuses_token(&self, call: &Call) -> bool {
+        self.checks_tokens
+            && self.auth.is_token()
+            && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token)
+    }
+
     /// For a call that is made within another one.
     fn run_boxed(
         &self,
@@ -317,7 +357,7 @@ impl Inner {
             let response = self.exchange(request, &name, repeatable).await?;
             return self.judge(&name, response, &call, None);
         }
-        if self.auth.is_token() && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token) {
+        if self.refuses_token(&call) {
             return refuse(RequestErrorKind::NeedsTicket);
         }
         if self.checks {
@@ -394,6 +434,10 @@ impl Inner {
                 .headers
                 .push(("Content-Type".to_owned(), FORM.to_owned()));
         }
+        let own = self.headers.iter();
+        request
+            .headers
+            .extend(own.map(|(name, value)| (name.clone(), value.expose().to_owned())));
         request.body = Bytes::from(body);
         Ok(request)
     }
@@ -470,6 +514,7 @@ impl Inner {
         }
         let secrets: Vec<&str> = (secrets_of(call))
             .chain(self.auth.secrets())
+            .chain(self.headers.iter().map(|(_, value)| value.expose()))
             .chain(session.into_iter().flat_map(|session| session.secrets()))
             .collect();
         accept(name, response, &secrets).map_err(|error| match error {
@@ -485,15 +530,16 @@ impl Inner {
 impl Login for Inner {
     fn post<'a>(
         &'a self,
+        path: &'static str,
         form: Params,
         secrets: Vec<Secret>,
     ) -> Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>> {
         Box::pin(async move {
-            let name = format!("POST {TICKET}");
-            let path = format!("{API}{TICKET}");
+            let name = format!("POST {path}");
+            let path = format!("{API}{path}");
             let request = self.compose(Method::Post, &path, &form, &name)?;
             // A second ticket does no harm, but a code is good for one time only.
-            let repeatable = form.get("tfa-challenge").is_none();
+            let repeatable = form.get("tfa-challenge").is_none() && form.get("code").is_none();
             let response = self.exchange(request, &name, repeatable).await?;
             if (200..300).contains(&response.status) && is_page(&response) {
                 return Err(ApiError::not_the_api(&name, &response).into());
@@ -617,6 +663,36 @@ fn check_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Header fields that the client or the way of sending decides on.
+const OWN_HEADERS: &[&str] = &[
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "csrfpreventiontoken",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+fn check_header(name: &str, value: &str) -> Result<(), Error> {
+    let wrong = |what: &str| Err(Error::config(format!("the header {name:?} {what}")));
+    if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+        return wrong("is set by the client itself");
+    }
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return wrong("has a name that no header can have");
+    }
+    if value.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
+        return wrong("has a value with a character that is not printable ASCII");
+    }
+    Ok(())
+}
+
 /// How to reach a server and who to be there; made by [`Client::builder`].
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
@@ -626,6 +702,9 @@ pub struct ClientBuilder {
     more: Vec<(String, Option<String>)>,
     port: Option<u16>,
     credentials: Credentials,
+    session: Option<SavedSession>,
+    handler: Option<Handler>,
+    headers: Vec<(String, Secret)>,
     trust: Trust,
     authorities: Vec<Authority>,
     allow_http: bool,
@@ -635,6 +714,7 @@ pub struct ClientBuilder {
     transport: Option<Arc<dyn Transport>>,
     node: Option<String>,
     checks: bool,
+    checks_tokens: bool,
     retry: RetryPolicy,
     at_once: usize,
     at_once_per_node: usize,
@@ -677,6 +757,75 @@ impl ClientBuilder {
             ticket: ticket.into(),
             csrf,
         };
+        self
+    }
+
+    /// Logs in by OpenID, in a browser. `redirect_url` is where the provider sends the browser at the end; the provider
+    /// has to know it, and something there has to read the address. Replaces other credentials.
+    ///
+    /// ```no_run
+    /// # async fn example(came_back: String) -> Result<(), proxmox_api::Error> {
+    /// use proxmox_api::Client;
+    ///
+    /// let pve = Client::builder("pve1").openid("company", "http://localhost:9876/").build()?;
+    /// println!("log in at {}", pve.openid_url().await?);
+    /// pve.openid_login(&came_back).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn openid(mut self, realm: impl Into<String>, redirect_url: impl Into<String>) -> Self {
+        self.credentials = Credentials::OpenId(OpenId {
+            realm: realm.into(),
+            redirect_url: redirect_url.into(),
+        });
+        self
+    }
+
+    /// Goes on with a session of an earlier process: alone, until its ticket cannot be renewed, or with the
+    /// [`ClientBuilder::password`] of the same user to log in again then.
+    pub fn session(mut self, session: SavedSession) -> Self {
+        self.session = Some(session);
+        self
+    }
+
+    /// Whom to ask when a login with a password needs a second factor. All calls wait meanwhile, and it
+    /// is asked once for all of them. Without this, the login ends with
+    /// [`AuthErrorKind::SecondFactor`](crate::auth::AuthErrorKind).
+    ///
+    /// ```
+    /// # use proxmox_api::Client;
+    /// use proxmox_api::auth::TfaAnswer;
+    ///
+    /// # fn read_line(_: &str) -> std::io::Result<String> { Ok(String::new()) }
+    /// let builder = Client::builder("pve1")
+    ///     .password("root@pam", "secret")
+    ///     .tfa(|challenge| async move {
+    ///         let code = read_line(&format!("code for {}: ", challenge.user()))?;
+    ///         Ok::<_, std::io::Error>(TfaAnswer::totp(code))
+    ///     });
+    /// # let _ = builder;
+    /// ```
+    pub fn tfa<F, A, E>(mut self, ask: F) -> Self
+    where
+        F: Fn(TfaChallenge) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<TfaAnswer, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.handler = Some(Handler::new(ask));
+        self
+    }
+
+    /// Whether a call of an endpoint that is known to refuse API tokens fails before it is sent, for a client that
+    /// has one; it does unless set.
+    pub fn check_token_access(mut self, check: bool) -> Self {
+        self.checks_tokens = check;
+        self
+    }
+
+    /// Sends a header field with every request, such as what a proxy before the server wants. Those that the
+    /// client sets itself cannot be given. The value is treated as a secret.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -871,7 +1020,15 @@ impl ClientBuilder {
             at_once_per_node: self.at_once_per_node,
             rate,
         });
-        let auth = Auth::new(self.credentials, self.clock.clone())?;
+        for (name, value) in &self.headers {
+            check_header(name, value.expose())?;
+        }
+        let auth = Auth::new(
+            self.credentials,
+            self.session,
+            self.handler,
+            self.clock.clone(),
+        )?;
         Ok(Client(Arc::new(Inner {
             base,
             hosts: Hosts::new(hosts),
@@ -883,6 +1040,8 @@ impl ClientBuilder {
             user_agent: self.user_agent,
             node: self.node,
             checks: self.checks,
+            checks_tokens: self.checks_tokens,
+            headers: self.headers,
             release: OnceCell::new(),
         })))
     }

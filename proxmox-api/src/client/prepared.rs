@@ -28,7 +28,7 @@ impl Client {
         }
         check_path(&call.path).map_err(|problem| refuse(RequestErrorKind::Path { problem }))?;
         let inner = self.parts();
-        if inner.auth.is_token() && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token) {
+        if inner.refuses_token(&call) {
             return Err(refuse(RequestErrorKind::NeedsTicket));
         }
         if inner.checks {
