@@ -424,7 +424,7 @@ impl Emitter<'_> {
             quote! {
                 Answer {
                     endpoint: <api::#area::#name as ApiRequest>::ENDPOINT,
-                    decode: answer::#how::<api::#area::#name>,
+                    decode: Of::<api::#area::#name>::#how,
                 }
             }
         });
@@ -475,7 +475,7 @@ impl Emitter<'_> {
             use proxmox_api::api;
             use proxmox_api::request::ApiRequest;
 
-            use crate::answer::{self, Answer};
+            use crate::answer::{Answer, Of};
             use crate::property::{self, PropertyType};
             use crate::show::{self, Show, Shown};
 

@@ -1,6 +1,7 @@
 //! Decoding the answer of any endpoint.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use proxmox_api::Value;
 use proxmox_api::decode::{DecodeError, Slot, from_answer};
@@ -25,41 +26,48 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Whatever comes is as good as nothing.
-pub(crate) fn nothing<R: ApiRequest<Output = ()>>(_: &[u8]) -> Result<Option<Value>, DecodeError> {
-    Ok(None)
+/// How the answers of a request decode; each kind of answer has its own way, and only that one compiles.
+pub(crate) struct Of<R>(PhantomData<R>);
+
+impl<R: ApiRequest<Output = ()>> Of<R> {
+    /// Whatever comes is as good as nothing.
+    pub(crate) fn nothing(_: &[u8]) -> Result<Option<Value>, DecodeError> {
+        Ok(None)
+    }
 }
 
-pub(crate) fn data<R>(body: &[u8]) -> Result<Option<Value>, DecodeError>
+impl<R: ApiRequest> Of<R>
 where
-    R: ApiRequest,
     R::Output: Slot + Default + Show,
 {
-    Ok(from_answer::<R::Output>(body)?.show())
+    pub(crate) fn data(body: &[u8]) -> Result<Option<Value>, DecodeError> {
+        Ok(from_answer::<R::Output>(body)?.show())
+    }
 }
 
-pub(crate) fn task<R: ApiRequest<Output = Task>>(
-    body: &[u8],
-) -> Result<Option<Value>, DecodeError> {
-    from_answer::<String>(body).map(|text| Some(upid(&text)))
+impl<R: ApiRequest<Output = Task>> Of<R> {
+    pub(crate) fn task(body: &[u8]) -> Result<Option<Value>, DecodeError> {
+        from_answer::<String>(body).map(|text| Some(upid(&text)))
+    }
 }
 
-pub(crate) fn optional_task<R: ApiRequest<Output = Option<Task>>>(
-    body: &[u8],
-) -> Result<Option<Value>, DecodeError> {
-    Ok(match from_answer::<Option<String>>(body)?.as_deref() {
-        None | Some("" | "OK") => None,
-        Some(text) => Some(upid(text)),
-    })
+impl<R: ApiRequest<Output = Option<Task>>> Of<R> {
+    pub(crate) fn optional_task(body: &[u8]) -> Result<Option<Value>, DecodeError> {
+        Ok(match from_answer::<Option<String>>(body)?.as_deref() {
+            None | Some("" | "OK") => None,
+            Some(text) => Some(upid(text)),
+        })
+    }
 }
 
-/// The answer is a file.
-pub(crate) fn bytes<R>(_: &[u8]) -> Result<Option<Value>, DecodeError>
+impl<R: ApiRequest> Of<R>
 where
-    R: ApiRequest,
     R::Output: AsRef<[u8]>,
 {
-    Ok(None)
+    /// The answer is a file.
+    pub(crate) fn bytes(_: &[u8]) -> Result<Option<Value>, DecodeError> {
+        Ok(None)
+    }
 }
 
 /// The task's id, or what stands in its place.

@@ -244,10 +244,6 @@ impl<'a> Maker<'a> {
                 match turn {
                     1 => {}
                     3 => {
-                        // Any JSON may be null as well; elsewhere null is the same as nothing.
-                        if matches!(member.ty, Ty::Json) {
-                            found.insert(name.clone(), Value::Null);
-                        }
                         object.insert(name, Value::Null);
                     }
                     5 => {

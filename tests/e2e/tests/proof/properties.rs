@@ -60,12 +60,12 @@ fn spell(of: &Properties, chances: &[Chance], shapes: &Shapes) -> String {
     let mut done: Vec<&str> = Vec::new();
     let find = |name: &str| of.keys.iter().position(|member| member.name == name);
     // A short form takes two keys at once.
-    if let Some((name, holder, kind)) = of.key_aliases.get(chances[0].pick % 23) {
-        if let Some(at) = find(holder) {
-            let held = value(&of.keys[at], &chances[at], shapes);
-            parts.push((chances[at].place, format!("{name}={held}")));
-            done.extend([holder.as_str(), kind.as_str()]);
-        }
+    if let Some((name, holder, kind)) = of.key_aliases.get(chances[0].pick % 23)
+        && let Some(at) = find(holder)
+    {
+        let held = value(&of.keys[at], &chances[at], shapes);
+        parts.push((chances[at].place, format!("{name}={held}")));
+        done.extend([holder.as_str(), kind.as_str()]);
     }
     for (member, chance) in of.keys.iter().zip(chances) {
         if done.contains(&member.name.as_str()) || !(chance.present || member.required) {

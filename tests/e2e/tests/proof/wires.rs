@@ -127,7 +127,7 @@ fn no_parameter_of_any_release_is_left_out() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
-fn flat<'a>(value: &'a Value) -> Vec<&'a str> {
+fn flat(value: &Value) -> Vec<&str> {
     match value {
         Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
         value => value.as_str().into_iter().collect(),
@@ -182,11 +182,11 @@ async fn the_simulator_accepts_every_call() {
                 continue;
             };
             // A decoding error is no matter of the request.
-            if let Some(api) = outcome.as_ref().and_then(Error::api) {
-                if !is_about_state(wire.endpoint, api) {
-                    complaints.push(format!("{}: {api}", wire.endpoint));
-                    continue;
-                }
+            if let Some(api) = outcome.as_ref().and_then(Error::api)
+                && !is_about_state(wire.endpoint, api)
+            {
+                complaints.push(format!("{}: {api}", wire.endpoint));
+                continue;
             }
             accepted += 1;
             *statuses.entry(seen.status).or_default() += 1;
