@@ -7,7 +7,7 @@ use proxmox_api::api;
 
 use proxmox_api::request::ApiRequest;
 
-use crate::answer::{self, Answer};
+use crate::answer::{Answer, Of};
 
 use crate::property::{self, PropertyType};
 
@@ -17,2845 +17,2815 @@ use crate::show::{self, Show, Shown};
 pub static ANSWERS: &[Answer] = &[
     Answer {
         endpoint: <api::access::AccessGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessGet>,
+        decode: Of::<api::access::AccessGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessAclGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessAclGet>,
+        decode: Of::<api::access::AccessAclGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessAclPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessAclPut>,
+        decode: Of::<api::access::AccessAclPut>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessDomainsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessDomainsGet>,
+        decode: Of::<api::access::AccessDomainsGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessDomainsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessDomainsPost>,
+        decode: Of::<api::access::AccessDomainsPost>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessDomainsRealmGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessDomainsRealmGet>,
+        decode: Of::<api::access::AccessDomainsRealmGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessDomainsRealmPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessDomainsRealmPut>,
+        decode: Of::<api::access::AccessDomainsRealmPut>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessDomainsRealmDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessDomainsRealmDelete>,
+        decode: Of::<api::access::AccessDomainsRealmDelete>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessDomainsRealmSyncPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::access::AccessDomainsRealmSyncPost>,
+        decode: Of::<api::access::AccessDomainsRealmSyncPost>::task,
     },
     Answer {
         endpoint: <api::access::AccessGroupsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessGroupsGet>,
+        decode: Of::<api::access::AccessGroupsGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessGroupsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessGroupsPost>,
+        decode: Of::<api::access::AccessGroupsPost>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessGroupsGroupidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessGroupsGroupidGet>,
+        decode: Of::<api::access::AccessGroupsGroupidGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessGroupsGroupidPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessGroupsGroupidPut>,
+        decode: Of::<api::access::AccessGroupsGroupidPut>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessGroupsGroupidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessGroupsGroupidDelete>,
+        decode: Of::<api::access::AccessGroupsGroupidDelete>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessOpenidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessOpenidGet>,
+        decode: Of::<api::access::AccessOpenidGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessOpenidAuthUrlPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessOpenidAuthUrlPost>,
+        decode: Of::<api::access::AccessOpenidAuthUrlPost>::data,
     },
     Answer {
         endpoint: <api::access::AccessOpenidLoginPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessOpenidLoginPost>,
+        decode: Of::<api::access::AccessOpenidLoginPost>::data,
     },
     Answer {
         endpoint: <api::access::AccessPasswordPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessPasswordPut>,
+        decode: Of::<api::access::AccessPasswordPut>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessPermissionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessPermissionsGet>,
+        decode: Of::<api::access::AccessPermissionsGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessRolesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessRolesGet>,
+        decode: Of::<api::access::AccessRolesGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessRolesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessRolesPost>,
+        decode: Of::<api::access::AccessRolesPost>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessRolesRoleidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessRolesRoleidGet>,
+        decode: Of::<api::access::AccessRolesRoleidGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessRolesRoleidPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessRolesRoleidPut>,
+        decode: Of::<api::access::AccessRolesRoleidPut>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessRolesRoleidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessRolesRoleidDelete>,
+        decode: Of::<api::access::AccessRolesRoleidDelete>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessTfaGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessTfaGet>,
+        decode: Of::<api::access::AccessTfaGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessTfaPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessTfaPost>,
+        decode: Of::<api::access::AccessTfaPost>::data,
     },
     Answer {
         endpoint: <api::access::AccessTfaUseridGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessTfaUseridGet>,
+        decode: Of::<api::access::AccessTfaUseridGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessTfaUseridPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessTfaUseridPost>,
+        decode: Of::<api::access::AccessTfaUseridPost>::data,
     },
     Answer {
         endpoint: <api::access::AccessTfaUseridIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessTfaUseridIdGet>,
+        decode: Of::<api::access::AccessTfaUseridIdGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessTfaUseridIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessTfaUseridIdPut>,
+        decode: Of::<api::access::AccessTfaUseridIdPut>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessTfaUseridIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessTfaUseridIdDelete>,
+        decode: Of::<api::access::AccessTfaUseridIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessTicketGet as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessTicketGet>,
+        decode: Of::<api::access::AccessTicketGet>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessTicketPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessTicketPost>,
+        decode: Of::<api::access::AccessTicketPost>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersGet>,
+        decode: Of::<api::access::AccessUsersGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessUsersPost>,
+        decode: Of::<api::access::AccessUsersPost>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersUseridGet>,
+        decode: Of::<api::access::AccessUsersUseridGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessUsersUseridPut>,
+        decode: Of::<api::access::AccessUsersUseridPut>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessUsersUseridDelete>,
+        decode: Of::<api::access::AccessUsersUseridDelete>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridTfaGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersUseridTfaGet>,
+        decode: Of::<api::access::AccessUsersUseridTfaGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridTokenGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersUseridTokenGet>,
+        decode: Of::<api::access::AccessUsersUseridTokenGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridTokenTokenidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersUseridTokenTokenidGet>,
+        decode: Of::<api::access::AccessUsersUseridTokenTokenidGet>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridTokenTokenidPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersUseridTokenTokenidPost>,
+        decode: Of::<api::access::AccessUsersUseridTokenTokenidPost>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridTokenTokenidPut as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersUseridTokenTokenidPut>,
+        decode: Of::<api::access::AccessUsersUseridTokenTokenidPut>::data,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridTokenTokenidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessUsersUseridTokenTokenidDelete>,
+        decode: Of::<api::access::AccessUsersUseridTokenTokenidDelete>::nothing,
     },
     Answer {
         endpoint: <api::access::AccessUsersUseridUnlockTfaPut as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::access::AccessUsersUseridUnlockTfaPut>,
+        decode: Of::<api::access::AccessUsersUseridUnlockTfaPut>::data,
     },
     Answer {
         endpoint: <api::access::AccessVncticketPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::access::AccessVncticketPost>,
+        decode: Of::<api::access::AccessVncticketPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterGet>,
+        decode: Of::<api::cluster::ClusterGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmeGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmeGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeAccountGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmeAccountGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmeAccountGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeAccountPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster_acme::ClusterAcmeAccountPost>,
+        decode: Of::<api::cluster_acme::ClusterAcmeAccountPost>::task,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeAccountNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmeAccountNameGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmeAccountNameGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeAccountNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster_acme::ClusterAcmeAccountNamePut>,
+        decode: Of::<api::cluster_acme::ClusterAcmeAccountNamePut>::task,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeAccountNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster_acme::ClusterAcmeAccountNameDelete>,
+        decode: Of::<api::cluster_acme::ClusterAcmeAccountNameDelete>::task,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeChallengeSchemaGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmeChallengeSchemaGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmeChallengeSchemaGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeDirectoriesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmeDirectoriesGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmeDirectoriesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeMetaGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmeMetaGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmeMetaGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmePluginsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmePluginsGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmePluginsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmePluginsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_acme::ClusterAcmePluginsPost>,
+        decode: Of::<api::cluster_acme::ClusterAcmePluginsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmePluginsIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmePluginsIdGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmePluginsIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmePluginsIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_acme::ClusterAcmePluginsIdPut>,
+        decode: Of::<api::cluster_acme::ClusterAcmePluginsIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmePluginsIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_acme::ClusterAcmePluginsIdDelete>,
+        decode: Of::<api::cluster_acme::ClusterAcmePluginsIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_acme::ClusterAcmeTosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_acme::ClusterAcmeTosGet>,
+        decode: Of::<api::cluster_acme::ClusterAcmeTosGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterBackupGet>,
+        decode: Of::<api::cluster::ClusterBackupGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterBackupPost>,
+        decode: Of::<api::cluster::ClusterBackupPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupInfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterBackupInfoGet>,
+        decode: Of::<api::cluster::ClusterBackupInfoGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupInfoNotBackedUpGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterBackupInfoNotBackedUpGet>,
+        decode: Of::<api::cluster::ClusterBackupInfoNotBackedUpGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterBackupIdGet>,
+        decode: Of::<api::cluster::ClusterBackupIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterBackupIdPut>,
+        decode: Of::<api::cluster::ClusterBackupIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterBackupIdDelete>,
+        decode: Of::<api::cluster::ClusterBackupIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterBackupIdIncludedVolumesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterBackupIdIncludedVolumesGet>,
+        decode: Of::<api::cluster::ClusterBackupIdIncludedVolumesGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBulkActionGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterBulkActionGet>,
+        decode: Of::<api::cluster::ClusterBulkActionGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBulkActionGuestGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterBulkActionGuestGet>,
+        decode: Of::<api::cluster::ClusterBulkActionGuestGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterBulkActionGuestMigratePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster::ClusterBulkActionGuestMigratePost>,
+        decode: Of::<api::cluster::ClusterBulkActionGuestMigratePost>::task,
     },
     Answer {
         endpoint: <api::cluster::ClusterBulkActionGuestShutdownPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster::ClusterBulkActionGuestShutdownPost>,
+        decode: Of::<api::cluster::ClusterBulkActionGuestShutdownPost>::task,
     },
     Answer {
         endpoint: <api::cluster::ClusterBulkActionGuestStartPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster::ClusterBulkActionGuestStartPost>,
+        decode: Of::<api::cluster::ClusterBulkActionGuestStartPost>::task,
     },
     Answer {
         endpoint: <api::cluster::ClusterBulkActionGuestSuspendPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster::ClusterBulkActionGuestSuspendPost>,
+        decode: Of::<api::cluster::ClusterBulkActionGuestSuspendPost>::task,
     },
     Answer {
         endpoint: <api::cluster_ceph::ClusterCephGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ceph::ClusterCephGet>,
+        decode: Of::<api::cluster_ceph::ClusterCephGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ceph::ClusterCephFlagsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ceph::ClusterCephFlagsGet>,
+        decode: Of::<api::cluster_ceph::ClusterCephFlagsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ceph::ClusterCephFlagsPut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster_ceph::ClusterCephFlagsPut>,
+        decode: Of::<api::cluster_ceph::ClusterCephFlagsPut>::task,
     },
     Answer {
         endpoint: <api::cluster_ceph::ClusterCephFlagsFlagGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ceph::ClusterCephFlagsFlagGet>,
+        decode: Of::<api::cluster_ceph::ClusterCephFlagsFlagGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ceph::ClusterCephFlagsFlagPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ceph::ClusterCephFlagsFlagPut>,
+        decode: Of::<api::cluster_ceph::ClusterCephFlagsFlagPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ceph::ClusterCephMetadataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ceph::ClusterCephMetadataGet>,
+        decode: Of::<api::cluster_ceph::ClusterCephMetadataGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ceph::ClusterCephStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ceph::ClusterCephStatusGet>,
+        decode: Of::<api::cluster_ceph::ClusterCephStatusGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterConfigGet>,
+        decode: Of::<api::cluster::ClusterConfigGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster::ClusterConfigPost>,
+        decode: Of::<api::cluster::ClusterConfigPost>::task,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigApiversionGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterConfigApiversionGet>,
+        decode: Of::<api::cluster::ClusterConfigApiversionGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigJoinGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterConfigJoinGet>,
+        decode: Of::<api::cluster::ClusterConfigJoinGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigJoinPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster::ClusterConfigJoinPost>,
+        decode: Of::<api::cluster::ClusterConfigJoinPost>::task,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigNodesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterConfigNodesGet>,
+        decode: Of::<api::cluster::ClusterConfigNodesGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigNodesNodePost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterConfigNodesNodePost>,
+        decode: Of::<api::cluster::ClusterConfigNodesNodePost>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigNodesNodeDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterConfigNodesNodeDelete>,
+        decode: Of::<api::cluster::ClusterConfigNodesNodeDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigQdeviceGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterConfigQdeviceGet>,
+        decode: Of::<api::cluster::ClusterConfigQdeviceGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterConfigTotemGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterConfigTotemGet>,
+        decode: Of::<api::cluster::ClusterConfigTotemGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallAliasesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallAliasesGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallAliasesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallAliasesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallAliasesPost>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallAliasesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallAliasesNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallAliasesNameGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallAliasesNameGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallAliasesNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallAliasesNamePut>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallAliasesNamePut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallAliasesNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_firewall::ClusterFirewallAliasesNameDelete,
-        >,
+        decode: Of::<api::cluster_firewall::ClusterFirewallAliasesNameDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallGroupsGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallGroupsPost>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsGroupGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallGroupsGroupGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsGroupGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsGroupPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallGroupsGroupPost>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsGroupPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsGroupDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_firewall::ClusterFirewallGroupsGroupDelete,
-        >,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsGroupDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsGroupPosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallGroupsGroupPosGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsGroupPosGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsGroupPosPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_firewall::ClusterFirewallGroupsGroupPosPut,
-        >,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsGroupPosPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallGroupsGroupPosDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_firewall::ClusterFirewallGroupsGroupPosDelete,
-        >,
+        decode: Of::<api::cluster_firewall::ClusterFirewallGroupsGroupPosDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallIpsetGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallIpsetPost>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallIpsetNameGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetNameGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetNamePost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallIpsetNamePost>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetNamePost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallIpsetNameDelete>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetNameDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetNameCidrGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallIpsetNameCidrGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetNameCidrGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetNameCidrPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallIpsetNameCidrPut>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetNameCidrPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallIpsetNameCidrDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_firewall::ClusterFirewallIpsetNameCidrDelete,
-        >,
+        decode: Of::<api::cluster_firewall::ClusterFirewallIpsetNameCidrDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallMacrosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallMacrosGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallMacrosGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallOptionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallOptionsGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallOptionsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallOptionsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallOptionsPut>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallOptionsPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallRefsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallRefsGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallRefsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallRulesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallRulesGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallRulesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallRulesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallRulesPost>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallRulesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallRulesPosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_firewall::ClusterFirewallRulesPosGet>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallRulesPosGet>::data,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallRulesPosPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallRulesPosPut>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallRulesPosPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_firewall::ClusterFirewallRulesPosDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_firewall::ClusterFirewallRulesPosDelete>,
+        decode: Of::<api::cluster_firewall::ClusterFirewallRulesPosDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaGet>,
+        decode: Of::<api::cluster_ha::ClusterHaGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaGroupsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaGroupsGet>,
+        decode: Of::<api::cluster_ha::ClusterHaGroupsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaGroupsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaGroupsPost>,
+        decode: Of::<api::cluster_ha::ClusterHaGroupsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaGroupsGroupGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaGroupsGroupGet>,
+        decode: Of::<api::cluster_ha::ClusterHaGroupsGroupGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaGroupsGroupPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaGroupsGroupPut>,
+        decode: Of::<api::cluster_ha::ClusterHaGroupsGroupPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaGroupsGroupDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaGroupsGroupDelete>,
+        decode: Of::<api::cluster_ha::ClusterHaGroupsGroupDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaResourcesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaResourcesGet>,
+        decode: Of::<api::cluster_ha::ClusterHaResourcesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaResourcesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaResourcesPost>,
+        decode: Of::<api::cluster_ha::ClusterHaResourcesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaResourcesSidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaResourcesSidGet>,
+        decode: Of::<api::cluster_ha::ClusterHaResourcesSidGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaResourcesSidPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaResourcesSidPut>,
+        decode: Of::<api::cluster_ha::ClusterHaResourcesSidPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaResourcesSidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaResourcesSidDelete>,
+        decode: Of::<api::cluster_ha::ClusterHaResourcesSidDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaResourcesSidMigratePost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaResourcesSidMigratePost>,
+        decode: Of::<api::cluster_ha::ClusterHaResourcesSidMigratePost>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaResourcesSidRelocatePost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaResourcesSidRelocatePost>,
+        decode: Of::<api::cluster_ha::ClusterHaResourcesSidRelocatePost>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaRulesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaRulesGet>,
+        decode: Of::<api::cluster_ha::ClusterHaRulesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaRulesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaRulesPost>,
+        decode: Of::<api::cluster_ha::ClusterHaRulesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaRulesRuleGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaRulesRuleGet>,
+        decode: Of::<api::cluster_ha::ClusterHaRulesRuleGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaRulesRulePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaRulesRulePut>,
+        decode: Of::<api::cluster_ha::ClusterHaRulesRulePut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaRulesRuleDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaRulesRuleDelete>,
+        decode: Of::<api::cluster_ha::ClusterHaRulesRuleDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaStatusGet>,
+        decode: Of::<api::cluster_ha::ClusterHaStatusGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaStatusArmHaPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaStatusArmHaPost>,
+        decode: Of::<api::cluster_ha::ClusterHaStatusArmHaPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaStatusCurrentGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaStatusCurrentGet>,
+        decode: Of::<api::cluster_ha::ClusterHaStatusCurrentGet>::data,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaStatusDisarmHaPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_ha::ClusterHaStatusDisarmHaPost>,
+        decode: Of::<api::cluster_ha::ClusterHaStatusDisarmHaPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_ha::ClusterHaStatusManagerStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_ha::ClusterHaStatusManagerStatusGet>,
+        decode: Of::<api::cluster_ha::ClusterHaStatusManagerStatusGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterJobsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterJobsGet>,
+        decode: Of::<api::cluster::ClusterJobsGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterJobsRealmSyncGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterJobsRealmSyncGet>,
+        decode: Of::<api::cluster::ClusterJobsRealmSyncGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterJobsRealmSyncIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterJobsRealmSyncIdGet>,
+        decode: Of::<api::cluster::ClusterJobsRealmSyncIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterJobsRealmSyncIdPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterJobsRealmSyncIdPost>,
+        decode: Of::<api::cluster::ClusterJobsRealmSyncIdPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterJobsRealmSyncIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterJobsRealmSyncIdPut>,
+        decode: Of::<api::cluster::ClusterJobsRealmSyncIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterJobsRealmSyncIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterJobsRealmSyncIdDelete>,
+        decode: Of::<api::cluster::ClusterJobsRealmSyncIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterJobsScheduleAnalyzeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterJobsScheduleAnalyzeGet>,
+        decode: Of::<api::cluster::ClusterJobsScheduleAnalyzeGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterLogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterLogGet>,
+        decode: Of::<api::cluster::ClusterLogGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMappingGet>,
+        decode: Of::<api::cluster::ClusterMappingGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingDirGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMappingDirGet>,
+        decode: Of::<api::cluster::ClusterMappingDirGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingDirPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingDirPost>,
+        decode: Of::<api::cluster::ClusterMappingDirPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingDirIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMappingDirIdGet>,
+        decode: Of::<api::cluster::ClusterMappingDirIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingDirIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingDirIdPut>,
+        decode: Of::<api::cluster::ClusterMappingDirIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingDirIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingDirIdDelete>,
+        decode: Of::<api::cluster::ClusterMappingDirIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingPciGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMappingPciGet>,
+        decode: Of::<api::cluster::ClusterMappingPciGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingPciPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingPciPost>,
+        decode: Of::<api::cluster::ClusterMappingPciPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingPciIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMappingPciIdGet>,
+        decode: Of::<api::cluster::ClusterMappingPciIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingPciIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingPciIdPut>,
+        decode: Of::<api::cluster::ClusterMappingPciIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingPciIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingPciIdDelete>,
+        decode: Of::<api::cluster::ClusterMappingPciIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingUsbGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMappingUsbGet>,
+        decode: Of::<api::cluster::ClusterMappingUsbGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingUsbPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingUsbPost>,
+        decode: Of::<api::cluster::ClusterMappingUsbPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingUsbIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMappingUsbIdGet>,
+        decode: Of::<api::cluster::ClusterMappingUsbIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingUsbIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingUsbIdPut>,
+        decode: Of::<api::cluster::ClusterMappingUsbIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMappingUsbIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMappingUsbIdDelete>,
+        decode: Of::<api::cluster::ClusterMappingUsbIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMetricsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMetricsGet>,
+        decode: Of::<api::cluster::ClusterMetricsGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMetricsExportGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMetricsExportGet>,
+        decode: Of::<api::cluster::ClusterMetricsExportGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMetricsServerGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMetricsServerGet>,
+        decode: Of::<api::cluster::ClusterMetricsServerGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMetricsServerIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterMetricsServerIdGet>,
+        decode: Of::<api::cluster::ClusterMetricsServerIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterMetricsServerIdPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMetricsServerIdPost>,
+        decode: Of::<api::cluster::ClusterMetricsServerIdPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMetricsServerIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMetricsServerIdPut>,
+        decode: Of::<api::cluster::ClusterMetricsServerIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterMetricsServerIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterMetricsServerIdDelete>,
+        decode: Of::<api::cluster::ClusterMetricsServerIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterNextidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterNextidGet>,
+        decode: Of::<api::cluster::ClusterNextidGet>::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_notifications::ClusterNotificationsGet>,
+        decode: Of::<api::cluster_notifications::ClusterNotificationsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
-            api::cluster_notifications::ClusterNotificationsEndpointsGet,
-        >,
+        decode: Of::<api::cluster_notifications::ClusterNotificationsEndpointsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsGotifyGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsGotifyGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsGotifyPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsGotifyPost,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsGotifyNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsGotifyNameGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsGotifyNamePut,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsGotifyNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsGotifyNameDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSendmailGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSendmailGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSendmailPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSendmailPost,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSendmailNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSendmailNameGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSendmailNamePut,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSendmailNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSendmailNameDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSmtpGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSmtpGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSmtpPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSmtpPost,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSmtpNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSmtpNameGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSmtpNamePut,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsSmtpNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsSmtpNameDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsWebhookGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsWebhookGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsWebhookPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsWebhookPost,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsWebhookNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsWebhookNameGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsWebhookNamePut,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsEndpointsWebhookNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsEndpointsWebhookNameDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsMatcherFieldValuesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsMatcherFieldValuesGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsMatcherFieldsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsMatcherFieldsGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsMatchersGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
-            api::cluster_notifications::ClusterNotificationsMatchersGet,
-        >,
+        decode: Of::<api::cluster_notifications::ClusterNotificationsMatchersGet>::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsMatchersPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsMatchersPost,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsMatchersNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsMatchersNameGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsMatchersNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsMatchersNamePut,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsMatchersNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsMatchersNameDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsTargetsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
-            api::cluster_notifications::ClusterNotificationsTargetsGet,
-        >,
+        decode: Of::<api::cluster_notifications::ClusterNotificationsTargetsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_notifications::ClusterNotificationsTargetsNameTestPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_notifications::ClusterNotificationsTargetsNameTestPost,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterOptionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterOptionsGet>,
+        decode: Of::<api::cluster::ClusterOptionsGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterOptionsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterOptionsPut>,
+        decode: Of::<api::cluster::ClusterOptionsPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterQemuGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterQemuGet>,
+        decode: Of::<api::cluster::ClusterQemuGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterQemuCpuFlagsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterQemuCpuFlagsGet>,
+        decode: Of::<api::cluster::ClusterQemuCpuFlagsGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterQemuCustomCpuModelsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterQemuCustomCpuModelsGet>,
+        decode: Of::<api::cluster::ClusterQemuCustomCpuModelsGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterQemuCustomCpuModelsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterQemuCustomCpuModelsPost>,
+        decode: Of::<api::cluster::ClusterQemuCustomCpuModelsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterQemuCustomCpuModelsCputypeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterQemuCustomCpuModelsCputypeGet>,
+        decode: Of::<api::cluster::ClusterQemuCustomCpuModelsCputypeGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterQemuCustomCpuModelsCputypePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterQemuCustomCpuModelsCputypePut>,
+        decode: Of::<api::cluster::ClusterQemuCustomCpuModelsCputypePut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterQemuCustomCpuModelsCputypeDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterQemuCustomCpuModelsCputypeDelete>,
+        decode: Of::<api::cluster::ClusterQemuCustomCpuModelsCputypeDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterReplicationGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterReplicationGet>,
+        decode: Of::<api::cluster::ClusterReplicationGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterReplicationPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterReplicationPost>,
+        decode: Of::<api::cluster::ClusterReplicationPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterReplicationIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterReplicationIdGet>,
+        decode: Of::<api::cluster::ClusterReplicationIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterReplicationIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterReplicationIdPut>,
+        decode: Of::<api::cluster::ClusterReplicationIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterReplicationIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster::ClusterReplicationIdDelete>,
+        decode: Of::<api::cluster::ClusterReplicationIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterResourcesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterResourcesGet>,
+        decode: Of::<api::cluster::ClusterResourcesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::cluster_sdn::ClusterSdnPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPut>::task,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnControllersGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnControllersGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnControllersGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnControllersPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnControllersPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnControllersPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnControllersControllerGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnControllersControllerGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnControllersControllerGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnControllersControllerPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnControllersControllerPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnControllersControllerPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnControllersControllerDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_sdn::ClusterSdnControllersControllerDelete,
-        >,
+        decode: Of::<api::cluster_sdn::ClusterSdnControllersControllerDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnDnsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnDnsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnDnsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnDnsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnDnsPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnDnsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnDnsDnsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnDnsDnsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnDnsDnsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnDnsDnsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnDnsDnsPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnDnsDnsPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnDnsDnsDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnDnsDnsDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnDnsDnsDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnDryRunGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnDryRunGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnDryRunGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnFabricsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsAllGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnFabricsAllGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsAllGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsFabricGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnFabricsFabricGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsFabricGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsFabricPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnFabricsFabricPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsFabricPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsFabricIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnFabricsFabricIdGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsFabricIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsFabricIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnFabricsFabricIdPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsFabricIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsFabricIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnFabricsFabricIdDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsFabricIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsNodeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnFabricsNodeGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsNodeGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsNodeFabricIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnFabricsNodeFabricIdGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsNodeFabricIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsNodeFabricIdPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnFabricsNodeFabricIdPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsNodeFabricIdPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPut,
-        >,
+        decode: Of::<api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_sdn::ClusterSdnFabricsNodeFabricIdNodeIdDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnIpamsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnIpamsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnIpamsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnIpamsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnIpamsPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnIpamsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnIpamsIpamGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnIpamsIpamGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnIpamsIpamGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnIpamsIpamPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnIpamsIpamPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnIpamsIpamPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnIpamsIpamDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnIpamsIpamDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnIpamsIpamDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnIpamsIpamStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnIpamsIpamStatusGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnIpamsIpamStatusGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnLockPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnLockPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnLockPost>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnLockDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnLockDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnLockDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnPrefixListsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnPrefixListsPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnPrefixListsIdGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnPrefixListsIdPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsIdPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnPrefixListsIdDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsIdDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdEntriesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnPrefixListsIdEntriesGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsIdEntriesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdEntriesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnPrefixListsIdEntriesPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsIdEntriesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPut,
-        >,
+        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_sdn::ClusterSdnPrefixListsIdEntriesUrlSeqDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRollbackPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnRollbackPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnRollbackPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRouteMapsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnRouteMapsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnRouteMapsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRouteMapsEntriesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnRouteMapsEntriesGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnRouteMapsEntriesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRouteMapsEntriesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnRouteMapsEntriesPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnRouteMapsEntriesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<
+        decode: Of::<
             api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet,
-        >,
+        >::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_sdn::ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsVnetGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut,
-        >,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallOptionsPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut,
-        >,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
+        decode: Of::<
             api::cluster_sdn::ClusterSdnVnetsVnetFirewallRulesPosDelete,
-        >,
+        >::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetIpsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetIpsPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetIpsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetIpsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetIpsPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetIpsPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetIpsDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetIpsDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetIpsDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetSubnetsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetSubnetsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetPut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetPut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<
-            api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetDelete,
-        >,
+        decode: Of::<api::cluster_sdn::ClusterSdnVnetsVnetSubnetsSubnetDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnZonesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnZonesGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnZonesGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnZonesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnZonesPost>,
+        decode: Of::<api::cluster_sdn::ClusterSdnZonesPost>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnZonesZoneGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster_sdn::ClusterSdnZonesZoneGet>,
+        decode: Of::<api::cluster_sdn::ClusterSdnZonesZoneGet>::data,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnZonesZonePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnZonesZonePut>,
+        decode: Of::<api::cluster_sdn::ClusterSdnZonesZonePut>::nothing,
     },
     Answer {
         endpoint: <api::cluster_sdn::ClusterSdnZonesZoneDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::cluster_sdn::ClusterSdnZonesZoneDelete>,
+        decode: Of::<api::cluster_sdn::ClusterSdnZonesZoneDelete>::nothing,
     },
     Answer {
         endpoint: <api::cluster::ClusterStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterStatusGet>,
+        decode: Of::<api::cluster::ClusterStatusGet>::data,
     },
     Answer {
         endpoint: <api::cluster::ClusterTasksGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::cluster::ClusterTasksGet>,
+        decode: Of::<api::cluster::ClusterTasksGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodesGet>,
+        decode: Of::<api::nodes::NodesGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeGet>,
+        decode: Of::<api::nodes::NodeGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeAplinfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeAplinfoGet>,
+        decode: Of::<api::nodes::NodeAplinfoGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeAplinfoPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeAplinfoPost>,
+        decode: Of::<api::nodes::NodeAplinfoPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeAptGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeAptGet>,
+        decode: Of::<api::nodes::NodeAptGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeAptChangelogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeAptChangelogGet>,
+        decode: Of::<api::nodes::NodeAptChangelogGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeAptRepositoriesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeAptRepositoriesGet>,
+        decode: Of::<api::nodes::NodeAptRepositoriesGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeAptRepositoriesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeAptRepositoriesPost>,
+        decode: Of::<api::nodes::NodeAptRepositoriesPost>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeAptRepositoriesPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeAptRepositoriesPut>,
+        decode: Of::<api::nodes::NodeAptRepositoriesPut>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeAptUpdateGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeAptUpdateGet>,
+        decode: Of::<api::nodes::NodeAptUpdateGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeAptUpdatePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeAptUpdatePost>,
+        decode: Of::<api::nodes::NodeAptUpdatePost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeAptVersionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeAptVersionsGet>,
+        decode: Of::<api::nodes::NodeAptVersionsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCapabilitiesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCapabilitiesGet>,
+        decode: Of::<api::nodes::NodeCapabilitiesGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCapabilitiesQemuGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCapabilitiesQemuGet>,
+        decode: Of::<api::nodes::NodeCapabilitiesQemuGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCapabilitiesQemuCpuGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCapabilitiesQemuCpuGet>,
+        decode: Of::<api::nodes::NodeCapabilitiesQemuCpuGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCapabilitiesQemuCpuFlagsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCapabilitiesQemuCpuFlagsGet>,
+        decode: Of::<api::nodes::NodeCapabilitiesQemuCpuFlagsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCapabilitiesQemuMachinesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCapabilitiesQemuMachinesGet>,
+        decode: Of::<api::nodes::NodeCapabilitiesQemuMachinesGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCapabilitiesQemuMigrationGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCapabilitiesQemuMigrationGet>,
+        decode: Of::<api::nodes::NodeCapabilitiesQemuMigrationGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephGet>,
+        decode: Of::<api::node_ceph::NodeCephGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephCfgGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephCfgGet>,
+        decode: Of::<api::node_ceph::NodeCephCfgGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephCfgDbGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephCfgDbGet>,
+        decode: Of::<api::node_ceph::NodeCephCfgDbGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephCfgRawGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephCfgRawGet>,
+        decode: Of::<api::node_ceph::NodeCephCfgRawGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephCfgValueGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephCfgValueGet>,
+        decode: Of::<api::node_ceph::NodeCephCfgValueGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephCmdSafetyGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephCmdSafetyGet>,
+        decode: Of::<api::node_ceph::NodeCephCmdSafetyGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephConfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephConfigGet>,
+        decode: Of::<api::node_ceph::NodeCephConfigGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephConfigdbGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephConfigdbGet>,
+        decode: Of::<api::node_ceph::NodeCephConfigdbGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephCrushGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephCrushGet>,
+        decode: Of::<api::node_ceph::NodeCephCrushGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephFsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephFsGet>,
+        decode: Of::<api::node_ceph::NodeCephFsGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephFsNamePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephFsNamePost>,
+        decode: Of::<api::node_ceph::NodeCephFsNamePost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephFsNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephFsNameDelete>,
+        decode: Of::<api::node_ceph::NodeCephFsNameDelete>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephInitPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_ceph::NodeCephInitPost>,
+        decode: Of::<api::node_ceph::NodeCephInitPost>::nothing,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephLogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephLogGet>,
+        decode: Of::<api::node_ceph::NodeCephLogGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMdsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephMdsGet>,
+        decode: Of::<api::node_ceph::NodeCephMdsGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMdsNamePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephMdsNamePost>,
+        decode: Of::<api::node_ceph::NodeCephMdsNamePost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMdsNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephMdsNameDelete>,
+        decode: Of::<api::node_ceph::NodeCephMdsNameDelete>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMgrGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephMgrGet>,
+        decode: Of::<api::node_ceph::NodeCephMgrGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMgrIdPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephMgrIdPost>,
+        decode: Of::<api::node_ceph::NodeCephMgrIdPost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMgrIdDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephMgrIdDelete>,
+        decode: Of::<api::node_ceph::NodeCephMgrIdDelete>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMonGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephMonGet>,
+        decode: Of::<api::node_ceph::NodeCephMonGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMonMonidPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephMonMonidPost>,
+        decode: Of::<api::node_ceph::NodeCephMonMonidPost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephMonMonidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephMonMonidDelete>,
+        decode: Of::<api::node_ceph::NodeCephMonMonidDelete>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephOsdGet>,
+        decode: Of::<api::node_ceph::NodeCephOsdGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephOsdPost>,
+        decode: Of::<api::node_ceph::NodeCephOsdPost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdOsdidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephOsdOsdidGet>,
+        decode: Of::<api::node_ceph::NodeCephOsdOsdidGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdOsdidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephOsdOsdidDelete>,
+        decode: Of::<api::node_ceph::NodeCephOsdOsdidDelete>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdOsdidInPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_ceph::NodeCephOsdOsdidInPost>,
+        decode: Of::<api::node_ceph::NodeCephOsdOsdidInPost>::nothing,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdOsdidLvInfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephOsdOsdidLvInfoGet>,
+        decode: Of::<api::node_ceph::NodeCephOsdOsdidLvInfoGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdOsdidMetadataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephOsdOsdidMetadataGet>,
+        decode: Of::<api::node_ceph::NodeCephOsdOsdidMetadataGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdOsdidOutPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_ceph::NodeCephOsdOsdidOutPost>,
+        decode: Of::<api::node_ceph::NodeCephOsdOsdidOutPost>::nothing,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephOsdOsdidScrubPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_ceph::NodeCephOsdOsdidScrubPost>,
+        decode: Of::<api::node_ceph::NodeCephOsdOsdidScrubPost>::nothing,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephPoolGet>,
+        decode: Of::<api::node_ceph::NodeCephPoolGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephPoolPost>,
+        decode: Of::<api::node_ceph::NodeCephPoolPost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephPoolNameGet>,
+        decode: Of::<api::node_ceph::NodeCephPoolNameGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephPoolNamePut>,
+        decode: Of::<api::node_ceph::NodeCephPoolNamePut>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephPoolNameDelete>,
+        decode: Of::<api::node_ceph::NodeCephPoolNameDelete>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolNameStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephPoolNameStatusGet>,
+        decode: Of::<api::node_ceph::NodeCephPoolNameStatusGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephPoolsGet>,
+        decode: Of::<api::node_ceph::NodeCephPoolsGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolsPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephPoolsPost>,
+        decode: Of::<api::node_ceph::NodeCephPoolsPost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolsNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephPoolsNameGet>,
+        decode: Of::<api::node_ceph::NodeCephPoolsNameGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolsNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephPoolsNamePut>,
+        decode: Of::<api::node_ceph::NodeCephPoolsNamePut>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephPoolsNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephPoolsNameDelete>,
+        decode: Of::<api::node_ceph::NodeCephPoolsNameDelete>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephRestartPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephRestartPost>,
+        decode: Of::<api::node_ceph::NodeCephRestartPost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephRulesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephRulesGet>,
+        decode: Of::<api::node_ceph::NodeCephRulesGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephStartPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephStartPost>,
+        decode: Of::<api::node_ceph::NodeCephStartPost>::task,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_ceph::NodeCephStatusGet>,
+        decode: Of::<api::node_ceph::NodeCephStatusGet>::data,
     },
     Answer {
         endpoint: <api::node_ceph::NodeCephStopPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_ceph::NodeCephStopPost>,
+        decode: Of::<api::node_ceph::NodeCephStopPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCertificatesGet>,
+        decode: Of::<api::nodes::NodeCertificatesGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesAcmeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCertificatesAcmeGet>,
+        decode: Of::<api::nodes::NodeCertificatesAcmeGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesAcmeCertificatePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeCertificatesAcmeCertificatePost>,
+        decode: Of::<api::nodes::NodeCertificatesAcmeCertificatePost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesAcmeCertificatePut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeCertificatesAcmeCertificatePut>,
+        decode: Of::<api::nodes::NodeCertificatesAcmeCertificatePut>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesAcmeCertificateDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeCertificatesAcmeCertificateDelete>,
+        decode: Of::<api::nodes::NodeCertificatesAcmeCertificateDelete>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesCustomPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCertificatesCustomPost>,
+        decode: Of::<api::nodes::NodeCertificatesCustomPost>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesCustomDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeCertificatesCustomDelete>,
+        decode: Of::<api::nodes::NodeCertificatesCustomDelete>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeCertificatesInfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeCertificatesInfoGet>,
+        decode: Of::<api::nodes::NodeCertificatesInfoGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeConfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeConfigGet>,
+        decode: Of::<api::nodes::NodeConfigGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeConfigPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeConfigPut>,
+        decode: Of::<api::nodes::NodeConfigPut>::nothing,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksGet>,
+        decode: Of::<api::node_disks::NodeDisksGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksDirectoryGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksDirectoryGet>,
+        decode: Of::<api::node_disks::NodeDisksDirectoryGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksDirectoryPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksDirectoryPost>,
+        decode: Of::<api::node_disks::NodeDisksDirectoryPost>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksDirectoryNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksDirectoryNameDelete>,
+        decode: Of::<api::node_disks::NodeDisksDirectoryNameDelete>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksInitgptPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksInitgptPost>,
+        decode: Of::<api::node_disks::NodeDisksInitgptPost>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksListGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksListGet>,
+        decode: Of::<api::node_disks::NodeDisksListGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksLvmGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksLvmGet>,
+        decode: Of::<api::node_disks::NodeDisksLvmGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksLvmPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksLvmPost>,
+        decode: Of::<api::node_disks::NodeDisksLvmPost>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksLvmNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksLvmNameDelete>,
+        decode: Of::<api::node_disks::NodeDisksLvmNameDelete>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksLvmthinGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksLvmthinGet>,
+        decode: Of::<api::node_disks::NodeDisksLvmthinGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksLvmthinPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksLvmthinPost>,
+        decode: Of::<api::node_disks::NodeDisksLvmthinPost>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksLvmthinNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksLvmthinNameDelete>,
+        decode: Of::<api::node_disks::NodeDisksLvmthinNameDelete>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksSmartGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksSmartGet>,
+        decode: Of::<api::node_disks::NodeDisksSmartGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksWipediskPut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksWipediskPut>,
+        decode: Of::<api::node_disks::NodeDisksWipediskPut>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksZfsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksZfsGet>,
+        decode: Of::<api::node_disks::NodeDisksZfsGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksZfsPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksZfsPost>,
+        decode: Of::<api::node_disks::NodeDisksZfsPost>::task,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksZfsNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_disks::NodeDisksZfsNameGet>,
+        decode: Of::<api::node_disks::NodeDisksZfsNameGet>::data,
     },
     Answer {
         endpoint: <api::node_disks::NodeDisksZfsNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_disks::NodeDisksZfsNameDelete>,
+        decode: Of::<api::node_disks::NodeDisksZfsNameDelete>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeDnsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeDnsGet>,
+        decode: Of::<api::nodes::NodeDnsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeDnsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeDnsPut>,
+        decode: Of::<api::nodes::NodeDnsPut>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeExecutePost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeExecutePost>,
+        decode: Of::<api::nodes::NodeExecutePost>::data,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_firewall::NodeFirewallGet>,
+        decode: Of::<api::node_firewall::NodeFirewallGet>::data,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallLogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_firewall::NodeFirewallLogGet>,
+        decode: Of::<api::node_firewall::NodeFirewallLogGet>::data,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallOptionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_firewall::NodeFirewallOptionsGet>,
+        decode: Of::<api::node_firewall::NodeFirewallOptionsGet>::data,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallOptionsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_firewall::NodeFirewallOptionsPut>,
+        decode: Of::<api::node_firewall::NodeFirewallOptionsPut>::nothing,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallRulesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_firewall::NodeFirewallRulesGet>,
+        decode: Of::<api::node_firewall::NodeFirewallRulesGet>::data,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallRulesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_firewall::NodeFirewallRulesPost>,
+        decode: Of::<api::node_firewall::NodeFirewallRulesPost>::nothing,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallRulesPosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_firewall::NodeFirewallRulesPosGet>,
+        decode: Of::<api::node_firewall::NodeFirewallRulesPosGet>::data,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallRulesPosPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_firewall::NodeFirewallRulesPosPut>,
+        decode: Of::<api::node_firewall::NodeFirewallRulesPosPut>::nothing,
     },
     Answer {
         endpoint: <api::node_firewall::NodeFirewallRulesPosDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_firewall::NodeFirewallRulesPosDelete>,
+        decode: Of::<api::node_firewall::NodeFirewallRulesPosDelete>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeHardwareGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHardwareGet>,
+        decode: Of::<api::nodes::NodeHardwareGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHardwarePciGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHardwarePciGet>,
+        decode: Of::<api::nodes::NodeHardwarePciGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHardwarePciPciIdOrMappingGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHardwarePciPciIdOrMappingGet>,
+        decode: Of::<api::nodes::NodeHardwarePciPciIdOrMappingGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHardwarePciPciIdOrMappingMdevGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHardwarePciPciIdOrMappingMdevGet>,
+        decode: Of::<api::nodes::NodeHardwarePciPciIdOrMappingMdevGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHardwarePciPciidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHardwarePciPciidGet>,
+        decode: Of::<api::nodes::NodeHardwarePciPciidGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHardwarePciPciidMdevGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHardwarePciPciidMdevGet>,
+        decode: Of::<api::nodes::NodeHardwarePciPciidMdevGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHardwareUsbGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHardwareUsbGet>,
+        decode: Of::<api::nodes::NodeHardwareUsbGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHostsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeHostsGet>,
+        decode: Of::<api::nodes::NodeHostsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeHostsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeHostsPost>,
+        decode: Of::<api::nodes::NodeHostsPost>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeJournalGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeJournalGet>,
+        decode: Of::<api::nodes::NodeJournalGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcGet>,
+        decode: Of::<api::lxc::LxcGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcPost>,
+        decode: Of::<api::lxc::LxcPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidGet>,
+        decode: Of::<api::lxc::LxcVmidGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidDelete>,
+        decode: Of::<api::lxc::LxcVmidDelete>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidClonePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidClonePost>,
+        decode: Of::<api::lxc::LxcVmidClonePost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidConfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidConfigGet>,
+        decode: Of::<api::lxc::LxcVmidConfigGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidConfigPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidConfigPut>,
+        decode: Of::<api::lxc::LxcVmidConfigPut>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFeatureGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFeatureGet>,
+        decode: Of::<api::lxc::LxcVmidFeatureGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallAliasesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallAliasesGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallAliasesGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallAliasesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallAliasesPost>,
+        decode: Of::<api::lxc::LxcVmidFirewallAliasesPost>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallAliasesNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallAliasesNameGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallAliasesNameGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallAliasesNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallAliasesNamePut>,
+        decode: Of::<api::lxc::LxcVmidFirewallAliasesNamePut>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallAliasesNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallAliasesNameDelete>,
+        decode: Of::<api::lxc::LxcVmidFirewallAliasesNameDelete>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallIpsetGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallIpsetPost>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetPost>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallIpsetNameGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetNameGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetNamePost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallIpsetNamePost>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetNamePost>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallIpsetNameDelete>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetNameDelete>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetNameCidrGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallIpsetNameCidrGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetNameCidrGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetNameCidrPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallIpsetNameCidrPut>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetNameCidrPut>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallIpsetNameCidrDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallIpsetNameCidrDelete>,
+        decode: Of::<api::lxc::LxcVmidFirewallIpsetNameCidrDelete>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallLogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallLogGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallLogGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallOptionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallOptionsGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallOptionsGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallOptionsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallOptionsPut>,
+        decode: Of::<api::lxc::LxcVmidFirewallOptionsPut>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallRefsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallRefsGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallRefsGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallRulesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallRulesGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallRulesGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallRulesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallRulesPost>,
+        decode: Of::<api::lxc::LxcVmidFirewallRulesPost>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallRulesPosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidFirewallRulesPosGet>,
+        decode: Of::<api::lxc::LxcVmidFirewallRulesPosGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallRulesPosPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallRulesPosPut>,
+        decode: Of::<api::lxc::LxcVmidFirewallRulesPosPut>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidFirewallRulesPosDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidFirewallRulesPosDelete>,
+        decode: Of::<api::lxc::LxcVmidFirewallRulesPosDelete>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidInterfacesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidInterfacesGet>,
+        decode: Of::<api::lxc::LxcVmidInterfacesGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidMigrateGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidMigrateGet>,
+        decode: Of::<api::lxc::LxcVmidMigrateGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidMigratePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidMigratePost>,
+        decode: Of::<api::lxc::LxcVmidMigratePost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidMoveVolumePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidMoveVolumePost>,
+        decode: Of::<api::lxc::LxcVmidMoveVolumePost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidMtunnelPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidMtunnelPost>,
+        decode: Of::<api::lxc::LxcVmidMtunnelPost>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidMtunnelwebsocketGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidMtunnelwebsocketGet>,
+        decode: Of::<api::lxc::LxcVmidMtunnelwebsocketGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidPendingGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidPendingGet>,
+        decode: Of::<api::lxc::LxcVmidPendingGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidRemoteMigratePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidRemoteMigratePost>,
+        decode: Of::<api::lxc::LxcVmidRemoteMigratePost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidResizePut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidResizePut>,
+        decode: Of::<api::lxc::LxcVmidResizePut>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidRrdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidRrdGet>,
+        decode: Of::<api::lxc::LxcVmidRrdGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidRrddataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidRrddataGet>,
+        decode: Of::<api::lxc::LxcVmidRrddataGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSnapshotGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidSnapshotGet>,
+        decode: Of::<api::lxc::LxcVmidSnapshotGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSnapshotPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidSnapshotPost>,
+        decode: Of::<api::lxc::LxcVmidSnapshotPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSnapshotSnapnameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidSnapshotSnapnameGet>,
+        decode: Of::<api::lxc::LxcVmidSnapshotSnapnameGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSnapshotSnapnameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidSnapshotSnapnameDelete>,
+        decode: Of::<api::lxc::LxcVmidSnapshotSnapnameDelete>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSnapshotSnapnameConfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidSnapshotSnapnameConfigGet>,
+        decode: Of::<api::lxc::LxcVmidSnapshotSnapnameConfigGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSnapshotSnapnameConfigPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidSnapshotSnapnameConfigPut>,
+        decode: Of::<api::lxc::LxcVmidSnapshotSnapnameConfigPut>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSnapshotSnapnameRollbackPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidSnapshotSnapnameRollbackPost>,
+        decode: Of::<api::lxc::LxcVmidSnapshotSnapnameRollbackPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidSpiceproxyPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidSpiceproxyPost>,
+        decode: Of::<api::lxc::LxcVmidSpiceproxyPost>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidStatusGet>,
+        decode: Of::<api::lxc::LxcVmidStatusGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusCurrentGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidStatusCurrentGet>,
+        decode: Of::<api::lxc::LxcVmidStatusCurrentGet>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusRebootPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidStatusRebootPost>,
+        decode: Of::<api::lxc::LxcVmidStatusRebootPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusResumePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidStatusResumePost>,
+        decode: Of::<api::lxc::LxcVmidStatusResumePost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusShutdownPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidStatusShutdownPost>,
+        decode: Of::<api::lxc::LxcVmidStatusShutdownPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusStartPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidStatusStartPost>,
+        decode: Of::<api::lxc::LxcVmidStatusStartPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusStopPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidStatusStopPost>,
+        decode: Of::<api::lxc::LxcVmidStatusStopPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidStatusSuspendPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::lxc::LxcVmidStatusSuspendPost>,
+        decode: Of::<api::lxc::LxcVmidStatusSuspendPost>::task,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidTemplatePost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::lxc::LxcVmidTemplatePost>,
+        decode: Of::<api::lxc::LxcVmidTemplatePost>::nothing,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidTermproxyPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidTermproxyPost>,
+        decode: Of::<api::lxc::LxcVmidTermproxyPost>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidVncproxyPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidVncproxyPost>,
+        decode: Of::<api::lxc::LxcVmidVncproxyPost>::data,
     },
     Answer {
         endpoint: <api::lxc::LxcVmidVncwebsocketGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::lxc::LxcVmidVncwebsocketGet>,
+        decode: Of::<api::lxc::LxcVmidVncwebsocketGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeMigrateallPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeMigrateallPost>,
+        decode: Of::<api::nodes::NodeMigrateallPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeNetstatGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeNetstatGet>,
+        decode: Of::<api::nodes::NodeNetstatGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeNetworkGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeNetworkGet>,
+        decode: Of::<api::nodes::NodeNetworkGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeNetworkPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeNetworkPost>,
+        decode: Of::<api::nodes::NodeNetworkPost>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeNetworkPut as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeNetworkPut>,
+        decode: Of::<api::nodes::NodeNetworkPut>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeNetworkDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeNetworkDelete>,
+        decode: Of::<api::nodes::NodeNetworkDelete>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeNetworkIfaceGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeNetworkIfaceGet>,
+        decode: Of::<api::nodes::NodeNetworkIfaceGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeNetworkIfacePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeNetworkIfacePut>,
+        decode: Of::<api::nodes::NodeNetworkIfacePut>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeNetworkIfaceDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeNetworkIfaceDelete>,
+        decode: Of::<api::nodes::NodeNetworkIfaceDelete>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuGet>,
+        decode: Of::<api::qemu::QemuGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuPost>,
+        decode: Of::<api::qemu::QemuPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidGet>,
+        decode: Of::<api::qemu::QemuVmidGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidDelete>,
+        decode: Of::<api::qemu::QemuVmidDelete>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentPost>,
+        decode: Of::<api::qemu::QemuVmidAgentPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentExecPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentExecPost>,
+        decode: Of::<api::qemu::QemuVmidAgentExecPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentExecStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentExecStatusGet>,
+        decode: Of::<api::qemu::QemuVmidAgentExecStatusGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentFileReadGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentFileReadGet>,
+        decode: Of::<api::qemu::QemuVmidAgentFileReadGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentFileWritePost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidAgentFileWritePost>,
+        decode: Of::<api::qemu::QemuVmidAgentFileWritePost>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentFsfreezeFreezePost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentFsfreezeFreezePost>,
+        decode: Of::<api::qemu::QemuVmidAgentFsfreezeFreezePost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentFsfreezeStatusPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentFsfreezeStatusPost>,
+        decode: Of::<api::qemu::QemuVmidAgentFsfreezeStatusPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentFsfreezeThawPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentFsfreezeThawPost>,
+        decode: Of::<api::qemu::QemuVmidAgentFsfreezeThawPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentFstrimPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentFstrimPost>,
+        decode: Of::<api::qemu::QemuVmidAgentFstrimPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetFsinfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetFsinfoGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetFsinfoGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetHostNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetHostNameGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetHostNameGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetMemoryBlockInfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetMemoryBlockInfoGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetMemoryBlockInfoGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetMemoryBlocksGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetMemoryBlocksGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetMemoryBlocksGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetOsinfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetOsinfoGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetOsinfoGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetTimeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetTimeGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetTimeGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetTimezoneGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetTimezoneGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetTimezoneGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetUsersGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetUsersGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetUsersGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentGetVcpusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentGetVcpusGet>,
+        decode: Of::<api::qemu::QemuVmidAgentGetVcpusGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentInfoGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentInfoGet>,
+        decode: Of::<api::qemu::QemuVmidAgentInfoGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentNetworkGetInterfacesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentNetworkGetInterfacesGet>,
+        decode: Of::<api::qemu::QemuVmidAgentNetworkGetInterfacesGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentPingPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentPingPost>,
+        decode: Of::<api::qemu::QemuVmidAgentPingPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentSetUserPasswordPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentSetUserPasswordPost>,
+        decode: Of::<api::qemu::QemuVmidAgentSetUserPasswordPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentShutdownPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentShutdownPost>,
+        decode: Of::<api::qemu::QemuVmidAgentShutdownPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentSuspendDiskPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentSuspendDiskPost>,
+        decode: Of::<api::qemu::QemuVmidAgentSuspendDiskPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentSuspendHybridPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentSuspendHybridPost>,
+        decode: Of::<api::qemu::QemuVmidAgentSuspendHybridPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidAgentSuspendRamPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidAgentSuspendRamPost>,
+        decode: Of::<api::qemu::QemuVmidAgentSuspendRamPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidClonePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidClonePost>,
+        decode: Of::<api::qemu::QemuVmidClonePost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidCloudinitGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidCloudinitGet>,
+        decode: Of::<api::qemu::QemuVmidCloudinitGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidCloudinitPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidCloudinitPut>,
+        decode: Of::<api::qemu::QemuVmidCloudinitPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidCloudinitDumpGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidCloudinitDumpGet>,
+        decode: Of::<api::qemu::QemuVmidCloudinitDumpGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidConfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidConfigGet>,
+        decode: Of::<api::qemu::QemuVmidConfigGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidConfigPost as ApiRequest>::ENDPOINT,
-        decode: answer::optional_task::<api::qemu::QemuVmidConfigPost>,
+        decode: Of::<api::qemu::QemuVmidConfigPost>::optional_task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidConfigPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidConfigPut>,
+        decode: Of::<api::qemu::QemuVmidConfigPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidDbusVmstatePost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidDbusVmstatePost>,
+        decode: Of::<api::qemu::QemuVmidDbusVmstatePost>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFeatureGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFeatureGet>,
+        decode: Of::<api::qemu::QemuVmidFeatureGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallAliasesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallAliasesGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallAliasesGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallAliasesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallAliasesPost>,
+        decode: Of::<api::qemu::QemuVmidFirewallAliasesPost>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallAliasesNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallAliasesNameGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallAliasesNameGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallAliasesNamePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallAliasesNamePut>,
+        decode: Of::<api::qemu::QemuVmidFirewallAliasesNamePut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallAliasesNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallAliasesNameDelete>,
+        decode: Of::<api::qemu::QemuVmidFirewallAliasesNameDelete>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallIpsetGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallIpsetPost>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetPost>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetNameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallIpsetNameGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetNameGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetNamePost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallIpsetNamePost>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetNamePost>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetNameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallIpsetNameDelete>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetNameDelete>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetNameCidrGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallIpsetNameCidrGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetNameCidrGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetNameCidrPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallIpsetNameCidrPut>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetNameCidrPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallIpsetNameCidrDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallIpsetNameCidrDelete>,
+        decode: Of::<api::qemu::QemuVmidFirewallIpsetNameCidrDelete>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallLogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallLogGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallLogGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallOptionsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallOptionsGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallOptionsGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallOptionsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallOptionsPut>,
+        decode: Of::<api::qemu::QemuVmidFirewallOptionsPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallRefsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallRefsGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallRefsGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallRulesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallRulesGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallRulesGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallRulesPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallRulesPost>,
+        decode: Of::<api::qemu::QemuVmidFirewallRulesPost>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallRulesPosGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidFirewallRulesPosGet>,
+        decode: Of::<api::qemu::QemuVmidFirewallRulesPosGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallRulesPosPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallRulesPosPut>,
+        decode: Of::<api::qemu::QemuVmidFirewallRulesPosPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidFirewallRulesPosDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidFirewallRulesPosDelete>,
+        decode: Of::<api::qemu::QemuVmidFirewallRulesPosDelete>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidMigrateGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidMigrateGet>,
+        decode: Of::<api::qemu::QemuVmidMigrateGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidMigratePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidMigratePost>,
+        decode: Of::<api::qemu::QemuVmidMigratePost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidMonitorPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidMonitorPost>,
+        decode: Of::<api::qemu::QemuVmidMonitorPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidMoveDiskPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidMoveDiskPost>,
+        decode: Of::<api::qemu::QemuVmidMoveDiskPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidMtunnelPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidMtunnelPost>,
+        decode: Of::<api::qemu::QemuVmidMtunnelPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidMtunnelwebsocketGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidMtunnelwebsocketGet>,
+        decode: Of::<api::qemu::QemuVmidMtunnelwebsocketGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidPendingGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidPendingGet>,
+        decode: Of::<api::qemu::QemuVmidPendingGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidRemoteMigratePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidRemoteMigratePost>,
+        decode: Of::<api::qemu::QemuVmidRemoteMigratePost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidResizePut as ApiRequest>::ENDPOINT,
-        decode: answer::optional_task::<api::qemu::QemuVmidResizePut>,
+        decode: Of::<api::qemu::QemuVmidResizePut>::optional_task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidRrdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidRrdGet>,
+        decode: Of::<api::qemu::QemuVmidRrdGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidRrddataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidRrddataGet>,
+        decode: Of::<api::qemu::QemuVmidRrddataGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSendkeyPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidSendkeyPut>,
+        decode: Of::<api::qemu::QemuVmidSendkeyPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSnapshotGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidSnapshotGet>,
+        decode: Of::<api::qemu::QemuVmidSnapshotGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSnapshotPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidSnapshotPost>,
+        decode: Of::<api::qemu::QemuVmidSnapshotPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSnapshotSnapnameGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidSnapshotSnapnameGet>,
+        decode: Of::<api::qemu::QemuVmidSnapshotSnapnameGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSnapshotSnapnameDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidSnapshotSnapnameDelete>,
+        decode: Of::<api::qemu::QemuVmidSnapshotSnapnameDelete>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSnapshotSnapnameConfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidSnapshotSnapnameConfigGet>,
+        decode: Of::<api::qemu::QemuVmidSnapshotSnapnameConfigGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSnapshotSnapnameConfigPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidSnapshotSnapnameConfigPut>,
+        decode: Of::<api::qemu::QemuVmidSnapshotSnapnameConfigPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSnapshotSnapnameRollbackPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidSnapshotSnapnameRollbackPost>,
+        decode: Of::<api::qemu::QemuVmidSnapshotSnapnameRollbackPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidSpiceproxyPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidSpiceproxyPost>,
+        decode: Of::<api::qemu::QemuVmidSpiceproxyPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidStatusGet>,
+        decode: Of::<api::qemu::QemuVmidStatusGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusCurrentGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidStatusCurrentGet>,
+        decode: Of::<api::qemu::QemuVmidStatusCurrentGet>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusRebootPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidStatusRebootPost>,
+        decode: Of::<api::qemu::QemuVmidStatusRebootPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusResetPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidStatusResetPost>,
+        decode: Of::<api::qemu::QemuVmidStatusResetPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusResumePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidStatusResumePost>,
+        decode: Of::<api::qemu::QemuVmidStatusResumePost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusShutdownPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidStatusShutdownPost>,
+        decode: Of::<api::qemu::QemuVmidStatusShutdownPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusStartPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidStatusStartPost>,
+        decode: Of::<api::qemu::QemuVmidStatusStartPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusStopPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidStatusStopPost>,
+        decode: Of::<api::qemu::QemuVmidStatusStopPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidStatusSuspendPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::qemu::QemuVmidStatusSuspendPost>,
+        decode: Of::<api::qemu::QemuVmidStatusSuspendPost>::task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidTemplatePost as ApiRequest>::ENDPOINT,
-        decode: answer::optional_task::<api::qemu::QemuVmidTemplatePost>,
+        decode: Of::<api::qemu::QemuVmidTemplatePost>::optional_task,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidTermproxyPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidTermproxyPost>,
+        decode: Of::<api::qemu::QemuVmidTermproxyPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidUnlinkPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::qemu::QemuVmidUnlinkPut>,
+        decode: Of::<api::qemu::QemuVmidUnlinkPut>::nothing,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidVncproxyPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidVncproxyPost>,
+        decode: Of::<api::qemu::QemuVmidVncproxyPost>::data,
     },
     Answer {
         endpoint: <api::qemu::QemuVmidVncwebsocketGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::qemu::QemuVmidVncwebsocketGet>,
+        decode: Of::<api::qemu::QemuVmidVncwebsocketGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeQueryOciRepoTagsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeQueryOciRepoTagsGet>,
+        decode: Of::<api::nodes::NodeQueryOciRepoTagsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeQueryUrlMetadataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeQueryUrlMetadataGet>,
+        decode: Of::<api::nodes::NodeQueryUrlMetadataGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeReplicationGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeReplicationGet>,
+        decode: Of::<api::nodes::NodeReplicationGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeReplicationIdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeReplicationIdGet>,
+        decode: Of::<api::nodes::NodeReplicationIdGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeReplicationIdLogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeReplicationIdLogGet>,
+        decode: Of::<api::nodes::NodeReplicationIdLogGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeReplicationIdScheduleNowPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeReplicationIdScheduleNowPost>,
+        decode: Of::<api::nodes::NodeReplicationIdScheduleNowPost>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeReplicationIdStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeReplicationIdStatusGet>,
+        decode: Of::<api::nodes::NodeReplicationIdStatusGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeReportGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeReportGet>,
+        decode: Of::<api::nodes::NodeReportGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeRrdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeRrdGet>,
+        decode: Of::<api::nodes::NodeRrdGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeRrddataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeRrddataGet>,
+        decode: Of::<api::nodes::NodeRrddataGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanGet>,
+        decode: Of::<api::nodes::NodeScanGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanCifsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanCifsGet>,
+        decode: Of::<api::nodes::NodeScanCifsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanGlusterfsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanGlusterfsGet>,
+        decode: Of::<api::nodes::NodeScanGlusterfsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanIscsiGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanIscsiGet>,
+        decode: Of::<api::nodes::NodeScanIscsiGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanLvmGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanLvmGet>,
+        decode: Of::<api::nodes::NodeScanLvmGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanLvmthinGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanLvmthinGet>,
+        decode: Of::<api::nodes::NodeScanLvmthinGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanNfsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanNfsGet>,
+        decode: Of::<api::nodes::NodeScanNfsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanPbsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanPbsGet>,
+        decode: Of::<api::nodes::NodeScanPbsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeScanZfsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeScanZfsGet>,
+        decode: Of::<api::nodes::NodeScanZfsGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnGet>,
+        decode: Of::<api::node_sdn::NodeSdnGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnFabricsFabricGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnFabricsFabricGet>,
+        decode: Of::<api::node_sdn::NodeSdnFabricsFabricGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnFabricsFabricInterfacesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnFabricsFabricInterfacesGet>,
+        decode: Of::<api::node_sdn::NodeSdnFabricsFabricInterfacesGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnFabricsFabricNeighborsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnFabricsFabricNeighborsGet>,
+        decode: Of::<api::node_sdn::NodeSdnFabricsFabricNeighborsGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnFabricsFabricRoutesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnFabricsFabricRoutesGet>,
+        decode: Of::<api::node_sdn::NodeSdnFabricsFabricRoutesGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnVnetsVnetGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnVnetsVnetGet>,
+        decode: Of::<api::node_sdn::NodeSdnVnetsVnetGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnVnetsVnetMacVrfGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnVnetsVnetMacVrfGet>,
+        decode: Of::<api::node_sdn::NodeSdnVnetsVnetMacVrfGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnZonesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnZonesGet>,
+        decode: Of::<api::node_sdn::NodeSdnZonesGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnZonesZoneGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnZonesZoneGet>,
+        decode: Of::<api::node_sdn::NodeSdnZonesZoneGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnZonesZoneBridgesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnZonesZoneBridgesGet>,
+        decode: Of::<api::node_sdn::NodeSdnZonesZoneBridgesGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnZonesZoneContentGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnZonesZoneContentGet>,
+        decode: Of::<api::node_sdn::NodeSdnZonesZoneContentGet>::data,
     },
     Answer {
         endpoint: <api::node_sdn::NodeSdnZonesZoneIpVrfGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_sdn::NodeSdnZonesZoneIpVrfGet>,
+        decode: Of::<api::node_sdn::NodeSdnZonesZoneIpVrfGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeServicesGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeServicesGet>,
+        decode: Of::<api::nodes::NodeServicesGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeServicesServiceGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeServicesServiceGet>,
+        decode: Of::<api::nodes::NodeServicesServiceGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeServicesServiceReloadPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeServicesServiceReloadPost>,
+        decode: Of::<api::nodes::NodeServicesServiceReloadPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeServicesServiceRestartPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeServicesServiceRestartPost>,
+        decode: Of::<api::nodes::NodeServicesServiceRestartPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeServicesServiceStartPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeServicesServiceStartPost>,
+        decode: Of::<api::nodes::NodeServicesServiceStartPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeServicesServiceStateGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeServicesServiceStateGet>,
+        decode: Of::<api::nodes::NodeServicesServiceStateGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeServicesServiceStopPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeServicesServiceStopPost>,
+        decode: Of::<api::nodes::NodeServicesServiceStopPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeSpiceshellPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeSpiceshellPost>,
+        decode: Of::<api::nodes::NodeSpiceshellPost>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeStartallPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeStartallPost>,
+        decode: Of::<api::nodes::NodeStartallPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeStatusGet>,
+        decode: Of::<api::nodes::NodeStatusGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeStatusPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeStatusPost>,
+        decode: Of::<api::nodes::NodeStatusPost>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeStopallPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeStopallPost>,
+        decode: Of::<api::nodes::NodeStopallPost>::task,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageGet>,
+        decode: Of::<api::node_storage::NodeStorageGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageContentGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageContentGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageContentGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageContentPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageContentPost>,
+        decode: Of::<api::node_storage::NodeStorageStorageContentPost>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageContentVolumeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageContentVolumeGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageContentVolumeGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageContentVolumePost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_storage::NodeStorageStorageContentVolumePost>,
+        decode: Of::<api::node_storage::NodeStorageStorageContentVolumePost>::task,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageContentVolumePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::node_storage::NodeStorageStorageContentVolumePut>,
+        decode: Of::<api::node_storage::NodeStorageStorageContentVolumePut>::nothing,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageContentVolumeDelete as ApiRequest>::ENDPOINT,
-        decode: answer::optional_task::<
+        decode: Of::<
             api::node_storage::NodeStorageStorageContentVolumeDelete,
-        >,
+        >::optional_task,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageDownloadUrlPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_storage::NodeStorageStorageDownloadUrlPost>,
+        decode: Of::<api::node_storage::NodeStorageStorageDownloadUrlPost>::task,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageFileRestoreDownloadGet as ApiRequest>::ENDPOINT,
-        decode: answer::bytes::<
-            api::node_storage::NodeStorageStorageFileRestoreDownloadGet,
-        >,
+        decode: Of::<api::node_storage::NodeStorageStorageFileRestoreDownloadGet>::bytes,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageFileRestoreListGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageFileRestoreListGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageFileRestoreListGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageIdentityGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageIdentityGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageIdentityGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageImportMetadataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageImportMetadataGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageImportMetadataGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageOciRegistryPullPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_storage::NodeStorageStorageOciRegistryPullPost>,
+        decode: Of::<api::node_storage::NodeStorageStorageOciRegistryPullPost>::task,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStoragePrunebackupsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStoragePrunebackupsGet>,
+        decode: Of::<api::node_storage::NodeStorageStoragePrunebackupsGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStoragePrunebackupsDelete as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_storage::NodeStorageStoragePrunebackupsDelete>,
+        decode: Of::<api::node_storage::NodeStorageStoragePrunebackupsDelete>::task,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageRrdGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageRrdGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageRrdGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageRrddataGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageRrddataGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageRrddataGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::node_storage::NodeStorageStorageStatusGet>,
+        decode: Of::<api::node_storage::NodeStorageStorageStatusGet>::data,
     },
     Answer {
         endpoint: <api::node_storage::NodeStorageStorageUploadPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::node_storage::NodeStorageStorageUploadPost>,
+        decode: Of::<api::node_storage::NodeStorageStorageUploadPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeSubscriptionGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeSubscriptionGet>,
+        decode: Of::<api::nodes::NodeSubscriptionGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeSubscriptionPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeSubscriptionPost>,
+        decode: Of::<api::nodes::NodeSubscriptionPost>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeSubscriptionPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeSubscriptionPut>,
+        decode: Of::<api::nodes::NodeSubscriptionPut>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeSubscriptionDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeSubscriptionDelete>,
+        decode: Of::<api::nodes::NodeSubscriptionDelete>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeSuspendallPost as ApiRequest>::ENDPOINT,
-        decode: answer::task::<api::nodes::NodeSuspendallPost>,
+        decode: Of::<api::nodes::NodeSuspendallPost>::task,
     },
     Answer {
         endpoint: <api::nodes::NodeSyslogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeSyslogGet>,
+        decode: Of::<api::nodes::NodeSyslogGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeTasksGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeTasksGet>,
+        decode: Of::<api::nodes::NodeTasksGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeTasksUpidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeTasksUpidGet>,
+        decode: Of::<api::nodes::NodeTasksUpidGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeTasksUpidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeTasksUpidDelete>,
+        decode: Of::<api::nodes::NodeTasksUpidDelete>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeTasksUpidLogGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeTasksUpidLogGet>,
+        decode: Of::<api::nodes::NodeTasksUpidLogGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeTasksUpidStatusGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeTasksUpidStatusGet>,
+        decode: Of::<api::nodes::NodeTasksUpidStatusGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeTermproxyPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeTermproxyPost>,
+        decode: Of::<api::nodes::NodeTermproxyPost>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeTimeGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeTimeGet>,
+        decode: Of::<api::nodes::NodeTimeGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeTimePut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::nodes::NodeTimePut>,
+        decode: Of::<api::nodes::NodeTimePut>::nothing,
     },
     Answer {
         endpoint: <api::nodes::NodeVersionGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeVersionGet>,
+        decode: Of::<api::nodes::NodeVersionGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeVncshellPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeVncshellPost>,
+        decode: Of::<api::nodes::NodeVncshellPost>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeVncwebsocketGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeVncwebsocketGet>,
+        decode: Of::<api::nodes::NodeVncwebsocketGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeVzdumpPost as ApiRequest>::ENDPOINT,
-        decode: answer::optional_task::<api::nodes::NodeVzdumpPost>,
+        decode: Of::<api::nodes::NodeVzdumpPost>::optional_task,
     },
     Answer {
         endpoint: <api::nodes::NodeVzdumpDefaultsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeVzdumpDefaultsGet>,
+        decode: Of::<api::nodes::NodeVzdumpDefaultsGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeVzdumpExtractconfigGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeVzdumpExtractconfigGet>,
+        decode: Of::<api::nodes::NodeVzdumpExtractconfigGet>::data,
     },
     Answer {
         endpoint: <api::nodes::NodeWakeonlanPost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::nodes::NodeWakeonlanPost>,
+        decode: Of::<api::nodes::NodeWakeonlanPost>::data,
     },
     Answer {
         endpoint: <api::pools::PoolsGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::pools::PoolsGet>,
+        decode: Of::<api::pools::PoolsGet>::data,
     },
     Answer {
         endpoint: <api::pools::PoolsPost as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::pools::PoolsPost>,
+        decode: Of::<api::pools::PoolsPost>::nothing,
     },
     Answer {
         endpoint: <api::pools::PoolsPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::pools::PoolsPut>,
+        decode: Of::<api::pools::PoolsPut>::nothing,
     },
     Answer {
         endpoint: <api::pools::PoolsDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::pools::PoolsDelete>,
+        decode: Of::<api::pools::PoolsDelete>::nothing,
     },
     Answer {
         endpoint: <api::pools::PoolsPoolidGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::pools::PoolsPoolidGet>,
+        decode: Of::<api::pools::PoolsPoolidGet>::data,
     },
     Answer {
         endpoint: <api::pools::PoolsPoolidPut as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::pools::PoolsPoolidPut>,
+        decode: Of::<api::pools::PoolsPoolidPut>::nothing,
     },
     Answer {
         endpoint: <api::pools::PoolsPoolidDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::pools::PoolsPoolidDelete>,
+        decode: Of::<api::pools::PoolsPoolidDelete>::nothing,
     },
     Answer {
         endpoint: <api::storage::StorageGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::storage::StorageGet>,
+        decode: Of::<api::storage::StorageGet>::data,
     },
     Answer {
         endpoint: <api::storage::StoragePost as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::storage::StoragePost>,
+        decode: Of::<api::storage::StoragePost>::data,
     },
     Answer {
         endpoint: <api::storage::StorageStorageGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::storage::StorageStorageGet>,
+        decode: Of::<api::storage::StorageStorageGet>::data,
     },
     Answer {
         endpoint: <api::storage::StorageStoragePut as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::storage::StorageStoragePut>,
+        decode: Of::<api::storage::StorageStoragePut>::data,
     },
     Answer {
         endpoint: <api::storage::StorageStorageDelete as ApiRequest>::ENDPOINT,
-        decode: answer::nothing::<api::storage::StorageStorageDelete>,
+        decode: Of::<api::storage::StorageStorageDelete>::nothing,
     },
     Answer {
         endpoint: <api::version::VersionGet as ApiRequest>::ENDPOINT,
-        decode: answer::data::<api::version::VersionGet>,
+        decode: Of::<api::version::VersionGet>::data,
     },
 
 ];
