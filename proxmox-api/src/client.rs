@@ -26,8 +26,8 @@ use crate::request::{Call, LIKELY_SECRETS};
 use crate::retry::{Retries, RetryPolicy};
 use crate::secret::Secret;
 use crate::task::Task;
-use crate::tls::{Fingerprint, Trust};
-use crate::transport::{HttpSettings, HttpTransport, Transport, WireRequest, WireResponse};
+use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
+use crate::transport::{HttpSettings, HttpTransport, Proxy, Transport, WireRequest, WireResponse};
 use crate::upid::Upid;
 
 /// A longer body is cut off by the server with the connection (wire protocol §2).
@@ -114,6 +114,8 @@ impl Client {
             headers: Vec::new(),
             trust: Trust::default(),
             authorities: Vec::new(),
+            identity: None,
+            proxy: None,
             allow_http: false,
             timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
@@ -707,6 +709,8 @@ pub struct ClientBuilder {
     headers: Vec<(String, Secret)>,
     trust: Trust,
     authorities: Vec<Authority>,
+    identity: Option<(Vec<u8>, Secret)>,
+    proxy: Option<Secret>,
     allow_http: bool,
     timeout: Duration,
     connect_timeout: Duration,
@@ -851,6 +855,45 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks about a certificate that no authority vouches for when a host first shows it, and insists on the same one from
+    /// then on, as SSH does. A certificate that an authority vouches for is not asked about.
+    ///
+    /// ```
+    /// # use proxmox_api::Client;
+    /// use proxmox_api::tls::KnownHosts;
+    ///
+    /// # fn confirm(_: &str) -> bool { false }
+    /// let known = KnownHosts::in_file("known_hosts", |host, fingerprint| {
+    ///     confirm(&format!("{host} shows {fingerprint}; is that right?"))
+    /// });
+    /// let builder = Client::builder("pve1").trust_on_first_use(known);
+    /// # let _ = builder;
+    /// ```
+    pub fn trust_on_first_use(mut self, store: impl TrustStore + 'static) -> Self {
+        self.trust.first_use = Some(Arc::new(store));
+        self
+    }
+
+    /// Shows a certificate of its own to the server, or to a proxy before it that asks for one. Both are PEM texts, the
+    /// certificate first in its chain; they may be the same text.
+    pub fn client_certificate(
+        mut self,
+        chain_pem: impl AsRef<[u8]>,
+        key_pem: impl AsRef<[u8]>,
+    ) -> Self {
+        let key = Secret::new(String::from_utf8_lossy(key_pem.as_ref()));
+        self.identity = Some((chain_pem.as_ref().to_owned(), key));
+        self
+    }
+
+    /// Goes through an HTTP proxy, which has to allow `CONNECT` to the servers: `http://proxy:3128`. Name and
+    /// password for it may stand in the address. There is none unless set; the environment's `https_proxy` is not
+    /// looked at.
+    pub fn proxy(mut self, url: impl Into<Secret>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
     /// Accepts any certificate, so anybody on the way to the server can read and change everything,
     /// the credentials included. A pinned fingerprint is as easy and safe, and is checked in any case.
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
@@ -974,8 +1017,17 @@ impl ClientBuilder {
                 }
             }
         }
+        if let Some((chain, key)) = &self.identity {
+            let identity = Identity::from_pem(chain, key.expose().as_bytes())?;
+            trust.identity = Some(Arc::new(identity));
+        }
+        let proxy = match &self.proxy {
+            Some(url) => Some(Proxy::parse(url.expose())?),
+            None => None,
+        };
         let settings = HttpSettings {
             trust,
+            proxy,
             timeout: self.timeout,
             connect_timeout: self.connect_timeout,
         };

@@ -8,7 +8,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
     SignatureScheme,
@@ -16,6 +16,10 @@ use rustls::{
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+
+mod known_hosts;
+
+pub use known_hosts::{KnownHosts, TrustStore};
 
 /// The SHA-256 fingerprint of a certificate, as Proxmox VE shows it under *Certificates*.
 ///
@@ -113,6 +117,38 @@ pub(crate) struct Trust {
     pub(crate) pins: Vec<Fingerprint>,
     pub(crate) authorities: Vec<CertificateDer<'static>>,
     pub(crate) anything: bool,
+    pub(crate) first_use: Option<Arc<dyn TrustStore>>,
+    pub(crate) identity: Option<Arc<Identity>>,
+}
+
+/// The certificate this client shows, and its key.
+pub(crate) struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads both from PEM texts, which may be one and the same.
+    pub(crate) fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
+        let wrong = |what: &str| Error::config(format!("the client certificate {what}"));
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
+            .collect::<Result<_, _>>()
+            .map_err(|_| wrong("does not parse"))?;
+        if chain.is_empty() {
+            return Err(wrong("is not in PEM form"));
+        }
+        // What is wrong with a key is not shown: the text could hold a part of it.
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|_| wrong("comes without a private key in PEM form"))?;
+        Ok(Self { chain, key })
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.chain.first().map(|first| Fingerprint::of(first));
+        write!(f, "Identity({shown:?}, …)")
+    }
 }
 
 impl Trust {
@@ -147,9 +183,13 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::config(format!("TLS: {error}")))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        Ok(config)
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        match &self.identity {
+            None => Ok(config.with_no_client_auth()),
+            Some(identity) => config
+                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+                .map_err(|error| Error::config(format!("the client certificate: {error}"))),
+        }
     }
 
     fn rule(&self, provider: &Arc<CryptoProvider>) -> Result<Rule, Error> {
@@ -169,20 +209,27 @@ impl Trust {
                 ))
             })?;
         }
-        if roots.is_empty() {
-            return Ok(Rule::NoRoots);
-        }
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .map(Rule::Chain)
-            .map_err(|error| Error::config(format!("root certificates: {error}")))
+        let chain = match roots.is_empty() {
+            true => None,
+            false => WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .map(Some)
+                .map_err(|error| Error::config(format!("root certificates: {error}")))?,
+        };
+        Ok(Rule::Chain {
+            chain,
+            first_use: self.first_use.clone(),
+        })
     }
 }
 
 #[derive(Debug)]
 enum Rule {
-    Chain(Arc<WebPkiServerVerifier>),
-    NoRoots,
+    Chain {
+        chain: Option<Arc<WebPkiServerVerifier>>,
+        /// Who decides about what no authority vouches for.
+        first_use: Option<Arc<dyn TrustStore>>,
+    },
     Pinned(Vec<Fingerprint>),
     Anything,
 }
@@ -229,17 +276,28 @@ impl ServerCertVerifier for Verifier {
                 return Ok(ServerCertVerified::assertion());
             }
             Rule::Pinned(_) => "it is not the pinned one".to_owned(),
-            Rule::NoRoots => "this machine has no root certificates".to_owned(),
-            Rule::Chain(chain) => {
-                match chain.verify_server_cert(
-                    end_entity,
-                    intermediates,
-                    server_name,
-                    ocsp_response,
-                    now,
-                ) {
-                    Ok(verified) => return Ok(verified),
-                    Err(error) => words(&error),
+            Rule::Chain { chain, first_use } => {
+                let vouched = match chain {
+                    None => Err("this machine has no root certificates".to_owned()),
+                    Some(chain) => chain
+                        .verify_server_cert(
+                            end_entity,
+                            intermediates,
+                            server_name,
+                            ocsp_response,
+                            now,
+                        )
+                        .map_err(|error| words(&error)),
+                };
+                match (vouched, first_use) {
+                    (Ok(verified), _) => return Ok(verified),
+                    (Err(why), None) => why,
+                    (Err(why), Some(store)) => {
+                        match store.check(&server_name.to_str(), fingerprint) {
+                            Ok(()) => return Ok(ServerCertVerified::assertion()),
+                            Err(problem) => format!("{why}, and {problem}"),
+                        }
+                    }
                 }
             }
         };
@@ -352,3 +410,6 @@ mod tests {
         assert!(Trust::default().add_pem(broken).is_err());
     }
 }
+
+#[cfg(test)]
+mod handshakes;

@@ -34,8 +34,10 @@ use crate::endpoint::Method;
 use crate::error::Error;
 use crate::tls::{Fingerprint, Trust, Untrusted};
 
+mod proxy;
 mod streaming;
 
+pub(crate) use proxy::Proxy;
 pub use streaming::{BodyStream, Chunks, Duplex, OpenResponse, Upgraded};
 
 /// The future of an exchange.
@@ -300,6 +302,7 @@ impl StdError for TransportError {}
 #[derive(Clone, Debug)]
 pub(crate) struct HttpSettings {
     pub(crate) trust: Trust,
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
 }
@@ -321,6 +324,7 @@ impl HttpTransport {
         let connector = Connector {
             tcp,
             tls: TlsConnector::from(Arc::new(settings.trust.client_config()?)),
+            proxy: settings.proxy.clone(),
             timeout: settings.connect_timeout,
         };
         let pool = legacy::Client::builder(TokioExecutor::new())
@@ -670,6 +674,7 @@ fn explain(error: &legacy::Error) -> TransportError {
 struct Connector {
     tcp: HttpConnector,
     tls: TlsConnector,
+    proxy: Option<Proxy>,
     timeout: Duration,
 }
 
@@ -691,11 +696,22 @@ impl Service<Uri> for Connector {
             .trim_end_matches(']')
             .to_owned();
         let secure = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let tcp = self.tcp.call(uri);
+        let proxy = self.proxy.clone();
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let tcp = self.tcp.call(match &proxy {
+            Some(proxy) => proxy.uri().clone(),
+            None => uri,
+        });
         let (tls, limit) = (self.tls.clone(), self.timeout);
         Box::pin(async move {
             let connect = async move {
-                let stream = tcp.await?.into_inner();
+                let mut stream = match &proxy {
+                    Some(proxy) => proxy.reached(tcp.await)?.into_inner(),
+                    None => tcp.await?.into_inner(),
+                };
+                if let Some(proxy) = proxy {
+                    proxy.open(&mut stream, &host, port).await?;
+                }
                 if !secure {
                     return Ok::<_, BoxError>(Line::over(Stream::Plain(stream)));
                 }

@@ -1,0 +1,205 @@
+//! Who trusts whom, on a socket.
+
+use std::sync::Mutex;
+
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::client::{Client, ClientBuilder};
+use crate::endpoint::Method;
+use crate::request::Call;
+use crate::retry::RetryPolicy;
+
+struct Server {
+    url: String,
+    certificate: rcgen::Certificate,
+    /// The fingerprint of the certificate that each client showed.
+    shown: Arc<Mutex<Vec<Option<Fingerprint>>>>,
+}
+
+/// Answers every request with an empty success; `clients` is the certificate that clients must have.
+async fn server(clients: Option<CertificateDer<'static>>) -> Server {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("supported versions");
+    let config = match clients {
+        None => config.with_no_client_auth(),
+        Some(certificate) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate).expect("usable");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .expect("complete");
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = config
+        .with_single_cert(chain, key)
+        .expect("they belong together");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let shown = Arc::<Mutex<Vec<_>>>::default();
+    let seen = Arc::clone(&shown);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let peer = stream.get_ref().1.peer_certificates();
+            let peer = peer
+                .and_then(|chain| chain.first())
+                .map(|first| Fingerprint::of(first));
+            seen.lock().expect("no panic").push(peer);
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else {
+                    break;
+                };
+                head.push(byte);
+            }
+            let answer =
+                "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{\"data\":null}";
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    Server {
+        url: format!("https://localhost:{port}"),
+        certificate: made.cert,
+        shown,
+    }
+}
+
+fn builder(server: &Server) -> ClientBuilder {
+    Client::builder(&server.url).retry(RetryPolicy::none())
+}
+
+async fn version(builder: ClientBuilder) -> Result<(), Error> {
+    let client = builder.build()?;
+    client
+        .execute(Call::new(Method::Get, "/version"))
+        .await
+        .map(drop)
+}
+
+/// Hands the same store to several clients.
+#[derive(Clone, Debug)]
+struct Shared(Arc<KnownHosts>);
+
+impl TrustStore for Shared {
+    fn check(&self, host: &str, fingerprint: Fingerprint) -> Result<(), String> {
+        self.0.check(host, fingerprint)
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_about_once_and_held_to() {
+    let (one, other) = (server(None).await, server(None).await);
+    let asked = Arc::<Mutex<Vec<_>>>::default();
+    let known = Shared(Arc::new(KnownHosts::in_memory({
+        let asked = Arc::clone(&asked);
+        move |host, fingerprint| {
+            asked
+                .lock()
+                .expect("no panic")
+                .push((host.to_owned(), fingerprint));
+            true
+        }
+    })));
+    for _ in 0..2 {
+        version(builder(&one).trust_on_first_use(known.clone()))
+            .await
+            .expect("accepted");
+    }
+    let shown = Fingerprint::of(one.certificate.der());
+    assert_eq!(
+        *asked.lock().expect("no panic"),
+        [("localhost".to_owned(), shown)]
+    );
+
+    let error = version(builder(&other).trust_on_first_use(known))
+        .await
+        .expect_err("it changed");
+    assert!(error.never_sent());
+    let text = error.to_string();
+    let first_seen = format!("localhost showed another one when it was first seen, {shown}");
+    assert!(text.contains(&first_seen), "{text}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_accepted_stops_the_request() {
+    let server = server(None).await;
+    let known = KnownHosts::in_memory(|_, _| false);
+    let error = version(builder(&server).trust_on_first_use(known))
+        .await
+        .expect_err("refused");
+    assert!(error.never_sent());
+    assert!(
+        error.to_string().contains("it was not accepted when asked"),
+        "{error}"
+    );
+    assert!(server.shown.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test]
+async fn what_an_authority_vouches_for_is_not_asked_about() {
+    let server = server(None).await;
+    let never = KnownHosts::in_memory(|host, _| panic!("{host} is vouched for"));
+    let builder = builder(&server)
+        .ca_pem(server.certificate.pem())
+        .trust_on_first_use(never);
+    version(builder).await.expect("vouched for");
+}
+
+#[tokio::test]
+async fn a_certificate_of_its_own_lets_the_client_in() {
+    let own = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+    let server = server(Some(own.cert.der().clone())).await;
+    let pin = Fingerprint::of(server.certificate.der());
+    version(builder(&server).fingerprint(pin))
+        .await
+        .expect_err("it shows none");
+
+    let key = own.signing_key.serialize_pem();
+    let with = |chain: &str, key: &str| {
+        builder(&server)
+            .fingerprint(pin)
+            .client_certificate(chain, key)
+    };
+    version(with(&own.cert.pem(), &key)).await.expect("known");
+    let both = format!("{key}\n{}", own.cert.pem());
+    version(with(&both, &both)).await.expect("known");
+    let shown = Some(Fingerprint::of(own.cert.der()));
+    assert_eq!(*server.shown.lock().expect("no panic"), [shown, shown]);
+}
+
+#[test]
+fn a_client_certificate_that_cannot_work_is_refused_without_showing_its_key() {
+    let own = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
+    let (pem, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let foreign = other.signing_key.serialize_pem();
+    let secret = key.lines().nth(1).expect("a line of the key");
+    for (chain, key) in [
+        ("", key.as_str()),
+        (pem.as_str(), ""),
+        (key.as_str(), key.as_str()),
+        (pem.as_str(), pem.as_str()),
+        (pem.as_str(), foreign.as_str()),
+    ] {
+        let builder = Client::builder("pve1").client_certificate(chain, key);
+        let shown = format!("{builder:?}");
+        let error = builder.build().expect_err("they do not fit");
+        assert!(error.to_string().contains("client certificate"), "{error}");
+        assert!(!format!("{shown} {error} {error:?}").contains(secret));
+    }
+}
