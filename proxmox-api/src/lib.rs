@@ -64,6 +64,8 @@ mod availability;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod client;
+#[cfg(feature = "console")]
+pub mod console;
 pub mod decode;
 pub mod download;
 pub mod encode;

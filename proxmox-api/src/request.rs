@@ -389,6 +389,15 @@ impl At {
         self.segment(name, &value.to_string(), true)
     }
 
+    /// A call of this path that is not read as any endpoint's.
+    #[cfg(feature = "console")]
+    pub(crate) fn call(&self, method: Method) -> Call {
+        Call {
+            invalid: self.invalid.clone(),
+            ..Call::new(method, self.path.clone())
+        }
+    }
+
     fn segment(&self, name: &str, value: &str, slashes: bool) -> Self {
         let mut at = self.clone();
         // The server decodes the whole path before it splits it, and drops empty segments.
