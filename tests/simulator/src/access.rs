@@ -169,6 +169,19 @@ impl Access {
         })
     }
 
+    /// A ticket for the console of a path, good for one user and one port.
+    pub(crate) fn console_ticket(
+        &self,
+        path: &str,
+        user: &str,
+        port: u16,
+        now: Duration,
+    ) -> String {
+        let plain = format!("PVEVNC:{:08X}", now.as_secs());
+        let signature = self.signature(&format!("{plain} {user} {path} {port}"));
+        format!("{plain}::{signature}")
+    }
+
     /// The identity of `user@realm!id=secret`.
     pub(crate) fn check_token(&self, text: &str, now: Duration) -> Option<Identity> {
         let (id, secret) = text.split_once('=')?;
@@ -202,6 +215,14 @@ impl Access {
         } else {
             Login::Ok
         }
+    }
+
+    /// Checks a one-time code given along with the password.
+    pub(crate) fn one_time_code(&self, user: &str, code: &str) -> bool {
+        self.users
+            .get(user)
+            .and_then(|user| user.totp.as_deref())
+            .is_none_or(|wanted| wanted == code)
     }
 
     /// Checks the answer to a challenge, `totp:123456`.

@@ -11,6 +11,7 @@ use crate::RecordedRequest;
 use crate::access::{Credentials, Identity};
 use crate::calls::{self, Call, Reply};
 use crate::clock::Clock;
+use crate::console::Console;
 use crate::error::{ApiError, ApiResult};
 use crate::faults::{Fault, Faults, Spoil, Verdict};
 use crate::http::{Head, Response, latin1, plain_error};
@@ -75,7 +76,21 @@ enum Format {
     Json,
     ExtJs,
     HtmlJs,
+    /// Pages for a browser.
+    Html,
+    Png,
+    /// What a SPICE viewer opens.
+    SpiceConfig,
 }
+
+/// One grey pixel, for the pictures of measurements.
+const PIXEL: &[u8] = &[
+    0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0x00, 0x00, 0x00, 0x0d, 0x49, 0x48, 0x44, 0x52,
+    0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x01, 0x08, 0x00, 0x00, 0x00, 0x00, 0x3a, 0x7e, 0x9b,
+    0x55, 0x00, 0x00, 0x00, 0x0a, 0x49, 0x44, 0x41, 0x54, 0x78, 0x9c, 0x63, 0x68, 0x00, 0x00, 0x00,
+    0x82, 0x00, 0x81, 0x77, 0xcd, 0x72, 0xb6, 0x00, 0x00, 0x00, 0x00, 0x49, 0x45, 0x4e, 0x44, 0xae,
+    0x42, 0x60, 0x82,
+];
 
 /// A request that may be read to its end.
 pub(crate) struct Admitted {
@@ -184,11 +199,23 @@ impl App {
         if !named {
             return Err(self.server_error(501, "no such uri"));
         }
-        let who = self.authenticate(head, method, &segments)?;
+        let who = match self.authenticate(head, method, &segments) {
+            Err(refusal) if format == "html" => {
+                let mut response = Response::new(301, "Moved");
+                response.delayed = refusal.delayed;
+                let login = "/api2/html/access/ticket".to_owned();
+                response.headers.push(("Location", login));
+                return Err(response);
+            }
+            other => other?,
+        };
         let format = match format {
             "json" => Format::Json,
             "extjs" => Format::ExtJs,
             "htmljs" => Format::HtmlJs,
+            "html" => Format::Html,
+            "png" => Format::Png,
+            "spiceconfig" => Format::SpiceConfig,
             other => {
                 let text = format!("no formatter for uri /{}, {other}", segments.join("/"));
                 return Err(self.server_error(501, &text));
@@ -385,14 +412,12 @@ impl App {
         let mut response = self.render(admitted, result);
         response.close = size.is_some();
         response.from_daemon = from_daemon && size.is_none();
-        let answered = !matches!(fault, Some(Fault::DropAnswer));
-        self.record(
-            &head.method,
-            &path,
-            user,
-            Value::Object(recorded),
-            if answered { response.status } else { 0 },
-        );
+        let status = match fault {
+            Some(Fault::DropAnswer) => 0,
+            _ if response.console.is_some() && head.wants_websocket() => 101,
+            _ => response.status,
+        };
+        self.record(&head.method, &path, user, Value::Object(recorded), status);
         response
     }
 
@@ -595,7 +620,8 @@ impl App {
     }
 
     fn render(&self, admitted: &Admitted, result: Result<Reply, Failure>) -> Response {
-        let extended = admitted.format != Format::Json;
+        let extended = matches!(admitted.format, Format::ExtJs | Format::HtmlJs);
+        let mut console = None;
         let mut status = 200;
         let mut reason = "OK".to_owned();
         let mut body = Map::new();
@@ -614,6 +640,7 @@ impl App {
                 return response;
             }
             Ok(reply) => {
+                console = reply.console;
                 if extended {
                     body.insert("success".into(), json!(1));
                 }
@@ -645,20 +672,121 @@ impl App {
                 }
             }
         }
+        match admitted.format {
+            Format::Json | Format::ExtJs | Format::HtmlJs => {}
+            Format::Html | Format::Png | Format::SpiceConfig => {
+                let mut response = self.browser_page(admitted, &body, status, reason);
+                response.delayed = status == 401;
+                return response;
+            }
+        }
         let mut text = Value::Object(body).to_string();
         let mut content_type = "application/json;charset=UTF-8";
         if admitted.format == Format::HtmlJs {
             content_type = "text/html;charset=UTF-8";
-            text = text
-                .replace('&', "&amp;")
-                .replace('<', "&lt;")
-                .replace('>', "&gt;")
-                .replace('"', "&quot;");
+            text = escape_html(&text);
         }
         let mut response = Response::new(status, reason).with_body(content_type, text.into_bytes());
         response.delayed = status == 401;
+        response.console = console.map(Box::new);
         response
     }
+
+    /// The formats that are no JSON.
+    fn browser_page(
+        &self,
+        admitted: &Admitted,
+        body: &Map<String, Value>,
+        status: u16,
+        reason: String,
+    ) -> Response {
+        let data = body.get("data").unwrap_or(&Value::Null);
+        let mut response = Response::new(status, reason);
+        match admitted.format {
+            Format::Png => {
+                // Without a picture there is nothing, not even a length.
+                let picture = admitted.segments.last().is_some_and(|last| last == "rrd");
+                response.headers.push(("Content-Type", "image/png".into()));
+                response.body = (picture && status < 400).then(|| PIXEL.to_vec());
+                response
+            }
+            Format::SpiceConfig => {
+                let mut text = "[virt-viewer]\n".to_owned();
+                for (key, value) in data.as_object().into_iter().flatten() {
+                    let value = value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned);
+                    text.push_str(&format!("{key}={value}\n"));
+                }
+                response.with_body("application/x-virt-viewer;charset=UTF-8", text.into_bytes())
+            }
+            _ => {
+                let login = admitted.segments == ["access", "ticket"];
+                if let Some(ticket) = data["ticket"].as_str().filter(|_| login) {
+                    let ticket = percent_encoding::utf8_percent_encode(
+                        ticket,
+                        percent_encoding::NON_ALPHANUMERIC,
+                    );
+                    let cookie = format!("PVEAuthCookie={ticket}; path=/; secure; SameSite=Lax;");
+                    response.headers.push(("Set-Cookie", cookie));
+                }
+                let page = page(&admitted.segments, body, login && data.is_null());
+                response.with_body("text/html;charset=UTF-8", page.into_bytes())
+            }
+        }
+    }
+
+    /// Counts a connection to a console in, or out.
+    pub(crate) fn link_console(&self, console: &Console, joins: bool) {
+        self.world().link_console(&console.upid, joins);
+    }
+}
+
+fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+/// A page that shows an answer, with links to what is below it, or the form to log in.
+fn page(segments: &[String], body: &Map<String, Value>, login: bool) -> String {
+    let title = escape_html(&format!("/{}", segments.join("/")));
+    let mut text = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body>\n\
+         <h1>{title}</h1>\n"
+    );
+    if login {
+        text.push_str(
+            "<form method=\"post\" action=\"/api2/html/access/ticket\">\n<input name=\"username\">\n\
+             <input name=\"password\" type=\"password\">\n<button>Log in</button>\n</form>\n",
+        );
+    }
+    let below: Vec<&str> = body
+        .get("data")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row.get("subdir")?.as_str())
+        .collect();
+    if !below.is_empty() {
+        text.push_str("<ul>\n");
+        let base = format!("/api2/html/{}", segments.join("/"));
+        for name in below {
+            let (href, name) = (
+                escape_html(&format!("{}/{name}", base.trim_end_matches('/'))),
+                escape_html(name),
+            );
+            text.push_str(&format!("<li><a href=\"{href}\">{name}</a></li>\n"));
+        }
+        text.push_str("</ul>\n");
+    }
+    let shown = serde_json::to_string_pretty(body).unwrap_or_default();
+    text.push_str(&format!(
+        "<pre>{}</pre>\n</body>\n</html>\n",
+        escape_html(&shown)
+    ));
+    text
 }
 
 /// A call that brings no data.

@@ -82,7 +82,6 @@ impl Faults {
     /// format; a segment that is `*` or in braces stands for any one segment, `**` at the end for any number of them:
     /// `/nodes/*/qemu`, `/nodes/{node}/qemu/{vmid}/config`, `/cluster/**`. Requests that are refused before they are
     /// routed, such as those without a valid login, meet no fault.
-    #[must_use]
     pub fn on(&self, method: &str, path: &str) -> NewFault {
         NewFault {
             faults: self.clone(),

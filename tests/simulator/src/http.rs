@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::app::App;
 use crate::clock::http_date;
+use crate::console::{self, Console};
 use crate::faults::Fault;
 
 const MAX_HEADER_LINES: usize = 64;
@@ -41,6 +42,11 @@ impl Head {
             .map(|(_, value)| value.as_str())
     }
 
+    pub(crate) fn wants_websocket(&self) -> bool {
+        self.header("upgrade")
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("websocket"))
+    }
+
     /// Path and query, without scheme and authority.
     pub(crate) fn path_and_query(&self) -> (&str, &str) {
         let target = self.target.as_str();
@@ -67,6 +73,8 @@ pub(crate) struct Response {
     pub(crate) delayed: bool,
     /// Nothing is sent and the connection is left to time out.
     pub(crate) silent: bool,
+    /// Where the connection leads if it is upgraded.
+    pub(crate) console: Option<Box<Console>>,
 }
 
 impl Response {
@@ -80,6 +88,7 @@ impl Response {
             close: false,
             delayed: false,
             silent: false,
+            console: None,
         }
     }
 
@@ -104,6 +113,8 @@ enum Outcome {
     /// The body ends after so many bytes, whatever the length says.
     Cut(Response, usize),
     Close,
+    /// The connection goes on as a WebSocket, which may break after so many bytes.
+    Console(Box<Console>, Option<usize>),
     /// Nothing, for as long as the client stays.
     Hang,
 }
@@ -139,6 +150,14 @@ where
                     (response, Some(head))
                 }
                 Outcome::Close => break,
+                Outcome::Console(console, limit) => {
+                    if shake_hands(stream.get_mut(), &head).await.is_ok() {
+                        app.link_console(&console, true);
+                        let _leave = Leave(app, &console);
+                        console::serve(&mut stream, &console, limit).await;
+                    }
+                    break;
+                }
                 Outcome::Hang => {
                     until_closed(&mut stream).await;
                     break;
@@ -251,6 +270,21 @@ where
         _ => {}
     }
     let response = app.answer(head, &admitted, &body, fault);
+    let mut response = response;
+    if head.wants_websocket()
+        && let Some(console) = response.console.take()
+    {
+        let version = head.header("sec-websocket-version").map(str::trim);
+        if version != Some("13") || head.header("sec-websocket-key").is_none() {
+            let text = "websocket version 13 and a key are needed";
+            return Outcome::Answer(plain_error(400, text));
+        }
+        let limit = match fault {
+            Some(Fault::BreakConsole(after)) => Some(*after),
+            _ => None,
+        };
+        return Outcome::Console(console, limit);
+    }
     match fault {
         Some(Fault::DropAnswer) => Outcome::Close,
         Some(Fault::Truncate(after)) => Outcome::Cut(response, *after),
@@ -259,6 +293,33 @@ where
             Outcome::Answer(response)
         }
         _ => Outcome::Answer(response),
+    }
+}
+
+async fn shake_hands<S>(stream: &mut S, head: &Head) -> std::io::Result<()>
+where
+    S: AsyncWrite + Unpin,
+{
+    let key = head.header("sec-websocket-key").unwrap_or("");
+    let accept = console::accept_key(key.trim());
+    let mut answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n"
+    );
+    if let Some(protocol) = head.header("sec-websocket-protocol") {
+        answer.push_str(&format!("Sec-WebSocket-Protocol: {protocol}\r\n"));
+    }
+    answer.push_str("\r\n");
+    stream.write_all(answer.as_bytes()).await?;
+    stream.flush().await
+}
+
+/// Counts a connection out even where the server is stopped in the middle of it.
+struct Leave<'a>(&'a App, &'a Console);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.link_console(self.1, false);
     }
 }
 

@@ -24,6 +24,7 @@ mod access;
 mod app;
 mod calls;
 mod clock;
+mod console;
 mod error;
 mod faults;
 mod formats;
@@ -440,7 +441,8 @@ impl Builder {
             .local_addr()
             .map_err(|error| Error::new(format!("listen on {}: {error}", self.listen)))?;
 
-        let world = self.world(Arc::clone(&schema))?;
+        let mut world = self.world(Arc::clone(&schema))?;
+        world.ca_pem.clone_from(&tls.ca_pem);
         let app = Arc::new(App::new(schema, world, self.clock, self.idle));
         let (stop, stopped) = watch::channel(());
         let acceptor = TlsAcceptor::from(tls.config);

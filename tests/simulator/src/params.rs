@@ -89,6 +89,14 @@ pub(crate) fn json(body: &[u8]) -> Result<Params, String> {
             "malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 \
              (before \"(end of string)\")"
                 .to_owned()
+        } else if error.is_eof() {
+            let what = if error.to_string().contains("list") {
+                ", or ] expected while parsing array"
+            } else {
+                ", or } expected while parsing object/hash"
+            };
+            let at = body.len();
+            format!("{what}, at character offset {at} (before \"(end of string)\")")
         } else {
             format!("malformed JSON string: {error}")
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::access::{Access, Identity};
+use crate::console::Console;
 use crate::error::{ApiError, ApiResult};
 use crate::faults::Spoil;
 use crate::guest::{Config, Guest, GuestEffect};
@@ -15,6 +16,9 @@ use crate::schema::ApiSchema;
 use crate::tasks::{self, Task};
 
 pub(crate) const GIB: u64 = 1 << 30;
+/// Ports consoles are given, one after the other.
+const CONSOLE_PORTS: std::ops::Range<u16> = 5_900..6_000;
+const CONSOLE_TICKET_LIFETIME: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -120,6 +124,9 @@ pub(crate) struct World {
     pub(crate) pools: BTreeMap<String, String>,
     /// What a fault does to the task the current call starts.
     pub(crate) spoil: Option<Spoil>,
+    pub(crate) consoles: Vec<Console>,
+    /// Certificate of the cluster's authority.
+    pub(crate) ca_pem: String,
     queue: BTreeMap<(Duration, u64), (String, Effect)>,
     seed: u64,
     counter: u64,
@@ -142,6 +149,8 @@ impl World {
             access: Access::new(seed, major),
             pools: BTreeMap::new(),
             spoil: None,
+            consoles: Vec::new(),
+            ca_pem: String::new(),
             queue: BTreeMap::new(),
             seed,
             counter: 0,
@@ -214,37 +223,111 @@ impl World {
             }
             plan.effect = Effect::Spoiled(Box::new(plan.effect), spoil);
         }
-        self.counter += 1;
-        let pid = 4_000 + u32::try_from(self.counter % 60_000).unwrap_or(0) * 3;
-        let uptime = self.now.saturating_sub(self.started).as_millis() / 10;
-        let pstart = 200_000 + u64::try_from(uptime).unwrap_or(0);
-        let upid = tasks::upid(
-            plan.node, pid, pstart, self.now, plan.kind, &plan.id, plan.who,
-        );
+        let mut task = self.task_of(plan.node, plan.kind, &plan.id, plan.who);
         let length = Duration::from_secs_f64((plan.seconds * self.factor).max(0.0));
         let steps = u32::try_from(plan.lines.len()).unwrap_or(u32::MAX).max(1);
-        let lines = plan
+        task.lines = plan
             .lines
             .into_iter()
             .zip(0u32..)
             .map(|(line, step)| (self.now + length * step / steps, line))
             .collect();
-        let due = self.now + length;
-        self.queue
-            .insert((due, self.counter), (upid.clone(), plan.effect));
-        self.tasks.push(Task {
-            upid: upid.clone(),
-            node: plan.node.to_owned(),
+        let upid = task.upid.clone();
+        self.queue.insert(
+            (self.now + length, self.counter),
+            (upid.clone(), plan.effect),
+        );
+        self.tasks.push(task);
+        json!(upid)
+    }
+
+    /// Starts a task that goes on until [`World::end_task`], and returns its UPID.
+    pub(crate) fn begin(&mut self, node: &str, kind: &str, id: &str, who: &Identity) -> String {
+        let task = self.task_of(node, kind, id, who);
+        let upid = task.upid.clone();
+        self.tasks.push(task);
+        upid
+    }
+
+    /// Ends a running task.
+    pub(crate) fn end_task(&mut self, upid: &str, outcome: Result<u32, &str>) {
+        let now = self.now;
+        if let Some(task) = self.task_mut(upid).filter(|task| task.running()) {
+            task.finish(now, outcome);
+        }
+    }
+
+    fn task_of(&mut self, node: &str, kind: &str, id: &str, who: &Identity) -> Task {
+        self.counter += 1;
+        let pid = 4_000 + u32::try_from(self.counter % 60_000).unwrap_or(0) * 3;
+        let uptime = self.now.saturating_sub(self.started).as_millis() / 10;
+        let pstart = 200_000 + u64::try_from(uptime).unwrap_or(0);
+        Task {
+            upid: tasks::upid(node, pid, pstart, self.now, kind, id, who),
+            node: node.to_owned(),
             pid,
             pstart,
             start: self.now,
-            kind: plan.kind.to_owned(),
-            id: plan.id,
-            who: plan.who.clone(),
-            lines,
+            kind: kind.to_owned(),
+            id: id.to_owned(),
+            who: who.clone(),
+            lines: Vec::new(),
             end: None,
-        });
-        json!(upid)
+        }
+    }
+
+    /// A port no console uses; the oldest console loses its one when there is none left.
+    pub(crate) fn free_port(&mut self) -> u16 {
+        let taken = |port: &u16| self.consoles.iter().any(|console| console.port == *port);
+        if let Some(port) = CONSOLE_PORTS.clone().find(|port| !taken(port)) {
+            return port;
+        }
+        let oldest = self.consoles.remove(0);
+        self.end_task(&oldest.upid, Err("console was given up"));
+        oldest.port
+    }
+
+    pub(crate) fn open_console(&mut self, console: Console) {
+        self.consoles.push(console);
+    }
+
+    /// Counts a connection to a console in, or out.
+    pub(crate) fn link_console(&mut self, upid: &str, joins: bool) {
+        let Some(console) = self.consoles.iter_mut().find(|c| c.upid == upid) else {
+            return;
+        };
+        if joins {
+            console.links += 1;
+            return;
+        }
+        console.links = console.links.saturating_sub(1);
+        if console.links == 0 {
+            // The backend serves one connection and ends with it; its ticket stays good for a check.
+            console.dead = true;
+            let upid = upid.to_owned();
+            self.end_task(&upid, Ok(0));
+        }
+    }
+
+    /// Forgets consoles whose ticket is too old to connect.
+    fn expire_consoles(&mut self) {
+        let now = self.now;
+        let (kept, gone) =
+            std::mem::take(&mut self.consoles)
+                .into_iter()
+                .partition(|console: &Console| {
+                    console.links > 0
+                        || now.saturating_sub(console.issued) <= CONSOLE_TICKET_LIFETIME
+                });
+        self.consoles = kept;
+        for console in gone {
+            self.end_task(&console.upid, Err("connection timed out"));
+        }
+    }
+
+    /// A certificate as configuration files of one line a key hold it.
+    pub(crate) fn one_line(pem: &str) -> String {
+        pem.replace('\n', "\\n")
     }
 
     /// Brings the world to `now`: ends what is due, in order.
@@ -265,6 +348,7 @@ impl World {
             }
         }
         self.now = self.now.max(now);
+        self.expire_consoles();
     }
 
     /// Applies what a task does; the number of warnings, or the text of its error.

@@ -172,9 +172,10 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
         };
         wire.send(text.as_bytes()).await;
         let answer = wire.answer().await;
-        // The sampled ids name nothing, so 500 is right for calls with state; never to be seen are an unknown
+        // The sampled ids and tickets name nothing, so 500 is right for calls with state; never to be seen are an unknown
         // endpoint, a refused parameter and a refused caller.
-        let known_refusal = answer.status == 400 && answer.body.windows(6).any(|w| w == b"upid\":");
+        let known_refusal = answer.status == 400 && answer.body.windows(6).any(|w| w == b"upid\":")
+            || answer.status == 401 && answer.reason.ends_with("invalid PVEVNC ticket");
         if !(matches!(answer.status, 200 | 500) || known_refusal) {
             complaints.push(format!(
                 "{release} {} {} [{form}]: {answer}",

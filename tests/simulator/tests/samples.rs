@@ -28,16 +28,17 @@ const DIFFERENT: &[(&str, &[&str])] = &[
     (
         "shows what the recorded server lacked: a cluster file system, a database, QEMU, a native library",
         &[
-            "234", "236", "368", "372", "284", "332", "333", "334", "335", "338",
+            "234", "236", "284", "368", "372", "332", "333", "334", "335", "338",
         ],
     ),
-    ("formatters for browsers", &["99c", "99e", "99f", "99g"]),
-    ("the JSON parser's own words", &["51", "52", "53", "54"]),
     (
-        "consoles and WebSockets",
-        &["285", "286", "287", "288", "290", "291", "292"],
+        "needs a console ticket whose making was not recorded",
+        &["292"],
     ),
 ];
+
+/// What the second factor of the user who has one expects.
+const CODE: &str = "853059";
 
 struct Sample {
     name: String,
@@ -206,7 +207,7 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
         .user("limited@pve", "limitedpass")
         .acl("/vms/100", "limited@pve", "PVEVMUser")
         .user("tfa@pve", "tfapass")
-        .second_factor("tfa@pve", "853059")
+        .second_factor("tfa@pve", CODE)
         .storage(
             "local",
             "dir",
@@ -317,6 +318,9 @@ async fn refresh(pve: &Simulator, request: &[u8], challenge: &mut String) -> Vec
     for part in &mut parts {
         if part.starts_with("password=PVE%3A") {
             *part = format!("password={}", encode(&ticket));
+        } else if part.starts_with("otp=") {
+            // Codes of then are wrong now.
+            *part = format!("otp={CODE}");
         } else if part.starts_with("tfa-challenge=") {
             *part = format!("tfa-challenge={}", encode(challenge));
         }

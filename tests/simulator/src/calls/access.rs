@@ -21,7 +21,13 @@ pub(super) fn login(call: &mut Call<'_>) -> ApiResult<Reply> {
     let login = match call.text("tfa-challenge") {
         Some(challenge) if access.second_factor(&user, challenge, &password, now) => Login::Ok,
         Some(_) => Login::Refused,
-        None => access.login(&user, &password, now),
+        None => match (access.login(&user, &password, now), call.text("otp")) {
+            // A right code is looked at and yet not enough: the challenge comes all the same.
+            (Login::NeedsSecondFactor, Some(code)) if !access.one_time_code(&user, code) => {
+                Login::Refused
+            }
+            (login, _) => login,
+        },
     };
     let mut answer = json!({
         "username": user,

@@ -2,6 +2,7 @@
 
 mod access;
 mod cluster;
+mod consoles;
 mod guests;
 mod pools;
 mod storage;
@@ -13,6 +14,7 @@ use proxmox_codegen::facts::{Endpoint, Method};
 use serde_json::Value;
 
 use crate::access::Identity;
+use crate::console::{Console, Screen};
 use crate::error::{ApiError, ApiResult};
 use crate::guest::Kind;
 use crate::params::{Param, Params};
@@ -38,6 +40,8 @@ pub(crate) struct Reply {
     pub(crate) total: Option<u64>,
     /// Name and text of a download.
     pub(crate) file: Option<(String, String)>,
+    /// What an upgrade of the connection leads to.
+    pub(crate) console: Option<Console>,
 }
 
 impl Reply {
@@ -141,9 +145,39 @@ pub(crate) fn texts(params: &Params) -> BTreeMap<String, String> {
         .collect()
 }
 
+fn console_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let (place, last) = call.path.rsplit_once('/')?;
+    let guest = match place {
+        "/nodes/{node}/qemu/{vmid}" => Some(Kind::Qemu),
+        "/nodes/{node}/lxc/{vmid}" => Some(Kind::Lxc),
+        "/nodes/{node}" => None,
+        "/access" if last == "vncticket" => return Some(consoles::check_ticket(call)),
+        _ => return None,
+    };
+    Some(match (call.method, last) {
+        (Method::Post, "vncproxy") => consoles::proxy(call, guest, "vncproxy", Screen::Display),
+        (Method::Post, "vncshell") => consoles::proxy(call, guest, "vncshell", Screen::Display),
+        // Of a node and of a guest the task has another name.
+        (Method::Post, "termproxy") => {
+            let task = if guest.is_some() {
+                "vncproxy"
+            } else {
+                "vncshell"
+            };
+            consoles::proxy(call, guest, task, Screen::Terminal)
+        }
+        (Method::Get, "vncwebsocket") => consoles::connect(call, guest),
+        (Method::Post, "spiceproxy" | "spiceshell") => consoles::spice(call, guest),
+        _ => return None,
+    })
+}
+
 /// Answers the call if it is one with state; `None` leaves it to the schema.
 pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
+    if let Some(answer) = console_call(call) {
+        return Some(answer);
+    }
     for kind in [Kind::Qemu, Kind::Lxc] {
         if let Some(rest) = call.path.strip_prefix(kind.create_path()) {
             return guests::guests(call, kind, rest);

@@ -106,6 +106,20 @@ impl Wire {
         .expect("the server closes")
     }
 
+    /// The next bytes; `None` when the server closes before that many came.
+    pub(crate) async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+        tokio::time::timeout(PATIENCE, async {
+            while self.buffer.len() < count {
+                if !self.fill().await {
+                    return None;
+                }
+            }
+            Some(self.buffer.drain(..count).collect())
+        })
+        .await
+        .expect("bytes in time")
+    }
+
     async fn fill(&mut self) -> bool {
         let mut chunk = [0; 16 << 10];
         match self.stream.read(&mut chunk).await {
