@@ -83,6 +83,8 @@ impl Sent {
 struct Scene<'a> {
     formats: &'a BTreeMap<String, Schemas>,
     siblings: &'a Schemas,
+    /// Where to look for what the newest release no longer has.
+    earlier: &'a [Facts],
     /// The value is a key of a property string.
     inside: bool,
     /// The value is part of the path.
@@ -134,6 +136,7 @@ impl Emitter<'_> {
             let scene = Scene {
                 formats: &facts.formats,
                 siblings: known.unwrap_or(&empty),
+                earlier: releases,
                 inside: false,
                 path: false,
             };
@@ -209,7 +212,7 @@ impl Emitter<'_> {
         let mut sent = Vec::new();
         let mut arguments = Vec::new();
         for parameter in required {
-            let value = self.parameter(parameter, scene);
+            let value = self.parameter(endpoint, parameter, scene);
             sent.push(arrival(&parameter.name, parameter, scene, &value.sent));
             arguments.push(value.code);
         }
@@ -217,7 +220,7 @@ impl Emitter<'_> {
         let unset = super::endpoint::unset(endpoint).is_some();
         for parameter in optional {
             let setter = ident(&names::setter(self.overlay, &parameter.name));
-            let mut value = self.parameter(parameter, scene);
+            let mut value = self.parameter(endpoint, parameter, scene);
             let given = value.code;
             match parameter.name.strip_suffix("[n]") {
                 Some(family) => {
@@ -268,8 +271,14 @@ impl Emitter<'_> {
         )
     }
 
-    fn parameter(&self, parameter: &Parameter, scene: &Scene<'_>) -> Sample {
-        let schema = scene.siblings.get(&parameter.name);
+    fn parameter(&self, endpoint: &Endpoint, parameter: &Parameter, scene: &Scene<'_>) -> Sample {
+        let schema = scene.siblings.get(&parameter.name).or_else(|| {
+            let releases = scene.earlier.iter().rev();
+            releases.into_iter().find_map(|facts| {
+                let endpoint = facts.endpoints.get(&endpoint.path)?.get(&endpoint.method)?;
+                endpoint.parameters.properties.get(&parameter.name)
+            })
+        });
         self.value(&parameter.name, &parameter.ty, schema, scene)
     }
 
@@ -354,6 +363,7 @@ impl Emitter<'_> {
         let inside = Scene {
             formats: scene.formats,
             siblings: keys,
+            earlier: &[],
             inside: true,
             path: false,
         };

@@ -144,6 +144,7 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("reference", "", "library/alpine"),
     ("registered-tags", "", "tag1;tag2"),
     ("remove-vanished", "", "acl;entry"),
+    ("running-nets-host-mtu", "", "net0=1500,net1=9000"),
     ("serial[n]", "", "socket"),
     ("service", "", "mon.a"),
     ("since", "", "2026-01-31 12:00:00"),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use proxmox_codegen::facts::{Additional, Facts, Format, Schema, Schemas, Type};
 use proxmox_codegen::facts_json;
@@ -14,14 +15,18 @@ use serde_json::{Map, Value, json};
 
 use crate::documents::UPID;
 
-/// Reads the schema of a release.
-pub(crate) fn facts(release: &str) -> Facts {
-    let path = format!(
-        "{}/../../schema/pve/{release}.json",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let text = std::fs::read_to_string(&path).expect(&path);
-    facts_json::read(&text).expect(&path)
+/// The schema of a release, as it was imported.
+pub(crate) fn facts(release: &str) -> &'static Facts {
+    static ALL: OnceLock<BTreeMap<&str, Facts>> = OnceLock::new();
+    let read = |release: &'static str| {
+        let path = format!(
+            "{}/../../schema/pve/{release}.json",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let text = std::fs::read_to_string(&path).expect(&path);
+        (release, facts_json::read(&text).expect(&path))
+    };
+    &ALL.get_or_init(|| releases().into_iter().map(read).collect())[release]
 }
 
 /// The files of a folder and below, by path below it.
