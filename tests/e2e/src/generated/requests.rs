@@ -1660,7 +1660,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "notification-target",
                 known: false,
-                sent: One("text"),
+                sent: One("item1"),
             },
             Parameter {
                 name: "pbs-change-detection-mode",
@@ -1908,7 +1908,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "notification-target",
                 known: false,
-                sent: One("text"),
+                sent: One("item1"),
             },
             Parameter {
                 name: "pbs-change-detection-mode",
@@ -13029,7 +13029,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "running-nets-host-mtu",
                 known: false,
-                sent: One("text"),
+                sent: One("net0=1500,net1=9000"),
             },
             Parameter {
                 name: "sata1",
@@ -14196,7 +14196,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "running-nets-host-mtu",
                 known: false,
-                sent: One("text"),
+                sent: One("net0=1500,net1=9000"),
             },
             Parameter {
                 name: "sata1",
@@ -14911,7 +14911,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "running-nets-host-mtu",
                 known: false,
-                sent: One("text"),
+                sent: One("net0=1500,net1=9000"),
             },
             Parameter {
                 name: "sata1",
@@ -17889,7 +17889,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "notification-target",
                 known: false,
-                sent: One("text"),
+                sent: One("item1"),
             },
             Parameter {
                 name: "pbs-change-detection-mode",
@@ -18460,7 +18460,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "server2",
                 known: false,
-                sent: One("text"),
+                sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "share",
@@ -18530,7 +18530,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "volume",
                 known: false,
-                sent: One("text"),
+                sent: One("a b&c=d;e+f%41/ü"),
             },
             Parameter {
                 name: "zfs-base-path",
@@ -18787,7 +18787,7 @@ pub static WIRES: &[Wire] = &[
             Parameter {
                 name: "server2",
                 known: false,
-                sent: One("text"),
+                sent: One("192.0.2.10"),
             },
             Parameter {
                 name: "shared",
@@ -19545,7 +19545,7 @@ fn cluster_backup_post() -> Call {
         .notes_template("a b&c=d;e+f%41/ü")
         .notification_mode(api::types::BackupNotificationMode::Auto)
         .notification_policy(api::types::BackupNotificationPolicy::Always)
-        .notification_target("text")
+        .notification_target("item1")
         .pbs_change_detection_mode(api::types::BackupChangeDetection::Legacy)
         .performance(
             api::types::BackupPerformance::new().max_workers(7i64).pbs_entries_max(7i64),
@@ -19620,7 +19620,7 @@ fn cluster_backup_id_put() -> Call {
         .notes_template("a b&c=d;e+f%41/ü")
         .notification_mode(api::types::BackupNotificationMode::Auto)
         .notification_policy(api::types::BackupNotificationPolicy::Always)
-        .notification_target("text")
+        .notification_target("item1")
         .pbs_change_detection_mode(api::types::BackupChangeDetection::Legacy)
         .performance(
             api::types::BackupPerformance::new().max_workers(7i64).pbs_entries_max(7i64),
@@ -25395,7 +25395,7 @@ fn qemu_post() -> Call {
                 .max_bytes(7i64)
                 .period(7i64),
         )
-        .running_nets_host_mtu("text")
+        .running_nets_host_mtu("net0=1500,net1=9000")
         .sata(
             1,
             api::qemu::QemuDrive::new("local:iso/debian-13.iso")
@@ -26240,7 +26240,7 @@ fn qemu_vmid_config_post() -> Call {
                 .max_bytes(7i64)
                 .period(7i64),
         )
-        .running_nets_host_mtu("text")
+        .running_nets_host_mtu("net0=1500,net1=9000")
         .sata(
             1,
             api::qemu::QemuDrive::new("local:iso/debian-13.iso")
@@ -26635,7 +26635,7 @@ fn qemu_vmid_config_put() -> Call {
                 .max_bytes(7i64)
                 .period(7i64),
         )
-        .running_nets_host_mtu("text")
+        .running_nets_host_mtu("net0=1500,net1=9000")
         .sata(
             1,
             api::qemu::QemuDrive::new("local:iso/debian-13.iso")
@@ -28650,7 +28650,7 @@ fn node_vzdump_post() -> Call {
         .notes_template("a b&c=d;e+f%41/ü")
         .notification_mode(api::types::BackupNotificationMode::Auto)
         .notification_policy(api::types::BackupNotificationPolicy::Always)
-        .notification_target("text")
+        .notification_target("item1")
         .pbs_change_detection_mode(api::types::BackupChangeDetection::Legacy)
         .performance(
             api::types::BackupPerformance::new().max_workers(7i64).pbs_entries_max(7i64),
@@ -28847,7 +28847,7 @@ fn storage_post() -> Call {
         .saferemove_stepsize(1i64)
         .saferemove_throughput("a b&c=d;e+f%41/ü")
         .server("192.0.2.10")
-        .server2("text")
+        .server2("192.0.2.10")
         .share("a b&c=d;e+f%41/ü")
         .shared(true)
         .skip_cert_verification(true)
@@ -28861,7 +28861,7 @@ fn storage_post() -> Call {
         .transport(api::storage::StorageTransport::Tcp)
         .username("a b&c=d;e+f%41/ü")
         .vgname("pve")
-        .volume("text")
+        .volume("a b&c=d;e+f%41/ü")
         .zfs_base_path("/mnt/store")
         .call()
         .clone()
@@ -28937,7 +28937,7 @@ fn storage_storage_put() -> Call {
         .saferemove_stepsize(1i64)
         .saferemove_throughput("a b&c=d;e+f%41/ü")
         .server("192.0.2.10")
-        .server2("text")
+        .server2("192.0.2.10")
         .shared(true)
         .skip_cert_verification(true)
         .smbversion(api::storage::StorageSmbversion::Default)
