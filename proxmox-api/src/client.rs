@@ -27,6 +27,7 @@ use crate::retry::{Retries, RetryPolicy};
 use crate::secret::Secret;
 use crate::task::Task;
 use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
+use crate::trace::Trace;
 use crate::transport::{HttpSettings, HttpTransport, Proxy, Transport, WireRequest, WireResponse};
 use crate::upid::Upid;
 
@@ -287,7 +288,9 @@ impl Client {
         let request = self
             .0
             .compose(Method::Get, path, &Params::default(), &name)?;
-        let response = self.0.exchange(request, &name, true).await?;
+        let trace = Trace::new(Method::Get, path);
+        let exchange = self.0.exchange(request, &name, true, &trace);
+        let response = trace.around(exchange).await?;
         accept(&name, response, &[])
     }
 
@@ -342,6 +345,16 @@ impl Inner {
     }
 
     async fn run(&self, call: Call) -> Result<Reply, Error> {
+        let method = call.method;
+        let template = match call.endpoint {
+            Some(endpoint) => endpoint.path.to_owned(),
+            None => call.path.clone(),
+        };
+        let trace = Trace::new(method, &template);
+        trace.around(self.perform(call, &trace)).await
+    }
+
+    async fn perform(&self, call: Call, trace: &Trace) -> Result<Reply, Error> {
         let name = name_of(&call);
         let refuse = |kind| Err(Error::request(&name, kind));
         if let Some(problem) = call.invalid {
@@ -356,7 +369,7 @@ impl Inner {
         // These work for everybody; a ticket or token that is out of date would only get in the way.
         if open_to_all(call.method, &call.path) {
             let request = self.compose(call.method, &path, &call.params, &name)?;
-            let response = self.exchange(request, &name, repeatable).await?;
+            let response = self.exchange(request, &name, repeatable, trace).await?;
             return self.judge(&name, response, &call, None);
         }
         if self.refuses_token(&call) {
@@ -369,7 +382,7 @@ impl Inner {
         let request = self.compose(call.method, &path, &call.params, &name)?;
         let grant = self.auth.authorize(self, writes).await?;
         let response = self
-            .exchange(signed(&request, &grant), &name, repeatable)
+            .exchange(signed(&request, &grant), &name, repeatable, trace)
             .await?;
         let session = grant.session;
         let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
@@ -378,7 +391,7 @@ impl Inner {
         match self.auth.replace(self, refused, writes).await? {
             Some(grant) => {
                 let response = self
-                    .exchange(signed(&request, &grant), &name, repeatable)
+                    .exchange(signed(&request, &grant), &name, repeatable, trace)
                     .await?;
                 self.judge(&name, response, &call, grant.session.as_deref())
             }
@@ -451,6 +464,7 @@ impl Inner {
         request: WireRequest,
         name: &str,
         repeatable: bool,
+        trace: &Trace,
     ) -> Result<WireResponse, Error> {
         let node = node_of(&request.path);
         let start = Instant::now();
@@ -463,6 +477,8 @@ impl Inner {
                 let outcome = self.transport.send(place(&request, &host.base)).await;
                 drop(permit);
                 host.note(&outcome);
+                let status = outcome.as_ref().ok().map(|answer| answer.status);
+                trace.attempt(&host.base.origin, attempt, status);
                 match outcome {
                     Err(error) if error.is_never_sent() && hosts.len() > unreached.len() + 1 => {
                         unreached.push((host.base.origin.clone(), error));
@@ -484,6 +500,7 @@ impl Inner {
             if let Some(pause) =
                 (self.retries).pause(&outcome, repeatable, attempt, spent, elsewhere)
             {
+                trace.again(pause, elsewhere);
                 tokio::time::sleep(pause).await;
                 continue;
             }
@@ -538,11 +555,14 @@ impl Login for Inner {
     ) -> Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>> {
         Box::pin(async move {
             let name = format!("POST {path}");
+            let template = path;
             let path = format!("{API}{path}");
             let request = self.compose(Method::Post, &path, &form, &name)?;
             // A second ticket does no harm, but a code is good for one time only.
             let repeatable = form.get("tfa-challenge").is_none() && form.get("code").is_none();
-            let response = self.exchange(request, &name, repeatable).await?;
+            let trace = Trace::new(Method::Post, template);
+            let exchange = self.exchange(request, &name, repeatable, &trace);
+            let response = trace.around(exchange).await?;
             if (200..300).contains(&response.status) && is_page(&response) {
                 return Err(ApiError::not_the_api(&name, &response).into());
             }

@@ -90,6 +90,7 @@ pub mod task;
 pub mod tasks;
 pub mod testing;
 pub mod tls;
+mod trace;
 pub mod transport;
 pub mod upload;
 pub mod upid;
