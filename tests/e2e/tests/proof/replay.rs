@@ -95,7 +95,16 @@ fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize>) {
         let record: Value = serde_json::from_str(&text).expect("a record is JSON");
         let text = |name: &str| record[name].as_str().unwrap_or_default();
         let (method, called) = (text("method"), text("path"));
+        let good = record["status"]
+            .as_u64()
+            .is_some_and(|status| (200..300).contains(&status));
+        let recorded = record["recorded"] == Value::Bool(true);
         let Some(endpoint) = find(method, called) else {
+            assert!(
+                !(good && recorded),
+                "{}: a server answered {method} {called}, which is no endpoint",
+                path.display()
+            );
             *unknown.entry(format!("{method} {called}")).or_default() += 1;
             continue;
         };
@@ -108,13 +117,10 @@ fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize>) {
         let parent = path.parent().and_then(Path::file_name);
         let names = [parent, path.file_name()];
         let names = names.map(|name| name.unwrap_or_default().to_string_lossy());
-        let good = record["status"]
-            .as_u64()
-            .is_some_and(|s| (200..300).contains(&s));
         records.push(Record {
             file: names.join("/"),
             endpoint,
-            recorded: record["recorded"] == Value::Bool(true),
+            recorded,
             request: record["request_body"].clone(),
             answer: (good && record["response"].get("data").is_some())
                 .then(|| record["response"].clone()),
@@ -217,7 +223,7 @@ fn recorded_answers_decode() {
         }
     }
     println!(
-        "{} records: {failures} are errors of the server, {} belong to no endpoint of the tracked releases",
+        "{} records: {failures} are errors of the server, {} belong to no endpoint",
         files.len(),
         unknown.values().sum::<usize>()
     );
