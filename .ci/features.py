@@ -1,4 +1,4 @@
-"""Prints the areas of proxmox-api, from the output of `cargo metadata`."""
+"""Prints the features of proxmox-api, from the output of `cargo metadata`."""
 
 import json
 import sys
