@@ -58,9 +58,13 @@
 #[rustfmt::skip]
 #[path = "generated/mod.rs"]
 pub mod api;
+#[cfg(feature = "guests")]
+pub mod agent;
 mod api_error;
 pub mod auth;
 mod availability;
+#[cfg(feature = "guests")]
+pub mod batch;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod client;
@@ -72,12 +76,18 @@ pub mod encode;
 pub mod endpoint;
 pub mod envelope;
 pub mod error;
+#[cfg(feature = "guests")]
+pub mod events;
 pub mod formats;
 #[cfg(feature = "guests")]
 pub mod guest;
 pub mod hosts;
+#[cfg(feature = "guests")]
+pub mod inventory;
 pub mod limit;
 mod list;
+#[cfg(feature = "guests")]
+pub mod metrics;
 pub mod open_enum;
 pub mod paging;
 pub mod property_string;
@@ -94,6 +104,8 @@ mod trace;
 pub mod transport;
 pub mod upload;
 pub mod upid;
+#[cfg(feature = "guests")]
+pub mod webhook;
 
 pub use client::{Client, ClientBuilder};
 pub use error::Error;

@@ -1,0 +1,293 @@
+//! The agent against a scripted machine with files and programs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::client::Client;
+use crate::testing::{Fake, json, ok};
+use crate::transport::{TransportError, WireRequest, WireResponse};
+
+#[derive(Default)]
+struct Machine {
+    files: BTreeMap<String, Vec<u8>>,
+    /// Answers of exec-status that are still to come, by process.
+    ends: BTreeMap<usize, Vec<String>>,
+    started: usize,
+    pings_until_up: usize,
+    /// Whether files are read in one piece only.
+    old: bool,
+}
+
+type Answer = Result<WireResponse, TransportError>;
+
+fn error(reason: &'static str) -> Answer {
+    Ok(json(500, reason, r#"{"data":null}"#))
+}
+
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let decode = |raw: &str| {
+        percent_encoding::percent_decode_str(raw)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
+    text.split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (decode(key), decode(value)))
+        .collect()
+}
+
+/// As Perl writes bytes into JSON: a character for each.
+fn as_characters(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+impl Machine {
+    fn answer(&mut self, request: &WireRequest) -> Answer {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let body = String::from_utf8_lossy(&request.body).into_owned();
+        let params = pairs(if query.is_empty() { &body } else { query });
+        let all = |wanted: &str| -> Vec<String> {
+            let fit = params.iter().filter(|(key, _)| key == wanted);
+            fit.map(|(_, value)| value.clone()).collect()
+        };
+        let one = |wanted: &str| all(wanted).pop().unwrap_or_default();
+        match path.rsplit('/').next().unwrap_or_default() {
+            "resources" => {
+                ok(r#"{"data":[{"id":"qemu/101","type":"qemu","vmid":101,"node":"pve1"}]}"#)
+            }
+            "ping" if self.pings_until_up > 0 => {
+                self.pings_until_up -= 1;
+                error("QEMU guest agent is not running")
+            }
+            "ping" => ok(r#"{"data":{"result":{}}}"#),
+            "exec" => {
+                self.started += 1;
+                let input = one("input-data");
+                let end = self.run(&all("command"), &input);
+                // It takes a while.
+                let running = r#"{"data":{"exited":0}}"#.to_owned();
+                self.ends.insert(self.started, vec![end, running]);
+                ok(format!(r#"{{"data":{{"pid":{}}}}}"#, self.started))
+            }
+            "exec-status" => {
+                let pid: usize = one("pid").parse().expect("a number");
+                let ends = self.ends.get_mut(&pid).expect("a process that was started");
+                ok(ends.pop().expect("nobody asks again after the end"))
+            }
+            "file-read" if self.old && !one("offset").is_empty() => Ok(json(
+                400,
+                "Parameter verification failed.",
+                r#"{"data":null,"errors":{"offset":"property is not defined in schema and the schema does not allow additional properties"}}"#,
+            )),
+            "file-read" => {
+                let Some(file) = self.files.get(&one("file")) else {
+                    return error("can't open file: No such file or directory");
+                };
+                let data = if self.old {
+                    serde_json::json!({ "content": as_characters(file), "bytes-read": file.len() })
+                } else {
+                    let offset: usize = one("offset").parse().expect("a number");
+                    // As if the agent gave less than it is asked for.
+                    let end = file.len().min(offset + 100_000);
+                    serde_json::json!({
+                        "content": STANDARD.encode(&file[offset..end]),
+                        "bytes-read": end - offset,
+                        "truncated": u8::from(end < file.len()),
+                    })
+                };
+                ok(serde_json::json!({ "data": data }).to_string())
+            }
+            "file-write" => {
+                assert_eq!(one("encode"), "0");
+                let content = one("content");
+                assert!(content.len() <= 61_440, "{} characters", content.len());
+                let content = STANDARD.decode(content).expect("it says it is encoded");
+                self.files.insert(one("file"), content);
+                ok(r#"{"data":null}"#)
+            }
+            other => panic!("unexpected call of {other}"),
+        }
+    }
+
+    fn run(&mut self, command: &[String], input: &str) -> String {
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let mut code = 0;
+        let mut out = Vec::new();
+        match command.as_slice() {
+            ["sh", "-c", r#"base64 -d >> "$1""#, "sh", path] => match STANDARD.decode(input) {
+                Ok(bytes) => self
+                    .files
+                    .entry((*path).to_owned())
+                    .or_default()
+                    .extend(bytes),
+                Err(_) => code = 1,
+            },
+            ["mv", "-f", "--", from, to] => match self.files.remove(*from) {
+                Some(file) if !to.starts_with("/full/") => {
+                    self.files.insert((*to).to_owned(), file);
+                }
+                Some(file) => {
+                    self.files.insert((*from).to_owned(), file);
+                    code = 1;
+                }
+                None => code = 1,
+            },
+            ["rm", "-f", "--", path] => {
+                self.files.remove(*path);
+            }
+            ["echo", words @ ..] => out = words.join(" ").into_bytes(),
+            other => panic!("unexpected program {other:?}"),
+        }
+        let mut data = serde_json::json!({ "exited": 1, "exitcode": code });
+        if !out.is_empty() {
+            data["out-data"] = as_characters(&out).into();
+        }
+        if code != 0 {
+            data["err-data"] = "no space left\n".into();
+        }
+        serde_json::json!({ "data": data }).to_string()
+    }
+}
+
+fn machine(machine: Machine) -> (Arc<Mutex<Machine>>, Client) {
+    let machine = Arc::new(Mutex::new(machine));
+    let inside = Arc::clone(&machine);
+    let fake = Fake::new(move |request| inside.lock().expect("one at a time").answer(request));
+    (machine, fake.token_client())
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_the_agent() {
+    let (_, client) = machine(Machine {
+        pings_until_up: 3,
+        ..Machine::default()
+    });
+    let agent = client.guest(101).agent();
+    assert_eq!(
+        agent.ping().await.expect_err("it is not up yet").kind(),
+        Some(ErrorKind::AgentNotRunning)
+    );
+    agent
+        .wait_until_up(Duration::from_secs(60))
+        .await
+        .expect("it comes up");
+
+    let (_, client) = machine(Machine {
+        pings_until_up: usize::MAX,
+        ..Machine::default()
+    });
+    let late = client
+        .guest(101)
+        .agent()
+        .wait_until_up(Duration::from_secs(60))
+        .await;
+    assert!(matches!(late, Err(GuestError::TimedOut { vmid: 101, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn programs_are_followed_to_their_end() {
+    let (_, client) = machine(Machine::default());
+    let output = client
+        .guest(101)
+        .agent()
+        .exec(["echo", "grüße", "& more=1"])
+        .await;
+    let output = output.expect("it runs");
+    assert!(output.success());
+    assert_eq!(output.stdout_text(), "grüße & more=1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_any_size_and_content() {
+    for old in [false, true] {
+        let (inside, client) = machine(Machine {
+            old,
+            ..Machine::default()
+        });
+        let agent = client.guest(101).agent();
+        for size in [0, 1, WRITE_CHUNK, WRITE_CHUNK + 1, 3 * WRITE_CHUNK + 17] {
+            let content: Vec<u8> = (0..size).map(|n| (n * 7 + n / 251) as u8).collect();
+            agent
+                .write_file("/srv/data", &content)
+                .await
+                .expect("it is written");
+            assert_eq!(
+                agent.read_file("/srv/data").await.expect("it is read"),
+                content
+            );
+        }
+        let files: Vec<String> = inside
+            .lock()
+            .expect("one at a time")
+            .files
+            .keys()
+            .cloned()
+            .collect();
+        assert_eq!(files, ["/srv/data"], "nothing else is left");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_written_leaves_nothing_behind() {
+    let (inside, client) = machine(Machine::default());
+    let agent = client.guest(101).agent();
+    let error = (agent
+        .write_file("/full/data", &vec![1; WRITE_CHUNK * 2])
+        .await)
+        .expect_err("there is no space");
+    assert!(
+        error.to_string().contains("exit code 1: no space left"),
+        "{error}"
+    );
+    assert!(inside.lock().expect("one at a time").files.is_empty());
+    assert!(agent.read_file("/full/data").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_that_others_can_reach() {
+    let fake = Fake::new(|request| {
+        if request.path.contains("/resources") {
+            return ok(
+                r#"{"data":[{"id":"qemu/101","type":"qemu","vmid":101,"node":"pve1"},
+                {"id":"lxc/201","type":"lxc","vmid":201,"node":"pve1"}]}"#,
+            );
+        }
+        if request.path.ends_with("/interfaces") {
+            return ok(r#"{"data":[{"name":"lo","inet":"127.0.0.1/8"},
+                {"name":"eth0","hwaddr":"bc:24:11:00:00:01","inet":"192.0.2.9/24","inet6":"2001:db8::9/64"}]}"#);
+        }
+        ok(r#"{"data":{"result":[
+            {"name":"lo","ip-addresses":[{"ip-address":"127.0.0.1","ip-address-type":"ipv4","prefix":8}]},
+            {"name":"eth0","hardware-address":"bc:24:11:00:00:02","ip-addresses":[
+                {"ip-address":"192.0.2.7","ip-address-type":"ipv4","prefix":24},
+                {"ip-address":"fe80::1%eth0","ip-address-type":"ipv6","prefix":64}]},
+            {"name":"down0"}]}}"#)
+    });
+    let client = fake.token_client();
+    let found = client
+        .guest(101)
+        .interfaces()
+        .await
+        .expect("the agent tells");
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[1].addresses[0].to_string(), "192.0.2.7/24");
+    let wait = client
+        .guest(101)
+        .wait_for_address(Duration::from_secs(9))
+        .await;
+    assert_eq!(
+        wait.expect("it has one"),
+        ["192.0.2.7".parse::<IpAddr>().expect("an address")]
+    );
+    let wait = client
+        .guest(201)
+        .wait_for_address(Duration::from_secs(9))
+        .await;
+    let texts: Vec<String> = wait
+        .expect("it has two")
+        .iter()
+        .map(IpAddr::to_string)
+        .collect();
+    assert_eq!(texts, ["192.0.2.9", "2001:db8::9"]);
+}
