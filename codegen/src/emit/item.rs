@@ -125,7 +125,7 @@ impl Emitter<'_> {
             }
         };
         let shortcuts = self.shortcuts(string, &required);
-        let from_default = self.from_default(string, &required);
+        let plain_value = self.plain_value(string, &required);
         let keys = required
             .iter()
             .chain(&optional)
@@ -163,7 +163,7 @@ impl Emitter<'_> {
                 #shortcuts
                 #(#setters)*
             }
-            #from_default
+            #plain_value
             impl Properties for #name {
                 #[inline]
                 fn rules(&self) -> &'static Rules {
@@ -195,7 +195,7 @@ impl Emitter<'_> {
     }
 
     /// A plain number or flag where that is all a property string needs: `memory(4096)`.
-    fn from_default(&self, string: &PropertyString, required: &[&Member]) -> TokenStream {
+    fn plain_value(&self, string: &PropertyString, required: &[&Member]) -> TokenStream {
         let default = string.members.iter().find(|member| {
             Some(&member.name) == string.default_key.as_ref()
                 && required.iter().all(|other| other.name == member.name)
