@@ -278,7 +278,11 @@ impl Emitter<'_> {
             if member.family {
                 fields.push(quote!(#docs pub #field: BTreeMap<u8, #ty>));
                 families.push(quote!(#wire => family(&mut self.#field, index)));
-                forgotten.push(quote!(#wire => drop(self.#field.remove(&index))));
+                forgotten.push(quote! {
+                    if name == #wire {
+                        self.#field.remove(&index);
+                    }
+                });
             } else if member.required {
                 let bit = proc_macro2::Literal::usize_unsuffixed(required.len());
                 fields.push(quote!(#docs pub #field: #ty));
@@ -312,10 +316,7 @@ impl Emitter<'_> {
                 #[inline]
                 fn forget(&mut self, key: &str) {
                     if let Some((name, index)) = indexed(key) {
-                        match name {
-                            #(#forgotten,)*
-                            _ => {}
-                        }
+                        #(#forgotten)*
                     }
                 }
             }
