@@ -4778,12 +4778,17 @@ impl Object for LxcConfig {
     #[inline]
     fn forget(&mut self, key: &str) {
         if let Some((name, index)) = indexed(key) {
-            match name {
-                "dev" => drop(self.dev.remove(&index)),
-                "mp" => drop(self.mp.remove(&index)),
-                "net" => drop(self.net.remove(&index)),
-                "unused" => drop(self.unused.remove(&index)),
-                _ => {}
+            if name == "dev" {
+                self.dev.remove(&index);
+            }
+            if name == "mp" {
+                self.mp.remove(&index);
+            }
+            if name == "net" {
+                self.net.remove(&index);
+            }
+            if name == "unused" {
+                self.unused.remove(&index);
             }
         }
     }
@@ -11380,12 +11385,17 @@ impl Object for LxcSnapshotConfig {
     #[inline]
     fn forget(&mut self, key: &str) {
         if let Some((name, index)) = indexed(key) {
-            match name {
-                "dev" => drop(self.dev.remove(&index)),
-                "mp" => drop(self.mp.remove(&index)),
-                "net" => drop(self.net.remove(&index)),
-                "unused" => drop(self.unused.remove(&index)),
-                _ => {}
+            if name == "dev" {
+                self.dev.remove(&index);
+            }
+            if name == "mp" {
+                self.mp.remove(&index);
+            }
+            if name == "net" {
+                self.net.remove(&index);
+            }
+            if name == "unused" {
+                self.unused.remove(&index);
             }
         }
     }

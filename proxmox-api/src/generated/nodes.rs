@@ -7727,9 +7727,8 @@ impl Object for NodeConfig {
     #[inline]
     fn forget(&mut self, key: &str) {
         if let Some((name, index)) = indexed(key) {
-            match name {
-                "acmedomain" => drop(self.acmedomain.remove(&index)),
-                _ => {}
+            if name == "acmedomain" {
+                self.acmedomain.remove(&index);
             }
         }
     }

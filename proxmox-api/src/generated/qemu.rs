@@ -10923,21 +10923,44 @@ impl Object for QemuConfig {
     #[inline]
     fn forget(&mut self, key: &str) {
         if let Some((name, index)) = indexed(key) {
-            match name {
-                "hostpci" => drop(self.hostpci.remove(&index)),
-                "ide" => drop(self.ide.remove(&index)),
-                "ipconfig" => drop(self.ipconfig.remove(&index)),
-                "net" => drop(self.net.remove(&index)),
-                "numa" => drop(self.numa_nodes.remove(&index)),
-                "parallel" => drop(self.parallel.remove(&index)),
-                "sata" => drop(self.sata.remove(&index)),
-                "scsi" => drop(self.scsi.remove(&index)),
-                "serial" => drop(self.serial.remove(&index)),
-                "unused" => drop(self.unused.remove(&index)),
-                "usb" => drop(self.usb.remove(&index)),
-                "virtio" => drop(self.virtio.remove(&index)),
-                "virtiofs" => drop(self.virtiofs.remove(&index)),
-                _ => {}
+            if name == "hostpci" {
+                self.hostpci.remove(&index);
+            }
+            if name == "ide" {
+                self.ide.remove(&index);
+            }
+            if name == "ipconfig" {
+                self.ipconfig.remove(&index);
+            }
+            if name == "net" {
+                self.net.remove(&index);
+            }
+            if name == "numa" {
+                self.numa_nodes.remove(&index);
+            }
+            if name == "parallel" {
+                self.parallel.remove(&index);
+            }
+            if name == "sata" {
+                self.sata.remove(&index);
+            }
+            if name == "scsi" {
+                self.scsi.remove(&index);
+            }
+            if name == "serial" {
+                self.serial.remove(&index);
+            }
+            if name == "unused" {
+                self.unused.remove(&index);
+            }
+            if name == "usb" {
+                self.usb.remove(&index);
+            }
+            if name == "virtio" {
+                self.virtio.remove(&index);
+            }
+            if name == "virtiofs" {
+                self.virtiofs.remove(&index);
             }
         }
     }
@@ -17752,21 +17775,44 @@ impl Object for QemuSnapshotConfig {
     #[inline]
     fn forget(&mut self, key: &str) {
         if let Some((name, index)) = indexed(key) {
-            match name {
-                "hostpci" => drop(self.hostpci.remove(&index)),
-                "ide" => drop(self.ide.remove(&index)),
-                "ipconfig" => drop(self.ipconfig.remove(&index)),
-                "net" => drop(self.net.remove(&index)),
-                "numa" => drop(self.numa_nodes.remove(&index)),
-                "parallel" => drop(self.parallel.remove(&index)),
-                "sata" => drop(self.sata.remove(&index)),
-                "scsi" => drop(self.scsi.remove(&index)),
-                "serial" => drop(self.serial.remove(&index)),
-                "unused" => drop(self.unused.remove(&index)),
-                "usb" => drop(self.usb.remove(&index)),
-                "virtio" => drop(self.virtio.remove(&index)),
-                "virtiofs" => drop(self.virtiofs.remove(&index)),
-                _ => {}
+            if name == "hostpci" {
+                self.hostpci.remove(&index);
+            }
+            if name == "ide" {
+                self.ide.remove(&index);
+            }
+            if name == "ipconfig" {
+                self.ipconfig.remove(&index);
+            }
+            if name == "net" {
+                self.net.remove(&index);
+            }
+            if name == "numa" {
+                self.numa_nodes.remove(&index);
+            }
+            if name == "parallel" {
+                self.parallel.remove(&index);
+            }
+            if name == "sata" {
+                self.sata.remove(&index);
+            }
+            if name == "scsi" {
+                self.scsi.remove(&index);
+            }
+            if name == "serial" {
+                self.serial.remove(&index);
+            }
+            if name == "unused" {
+                self.unused.remove(&index);
+            }
+            if name == "usb" {
+                self.usb.remove(&index);
+            }
+            if name == "virtio" {
+                self.virtio.remove(&index);
+            }
+            if name == "virtiofs" {
+                self.virtiofs.remove(&index);
             }
         }
     }
