@@ -404,20 +404,6 @@ impl Inner {
         }
     }
 
-    /// A request for the host that is preferred for its path.
-    fn request(
-        &self,
-        method: Method,
-        path: &str,
-        params: &Params,
-        name: &str,
-    ) -> Result<WireRequest, Error> {
-        let request = self.compose(method, path, params, name)?;
-        let hosts = self.hosts.order(node_of(&request.path).as_deref());
-        let base = hosts.first().map_or(&self.base, |host| &host.base);
-        Ok(place(&request, base))
-    }
-
     /// A request that is for no host yet.
     fn compose(
         &self,

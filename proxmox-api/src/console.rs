@@ -42,7 +42,8 @@ use crate::endpoint::Method;
 use crate::error::Error;
 use crate::request::{At, Call};
 use crate::secret::Secret;
-use crate::transport::{Duplex, TransportError, Upgraded};
+use crate::trace::Trace;
+use crate::transport::{Duplex, TransportError, Upgraded, WireRequest};
 
 /// The server reads no frame of more than 128 KiB, and loses the connection over one that is in parts.
 const FRAME: usize = 32 * 1024;
@@ -206,27 +207,28 @@ impl Console {
         call.params.set("port", opened.text("port")?.to_param());
         let ticket = opened.text("ticket")?;
         call.params.set("vncticket", ticket.to_param());
-        let prepared = self.client.prepare(call).await?;
-        let mut request = prepared.request();
+        let trace = Trace::new(call.method, &call.path);
+        trace.around(self.switch(call, &trace)).await
+    }
+
+    async fn switch(&self, call: Call, trace: &Trace) -> Result<Socket, Error> {
+        let mut prepared = self.client.prepare(call).await?;
         let key = generate_key();
-        for (name, value) in [
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", &key),
-            ("Sec-WebSocket-Protocol", "binary"),
-        ] {
-            request.headers.push((name.to_owned(), value.to_owned()));
-        }
-        let origin = request.origin.clone();
-        let no_socket = |text: &str| {
-            let error = TransportError::interrupted(text);
-            Error::transport(prepared.name(), &origin, error)
+        let upgraded = loop {
+            let permit = prepared.admit().await;
+            let request = upgrade(prepared.request(), &key);
+            let upgraded = prepared.transport().upgrade(request).await;
+            drop(permit);
+            match upgraded {
+                Ok(upgraded) => break upgraded,
+                Err(error) => prepared.failed(error, trace).await?,
+            }
         };
-        let upgraded = prepared.transport().upgrade(request).await;
-        let (head, connection) = match upgraded.map_err(|error| prepared.broken(error))? {
+        let no_socket = |text: &str| prepared.broken(TransportError::interrupted(text));
+        let (head, connection) = match upgraded {
             Upgraded::Switched(head, connection) => (head, connection),
             Upgraded::Answered(response) => {
+                prepared.answered(&response, trace);
                 prepared.judge(response)?;
                 return Err(no_socket("it did not switch to a WebSocket"));
             }
@@ -234,13 +236,28 @@ impl Console {
         if head.header("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
             return Err(no_socket("it answered another WebSocket request"));
         }
+        prepared.answered(&head, trace);
         let stream = WebSocketStream::from_raw_socket(connection, Role::Client, None).await;
         Ok(Socket {
             stream,
             name: prepared.name().to_owned(),
-            origin,
+            origin: prepared.origin().to_owned(),
         })
     }
+}
+
+/// Adds what makes a request ask for a WebSocket.
+fn upgrade(mut request: WireRequest, key: &str) -> WireRequest {
+    for (name, value) in [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Protocol", "binary"),
+    ] {
+        request.headers.push((name.to_owned(), value.to_owned()));
+    }
+    request
 }
 
 impl fmt::Debug for Console {

@@ -26,6 +26,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use crate::client::{Client, Prepared};
 use crate::error::Error;
 use crate::request::{Call, Request, Sending};
+use crate::trace::Trace;
 use crate::transport::{OpenResponse, WireResponse};
 
 /// A file on its way from the server; made by [`Request::stream`].
@@ -55,25 +56,40 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
         let Some(client) = client else {
             return Err(Error::detached(call.name()));
         };
-        let mut prepared = client.prepare(call).await?;
-        loop {
-            let opened = prepared.transport().open(prepared.request()).await;
-            let response = opened.map_err(|error| prepared.broken(error))?;
-            if (200..300).contains(&response.head().status) {
-                prepared.judge(response.head().clone())?;
-                return Ok(Download {
-                    prepared,
-                    response,
-                    received: 0,
-                });
-            }
-            let response = response.collect().await;
-            let response = response.map_err(|error| prepared.broken(error))?;
-            if !prepared.renew(&response).await? {
-                return Err(unexpected(&prepared, response));
-            }
-        }
+        let template = call.endpoint.map_or(&*call.path, |endpoint| endpoint.path);
+        let trace = Trace::new(call.method, template);
+        trace.around(open(&client, call, &trace)).await
     })
+}
+
+async fn open(client: &Client, call: Call, trace: &Trace) -> Result<Download, Error> {
+    let mut prepared = client.prepare(call).await?;
+    loop {
+        let permit = prepared.admit().await;
+        let opened = prepared.transport().open(prepared.request()).await;
+        drop(permit);
+        let response = match opened {
+            Ok(response) => response,
+            Err(error) => {
+                prepared.failed(error, trace).await?;
+                continue;
+            }
+        };
+        prepared.answered(response.head(), trace);
+        if (200..300).contains(&response.head().status) {
+            prepared.judge(response.head().clone())?;
+            return Ok(Download {
+                prepared,
+                response,
+                received: 0,
+            });
+        }
+        let response = response.collect().await;
+        let response = response.map_err(|error| prepared.broken(error))?;
+        if !prepared.renew(&response).await? {
+            return Err(unexpected(&prepared, response));
+        }
+    }
 }
 
 fn unexpected(prepared: &Prepared, response: WireResponse) -> Error {

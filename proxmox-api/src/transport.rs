@@ -639,9 +639,21 @@ fn split(response: http::Response<Incoming>) -> (WireResponse, Incoming) {
 }
 
 async fn receive(response: http::Response<Incoming>) -> Result<WireResponse, TransportError> {
-    let (mut response, body) = split(response);
-    let body = body.collect().await.map_err(|error| broken_off(&error))?;
-    response.body = body.to_bytes();
+    let (mut response, mut body) = split(response);
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => bytes.extend_from_slice(&data),
+            Ok(Err(_)) => {}
+            // A server that refuses an upload closes the connection while the rest is still sent, which
+            // resets it. The refusal itself is complete without a body.
+            Err(_) if response.status >= 400 && response.header("content-length").is_none() => {
+                break;
+            }
+            Err(error) => return Err(broken_off(&error)),
+        }
+    }
+    response.body = Bytes::from(bytes);
     if is_gzip(&response) {
         let mut plain = Vec::new();
         let mut packed = flate2::bufread::MultiGzDecoder::new(&*response.body);

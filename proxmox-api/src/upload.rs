@@ -20,6 +20,7 @@ use crate::endpoint::{Endpoint, Method, Permission};
 use crate::error::{Error, RequestErrorKind};
 use crate::request::{At, Request, Sending, reply};
 use crate::task::Task;
+use crate::trace::Trace;
 use crate::transport::BodyStream;
 
 static ENDPOINT: Endpoint = Endpoint::new(
@@ -242,7 +243,7 @@ impl Upload {
         self
     }
 
-    async fn send(mut self) -> Result<Task, Error> {
+    async fn send(mut self, trace: &Trace) -> Result<Task, Error> {
         let refuse = {
             let name = self.request.call().name();
             move |problem: String| Error::request(&name, RequestErrorKind::Argument { problem })
@@ -299,14 +300,21 @@ impl Upload {
             let body =
                 (io::Cursor::new(form.before).chain(file)).chain(io::Cursor::new(form.after));
             let body = BodyStream::new(length, body);
+            let permit = prepared.admit().await;
             let answer = prepared.transport().send_stream(request, body).await;
+            drop(permit);
             let response = match (answer, failure.take()) {
                 (Err(_), Some(cause)) => {
                     return Err(Error::local(prepared.name(), "reading the file", cause));
                 }
+                (Err(error), None) if self.source.is_repeatable() => {
+                    prepared.failed(error, trace).await?;
+                    continue;
+                }
                 (Err(error), None) => return Err(prepared.broken(error)),
                 (Ok(response), _) => response,
             };
+            prepared.answered(&response, trace);
             if self.source.is_repeatable() && prepared.renew(&response).await? {
                 continue;
             }
@@ -389,7 +397,10 @@ impl IntoFuture for Upload {
     type IntoFuture = Sending<Task>;
 
     fn into_future(self) -> Sending<Task> {
-        Box::pin(self.send())
+        Box::pin(async move {
+            let trace = Trace::new(ENDPOINT.method, ENDPOINT.path);
+            trace.around(self.send(&trace)).await
+        })
     }
 }
 

@@ -2,20 +2,36 @@
 
 use std::sync::Arc;
 
-use super::{API, Client, Inner, Reply, check_path, name_of, refuses_session, signed};
+use tokio::time::Instant;
+
+use super::{API, Client, Inner, Reply, check_path, name_of, place, refuses_session, signed};
+use crate::api_error::ErrorKind;
 use crate::auth::{Grant, Session};
 use crate::endpoint::Method;
 use crate::error::{Error, RequestErrorKind};
+use crate::hosts::{Base, Host, node_of};
+use crate::limit::Permit;
 use crate::request::Call;
+use crate::retry::Outcome;
+use crate::trace::Trace;
 use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
 
-/// A call with all that goes with it, ready for the transport.
+/// A call with all that goes with it, ready for the transport. It is sent attempt by attempt, each of which
+/// ends with [`Prepared::answered`] or [`Prepared::failed`].
 pub(crate) struct Prepared {
     client: Client,
     name: String,
     call: Call,
+    /// For no host yet.
     bare: WireRequest,
     grant: Grant,
+    renewed: bool,
+    node: Option<String>,
+    /// In the order in which they are tried.
+    hosts: Vec<Arc<Host>>,
+    unreached: Vec<(String, TransportError)>,
+    attempt: u32,
+    start: Instant,
 }
 
 impl Client {
@@ -35,15 +51,22 @@ impl Client {
             inner.check(&call).await?;
         }
         let path = format!("{API}{}", call.path);
-        let bare = inner.request(call.method, &path, &call.params, &name)?;
+        let bare = inner.compose(call.method, &path, &call.params, &name)?;
         let writes = call.method != Method::Get;
         let grant = inner.auth.authorize(inner, writes).await?;
+        let node = node_of(&bare.path);
         Ok(Prepared {
             client: self.clone(),
             name,
             call,
             bare,
             grant,
+            renewed: false,
+            hosts: inner.hosts.order(node.as_deref()),
+            node,
+            unreached: Vec::new(),
+            attempt: 1,
+            start: Instant::now(),
         })
     }
 
@@ -58,34 +81,110 @@ impl Prepared {
         &self.name
     }
 
+    /// The host of the attempt.
+    fn base(&self) -> &Base {
+        let host = self.hosts.get(self.unreached.len());
+        host.map_or(&self.client.parts().base, |host| &host.base)
+    }
+
+    /// The server of the attempt, as `https://pve1:8006`.
+    pub(crate) fn origin(&self) -> &str {
+        &self.base().origin
+    }
+
+    /// Waits until the limits of the client let a request through.
+    pub(crate) async fn admit(&self) -> Permit {
+        self.client.parts().limits.admit(self.node.as_deref()).await
+    }
+
     /// What goes to the transport.
     pub(crate) fn request(&self) -> WireRequest {
-        signed(&self.bare, &self.grant)
+        place(&signed(&self.bare, &self.grant), self.base())
     }
 
     pub(crate) fn transport(&self) -> &dyn Transport {
         &*self.client.parts().transport
     }
 
-    /// The error for an exchange that came to nothing.
+    /// Notes that there is an answer, of which the head is enough.
+    pub(crate) fn answered(&self, head: &WireResponse, trace: &Trace) {
+        trace.attempt(self.origin(), self.attempt, Some(head.status));
+        let inner = self.client.parts();
+        inner.limits.heed(head, (inner.clock)());
+        if let Some(host) = self.hosts.get(self.unreached.len()) {
+            host.note(&Ok(head.clone()));
+        }
+        inner.retries.give();
+    }
+
+    /// Notes that an attempt came to nothing, and gets ready for the next one, on another host or after a
+    /// pause; an error if there is to be none.
+    pub(crate) async fn failed(
+        &mut self,
+        cause: TransportError,
+        trace: &Trace,
+    ) -> Result<(), Error> {
+        let inner = self.client.parts();
+        trace.attempt(self.origin(), self.attempt, None);
+        let origin = self.origin().to_owned();
+        let outcome: Outcome = Err(cause);
+        let host = self.hosts.get(self.unreached.len());
+        if let Some(host) = host {
+            host.note(&outcome);
+        }
+        let order = inner.hosts.order(self.node.as_deref());
+        let elsewhere = match (order.first(), host) {
+            (Some(next), Some(host)) => !Arc::ptr_eq(next, host),
+            _ => false,
+        };
+        let spent = self.start.elapsed();
+        let repeatable = self.call.is_repeatable();
+        let last = self.unreached.len() + 1 >= self.hosts.len();
+        let pause = (inner.retries).pause(&outcome, repeatable, self.attempt, spent, elsewhere);
+        let Err(cause) = outcome else { return Ok(()) };
+        if cause.is_never_sent() && !last {
+            self.unreached.push((origin, cause));
+            return Ok(());
+        }
+        if let Some(pause) = pause {
+            trace.again(pause, elsewhere);
+            tokio::time::sleep(pause).await;
+            self.attempt += 1;
+            self.hosts = order;
+            self.unreached.clear();
+            return Ok(());
+        }
+        if cause.is_never_sent() && !self.unreached.is_empty() {
+            let mut others = std::mem::take(&mut self.unreached);
+            let (first, why) = others.remove(0);
+            others.push((origin, cause));
+            return Err(Error::nowhere(&self.name, first, why, others));
+        }
+        Err(Error::transport(&self.name, &origin, cause))
+    }
+
+    /// The error for an exchange that came to nothing and is not to be tried again.
     pub(crate) fn broken(&self, cause: TransportError) -> Error {
-        Error::transport(&self.name, &self.bare.origin, cause)
+        Error::transport(&self.name, self.origin(), cause)
     }
 
     /// Whether an answer is one, and what it refuses if not.
     pub(crate) fn judge(&self, response: WireResponse) -> Result<Reply, Error> {
         let session: Option<&Session> = self.grant.session.as_deref();
-        self.client
-            .parts()
-            .judge(&self.name, response, &self.call, session)
+        let expired = session.is_some() && !self.renewed && refuses_session(&response);
+        let inner = self.client.parts();
+        match inner.judge(&self.name, response, &self.call, session) {
+            Err(Error::Api(error)) if expired && error.kind() == ErrorKind::Unauthorized => {
+                Err(error.with_kind(ErrorKind::TicketExpired).into())
+            }
+            other => other,
+        }
     }
 
     /// After an answer that refuses the ticket: gets another and tells whether to send once more.
     pub(crate) async fn renew(&mut self, response: &WireResponse) -> Result<bool, Error> {
-        let Some(refused) = (self.grant.session)
-            .as_ref()
-            .filter(|_| refuses_session(response))
-        else {
+        let refused = (self.grant.session.as_ref()).filter(|_| refuses_session(response));
+        let Some(refused) = refused.filter(|_| !self.renewed) else {
             return Ok(false);
         };
         let refused = Arc::clone(refused);
@@ -95,6 +194,7 @@ impl Prepared {
             return Ok(false);
         };
         self.grant = grant;
+        self.renewed = true;
         Ok(true)
     }
 }
