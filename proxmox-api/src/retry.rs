@@ -17,7 +17,7 @@ use crate::transport::{TransportError, WireResponse};
 /// | the server's certificate is not trusted | no | no |
 /// | the connection broke, or no answer in time | again | no |
 /// | status 429 | again | again |
-/// | status 502, 503, 504, 595, 596 or 597 | again | no |
+/// | status 502, 503, 504 or 595 | again | no |
 /// | any other refusal, status 500 above all | no | no |
 ///
 /// The pause before a repetition is chosen at random between nothing and a bound that doubles each time, so
@@ -181,12 +181,13 @@ impl Retries {
 
 /// Whether another attempt can succeed and do no harm, and the pause the server asks for before it.
 fn worth_repeating(outcome: &Outcome, repeatable: bool) -> Option<Option<Duration>> {
+    // 596 is not among them: it comes after half a minute, or for a text that the server cannot write.
     match outcome {
         Err(error) if error.is_never_sent() => error.server_certificate().is_none().then_some(None),
         Err(_) => repeatable.then_some(None),
         Ok(answer) => match answer.status {
             429 => Some(retry_after(answer)),
-            502..=504 | 595..=597 => repeatable.then(|| retry_after(answer)),
+            502..=504 | 595 => repeatable.then(|| retry_after(answer)),
             _ => None,
         },
     }

@@ -66,7 +66,7 @@ async fn only_what_does_no_harm_is_sent_again() {
         (Status(503), true, false),
         (Status(504), true, false),
         (Status(595), true, false),
-        (Status(596), true, false),
+        (Status(596), false, false),
         (Status(500), false, false),
         (Status(501), false, false),
         (Status(400), false, false),

@@ -1,0 +1,735 @@
+//! What a caller sees when something goes wrong: every fault is made, and the table that comes of it is the one in
+//! `docs/faults.md`. With `FAULTS_WRITE=1` the table is written there instead.
+
+use std::fmt::Write as _;
+use std::future::IntoFuture;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+
+use proxmox_api::endpoint::Method;
+use proxmox_api::retry::RetryPolicy;
+use proxmox_api::{Client, ClientBuilder, Error};
+use proxmox_simulator::{Clock, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+const PASSWORD: &str = "r00t-pa55";
+
+/// The rows so far.
+#[derive(Default)]
+struct Matrix {
+    rows: Vec<[String; 4]>,
+    /// Everything a caller could print.
+    texts: String,
+}
+
+impl Matrix {
+    /// `sent` is how often the server got the request.
+    fn row<T>(&mut self, fault: &str, request: &str, sent: usize, result: Result<T, Error>) {
+        let seen = match &result {
+            Ok(_) => "the answer".to_owned(),
+            Err(error) => {
+                let _ = write!(self.texts, "{error} {error:?}");
+                told(error)
+            }
+        };
+        let times = match sent {
+            0 => "never".to_owned(),
+            1 => "once".to_owned(),
+            sent => format!("{sent} times"),
+        };
+        let row = [fault.to_owned(), request.to_owned(), times, seen];
+        self.rows.push(row);
+    }
+
+    fn table(&self) -> String {
+        let mut text =
+            "| fault | request | reaches the server | the caller sees |\n|---|---|---|---|\n"
+                .to_owned();
+        let mut last = "";
+        for [fault, request, times, seen] in &self.rows {
+            let shown = if fault == last { "" } else { fault };
+            let _ = writeln!(text, "| {shown} | {request} | {times} | {seen} |");
+            last = fault;
+        }
+        text
+    }
+}
+
+/// The error, without what differs from run to run and from system to system.
+fn told(error: &Error) -> String {
+    let text = error.to_string();
+    let (_, after) = text.split_once(": ").unwrap_or(("", &text));
+    match error {
+        Error::Api(api) => format!("`Error::Api`, `{:?}`: {after}", api.kind()),
+        Error::Connect(error) if error.server_certificate().is_some() => {
+            "`Error::Connect` with the certificate's fingerprint; never sent".into()
+        }
+        Error::Connect(error) if error.others().count() > 0 => {
+            "`Error::Connect` with all the hosts; never sent".into()
+        }
+        Error::Connect(error) if error.text().contains("speak TLS") => {
+            format!(
+                "`Error::Connect`: … {}; never sent",
+                error.text().split("; ").last().unwrap_or_default()
+            )
+        }
+        Error::Connect(_) => "`Error::Connect`; never sent".into(),
+        Error::Interrupted(_) => "`Error::Interrupted`; may have been processed".into(),
+        Error::Timeout(_) => "`Error::Timeout`; may be processed yet".into(),
+        Error::Decode(_) => format!("`Error::Decode`: {after}"),
+        Error::Auth(_) => format!("`Error::Auth`: {text}"),
+        Error::Request(_) => format!("`Error::Request`: {after}"),
+        other => format!("{other}"),
+    }
+}
+
+fn patient() -> RetryPolicy {
+    RetryPolicy::new().backoff(Duration::from_millis(1), Duration::from_millis(5))
+}
+
+fn with_token(url: &str) -> ClientBuilder {
+    Client::builder(url)
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .retry(patient())
+}
+
+async fn simulator() -> Simulator {
+    Simulator::builder()
+        .time_factor(0.0)
+        .user("root@pam", PASSWORD)
+        .clock(Clock::manual(1_800_000_000))
+        .qemu(100, "pve1", &[("name", "one")])
+        .start()
+        .await
+        .expect("the simulator starts")
+}
+
+fn to(pve: &Simulator) -> ClientBuilder {
+    with_token(&pve.url()).ca_pem(pve.ca_pem())
+}
+
+fn sent(pve: &Simulator, method: &str, path: &str) -> usize {
+    let requests = pve.requests();
+    let same = |seen: &&_| {
+        let seen: &proxmox_simulator::RecordedRequest = seen;
+        seen.method == method && seen.path == path
+    };
+    requests.iter().filter(same).count()
+}
+
+const READ: &str = "/nodes/pve1/qemu/100/status/current";
+const WRITE: &str = "/nodes/pve1/qemu/100/config";
+
+/// Reads and writes against a simulator with one fault.
+async fn both(
+    matrix: &mut Matrix,
+    name: &str,
+    times: Option<u32>,
+    fault: Fault,
+    adjust: fn(ClientBuilder) -> ClientBuilder,
+) {
+    for (method, verb, path) in [(Method::Get, "GET", READ), (Method::Post, "POST", WRITE)] {
+        let pve = simulator().await;
+        let ordered = pve.faults().on(verb, path);
+        let ordered = match times {
+            Some(times) => ordered.times(times),
+            None => ordered,
+        };
+        let _handle = ordered.respond(fault.clone());
+        let client = adjust(to(&pve)).build().expect("complete");
+        let mut request = client.request(method, path);
+        if method == Method::Post {
+            request = request.param("cores", "2");
+        }
+        let result = request.await;
+        matrix.row(name, verb, sent(&pve, verb, path), result);
+    }
+}
+
+/// A server of plain HTTP: gives an answer to each request line, or closes the connection where there is none.
+async fn raw(
+    answer: impl Fn(usize, &str) -> Option<String> + Send + Sync + 'static,
+) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let count = Arc::new(AtomicUsize::new(0));
+    let (seen, answer) = (Arc::clone(&count), Arc::new(answer));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+            tokio::spawn(async move {
+                while let Some(line) = request_line(&mut stream).await {
+                    let number = seen.fetch_add(1, Ordering::SeqCst);
+                    let Some(text) = answer(number, &line) else {
+                        return;
+                    };
+                    if stream.write_all(text.as_bytes()).await.is_err() || text.contains("close") {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (url, count)
+}
+
+/// Reads a whole request and gives its first line.
+async fn request_line(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let length = head
+        .to_ascii_lowercase()
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+        .unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(head.lines().next().unwrap_or_default().to_owned())
+}
+
+fn http(status: &str, headers: &str, body: &str) -> Option<String> {
+    let length = body.len();
+    Some(format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    ))
+}
+
+async fn version(client: Client) -> Result<(), Error> {
+    client.version().get().await.map(drop)
+}
+
+const VERSION: &str = r#"{"data":{"release":"9.2","version":"9.2.1","repoid":"0"}}"#;
+
+/// Reads and writes against a plain server; every number stands for one request that arrived.
+async fn both_raw(
+    matrix: &mut Matrix,
+    name: &str,
+    answer: fn(usize, &str) -> Option<String>,
+    before: bool,
+) {
+    for (method, verb) in [(Method::Get, "GET"), (Method::Post, "POST")] {
+        let (url, count) = raw(answer).await;
+        let client = with_token(&url).build().expect("complete");
+        if before {
+            version(client.clone())
+                .await
+                .expect("the first request is answered");
+        }
+        let result = client.request(method, "/pools").await;
+        let sent = count.load(Ordering::SeqCst) - usize::from(before);
+        matrix.row(name, verb, sent, result);
+    }
+}
+
+async fn connections(matrix: &mut Matrix) {
+    let closed = || async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        format!("https://{}", listener.local_addr().expect("it is bound"))
+    };
+    let same = |builder| builder;
+    for (method, verb) in [(Method::Get, "GET"), (Method::Post, "POST")] {
+        let client = with_token(&closed().await).build().expect("complete");
+        let result = client.request(method, "/pools").await;
+        matrix.row("nobody listens", verb, 0, result);
+    }
+    let name = "nobody listens on the first of three hosts";
+    for (method, verb, path) in [(Method::Get, "GET", READ), (Method::Post, "POST", WRITE)] {
+        let pve = simulator().await;
+        let client = with_token(&closed().await)
+            .host(pve.url())
+            .host(closed().await)
+            .ca_pem(pve.ca_pem())
+            .build()
+            .expect("complete");
+        let mut request = client.request(method, path);
+        if method == Method::Post {
+            request = request.param("cores", "2");
+        }
+        let result = request.await;
+        matrix.row(name, verb, sent(&pve, verb, path), result);
+    }
+    let client = with_token(&closed().await)
+        .host(closed().await)
+        .build()
+        .expect("complete");
+    let result = client.request(Method::Post, "/pools").await;
+    matrix.row("nobody listens on any host", "POST", 0, result);
+
+    both(
+        matrix,
+        "the connection closes once, before the server acts",
+        Some(1),
+        Fault::Drop,
+        same,
+    )
+    .await;
+    both(
+        matrix,
+        "the connection closes each time",
+        None,
+        Fault::Drop,
+        same,
+    )
+    .await;
+    both(
+        matrix,
+        "the server acts, and the connection closes without an answer",
+        Some(1),
+        Fault::DropAnswer,
+        same,
+    )
+    .await;
+    both(
+        matrix,
+        "the answer ends in its middle",
+        Some(1),
+        Fault::Truncate(5),
+        same,
+    )
+    .await;
+    both(matrix, "no answer comes", None, Fault::Hang, |builder| {
+        builder
+            .timeout(Duration::from_millis(100))
+            .retry(patient().within(Duration::from_millis(50)))
+    })
+    .await;
+    both_raw(
+        matrix,
+        "a connection that was used before is reset",
+        |number, _| match number {
+            1 => None,
+            _ => http("200 OK", "", VERSION),
+        },
+        true,
+    )
+    .await;
+}
+
+async fn statuses(matrix: &mut Matrix) {
+    let same = |builder| builder;
+    both(
+        matrix,
+        "the node in the path is down",
+        None,
+        Fault::NodeDown,
+        same,
+    )
+    .await;
+    both(
+        matrix,
+        "the node in the path takes longer than 30 seconds",
+        None,
+        Fault::Timeout,
+        same,
+    )
+    .await;
+    for (status, text) in [
+        (500, "VM is locked (backup)"),
+        (500, "can't lock file '/var/lock/x' - got timeout"),
+        (500, "cluster not ready - no quorum?"),
+        (403, "Permission check failed (/vms/100, VM.Audit)"),
+        (502, "Bad Gateway"),
+        (503, "Service Unavailable"),
+    ] {
+        let fault = Fault::Status(status, text.into());
+        both(
+            matrix,
+            &format!("status {status}, {text}"),
+            None,
+            fault,
+            same,
+        )
+        .await;
+    }
+    both(
+        matrix,
+        "status 503 once",
+        Some(1),
+        Fault::Status(503, "Service Unavailable".into()),
+        same,
+    )
+    .await;
+    both_raw(
+        matrix,
+        "status 429 once",
+        |number, _| match number {
+            0 => http("429 Too Many Requests", "Retry-After: 0\r\n", ""),
+            _ => http("200 OK", "", VERSION),
+        },
+        false,
+    )
+    .await;
+    both_raw(
+        matrix,
+        "status 429 with an hour to wait",
+        |_, _| http("429 Too Many Requests", "Retry-After: 3600\r\n", ""),
+        false,
+    )
+    .await;
+    both_raw(
+        matrix,
+        "a redirection",
+        |_, _| {
+            http(
+                "301 Moved Permanently",
+                "Location: https://other:8006/?x=1\r\n",
+                "",
+            )
+        },
+        false,
+    )
+    .await;
+    let pve = simulator().await;
+    let client = to(&pve).build().expect("complete");
+    let result = client.request(Method::Post, "/nope").await;
+    matrix.row("a path the server does not know", "POST", 1, result);
+    let missing = client
+        .request(Method::Put, "/nodes/pve1/qemu/999/config")
+        .param("cores", "2")
+        .await;
+    matrix.row("a guest that is not there", "PUT", 1, missing);
+}
+
+async fn contents(matrix: &mut Matrix) {
+    let page = "Content-Type: text/html\r\n";
+    for (name, headers, body) in [
+        ("a web page with status 200", page, "<title>Sign in</title>"),
+        ("an empty answer", "", ""),
+        (
+            "JSON that breaks off",
+            "",
+            r#"{"data":{"release":"9.2","vers"#,
+        ),
+        ("an answer without `data`", "", "{}"),
+        (
+            "a member of another type",
+            "",
+            r#"{"data":{"release":{},"version":"9","repoid":"0"}}"#,
+        ),
+        (
+            "a member is missing",
+            "",
+            r#"{"data":{"release":"9.2","version":"9"}}"#,
+        ),
+    ] {
+        let answer = http("200 OK", headers, body);
+        let (url, count) = raw(move |_, _| answer.clone()).await;
+        let client = with_token(&url).build().expect("complete");
+        let result = version(client).await;
+        matrix.row(name, "GET", count.load(Ordering::SeqCst), result);
+    }
+}
+
+async fn encryption(matrix: &mut Matrix) {
+    let pve = simulator().await;
+    let result = version(with_token(&pve.url()).build().expect("complete")).await;
+    matrix.row(
+        "a certificate nobody vouches for",
+        "GET",
+        sent(&pve, "GET", "/version"),
+        result,
+    );
+    let other = simulator().await;
+    let pinned = with_token(&pve.url()).fingerprint(other.fingerprint().parse().expect("a pin"));
+    let result = version(pinned.build().expect("complete")).await;
+    matrix.row(
+        "another certificate than the pinned one",
+        "GET",
+        sent(&pve, "GET", "/version"),
+        result,
+    );
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("https://{}", listener.local_addr().expect("it is bound"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut some = [0; 64];
+            let _ = stream.read_exact(&mut some).await;
+            let refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(refusal.as_bytes()).await;
+        }
+    });
+    let client = with_token(&url);
+    let result = version(client.build().expect("complete")).await;
+    matrix.row("no TLS where there should be", "GET", 0, result);
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("https://{}", listener.local_addr().expect("it is bound"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // The first bytes of a server's hello, and then nothing.
+            let mut some = [0; 64];
+            let _ = stream.read_exact(&mut some).await;
+            let _ = stream.write_all(b"\x16\x03\x03\x00\x7a\x02\x00\x00").await;
+        }
+    });
+    let result = version(with_token(&url).build().expect("complete")).await;
+    matrix.row("the TLS handshake breaks off", "GET", 0, result);
+
+    let (url, ca_pem, count) = cut_off().await;
+    let client = with_token(&url).ca_pem(ca_pem).build().expect("complete");
+    let result = client.request(Method::Post, "/pools").await;
+    matrix.row(
+        "TLS breaks off within the answer",
+        "POST",
+        count.load(Ordering::SeqCst),
+        result,
+    );
+}
+
+/// A server of TLS that announces more than it sends, and closes the socket without ending TLS.
+async fn cut_off() -> (String, String, Arc<AtomicUsize>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("supported versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("they belong together");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            if request_line(&mut stream).await.is_some() {
+                seen.fetch_add(1, Ordering::SeqCst);
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"data\":")
+                    .await;
+                let _ = stream.flush().await;
+            }
+            let (mut socket, _) = stream.into_inner();
+            let _ = socket.shutdown().await;
+        }
+    });
+    (format!("https://localhost:{port}"), made.cert.pem(), count)
+}
+
+async fn logins(matrix: &mut Matrix) {
+    let with_password = |pve: &Simulator, password: &str| {
+        Client::builder(pve.url())
+            .password("root@pam", password)
+            .ca_pem(pve.ca_pem())
+            .retry(patient())
+    };
+    let pve = simulator().await;
+    let result = version(
+        with_password(&pve, "wr0ng-password")
+            .build()
+            .expect("complete"),
+    )
+    .await;
+    matrix.row(
+        "a wrong password",
+        "GET",
+        sent(&pve, "GET", "/version"),
+        result,
+    );
+
+    let name = "the ticket runs out while 20 calls are made";
+    let pve = simulator().await;
+    let here = Clock::manual(1_800_000_000);
+    let now = here.clone();
+    let client = with_password(&pve, PASSWORD).clock(move || UNIX_EPOCH + now.now());
+    let client = client.build().expect("complete");
+    client.login().await.expect("accepted");
+    pve.clock().advance(Duration::from_secs(3 * 3600));
+    pve.clear_requests();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        calls.spawn(client.request(Method::Get, "/version").into_future());
+    }
+    while let Some(result) = calls.join_next().await {
+        result
+            .expect("no panic")
+            .expect("accepted with another ticket");
+    }
+    assert_eq!(
+        sent(&pve, "POST", "/access/ticket"),
+        1,
+        "one login for all of them"
+    );
+    matrix.row(name, "20 GET", sent(&pve, "GET", "/version"), Ok(()));
+
+    let name = "the ticket runs out by this machine's clock too";
+    pve.clock().advance(Duration::from_secs(3 * 3600));
+    here.advance(Duration::from_secs(6 * 3600));
+    pve.clear_requests();
+    let result = version(client).await;
+    matrix.row(name, "GET", sent(&pve, "GET", "/version"), result);
+
+    let (url, count) = raw(|_, line| match line.contains("/access/ticket") {
+        true => http(
+            "200 OK",
+            "",
+            r#"{"data":{"ticket":"PVE:root@pam:6B49D200::x","CSRFPreventionToken":"c"}}"#,
+        ),
+        false => Some("HTTP/1.1 401 Authentication failed!\r\nConnection: close\r\n\r\n".into()),
+    })
+    .await;
+    let client = Client::builder(&url)
+        .password("root@pam", PASSWORD)
+        .retry(patient());
+    let result = version(client.build().expect("complete")).await;
+    let logins = 2;
+    matrix.row(
+        "every ticket is refused",
+        "GET",
+        count.load(Ordering::SeqCst) - logins,
+        result,
+    );
+
+    let pve = Simulator::builder()
+        .time_factor(0.0)
+        .user("root@pam", PASSWORD)
+        .second_factor("root@pam", "123456")
+        .start()
+        .await
+        .expect("the simulator starts");
+    let result = version(with_password(&pve, PASSWORD).build().expect("complete")).await;
+    matrix.row(
+        "a second factor is needed and nobody is there to ask",
+        "GET",
+        sent(&pve, "GET", "/version"),
+        result,
+    );
+    let asked = Arc::new(Mutex::new(0));
+    let client = with_password(&pve, PASSWORD).tfa({
+        let asked = Arc::clone(&asked);
+        move |_| {
+            *asked.lock().expect("no panic") += 1;
+            async { Ok::<_, Error>(proxmox_api::auth::TfaAnswer::totp("123456")) }
+        }
+    });
+    let result = version(client.build().expect("complete")).await;
+    assert_eq!(*asked.lock().expect("no panic"), 1);
+    matrix.row(
+        "a second factor is needed and there is a handler",
+        "GET",
+        sent(&pve, "GET", "/version"),
+        result,
+    );
+    pve.clear_requests();
+    let result = version(
+        with_token(&pve.url())
+            .ca_pem(pve.ca_pem())
+            .api_token(TOKEN_ID, "wr0ng-secret")
+            .build()
+            .expect("complete"),
+    )
+    .await;
+    matrix.row(
+        "a wrong API token",
+        "GET",
+        sent(&pve, "GET", "/api2/json/version"),
+        result,
+    );
+}
+
+async fn requests(matrix: &mut Matrix) {
+    let pve = Simulator::builder()
+        .release("7.4")
+        .time_factor(0.0)
+        .start()
+        .await
+        .expect("the simulator starts");
+    let client = to(&pve).build().expect("complete");
+    let result = client.access().password().put("hunter22", "bob@pve").await;
+    matrix.row(
+        "a token where a ticket is needed",
+        "PUT",
+        sent(&pve, "PUT", "/access/password"),
+        result,
+    );
+    let text = "x".repeat(600 * 1024);
+    let result = client
+        .request(Method::Post, "/pools")
+        .param("comment", text.as_str())
+        .await;
+    matrix.row(
+        "more parameters than the server reads",
+        "POST",
+        sent(&pve, "POST", "/pools"),
+        result,
+    );
+    let result = client.nodes_like("..").await;
+    matrix.row("a value that would lead to another path", "GET", 0, result);
+
+    let result = client.pools().get().poolid("p").await;
+    matrix.row(
+        "a parameter the server does not have yet",
+        "GET",
+        sent(&pve, "GET", "/pools"),
+        result,
+    );
+    pve.clear_requests();
+    let client = to(&pve).check_availability(true).build().expect("complete");
+    let result = client.pools().get().poolid("p").await;
+    matrix.row(
+        "the same with `check_availability`",
+        "GET",
+        sent(&pve, "GET", "/pools"),
+        result,
+    );
+}
+
+trait NodesLike {
+    async fn nodes_like(&self, value: &str) -> Result<(), Error>;
+}
+
+impl NodesLike for Client {
+    async fn nodes_like(&self, value: &str) -> Result<(), Error> {
+        self.request(Method::Get, format!("/nodes/{value}/qemu"))
+            .await
+            .map(drop)
+    }
+}
+
+#[tokio::test]
+async fn the_fault_matrix() {
+    let mut matrix = Matrix::default();
+    connections(&mut matrix).await;
+    statuses(&mut matrix).await;
+    contents(&mut matrix).await;
+    encryption(&mut matrix).await;
+    logins(&mut matrix).await;
+    requests(&mut matrix).await;
+    let table = matrix.table();
+    println!("{table}");
+
+    for secret in [TOKEN_SECRET, PASSWORD, "wr0ng", "hunter22", "6B49D200::x"] {
+        let said = &matrix.texts;
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/faults.md");
+    let page = std::fs::read_to_string(&path).expect("the page is there");
+    let (start, end) = ("<!-- table -->\n", "<!-- end -->\n");
+    let (head, rest) = page.split_once(start).expect("the table's place");
+    let (written, tail) = rest.split_once(end).expect("the table's end");
+    if std::env::var_os("FAULTS_WRITE").is_some() {
+        let page = format!("{head}{start}{table}{end}{tail}");
+        std::fs::write(&path, page).expect("the page is written");
+        return;
+    }
+    assert_eq!(
+        written, table,
+        "docs/faults.md is out of date; run this test with FAULTS_WRITE=1"
+    );
+}
