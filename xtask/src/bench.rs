@@ -32,8 +32,14 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Leave out the crates of others
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     alone: bool,
+    /// Compare with this column only; may be given several times
+    #[arg(long, value_name = "COLUMN")]
+    only: Vec<String>,
+    /// Leave out building users' programs from nothing, which takes longest
+    #[arg(long)]
+    no_clean: bool,
     /// Keep the projects and what was built of their dependencies in this folder, and use what is there
     /// [default: a temporary folder that goes away]
     #[arg(long, value_name = "FOLDER")]
@@ -91,7 +97,13 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
         .any(wanted)
     {
         for subject in subjects::all() {
-            if args.alone && ![subjects::OURS, subjects::RAW].contains(&subject.title) {
+            let core = [subjects::OURS, subjects::RAW].contains(&subject.title);
+            let named = args.only.iter().any(|name| name == subject.title);
+            let skip = match args.only.is_empty() {
+                true => args.alone && !core,
+                false => !named && subject.title != subjects::OURS,
+            };
+            if skip {
                 continue;
             }
             match Project::new(&subject, &root, scratch) {
@@ -110,7 +122,12 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
     };
     if wanted(What::Compile) {
         let mut table = new(&titles);
-        compile::run(&subjects, rounds, args.quick, scratch, &mut table)?;
+        let plan = compile::Plan {
+            rounds,
+            clean: !args.no_clean,
+            documentation: !args.quick,
+        };
+        compile::run(&subjects, &plan, scratch, &mut table)?;
         say(&format!("\n## Compiling\n\n{}", table.show()))?;
     }
     if wanted(What::Decode) {
@@ -124,7 +141,10 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
         say(&format!("\n## Calls\n\n{}", table.show()))?;
     }
     if wanted(What::Upload) {
-        say("\n## Uploads\n\nNot yet: the crate has no streamed uploads to measure.\n")?;
+        let mut table = Table::new(&[subjects::OURS, subjects::RAW]);
+        let gibibytes = if args.quick { 0.25 } else { 2.0 };
+        running::upload(rounds, gibibytes, &root, scratch, &mut table)?;
+        say(&format!("\n## Uploads\n\n{}", table.show()))?;
     }
     if wanted(What::Regen) {
         let mut table = Table::new(&[generation::COLUMN]);

@@ -117,7 +117,7 @@ fn built(root: &Path, figures: &mut Vec<Figure>, left_out: &mut Vec<String>) -> 
     let project = Project::new(&subject, root, scratch)?;
     let build = project.cargo(&["build", "--release", "--bin", "decode"]);
     measure::run(&build, scratch)?;
-    let release = project.folder.join("target/release");
+    let release = project.target.join("release");
     let rlib = measure::artifact(&release.join("deps"), "libproxmox_api-", ".rlib")?;
     figures.push(Figure {
         name: "release_rlib_kilobytes",

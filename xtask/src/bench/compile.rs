@@ -9,11 +9,19 @@ use super::table::{Table, Unit};
 
 const MB: f64 = 1024.0 * 1024.0;
 
+/// How much is built.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) rounds: usize,
+    /// Build users' programs from nothing.
+    pub(super) clean: bool,
+    pub(super) documentation: bool,
+}
+
 /// Everything that is built, in turn.
 pub(super) fn run(
     subjects: &[(Subject, Project)],
-    rounds: usize,
-    quick: bool,
+    plan: &Plan,
     scratch: &Path,
     table: &mut Table,
 ) -> Result<(), String> {
@@ -24,17 +32,18 @@ pub(super) fn run(
             table.add("endpoints", Unit::Count, subject.title, count);
         }
     }
-    for round in 0..rounds {
+    for round in 0..plan.rounds {
         for (subject, project) in subjects {
             super::progress(&format!("compile, round {}: {}", round + 1, subject.title));
-            let result = alone(subject, project, &compilers, scratch, table)
-                .and_then(|()| programs(subject, project, round, scratch, table));
+            let result = alone(subject, project, &compilers, scratch, table).and_then(|()| {
+                programs(subject, project, round == 0 && plan.clean, scratch, table)
+            });
             if let Err(problem) = result {
                 table.note(format!("{}: {problem}", subject.title));
             }
         }
     }
-    if quick {
+    if !plan.documentation {
         table.note("documentation: left out of a quick run");
         return Ok(());
     }
@@ -47,7 +56,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The crate itself; its dependencies are built already.
+/// The crate itself with all its features; its dependencies are built already.
 fn alone(
     subject: &Subject,
     project: &Project,
@@ -58,16 +67,23 @@ fn alone(
     let Some(package) = subject.package else {
         return Ok(());
     };
-    let target = project.folder.join("target");
     for (label, arguments, end) in [
-        ("check", &["check", "--lib"] as &[&str], "debug"),
-        ("release build", &["build", "--release", "--lib"], "release"),
+        (
+            "check",
+            &["check", "--lib", "--features", "all"] as &[&str],
+            "debug",
+        ),
+        (
+            "release build",
+            &["build", "--release", "--lib", "--features", "all"],
+            "release",
+        ),
     ] {
         let mut clean = vec!["clean", "--package", package];
         if end == "release" {
             clean.push("--release");
         }
-        if target.join(end).exists() {
+        if project.target.join(end).exists() {
             measure::run(&project.cargo(&clean), scratch)?;
         }
         let mut cargo = project.cargo(arguments);
@@ -91,7 +107,7 @@ fn alone(
             _ => ("rmeta", ".rmeta"),
         };
         let prefix = format!("lib{}-", subject.library);
-        let artifact = measure::artifact(&target.join(end).join("deps"), &prefix, suffix)?;
+        let artifact = measure::artifact(&project.target.join(end).join("deps"), &prefix, suffix)?;
         let size = measure::size(&artifact)? as f64 / MB;
         table.add(
             &format!("{kind} of the crate"),
@@ -107,18 +123,23 @@ fn alone(
 fn programs(
     subject: &Subject,
     project: &Project,
-    round: usize,
+    clean: bool,
     scratch: &Path,
     table: &mut Table,
 ) -> Result<(), String> {
-    // One round of the slowest; a folder of its own, to start from nothing.
-    let target = project.folder.join("target-user");
+    // A folder of its own, to start from nothing.
+    let own = project.folder.join("target-user");
+    let target = if own.exists() || clean {
+        own
+    } else {
+        project.target.clone()
+    };
     let build = |name: &str| {
         let mut cargo = project.cargo(&["build", "--release", "--bin", name]);
         cargo.env("CARGO_TARGET_DIR", &target);
         measure::run(&cargo, scratch).map(|(cost, _)| cost)
     };
-    if round == 0 {
+    if clean {
         if target.exists() {
             fs::remove_dir_all(&target)
                 .map_err(|error| format!("{}: {error}", target.display()))?;
@@ -127,14 +148,15 @@ fn programs(
         let row = |what| format!("program with 3 endpoints, clean build, {what}");
         table.add(&row("CPU"), Unit::Seconds, subject.title, cost.cpu);
         table.add(&row("wall"), Unit::Seconds, subject.title, cost.wall);
-        if project.many == 100 {
-            build("many")?;
-        } else if subject.package.is_some() {
-            table.note(format!(
-                "{}: only {} calls were found for the program with 100 endpoints",
-                subject.title, project.many
-            ));
-        }
+    }
+    build("three")?;
+    if project.many == 100 {
+        build("many")?;
+    } else if subject.package.is_some() {
+        table.note(format!(
+            "{}: only {} calls were found for the program with 100 endpoints",
+            subject.title, project.many
+        ));
     }
     for (name, count) in [("three", 3), ("many", 100)] {
         if name == "many" && project.many != 100 {
@@ -166,11 +188,18 @@ fn documentation(
     let Some(package) = subject.package else {
         return Ok(());
     };
-    let output = project.folder.join("target/doc");
+    let output = project.target.join("doc");
     if output.exists() {
         fs::remove_dir_all(&output).map_err(|error| format!("{}: {error}", output.display()))?;
     }
-    let mut cargo = project.cargo(&["doc", "--no-deps", "--package", package]);
+    let mut cargo = project.cargo(&[
+        "doc",
+        "--no-deps",
+        "--features",
+        "all",
+        "--package",
+        package,
+    ]);
     let cost = compilers.run(&mut cargo, subject.library, scratch)?;
     table.add("rustdoc, CPU", Unit::Seconds, subject.title, cost.cpu);
     table.add(

@@ -45,8 +45,8 @@ pub(super) fn decode(
         let file = folder.join(kind);
         crate::regen::write(&file, &body)?;
         let megabytes = body.len() as f64 / 1e6;
-        // About a quarter of a second each.
-        let repeat = (40.0 / megabytes).clamp(20.0, 20_000.0) as u64;
+        // Some tenths of a second each.
+        let repeat = (60.0 / megabytes).clamp(20.0, 20_000.0) as u64;
         for round in 0..rounds * 3 {
             super::progress(&format!(
                 "decode, round {}: {}",
@@ -56,7 +56,7 @@ pub(super) fn decode(
             for (column, way, (decode, peak)) in &ways {
                 let mut command = measure::command(decode, scratch);
                 command.args([way, kind]).arg(&file).arg(repeat.to_string());
-                let figures = match measure::run(&command, scratch) {
+                let [mean, best, resident] = match measure::run(&command, scratch) {
                     Ok((_, output)) => figures(&output)?,
                     Err(problem) => {
                         table.note(format!("{column}, {}: {problem}", data::title(kind)));
@@ -69,20 +69,29 @@ pub(super) fn decode(
                     &row("mean"),
                     Unit::MegabytesPerSecond,
                     column,
-                    megabytes / figures.0,
+                    megabytes / mean,
                 );
                 table.add(
                     &row("best"),
                     Unit::MegabytesPerSecond,
                     column,
-                    megabytes / figures.1,
+                    megabytes / best,
                 );
                 if round == 0 {
                     let mut command = measure::command(peak, scratch);
                     command.args([way, kind]).arg(&file);
                     let (_, output) = measure::run(&command, scratch)?;
-                    let (peak, kept) = self::figures(&output)?;
-                    table.add(&row("peak memory"), Unit::Kilobytes, column, peak / 1e3);
+                    let [peak, kept] = figures(&output)?;
+                    table.add(
+                        &row("peak memory, allocated"),
+                        Unit::Kilobytes,
+                        column,
+                        peak / 1e3,
+                    );
+                    if kind != "config" {
+                        let label = row("peak memory, resident");
+                        table.add(&label, Unit::Kilobytes, column, resident / 1e3);
+                    }
                     table.add(&row("memory kept"), Unit::Kilobytes, column, kept / 1e3);
                 }
             }
@@ -95,15 +104,20 @@ pub(super) fn decode(
 fn binary(project: &Project, name: &str, scratch: &Path) -> Result<PathBuf, String> {
     let cargo = project.cargo(&["build", "--release", "--bin", name]);
     measure::run(&cargo, scratch)?;
-    Ok(project.folder.join("target/release").join(name))
+    // The next project has a program of the same name.
+    let program = project.folder.join(name);
+    let built = project.target.join("release").join(name);
+    std::fs::copy(&built, &program).map_err(|error| format!("{}: {error}", built.display()))?;
+    Ok(program)
 }
 
-fn figures(output: &str) -> Result<(f64, f64), String> {
-    let mut figures = output.split_whitespace().map(str::parse);
-    match (figures.next(), figures.next()) {
-        (Some(Ok(first)), Some(Ok(second))) => Ok((first, second)),
-        _ => Err(format!("no figures in {output:?}")),
-    }
+fn figures<const N: usize>(output: &str) -> Result<[f64; N], String> {
+    let figures: Option<Vec<f64>> = (output.split_whitespace())
+        .map(|figure| figure.parse().ok())
+        .collect();
+    figures
+        .and_then(|figures| figures.try_into().ok())
+        .ok_or_else(|| format!("other figures than these were expected: {output:?}"))
 }
 
 pub(super) fn calls(
@@ -129,7 +143,7 @@ pub(super) fn calls(
             for (column, program) in &programs {
                 let mut command = measure::command(program, scratch);
                 command.args([&server.url, &flying.to_string(), &total.to_string()]);
-                let (wall, cpu) = match measure::run(&command, scratch) {
+                let [wall, cpu] = match measure::run(&command, scratch) {
                     Ok((_, output)) => figures(&output)?,
                     Err(problem) => {
                         table.note(format!("{column}: {problem}"));
@@ -150,6 +164,63 @@ pub(super) fn calls(
                     cpu * 1e6 / total,
                 );
             }
+        }
+    }
+    Ok(())
+}
+
+/// Streams a file of zeros, which costs the disk nothing, into a server that forgets it.
+pub(super) fn upload(
+    rounds: usize,
+    gibibytes: f64,
+    workspace: &Path,
+    scratch: &Path,
+    table: &mut Table,
+) -> Result<(), String> {
+    super::progress("upload, building");
+    let server = server(workspace, scratch)?;
+    let folder = scratch.join("upload");
+    let root = workspace
+        .to_str()
+        .ok_or("the path of the workspace is not UTF-8")?;
+    package(
+        &folder,
+        "upload",
+        &format!(
+            "proxmox-api = {{ path = \"{root}/proxmox-api\" }}\n\
+             reqwest = {{ version = \"0.13\", default-features = false, features = [\"rustls-no-provider\", \"multipart\", \"stream\"] }}\n\
+             rustls = {{ version = \"0.23\", default-features = false, features = [\"ring\", \"std\", \"tls12\"] }}\n"
+        ),
+        workspace,
+    )?;
+    crate::regen::write(
+        &folder.join("src/main.rs"),
+        include_str!("programs/upload.rs"),
+    )?;
+    let project = Project {
+        folder,
+        target: scratch.join("target"),
+        many: 0,
+        endpoints: 0,
+    };
+    let program = binary(&project, "bench-upload", scratch)?;
+    let file = scratch.join("zeros.iso");
+    let size = gibibytes * f64::from(1 << 30);
+    std::fs::File::create(&file)
+        .and_then(|file| file.set_len(size as u64))
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    for round in 0..rounds {
+        super::progress(&format!("upload, round {}", round + 1));
+        for (column, way) in [(OURS, "ours"), (RAW, "raw")] {
+            let mut command = measure::command(&program, scratch);
+            command.args([way, &server.url]).arg(&file);
+            let (_, output) = measure::run(&command, scratch)?;
+            let [wall, cpu, peak] = figures(&output)?;
+            let row = |what: &str| format!("{gibibytes} GiB, {what}");
+            let speed = size / 1e6 / wall;
+            table.add(&row("speed"), Unit::MegabytesPerSecond, column, speed);
+            table.add(&row("CPU"), Unit::Seconds, column, cpu);
+            table.add(&row("peak memory"), Unit::Megabytes, column, peak / 1e6);
         }
     }
     Ok(())
@@ -189,6 +260,7 @@ fn server(workspace: &Path, scratch: &Path) -> Result<Server, String> {
     )?;
     let project = Project {
         folder,
+        target: scratch.join("target"),
         many: 0,
         endpoints: 0,
     };

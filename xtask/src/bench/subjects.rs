@@ -113,6 +113,8 @@ pub(super) fn all() -> Vec<Subject> {
 #[derive(Debug)]
 pub(super) struct Project {
     pub(super) folder: PathBuf,
+    /// Where cargo builds. One folder for all projects, so that what they share is built once.
+    pub(super) target: PathBuf,
     /// Endpoints in the larger program.
     pub(super) many: usize,
     /// Endpoints the library knows; 0 without a library.
@@ -127,6 +129,11 @@ impl Project {
             .to_str()
             .ok_or("the path of the workspace is not UTF-8")?;
         let dependencies = subject.dependencies.replace("{workspace}", workspace_text);
+        let all = match subject.title {
+            OURS => our_features(workspace)?,
+            _ => Vec::new(),
+        };
+        let dependencies = format!("{dependencies}\n[features]\nall = {all:?}\n");
         package(&folder, subject.folder, &dependencies, workspace)?;
         let source = folder.join("src");
         for (name, text) in [
@@ -142,6 +149,7 @@ impl Project {
         }
         let mut project = Self {
             folder,
+            target: scratch.join("target"),
             many: 0,
             endpoints: 0,
         };
@@ -163,7 +171,9 @@ impl Project {
     pub(super) fn cargo(&self, arguments: &[&str]) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = measure::command(cargo, &self.folder);
-        command.args(arguments);
+        command
+            .args(arguments)
+            .env("CARGO_TARGET_DIR", &self.target);
         command
     }
 
@@ -188,6 +198,17 @@ impl Project {
             .and_then(|manifest| Some(Path::new(manifest).parent()?.join("src")))
             .ok_or_else(|| "cargo metadata does not name the library".to_owned())
     }
+}
+
+/// All features of this crate; those of the others are on already.
+fn our_features(workspace: &Path) -> Result<Vec<String>, String> {
+    let path = workspace.join("proxmox-api/Cargo.toml");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let manifest: toml::Table =
+        toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let features = manifest.get("features").and_then(toml::Value::as_table);
+    let names = features.into_iter().flat_map(toml::Table::keys);
+    Ok(names.map(|name| format!("proxmox-api/{name}")).collect())
 }
 
 /// A package outside of any workspace, with the workspace's versions of what both depend on.

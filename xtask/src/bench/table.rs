@@ -56,8 +56,9 @@ impl Table {
         }
     }
 
-    /// Adds a run's figure.
+    /// Adds a run's figure, and shows it at once: a run may take an hour, and may be stopped.
     pub(super) fn add(&mut self, row: &str, unit: Unit, column: &str, value: f64) {
+        eprintln!("  {column}, {row}: {}", unit.show(value));
         let row = match self.rows.iter().position(|(label, _)| label == row) {
             Some(row) => row,
             None => {

@@ -17,11 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
     let value = decoder.run()?;
-    println!(
-        "{} {}",
-        MEMORY.peak_usage() - before,
-        MEMORY.current_usage() - before
-    );
+    let (peak, kept) = (MEMORY.peak_usage(), MEMORY.current_usage());
+    println!("{} {}", peak - before, kept - before);
     drop(value);
     Ok(())
 }

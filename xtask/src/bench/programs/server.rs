@@ -13,6 +13,9 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 const BODY: &str =
     r#"{"data":{"release":"9.2","repoid":"0123456789abcdef","version":"9.2.1","console":"html5"}}"#;
 
+const TASK: &str =
+    r#"{"data":"UPID:node00:00001234:00005678:66000000:imgcopy::root@pam!bench:"}"#;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
@@ -43,20 +46,37 @@ async fn serve<S>(mut stream: S) -> std::io::Result<()>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: {}\r\n\r\n{BODY}",
-        BODY.len()
-    );
-    let mut request = Vec::with_capacity(4096);
+    let mut buffer = Vec::with_capacity(256 * 1024);
     loop {
-        if stream.read_buf(&mut request).await? == 0 {
-            return Ok(());
-        }
-        // Requests without a body end with an empty line.
-        while let Some(end) = request.windows(4).position(|part| part == b"\r\n\r\n") {
-            request.drain(..end + 4);
+        while let Some(end) = buffer.windows(4).position(|part| part == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok())
+                .unwrap_or(0_usize);
+            let body = if head.starts_with("post ") { TASK } else { BODY };
+            // The request's own body is read and forgotten.
+            let here = length.min(buffer.len() - end - 4);
+            buffer.drain(..end + 4 + here);
+            let mut missing = length - here;
+            while missing > 0 {
+                let count = stream.read_buf(&mut buffer).await?;
+                if count == 0 {
+                    return Ok(());
+                }
+                let used = count.min(missing);
+                buffer.drain(..used);
+                missing -= used;
+            }
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
+        }
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
         }
     }
 }
