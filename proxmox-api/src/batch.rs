@@ -15,6 +15,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The client's own limits hold as well. With many guests, its
+//! [rate limit](crate::ClientBuilder::rate_limit) is what decides how long a batch takes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;

@@ -1,0 +1,205 @@
+//! One action over many guests.
+#![cfg(feature = "guests")]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use proxmox_api::Client;
+use proxmox_api::error::ErrorKind;
+use proxmox_api::guest::{GuestError, PowerAction};
+use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+
+async fn start(builder: Builder) -> (Simulator, Client) {
+    let simulator = builder.time_factor(0.0).start().await.unwrap();
+    let client = Client::builder(simulator.url())
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .fingerprint(simulator.fingerprint().parse().unwrap())
+        .rate_limit(None)
+        .build()
+        .unwrap();
+    (simulator, client)
+}
+
+fn nodes(names: &[&str]) -> Builder {
+    (names.iter()).fold(Simulator::builder(), |builder, name| builder.node(*name))
+}
+
+#[tokio::test]
+async fn the_report_has_the_promised_shape() {
+    let mut builder = nodes(&["pve1"]);
+    for vmid in 100..104 {
+        builder = builder.qemu(vmid, "pve1", &[]);
+    }
+    let (simulator, pve) = start(builder).await;
+    simulator.set_lock(102, Some("backup"));
+    let batch = pve
+        .batch([100, 101, 102, 103])
+        .parallel(4)
+        .continue_on_error(true);
+    let report = batch.power(PowerAction::Start).await.unwrap();
+    let json = report.to_json();
+    assert_eq!(json["summary"]["total"], 4);
+    assert_eq!(json["summary"]["succeeded"], 3);
+    assert_eq!(json["summary"]["failed"], 1);
+    let first = &json["results"][0];
+    assert_eq!(
+        (first["vmid"].as_u64(), first["success"].as_bool()),
+        (Some(100), Some(true))
+    );
+    assert!(first["upid"].as_str().unwrap().contains(":qmstart:100:"));
+    assert!(first.get("error").is_none());
+    let third = &json["results"][2];
+    assert_eq!(
+        (third["vmid"].as_u64(), third["success"].as_bool()),
+        (Some(102), Some(false))
+    );
+    assert!(
+        third["error"]
+            .as_str()
+            .unwrap()
+            .contains("VM is locked (backup)")
+    );
+    assert_eq!(
+        report.results[2].error().unwrap().kind(),
+        Some(ErrorKind::Locked)
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_guests_keep_the_limits_and_the_count_is_exact() {
+    let names = ["pve1", "pve2", "pve3"];
+    let mut builder = nodes(&names);
+    for vmid in 1000..2000 {
+        builder = builder.qemu(vmid, names[vmid as usize % 3], &[]);
+    }
+    let (simulator, pve) = start(builder).await;
+    for vmid in (1000..2000).step_by(10) {
+        simulator.set_lock(vmid, Some("backup"));
+    }
+    // Who is at work, and the most there ever were, in all and by node.
+    #[derive(Default)]
+    struct Load {
+        now: BTreeMap<String, usize>,
+        most: usize,
+        most_on_a_node: usize,
+    }
+    let loads = Mutex::new(Load::default());
+    let load = &loads;
+    let mut steps = 0;
+    let report = pve
+        .batch(1000..2000)
+        .parallel(8)
+        .per_node(3)
+        .on_progress(|step| {
+            steps += 1;
+            assert_eq!((step.done, step.total), (steps, 1000));
+        })
+        .run(|guest| async move {
+            let node = guest.place().await?.node;
+            {
+                let mut load = load.lock().unwrap();
+                *load.now.entry(node.clone()).or_default() += 1;
+                load.most_on_a_node = load.most_on_a_node.max(load.now[&node]);
+                load.most = load.most.max(load.now.values().sum());
+            }
+            // Everything is done inside, so that the count covers the whole time.
+            let done = async { guest.start().await?.wait().await }.await;
+            *load.lock().unwrap().now.entry(node).or_default() -= 1;
+            done.map(|_| None)
+        })
+        .await
+        .unwrap();
+    let load = loads.into_inner().unwrap();
+    assert_eq!(
+        (load.most, load.most_on_a_node),
+        (8, 3),
+        "the limits are reached and kept"
+    );
+    assert_eq!(steps, 1000);
+    assert_eq!(
+        (
+            report.summary.total,
+            report.summary.succeeded,
+            report.summary.failed
+        ),
+        (1000, 900, 100)
+    );
+    for (result, vmid) in report.results.iter().zip(1000..) {
+        assert_eq!(result.vmid(), vmid);
+        assert_eq!(result.success(), vmid % 10 != 0);
+    }
+}
+
+#[tokio::test]
+async fn without_continuing_the_rest_is_left_alone() {
+    let mut builder = nodes(&["pve1"]);
+    for vmid in 100..110 {
+        builder = builder.qemu(vmid, "pve1", &[]);
+    }
+    let (simulator, pve) = start(builder).await;
+    simulator.set_lock(103, Some("backup"));
+    let batch = pve.batch(100..110).parallel(1).continue_on_error(false);
+    let report = batch.power(PowerAction::Start).await.unwrap();
+    let tried: Vec<bool> = report
+        .results
+        .iter()
+        .map(|result| !result.is_untried())
+        .collect();
+    assert_eq!(
+        tried,
+        [[true; 4].as_slice(), [false; 6].as_slice()].concat()
+    );
+    assert_eq!((report.summary.succeeded, report.summary.failed), (3, 7));
+    let last = report.results[9].problem().unwrap();
+    assert!(last.contains("guest 103 failed"), "{last}");
+}
+
+#[tokio::test]
+async fn guests_that_are_not_there_and_numbers_given_twice() {
+    let (_simulator, pve) = start(nodes(&["pve1"]).qemu(100, "pve1", &[])).await;
+    let report = pve
+        .batch([100, 100, 404])
+        .only_start()
+        .power(PowerAction::Start)
+        .await
+        .unwrap();
+    assert_eq!((report.summary.total, report.summary.succeeded), (2, 1));
+    assert!(matches!(
+        report.results[1].error(),
+        Some(GuestError::NoSuchGuest { vmid: 404 })
+    ));
+}
+
+#[tokio::test]
+async fn a_batch_can_be_spawned() {
+    let (_simulator, pve) = start(nodes(&["pve1"]).qemu(100, "pve1", &[])).await;
+    let batch = tokio::spawn(async move { pve.batch([100]).power(PowerAction::Start).await });
+    assert_eq!(batch.await.unwrap().unwrap().summary.succeeded, 1);
+}
+
+#[tokio::test]
+async fn the_servers_own_bulk_calls_where_there_are_any() {
+    for (release, there) in [("8.4", false), ("9.2", true)] {
+        let (simulator, pve) =
+            start(nodes(&["pve1"]).release(release).qemu(100, "pve1", &[])).await;
+        let task = pve
+            .batch([100])
+            .on_server(PowerAction::Start)
+            .await
+            .unwrap();
+        assert_eq!(task.is_some(), there, "{release}");
+        let nothing = pve
+            .batch([100])
+            .on_server(PowerAction::Reset)
+            .await
+            .unwrap();
+        assert!(nothing.is_none());
+        let asked = simulator.requests();
+        let call = asked
+            .iter()
+            .find(|call| call.path == "/cluster/bulk-action/guest/start");
+        if there {
+            assert_eq!(call.expect("it was asked").params["vms"], "100");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Events, figures and the inventory of a simulated cluster.
+#![cfg(feature = "guests")]
+
+use proxmox_api::Client;
+use proxmox_api::events::{Change, Event, Watch};
+use proxmox_api::inventory::{Inventory, Order, ResourceType, SortBy};
+use proxmox_api::metrics;
+use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+
+async fn cluster() -> (Simulator, Client) {
+    let simulator = Simulator::builder()
+        .time_factor(0.0)
+        .node("pve1")
+        .node("pve2")
+        .qemu(
+            100,
+            "pve1",
+            &[("name", "web"), ("memory", "2048"), ("tags", "prod")],
+        )
+        .running(100)
+        .lxc(
+            200,
+            "pve2",
+            &[("hostname", "dns"), ("rootfs", "local-lvm:4")],
+        )
+        .start()
+        .await
+        .unwrap();
+    let client = Client::builder(simulator.url())
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .fingerprint(simulator.fingerprint().parse().unwrap())
+        .build()
+        .unwrap();
+    (simulator, client)
+}
+
+fn kinds(events: &[Event]) -> Vec<&str> {
+    events
+        .iter()
+        .map(|event| event.change.exact_kind())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_done_to_guests_and_nodes_is_told() {
+    let (simulator, pve) = cluster().await;
+    let mut watch = Watch::new(&pve);
+    assert!(watch.poll().await.unwrap().is_empty());
+    assert!(watch.poll().await.unwrap().is_empty());
+
+    pve.guest(100).stop().await.unwrap().wait().await.unwrap();
+    let events = watch.poll().await.unwrap();
+    assert_eq!(kinds(&events), ["task.started", "vm.stopped", "task.ended"]);
+
+    pve.guest(100)
+        .migrate("pve2")
+        .await
+        .unwrap()
+        .wait()
+        .await
+        .unwrap();
+    let events = watch.poll().await.unwrap();
+    assert_eq!(
+        kinds(&events),
+        ["task.started", "vm.migrated", "task.ended"]
+    );
+    assert!(matches!(
+        &events[1].change,
+        Change::GuestMigrated { vmid: 100, guest, from } if guest.node == "pve2" && from == "pve1"
+    ));
+
+    let copy = pve.guest(200).clone_to(201).await.unwrap();
+    copy.started.wait().await.unwrap();
+    let cursor = watch.cursor().cloned().unwrap();
+    let events = watch.poll().await.unwrap();
+    assert_eq!(kinds(&events), ["task.started", "vm.created", "task.ended"]);
+    copy.guest.destroy().await.unwrap().wait().await.unwrap();
+    simulator.set_online("pve2", false);
+    let events = watch.poll().await.unwrap();
+    let kinds_now = kinds(&events);
+    for kind in ["node.offline", "vm.removed", "task.started", "task.ended"] {
+        assert!(kinds_now.contains(&kind), "{kind}: {kinds_now:?}");
+    }
+
+    // Resumed from before, the clone has come and gone unseen; the tasks tell of it.
+    let events = Watch::resume(&pve, cursor).poll().await.unwrap();
+    let tasks = events
+        .iter()
+        .filter(|event| event.change.kind() == "task.ended")
+        .count();
+    assert_eq!(tasks, 2);
+    assert!(!kinds(&events).contains(&"vm.created"));
+}
+
+#[tokio::test]
+async fn the_next_event_is_waited_for() {
+    let (_simulator, pve) = cluster().await;
+    let mut watch = Watch::new(&pve).interval(std::time::Duration::from_millis(1));
+    watch.poll().await.unwrap();
+    let guest = pve.guest(200);
+    let (event, started) = tokio::join!(watch.next(), async { guest.start().await });
+    assert_eq!(event.unwrap().change.kind(), "task.started");
+    started.unwrap();
+}
+
+#[tokio::test]
+async fn figures_of_a_node_and_of_all() {
+    let (_simulator, pve) = cluster().await;
+    let node = metrics::node_metrics(&pve, "pve1").await.unwrap();
+    assert_eq!(node.cpus, 16);
+    assert_eq!(node.load, [0.42, 0.37, 0.31]);
+    let json = node.to_json();
+    assert_eq!(json["cpu"]["cores"], 16);
+    assert_eq!(json["memory"]["total_bytes"], 64_u64 << 30);
+    assert!(json["timestamp"].as_str().unwrap().ends_with('Z'));
+
+    let text = metrics::scrape(&pve).await.unwrap();
+    for line in [
+        "# TYPE pve_up gauge",
+        "pve_up{id=\"qemu/100\"} 1",
+        "pve_up{id=\"lxc/200\"} 0",
+        "pve_memory_size_bytes{id=\"qemu/100\"} 2147483648",
+        "pve_cluster_quorate{name=\"simulated\"} 1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_inventory_is_chosen_from() {
+    let (_simulator, pve) = cluster().await;
+    let inventory = Inventory::fetch(&pve).await.unwrap();
+    let vms = || inventory.select().of_type(ResourceType::Vm);
+    assert_eq!(vms().tag("prod").vmids(), [100]);
+    assert_eq!(
+        vms().sort(SortBy::Name, Order::Ascending).vmids(),
+        [200, 100]
+    );
+    assert_eq!(inventory.capacity()["pve1"].running, 1);
+    assert_eq!(
+        inventory.placement(1 << 30, 1.0)[0],
+        "pve2",
+        "pve1 has a guest running"
+    );
+}
