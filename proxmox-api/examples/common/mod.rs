@@ -1,0 +1,32 @@
+//! What the examples share: the server they work on.
+
+#![allow(dead_code, reason = "no example uses all of it")]
+
+use proxmox_api::Client;
+use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// The server that `PROXMOX_HOST` and the other variables of `Client::from_env` name, or else a simulated one,
+/// set up by `furnish`. The simulator has to stay alive while the client is used.
+pub(crate) async fn open(
+    furnish: impl FnOnce(Builder) -> Builder,
+) -> Outcome<(Option<Simulator>, Client)> {
+    if std::env::var_os("PROXMOX_HOST").is_some_and(|host| !host.is_empty()) {
+        return Ok((None, Client::from_env()?));
+    }
+    println!("PROXMOX_HOST is not set, so this works on a simulated cluster.\n");
+    let builder = Simulator::builder().node("pve1").node("pve2");
+    let simulator = furnish(builder).start().await?;
+    let client = Client::builder(simulator.url())
+        .api_token(TOKEN_ID, TOKEN_SECRET)
+        .fingerprint(simulator.fingerprint().parse()?)
+        .build()?;
+    Ok((Some(simulator), client))
+}
+
+/// A variable of the environment that is there and not empty.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
