@@ -820,6 +820,14 @@ pub fn indexed(key: &str) -> Option<(&str, u8)> {
     (plain && !digits.is_empty()).then(|| Some((name, digits.parse().ok()?)))?
 }
 
+/// Takes back what [`family`] made for `key`, if the family is `name`.
+#[doc(hidden)]
+pub fn strike<T>(map: &mut BTreeMap<u8, T>, name: &str, key: &str) {
+    if let Some((_, index)) = indexed(key).filter(|(family, _)| *family == name) {
+        map.remove(&index);
+    }
+}
+
 /// The slot of one member of an indexed family.
 #[doc(hidden)]
 pub fn family<T: Slot + Default>(map: &mut BTreeMap<u8, T>, index: u8) -> &mut dyn Slot {

@@ -11,7 +11,7 @@ pub(crate) use bytes::Bytes;
 
 pub(crate) use crate::Value;
 pub(crate) use crate::client::Client;
-pub(crate) use crate::decode::{Extra, Need, Object, Slot, family, indexed};
+pub(crate) use crate::decode::{Extra, Need, Object, Slot, family, indexed, strike};
 pub(crate) use crate::endpoint::{Endpoint, Method, Partial, Permission, Release};
 pub(crate) use crate::formats::{Cidr, DiskSize, IpAddress, MacAddr, UserId, VolumeId};
 pub(crate) use crate::list::List;

@@ -278,11 +278,7 @@ impl Emitter<'_> {
             if member.family {
                 fields.push(quote!(#docs pub #field: BTreeMap<u8, #ty>));
                 families.push(quote!(#wire => family(&mut self.#field, index)));
-                forgotten.push(quote! {
-                    if name == #wire {
-                        self.#field.remove(&index);
-                    }
-                });
+                forgotten.push(quote!(strike(&mut self.#field, #wire, key);));
             } else if member.required {
                 let bit = proc_macro2::Literal::usize_unsuffixed(required.len());
                 fields.push(quote!(#docs pub #field: #ty));
@@ -315,9 +311,7 @@ impl Emitter<'_> {
             quote! {
                 #[inline]
                 fn forget(&mut self, key: &str) {
-                    if let Some((name, index)) = indexed(key) {
-                        #(#forgotten)*
-                    }
+                    #(#forgotten)*
                 }
             }
         });
