@@ -4777,20 +4777,10 @@ impl Object for LxcConfig {
     }
     #[inline]
     fn forget(&mut self, key: &str) {
-        if let Some((name, index)) = indexed(key) {
-            if name == "dev" {
-                self.dev.remove(&index);
-            }
-            if name == "mp" {
-                self.mp.remove(&index);
-            }
-            if name == "net" {
-                self.net.remove(&index);
-            }
-            if name == "unused" {
-                self.unused.remove(&index);
-            }
-        }
+        strike(&mut self.dev, "dev", key);
+        strike(&mut self.mp, "mp", key);
+        strike(&mut self.net, "net", key);
+        strike(&mut self.unused, "unused", key);
     }
 }
 
@@ -11384,20 +11374,10 @@ impl Object for LxcSnapshotConfig {
     }
     #[inline]
     fn forget(&mut self, key: &str) {
-        if let Some((name, index)) = indexed(key) {
-            if name == "dev" {
-                self.dev.remove(&index);
-            }
-            if name == "mp" {
-                self.mp.remove(&index);
-            }
-            if name == "net" {
-                self.net.remove(&index);
-            }
-            if name == "unused" {
-                self.unused.remove(&index);
-            }
-        }
+        strike(&mut self.dev, "dev", key);
+        strike(&mut self.mp, "mp", key);
+        strike(&mut self.net, "net", key);
+        strike(&mut self.unused, "unused", key);
     }
 }
 

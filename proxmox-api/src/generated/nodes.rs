@@ -7726,11 +7726,7 @@ impl Object for NodeConfig {
     }
     #[inline]
     fn forget(&mut self, key: &str) {
-        if let Some((name, index)) = indexed(key) {
-            if name == "acmedomain" {
-                self.acmedomain.remove(&index);
-            }
-        }
+        strike(&mut self.acmedomain, "acmedomain", key);
     }
 }
 

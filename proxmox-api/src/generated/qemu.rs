@@ -10922,47 +10922,19 @@ impl Object for QemuConfig {
     }
     #[inline]
     fn forget(&mut self, key: &str) {
-        if let Some((name, index)) = indexed(key) {
-            if name == "hostpci" {
-                self.hostpci.remove(&index);
-            }
-            if name == "ide" {
-                self.ide.remove(&index);
-            }
-            if name == "ipconfig" {
-                self.ipconfig.remove(&index);
-            }
-            if name == "net" {
-                self.net.remove(&index);
-            }
-            if name == "numa" {
-                self.numa_nodes.remove(&index);
-            }
-            if name == "parallel" {
-                self.parallel.remove(&index);
-            }
-            if name == "sata" {
-                self.sata.remove(&index);
-            }
-            if name == "scsi" {
-                self.scsi.remove(&index);
-            }
-            if name == "serial" {
-                self.serial.remove(&index);
-            }
-            if name == "unused" {
-                self.unused.remove(&index);
-            }
-            if name == "usb" {
-                self.usb.remove(&index);
-            }
-            if name == "virtio" {
-                self.virtio.remove(&index);
-            }
-            if name == "virtiofs" {
-                self.virtiofs.remove(&index);
-            }
-        }
+        strike(&mut self.hostpci, "hostpci", key);
+        strike(&mut self.ide, "ide", key);
+        strike(&mut self.ipconfig, "ipconfig", key);
+        strike(&mut self.net, "net", key);
+        strike(&mut self.numa_nodes, "numa", key);
+        strike(&mut self.parallel, "parallel", key);
+        strike(&mut self.sata, "sata", key);
+        strike(&mut self.scsi, "scsi", key);
+        strike(&mut self.serial, "serial", key);
+        strike(&mut self.unused, "unused", key);
+        strike(&mut self.usb, "usb", key);
+        strike(&mut self.virtio, "virtio", key);
+        strike(&mut self.virtiofs, "virtiofs", key);
     }
 }
 
@@ -17774,47 +17746,19 @@ impl Object for QemuSnapshotConfig {
     }
     #[inline]
     fn forget(&mut self, key: &str) {
-        if let Some((name, index)) = indexed(key) {
-            if name == "hostpci" {
-                self.hostpci.remove(&index);
-            }
-            if name == "ide" {
-                self.ide.remove(&index);
-            }
-            if name == "ipconfig" {
-                self.ipconfig.remove(&index);
-            }
-            if name == "net" {
-                self.net.remove(&index);
-            }
-            if name == "numa" {
-                self.numa_nodes.remove(&index);
-            }
-            if name == "parallel" {
-                self.parallel.remove(&index);
-            }
-            if name == "sata" {
-                self.sata.remove(&index);
-            }
-            if name == "scsi" {
-                self.scsi.remove(&index);
-            }
-            if name == "serial" {
-                self.serial.remove(&index);
-            }
-            if name == "unused" {
-                self.unused.remove(&index);
-            }
-            if name == "usb" {
-                self.usb.remove(&index);
-            }
-            if name == "virtio" {
-                self.virtio.remove(&index);
-            }
-            if name == "virtiofs" {
-                self.virtiofs.remove(&index);
-            }
-        }
+        strike(&mut self.hostpci, "hostpci", key);
+        strike(&mut self.ide, "ide", key);
+        strike(&mut self.ipconfig, "ipconfig", key);
+        strike(&mut self.net, "net", key);
+        strike(&mut self.numa_nodes, "numa", key);
+        strike(&mut self.parallel, "parallel", key);
+        strike(&mut self.sata, "sata", key);
+        strike(&mut self.scsi, "scsi", key);
+        strike(&mut self.serial, "serial", key);
+        strike(&mut self.unused, "unused", key);
+        strike(&mut self.usb, "usb", key);
+        strike(&mut self.virtio, "virtio", key);
+        strike(&mut self.virtiofs, "virtiofs", key);
     }
 }
 
