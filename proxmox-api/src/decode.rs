@@ -454,8 +454,13 @@ impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
         let Self { slot, trail } = self;
         let Some(array) = slot.array() else {
             let expected = expectation(slot);
-            let value =
+            let value: Value =
                 serde::Deserialize::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))?;
+            // What takes an empty text for an empty hash takes an empty list for one as well.
+            let empty = expected == "object" && value.as_array().is_some_and(Vec::is_empty);
+            if empty && slot.put(&Scalar::Text("")).is_ok() {
+                return Ok(Outcome::Taken);
+            }
             return Ok(keep(slot, expected, value));
         };
         let mut index = 0;

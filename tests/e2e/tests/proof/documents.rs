@@ -208,10 +208,12 @@ impl<'a> Maker<'a> {
         let count = match self.kind {
             Kind::Minimal => 0,
             Kind::Full => 2,
-            Kind::Nasty => self.turn(place, 4),
+            Kind::Nasty => self.turn(place, 5),
         };
-        if count == 3 {
-            return (json!(""), Some(json!({})));
+        match count {
+            3 => return (json!(""), Some(json!({}))),
+            4 => return (json!([]), Some(json!({}))),
+            _ => {}
         }
         let mut object = Map::new();
         let mut found = Map::new();
