@@ -47,7 +47,7 @@ fn error<T>(pointer: &str, message: impl Into<String>) -> Result<T> {
     })
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub fn read(text: &str) -> Result<Facts> {
     let json: Json = match serde_json::from_str(text) {
         Ok(json) => json,
