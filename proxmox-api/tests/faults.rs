@@ -298,8 +298,8 @@ async fn connections(matrix: &mut Matrix) {
     .await;
     both(matrix, "no answer comes", None, Fault::Hang, |builder| {
         builder
-            .timeout(Duration::from_millis(100))
-            .retry(patient().within(Duration::from_millis(50)))
+            .timeout(Duration::from_secs(1))
+            .retry(patient().within(Duration::from_millis(500)))
     })
     .await;
     both_raw(

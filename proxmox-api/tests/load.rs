@@ -1,0 +1,124 @@
+//! Many calls at once over real sockets: none lost, none sent twice, and no memory that grows.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use proxmox_api::Client;
+use proxmox_api::endpoint::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const TASKS: usize = 64;
+const REQUESTS: usize = 10_000;
+/// After so many requests the server closes a connection, and says so in the last answer (wire protocol §2).
+const KEEP_ALIVE: usize = 100;
+
+type Seen = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// Echoes the last part of the path as `data`.
+async fn serve(mut stream: TcpStream, seen: Seen) {
+    let mut left = KEEP_ALIVE;
+    let mut bytes = Vec::new();
+    while left > 0 {
+        left -= 1;
+        while !bytes.ends_with(b"\r\n\r\n") {
+            let mut some = [0; 1024];
+            match stream.read(&mut some).await {
+                Ok(0) | Err(_) => return,
+                Ok(count) => bytes.extend_from_slice(&some[..count]),
+            }
+        }
+        let head = String::from_utf8_lossy(&bytes).into_owned();
+        bytes.clear();
+        let line = head.lines().next().unwrap_or_default();
+        let path = line.split(' ').nth(1).unwrap_or_default();
+        let number = path.rsplit('/').next().unwrap_or_default().to_owned();
+        *seen
+            .lock()
+            .expect("no panic")
+            .entry(line.to_owned())
+            .or_default() += 1;
+        let kept = if left == 0 { "close" } else { "Keep-Alive" };
+        let body = format!("{{\"data\":\"{number}\"}}");
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nConnection: {kept}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn server() -> (String, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let seen = Seen::default();
+    let book = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, Arc::clone(&book)));
+        }
+    });
+    (url, seen)
+}
+
+/// Kilobytes in memory now, where the system tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+async fn run(client: &Client, numbers: std::ops::Range<usize>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for first in 0..TASKS {
+        let client = client.clone();
+        let mine = numbers.clone().skip(first).step_by(TASKS);
+        tasks.spawn(async move {
+            for number in mine {
+                let method = if number % 2 == 0 {
+                    Method::Get
+                } else {
+                    Method::Post
+                };
+                let answer = client.request(method, format!("/pools/{number}")).await;
+                assert_eq!(answer.expect("answered"), number.to_string());
+            }
+        });
+    }
+    while let Some(result) = tasks.join_next().await {
+        result.expect("every call was answered with its own answer");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_thousand_requests_of_64_tasks_arrive_once_each() {
+    let (url, seen) = server().await;
+    let client = Client::builder(url)
+        .api_token("root@pam!ci", "secret")
+        .rate_limit(None)
+        .concurrency(TASKS, TASKS)
+        .build()
+        .expect("the settings are complete");
+    run(&client, 0..REQUESTS / 5).await;
+    let before = resident();
+    run(&client, REQUESTS / 5..REQUESTS).await;
+    let after = resident();
+
+    let seen = seen.lock().expect("no panic");
+    assert_eq!(seen.len(), REQUESTS, "none is lost");
+    let twice: Vec<_> = seen.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(twice.is_empty(), "sent more than once: {twice:?}");
+    if let (Some(before), Some(after)) = (before, after) {
+        let grown = after.saturating_sub(before);
+        println!(
+            "{REQUESTS} requests; memory grew by {grown} kB over the last {}",
+            REQUESTS / 5 * 4
+        );
+        // What the server of this test remembers is in it.
+        assert!(grown < 16 * 1024, "memory grew by {grown} kB");
+    }
+}
