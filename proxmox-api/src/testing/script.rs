@@ -42,7 +42,7 @@ use crate::transport::{Exchange, Transport, TransportError, WireRequest, WireRes
 /// script.expect(Expect::post("/nodes/pve1/qemu/100/status/stop").task("qmstop"));
 ///
 /// let pve = script.client()?;
-/// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 /// # runtime.block_on(async {
 /// assert_eq!(stop_all(&pve).await?, 1);
 /// script.finish()?;
