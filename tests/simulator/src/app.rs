@@ -551,7 +551,9 @@ impl App {
             known.insert("upid".into(), upid.as_str().unwrap_or("").to_owned());
         }
         let sampler = self.sampler(&known, call.world.now);
-        Reply::data(sampler.value("", returns, Fill::All))
+        let mut answer = sampler.value("", returns, Fill::All);
+        calls::records::lay_over(&call, &mut answer);
+        Reply::data(answer)
     }
 
     fn authorize(

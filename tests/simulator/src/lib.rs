@@ -530,6 +530,7 @@ impl Builder {
                 booted: now.saturating_sub(Duration::from_secs(86_400)),
             });
         }
+        world.configure_basics();
         for new in self.guests.drain(..) {
             let (config, _) = world
                 .build(new.kind, &new.node, new.vmid, &new.config)

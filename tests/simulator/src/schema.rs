@@ -127,6 +127,19 @@ impl ApiSchema {
         })
     }
 
+    /// The template one parameter below this one.
+    pub(crate) fn item_of(&self, path: &str) -> Option<&str> {
+        let mut node = &self.root;
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+            node = if segment.starts_with('{') {
+                &node.placeholder.as_ref()?.1
+            } else {
+                node.literals.get(segment)?
+            };
+        }
+        node.placeholder.as_ref()?.1.path.as_deref()
+    }
+
     /// The literal children of a path, for index answers.
     pub(crate) fn children(&self, segments: &[&str]) -> Vec<String> {
         let mut node = &self.root;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::access::{Access, Identity};
+use crate::calls::records::{Row, Rows};
 use crate::console::Console;
 use crate::error::{ApiError, ApiResult};
 use crate::faults::Spoil;
@@ -80,6 +81,7 @@ pub(crate) enum Effect {
     Guest(u32, GuestEffect),
     AddVolume(VolumeKey, Volume),
     DeleteVolume(VolumeKey),
+    ApplySdn,
     /// Starts the same kind of task for each guest.
     Each(Vec<(u32, &'static str)>),
     /// What would have happened, and what a fault made of it.
@@ -122,6 +124,12 @@ pub(crate) struct World {
     pub(crate) access: Access,
     /// Pools and their comments.
     pub(crate) pools: BTreeMap<String, String>,
+    /// Lists of entries, by path.
+    pub(crate) records: BTreeMap<String, Rows>,
+    /// Options, by path.
+    pub(crate) settings: BTreeMap<String, Row>,
+    /// The software-defined network in force.
+    pub(crate) sdn_running: BTreeMap<String, Rows>,
     /// What a fault does to the task the current call starts.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) consoles: Vec<Console>,
@@ -148,6 +156,9 @@ impl World {
             tasks: Vec::new(),
             access: Access::new(seed, major),
             pools: BTreeMap::new(),
+            records: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            sdn_running: BTreeMap::new(),
             spoil: None,
             consoles: Vec::new(),
             ca_pem: String::new(),
@@ -359,6 +370,10 @@ impl World {
             Effect::Guest(vmid, effect) => self.apply_to_guest(vmid, effect, who).map(|()| 0),
             Effect::AddVolume(key, volume) => {
                 self.volumes.insert(key, volume);
+                Ok(0)
+            }
+            Effect::ApplySdn => {
+                self.apply_sdn();
                 Ok(0)
             }
             Effect::DeleteVolume(key) => match self.volumes.remove(&key) {

@@ -152,6 +152,9 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
             if let Some(pool) = &guest.pool {
                 row.insert("pool".into(), json!(pool));
             }
+            if let Some(state) = world.ha_state(*vmid) {
+                row.insert("hastate".into(), json!(state));
+            }
             rows.push(Value::Object(row));
         }
     }
@@ -180,18 +183,22 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
         .is_some_and(|properties| properties.contains_key("network-type"));
     if show("sdn") {
         for node in &world.nodes {
-            // SDN zones became one kind of network with the field that says which.
-            rows.push(if networks {
-                json!({
-                    "id": format!("network/{}/zone/localnetwork", node.name), "type": "network",
-                    "network-type": "zone", "network": "localnetwork", "node": node.name, "status": "ok",
-                })
-            } else {
-                json!({
-                    "id": format!("sdn/{}/localnetwork", node.name), "type": "sdn", "sdn": "localnetwork",
-                    "node": node.name, "status": "ok",
-                })
-            });
+            let running = world.sdn_running.get("/cluster/sdn/zones");
+            let zones = running.into_iter().flatten().map(|(zone, _)| zone.as_str());
+            for zone in std::iter::once("localnetwork").chain(zones) {
+                // SDN zones became one kind of network with the field that says which.
+                rows.push(if networks {
+                    json!({
+                        "id": format!("network/{}/zone/{zone}", node.name), "type": "network",
+                        "network-type": "zone", "network": zone, "node": node.name, "status": "ok",
+                    })
+                } else {
+                    json!({
+                        "id": format!("sdn/{}/{zone}", node.name), "type": "sdn", "sdn": zone,
+                        "node": node.name, "status": "ok",
+                    })
+                });
+            }
         }
     }
     Ok(Reply::data(rows))

@@ -317,7 +317,12 @@ pub(super) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         vmid,
         1.0,
         lines,
-        Effect::Guest(vmid, GuestEffect::Destroy),
+        Effect::Guest(
+            vmid,
+            GuestEffect::Destroy {
+                purge: call.flag("purge"),
+            },
+        ),
     ))
 }
 
@@ -425,7 +430,16 @@ pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let guest = call.world.guest(kind, &node, vmid)?;
     let mut row = call.world.guest_json(vmid, guest);
-    row.insert("ha".into(), json!({ "managed": 0 }));
+    let mut ha = json!({ "managed": 0 });
+    if let Some(resource) = call.world.ha_resource(vmid) {
+        ha["managed"] = json!(1);
+        for key in ["state", "group"] {
+            if let Some(value) = resource.get(key) {
+                ha[key] = value.clone();
+            }
+        }
+    }
+    row.insert("ha".into(), ha);
     if kind == Kind::Qemu {
         let agent = guest
             .config
@@ -470,8 +484,14 @@ pub(super) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             noun.to_lowercase()
         ));
     }
+    let managed = call.world.ha_state(vmid).is_some();
     match error {
         Some(error) => Ok(call.fail(task, vmid, error)),
+        None if managed => {
+            call.world.ask_ha(vmid, "started");
+            let effect = Effect::Guest(vmid, GuestEffect::Start);
+            Ok(call.start("hastart", vmid, 1.5, Vec::new(), effect))
+        }
         None => Ok(call.start(
             task,
             vmid,
@@ -503,6 +523,13 @@ pub(super) fn power(
     if let (Err(error), false, false) = (check_lock(guest), resuming, call.flag("skiplock")) {
         return Ok(call.fail(task, vmid, error));
     }
+    let stops = matches!(effect, GuestEffect::Stop);
+    let task = if stops && call.world.ha_state(vmid).is_some() {
+        call.world.ask_ha(vmid, "stopped");
+        "hastop"
+    } else {
+        task
+    };
     Ok(call.start(task, vmid, seconds, Vec::new(), Effect::Guest(vmid, effect)))
 }
 

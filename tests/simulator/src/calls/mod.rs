@@ -4,7 +4,10 @@ mod access;
 mod cluster;
 mod consoles;
 mod guests;
+mod ha;
 mod pools;
+pub(crate) mod records;
+mod sdn;
 mod storage;
 mod tasks;
 
@@ -174,6 +177,10 @@ fn console_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 /// Answers the call if it is one with state; `None` leaves it to the schema.
 pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    with_state(call).or_else(|| records::handle(call))
+}
+
+fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
     if let Some(answer) = console_call(call) {
         return Some(answer);

@@ -253,7 +253,9 @@ pub(crate) enum GuestEffect {
         to_disk: bool,
     },
     Resume,
-    Destroy,
+    Destroy {
+        purge: bool,
+    },
     Configure(Change),
     Cloned {
         source: u32,
@@ -669,12 +671,13 @@ impl World {
                 need_running(guest)?;
                 guest.paused = false;
             }
-            GuestEffect::Destroy => {
+            GuestEffect::Destroy { purge } => {
                 check_lock(guest)?;
                 if guest.running() {
                     return Err(format!("{noun} {vmid} is running - destroy failed"));
                 }
                 self.guests.remove(&vmid);
+                self.forget_guest(vmid, purge);
                 self.volumes
                     .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
             }

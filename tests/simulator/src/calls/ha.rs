@@ -1,0 +1,290 @@
+//! High availability: resources follow the state asked for, and power calls of their guests go through it.
+
+use proxmox_codegen::facts::{Method, Type};
+use serde_json::{Map, Value, json};
+
+use super::records::{Row, listed};
+use super::{Call, Reply};
+use crate::error::{ApiError, ApiResult};
+use crate::guest::{GuestEffect, Kind};
+use crate::schema::returns_type;
+use crate::world::{Effect, Plan, World};
+
+const RESOURCES: &str = "/cluster/ha/resources";
+
+/// `vm:100` of `vm:100`, `ct:100` or `100`.
+fn full_id(world: &World, sid: &str) -> String {
+    if sid.contains(':') {
+        return sid.to_owned();
+    }
+    let container = sid
+        .parse()
+        .ok()
+        .and_then(|vmid| world.guests.get(&vmid))
+        .is_some_and(|guest| guest.kind == Kind::Lxc);
+    format!("{}:{sid}", if container { "ct" } else { "vm" })
+}
+
+fn vmid_of(sid: &str) -> Option<u32> {
+    sid.rsplit(':').next()?.parse().ok()
+}
+
+impl World {
+    /// The HA resource of a guest, if it is one.
+    pub(crate) fn ha_resource(&self, vmid: u32) -> Option<&Row> {
+        self.records
+            .get(RESOURCES)?
+            .iter()
+            .find(|(sid, _)| vmid_of(sid) == Some(vmid))
+            .map(|(_, row)| row)
+    }
+
+    /// The state asked for, where a guest is managed.
+    pub(crate) fn ha_state(&self, vmid: u32) -> Option<&str> {
+        let row = self.ha_resource(vmid)?;
+        Some(
+            row.get("state")
+                .and_then(Value::as_str)
+                .unwrap_or("started"),
+        )
+    }
+
+    pub(crate) fn ask_ha(&mut self, vmid: u32, state: &str) {
+        let rows = self.records.entry(RESOURCES.to_owned()).or_default();
+        for (_, row) in rows
+            .iter_mut()
+            .filter(|(sid, _)| vmid_of(sid) == Some(vmid))
+        {
+            row.insert("state".into(), json!(state));
+        }
+    }
+}
+
+pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    if let Some(sid) = call
+        .text("sid")
+        .filter(|_| call.path.starts_with(RESOURCES))
+    {
+        let sid = full_id(call.world, sid);
+        call.params
+            .insert("sid".into(), crate::params::Param::Text(sid));
+    }
+    let migrated = call.world.schema.release().major >= 9;
+    Some(match (call.method, call.path) {
+        (Method::Get, "/cluster/ha/groups") if migrated => Err(ApiError::die(
+            "cannot index groups: ha groups have been migrated to rules",
+        )),
+        (Method::Post, "/cluster/ha/groups") if migrated => Err(ApiError::die(
+            "cannot create group: ha groups have been migrated to rules",
+        )),
+        (Method::Get, "/cluster/ha/status/current") => Ok(Reply::data(status(call.world))),
+        (Method::Get, "/cluster/ha/status/manager_status") => Ok(Reply::data(manager(call.world))),
+        (
+            Method::Post,
+            "/cluster/ha/resources/{sid}/migrate" | "/cluster/ha/resources/{sid}/relocate",
+        ) => migrate(call),
+        _ => return None,
+    })
+}
+
+pub(super) fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
+    match list {
+        RESOURCES => {
+            let guest = vmid_of(id).and_then(|vmid| call.world.guests.get(&vmid));
+            let Some(guest) = guest else {
+                return Err(ApiError::die(format!("resource '{id}': no such guest")));
+            };
+            let kind = if guest.kind == Kind::Lxc { "ct" } else { "vm" };
+            if !id.starts_with(&format!("{kind}:")) {
+                return Err(ApiError::die(format!("resource '{id}' is of type {kind}")));
+            }
+            row.entry("state".to_owned())
+                .or_insert_with(|| json!("started"));
+            row.insert("type".into(), json!(kind));
+        }
+        "/cluster/ha/rules" => {
+            for sid in listed(call.params.get("resources")) {
+                let known = call
+                    .world
+                    .records
+                    .get(RESOURCES)
+                    .is_some_and(|rows| rows.iter().any(|(own, _)| *own == sid));
+                if !known {
+                    return Err(ApiError::die(format!(
+                        "rule '{id}' names unknown resource '{sid}'"
+                    )));
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Brings a guest to the state asked for.
+pub(super) fn changed(call: &mut Call<'_>, list: &str, sid: &str) {
+    if list != RESOURCES {
+        return;
+    }
+    let Some(vmid) = vmid_of(sid) else { return };
+    let state = call.world.ha_state(vmid).unwrap_or("").to_owned();
+    let Some(guest) = call.world.guests.get(&vmid) else {
+        return;
+    };
+    let lxc = guest.kind == Kind::Lxc;
+    let (task, effect) = match (state.as_str(), guest.running()) {
+        ("started" | "enabled", false) => {
+            (if lxc { "vzstart" } else { "qmstart" }, GuestEffect::Start)
+        }
+        ("stopped" | "disabled", true) => (
+            if lxc { "vzshutdown" } else { "qmshutdown" },
+            GuestEffect::Stop,
+        ),
+        _ => return,
+    };
+    let node = guest.node.clone();
+    let who = crate::access::Identity {
+        user: "root@pam".into(),
+        token: None,
+    };
+    call.world.start(Plan {
+        node: &node,
+        kind: task,
+        id: vmid.to_string(),
+        who: &who,
+        seconds: 2.0,
+        lines: Vec::new(),
+        effect: Effect::Guest(vmid, effect),
+    });
+}
+
+fn first(world: &World) -> String {
+    world
+        .nodes
+        .first()
+        .map(|node| node.name.clone())
+        .unwrap_or_default()
+}
+
+fn status(world: &World) -> Value {
+    let now = world.now.as_secs();
+    let home = first(world);
+    let mut rows = vec![json!({
+        "id": "quorum", "type": "quorum", "node": home, "status": "OK", "quorate": 1,
+    })];
+    let resources = world
+        .records
+        .get("/cluster/ha/resources")
+        .map_or(&[][..], Vec::as_slice);
+    if !resources.is_empty() {
+        rows.push(json!({
+            "id": "master", "type": "master", "node": home, "status": format!("{home} (active)"), "timestamp": now,
+        }));
+        for node in &world.nodes {
+            let state = if node.online {
+                "active"
+            } else {
+                "old timestamp - dead?"
+            };
+            rows.push(json!({
+                "id": format!("lrm:{}", node.name), "type": "lrm", "node": node.name,
+                "status": format!("{} ({state})", node.name), "timestamp": now,
+            }));
+        }
+    }
+    for (sid, row) in resources {
+        let guest = vmid_of(sid).and_then(|vmid| world.guests.get(&vmid));
+        let node = guest.map_or("", |guest| guest.node.as_str());
+        let wanted = row
+            .get("state")
+            .and_then(Value::as_str)
+            .unwrap_or("started");
+        let state = match guest {
+            Some(guest) if guest.running() => "started",
+            Some(_) if wanted == "started" => "starting",
+            Some(_) => "stopped",
+            None => "error",
+        };
+        let number = |key: &str| {
+            let text = row.get(key).and_then(Value::as_str);
+            text.and_then(|text| text.parse().ok()).unwrap_or(1_u32)
+        };
+        let mut entry = json!({
+            "id": format!("service:{sid}"), "type": "service", "sid": sid, "node": node, "state": state,
+            "crm_state": state, "request_state": wanted, "status": format!("{sid} ({node}, {state})"),
+            "max_restart": number("max_restart"), "max_relocate": number("max_relocate"), "failback": number("failback"),
+        });
+        for key in ["group", "comment"] {
+            if let Some(value) = row.get(key) {
+                entry[key] = value.clone();
+            }
+        }
+        rows.push(entry);
+    }
+    Value::Array(rows)
+}
+
+fn manager(world: &World) -> Value {
+    let nodes: Map<String, Value> = world
+        .nodes
+        .iter()
+        .map(|node| {
+            let state = if node.online { "online" } else { "unknown" };
+            (node.name.clone(), json!(state))
+        })
+        .collect();
+    json!({
+        "manager_status": {
+            "master_node": first(world), "node_status": nodes, "service_status": {}, "timestamp": world.now.as_secs(),
+        },
+        "quorum": { "node": first(world), "quorate": "1" },
+    })
+}
+
+fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (sid, target) = (call.owned("sid"), call.owned("node"));
+    let vmid = vmid_of(&sid).filter(|vmid| call.world.ha_resource(*vmid).is_some());
+    let Some(vmid) = vmid else {
+        return Err(ApiError::die(format!("no such resource '{sid}'")));
+    };
+    if call.world.node(&target).is_none() {
+        return Err(ApiError::die(format!("no such node '{target}'")));
+    }
+    let Some(guest) = call
+        .world
+        .guests
+        .get(&vmid)
+        .filter(|guest| guest.node != target)
+    else {
+        return Err(ApiError::die(format!(
+            "resource '{sid}' is on node '{target}' already"
+        )));
+    };
+    let (from, kind) = (guest.node.clone(), guest.kind);
+    let who = call.who.clone();
+    call.world.start(Plan {
+        node: &from,
+        kind: if kind == Kind::Lxc {
+            "vzmigrate"
+        } else {
+            "qmigrate"
+        },
+        id: vmid.to_string(),
+        who: &who,
+        seconds: 3.0,
+        lines: Vec::new(),
+        effect: Effect::Guest(
+            vmid,
+            GuestEffect::Migrate {
+                target: target.clone(),
+            },
+        ),
+    });
+    Ok(Reply::data(
+        if returns_type(&call.endpoint.returns) == Type::Null {
+            Value::Null
+        } else {
+            json!({ "sid": sid, "requested-node": target })
+        },
+    ))
+}

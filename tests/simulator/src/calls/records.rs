@@ -1,0 +1,945 @@
+//! Configuration that is held as it was given: firewall, HA, SDN, jobs, networks and whatever else is a list of entries
+//! or a set of options.
+//!
+//! Which paths are lists, and of what, is read off the schema. Those in [`strict`] start empty and refuse unknown ids; the
+//! others answer made-up entries until something was written to them.
+
+use std::collections::BTreeMap;
+
+use proxmox_codegen::facts::{Format, Method, Schema, Schemas, Type};
+use serde_json::{Map, Value, json};
+
+use super::{Call, Reply, ha, sdn};
+use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
+use crate::guest::Kind;
+use crate::params::Param;
+use crate::propstring;
+use crate::schema::{is_task, lookup, returns_type};
+use crate::world::World;
+
+/// An entry as it was given: texts, and lists of texts.
+pub(crate) type Row = Map<String, Value>;
+/// Entries by id, in their order.
+pub(crate) type Rows = Vec<(String, Row)>;
+
+/// Parameters that say what to do rather than what to hold.
+const ACTIONS: [&str; 10] = [
+    "digest",
+    "delete",
+    "pos",
+    "moveto",
+    "rename",
+    "lock-token",
+    "purge",
+    "force",
+    "keep",
+    "quiet",
+];
+
+/// Whether a list starts empty and knows what is in it.
+fn strict(path: &str) -> bool {
+    ["/cluster/firewall/", "/cluster/ha/", "/cluster/sdn/"]
+        .iter()
+        .any(|start| path.starts_with(start))
+        || path.contains("/firewall/")
+        || matches!(
+            path,
+            "/cluster/backup"
+                | "/cluster/replication"
+                | "/cluster/options"
+                | "/nodes/{node}/network"
+        )
+}
+
+/// What an entry is called in errors.
+fn noun(list: &str) -> &'static str {
+    match list.rsplit('/').next().unwrap_or("") {
+        "aliases" => "alias",
+        "ipset" => "IPSet",
+        "{name}" => "entry",
+        "resources" => "resource",
+        "groups" if list.contains("firewall") => "security group",
+        "groups" => "group",
+        "rules" => "rule",
+        "zones" => "zone",
+        "vnets" => "vnet",
+        "subnets" => "subnet",
+        "backup" => "job",
+        "replication" => "replication job",
+        "network" => "interface",
+        _ => "object",
+    }
+}
+
+/// The path with its parameters filled in; guests keep theirs wherever they go.
+pub(super) fn place(call: &Call<'_>, path: &str) -> String {
+    let mut out = String::new();
+    let path = ["/nodes/{node}/qemu/{vmid}", "/nodes/{node}/lxc/{vmid}"]
+        .iter()
+        .find_map(|start| path.strip_prefix(start))
+        .map(|rest| format!("/guests/{{vmid}}{rest}"))
+        .unwrap_or_else(|| path.to_owned());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        out.push('/');
+        match parameter(segment) {
+            Some(name) => out.push_str(call.text(name).unwrap_or("")),
+            None => out.push_str(segment),
+        }
+    }
+    out
+}
+
+fn parameter(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
+}
+
+pub(crate) fn digest(value: &impl serde::Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    // What is empty has the digest of an empty file.
+    let text = if matches!(text.as_str(), "[]" | "{}") {
+        ""
+    } else {
+        &text
+    };
+    let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+    hash.as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+pub(super) fn check_digest(call: &Call<'_>, current: &str) -> ApiResult<()> {
+    match call.text("digest") {
+        Some(given) if given != current => Err(ApiError::die(
+            "detected modified configuration - file changed by other user? Try again.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A list of entries, as the schema tells of it.
+struct List<'a> {
+    path: &'a str,
+    /// Name of the parameter that holds an entry's id.
+    id: &'a str,
+    strict: bool,
+}
+
+/// Answers what is held; `None` leaves the call to the schema.
+pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let schema = std::sync::Arc::clone(&call.world.schema);
+    let path = call.path.to_owned();
+    for kind in [Kind::Qemu, Kind::Lxc] {
+        if path.starts_with(kind.create_path()) && path.contains("/firewall/") {
+            let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+            if let Err(error) = call.world.guest(kind, &node, vmid) {
+                return Some(Err(error));
+            }
+        }
+    }
+    if let Some(answer) = ha::handle(call)
+        .or_else(|| sdn::handle(call))
+        .or_else(|| other(call))
+    {
+        return Some(answer);
+    }
+    if is_task(call.method, &path, call.endpoint) {
+        return None;
+    }
+    let rules = path.ends_with("/firewall/rules")
+        || path.ends_with("/firewall/rules/{pos}")
+        || path == "/cluster/firewall/groups/{group}" && call.method != Method::Delete
+        || path == "/cluster/firewall/groups/{group}/{pos}";
+    if rules {
+        return Some(rule(call));
+    }
+    let list_at = |path: &str| -> Option<(String, String)> {
+        let item = schema.item_of(path)?;
+        let returns = &schema.endpoint(Method::Get, path)?.returns;
+        (returns_type(returns) == Type::Array).then_some(())?;
+        let id = parameter(item.rsplit('/').next()?)?.to_owned();
+        let made = |at: &str| {
+            schema
+                .endpoint(Method::Post, at)
+                .is_some_and(|post| at == item || post.parameters.properties.contains_key(&id))
+        };
+        (made(path) || made(item)).then(|| (path.to_owned(), id))
+    };
+    let quiet = returns_type(&call.endpoint.returns) == Type::Null;
+    if (call.method == Method::Get || call.method == Method::Post && quiet)
+        && let Some((list, id)) = list_at(&path)
+    {
+        let list = List {
+            path: &list,
+            id: &id,
+            strict: strict(&list),
+        };
+        return match call.method {
+            Method::Get => list_entries(call, &list),
+            _ => Some(create(call, &list)),
+        };
+    }
+    let (parent, last) = path.rsplit_once('/')?;
+    if (call.method == Method::Get || quiet)
+        && parameter(last).is_some()
+        && let Some((list, id)) = list_at(parent)
+    {
+        let list = List {
+            path: &list,
+            id: &id,
+            strict: strict(&list),
+        };
+        return match call.method {
+            // What is below may be a part of the list rather than an entry of it.
+            Method::Get if returns_type(&call.endpoint.returns) == Type::Array => None,
+            Method::Get => entry(call, &list),
+            Method::Post => Some(create(call, &list)),
+            Method::Put => change(call, &list),
+            Method::Delete => remove(call, &list),
+        };
+    }
+    options(call)
+}
+
+/// Takes the parameters to hold.
+pub(super) fn given(call: &Call<'_>, id: &str) -> Row {
+    call.params
+        .iter()
+        .filter(|(key, _)| {
+            *key != id
+                && !ACTIONS.contains(&key.as_str())
+                && !call.path.contains(&format!("{{{key}}}"))
+        })
+        .map(|(key, value)| (key.clone(), value.to_json()))
+        .filter(|(_, value)| !value.is_object())
+        .collect()
+}
+
+fn is_secret(key: &str) -> bool {
+    ["password", "secret", "token", "key"]
+        .iter()
+        .any(|word| key.contains(word))
+}
+
+/// The schemas of an answer's fields, and of the parameters they were given by.
+struct Shape<'a> {
+    returns: Option<&'a Schemas>,
+    given: Vec<&'a Schemas>,
+    formats: &'a BTreeMap<String, Schemas>,
+}
+
+impl<'a> Shape<'a> {
+    fn of(call: &Call<'a>, schema: &'a crate::schema::ApiSchema, list: &str) -> Self {
+        let returns = &call.endpoint.returns;
+        let returns = returns
+            .items
+            .as_ref()
+            .map_or(returns, |items| &**items)
+            .properties
+            .as_ref()
+            .filter(|properties| !properties.is_empty());
+        let item = schema.item_of(list).unwrap_or(list);
+        let given = [
+            (Method::Post, list),
+            (Method::Post, item),
+            (Method::Put, item),
+            (Method::Put, list),
+        ]
+        .iter()
+        .filter_map(|(method, path)| schema.endpoint(*method, path))
+        .map(|endpoint| &endpoint.parameters.properties)
+        .collect();
+        Self {
+            returns,
+            given,
+            formats: schema.formats(),
+        }
+    }
+
+    fn show(&self, row: &Row) -> Row {
+        row.iter()
+            .filter_map(|(key, value)| {
+                let declared = self.returns.and_then(|known| lookup(known, key));
+                let given = self.given.iter().find_map(|known| lookup(known, key));
+                (declared.is_some() || !is_secret(key))
+                    .then(|| (key.clone(), typed(value, declared, self.keys(given), given)))
+            })
+            .collect()
+    }
+
+    /// The keys of a property string.
+    fn keys(&self, given: Option<&'a Schema>) -> Option<&'a Schemas> {
+        match given?.format.as_ref()? {
+            Format::Keys(keys) => Some(keys),
+            Format::Name(name) => self.formats.get(name),
+            Format::List(_) => None,
+        }
+    }
+}
+
+/// A held text in the type the answer has.
+fn typed(
+    value: &Value,
+    declared: Option<&Schema>,
+    keys: Option<&Schemas>,
+    given: Option<&Schema>,
+) -> Value {
+    let ty = declared.or(given).and_then(|schema| schema.ty);
+    match (value, ty) {
+        (Value::String(text), Some(Type::Integer | Type::Boolean)) => text
+            .trim_start_matches('+')
+            .parse::<i64>()
+            .map_or_else(|_| value.clone(), Value::from),
+        (Value::String(text), Some(Type::Number)) => {
+            serde_json::from_str(text).unwrap_or_else(|_| value.clone())
+        }
+        (Value::String(text), Some(Type::Object)) => keys
+            .and_then(|keys| object(keys, text))
+            .unwrap_or_else(|| value.clone()),
+        (Value::String(text), Some(Type::Array)) => json!([text]),
+        (Value::Array(items), Some(Type::String)) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            json!(items.join(","))
+        }
+        _ => value.clone(),
+    }
+}
+
+/// A property string as the object it stands for.
+fn object(keys: &Schemas, text: &str) -> Option<Value> {
+    let parts = propstring::parse(keys, text).ok()?;
+    let row: Row = parts
+        .into_iter()
+        .map(|(key, part)| {
+            let part = typed(&Value::String(part), keys.get(&key), None, None);
+            (key, part)
+        })
+        .collect();
+    Some(Value::Object(row))
+}
+
+fn missing(list: &List<'_>, id: &str) -> ApiError {
+    ApiError::die(format!("no such {} '{id}'", noun(list.path)))
+}
+
+fn with_id(list: &List<'_>, id: &str, row: &Row) -> Row {
+    let mut row = row.clone();
+    row.insert(list.id.to_owned(), json!(id));
+    row
+}
+
+fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
+    let schema = std::sync::Arc::clone(&call.world.schema);
+    let key = place(call, list.path);
+    let rows = call.world.records.get(&key).map_or(&[][..], Vec::as_slice);
+    if rows.is_empty() && !list.strict {
+        return None;
+    }
+    // An entry of a list may be a list itself, and then has to exist.
+    if let Some((parent, id)) = key.rsplit_once('/').filter(|_| list.path.ends_with('}'))
+        && !call
+            .world
+            .records
+            .get(parent)
+            .is_some_and(|rows| rows.iter().any(|(own, _)| own == id))
+        && list.strict
+    {
+        return Some(Err(ApiError::die(format!(
+            "no such {} '{id}'",
+            noun(list.path.rsplit_once('/').map_or("", |(p, _)| p))
+        ))));
+    }
+    let shape = Shape::of(call, &schema, list.path);
+    let stamp = digest(&rows);
+    let filters: Vec<(&str, &str)> = ["type", "guest", "resource"]
+        .iter()
+        .filter_map(|name| Some((*name, call.text(name)?)))
+        .collect();
+    let shown = rows
+        .iter()
+        .filter(|(_, row)| {
+            filters
+                .iter()
+                .all(|(name, wanted)| match (*name, row.get(*name)) {
+                    ("resource", _) => row
+                        .get("resources")
+                        .and_then(Value::as_str)
+                        .is_some_and(|all| split_list(all).any(|one| one == *wanted)),
+                    (_, Some(Value::String(own))) => own == wanted,
+                    _ => true,
+                })
+        })
+        .map(|(id, row)| {
+            let mut row = shape.show(&with_id(list, id, row));
+            if stamped(call, list) {
+                row.insert("digest".into(), json!(stamp));
+            }
+            Value::Object(row)
+        });
+    Some(Ok(Reply::data(shown.collect::<Value>())))
+}
+
+/// Whether entries come with a digest.
+fn stamped(call: &Call<'_>, list: &List<'_>) -> bool {
+    let returns = &call.endpoint.returns;
+    let returns = returns.items.as_ref().map_or(returns, |items| &**items);
+    returns
+        .properties
+        .as_ref()
+        .is_none_or(|known| known.is_empty() || known.contains_key("digest"))
+        || list.path.starts_with("/cluster/ha/")
+}
+
+fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
+    let schema = std::sync::Arc::clone(&call.world.schema);
+    let id = call.owned(list.id);
+    let rows = call
+        .world
+        .records
+        .get(&place(call, list.path))
+        .map_or(&[][..], Vec::as_slice);
+    let Some((_, row)) = rows.iter().find(|(own, _)| *own == id) else {
+        return list.strict.then(|| Err(missing(list, &id)));
+    };
+    let mut row = Shape::of(call, &schema, list.path).show(&with_id(list, &id, row));
+    if stamped(call, list) {
+        row.insert("digest".into(), json!(digest(&rows)));
+    }
+    Some(Ok(Reply::data(row)))
+}
+
+fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
+    let mut id = call.owned(list.id);
+    if id.is_empty() {
+        let bits = call.world.random();
+        id = format!("backup-{:08x}-{:04x}", bits >> 32, bits & 0xffff);
+    }
+    let key = place(call, list.path);
+    let mut row = given(call, list.id);
+    enrich(call, list.path, &id, &mut row)?;
+    let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
+    check_digest(call, &stamp)?;
+    let old = call.text("rename").map(str::to_owned);
+    let rows = call.world.records.entry(key.clone()).or_default();
+    let at = |id: &str| rows.iter().position(|(own, _)| own == id);
+    if let Some(old) = old {
+        let from = at(&old).ok_or_else(|| missing(list, &old))?;
+        if old != id && at(&id).is_some() {
+            return Err(taken(list, &id));
+        }
+        rows[from].0.clone_from(&id);
+        rows[from].1.extend(row);
+        move_children(call.world, &format!("{key}/{old}"), &format!("{key}/{id}"));
+        return Ok(Reply::data(Value::Null));
+    }
+    if at(&id).is_some() {
+        return Err(taken(list, &id));
+    }
+    rows.push((id.clone(), row));
+    ha::changed(call, list.path, &id);
+    Ok(Reply::data(Value::Null))
+}
+
+fn taken(list: &List<'_>, id: &str) -> ApiError {
+    ApiError::die(format!("{} '{id}' already defined", noun(list.path)))
+}
+
+fn move_children(world: &mut World, from: &str, to: &str) {
+    let below: Vec<String> = world
+        .records
+        .keys()
+        .filter(|key| *key == from || key.starts_with(&format!("{from}/")))
+        .cloned()
+        .collect();
+    for key in below {
+        if let Some(rows) = world.records.remove(&key) {
+            world.records.insert(key.replacen(from, to, 1), rows);
+        }
+    }
+}
+
+/// Adds what an entry has beyond what it was given, and refuses what cannot be.
+fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()> {
+    let world = &*call.world;
+    let mut set = |key: &str, value: Value| {
+        row.entry(key.to_owned()).or_insert(value);
+    };
+    match list {
+        path if path.ends_with("/firewall/aliases") => {
+            let six = call.text("cidr").is_some_and(|cidr| cidr.contains(':'));
+            set("ipversion", json!(if six { 6 } else { 4 }));
+        }
+        "/cluster/backup" => {
+            set("enabled", json!("1"));
+            set("type", json!("vzdump"));
+        }
+        "/cluster/replication" => {
+            let (vmid, number) = id.split_once('-').unwrap_or((id, "0"));
+            let guest = vmid.parse().ok().and_then(|vmid| world.guests.get(&vmid));
+            let Some(guest) = guest else {
+                return Err(ApiError::die(format!("guest {vmid} does not exist")));
+            };
+            let target = call.text("target").unwrap_or("");
+            if target == guest.node || world.node(target).is_none() {
+                return Err(ApiError::die(format!(
+                    "guest {vmid} cannot be replicated to '{target}'"
+                )));
+            }
+            set("guest", json!(vmid));
+            set("jobnum", json!(number));
+            set("source", json!(guest.node));
+        }
+        "/nodes/{node}/network" => {
+            set("active", json!("1"));
+            set("exists", json!("1"));
+            set(
+                "method",
+                json!(if call.text("cidr").or(call.text("address")).is_some() {
+                    "static"
+                } else {
+                    "manual"
+                }),
+            );
+            set(
+                "method6",
+                json!(if call.text("cidr6").or(call.text("address6")).is_some() {
+                    "static"
+                } else {
+                    "manual"
+                }),
+            );
+            set("families", json!(["inet"]));
+            set("priority", json!("10"));
+        }
+        path if path.starts_with("/cluster/ha/") => ha::enrich(call, path, id, row)?,
+        path if path.starts_with("/cluster/sdn/") => sdn::enrich(call, path, id, row)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
+    let key = place(call, list.path);
+    let mut id = call.owned(list.id);
+    let row = given(call, list.id);
+    let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
+    if let Err(error) = check_digest(call, &stamp) {
+        return Some(Err(error));
+    }
+    let delete = call.owned("delete");
+    let rename = call.text("rename").map(str::to_owned);
+    let rows = call.world.records.entry(key.clone()).or_default();
+    if rename
+        .as_ref()
+        .is_some_and(|name| rows.iter().any(|(own, _)| own == name))
+    {
+        return Some(Err(taken(list, rename.as_deref().unwrap_or(""))));
+    }
+    let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
+        return list.strict.then(|| Err(missing(list, &id)));
+    };
+    for name in split_list(&delete) {
+        held.remove(name);
+    }
+    held.extend(row);
+    if let Some(name) = rename {
+        own.clone_from(&name);
+        move_children(call.world, &format!("{key}/{id}"), &format!("{key}/{name}"));
+        id = name;
+    }
+    ha::changed(call, list.path, &id);
+    Some(Ok(Reply::data(Value::Null)))
+}
+
+fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
+    let key = place(call, list.path);
+    let id = call.owned(list.id);
+    let rows = call.world.records.get(&key).map_or(&[][..], Vec::as_slice);
+    if !rows.iter().any(|(own, _)| *own == id) {
+        return list.strict.then(|| Err(missing(list, &id)));
+    }
+    let below = format!("{key}/{id}");
+    let holds = |key: &str| {
+        call.world
+            .records
+            .get(key)
+            .is_some_and(|rows| !rows.is_empty())
+    };
+    let filled = holds(&below) || holds(&format!("{below}/subnets"));
+    let refused = check_digest(call, &digest(&rows))
+        .and_then(|()| sdn::may_remove(call, list.path, &id))
+        .err();
+    if let Some(error) = refused {
+        return Some(Err(error));
+    }
+    if filled && !call.flag("force") {
+        return Some(Err(ApiError::die(format!(
+            "{} '{id}' is not empty",
+            noun(list.path)
+        ))));
+    }
+    let prefix = format!("{below}/");
+    call.world
+        .records
+        .retain(|key, _| *key != below && !key.starts_with(&prefix));
+    if let Some(rows) = call.world.records.get_mut(&key) {
+        rows.retain(|(own, _)| *own != id);
+    }
+    Some(Ok(Reply::data(Value::Null)))
+}
+
+/// Firewall rules: an order instead of ids.
+fn rule(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let schema = std::sync::Arc::clone(&call.world.schema);
+    let list = call
+        .path
+        .strip_suffix("/{pos}")
+        .unwrap_or(call.path)
+        .to_owned();
+    let one = list != call.path;
+    let key = place(call, &list);
+    if list == "/cluster/firewall/groups/{group}" {
+        let group = call.owned("group");
+        let known = call
+            .world
+            .records
+            .get("/cluster/firewall/groups")
+            .is_some_and(|groups| groups.iter().any(|(own, _)| *own == group));
+        if !known {
+            return Err(ApiError::die(format!("no such security group '{group}'")));
+        }
+    }
+    let rows = call.world.records.get(&key).cloned().unwrap_or_default();
+    let stamp = digest(&rows);
+    let pos = usize::try_from(call.number("pos").unwrap_or(0)).unwrap_or(usize::MAX);
+    if one && pos >= rows.len() {
+        return Err(ApiError::die(format!("no rule at position {pos}")));
+    }
+    if call.method == Method::Get {
+        let shape = Shape::of(call, &schema, &list);
+        let show = |at: usize, row: &Row| {
+            let mut row = shape.show(row);
+            // Of a single rule the position comes back as it stood in the path.
+            row.insert(
+                "pos".into(),
+                if one {
+                    json!(at.to_string())
+                } else {
+                    json!(at)
+                },
+            );
+            row.insert("digest".into(), json!(stamp));
+            Value::Object(row)
+        };
+        return Ok(Reply::data(if one {
+            show(pos, &rows[pos].1)
+        } else {
+            rows.iter()
+                .enumerate()
+                .map(|(at, (_, row))| show(at, row))
+                .collect()
+        }));
+    }
+    check_digest(call, &stamp)?;
+    let mut rows = rows;
+    let row = given(call, "pos");
+    match call.method {
+        Method::Post => {
+            let at = pos.min(rows.len());
+            rows.insert(at, (String::new(), row));
+        }
+        Method::Delete => {
+            rows.remove(pos);
+        }
+        _ => match call.number("moveto") {
+            Some(to) => {
+                // It comes to stand before the rule that is there now.
+                let to = usize::try_from(to).unwrap_or(usize::MAX);
+                let moved = rows.remove(pos);
+                let to = if to > pos { to - 1 } else { to };
+                rows.insert(to.min(rows.len()), moved);
+            }
+            None => {
+                for name in split_list(&call.owned("delete")) {
+                    rows[pos].1.remove(name);
+                }
+                rows[pos].1.extend(row);
+            }
+        },
+    }
+    call.world.records.insert(key, rows);
+    Ok(Reply::data(Value::Null))
+}
+
+/// Options that are read and written at one path.
+fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let schema = std::sync::Arc::clone(&call.world.schema);
+    let read = schema.endpoint(Method::Get, call.path)?;
+    schema.endpoint(Method::Put, call.path)?;
+    if !matches!(returns_type(&read.returns), Type::Object | Type::Any) {
+        return None;
+    }
+    let key = place(call, call.path);
+    match call.method {
+        Method::Get if strict(call.path) => {
+            let held = call.world.settings.get(&key).cloned().unwrap_or_default();
+            let mut row = shown_options(call, &schema, &held);
+            if call.path.ends_with("/firewall/options") {
+                row.insert("digest".into(), json!(digest(&held)));
+            }
+            Some(Ok(Reply::data(row)))
+        }
+        Method::Put if returns_type(&call.endpoint.returns) == Type::Null => {
+            let held = call.world.settings.get(&key).cloned().unwrap_or_default();
+            if call.path.ends_with("/firewall/options")
+                && let Err(error) = check_digest(call, &digest(&held))
+            {
+                return Some(Err(error));
+            }
+            let (row, delete) = (given(call, ""), call.owned("delete"));
+            let held = call.world.settings.entry(key).or_default();
+            for name in split_list(&delete) {
+                held.remove(name);
+            }
+            held.extend(row);
+            Some(Ok(Reply::data(Value::Null)))
+        }
+        _ => None,
+    }
+}
+
+fn shown_options(call: &Call<'_>, schema: &crate::schema::ApiSchema, held: &Row) -> Row {
+    let shape = Shape::of(call, schema, call.path);
+    let mut row = shape.show(held);
+    if call.path == "/cluster/options" {
+        // Here property strings are taken apart.
+        for (key, value) in &mut row {
+            let given = shape.given.iter().find_map(|known| known.get(key));
+            let keys = shape.keys(given);
+            if let (Some(keys), Some(text)) = (keys, value.as_str())
+                && let Some(parts) = object(keys, text)
+            {
+                *value = parts;
+            }
+        }
+    }
+    row
+}
+
+/// Lays options that were written over an answer made from the schema.
+pub(crate) fn lay_over(call: &Call<'_>, answer: &mut Value) {
+    let schema = std::sync::Arc::clone(&call.world.schema);
+    let Some(held) = call.world.settings.get(&place(call, call.path)) else {
+        return;
+    };
+    if let (Method::Get, Some(object)) = (call.method, answer.as_object_mut()) {
+        object.extend(shown_options(call, &schema, held));
+    }
+}
+
+/// What is made from lists rather than being one.
+fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let world = &*call.world;
+    let rows = |key: &str| world.records.get(key).map_or(&[][..], Vec::as_slice);
+    Some(match (call.method, call.path) {
+        (Method::Get, path) if path.ends_with("/firewall/refs") => {
+            let own = place(call, path.strip_suffix("/refs").unwrap_or(path));
+            let mut found = Vec::new();
+            for (scope, place) in [("guest", own.as_str()), ("dc", "/cluster/firewall")] {
+                if scope == "guest" && own == "/cluster/firewall" {
+                    continue;
+                }
+                for (kind, list, sign) in [("alias", "aliases", ""), ("ipset", "ipset", "+")] {
+                    if call.text("type").is_some_and(|wanted| wanted != kind) {
+                        continue;
+                    }
+                    for (name, row) in rows(&format!("{place}/{list}")) {
+                        let mut entry = json!({
+                            "type": kind, "name": name, "ref": format!("{sign}{scope}/{name}"), "scope": scope,
+                        });
+                        if let Some(comment) = row.get("comment") {
+                            entry["comment"] = comment.clone();
+                        }
+                        found.push(entry);
+                    }
+                }
+            }
+            Ok(Reply::data(found))
+        }
+        (Method::Get, "/cluster/backup-info/not-backed-up") => {
+            let jobs = rows("/cluster/backup");
+            let left = world
+                .guests
+                .iter()
+                .filter(|(vmid, guest)| !jobs.iter().any(|(_, job)| covers(job, **vmid, guest)));
+            let rows = left.map(|(vmid, guest)| {
+                json!({ "vmid": vmid, "type": guest.kind.api(), "name": guest.name(*vmid) })
+            });
+            Ok(Reply::data(rows.collect::<Value>()))
+        }
+        (Method::Get, "/nodes/{node}/replication") => {
+            let node = call.owned("node");
+            let jobs = rows("/cluster/replication").iter().filter(|(_, row)| {
+                row.get("source").and_then(Value::as_str) == Some(&node)
+                    && call
+                        .text("guest")
+                        .is_none_or(|guest| row.get("guest") == Some(&json!(guest)))
+            });
+            Ok(Reply::data(
+                jobs.map(|(id, row)| replica(world, id, row))
+                    .collect::<Value>(),
+            ))
+        }
+        (Method::Get, "/nodes/{node}/replication/{id}/status") => {
+            let id = call.owned("id");
+            match rows("/cluster/replication")
+                .iter()
+                .find(|(own, _)| *own == id)
+            {
+                Some((_, row)) => Ok(Reply::data(replica(world, &id, row))),
+                None => Err(ApiError::die(format!("no such replication job '{id}'"))),
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// Whether a backup job takes a guest.
+fn covers(job: &Row, vmid: u32, guest: &crate::guest::Guest) -> bool {
+    let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or("");
+    let lists = |key: &str| split_list(text(key)).any(|id| id == vmid.to_string());
+    let chosen = lists("vmid")
+        || text("all") == "1" && !lists("exclude")
+        || !text("pool").is_empty() && guest.pool.as_deref() == Some(text("pool"));
+    chosen && (text("node").is_empty() || text("node") == guest.node)
+}
+
+fn replica(world: &World, id: &str, row: &Row) -> Value {
+    let text = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or("");
+    let guest: u32 = text("guest").parse().unwrap_or(0);
+    let kind = world
+        .guests
+        .get(&guest)
+        .map_or("qemu", |guest| guest.kind.api());
+    let mut entry = json!({
+        "id": id, "guest": guest, "jobnum": text("jobnum").parse::<u32>().unwrap_or(0), "type": "local",
+        "source": text("source"), "target": text("target"), "vmtype": kind, "fail_count": 0, "last_sync": 0,
+        "last_try": 0, "duration": 0, "next_sync": world.now.as_secs() / 900 * 900 + 900,
+        "schedule": row.get("schedule").cloned().unwrap_or_else(|| json!("*/15")),
+    });
+    for key in ["comment", "disable", "rate"] {
+        if let Some(value) = row.get(key) {
+            entry[key] = value.clone();
+        }
+    }
+    entry
+}
+
+impl World {
+    /// Forgets what was configured for a guest that is gone; with `purge` also the jobs that name it.
+    pub(crate) fn forget_guest(&mut self, vmid: u32, purge: bool) {
+        let own = format!("/guests/{vmid}/");
+        self.records.retain(|key, _| !key.starts_with(&own));
+        self.settings.retain(|key, _| !key.starts_with(&own));
+        if !purge {
+            return;
+        }
+        let id = vmid.to_string();
+        for (key, rows) in &mut self.records {
+            match key.as_str() {
+                "/cluster/ha/resources" => {
+                    rows.retain(|(sid, _)| sid.rsplit(':').next() != Some(&id));
+                }
+                "/cluster/replication" => {
+                    rows.retain(|(job, _)| job.split('-').next() != Some(&id));
+                }
+                "/cluster/backup" => {
+                    for (_, row) in rows {
+                        if let Some(Value::String(list)) = row.get_mut("vmid") {
+                            let left: Vec<&str> =
+                                split_list(list).filter(|one| *one != id).collect();
+                            *list = left.join(",");
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What every node and cluster has before anything is configured.
+    pub(crate) fn configure_basics(&mut self) {
+        let row = |pairs: &[(&str, &str)]| -> Row {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), json!(value)))
+                .collect()
+        };
+        let names: Vec<String> = self.nodes.iter().map(|node| node.name.clone()).collect();
+        for (name, number) in names.iter().zip(1..) {
+            let own = format!("192.0.2.{number}");
+            let cidr = format!("{own}/24");
+            let mut wire = row(&[
+                ("type", "eth"),
+                ("active", "1"),
+                ("exists", "1"),
+                ("method", "manual"),
+                ("method6", "manual"),
+                ("priority", "3"),
+            ]);
+            wire.insert("families".into(), json!(["inet"]));
+            let mut bridge = row(&[
+                ("type", "bridge"),
+                ("active", "1"),
+                ("autostart", "1"),
+                ("method", "static"),
+                ("method6", "manual"),
+                ("priority", "4"),
+                ("address", &own),
+                ("netmask", "24"),
+                ("cidr", &cidr),
+                ("gateway", "192.0.2.254"),
+                ("bridge_ports", "eno1"),
+                ("bridge_stp", "off"),
+                ("bridge_fd", "0"),
+            ]);
+            bridge.insert("families".into(), json!(["inet"]));
+            self.records.insert(
+                format!("/nodes/{name}/network"),
+                vec![("eno1".to_owned(), wire), ("vmbr0".to_owned(), bridge)],
+            );
+        }
+        self.records.insert(
+            "/cluster/sdn/ipams".into(),
+            vec![("pve".to_owned(), row(&[("type", "pve")]))],
+        );
+        self.apply_sdn();
+    }
+
+    /// Puts the planned network in force.
+    pub(crate) fn apply_sdn(&mut self) {
+        self.sdn_running = self.sdn_planned();
+    }
+
+    pub(crate) fn sdn_planned(&self) -> BTreeMap<String, Rows> {
+        self.records
+            .iter()
+            .filter(|(key, _)| key.starts_with("/cluster/sdn/"))
+            .map(|(key, rows)| (key.clone(), rows.clone()))
+            .collect()
+    }
+}
+
+/// One text parameter that may have come as a list.
+pub(super) fn listed(param: Option<&Param>) -> Vec<String> {
+    match param {
+        Some(Param::Text(text)) => split_list(text).map(str::to_owned).collect(),
+        Some(Param::List(items)) => items
+            .iter()
+            .filter_map(Param::text)
+            .map(str::to_owned)
+            .collect(),
+        _ => Vec::new(),
+    }
+}

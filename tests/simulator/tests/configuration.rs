@@ -1,0 +1,516 @@
+//! What is configured is held, and seen wherever it should be: firewall, HA, SDN, jobs, options.
+
+mod support;
+
+use std::time::Duration;
+
+use proxmox_simulator::{Clock, Simulator};
+use serde_json::{Value, json};
+
+use crate::support::{ask, finish};
+
+async fn pve() -> Simulator {
+    Simulator::builder()
+        .clock(Clock::manual(1_800_000_000))
+        .node("pve1")
+        .node("pve2")
+        .qemu(100, "pve1", &[("name", "one"), ("scsi0", "local-lvm:4")])
+        .lxc(101, "pve1", &[("rootfs", "local-lvm:4")])
+        .start()
+        .await
+        .expect("starts")
+}
+
+async fn get(pve: &Simulator, path: &str) -> Value {
+    ask(pve, "GET", path, "").await.data()
+}
+
+async fn query(pve: &Simulator, path: &str, form: &str) -> Value {
+    ask(pve, "GET", path, form).await.data()
+}
+
+async fn did(pve: &Simulator, method: &str, path: &str, form: &str) {
+    assert_eq!(
+        ask(pve, method, path, form).await.data(),
+        Value::Null,
+        "{method} {path} {form}"
+    );
+}
+
+async fn reason(pve: &Simulator, method: &str, path: &str, form: &str) -> String {
+    let answer = ask(pve, method, path, form).await;
+    assert_eq!(answer.status, 500, "{method} {path}: {answer}");
+    answer.reason
+}
+
+fn column(rows: &Value, key: &str) -> Vec<Value> {
+    rows.as_array()
+        .expect("rows")
+        .iter()
+        .map(|row| row[key].clone())
+        .collect()
+}
+
+#[tokio::test]
+async fn firewall_rules_have_an_order_and_a_digest() {
+    let pve = pve().await;
+    for base in [
+        "/cluster/firewall/rules",
+        "/nodes/pve1/firewall/rules",
+        "/nodes/pve1/qemu/100/firewall/rules",
+        "/nodes/pve1/lxc/101/firewall/rules",
+    ] {
+        assert_eq!(get(&pve, base).await, json!([]));
+        for port in ["1", "2", "3"] {
+            did(
+                &pve,
+                "POST",
+                base,
+                &format!("type=in&action=ACCEPT&proto=tcp&enable=1&dport={port}"),
+            )
+            .await;
+        }
+        let rules = get(&pve, base).await;
+        assert_eq!(column(&rules, "dport"), ["3", "2", "1"]);
+        assert_eq!(column(&rules, "pos"), [0, 1, 2]);
+        assert_eq!(rules[0]["enable"], 1);
+        let digest = rules[0]["digest"].as_str().expect("a digest").to_owned();
+        did(&pve, "PUT", &format!("{base}/0"), "moveto=3").await;
+        assert_eq!(column(&get(&pve, base).await, "dport"), ["2", "1", "3"]);
+        let stale = format!("comment=x&digest={digest}");
+        assert_eq!(
+            reason(&pve, "PUT", &format!("{base}/1"), &stale).await,
+            "detected modified configuration - file changed by other user? Try again."
+        );
+        did(&pve, "PUT", &format!("{base}/1"), "comment=x&delete=proto").await;
+        let one = get(&pve, &format!("{base}/1")).await;
+        assert_eq!((&one["comment"], &one["pos"]), (&json!("x"), &json!("1")));
+        assert!(one["proto"].is_null());
+        did(&pve, "PUT", &format!("{base}/2"), "moveto=0").await;
+        did(&pve, "DELETE", &format!("{base}/1"), "").await;
+        assert_eq!(column(&get(&pve, base).await, "dport"), ["3", "1"]);
+        assert_eq!(
+            reason(&pve, "GET", &format!("{base}/2"), "").await,
+            "no rule at position 2"
+        );
+    }
+}
+
+#[tokio::test]
+async fn firewall_names() {
+    let pve = pve().await;
+    let base = "/cluster/firewall";
+    did(
+        &pve,
+        "POST",
+        &format!("{base}/aliases"),
+        "name=lan&cidr=192.0.2.0/24&comment=here",
+    )
+    .await;
+    let alias = get(&pve, &format!("{base}/aliases/lan")).await;
+    assert_eq!(
+        (&alias["cidr"], &alias["ipversion"]),
+        (&json!("192.0.2.0/24"), &json!(4))
+    );
+    did(
+        &pve,
+        "PUT",
+        &format!("{base}/aliases/lan"),
+        "cidr=192.0.2.0/25&rename=net",
+    )
+    .await;
+    assert_eq!(
+        column(&get(&pve, &format!("{base}/aliases")).await, "name"),
+        ["net"]
+    );
+    assert_eq!(
+        reason(&pve, "GET", &format!("{base}/aliases/lan"), "").await,
+        "no such alias 'lan'"
+    );
+
+    did(&pve, "POST", &format!("{base}/ipset"), "name=bad").await;
+    did(
+        &pve,
+        "POST",
+        &format!("{base}/ipset/bad"),
+        "cidr=198.51.100.0/24&nomatch=1",
+    )
+    .await;
+    did(
+        &pve,
+        "POST",
+        &format!("{base}/ipset/bad"),
+        "cidr=203.0.113.7",
+    )
+    .await;
+    let entries = get(&pve, &format!("{base}/ipset/bad")).await;
+    assert_eq!(column(&entries, "cidr"), ["198.51.100.0/24", "203.0.113.7"]);
+    assert_eq!(entries[0]["nomatch"], 1);
+    assert_eq!(
+        reason(&pve, "DELETE", &format!("{base}/ipset/bad"), "").await,
+        "IPSet 'bad' is not empty"
+    );
+    did(
+        &pve,
+        "DELETE",
+        &format!("{base}/ipset/bad/198.51.100.0/24"),
+        "",
+    )
+    .await;
+    did(
+        &pve,
+        "POST",
+        &format!("{base}/ipset"),
+        "name=worse&rename=bad",
+    )
+    .await;
+    assert_eq!(
+        column(&get(&pve, &format!("{base}/ipset/worse")).await, "cidr"),
+        ["203.0.113.7"]
+    );
+    assert_eq!(
+        column(
+            &get(&pve, "/nodes/pve1/qemu/100/firewall/refs").await,
+            "ref"
+        ),
+        ["dc/net", "+dc/worse"]
+    );
+    did(&pve, "DELETE", &format!("{base}/ipset/worse"), "force=1").await;
+    assert_eq!(get(&pve, &format!("{base}/ipset")).await, json!([]));
+
+    did(&pve, "POST", &format!("{base}/groups"), "group=web").await;
+    did(
+        &pve,
+        "POST",
+        &format!("{base}/groups/web"),
+        "type=in&action=ACCEPT&dport=443&proto=tcp",
+    )
+    .await;
+    assert_eq!(
+        column(&get(&pve, &format!("{base}/groups/web")).await, "dport"),
+        ["443"]
+    );
+    assert!(
+        reason(&pve, "DELETE", &format!("{base}/groups/web"), "")
+            .await
+            .contains("not empty")
+    );
+    did(&pve, "DELETE", &format!("{base}/groups/web/0"), "").await;
+    did(&pve, "DELETE", &format!("{base}/groups/web"), "").await;
+    assert_eq!(
+        reason(&pve, "GET", &format!("{base}/groups/web"), "").await,
+        "no such security group 'web'"
+    );
+
+    let options = "/nodes/pve1/qemu/100/firewall/options";
+    did(&pve, "PUT", options, "enable=1&policy_in=DROP").await;
+    did(&pve, "PUT", options, "delete=policy_in&dhcp=1").await;
+    let held = get(&pve, options).await;
+    assert_eq!((&held["enable"], &held["dhcp"]), (&json!(1), &json!(1)));
+    assert!(held["policy_in"].is_null());
+    assert_eq!(
+        get(&pve, "/cluster/firewall/options").await,
+        json!({ "digest": "da39a3ee5e6b4b0d3255bfef95601890afd80709" })
+    );
+}
+
+#[tokio::test]
+async fn ha_brings_guests_to_the_state_asked_for() {
+    let pve = pve().await;
+    did(
+        &pve,
+        "POST",
+        "/cluster/ha/resources",
+        "sid=100&max_restart=3",
+    )
+    .await;
+    pve.clock().advance(Duration::from_secs(60));
+    let status = get(&pve, "/nodes/pve1/qemu/100/status/current").await;
+    assert_eq!(status["status"], "running");
+    assert_eq!(status["ha"], json!({ "managed": 1, "state": "started" }));
+    let services = get(&pve, "/cluster/ha/status/current").await;
+    let service = services
+        .as_array()
+        .expect("rows")
+        .last()
+        .expect("a row")
+        .clone();
+    assert_eq!(
+        (&service["sid"], &service["state"], &service["max_restart"]),
+        (&json!("vm:100"), &json!("started"), &json!(3))
+    );
+    let stop = ask(&pve, "POST", "/nodes/pve1/qemu/100/status/stop", "").await;
+    assert!(
+        stop.data()
+            .as_str()
+            .expect("a UPID")
+            .contains(":hastop:100:")
+    );
+    assert_eq!(finish(&pve, &stop).await, "OK");
+    let resources = query(&pve, "/cluster/resources", "type=vm").await;
+    assert_eq!(
+        (&resources[0]["hastate"], &resources[0]["status"]),
+        (&json!("stopped"), &json!("stopped"))
+    );
+
+    let moved = ask(
+        &pve,
+        "POST",
+        "/cluster/ha/resources/vm:100/migrate",
+        "node=pve2",
+    )
+    .await;
+    assert_eq!(
+        moved.data(),
+        json!({ "sid": "vm:100", "requested-node": "pve2" })
+    );
+    pve.clock().advance(Duration::from_secs(60));
+    assert_eq!(
+        get(&pve, "/nodes/pve2/qemu/100/status/current").await["vmid"],
+        100
+    );
+
+    did(
+        &pve,
+        "POST",
+        "/cluster/ha/rules",
+        "rule=r1&type=node-affinity&resources=vm:100&nodes=pve2",
+    )
+    .await;
+    assert_eq!(
+        column(&get(&pve, "/cluster/ha/rules").await, "rule"),
+        ["r1"]
+    );
+    assert!(
+        reason(
+            &pve,
+            "POST",
+            "/cluster/ha/rules",
+            "rule=r2&type=node-affinity&resources=vm:999&nodes=pve2"
+        )
+        .await
+        .contains("vm:999")
+    );
+    assert_eq!(
+        reason(&pve, "GET", "/cluster/ha/groups", "").await,
+        "cannot index groups: ha groups have been migrated to rules"
+    );
+    // Purging a guest takes it out of HA.
+    let gone = ask(&pve, "DELETE", "/nodes/pve2/qemu/100", "purge=1").await;
+    assert_eq!(finish(&pve, &gone).await, "OK");
+    assert_eq!(get(&pve, "/cluster/ha/resources").await, json!([]));
+}
+
+#[tokio::test]
+async fn networks_are_planned_and_then_applied() {
+    let pve = pve().await;
+    did(
+        &pve,
+        "POST",
+        "/cluster/sdn/zones",
+        "zone=z1&type=simple&mtu=1400",
+    )
+    .await;
+    did(&pve, "POST", "/cluster/sdn/vnets", "vnet=v1&zone=z1&tag=7").await;
+    assert_eq!(
+        reason(&pve, "POST", "/cluster/sdn/vnets", "vnet=v2&zone=zz").await,
+        "no such zone 'zz'"
+    );
+    did(
+        &pve,
+        "POST",
+        "/cluster/sdn/vnets/v1/subnets",
+        "subnet=192.0.2.0/24&type=subnet&gateway=192.0.2.1",
+    )
+    .await;
+    let zones = "/cluster/sdn/zones";
+    assert_eq!(query(&pve, zones, "running=1").await, json!([]));
+    assert_eq!(query(&pve, zones, "pending=1").await[0]["state"], "new");
+    assert_eq!(get(&pve, zones).await[0]["mtu"], 1400);
+    let subnet = get(&pve, "/cluster/sdn/vnets/v1/subnets/z1-192.0.2.0-24").await;
+    assert_eq!(
+        (&subnet["cidr"], &subnet["zone"]),
+        (&json!("192.0.2.0/24"), &json!("z1"))
+    );
+
+    let apply = ask(&pve, "PUT", "/cluster/sdn", "").await;
+    assert_eq!(finish(&pve, &apply).await, "OK");
+    assert_eq!(
+        column(&query(&pve, zones, "running=1").await, "zone"),
+        ["z1"]
+    );
+    assert!(query(&pve, zones, "pending=1").await[0]["state"].is_null());
+    let networks = column(
+        &query(&pve, "/cluster/resources", "type=sdn").await,
+        "network",
+    );
+    assert!(networks.contains(&json!("z1")), "{networks:?}");
+
+    did(&pve, "PUT", &format!("{zones}/z1"), "mtu=1300").await;
+    let changed = query(&pve, "/cluster/sdn/zones/z1", "pending=1").await;
+    assert_eq!(
+        (
+            &changed["state"],
+            &changed["mtu"],
+            &changed["pending"]["mtu"]
+        ),
+        (&json!("changed"), &json!(1400), &json!(1300))
+    );
+    assert_eq!(
+        reason(&pve, "DELETE", &format!("{zones}/z1"), "").await,
+        "zone 'z1' is used by vnet 'v1'"
+    );
+    did(&pve, "POST", "/cluster/sdn/rollback", "").await;
+    assert_eq!(get(&pve, &format!("{zones}/z1")).await["mtu"], 1400);
+    assert_eq!(
+        reason(&pve, "DELETE", "/cluster/sdn/vnets/v1", "").await,
+        "vnet 'v1' is not empty"
+    );
+    did(
+        &pve,
+        "DELETE",
+        "/cluster/sdn/vnets/v1/subnets/z1-192.0.2.0-24",
+        "",
+    )
+    .await;
+    did(&pve, "DELETE", "/cluster/sdn/vnets/v1", "").await;
+    assert_eq!(
+        query(&pve, "/cluster/sdn/vnets", "pending=1").await[0]["state"],
+        "deleted"
+    );
+    did(&pve, "DELETE", &format!("{zones}/z1"), "").await;
+    assert_eq!(
+        reason(&pve, "DELETE", &format!("{zones}/z1"), "").await,
+        "no such zone 'z1'"
+    );
+}
+
+#[tokio::test]
+async fn jobs_name_guests() {
+    let pve = pve().await;
+    let jobs = "/cluster/backup";
+    let bare = "/cluster/backup-info/not-backed-up";
+    assert_eq!(column(&get(&pve, bare).await, "vmid"), [100, 101]);
+    did(
+        &pve,
+        "POST",
+        jobs,
+        "vmid=100&schedule=02:00&storage=local&prune-backups=keep-last%3D3",
+    )
+    .await;
+    assert_eq!(column(&get(&pve, bare).await, "vmid"), [101]);
+    let job = get(&pve, jobs).await[0].clone();
+    assert_eq!((&job["enabled"], &job["vmid"]), (&json!(1), &json!("100")));
+    assert_eq!(job["prune-backups"], json!({ "keep-last": 3 }));
+    let one = format!("{jobs}/{}", job["id"].as_str().expect("an id"));
+    did(&pve, "PUT", &one, "all=1&exclude=100&delete=vmid").await;
+    assert_eq!(column(&get(&pve, bare).await, "vmid"), [100]);
+    did(&pve, "DELETE", &one, "").await;
+    assert_eq!(get(&pve, jobs).await, json!([]));
+
+    did(
+        &pve,
+        "POST",
+        "/cluster/replication",
+        "id=100-0&target=pve2&type=local&schedule=*/30",
+    )
+    .await;
+    assert!(
+        reason(
+            &pve,
+            "POST",
+            "/cluster/replication",
+            "id=999-0&target=pve2&type=local"
+        )
+        .await
+        .contains("999")
+    );
+    let all = get(&pve, "/cluster/replication").await;
+    assert_eq!(
+        (&all[0]["guest"], &all[0]["jobnum"], &all[0]["source"]),
+        (&json!(100), &json!(0), &json!("pve1"))
+    );
+    assert_eq!(
+        column(&get(&pve, "/nodes/pve1/replication").await, "id"),
+        ["100-0"]
+    );
+    assert_eq!(get(&pve, "/nodes/pve2/replication").await, json!([]));
+    did(&pve, "DELETE", "/cluster/replication/100-0", "").await;
+    assert_eq!(get(&pve, "/cluster/replication").await, json!([]));
+}
+
+#[tokio::test]
+async fn options_and_everything_else_are_held() {
+    let pve = pve().await;
+    assert_eq!(get(&pve, "/cluster/options").await, json!({}));
+    did(
+        &pve,
+        "PUT",
+        "/cluster/options",
+        "keyboard=de&max_workers=4&migration=type%3Dinsecure",
+    )
+    .await;
+    did(&pve, "PUT", "/cluster/options", "delete=keyboard").await;
+    let options = get(&pve, "/cluster/options").await;
+    assert_eq!(
+        options,
+        json!({ "max_workers": 4, "migration": { "type": "insecure" } })
+    );
+
+    let networks = "/nodes/pve1/network";
+    assert_eq!(
+        column(&get(&pve, networks).await, "iface"),
+        ["eno1", "vmbr0"]
+    );
+    did(
+        &pve,
+        "POST",
+        networks,
+        "iface=vmbr1&type=bridge&autostart=1",
+    )
+    .await;
+    assert_eq!(
+        get(&pve, &format!("{networks}/vmbr1")).await["autostart"],
+        1
+    );
+    assert_eq!(
+        get(&pve, "/nodes/pve2/network")
+            .await
+            .as_array()
+            .map(Vec::len),
+        Some(2)
+    );
+    assert_eq!(
+        reason(&pve, "POST", networks, "iface=vmbr1&type=bridge").await,
+        "interface 'vmbr1' already defined"
+    );
+
+    // Nothing here knows what a metric server is; it is held all the same, without its secret.
+    let servers = "/cluster/metrics/server";
+    did(
+        &pve,
+        "POST",
+        &format!("{servers}/m1"),
+        "type=influxdb&server=192.0.2.9&port=8086&token=hush",
+    )
+    .await;
+    let held = get(&pve, servers).await;
+    assert_eq!(
+        (&held[0]["id"], &held[0]["port"]),
+        (&json!("m1"), &json!(8086))
+    );
+    assert!(!held.to_string().contains("hush"), "{held}");
+    did(
+        &pve,
+        "PUT",
+        &format!("{servers}/m1"),
+        "server=192.0.2.10&port=8087",
+    )
+    .await;
+    assert_eq!(get(&pve, servers).await[0]["server"], "192.0.2.10");
+    did(&pve, "PUT", "/nodes/pve1/config", "description=rack%20four").await;
+    assert_eq!(
+        get(&pve, "/nodes/pve1/config").await["description"],
+        "rack four"
+    );
+}
