@@ -418,8 +418,15 @@ fn bytes_of(text: &str) -> Vec<u8> {
     bytes.unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
+fn text_of(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    }
+}
+
 /// A program to be run; made by [`Agent::exec`], awaiting it waits for its end and gives an [`Output`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "nothing is run until this is awaited"]
 pub struct Exec {
     guest: Guest,
@@ -486,6 +493,16 @@ impl Exec {
     }
 }
 
+/// Shows the program alone: arguments and input can hold secrets.
+impl fmt::Debug for Exec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec")
+            .field("guest", &self.guest)
+            .field("program", &self.command.first())
+            .finish_non_exhaustive()
+    }
+}
+
 impl IntoFuture for Exec {
     type Output = Result<Output, GuestError>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
@@ -518,16 +535,16 @@ impl Output {
         self.exit_code == Some(0) && self.signal.is_none()
     }
 
-    /// Its standard output as text; what is no UTF-8 is replaced.
+    /// Its standard output as text; what is no UTF-8 is read as Latin-1.
     #[must_use]
     pub fn stdout_text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
+        text_of(&self.stdout)
     }
 
-    /// Its standard error as text; what is no UTF-8 is replaced.
+    /// Its standard error as text; what is no UTF-8 is read as Latin-1.
     #[must_use]
     pub fn stderr_text(&self) -> String {
-        String::from_utf8_lossy(&self.stderr).into_owned()
+        text_of(&self.stderr)
     }
 
     fn end(&self) -> String {

@@ -5,6 +5,9 @@
 //! resumed later from its cursor, which is the [`State`] it had got to: then everything that differs since is
 //! told at once.
 //!
+//! The user sees events of what it may see: resources it has a privilege on, and its own tasks, or everybody's
+//! with `Sys.Audit`.
+//!
 //! Each event tells of a difference between two looks. A guest that was stopped and started in between shows no
 //! difference, but the tasks that did it do.
 //!

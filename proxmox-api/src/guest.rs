@@ -218,9 +218,7 @@ impl Guest {
     /// # Errors
     /// [`GuestError::WrongKind`] if it is a container; see [`Guest`].
     pub async fn qemu(&self) -> Result<QemuVmidPath, GuestError> {
-        let place = self.place().await?;
-        self.must_be(&place, Kind::Qemu)?;
-        Ok(self.qemu_at(&place))
+        Ok(self.qemu_at(&self.place_as(Kind::Qemu).await?))
     }
 
     /// The path of a container in the generated tree, for calls this module has no method for.
@@ -228,9 +226,7 @@ impl Guest {
     /// # Errors
     /// [`GuestError::WrongKind`] if it is a virtual machine; see [`Guest`].
     pub async fn lxc(&self) -> Result<LxcVmidPath, GuestError> {
-        let place = self.place().await?;
-        self.must_be(&place, Kind::Lxc)?;
-        Ok(self.lxc_at(&place))
+        Ok(self.lxc_at(&self.place_as(Kind::Lxc).await?))
     }
 
     fn qemu_at(&self, place: &Place) -> QemuVmidPath {
@@ -243,9 +239,15 @@ impl Guest {
         node.lxc().vmid(self.vmid)
     }
 
-    fn must_be(&self, place: &Place, kind: Kind) -> Result<(), GuestError> {
+    /// Its place, if it is of this kind.
+    async fn place_as(&self, kind: Kind) -> Result<Place, GuestError> {
+        if let Some(place) = self.remembered().filter(|place| place.kind == kind) {
+            return Ok(place);
+        }
+        // What is remembered may be a guess, or the number may have been given away.
+        let place = self.locate().await?;
         if place.kind == kind {
-            return Ok(());
+            return Ok(place);
         }
         Err(GuestError::WrongKind {
             vmid: self.vmid,
@@ -288,8 +290,7 @@ impl Guest {
         &self,
         send: impl Fn(&QemuVmidPath) -> Sending<T>,
     ) -> Result<T, GuestError> {
-        let place = self.place().await?;
-        self.must_be(&place, Kind::Qemu)?;
+        self.place_as(Kind::Qemu).await?;
         self.call(|place| send(&self.qemu_at(place))).await
     }
 
@@ -298,8 +299,7 @@ impl Guest {
         &self,
         send: impl Fn(&LxcVmidPath) -> Sending<T>,
     ) -> Result<T, GuestError> {
-        let place = self.place().await?;
-        self.must_be(&place, Kind::Lxc)?;
+        self.place_as(Kind::Lxc).await?;
         self.call(|place| send(&self.lxc_at(place))).await
     }
 }

@@ -17,12 +17,12 @@ use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 const GIB: u64 = 1 << 30;
 
 async fn start(builder: Builder) -> (Simulator, Client) {
-    let simulator = builder.time_factor(0.0).start().await.unwrap();
+    let simulator = builder.time_factor(0.0).start().await.expect("it starts");
     let client = Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
-        .fingerprint(simulator.fingerprint().parse().unwrap())
+        .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
         .build()
-        .unwrap();
+        .expect("complete settings");
     (simulator, client)
 }
 
@@ -55,7 +55,7 @@ fn asked(simulator: &Simulator, method: &str, path: &str) -> usize {
 }
 
 async fn state(guest: &Guest) -> PowerState {
-    guest.status().await.unwrap().state
+    guest.status().await.expect("it is there").state
 }
 
 #[tokio::test]

@@ -10,13 +10,13 @@ use proxmox_api::guest::{GuestError, PowerAction};
 use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 async fn start(builder: Builder) -> (Simulator, Client) {
-    let simulator = builder.time_factor(0.0).start().await.unwrap();
+    let simulator = builder.time_factor(0.0).start().await.expect("it starts");
     let client = Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
-        .fingerprint(simulator.fingerprint().parse().unwrap())
+        .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
         .rate_limit(None)
         .build()
-        .unwrap();
+        .expect("complete settings");
     (simulator, client)
 }
 

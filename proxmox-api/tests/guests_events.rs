@@ -25,12 +25,12 @@ async fn cluster() -> (Simulator, Client) {
         )
         .start()
         .await
-        .unwrap();
+        .expect("it starts");
     let client = Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
-        .fingerprint(simulator.fingerprint().parse().unwrap())
+        .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
         .build()
-        .unwrap();
+        .expect("complete settings");
     (simulator, client)
 }
 

@@ -114,7 +114,9 @@ proptest! {
         let number = |range: std::ops::Range<usize>| text[range].parse::<u64>().expect("digits");
         let (year, month, day) = (number(0..4), number(5..7), number(8..10));
         // Counting the days from 1970 to that date the slow way gives the number back.
-        let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap = |year: u64| {
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+        };
         let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
         let days: u64 = (1970..year).map(|year| 365 + u64::from(leap(year))).sum::<u64>()
             + lengths.iter().take(month as usize - 1).sum::<u64>() + day - 1;
@@ -171,7 +173,10 @@ fn task_row(number: u32, node: &str, ended: bool) -> (String, String) {
 
 /// A server whose task lists can be set.
 #[derive(Clone, Default)]
-struct Lists(Arc<Mutex<(Vec<String>, Vec<String>, String)>>);
+struct Lists(Arc<Mutex<Answers>>);
+
+/// The rows of the cluster's list, those of a node's, and the status of any task.
+type Answers = (Vec<String>, Vec<String>, String);
 
 impl Lists {
     fn set(&self, cluster: Vec<String>, node: Vec<String>, status: &str) {

@@ -224,8 +224,7 @@ impl Power {
 
     async fn run(self) -> Result<Started, GuestError> {
         if matches!(self.action, PowerAction::Reset | PowerAction::Hibernate) {
-            let place = self.guest.place().await?;
-            self.guest.must_be(&place, Kind::Qemu)?;
+            self.guest.place_as(Kind::Qemu).await?;
         }
         let task = self.guest.call(|place| self.send(place)).await?;
         Ok(Started::new(&self.guest, task, self.action.goal()))

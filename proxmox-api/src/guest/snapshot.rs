@@ -123,7 +123,9 @@ impl Guest {
             })
             .await?;
         found.retain(|snapshot| snapshot.name != "current");
-        found.sort_by(|a, b| (a.time, &a.name).cmp(&(b.time, &b.name)));
+        // What has no time yet is the newest.
+        let age = |snapshot: &Snapshot| (snapshot.time.unwrap_or(u64::MAX), snapshot.name.clone());
+        found.sort_by_key(age);
         Ok(found)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::{GuestError, Kind};
 use crate::testing::{Fake, json, ok};
 use crate::transport::WireResponse;
 
@@ -119,4 +120,23 @@ async fn a_call_that_may_have_arrived_is_not_sent_elsewhere() {
             .count();
         assert_eq!(starts, sent, "{status} {reason}");
     }
+}
+
+#[tokio::test]
+async fn a_wrong_guess_of_the_kind_is_looked_up() {
+    let fake = Fake::new(|request| {
+        if request.path == RESOURCES {
+            ok(on("pve1"))
+        } else {
+            ok(r#"{"data":{"digest":"00","cores":2}}"#)
+        }
+    });
+    let guest = fake.token_client().guest_at(101, "pve9", Kind::Lxc);
+    let config = guest.qemu_config().await.expect("it is a machine");
+    assert_eq!(config.cores, Some(2));
+    let refused = guest.lxc_config().await;
+    assert!(matches!(
+        refused,
+        Err(GuestError::WrongKind { is: Kind::Qemu, .. })
+    ));
 }
