@@ -1,10 +1,8 @@
 //! The client: one server, one identity, shared by cloning.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
@@ -13,30 +11,33 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::api_error::{ApiError, ErrorKind, latin1_or_utf8};
-use crate::auth::{
-    Auth, Clock, Credentials, Grant, Handler, Login, OpenId, SavedSession, TfaAnswer, TfaChallenge,
-};
+use crate::auth::{Auth, Clock, Grant, Login, SavedSession, TfaChallenge};
 use crate::availability;
 use crate::encode::{ParamValue, Params};
 use crate::endpoint::{Method, Release};
 use crate::error::{Error, RequestErrorKind};
-use crate::hosts::{API, Base, Host, HostInfo, Hosts, node_of};
-use crate::limit::{Limits, RateLimit, Settings};
+use crate::hosts::{API, Base, HostInfo, Hosts, node_of};
+use crate::limit::Limits;
 use crate::request::{Call, LIKELY_SECRETS};
-use crate::retry::{Retries, RetryPolicy};
+use crate::retry::Retries;
 use crate::secret::Secret;
 use crate::task::Task;
-use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
 use crate::trace::Trace;
-use crate::transport::{HttpSettings, HttpTransport, Proxy, Transport, WireRequest, WireResponse};
+use crate::transport::{Transport, WireRequest, WireResponse};
 use crate::upid::Upid;
+
+mod builder;
+mod environment;
+mod prepared;
+
+pub use builder::ClientBuilder;
+use environment::from_variables;
+pub(crate) use prepared::Prepared;
 
 /// A longer body is cut off by the server with the connection (wire protocol §2).
 const BODY_LIMIT: usize = 512 * 1024;
 const FORM: &str = "application/x-www-form-urlencoded";
 const TICKET: &str = "/access/ticket";
-const AT_ONCE: usize = 64;
-const AT_ONCE_PER_NODE: usize = 16;
 
 /// A connection to Proxmox VE: a server and who to be there.
 ///
@@ -105,32 +106,7 @@ impl Client {
     ///
     /// A bare name or IP address means https and port 8006; a URL means what it says.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
-        ClientBuilder {
-            url: url.into(),
-            more: Vec::new(),
-            port: None,
-            credentials: Credentials::None,
-            session: None,
-            handler: None,
-            headers: Vec::new(),
-            trust: Trust::default(),
-            authorities: Vec::new(),
-            identity: None,
-            proxy: None,
-            allow_http: false,
-            timeout: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(10),
-            user_agent: concat!("proxmox-api/", env!("CARGO_PKG_VERSION")).to_owned(),
-            transport: None,
-            node: None,
-            checks: false,
-            checks_tokens: true,
-            retry: RetryPolicy::new(),
-            at_once: AT_ONCE,
-            at_once_per_node: AT_ONCE_PER_NODE,
-            rate: None,
-            clock: Arc::new(SystemTime::now),
-        }
+        ClientBuilder::new(url.into())
     }
 
     /// A client from environment variables.
@@ -487,7 +463,10 @@ impl Inner {
                 (self.retries).pause(&outcome, repeatable, attempt, spent, elsewhere)
             {
                 trace.again(pause, elsewhere);
-                tokio::time::sleep(pause).await;
+                // Not every runtime has a timer.
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
                 continue;
             }
             return match outcome {
@@ -670,540 +649,6 @@ fn check_path(path: &str) -> Result<(), String> {
     }
     Ok(())
 }
-
-/// Header fields that the client or the way of sending decides on.
-const OWN_HEADERS: &[&str] = &[
-    "accept-encoding",
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "cookie",
-    "csrfpreventiontoken",
-    "expect",
-    "host",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-];
-
-fn check_header(name: &str, value: &str) -> Result<(), Error> {
-    let wrong = |what: &str| Err(Error::config(format!("the header {name:?} {what}")));
-    if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-        return wrong("is set by the client itself");
-    }
-    if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-        return wrong("has a name that no header can have");
-    }
-    if value.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) {
-        return wrong("has a value with a character that is not printable ASCII");
-    }
-    Ok(())
-}
-
-/// How to reach a server and who to be there; made by [`Client::builder`].
-#[derive(Clone)]
-#[must_use = "a builder does nothing until `build` is called"]
-pub struct ClientBuilder {
-    url: String,
-    /// Further addresses, each with the node that is there.
-    more: Vec<(String, Option<String>)>,
-    port: Option<u16>,
-    credentials: Credentials,
-    session: Option<SavedSession>,
-    handler: Option<Handler>,
-    headers: Vec<(String, Secret)>,
-    trust: Trust,
-    authorities: Vec<Authority>,
-    identity: Option<(Vec<u8>, Secret)>,
-    proxy: Option<Secret>,
-    allow_http: bool,
-    timeout: Duration,
-    connect_timeout: Duration,
-    user_agent: String,
-    transport: Option<Arc<dyn Transport>>,
-    node: Option<String>,
-    checks: bool,
-    checks_tokens: bool,
-    retry: RetryPolicy,
-    at_once: usize,
-    at_once_per_node: usize,
-    /// `None` while nothing was said.
-    rate: Option<Option<RateLimit>>,
-    clock: Clock,
-}
-
-#[derive(Clone)]
-enum Authority {
-    Pem(Vec<u8>),
-    File(PathBuf),
-}
-
-impl ClientBuilder {
-    /// Uses an API token: its id as `user@realm!name`, and its secret. Replaces other credentials.
-    pub fn api_token(mut self, id: impl Into<String>, secret: impl Into<Secret>) -> Self {
-        self.credentials = Credentials::Token {
-            id: id.into(),
-            secret: secret.into(),
-        };
-        self
-    }
-
-    /// Logs in with a password; `user` is `user@realm`. The ticket is renewed as long as the client
-    /// lives. Replaces other credentials.
-    pub fn password(mut self, user: impl Into<String>, password: impl Into<Secret>) -> Self {
-        self.credentials = Credentials::Password {
-            user: user.into(),
-            password: password.into(),
-        };
-        self
-    }
-
-    /// Uses a ticket that was obtained elsewhere, with its CSRF prevention token, without which the
-    /// client can only read. The ticket is renewed as long as the client lives; a client that is idle for
-    /// two hours loses it. Replaces other credentials.
-    pub fn ticket(mut self, ticket: impl Into<Secret>, csrf: Option<Secret>) -> Self {
-        self.credentials = Credentials::Ticket {
-            ticket: ticket.into(),
-            csrf,
-        };
-        self
-    }
-
-    /// Logs in by OpenID, in a browser. `redirect_url` is where the provider sends the browser at the end; the provider
-    /// has to know it, and something there has to read the address. Replaces other credentials.
-    ///
-    /// ```no_run
-    /// # async fn example(came_back: String) -> Result<(), proxmox_api::Error> {
-    /// use proxmox_api::Client;
-    ///
-    /// let pve = Client::builder("pve1").openid("company", "http://localhost:9876/").build()?;
-    /// println!("log in at {}", pve.openid_url().await?);
-    /// pve.openid_login(&came_back).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn openid(mut self, realm: impl Into<String>, redirect_url: impl Into<String>) -> Self {
-        self.credentials = Credentials::OpenId(OpenId {
-            realm: realm.into(),
-            redirect_url: redirect_url.into(),
-        });
-        self
-    }
-
-    /// Goes on with a session of an earlier process: alone, until its ticket cannot be renewed, or with the
-    /// [`ClientBuilder::password`] of the same user to log in again then.
-    pub fn session(mut self, session: SavedSession) -> Self {
-        self.session = Some(session);
-        self
-    }
-
-    /// Whom to ask when a login with a password needs a second factor. All calls wait meanwhile, and it
-    /// is asked once for all of them. Without this, the login ends with
-    /// [`AuthErrorKind::SecondFactor`](crate::auth::AuthErrorKind).
-    ///
-    /// ```
-    /// # use proxmox_api::Client;
-    /// use proxmox_api::auth::TfaAnswer;
-    ///
-    /// # fn read_line(_: &str) -> std::io::Result<String> { Ok(String::new()) }
-    /// let builder = Client::builder("pve1")
-    ///     .password("root@pam", "secret")
-    ///     .tfa(|challenge| async move {
-    ///         let code = read_line(&format!("code for {}: ", challenge.user()))?;
-    ///         Ok::<_, std::io::Error>(TfaAnswer::totp(code))
-    ///     });
-    /// # let _ = builder;
-    /// ```
-    pub fn tfa<F, A, E>(mut self, ask: F) -> Self
-    where
-        F: Fn(TfaChallenge) -> A + Send + Sync + 'static,
-        A: Future<Output = Result<TfaAnswer, E>> + Send + 'static,
-        E: fmt::Display,
-    {
-        self.handler = Some(Handler::new(ask));
-        self
-    }
-
-    /// Whether a call of an endpoint that is known to refuse API tokens fails before it is sent, for a client that
-    /// has one; it does unless set.
-    pub fn check_token_access(mut self, check: bool) -> Self {
-        self.checks_tokens = check;
-        self
-    }
-
-    /// Sends a header field with every request, such as what a proxy before the server wants. Those that the
-    /// client sets itself cannot be given. The value is treated as a secret.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Trusts exactly the certificate of this fingerprint, whoever issued it and whatever name it is
-    /// for. May be called once for each node of a cluster. Certificate authorities play no part then.
-    pub fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
-        self.trust.pins.push(fingerprint);
-        self
-    }
-
-    /// Trusts a further certificate authority, given as PEM text, besides those of the system. The one of
-    /// a cluster is `/etc/pve/pve-root-ca.pem`.
-    pub fn ca_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
-        self.authorities
-            .push(Authority::Pem(pem.as_ref().to_owned()));
-        self
-    }
-
-    /// Like [`ClientBuilder::ca_pem`], from a file that is read by [`ClientBuilder::build`].
-    pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
-        self.authorities
-            .push(Authority::File(path.as_ref().to_owned()));
-        self
-    }
-
-    /// Asks about a certificate that no authority vouches for when a host first shows it, and insists on the same one from
-    /// then on, as SSH does. A certificate that an authority vouches for is not asked about.
-    ///
-    /// ```
-    /// # use proxmox_api::Client;
-    /// use proxmox_api::tls::KnownHosts;
-    ///
-    /// # fn confirm(_: &str) -> bool { false }
-    /// let known = KnownHosts::in_file("known_hosts", |host, fingerprint| {
-    ///     confirm(&format!("{host} shows {fingerprint}; is that right?"))
-    /// });
-    /// let builder = Client::builder("pve1").trust_on_first_use(known);
-    /// # let _ = builder;
-    /// ```
-    pub fn trust_on_first_use(mut self, store: impl TrustStore + 'static) -> Self {
-        self.trust.first_use = Some(Arc::new(store));
-        self
-    }
-
-    /// Shows a certificate of its own to the server, or to a proxy before it that asks for one. Both are PEM texts, the
-    /// certificate first in its chain; they may be the same text.
-    pub fn client_certificate(
-        mut self,
-        chain_pem: impl AsRef<[u8]>,
-        key_pem: impl AsRef<[u8]>,
-    ) -> Self {
-        let key = Secret::new(String::from_utf8_lossy(key_pem.as_ref()));
-        self.identity = Some((chain_pem.as_ref().to_owned(), key));
-        self
-    }
-
-    /// Goes through an HTTP proxy, which has to allow `CONNECT` to the servers: `http://proxy:3128`. Name and
-    /// password for it may stand in the address. There is none unless set; the environment's `https_proxy` is not
-    /// looked at.
-    pub fn proxy(mut self, url: impl Into<Secret>) -> Self {
-        self.proxy = Some(url.into());
-        self
-    }
-
-    /// Accepts any certificate, so anybody on the way to the server can read and change everything,
-    /// the credentials included. A pinned fingerprint is as easy and safe, and is checked in any case.
-    pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
-        self.trust.anything = accept;
-        self
-    }
-
-    /// Allows an address that starts with `http://`, where everything is sent readable for anybody on the
-    /// way. Without this only addresses of this machine may.
-    pub fn danger_allow_http(mut self, allow: bool) -> Self {
-        self.allow_http = allow;
-        self
-    }
-
-    /// The time one exchange may take in all; 60 seconds unless set. The server gives up on most
-    /// calls after 30 by itself (wire protocol §6).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// The time for making a connection, TLS included; 10 seconds unless set.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// What the client calls itself in the server's access log.
-    pub fn user_agent(mut self, name: impl Into<String>) -> Self {
-        self.user_agent = name.into();
-        self
-    }
-
-    /// Sends through this instead of the network. TLS and timeouts are its own business then.
-    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
-        self.transport = Some(transport);
-        self
-    }
-
-    /// What [`Client::default_node`] returns.
-    pub fn default_node(mut self, node: impl Into<String>) -> Self {
-        self.node = Some(node.into());
-        self
-    }
-
-    /// Adds the address of another node of the same cluster, for when those before it cannot be reached. May
-    /// be called several times; the order is the order of preference.
-    ///
-    /// An address that fails is passed over for 5 seconds, longer each time, and then tried again. A request
-    /// goes on to the next address if none of it was sent; what may have arrived is sent elsewhere only where
-    /// it would be sent again at all, see [`RetryPolicy`]. A host that is given by name is taken for the node
-    /// of that name, and gets that node's calls first.
-    pub fn host(mut self, url: impl Into<String>) -> Self {
-        self.more.push((url.into(), None));
-        self
-    }
-
-    /// Like [`ClientBuilder::host`], for an address that does not tell the name of its node.
-    pub fn node_host(mut self, node: impl Into<String>, url: impl Into<String>) -> Self {
-        self.more.push((url.into(), Some(node.into())));
-        self
-    }
-
-    /// When a request is sent again; [`RetryPolicy::new`] unless set.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
-        self
-    }
-
-    /// How many requests may be under way at once, in all and for one node; 64 and 16 unless set. Further ones
-    /// wait. Counts for all clones of the client together.
-    pub fn concurrency(mut self, in_all: usize, for_one_node: usize) -> Self {
-        self.at_once = in_all;
-        self.at_once_per_node = for_one_node;
-        self
-    }
-
-    /// How many requests may go out in a second; `None` for as many as there are. Unless set it is 10 a second
-    /// after a burst of 100, so that a program in a loop does not take the server's few processes from
-    /// everybody else; a program with many calls to make in a row sets more. Counts for all clones of the client
-    /// together, logins and repetitions included. With a [`ClientBuilder::transport`] of one's own
-    /// there is no limit unless set.
-    pub fn rate_limit(mut self, limit: impl Into<Option<RateLimit>>) -> Self {
-        self.rate = Some(limit.into());
-        self
-    }
-
-    /// Holds every call against the release of the server before sending it, so that one the server does not
-    /// have fails with the release that brought it. Costs one `GET /version` when first needed; off unless
-    /// set. See [`Client::check`].
-    pub fn check_availability(mut self, check: bool) -> Self {
-        self.checks = check;
-        self
-    }
-
-    /// Tells the time by this instead of the system's clock; decides when a ticket is renewed. For
-    /// tests that cannot wait an hour.
-    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// The transport that [`ClientBuilder::build`] would use: for one of one's own that adds to it.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if a certificate authority cannot be read.
-    pub fn build_transport(&self) -> Result<Arc<dyn Transport>, Error> {
-        if let Some(transport) = &self.transport {
-            return Ok(Arc::clone(transport));
-        }
-        let mut trust = self.trust.clone();
-        for authority in &self.authorities {
-            match authority {
-                Authority::Pem(pem) => trust.add_pem(pem)?,
-                Authority::File(path) => {
-                    let named = |error: &dyn fmt::Display| {
-                        Error::config(format!("CA file {}: {error}", path.display()))
-                    };
-                    let pem = std::fs::read(path).map_err(|error| named(&error))?;
-                    trust.add_pem(&pem)?;
-                }
-            }
-        }
-        if let Some((chain, key)) = &self.identity {
-            let identity = Identity::from_pem(chain, key.expose().as_bytes())?;
-            trust.identity = Some(Arc::new(identity));
-        }
-        let proxy = match &self.proxy {
-            Some(url) => Some(Proxy::parse(url.expose())?),
-            None => None,
-        };
-        let settings = HttpSettings {
-            trust,
-            proxy,
-            timeout: self.timeout,
-            connect_timeout: self.connect_timeout,
-        };
-        Ok(Arc::new(HttpTransport::new(&settings)?))
-    }
-
-    /// Makes the client. Sends nothing.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if the address, the credentials or a certificate authority do not parse.
-    pub fn build(self) -> Result<Client, Error> {
-        let base = Base::parse(&self.url, self.port)?;
-        let mut hosts = vec![Host::new(base.clone(), None)];
-        for (url, node) in &self.more {
-            let base = Base::parse(url, self.port)?;
-            hosts.push(Host::new(base, node.clone()));
-        }
-        for Host { base, .. } in &hosts {
-            if base.is_readable_by_all() && !self.allow_http {
-                return Err(Error::config(format!(
-                    "{base} is not encrypted; use https, or allow it by danger_allow_http"
-                )));
-            }
-        }
-        if self
-            .user_agent
-            .bytes()
-            .any(|byte| !(b' '..=b'~').contains(&byte))
-        {
-            return Err(Error::config(
-                "the user agent holds a character that is not printable ASCII",
-            ));
-        }
-        let transport = self.build_transport()?;
-        let rate = match (self.rate, &self.transport) {
-            (Some(rate), _) => rate,
-            (None, None) => Some(RateLimit::default()),
-            (None, Some(_)) => None,
-        };
-        let limits = Limits::new(Settings {
-            at_once: self.at_once,
-            at_once_per_node: self.at_once_per_node,
-            rate,
-        });
-        for (name, value) in &self.headers {
-            check_header(name, value.expose())?;
-        }
-        let auth = Auth::new(
-            self.credentials,
-            self.session,
-            self.handler,
-            self.clock.clone(),
-        )?;
-        Ok(Client(Arc::new(Inner {
-            base,
-            hosts: Hosts::new(hosts),
-            transport,
-            retries: Retries::new(self.retry),
-            limits,
-            auth,
-            clock: self.clock,
-            user_agent: self.user_agent,
-            node: self.node,
-            checks: self.checks,
-            checks_tokens: self.checks_tokens,
-            headers: self.headers,
-            release: OnceCell::new(),
-        })))
-    }
-}
-
-impl fmt::Debug for ClientBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder")
-            .field("url", &self.url.rsplit('@').next().unwrap_or_default())
-            .field("credentials", &self.credentials)
-            .finish_non_exhaustive()
-    }
-}
-
-type Variables<'a> = &'a dyn Fn(&str) -> Result<Option<String>, Error>;
-
-fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error> {
-    let read = |name: &str| -> Result<Option<String>, Error> {
-        let value = read(name)?.map(|value| value.trim().to_owned());
-        Ok(value.filter(|value| !value.is_empty()))
-    };
-    let host = read("PROXMOX_HOST")?.ok_or_else(|| Error::config("PROXMOX_HOST is not set"))?;
-    let mut hosts = host
-        .split(',')
-        .map(str::trim)
-        .filter(|host| !host.is_empty());
-    let mut builder = Client::builder(hosts.next().unwrap_or_default());
-    for host in hosts {
-        builder = builder.host(host);
-    }
-    if let Some(port) = read("PROXMOX_PORT")? {
-        let port = port
-            .parse()
-            .map_err(|_| Error::config(format!("PROXMOX_PORT {port:?} is no port")))?;
-        builder.port = Some(port);
-    }
-    let user = read("PROXMOX_USERNAME")?;
-    let secret = read("PROXMOX_TOKEN_SECRET")?;
-    let password = read("PROXMOX_PASSWORD")?;
-    match (read("PROXMOX_TOKEN_ID")?, secret) {
-        (Some(id), Some(secret)) => builder = builder.api_token(token_id(id, user)?, secret),
-        (Some(_), None) => {
-            return Err(Error::config(
-                "PROXMOX_TOKEN_ID is set, but PROXMOX_TOKEN_SECRET is not",
-            ));
-        }
-        (None, Some(_)) => {
-            return Err(Error::config(
-                "PROXMOX_TOKEN_SECRET is set, but PROXMOX_TOKEN_ID is not",
-            ));
-        }
-        (None, None) => match (user, password) {
-            (Some(user), Some(password)) => builder = builder.password(user, password),
-            (Some(_), None) => {
-                return Err(Error::config(
-                    "PROXMOX_USERNAME is set, but neither PROXMOX_TOKEN_ID nor PROXMOX_PASSWORD is",
-                ));
-            }
-            (None, Some(_)) => {
-                return Err(Error::config(
-                    "PROXMOX_PASSWORD is set, but PROXMOX_USERNAME is not",
-                ));
-            }
-            (None, None) => {
-                return Err(Error::config(
-                    "no credentials: set PROXMOX_USERNAME, PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET",
-                ));
-            }
-        },
-    }
-    if let Some(text) = read("PROXMOX_FINGERPRINT")? {
-        let pin = text
-            .parse()
-            .map_err(|error| Error::config(format!("PROXMOX_FINGERPRINT: {error}")))?;
-        builder = builder.fingerprint(pin);
-    }
-    if let Some(path) = read("PROXMOX_CA_FILE")? {
-        builder = builder.ca_file(path);
-    }
-    match read("PROXMOX_INSECURE")?.as_deref() {
-        Some("1" | "true" | "yes" | "on") => builder = builder.danger_accept_invalid_certs(true),
-        None | Some("0" | "false" | "no" | "off") => {}
-        Some(_) => return Err(Error::config("PROXMOX_INSECURE has to be 0 or 1")),
-    }
-    builder.node = read("PROXMOX_NODE")?;
-    Ok(builder)
-}
-
-fn token_id(id: String, user: Option<String>) -> Result<String, Error> {
-    match (id.split_once('!'), user) {
-        (None, None) => Err(Error::config(
-            "PROXMOX_TOKEN_ID has no user and PROXMOX_USERNAME is not set",
-        )),
-        (None, Some(user)) => Ok(format!("{user}!{id}")),
-        (Some((owner, _)), Some(user)) if owner != user => Err(Error::config(format!(
-            "PROXMOX_TOKEN_ID belongs to {owner}, but PROXMOX_USERNAME is {user}"
-        ))),
-        (Some(_), _) => Ok(id),
-    }
-}
-
-mod prepared;
-
-pub(crate) use prepared::Prepared;
 
 #[cfg(test)]
 mod tests;

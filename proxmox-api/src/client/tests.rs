@@ -2,11 +2,12 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::auth::AuthErrorKind;
 use crate::endpoint::{Endpoint, Permission};
+use crate::retry::RetryPolicy;
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
 use crate::transport::TransportError;
 

@@ -1,0 +1,91 @@
+//! A client from environment variables.
+
+use super::{Client, ClientBuilder};
+use crate::error::Error;
+
+type Variables<'a> = &'a dyn Fn(&str) -> Result<Option<String>, Error>;
+
+pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error> {
+    let read = |name: &str| -> Result<Option<String>, Error> {
+        let value = read(name)?.map(|value| value.trim().to_owned());
+        Ok(value.filter(|value| !value.is_empty()))
+    };
+    let host = read("PROXMOX_HOST")?.ok_or_else(|| Error::config("PROXMOX_HOST is not set"))?;
+    let mut hosts = host
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty());
+    let mut builder = Client::builder(hosts.next().unwrap_or_default());
+    for host in hosts {
+        builder = builder.host(host);
+    }
+    if let Some(port) = read("PROXMOX_PORT")? {
+        let port = port
+            .parse()
+            .map_err(|_| Error::config(format!("PROXMOX_PORT {port:?} is no port")))?;
+        builder.port = Some(port);
+    }
+    let user = read("PROXMOX_USERNAME")?;
+    let secret = read("PROXMOX_TOKEN_SECRET")?;
+    let password = read("PROXMOX_PASSWORD")?;
+    match (read("PROXMOX_TOKEN_ID")?, secret) {
+        (Some(id), Some(secret)) => builder = builder.api_token(token_id(id, user)?, secret),
+        (Some(_), None) => {
+            return Err(Error::config(
+                "PROXMOX_TOKEN_ID is set, but PROXMOX_TOKEN_SECRET is not",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(Error::config(
+                "PROXMOX_TOKEN_SECRET is set, but PROXMOX_TOKEN_ID is not",
+            ));
+        }
+        (None, None) => match (user, password) {
+            (Some(user), Some(password)) => builder = builder.password(user, password),
+            (Some(_), None) => {
+                return Err(Error::config(
+                    "PROXMOX_USERNAME is set, but neither PROXMOX_TOKEN_ID nor PROXMOX_PASSWORD is",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(Error::config(
+                    "PROXMOX_PASSWORD is set, but PROXMOX_USERNAME is not",
+                ));
+            }
+            (None, None) => {
+                return Err(Error::config(
+                    "no credentials: set PROXMOX_USERNAME, PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET",
+                ));
+            }
+        },
+    }
+    if let Some(text) = read("PROXMOX_FINGERPRINT")? {
+        let pin = text
+            .parse()
+            .map_err(|error| Error::config(format!("PROXMOX_FINGERPRINT: {error}")))?;
+        builder = builder.fingerprint(pin);
+    }
+    if let Some(path) = read("PROXMOX_CA_FILE")? {
+        builder = builder.ca_file(path);
+    }
+    match read("PROXMOX_INSECURE")?.as_deref() {
+        Some("1" | "true" | "yes" | "on") => builder = builder.danger_accept_invalid_certs(true),
+        None | Some("0" | "false" | "no" | "off") => {}
+        Some(_) => return Err(Error::config("PROXMOX_INSECURE has to be 0 or 1")),
+    }
+    builder.node = read("PROXMOX_NODE")?;
+    Ok(builder)
+}
+
+fn token_id(id: String, user: Option<String>) -> Result<String, Error> {
+    match (id.split_once('!'), user) {
+        (None, None) => Err(Error::config(
+            "PROXMOX_TOKEN_ID has no user and PROXMOX_USERNAME is not set",
+        )),
+        (None, Some(user)) => Ok(format!("{user}!{id}")),
+        (Some((owner, _)), Some(user)) if owner != user => Err(Error::config(format!(
+            "PROXMOX_TOKEN_ID belongs to {owner}, but PROXMOX_USERNAME is {user}"
+        ))),
+        (Some(_), _) => Ok(id),
+    }
+}
