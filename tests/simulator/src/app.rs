@@ -158,6 +158,15 @@ impl App {
         world
     }
 
+    pub(crate) fn restore(&self, state: &str) -> Result<(), String> {
+        let mut world = self.world();
+        // A broken state is found in a world to throw away.
+        let mut trial = World::new(Arc::clone(&self.schema), world.now, self.factor, 0);
+        crate::snapshot::restore(&mut trial, state)?;
+        world.rest();
+        crate::snapshot::restore(&mut world, state)
+    }
+
     /// Decides from the headers whether the request is taken.
     pub(crate) fn admit(&self, head: &Head) -> Result<Admitted, Box<Response>> {
         self.check_head(head).map_err(|response| {

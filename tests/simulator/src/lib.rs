@@ -35,6 +35,7 @@ mod pattern;
 mod propstring;
 mod sample;
 mod schema;
+mod snapshot;
 mod tasks;
 mod tls;
 mod upload;
@@ -152,6 +153,7 @@ pub struct Builder {
     idle: Duration,
     clock: Clock,
     seed: u64,
+    state: Option<String>,
 }
 
 impl fmt::Debug for Builder {
@@ -181,6 +183,7 @@ impl Default for Builder {
             idle: Duration::from_secs(5),
             clock: Clock::system(),
             seed: 1,
+            state: None,
         };
         builder = builder
             .user("root@pam", ROOT_PASSWORD)
@@ -273,6 +276,52 @@ impl Builder {
                 .collect(),
             running: false,
         });
+        self
+    }
+
+    /// Adds so many guests, one in four a container and half of them running, spread over the nodes added before, with
+    /// the lowest ids that are free.
+    #[must_use]
+    pub fn herd(mut self, guests: u32) -> Self {
+        let nodes: Vec<String> = match self.nodes.is_empty() {
+            true => vec!["pve1".into()],
+            false => self.nodes.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let taken: std::collections::BTreeSet<u32> = self.guests.iter().map(|g| g.vmid).collect();
+        let free = (100..).filter(|vmid| !taken.contains(vmid));
+        let numbers = usize::try_from(guests).unwrap_or(usize::MAX);
+        for (number, vmid) in free.take(numbers).enumerate() {
+            let node = &nodes[number % nodes.len()];
+            let name = format!("guest-{vmid}");
+            self = if number % 4 == 3 {
+                let disk = ("rootfs", "local-lvm:8");
+                let net = ("net0", "name=eth0,bridge=vmbr0,ip=dhcp");
+                self.lxc(
+                    vmid,
+                    node,
+                    &[("hostname", &name), ("memory", "512"), disk, net],
+                )
+            } else {
+                let disk = ("scsi0", "local-lvm:32");
+                let net = ("net0", "virtio,bridge=vmbr0");
+                self.qemu(
+                    vmid,
+                    node,
+                    &[
+                        ("name", &name),
+                        ("memory", "2048"),
+                        ("cores", "2"),
+                        disk,
+                        net,
+                    ],
+                )
+            };
+            if number % 2 == 0
+                && let Some(guest) = self.guests.last_mut()
+            {
+                guest.running = true;
+            }
+        }
         self
     }
 
@@ -407,6 +456,14 @@ impl Builder {
         self
     }
 
+    /// Starts from the state [`Simulator::snapshot`] wrote, instead of the nodes, storages, guests and users set here.
+    /// Times in it are moved so that what was some time ago then is as long ago now.
+    #[must_use]
+    pub fn restore(mut self, state: impl Into<String>) -> Self {
+        self.state = Some(state.into());
+        self
+    }
+
     /// Address to listen on; a free port of 127.0.0.1 unless set.
     #[must_use]
     pub fn listen(mut self, address: SocketAddr) -> Self {
@@ -418,8 +475,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The release is unknown, its schema cannot be read, a guest's settings make no guest, or the address cannot be
-    /// listened on.
+    /// The release is unknown, its schema cannot be read, a guest's settings make no guest, the state to restore is
+    /// none, or the address cannot be listened on.
     pub async fn start(mut self) -> Result<Simulator, Error> {
         if self.nodes.is_empty() {
             self.nodes.push(("pve1".into(), true));
@@ -539,6 +596,10 @@ impl Builder {
             guest.started = new.running.then_some(now);
             world.guests.insert(new.vmid, guest);
         }
+        if let Some(state) = &self.state {
+            snapshot::restore(&mut world, state)
+                .map_err(|error| Error::new(format!("state: {error}")))?;
+        }
         Ok(world)
     }
 }
@@ -603,6 +664,25 @@ impl Simulator {
     /// Forgets what was asked so far.
     pub fn clear_requests(&self) {
         self.app.recorded().clear();
+    }
+
+    /// The whole state as JSON: nodes, storages, guests, tasks, users, configuration. It holds passwords and token
+    /// secrets. Tasks that have not ended come back as interrupted, and what they had prepared is undone.
+    #[must_use]
+    pub fn snapshot(&self) -> String {
+        snapshot::save(&self.app.world(), &self.release)
+    }
+
+    /// Goes back to a state that [`Simulator::snapshot`] wrote, of this simulator or of another. Running tasks are
+    /// interrupted; tickets stay good as far as their users still exist.
+    ///
+    /// # Errors
+    ///
+    /// The text is no such state; nothing has changed then.
+    pub fn restore(&self, state: &str) -> Result<(), Error> {
+        self.app
+            .restore(state)
+            .map_err(|error| Error::new(format!("state: {error}")))
     }
 
     /// Failures to order; none at the start.

@@ -21,6 +21,15 @@ struct Options {
     /// How long tasks take, compared with a real server.
     #[arg(long, default_value_t = 1.0)]
     time_factor: f64,
+    /// Makes other MAC addresses, UUIDs and sizes.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many guests there are at the start, one in four a container, spread over the nodes.
+    #[arg(long, default_value_t = 0)]
+    guests: u32,
+    /// Start from the state in this file if it exists, and write it there at the end.
+    #[arg(long)]
+    state: Option<std::path::PathBuf>,
     /// A failure to order, `[TIMESx ]METHOD PATH KIND[:ARGUMENT]`, such as `2x GET /nodes status:500:broken`; may be given
     /// several times. Kinds: status:CODE:TEXT, latency:MS, drop, drop-answer, drop-body:BYTES, hang, truncate:BYTES,
     /// node-down, timeout, task-fails:TEXT, task-warns:N, break-console:BYTES.
@@ -46,19 +55,23 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut builder = Simulator::builder()
         .release(options.release)
         .listen(options.listen)
-        .time_factor(options.time_factor);
-    for node in options.nodes {
+        .time_factor(options.time_factor)
+        .seed(options.seed);
+    for node in &options.nodes {
         builder = builder.node(node);
+    }
+    builder = builder.herd(options.guests);
+    if let Some(path) = options.state.as_ref().filter(|path| path.exists()) {
+        let state = std::fs::read_to_string(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        builder = builder.restore(state);
     }
     let simulator = builder.start().await?;
     for fault in &options.faults {
         let _ = simulator.faults().add(fault)?;
     }
-    if let Some(path) = options.ca_file {
-        let unfinished = path.with_extension("tmp");
-        std::fs::write(&unfinished, simulator.ca_pem())
-            .and_then(|()| std::fs::rename(&unfinished, &path))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Some(path) = &options.ca_file {
+        write(path, simulator.ca_pem())?;
     }
     println!(
         "Proxmox VE {} simulated at {}",
@@ -69,6 +82,31 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     println!("login        root@pam / {ROOT_PASSWORD}");
     println!("token        {TOKEN_ID}={TOKEN_SECRET}");
     println!("Press Ctrl-C to stop.");
-    tokio::signal::ctrl_c().await?;
+    stopped().await?;
+    if let Some(path) = &options.state {
+        write(path, &simulator.snapshot())?;
+    }
     Ok(())
+}
+
+/// Waits for Ctrl-C, or for the polite signal to end where there is one.
+async fn stopped() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            stopped = tokio::signal::ctrl_c() => stopped,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+fn write(path: &std::path::Path, text: &str) -> Result<(), String> {
+    let unfinished = path.with_extension("tmp");
+    std::fs::write(&unfinished, text)
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -175,6 +175,14 @@ impl World {
         mix(&format!("{} {}", self.seed, self.counter), 7)
     }
 
+    pub(crate) fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    pub(crate) fn count_from(&mut self, counter: u64) {
+        self.counter = counter;
+    }
+
     pub(crate) fn uuid(&mut self) -> String {
         let (a, b) = (self.random(), self.random());
         format!(
@@ -407,6 +415,28 @@ impl World {
 
     fn task_mut(&mut self, upid: &str) -> Option<&mut Task> {
         self.tasks.iter_mut().rev().find(|task| task.upid == upid)
+    }
+
+    /// Undoes what an interrupted task had prepared on a guest.
+    pub(crate) fn undo(&mut self, vmid: u32) {
+        let Some(guest) = self.guests.get_mut(&vmid) else {
+            return;
+        };
+        if guest.lock.as_deref() == Some("create") {
+            self.guests.remove(&vmid);
+            self.volumes.retain(|_, volume| volume.vmid != Some(vmid));
+        } else {
+            guest.lock = None;
+        }
+    }
+
+    /// Interrupts every running task and gives up every console.
+    pub(crate) fn rest(&mut self) {
+        let running: Vec<String> = self.queue.values().map(|(upid, _)| upid.clone()).collect();
+        for upid in running {
+            self.stop_task(&upid);
+        }
+        self.consoles.clear();
     }
 
     /// Interrupts a running task; a finished one is left alone.

@@ -137,7 +137,10 @@ pub(super) fn user_list(call: &Call<'_>) -> ApiResult<Reply> {
         row.insert("userid".into(), json!(userid));
         row.insert("realm-type".into(), json!(userid.rsplit('@').next()));
         if full {
-            row.insert("groups".into(), json!(""));
+            row.insert(
+                "groups".into(),
+                json!(groups_of(call.world, userid).join(",")),
+            );
             let tokens: Vec<Value> = user
                 .tokens
                 .iter()
@@ -179,6 +182,37 @@ pub(super) fn apply_user(call: &Call<'_>, user: &mut User) {
     }
 }
 
+/// Makes a user a member of the groups a call names, and of no others unless it appends.
+fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
+    let Some(wanted) = call.text("groups") else {
+        return Ok(());
+    };
+    let wanted: Vec<String> = split_list(wanted).map(str::to_owned).collect();
+    let append = call.flag("append");
+    let groups = &mut call.world.access.groups;
+    if let Some(unknown) = wanted.iter().find(|name| !groups.contains_key(*name)) {
+        return Err(ApiError::die(format!("no such group '{unknown}'")));
+    }
+    for (name, group) in groups {
+        if wanted.contains(name) {
+            group.users.insert(userid.to_owned());
+        } else if !append {
+            group.users.remove(userid);
+        }
+    }
+    Ok(())
+}
+
+fn groups_of(world: &World, userid: &str) -> Vec<String> {
+    world
+        .access
+        .groups
+        .iter()
+        .filter(|(_, group)| group.users.contains(userid))
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
 pub(super) fn user_create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let userid = call.owned("userid");
     if call.world.access.users.contains_key(&userid) {
@@ -192,6 +226,7 @@ pub(super) fn user_create(call: &mut Call<'_>) -> ApiResult<Reply> {
         ..User::default()
     };
     apply_user(call, &mut user);
+    join_groups(call, &userid)?;
     call.world.access.users.insert(userid, user);
     Ok(Reply::data(Value::Null))
 }
@@ -215,13 +250,22 @@ pub(super) fn user(call: &mut Call<'_>) -> ApiResult<Reply> {
                     json!(tokens)
                 },
             );
-            row.insert("groups".into(), json!([]));
+            row.insert("groups".into(), json!(groups_of(call.world, &userid)));
             return Ok(Reply::data(row));
         }
         Method::Delete => {
-            call.world.access.users.remove(&userid);
+            let access = &mut call.world.access;
+            access.users.remove(&userid);
+            for group in access.groups.values_mut() {
+                group.users.remove(&userid);
+            }
+            let token = format!("{userid}!");
+            access
+                .rules
+                .retain(|rule| rule.who != userid && !rule.who.starts_with(&token));
         }
         _ => {
+            join_groups(call, &userid)?;
             apply_user(call, &mut user);
             call.world.access.users.insert(userid, user);
         }
