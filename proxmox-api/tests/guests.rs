@@ -537,7 +537,7 @@ async fn many_tasks_are_waited_for_together() {
         tasks.push(started.task().cloned().unwrap());
     }
     let mut seen = Vec::new();
-    let ends = wait_all(tasks.clone())
+    let ends = wait_all(&pve, tasks.clone())
         .each(|index, _| seen.push(index))
         .await;
     seen.sort_unstable();
