@@ -19,7 +19,7 @@ use crate::error::{Error, RequestErrorKind};
 use crate::hosts::{API, Base, HostInfo, Hosts, node_of};
 use crate::limit::Limits;
 use crate::request::{Call, LIKELY_SECRETS};
-use crate::retry::Retries;
+use crate::retry::{Retries, worth_repeating};
 use crate::secret::Secret;
 use crate::task::Task;
 use crate::trace::Trace;
@@ -456,12 +456,14 @@ impl Inner {
             if let Ok(answer) = &outcome {
                 self.limits.heed(answer, (self.clock)());
             }
-            hosts = self.hosts.order(node.as_deref());
+            // Asking for the order may take a host's turn to be tried, so not without need.
+            if worth_repeating(&outcome, repeatable).is_some() {
+                hosts = self.hosts.order(node.as_deref());
+            }
             let elsewhere = hosts.first().is_some_and(|next| !Arc::ptr_eq(next, &host));
             let spent = start.elapsed();
-            if let Some(pause) =
-                (self.retries).pause(&outcome, repeatable, attempt, spent, elsewhere)
-            {
+            let pause = (self.retries).pause(&outcome, repeatable, attempt, spent, elsewhere);
+            if let Some(pause) = pause {
                 trace.again(pause, elsewhere);
                 // Not every runtime has a timer.
                 if !pause.is_zero() {

@@ -180,7 +180,7 @@ impl Retries {
 }
 
 /// Whether another attempt can succeed and do no harm, and the pause the server asks for before it.
-fn worth_repeating(outcome: &Outcome, repeatable: bool) -> Option<Option<Duration>> {
+pub(crate) fn worth_repeating(outcome: &Outcome, repeatable: bool) -> Option<Option<Duration>> {
     // 596 is not among them: it comes after half a minute, or for a text that the server cannot write.
     match outcome {
         Err(error) if error.is_never_sent() => error.server_certificate().is_none().then_some(None),

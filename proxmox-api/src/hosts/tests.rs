@@ -6,7 +6,7 @@ use crate::endpoint::Method;
 use crate::request::Call;
 use crate::retry::RetryPolicy;
 use crate::testing::{Fake, json, ok};
-use crate::transport::TransportError;
+use crate::transport::{Exchange, Transport, TransportError, WireRequest};
 
 /// What each host does with a request.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +142,34 @@ async fn one_caller_finds_out_whether_a_host_is_back() {
     }
     let asked = asked(&fake, &mut seen);
     assert_eq!(asked.iter().filter(|host| *host == "pve1").count(), 1);
+}
+
+/// Takes longer for everything than the first pause lasts.
+#[derive(Debug)]
+struct Slow(Fake);
+
+impl Transport for Slow {
+    fn send(&self, request: WireRequest) -> Exchange<'_> {
+        Box::pin(async move {
+            tokio::time::sleep(PAUSE + Duration::from_secs(1)).await;
+            self.0.send(request).await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_ends_during_a_call_is_over_for_the_next() {
+    let (fake, plan) = cluster(&[("pve1", Refuse), ("pve2", Answer)]);
+    let client = builder(&fake)
+        .transport(Arc::new(Slow(fake.clone())))
+        .build()
+        .expect("complete");
+    let mut seen = 0;
+    get(&client, "/version").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve2"]);
+    set(&plan, "pve1", Answer);
+    get(&client, "/version").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve1"]);
 }
 
 #[tokio::test(start_paused = true)]
