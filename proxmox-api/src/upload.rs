@@ -237,7 +237,8 @@ impl Upload {
     }
 
     /// Tells how far the upload is, after every piece. Runs in the task of the connection, so it has to
-    /// return quickly.
+    /// return quickly. Begins again at the start if the file is sent again: to another host, or with
+    /// another ticket.
     pub fn on_progress(mut self, watcher: impl FnMut(Progress) + Send + 'static) -> Self {
         self.watcher = Some(Arc::new(Mutex::new(Box::new(watcher))));
         self

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use crate::client::Client;
 use crate::encode::{ParamValue, ToParam};
 use crate::endpoint::Method;
 use crate::error::Error;
 use crate::retry::RetryPolicy;
-use crate::transport::{Exchange, Transport, TransportError, WireRequest, WireResponse};
+use crate::transport::{
+    BodyStream, Exchange, Transport, TransportError, WireRequest, WireResponse,
+};
 
 /// A [`Transport`] that answers from a script instead of a network. Clones share the script.
 ///
@@ -153,6 +156,18 @@ impl Transport for Script {
     fn send(&self, request: WireRequest) -> Exchange<'_> {
         let answer = self.answer(&request);
         Box::pin(async move { answer })
+    }
+
+    /// Takes an upload into memory; its fields count as parameters, the name of the file as `filename`.
+    fn send_stream(&self, request: WireRequest, mut body: BodyStream) -> Exchange<'_> {
+        Box::pin(async move {
+            let mut bytes = Vec::new();
+            let read = body.read_to_end(&mut bytes).await;
+            read.map_err(|error| TransportError::interrupted(error.to_string()))?;
+            let mut request = request;
+            request.body = Bytes::from(bytes);
+            self.answer(&request)
+        })
     }
 }
 
@@ -373,13 +388,19 @@ impl Seen {
         let text = |raw: &str| percent_decode_str(raw).decode_utf8_lossy().into_owned();
         let path = path.strip_prefix("/api2/json").unwrap_or(path);
         let body = String::from_utf8_lossy(&request.body);
-        let params = [query, &body].join("&");
-        let params = (params.split('&'))
+        let boundary = (request.header("content-type"))
+            .and_then(|kind| kind.strip_prefix("multipart/form-data; boundary="));
+        let (form, parts) = match boundary {
+            None => (&*body, Vec::new()),
+            Some(boundary) => ("", parts(&body, boundary)),
+        };
+        let params = (query.split('&').chain(form.split('&')))
             .filter(|pair| !pair.is_empty())
             .map(|pair| {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
                 (text(name), text(value))
             })
+            .chain(parts)
             .collect();
         Self {
             method: request.method,
@@ -393,6 +414,20 @@ impl Seen {
             .filter(move |(known, _)| known == name)
             .map(|(_, value)| value)
     }
+}
+
+/// The fields of an upload, and the name of its file.
+fn parts(body: &str, boundary: &str) -> Vec<(String, String)> {
+    let read = |part: &str| {
+        let (head, value) = part.split_once("\r\n\r\n")?;
+        let value = value.strip_suffix("\r\n").unwrap_or(value);
+        let quoted = |name: &str| head.split_once(&format!(" {name}=\""))?.1.split('"').next();
+        let value = quoted("filename").unwrap_or(value);
+        Some((quoted("name")?.to_owned(), value.to_owned()))
+    };
+    body.split(&format!("--{boundary}"))
+        .filter_map(read)
+        .collect()
 }
 
 impl fmt::Display for Seen {
@@ -474,6 +509,32 @@ mod tests {
         for text in [format!("{script:?}"), error.to_string()] {
             assert!(!text.contains("s3cret"));
         }
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_taken_apart() {
+        let script = Script::new();
+        let place = "/nodes/pve1/storage/local/upload";
+        script.expect(
+            Expect::post(place)
+                .param("content", "iso")
+                .param("checksum-algorithm", "sha256")
+                .param("filename", "x y.iso")
+                .task("imgcopy"),
+        );
+        let client = script.client().expect("complete");
+        let upload = || client.upload("pve1", "local").bytes("a&b=c");
+        let task = upload().name("x y.iso").verified().await.expect("expected");
+        assert_eq!(task.upid().task_type(), "imgcopy");
+        script.finish().expect("all came");
+
+        let error = upload()
+            .name("z.iso")
+            .await
+            .expect_err("once only")
+            .to_string();
+        let expected = format!("POST {place} with content, filename; it expects nothing more");
+        assert!(error.contains(&expected), "{error}");
     }
 
     #[tokio::test]
