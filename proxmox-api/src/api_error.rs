@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::retry::retry_after;
 use crate::transport::WireResponse;
 
 /// What a refusal means to a program.
@@ -210,9 +211,7 @@ impl ApiError {
             },
             message,
             errors,
-            retry_after: response
-                .header("retry-after")
-                .and_then(|text| Some(Duration::from_secs(text.trim().parse().ok()?))),
+            retry_after: retry_after(response),
             body: match secrets
                 .iter()
                 .all(|secret| !contains(&response.body, secret.as_bytes()))

@@ -711,6 +711,15 @@ fn a_client_comes_from_variables() {
     assert_eq!(client.user(), Some("root@pam!ci"));
     assert_eq!(client.default_node(), Some("pve"));
 
+    let several = [
+        ("PROXMOX_HOST", "pve1, pve2:8007,"),
+        ("PROXMOX_TOKEN_ID", "root@pam!ci"),
+        ("PROXMOX_TOKEN_SECRET", "uuid"),
+    ];
+    let hosts = from(&several).expect("complete").hosts();
+    let urls: Vec<_> = hosts.iter().map(|host| host.url.as_str()).collect();
+    assert_eq!(urls, ["https://pve1:8006", "https://pve2:8007"]);
+
     let whole = [
         ("PROXMOX_HOST", "https://pve1:8006"),
         ("PROXMOX_TOKEN_ID", "root@pam!ci"),
