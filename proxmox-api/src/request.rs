@@ -86,6 +86,34 @@ impl Call {
     }
 }
 
+/// What the setters of all requests come down to. Compiled here, once: a setter in a user's program, or
+/// in this crate's metadata, is no more than a call of these.
+impl Call {
+    #[inline(never)]
+    fn set(&mut self, key: &'static str, value: &dyn ToParam) {
+        self.params.set(key, value.to_param());
+    }
+
+    #[inline(never)]
+    fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
+        self.params.set(format!("{name}{index}"), value.to_param());
+    }
+
+    #[inline(never)]
+    fn unset(&mut self, key: String) {
+        let value = match self.params.get("delete") {
+            Some(ParamValue::One(keys)) if !keys.is_empty() => {
+                ParamValue::One(format!("{keys},{key}"))
+            }
+            Some(ParamValue::Many(keys)) => {
+                ParamValue::Many(keys.iter().cloned().chain([key]).collect())
+            }
+            _ => ParamValue::One(key),
+        };
+        self.params.set("delete", value);
+    }
+}
+
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         struct Shown<'a>(&'a Call);
@@ -148,31 +176,23 @@ pub type Sending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 impl<T> Request<T> {
     /// Sets a parameter.
     #[doc(hidden)]
+    #[inline]
     pub fn set(&mut self, key: &'static str, value: &dyn ToParam) {
-        self.call.params.set(key, value.to_param());
+        self.call.set(key, value);
     }
 
     /// Sets one member of an indexed family.
     #[doc(hidden)]
+    #[inline]
     pub fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
-        self.call
-            .params
-            .set(format!("{name}{index}"), value.to_param());
+        self.call.set_indexed(name, index, value);
     }
 
     /// Adds a key to the `delete` parameter.
     #[doc(hidden)]
+    #[inline]
     pub fn unset(&mut self, key: String) {
-        let value = match self.call.params.get("delete") {
-            Some(ParamValue::One(keys)) if !keys.is_empty() => {
-                ParamValue::One(format!("{keys},{key}"))
-            }
-            Some(ParamValue::Many(keys)) => {
-                ParamValue::Many(keys.iter().cloned().chain([key]).collect())
-            }
-            _ => ParamValue::One(key),
-        };
-        self.call.params.set("delete", value);
+        self.call.unset(key);
     }
 
     /// Sets any parameter by its wire name, for what this crate does not know yet.
@@ -423,15 +443,19 @@ impl At {
         endpoint: &'static Endpoint,
         decode: fn(&Client, &Reply) -> Result<T, DecodeError>,
     ) -> Request<T> {
-        let call = Call {
+        Request {
+            client: self.client.clone(),
+            call: self.call(endpoint),
+            decode,
+        }
+    }
+
+    #[inline(never)]
+    fn call(&self, endpoint: &'static Endpoint) -> Call {
+        Call {
             endpoint: Some(endpoint),
             invalid: self.invalid.clone(),
             ..Call::new(endpoint.method, self.path.clone())
-        };
-        Request {
-            client: self.client.clone(),
-            call,
-            decode,
         }
     }
 }
