@@ -48,7 +48,7 @@ fn measure(guests: u32) -> Result<bool, Failure> {
         "/cluster/resources",
         "/cluster/resources?type=vm",
         "/nodes/pve1/qemu",
-        "/nodes/pve1/lxc?full=1",
+        "/nodes/pve2/lxc",
         "/nodes/pve1/storage/local-lvm/content",
     ] {
         let begun = Instant::now();

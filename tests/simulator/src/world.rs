@@ -119,6 +119,8 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) storages: BTreeMap<String, Storage>,
     pub(crate) volumes: BTreeMap<VolumeKey, Volume>,
+    /// Volumes made for the guest that is being built, to take back if that fails.
+    pub(crate) made: Vec<VolumeKey>,
     pub(crate) guests: BTreeMap<u32, Guest>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) access: Access,
@@ -152,6 +154,7 @@ impl World {
             nodes: Vec::new(),
             storages: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            made: Vec::new(),
             guests: BTreeMap::new(),
             tasks: Vec::new(),
             access: Access::new(seed, major),
@@ -223,6 +226,13 @@ impl World {
             .is_some_and(|storage| storage.shared);
         let node = if shared { "" } else { node };
         (node.to_owned(), volid.to_owned())
+    }
+
+    /// Takes back what was made since the last guest.
+    pub(crate) fn unmake(&mut self) {
+        for key in std::mem::take(&mut self.made) {
+            self.volumes.remove(&key);
+        }
     }
 
     pub(crate) fn used(&self, node: &str, storage: &str) -> u64 {

@@ -641,3 +641,33 @@ async fn volumes_come_and_go() {
     );
     assert_eq!(ask(&pve, "GET", "/cluster/nextid", "").await.data(), "101");
 }
+
+#[tokio::test]
+async fn a_herd_is_spread_over_the_nodes() {
+    let pve = Simulator::builder()
+        .node("pve1")
+        .node("pve2")
+        .qemu(101, "pve1", &[])
+        .herd(40)
+        .start()
+        .await
+        .expect("starts");
+    let rows = ask(&pve, "GET", "/cluster/resources", "type=vm")
+        .await
+        .data();
+    let count = |key: &str, value: &str| {
+        rows.as_array()
+            .expect("rows")
+            .iter()
+            .filter(|row| row[key] == value)
+            .count()
+    };
+    assert_eq!((count("type", "qemu"), count("type", "lxc")), (31, 10));
+    assert_eq!((count("node", "pve1"), count("node", "pve2")), (21, 20));
+    assert_eq!(count("status", "running"), 20);
+    assert_eq!(
+        rows.as_array()
+            .and_then(|rows| rows.last()?["vmid"].as_u64()),
+        Some(140)
+    );
+}

@@ -568,7 +568,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         ));
     }
     let storage = call.text("storage").map(str::to_owned);
-    let before = call.world.volumes.clone();
+    call.world.made.clear();
     let mut config = Config::new();
     let mut lines = Vec::new();
     for (key, value) in from {
@@ -588,7 +588,7 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
             {
                 Ok(value) => value,
                 Err(error) => {
-                    call.world.volumes = before;
+                    call.world.unmake();
                     return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
                 }
             }

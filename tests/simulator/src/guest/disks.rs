@@ -81,6 +81,7 @@ impl World {
         parts.insert("size".into(), print_size(size));
         let key_of = self.volume_key(node, &volid);
         let created = self.now.as_secs();
+        self.made.push(key_of.clone());
         self.volumes.insert(
             key_of,
             Volume {
@@ -107,15 +108,25 @@ impl World {
     }
 
     fn free_volume(&self, storage: &str, vmid: u32, files: bool, format: &str) -> String {
+        let prefix = format!("{storage}:");
+        // Clusters may hold tens of thousands of volumes, so look at the number first.
+        let own: Vec<&str> = self
+            .volumes
+            .iter()
+            .filter(|(_, volume)| volume.vmid == Some(vmid))
+            .map(|((_, volid), _)| volid.as_str())
+            .filter(|volid| volid.starts_with(&prefix))
+            .filter_map(|volid| volid.rsplit(['/', ':']).next()?.split('.').next())
+            .collect();
+        let foreign = |name: &str| {
+            let volid = volume_name(storage, vmid, name, files, format);
+            std::iter::once("")
+                .chain(self.nodes.iter().map(|node| node.name.as_str()))
+                .any(|node| self.volumes.contains_key(&(node.to_owned(), volid.clone())))
+        };
         (0..)
             .map(|n| format!("vm-{vmid}-disk-{n}"))
-            .find(|name| {
-                !self.volumes.keys().any(|(_, volid)| {
-                    let last = volid.rsplit(['/', ':']).next().unwrap_or("");
-                    volid.starts_with(&format!("{storage}:"))
-                        && last.split('.').next() == Some(name)
-                })
-            })
+            .find(|name| !own.contains(&name.as_str()) && !foreign(name))
             .map(|name| volume_name(storage, vmid, &name, files, format))
             .unwrap_or_default()
     }
@@ -239,6 +250,7 @@ impl World {
         let copy = self.free_volume(&storage, vmid, files, &format);
         let created = self.now.as_secs();
         let new_key = self.volume_key(node, &copy);
+        self.made.push(new_key.clone());
         self.volumes.insert(
             new_key,
             Volume {

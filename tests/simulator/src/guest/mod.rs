@@ -423,7 +423,7 @@ impl World {
         vmid: u32,
         given: &Config,
     ) -> Result<(Config, Vec<String>), String> {
-        let before = self.volumes.clone();
+        self.made.clear();
         let mut config = Config::new();
         let mut log = Vec::new();
         for (key, value) in given {
@@ -433,7 +433,7 @@ impl World {
                     log.extend(lines);
                 }
                 Err(error) => {
-                    self.volumes = before;
+                    self.unmake();
                     return Err(error);
                 }
             }
