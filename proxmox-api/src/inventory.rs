@@ -349,6 +349,11 @@ impl<'a> Selection<'a> {
         self.matching(|resource| !resource.template)
     }
 
+    /// Keeps templates.
+    pub fn templates(self) -> Self {
+        self.matching(|resource| resource.template)
+    }
+
     /// Sorts; what is equal keeps its order.
     pub fn sort(mut self, by: SortBy, order: Order) -> Self {
         self.chosen.sort_by(|a, b| {
@@ -440,6 +445,7 @@ mod tests {
             names(vms().sort(SortBy::Name, Order::Ascending)),
             ["base", "db", "dns", "web"]
         );
+        assert_eq!(names(vms().templates()), ["base"]);
         assert_eq!(
             names(
                 vms()

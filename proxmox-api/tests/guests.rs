@@ -552,3 +552,47 @@ async fn many_tasks_are_waited_for_together() {
     }
     assert!(matches!(&ends[7].outcome, Ok(TaskOutcome::Failed(text)) if text.contains("locked")));
 }
+
+#[tokio::test]
+async fn a_guests_life_on_every_release() {
+    for release in proxmox_simulator::releases() {
+        let (_simulator, pve) = start(small().release(release)).await;
+        let journey = async {
+            pve.guest(101).make_template().await?.wait().await?;
+            let clone = pve
+                .guest(101)
+                .clone_within(500..=509)
+                .full(true)
+                .name("life")
+                .await?;
+            clone.started.wait().await?;
+            let guest = clone.guest;
+            let settings = CloudInit::new()
+                .drive("local-lvm")
+                .user("admin")
+                .ssh_key("ssh-rsa A b");
+            guest.set_cloud_init(settings.dhcp(0)).await?;
+            let disk = guest
+                .attach_disk(Bus::Scsi, QemuDrive::new("local-lvm:1"))
+                .await?;
+            guest
+                .resize_disk(&disk, Size::To(2 * GIB))
+                .await?
+                .wait()
+                .await?;
+            guest.attach_net(QemuNet::virtio().bridge("vmbr0")).await?;
+            guest.add_tags(["life"]).await?;
+            guest.start().await?.wait().await?;
+            guest.snapshot("young").await?.wait().await?;
+            guest.migrate("pve2").await?.wait().await?;
+            guest.rollback("young", false).await?.wait().await?;
+            guest.delete_snapshot("young", false).await?.wait().await?;
+            guest.backup("local").await?.wait().await?;
+            guest.destroy().purge().stop_first().await?.wait().await?;
+            Ok::<_, GuestError>(())
+        };
+        if let Err(error) = journey.await {
+            panic!("{release}: {error}");
+        }
+    }
+}

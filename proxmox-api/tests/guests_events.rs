@@ -5,7 +5,10 @@ use proxmox_api::Client;
 use proxmox_api::events::{Change, Event, Watch};
 use proxmox_api::inventory::{Inventory, Order, ResourceType, SortBy};
 use proxmox_api::metrics;
+use proxmox_api::webhook::{Deliverer, SIGNATURE, TIMESTAMP, WINDOW, Webhook, verify};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 async fn cluster() -> (Simulator, Client) {
     let simulator = Simulator::builder()
@@ -142,4 +145,71 @@ async fn the_inventory_is_chosen_from() {
         "pve2",
         "pve1 has a guest running"
     );
+}
+
+/// Reads one HTTP request: its head in lines, and its body.
+async fn receive(stream: &mut TcpStream) -> (Vec<String>, Vec<u8>) {
+    let mut bytes = Vec::new();
+    loop {
+        assert!(
+            stream
+                .read_buf(&mut bytes)
+                .await
+                .expect("the sender is there")
+                > 0
+        );
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
+        let head: Vec<String> = (String::from_utf8_lossy(&bytes[..end]).lines())
+            .map(str::to_owned)
+            .collect();
+        let length: usize = header(&head, "content-length").parse().expect("a number");
+        if bytes.len() == end + 4 + length {
+            return (head, bytes.split_off(end + 4));
+        }
+    }
+}
+
+fn header(head: &[String], wanted: &str) -> String {
+    let fit = |line: &String| {
+        let (name, value) = line.split_once(':')?;
+        (name.eq_ignore_ascii_case(wanted)).then(|| value.trim().to_owned())
+    };
+    head.iter().find_map(fit).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_receiver_believes_a_delivery_over_the_network() {
+    let (_simulator, pve) = cluster().await;
+    let mut watch = Watch::new(&pve);
+    watch.poll().await.unwrap();
+    pve.guest(100).stop().await.unwrap().wait().await.unwrap();
+    let events = watch.poll().await.unwrap();
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hooks/in?key=1", listener.local_addr().unwrap());
+    let hook = Webhook::new("test", &url, "webhook-secret-key").unwrap();
+    let hook = hook.events(["vm.started", "vm.stopped"]);
+    let deliverer = Deliverer::new().unwrap().attempts(1);
+    let receiver = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let got = receive(&mut stream).await;
+        let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        got
+    });
+    for event in &events {
+        deliverer.deliver(&hook, event).await.unwrap();
+    }
+    let (head, body) = receiver.await.unwrap();
+    assert_eq!(head[0], "POST /hooks/in?key=1 HTTP/1.1");
+    let (signature, time) = (header(&head, SIGNATURE), header(&head, TIMESTAMP));
+    let now: u64 = time.parse().unwrap();
+    verify(b"webhook-secret-key", &signature, &time, &body, now, WINDOW).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(json["type"], "vm.stopped");
+    assert_eq!(json["data"]["vmid"], 100);
+    assert_eq!(json["data"]["name"], "web");
+    assert_eq!(json["data"]["node"], "pve1");
 }

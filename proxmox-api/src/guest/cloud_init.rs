@@ -93,7 +93,7 @@ impl CloudInit {
         self
     }
 
-    /// Whether packages are upgraded at the first start.
+    /// Whether packages are upgraded at the first start. Releases before 8.0 refuse this setting.
     #[must_use]
     pub fn upgrade(mut self, upgrade: bool) -> Self {
         self.upgrade = Some(upgrade);
