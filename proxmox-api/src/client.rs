@@ -54,6 +54,22 @@ const TICKET: &str = "/access/ticket";
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # What it does by itself
+///
+/// | what | unless set | by |
+/// |---|---|---|
+/// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`] |
+/// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
+/// | keeps requests waiting that are too many in a row | 10 a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
+/// | gives up on an exchange | after 60 seconds, 10 for the connection | [`ClientBuilder::timeout`] |
+/// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
+/// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
+/// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`] |
+/// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`] |
+///
+/// Nothing that may have arrived and changes something is ever sent twice, unless the request says that this does no
+/// harm.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
