@@ -112,7 +112,7 @@ macro_rules! to_param_by_display {
     )*};
 }
 
-to_param_by_display!(i64, u32, u8, f64, str, String);
+to_param_by_display!(i64, i32, u64, u32, u16, u8, usize, f64, str, String);
 
 impl ToParam for &str {
     fn to_param(&self) -> ParamValue {

@@ -6,11 +6,14 @@
 //! setters, and awaiting it sends it.
 //!
 //! ```no_run
+//! # #[cfg(not(feature = "qemu"))]
+//! # fn main() {}
+//! # #[cfg(feature = "qemu")]
+//! # mod example {
 //! use proxmox_api::Client;
 //! use proxmox_api::api::qemu::{QemuDrive, QemuNet};
 //!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), proxmox_api::Error> {
+//! # async fn example() -> Result<(), proxmox_api::Error> {
 //! let pve = Client::builder("https://pve1.example.org:8006")
 //!     .api_token("root@pam!ci", std::env::var("TOKEN_SECRET").unwrap_or_default())
 //!     .build()?;
@@ -29,6 +32,9 @@
 //! task.wait().on_log(|line| println!("{line}")).await?;
 //! # Ok(())
 //! # }
+//! # }
+//! # #[cfg(feature = "qemu")]
+//! # fn main() {}
 //! ```
 //!
 //! # Where to look
@@ -102,8 +108,8 @@ pub mod testing;
 pub mod tls;
 mod trace;
 pub mod transport;
-pub mod upload;
 pub mod upid;
+pub mod upload;
 #[cfg(feature = "guests")]
 pub mod webhook;
 

@@ -1,5 +1,7 @@
 //! How answers become values: leniency, what is kept, and what an error says.
 
+#![cfg(all(feature = "cluster", feature = "lxc", feature = "qemu"))]
+
 use proxmox_api::api::cluster::ClusterResourcesItem;
 use proxmox_api::api::lxc::LxcNet;
 use proxmox_api::api::qemu::{QemuConfig, QemuDrive, QemuItem, QemuNet};
