@@ -18,7 +18,7 @@ use crate::http::{Head, Response, latin1, plain_error};
 use crate::params::{self, Param, Params, Repeated};
 use crate::sample::{Fill, Sampler};
 use crate::schema::{ApiSchema, is_task};
-use crate::upload::{self, Refusal};
+use crate::upload::{self, Received, Refusal};
 use crate::validate::Validator;
 use crate::world::{Effect, Plan, World};
 
@@ -361,11 +361,11 @@ impl App {
         let path = format!("/{}", admitted.segments.join("/"));
         let user = admitted.who.as_ref().map(Identity::full);
         let (_, query) = head.path_and_query();
-        let mut size = None;
+        let mut file = None;
         let mut params = if let (Some(boundary), false) = (&admitted.upload, body.is_empty()) {
             match upload::parse(body, boundary) {
                 Ok(upload) => {
-                    size = Some(upload.size);
+                    file = Some(upload.data);
                     upload.params
                 }
                 Err(refusal) => {
@@ -390,6 +390,8 @@ impl App {
         };
         params.extend(params::form(query.as_bytes(), self.dialect.repeated));
         params.remove("_dc");
+        let file = file.map(|data| Received::new(data, &params));
+        let uploaded = file.is_some();
         let recorded: Map<String, Value> = params
             .iter()
             .map(|(key, value)| (key.clone(), value.to_json()))
@@ -410,7 +412,7 @@ impl App {
                     Some(Fault::TaskWarns(count)) => Some(Spoil::Warn(*count)),
                     _ => None,
                 };
-                let result = self.call(&mut world, admitted, &path, params, size, &mut from_daemon);
+                let result = self.call(&mut world, admitted, &path, params, file, &mut from_daemon);
                 world.spoil = None;
                 match fault {
                     Some(Fault::Timeout) => Err(Failure::Proxy(596, "Connection timed out")),
@@ -419,8 +421,8 @@ impl App {
             }
         };
         let mut response = self.render(admitted, result);
-        response.close = size.is_some();
-        response.from_daemon = from_daemon && size.is_none();
+        response.close = uploaded;
+        response.from_daemon = from_daemon && !uploaded;
         let status = match fault {
             Some(Fault::DropAnswer) => 0,
             _ if response.console.is_some() && head.wants_websocket() => 101,
@@ -450,7 +452,7 @@ impl App {
         admitted: &Admitted,
         path: &str,
         mut params: Params,
-        upload: Option<usize>,
+        upload: Option<Received>,
         from_daemon: &mut bool,
     ) -> Result<Reply, Failure> {
         let method = admitted.method;

@@ -5,9 +5,9 @@ use crate::params::{Param, Params};
 
 /// What an upload body held.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Upload {
+pub(crate) struct Upload<'a> {
     pub(crate) params: Params,
-    pub(crate) size: usize,
+    pub(crate) data: &'a [u8],
 }
 
 /// Why a body is no upload.
@@ -28,7 +28,7 @@ pub(crate) fn boundary(content_type: &str) -> Option<&str> {
 }
 
 /// Reads the parts: `content`, `checksum-algorithm`, `checksum` in this order, each optional, and the file at last.
-pub(crate) fn parse(body: &[u8], boundary: &str) -> Result<Upload, Refusal> {
+pub(crate) fn parse<'a>(body: &'a [u8], boundary: &str) -> Result<Upload<'a>, Refusal> {
     const FIELDS: [&str; 3] = ["content", "checksum-algorithm", "checksum"];
     let failed = || {
         Refusal::Failed(
@@ -59,7 +59,7 @@ pub(crate) fn parse(body: &[u8], boundary: &str) -> Result<Upload, Refusal> {
             upload.params.insert("filename".into(), Param::Text(file));
             let end = format!("\n--{boundary}--");
             let (data, _) = split(body, end.as_bytes()).ok_or_else(failed)?;
-            upload.size = data.strip_suffix(b"\r").unwrap_or(data).len();
+            upload.data = data.strip_suffix(b"\r").unwrap_or(data);
             return Ok(upload);
         }
         let position = FIELDS.iter().position(|field| *field == name);
@@ -74,6 +74,50 @@ pub(crate) fn parse(body: &[u8], boundary: &str) -> Result<Upload, Refusal> {
         upload.params.insert(name, Param::Text(value));
         rest = next;
     }
+}
+
+/// What a call knows of the file that came with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) size: usize,
+    /// The checksum it has where another was promised.
+    pub(crate) other_checksum: Option<String>,
+}
+
+impl Received {
+    pub(crate) fn new(data: &[u8], params: &Params) -> Self {
+        let text = |name: &str| params.get(name).and_then(Param::text);
+        let other_checksum =
+            text("checksum")
+                .zip(text("checksum-algorithm"))
+                .and_then(|(wanted, algorithm)| {
+                    let own = checksum(algorithm, data)?;
+                    (!wanted.eq_ignore_ascii_case(&own)).then_some(own)
+                });
+        Self {
+            size: data.len(),
+            other_checksum,
+        }
+    }
+}
+
+/// `None` for the algorithms no library here knows, `md5` and `sha224`.
+fn checksum(algorithm: &str, data: &[u8]) -> Option<String> {
+    use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA384, SHA512, digest};
+    let algorithm = match algorithm {
+        "sha1" => &SHA1_FOR_LEGACY_USE_ONLY,
+        "sha256" => &SHA256,
+        "sha384" => &SHA384,
+        "sha512" => &SHA512,
+        _ => return None,
+    };
+    let hash = digest(algorithm, data);
+    Some(
+        hash.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+    )
 }
 
 /// The name a file is stored under.
@@ -143,7 +187,7 @@ mod tests {
             + &field("checksum", "00")
             + FILE;
         let upload = parse(good.as_bytes(), "B").expect("an upload");
-        assert_eq!(upload.size, 4);
+        assert_eq!(upload.data, b"data");
         assert_eq!(upload.params["filename"], Param::Text("a.iso".into()));
         assert_eq!(upload.params["checksum"], Param::Text("00".into()));
         let bad = field("checksum", "00") + &field("content", "iso") + FILE;
@@ -159,7 +203,8 @@ mod tests {
     #[test]
     fn bare_line_feeds_do() {
         let text = (field("content", "iso") + FILE).replace('\r', "");
-        assert_eq!(parse(text.as_bytes(), "B").map(|upload| upload.size), Ok(4));
+        let upload = parse(text.as_bytes(), "B").expect("an upload");
+        assert_eq!(upload.data, b"data");
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 mod support;
 
-use proxmox_simulator::{Clock, Simulator};
+use proxmox_simulator::{Clock, Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
 
-use crate::support::{ask, finish};
+use crate::support::{Wire, ask, finish};
 
 async fn pve() -> Simulator {
     Simulator::builder()
@@ -669,5 +669,51 @@ async fn a_herd_is_spread_over_the_nodes() {
         rows.as_array()
             .and_then(|rows| rows.last()?["vmid"].as_u64()),
         Some(140)
+    );
+}
+
+#[tokio::test]
+async fn a_checksum_that_differs_shows_in_the_task() {
+    const SUM: &str = "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7";
+    let pve = pve().await;
+    let wrong = "0".repeat(64);
+    let mismatch = format!("checksum mismatch: got '{SUM}' != expect '{wrong}'");
+    for (name, sum, end) in [
+        ("bad.iso", wrong.as_str(), mismatch.as_str()),
+        ("good.iso", SUM, "OK"),
+    ] {
+        let field = |name: &str, value: &str| {
+            format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let body = field("content", "iso")
+            + &field("checksum-algorithm", "sha256")
+            + &field("checksum", sum)
+            + &format!(
+                "--B\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"{name}\"\r\n\r\ndata\r\n--B--\r\n"
+            );
+        let mut wire = Wire::open(&pve).await;
+        wire.send(
+            format!(
+                "POST /api2/json/nodes/pve1/storage/local/upload HTTP/1.1\r\nHost: x\r\n\
+                 Authorization: PVEAPIToken={TOKEN_ID}={TOKEN_SECRET}\r\n\
+                 Content-Type: multipart/form-data; boundary=B\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
+        )
+        .await;
+        assert_eq!(finish(&pve, &wire.answer().await).await, end);
+    }
+    let content = ask(
+        &pve,
+        "GET",
+        "/nodes/pve1/storage/local/content",
+        "content=iso",
+    )
+    .await;
+    let names = content.data().to_string();
+    assert!(
+        names.contains("iso/good.iso") && !names.contains("bad.iso"),
+        "{names}"
     );
 }

@@ -21,6 +21,7 @@ use crate::console::{Console, Screen};
 use crate::error::{ApiError, ApiResult};
 use crate::guest::Kind;
 use crate::params::{Param, Params};
+use crate::upload::Received;
 use crate::world::{Effect, Plan, World};
 
 /// A checked call on its way to its handler.
@@ -31,8 +32,8 @@ pub(crate) struct Call<'a> {
     pub(crate) path: &'a str,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) params: Params,
-    /// Size of an uploaded file.
-    pub(crate) upload: Option<usize>,
+    /// The file that came with it.
+    pub(crate) upload: Option<Received>,
     pub(crate) who: Identity,
 }
 

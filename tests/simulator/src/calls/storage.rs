@@ -356,6 +356,15 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
     if !extension_fits(&content, &name) {
         return Err(ApiError::parameter("filename", "wrong file extension"));
     }
+    if let Some(own) = call
+        .upload
+        .as_ref()
+        .and_then(|file| file.other_checksum.clone())
+    {
+        let wanted = call.owned("checksum");
+        let error = format!("checksum mismatch: got '{own}' != expect '{wanted}'");
+        return Ok(call.fail("imgcopy", "", error));
+    }
     let path = storage.path.clone().unwrap_or_default();
     let volid = format!("{id}:{content}/{name}");
     let volume = Volume {
@@ -365,7 +374,10 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
             .map_or("raw", |(_, format)| format)
             .to_owned(),
         content,
-        size: u64::try_from(call.upload.unwrap_or(0)).unwrap_or(0),
+        size: call
+            .upload
+            .as_ref()
+            .map_or(0, |file| u64::try_from(file.size).unwrap_or(0)),
         vmid: None,
         created: call.world.now.as_secs(),
         notes: None,
