@@ -631,3 +631,66 @@ async fn a_release_nobody_knows() {
         "release 6.4 is not known; there are 7.4, 8.0, 8.1, 8.2, 8.3, 8.4, 9.0, 9.1, 9.2"
     );
 }
+
+#[tokio::test]
+async fn formats_that_are_no_json() {
+    let pve = Simulator::builder()
+        .time_factor(0.0)
+        .idle_timeout(Duration::from_millis(300))
+        .start()
+        .await
+        .expect("starts");
+    let get = |path: &'static str, auth: String| {
+        let pve = &pve;
+        async move {
+            let mut wire = Wire::open(pve).await;
+            wire.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{auth}\r\n").as_bytes())
+                .await;
+            wire.answer().await
+        }
+    };
+    let page = get("/api2/html/version", token()).await;
+    assert_eq!(page.header("content-type"), Some("text/html;charset=UTF-8"));
+    let text = String::from_utf8(page.body).expect("text");
+    assert!(
+        text.contains("&quot;release&quot;: &quot;9.2&quot;"),
+        "{text}"
+    );
+    let login = get("/api2/html/nodes", String::new()).await;
+    assert_eq!(
+        (login.status, login.header("location")),
+        (301, Some("/api2/html/access/ticket"))
+    );
+    let form = get("/api2/html/access/ticket", String::new()).await;
+    assert!(String::from_utf8_lossy(&form.body).contains("<form"));
+    let nothing = get("/api2/png/version", token()).await;
+    assert_eq!(
+        (
+            nothing.status,
+            nothing.header("content-type"),
+            nothing.header("content-length")
+        ),
+        (200, Some("image/png"), None)
+    );
+    let file = get("/api2/spiceconfig/version", token()).await;
+    assert!(file.body.starts_with(b"[virt-viewer]\n"));
+}
+
+#[tokio::test]
+async fn a_one_time_code_at_login_is_checked_but_not_enough() {
+    let pve = Simulator::builder()
+        .time_factor(0.0)
+        .user("tfa@pve", "tfapass")
+        .second_factor("tfa@pve", "123456")
+        .start()
+        .await
+        .expect("starts");
+    for (code, status) in [("123456", 200), ("000000", 401)] {
+        let form = format!("username=tfa%40pve&password=tfapass&otp={code}");
+        let answer = ask_with(&pve, "POST", "/access/ticket", "", &form).await;
+        assert_eq!(answer.status, status, "{answer}");
+        if status == 200 {
+            assert_eq!(answer.data()["NeedTFA"], 1);
+        }
+    }
+}
