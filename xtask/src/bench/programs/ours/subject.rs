@@ -8,6 +8,7 @@ pub fn connect(url: &str) -> Result<Client> {
     let client = Client::builder(url)
         .api_token("root@pam!bench", "secret")
         .danger_accept_invalid_certs(true)
+        .rate_limit(None)
         .build()?;
     Ok(client)
 }
