@@ -445,13 +445,13 @@ impl At {
     ) -> Request<T> {
         Request {
             client: self.client.clone(),
-            call: self.call(endpoint),
+            call: self.call_of(endpoint),
             decode,
         }
     }
 
     #[inline(never)]
-    fn call(&self, endpoint: &'static Endpoint) -> Call {
+    fn call_of(&self, endpoint: &'static Endpoint) -> Call {
         Call {
             endpoint: Some(endpoint),
             invalid: self.invalid.clone(),
