@@ -20,15 +20,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut best = f64::INFINITY;
     let start = worked()?;
     // The kernel updates its account now and then, so that single rounds are too short to be counted.
-    let batch = rounds.div_ceil(10);
-    for _ in 0..10 {
+    let batches = rounds.clamp(1, 10);
+    let batch = rounds.div_ceil(batches);
+    for _ in 0..batches {
         let start = worked()?;
         for _ in 0..batch {
             black_box(decoder.run()?);
         }
         best = best.min((worked()? - start) / f64::from(batch));
     }
-    let mean = (worked()? - start) / f64::from(batch * 10);
+    let mean = (worked()? - start) / f64::from(batch * batches);
     println!("{mean} {best} {resident}");
     Ok(())
 }
