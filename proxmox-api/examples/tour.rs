@@ -158,7 +158,7 @@ impl Tour {
             }
             None => (nodes.iter().map(|node| &node.node))
                 .find(|name| online(name))
-                .cloned()
+                .map(ToString::to_string)
                 .ok_or_else(|| "no node is online".into()),
         }
     }
@@ -212,7 +212,7 @@ impl Tour {
         let fit = fit.content("images").enabled(true).await?;
         (fit.into_iter())
             .find(|storage| storage.active != Some(false))
-            .map(|storage| storage.storage)
+            .map(|storage| storage.storage.into())
             .ok_or_else(|| format!("no storage of {node} takes disks").into())
     }
 

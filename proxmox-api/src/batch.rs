@@ -148,7 +148,7 @@ impl<'a> Batch<'a> {
         for row in rows {
             let kind = Kind::read(row.type_.as_str());
             if let (Some(vmid), Some(node), Some(kind)) = (row.vmid, row.node, kind) {
-                places.insert(vmid, (node, kind));
+                places.insert(vmid, (String::from(node), kind));
             }
         }
         let guests = self.vmids.iter().map(|vmid| {

@@ -683,13 +683,15 @@ impl Watch {
         // After the tasks: a guest made by a task that is listed as ended is then there.
         for row in api.cluster().resources().get().await? {
             let status = row.status.unwrap_or_else(|| "unknown".to_owned());
-            let Some(node) = row.node else { continue };
+            let Some(node) = row.node.map(String::from) else {
+                continue;
+            };
             match (row.type_.as_str(), row.vmid, row.storage) {
                 ("node", ..) => {
                     now.nodes.insert(node, status);
                 }
                 ("storage", _, Some(storage)) => {
-                    now.storages.insert((node, storage), status);
+                    now.storages.insert((node, storage.into()), status);
                 }
                 (kind, Some(vmid), _) => {
                     if let Some(kind) = Kind::read(kind) {

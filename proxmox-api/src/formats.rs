@@ -170,6 +170,21 @@ impl UserId {
 }
 
 text_type! {
+    /// The name of a cluster node, such as `pve1`.
+    NodeName
+}
+
+text_type! {
+    /// The name of a storage, such as `local-lvm`.
+    StorageId
+}
+
+text_type! {
+    /// The name of an authentication realm, such as `pam` or `pve`.
+    Realm
+}
+
+text_type! {
     /// A hardware address, such as `BC:24:11:00:00:01`.
     MacAddr
 }

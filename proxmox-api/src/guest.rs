@@ -189,7 +189,10 @@ impl Guest {
             .filter(|row| row.vmid == Some(self.vmid))
             .find_map(|row| {
                 let kind = Kind::read(row.type_.as_str())?;
-                row.node.map(|node| Place { node, kind })
+                row.node.map(|node| Place {
+                    node: node.into(),
+                    kind,
+                })
             });
         self.remember(place.clone());
         place.ok_or(GuestError::NoSuchGuest { vmid: self.vmid })

@@ -13,7 +13,9 @@ pub(crate) use crate::Value;
 pub(crate) use crate::client::Client;
 pub(crate) use crate::decode::{Extra, Need, Object, Slot, family, indexed, strike};
 pub(crate) use crate::endpoint::{Endpoint, Method, Partial, Permission, Release};
-pub(crate) use crate::formats::{Cidr, DiskSize, IpAddress, MacAddr, UserId, VolumeId};
+pub(crate) use crate::formats::{
+    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+};
 pub(crate) use crate::list::List;
 pub(crate) use crate::open_enum::{Unlisted, open_enum_impls};
 pub(crate) use crate::property_string::{

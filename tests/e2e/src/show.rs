@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use proxmox_api::decode::Extra;
-use proxmox_api::formats::{Cidr, DiskSize, IpAddress, MacAddr, UserId, VolumeId};
+use proxmox_api::formats::{
+    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+};
 use proxmox_api::property_string::Undeclared;
 use proxmox_api::{List, Secret, Value};
 use serde_json::{Map, json};
@@ -100,7 +102,9 @@ macro_rules! show_as_text {
     )*};
 }
 
-show_as_text!(Cidr, DiskSize, IpAddress, MacAddr, UserId, VolumeId);
+show_as_text!(
+    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId
+);
 
 impl Show for Secret {
     fn show(&self) -> Option<Value> {
