@@ -224,12 +224,12 @@ impl AccessDomainsPath {
     pub fn post(
         &self,
         type_: impl Into<AccessDomainsType>,
-        realm: impl Into<String>,
+        realm: impl Into<Realm>,
     ) -> AccessDomainsPost {
         let mut request = self.0.request(AccessDomainsPost::ENDPOINT, reply::nothing);
         let type_: AccessDomainsType = type_.into();
         request.set("type", &type_);
-        let realm: String = realm.into();
+        let realm: Realm = realm.into();
         request.set("realm", &realm);
         AccessDomainsPost(request)
     }
@@ -1412,11 +1412,11 @@ impl AccessOpenidAuthUrlPath {
     #[inline]
     pub fn post(
         &self,
-        realm: impl Into<String>,
+        realm: impl Into<Realm>,
         redirect_url: impl Into<String>,
     ) -> AccessOpenidAuthUrlPost {
         let mut request = self.0.request(AccessOpenidAuthUrlPost::ENDPOINT, reply::data);
-        let realm: String = realm.into();
+        let realm: Realm = realm.into();
         request.set("realm", &realm);
         let redirect_url: String = redirect_url.into();
         request.set("redirect-url", &redirect_url);
@@ -2428,8 +2428,8 @@ impl AccessTicketPost {
     }
     /// Realm of the user, if it is not part of `username`. At most 32 characters.
     #[inline]
-    pub fn realm(mut self, realm: impl Into<String>) -> Self {
-        let realm: String = realm.into();
+    pub fn realm(mut self, realm: impl Into<Realm>) -> Self {
+        let realm: Realm = realm.into();
         self.0.set("realm", &realm);
         self
     }
@@ -4441,7 +4441,7 @@ pub struct AccessUsersItem {
     /// Family name. At most 1024 characters.
     pub lastname: Option<String>,
     /// Kind of the realm the user belongs to.
-    pub realm_type: Option<String>,
+    pub realm_type: Option<Realm>,
     /// Unix time in seconds until which all second factors of the user are refused. Since 8.0.
     pub tfa_locked_until: Option<i64>,
     /// API tokens of the user.

@@ -295,8 +295,8 @@ impl ClusterBackupPost {
     }
     /// Runs the job on this node only.
     #[inline]
-    pub fn node(mut self, node: impl Into<String>) -> Self {
-        let node: String = node.into();
+    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
+        let node: NodeName = node.into();
         self.0.set("node", &node);
         self
     }
@@ -448,8 +448,8 @@ impl ClusterBackupPost {
     }
     /// Storage that receives the backups.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -824,8 +824,8 @@ impl ClusterBackupIdPut {
     }
     /// Runs the job on this node only.
     #[inline]
-    pub fn node(mut self, node: impl Into<String>) -> Self {
-        let node: String = node.into();
+    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
+        let node: NodeName = node.into();
         self.0.set("node", &node);
         self
     }
@@ -977,8 +977,8 @@ impl ClusterBackupIdPut {
     }
     /// Storage that receives the backups.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -1225,11 +1225,14 @@ impl ClusterBulkActionGuestMigratePath {
     ///
     /// * `target`: Node the guests go to.
     #[inline]
-    pub fn post(&self, target: impl Into<String>) -> ClusterBulkActionGuestMigratePost {
+    pub fn post(
+        &self,
+        target: impl Into<NodeName>,
+    ) -> ClusterBulkActionGuestMigratePost {
         let mut request = self
             .0
             .request(ClusterBulkActionGuestMigratePost::ENDPOINT, reply::task);
-        let target: String = target.into();
+        let target: NodeName = target.into();
         request.set("target", &target);
         ClusterBulkActionGuestMigratePost(request)
     }
@@ -1541,8 +1544,8 @@ impl ClusterBulkActionGuestSuspendPost {
     }
     /// Storage for the saved memory of virtual machines. Only together with `to-disk`.
     #[inline]
-    pub fn statestorage(mut self, statestorage: impl Into<String>) -> Self {
-        let statestorage: String = statestorage.into();
+    pub fn statestorage(mut self, statestorage: impl Into<StorageId>) -> Self {
+        let statestorage: StorageId = statestorage.into();
         self.0.set("statestorage", &statestorage);
         self
     }
@@ -1592,9 +1595,9 @@ impl ClusterConfigPath {
     ///
     /// * `clustername`: Name of the cluster; cannot easily be changed later. At most 15 characters.
     #[inline]
-    pub fn post(&self, clustername: impl Into<String>) -> ClusterConfigPost {
+    pub fn post(&self, clustername: impl Into<NodeName>) -> ClusterConfigPost {
         let mut request = self.0.request(ClusterConfigPost::ENDPOINT, reply::task);
-        let clustername: String = clustername.into();
+        let clustername: NodeName = clustername.into();
         request.set("clustername", &clustername);
         ClusterConfigPost(request)
     }
@@ -1811,8 +1814,8 @@ request_impls!(ClusterConfigJoinGet);
 impl ClusterConfigJoinGet {
     /// Member that the joining node should contact.
     #[inline]
-    pub fn node(mut self, node: impl Into<String>) -> Self {
-        let node: String = node.into();
+    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
+        let node: NodeName = node.into();
         self.0.set("node", &node);
         self
     }
@@ -2419,8 +2422,8 @@ impl ClusterJobsRealmSyncIdPost {
     }
     /// Realm that is synced. At most 32 characters.
     #[inline]
-    pub fn realm(mut self, realm: impl Into<String>) -> Self {
-        let realm: String = realm.into();
+    pub fn realm(mut self, realm: impl Into<Realm>) -> Self {
+        let realm: Realm = realm.into();
         self.0.set("realm", &realm);
         self
     }
@@ -2815,8 +2818,8 @@ request_impls!(ClusterMappingDirGet);
 impl ClusterMappingDirGet {
     /// Node whose entries are checked; problems are listed in `checks`.
     #[inline]
-    pub fn check_node(mut self, check_node: impl Into<String>) -> Self {
-        let check_node: String = check_node.into();
+    pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
+        let check_node: NodeName = check_node.into();
         self.0.set("check-node", &check_node);
         self
     }
@@ -3110,8 +3113,8 @@ request_impls!(ClusterMappingPciGet);
 impl ClusterMappingPciGet {
     /// Node whose entries are checked; problems are listed in `checks`.
     #[inline]
-    pub fn check_node(mut self, check_node: impl Into<String>) -> Self {
-        let check_node: String = check_node.into();
+    pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
+        let check_node: NodeName = check_node.into();
         self.0.set("check-node", &check_node);
         self
     }
@@ -3431,8 +3434,8 @@ request_impls!(ClusterMappingUsbGet);
 impl ClusterMappingUsbGet {
     /// Node whose entries are checked; problems are listed in `error`.
     #[inline]
-    pub fn check_node(mut self, check_node: impl Into<String>) -> Self {
-        let check_node: String = check_node.into();
+    pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
+        let check_node: NodeName = check_node.into();
         self.0.set("check-node", &check_node);
         self
     }
@@ -5238,7 +5241,7 @@ impl ClusterReplicationPath {
         &self,
         type_: impl Into<ClusterReplicationType>,
         id: impl Into<String>,
-        target: impl Into<String>,
+        target: impl Into<NodeName>,
     ) -> ClusterReplicationPost {
         let mut request = self
             .0
@@ -5247,7 +5250,7 @@ impl ClusterReplicationPath {
         request.set("type", &type_);
         let id: String = id.into();
         request.set("id", &id);
-        let target: String = target.into();
+        let target: NodeName = target.into();
         request.set("target", &target);
         ClusterReplicationPost(request)
     }
@@ -5341,8 +5344,8 @@ impl ClusterReplicationPost {
     }
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
+    pub fn source(mut self, source: impl Into<NodeName>) -> Self {
+        let source: NodeName = source.into();
         self.0.set("source", &source);
         self
     }
@@ -5499,8 +5502,8 @@ impl ClusterReplicationIdPut {
     }
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
-    pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
+    pub fn source(mut self, source: impl Into<NodeName>) -> Self {
+        let source: NodeName = source.into();
         self.0.set("source", &source);
         self
     }
@@ -5958,7 +5961,7 @@ pub struct ClusterBackupItem {
     /// Unix time in seconds of the next run.
     pub next_run: Option<i64>,
     /// Runs the job on this node only.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
     pub notes_template: Option<String>,
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`.
@@ -5992,7 +5995,7 @@ pub struct ClusterBackupItem {
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     pub stopwait: Option<i64>,
     /// Storage that receives the backups.
-    pub storage: Option<String>,
+    pub storage: Option<StorageId>,
     /// Directory for temporary files.
     pub tmpdir: Option<String>,
     /// Kind of job; always `vzdump`.
@@ -6126,7 +6129,7 @@ pub struct ClusterConfigJoin {
     /// Members of the cluster.
     pub nodelist: Vec<ClusterConfigJoinNodelistItem>,
     /// Member that the joining node should contact.
-    pub preferred_node: String,
+    pub preferred_node: NodeName,
     /// Totem section of the corosync configuration.
     pub totem: ClusterConfigTotem,
     /// Members that are not declared here, and values that did not fit their field.
@@ -6165,7 +6168,7 @@ response_impls!(ClusterConfigJoin);
 #[non_exhaustive]
 pub struct ClusterConfigJoinNodelistItem {
     /// Node name.
-    pub name: String,
+    pub name: NodeName,
     /// Corosync ID of the node. At least 1.
     pub nodeid: Option<i64>,
     /// IP address of the node.
@@ -6503,7 +6506,7 @@ pub struct ClusterJobsRealmSync {
     /// Job ID.
     pub id: Option<String>,
     /// Realm that is synced. At most 32 characters.
-    pub realm: Option<String>,
+    pub realm: Option<Realm>,
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`.
     pub remove_vanished: Option<String>,
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
@@ -6561,7 +6564,7 @@ pub struct ClusterJobsRealmSyncItem {
     /// Unix time in seconds of the next run.
     pub next_run: Option<i64>,
     /// Realm that is synced. At most 32 characters.
-    pub realm: String,
+    pub realm: Realm,
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     pub remove_vanished: Option<String>,
     /// When the job runs, as a calendar event in systemd style.
@@ -9216,9 +9219,9 @@ pub struct ClusterReplication {
     /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
     pub schedule: Option<String>,
     /// Internal: lets the server notice that the guest has changed its node.
-    pub source: Option<String>,
+    pub source: Option<NodeName>,
     /// Node that receives the copies.
-    pub target: String,
+    pub target: NodeName,
     /// Kind of replication.
     pub type_: ClusterReplicationType,
     /// Members that are not declared here, and values that did not fit their field.
@@ -9281,9 +9284,9 @@ pub struct ClusterReplicationItem {
     /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
     pub schedule: Option<String>,
     /// Internal: lets the server notice that the guest has changed its node.
-    pub source: Option<String>,
+    pub source: Option<NodeName>,
     /// Node that receives the copies.
-    pub target: String,
+    pub target: NodeName,
     /// Kind of replication.
     pub type_: ClusterReplicationType,
     /// Members that are not declared here, and values that did not fit their field.
@@ -9594,7 +9597,7 @@ pub struct ClusterResourcesItem {
     /// Kind of network, for networks. Since 9.1.
     pub network_type: Option<ClusterResourcesNetworkType>,
     /// Node the resource is on.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// Storage type or another finer type of the resource.
     pub plugintype: Option<String>,
     /// Pool name, for pools and for guests in a pool.
@@ -9608,7 +9611,7 @@ pub struct ClusterResourcesItem {
     /// State of the resource; which values there are depends on `type`.
     pub status: Option<String>,
     /// Storage ID, for storages.
-    pub storage: Option<String>,
+    pub storage: Option<StorageId>,
     /// Tags of the guest, separated by semicolons. Since 8.3.
     pub tags: Option<String>,
     /// Whether the guest is a template. Default: `false`. Since 8.3.
@@ -9974,7 +9977,7 @@ property_string_impls!(CorosyncLink);
 #[non_exhaustive]
 pub struct DirMapping {
     /// Node this entry is for.
-    pub node: String,
+    pub node: NodeName,
     /// Absolute path of the directory on the node.
     pub path: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -9985,7 +9988,7 @@ impl DirMapping {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(node: impl Into<String>, path: impl Into<String>) -> Self {
+    pub fn new(node: impl Into<NodeName>, path: impl Into<String>) -> Self {
         Self {
             node: node.into(),
             path: path.into(),
@@ -9995,7 +9998,7 @@ impl DirMapping {
     /// Node this entry is for.
     #[inline]
     #[must_use]
-    pub fn node(mut self, value: impl Into<String>) -> Self {
+    pub fn node(mut self, value: impl Into<NodeName>) -> Self {
         self.node = value.into();
         self
     }
@@ -10389,7 +10392,7 @@ pub struct PciMapping {
     /// IOMMU group that the device has to be found in.
     pub iommugroup: Option<i64>,
     /// Node this entry is for.
-    pub node: String,
+    pub node: NodeName,
     /// PCI address, without the function for a whole device; of several, joined by `;`, a free one is used.
     pub path: String,
     /// Subsystem vendor and device ID that has to be found there.
@@ -10404,7 +10407,7 @@ impl PciMapping {
     #[must_use]
     pub fn new(
         id: impl Into<String>,
-        node: impl Into<String>,
+        node: impl Into<NodeName>,
         path: impl Into<String>,
     ) -> Self {
         Self {
@@ -10438,7 +10441,7 @@ impl PciMapping {
     /// Node this entry is for.
     #[inline]
     #[must_use]
-    pub fn node(mut self, value: impl Into<String>) -> Self {
+    pub fn node(mut self, value: impl Into<NodeName>) -> Self {
         self.node = value.into();
         self
     }
@@ -10888,7 +10891,7 @@ pub struct UsbMapping {
     /// Vendor and product ID that selects the device, or is only checked if `path` is given.
     pub id: String,
     /// Node this entry is for.
-    pub node: String,
+    pub node: NodeName,
     /// USB port that selects the device, as bus and port numbers such as `1-2.3`.
     pub path: Option<String>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -10899,7 +10902,7 @@ impl UsbMapping {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(id: impl Into<String>, node: impl Into<String>) -> Self {
+    pub fn new(id: impl Into<String>, node: impl Into<NodeName>) -> Self {
         Self {
             id: id.into(),
             node: node.into(),
@@ -10923,7 +10926,7 @@ impl UsbMapping {
     /// Node this entry is for.
     #[inline]
     #[must_use]
-    pub fn node(mut self, value: impl Into<String>) -> Self {
+    pub fn node(mut self, value: impl Into<NodeName>) -> Self {
         self.node = value.into();
         self
     }

@@ -635,8 +635,8 @@ impl ClusterAcmePluginsPost {
     }
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -783,8 +783,8 @@ impl ClusterAcmePluginsIdPut {
     }
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -1866,7 +1866,7 @@ pub struct ClusterAcmePluginsItem {
     /// Whether the plugin is switched off.
     pub disable: Option<bool>,
     /// Nodes the plugin is meant for, separated by commas.
-    pub nodes: Option<List>,
+    pub nodes: Option<List<NodeName>>,
     /// Plugin name.
     pub plugin: String,
     /// Kind of challenge; in the request, restricts the list to that kind.

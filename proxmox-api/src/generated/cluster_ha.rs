@@ -738,11 +738,11 @@ impl ClusterHaResourcesSidMigratePath {
     ///
     /// * `node`: Node to move the resource to.
     #[inline]
-    pub fn post(&self, node: impl Into<String>) -> ClusterHaResourcesSidMigratePost {
+    pub fn post(&self, node: impl Into<NodeName>) -> ClusterHaResourcesSidMigratePost {
         let mut request = self
             .0
             .request(ClusterHaResourcesSidMigratePost::ENDPOINT, reply::data);
-        let node: String = node.into();
+        let node: NodeName = node.into();
         request.set("node", &node);
         ClusterHaResourcesSidMigratePost(request)
     }
@@ -798,11 +798,11 @@ impl ClusterHaResourcesSidRelocatePath {
     ///
     /// * `node`: Node to move the resource to.
     #[inline]
-    pub fn post(&self, node: impl Into<String>) -> ClusterHaResourcesSidRelocatePost {
+    pub fn post(&self, node: impl Into<NodeName>) -> ClusterHaResourcesSidRelocatePost {
         let mut request = self
             .0
             .request(ClusterHaResourcesSidRelocatePost::ENDPOINT, reply::data);
-        let node: String = node.into();
+        let node: NodeName = node.into();
         request.set("node", &node);
         ClusterHaResourcesSidRelocatePost(request)
     }

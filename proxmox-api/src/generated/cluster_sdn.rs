@@ -325,15 +325,15 @@ impl ClusterSdnControllersPost {
     }
     /// Node the controller runs on.
     #[inline]
-    pub fn node(mut self, node: impl Into<String>) -> Self {
-        let node: String = node.into();
+    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
+        let node: NodeName = node.into();
         self.0.set("node", &node);
         self
     }
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -596,15 +596,15 @@ impl ClusterSdnControllersControllerPut {
     }
     /// Node the controller runs on.
     #[inline]
-    pub fn node(mut self, node: impl Into<String>) -> Self {
-        let node: String = node.into();
+    pub fn node(mut self, node: impl Into<NodeName>) -> Self {
+        let node: NodeName = node.into();
         self.0.set("node", &node);
         self
     }
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -1057,9 +1057,9 @@ impl ClusterSdnDryRunPath {
     ///
     /// * `node`: Node to work out the changes for.
     #[inline]
-    pub fn get(&self, node: impl Into<String>) -> ClusterSdnDryRunGet {
+    pub fn get(&self, node: impl Into<NodeName>) -> ClusterSdnDryRunGet {
         let mut request = self.0.request(ClusterSdnDryRunGet::ENDPOINT, reply::data);
-        let node: String = node.into();
+        let node: NodeName = node.into();
         request.set("node", &node);
         ClusterSdnDryRunGet(request)
     }
@@ -1774,14 +1774,14 @@ impl ClusterSdnFabricsNodeFabricIdPath {
     pub fn post(
         &self,
         protocol: impl Into<ClusterSdnFabricsProtocol>,
-        node_id: impl Into<String>,
+        node_id: impl Into<NodeName>,
     ) -> ClusterSdnFabricsNodeFabricIdPost {
         let mut request = self
             .0
             .request(ClusterSdnFabricsNodeFabricIdPost::ENDPOINT, reply::nothing);
         let protocol: ClusterSdnFabricsProtocol = protocol.into();
         request.set("protocol", &protocol);
-        let node_id: String = node_id.into();
+        let node_id: NodeName = node_id.into();
         request.set("node_id", &node_id);
         ClusterSdnFabricsNodeFabricIdPost(request)
     }
@@ -5934,8 +5934,8 @@ impl ClusterSdnZonesPost {
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
-    pub fn exitnodes(mut self, exitnodes: impl Into<List>) -> Self {
-        let exitnodes: List = exitnodes.into();
+    pub fn exitnodes(mut self, exitnodes: impl Into<List<NodeName>>) -> Self {
+        let exitnodes: List<NodeName> = exitnodes.into();
         self.0.set("exitnodes", &exitnodes);
         self
     }
@@ -5947,8 +5947,8 @@ impl ClusterSdnZonesPost {
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[inline]
-    pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<String>) -> Self {
-        let exitnodes_primary: String = exitnodes_primary.into();
+    pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<NodeName>) -> Self {
+        let exitnodes_primary: NodeName = exitnodes_primary.into();
         self.0.set("exitnodes-primary", &exitnodes_primary);
         self
     }
@@ -5988,8 +5988,8 @@ impl ClusterSdnZonesPost {
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -6260,8 +6260,8 @@ impl ClusterSdnZonesZonePut {
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
-    pub fn exitnodes(mut self, exitnodes: impl Into<List>) -> Self {
-        let exitnodes: List = exitnodes.into();
+    pub fn exitnodes(mut self, exitnodes: impl Into<List<NodeName>>) -> Self {
+        let exitnodes: List<NodeName> = exitnodes.into();
         self.0.set("exitnodes", &exitnodes);
         self
     }
@@ -6273,8 +6273,8 @@ impl ClusterSdnZonesZonePut {
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[inline]
-    pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<String>) -> Self {
-        let exitnodes_primary: String = exitnodes_primary.into();
+    pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<NodeName>) -> Self {
+        let exitnodes_primary: NodeName = exitnodes_primary.into();
         self.0.set("exitnodes-primary", &exitnodes_primary);
         self
     }
@@ -6314,8 +6314,8 @@ impl ClusterSdnZonesZonePut {
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -6537,7 +6537,7 @@ pub struct ClusterSdnControllersItem {
     /// Node the controller runs on.
     pub node: Option<String>,
     /// Comma-separated nodes the controller runs on. Since 9.2.
-    pub nodes: Option<List>,
+    pub nodes: Option<List<NodeName>>,
     /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
     pub peer_group_name: Option<String>,
     /// Comma-separated addresses of the peers.
@@ -6620,7 +6620,7 @@ pub struct ClusterSdnControllersPending {
     /// Node the controller runs on.
     pub node: Option<String>,
     /// Comma-separated nodes the controller runs on. Since 9.2.
-    pub nodes: Option<List>,
+    pub nodes: Option<List<NodeName>>,
     /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
     pub peer_group_name: Option<String>,
     /// Comma-separated addresses of the peers.
@@ -7147,7 +7147,7 @@ pub struct ClusterSdnFabricsNodeItem {
     /// Token from taking the configuration lock; needed while the lock is held.
     pub lock_token: Option<String>,
     /// Name of the member node.
-    pub node_id: String,
+    pub node_id: NodeName,
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
     pub peers: Option<Vec<FabricPeer>>,
     /// Routing protocol of the fabric; decides which other settings apply.
@@ -8199,11 +8199,11 @@ pub struct ClusterSdnZonesItem {
     /// Domain that names of guests are registered in.
     pub dnszone: Option<String>,
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
-    pub exitnodes: Option<List>,
+    pub exitnodes: Option<List<NodeName>>,
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     pub exitnodes_local_routing: Option<bool>,
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    pub exitnodes_primary: Option<String>,
+    pub exitnodes_primary: Option<NodeName>,
     /// IP address manager the zone uses.
     pub ipam: Option<String>,
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
@@ -8320,11 +8320,11 @@ pub struct ClusterSdnZonesPending {
     /// Domain that names of guests are registered in.
     pub dnszone: Option<String>,
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
-    pub exitnodes: Option<List>,
+    pub exitnodes: Option<List<NodeName>>,
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     pub exitnodes_local_routing: Option<bool>,
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    pub exitnodes_primary: Option<String>,
+    pub exitnodes_primary: Option<NodeName>,
     /// IP address manager the zone uses.
     pub ipam: Option<String>,
     /// MAC address that the gateway of the zone has on every node; EVPN zones.

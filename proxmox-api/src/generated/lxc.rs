@@ -331,8 +331,8 @@ impl LxcPost {
     }
     /// Storage for the root volume and restored volumes where none is given. Default: `local`.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -609,15 +609,15 @@ impl LxcVmidClonePost {
     }
     /// Storage for a full copy's volumes; by default each stays on the storage of its original.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
     /// Node for the new container; another one is possible only if all volumes are on shared storage.
     #[inline]
-    pub fn target(mut self, target: impl Into<String>) -> Self {
-        let target: String = target.into();
+    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
+        let target: NodeName = target.into();
         self.0.set("target", &target);
         self
     }
@@ -2654,9 +2654,9 @@ impl LxcVmidMigratePath {
     ///
     /// * `target`: Node to migrate to.
     #[inline]
-    pub fn post(&self, target: impl Into<String>) -> LxcVmidMigratePost {
+    pub fn post(&self, target: impl Into<NodeName>) -> LxcVmidMigratePost {
         let mut request = self.0.request(LxcVmidMigratePost::ENDPOINT, reply::task);
-        let target: String = target.into();
+        let target: NodeName = target.into();
         request.set("target", &target);
         LxcVmidMigratePost(request)
     }
@@ -2692,8 +2692,8 @@ request_impls!(LxcVmidMigrateGet);
 impl LxcVmidMigrateGet {
     /// Node to check as target.
     #[inline]
-    pub fn target(mut self, target: impl Into<String>) -> Self {
-        let target: String = target.into();
+    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
+        let target: NodeName = target.into();
         self.0.set("target", &target);
         self
     }
@@ -2839,8 +2839,8 @@ impl LxcVmidMoveVolumePost {
     }
     /// Storage to move the volume to.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -2935,8 +2935,8 @@ impl LxcVmidMtunnelPost {
     }
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
-    pub fn storages(mut self, storages: impl Into<List>) -> Self {
-        let storages: List = storages.into();
+    pub fn storages(mut self, storages: impl Into<List<StorageId>>) -> Self {
+        let storages: List<StorageId> = storages.into();
         self.0.set("storages", &storages);
         self
     }

@@ -90,11 +90,11 @@ impl NodeDisksDirectoryPath {
     #[inline]
     pub fn post(
         &self,
-        name: impl Into<String>,
+        name: impl Into<StorageId>,
         device: impl Into<String>,
     ) -> NodeDisksDirectoryPost {
         let mut request = self.0.request(NodeDisksDirectoryPost::ENDPOINT, reply::task);
-        let name: String = name.into();
+        let name: StorageId = name.into();
         request.set("name", &name);
         let device: String = device.into();
         request.set("device", &device);
@@ -423,11 +423,11 @@ impl NodeDisksLvmPath {
     #[inline]
     pub fn post(
         &self,
-        name: impl Into<String>,
+        name: impl Into<StorageId>,
         device: impl Into<String>,
     ) -> NodeDisksLvmPost {
         let mut request = self.0.request(NodeDisksLvmPost::ENDPOINT, reply::task);
-        let name: String = name.into();
+        let name: StorageId = name.into();
         request.set("name", &name);
         let device: String = device.into();
         request.set("device", &device);
@@ -600,11 +600,11 @@ impl NodeDisksLvmthinPath {
     #[inline]
     pub fn post(
         &self,
-        name: impl Into<String>,
+        name: impl Into<StorageId>,
         device: impl Into<String>,
     ) -> NodeDisksLvmthinPost {
         let mut request = self.0.request(NodeDisksLvmthinPost::ENDPOINT, reply::task);
-        let name: String = name.into();
+        let name: StorageId = name.into();
         request.set("name", &name);
         let device: String = device.into();
         request.set("device", &device);
@@ -697,11 +697,14 @@ impl NodeDisksLvmthinNamePath {
     ///
     /// * `volume_group`: Volume group the pool belongs to.
     #[inline]
-    pub fn delete(&self, volume_group: impl Into<String>) -> NodeDisksLvmthinNameDelete {
+    pub fn delete(
+        &self,
+        volume_group: impl Into<StorageId>,
+    ) -> NodeDisksLvmthinNameDelete {
         let mut request = self
             .0
             .request(NodeDisksLvmthinNameDelete::ENDPOINT, reply::task);
-        let volume_group: String = volume_group.into();
+        let volume_group: StorageId = volume_group.into();
         request.set("volume-group", &volume_group);
         NodeDisksLvmthinNameDelete(request)
     }
@@ -906,12 +909,12 @@ impl NodeDisksZfsPath {
     #[inline]
     pub fn post(
         &self,
-        name: impl Into<String>,
+        name: impl Into<StorageId>,
         raidlevel: impl Into<NodeDisksZfsRaidlevel>,
         devices: impl Into<List>,
     ) -> NodeDisksZfsPost {
         let mut request = self.0.request(NodeDisksZfsPost::ENDPOINT, reply::task);
-        let name: String = name.into();
+        let name: StorageId = name.into();
         request.set("name", &name);
         let raidlevel: NodeDisksZfsRaidlevel = raidlevel.into();
         request.set("raidlevel", &raidlevel);

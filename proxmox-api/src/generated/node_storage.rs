@@ -76,15 +76,15 @@ impl NodeStorageGet {
     }
     /// Storage identifier; in the request, limits the answer to this storage.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
     /// Second node: lists only shared storages usable on it as well as on the node in the path.
     #[inline]
-    pub fn target(mut self, target: impl Into<String>) -> Self {
-        let target: String = target.into();
+    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
+        let target: NodeName = target.into();
         self.0.set("target", &target);
         self
     }
@@ -405,8 +405,8 @@ request_impls!(NodeStorageStorageContentVolumePost);
 impl NodeStorageStorageContentVolumePost {
     /// Node to place the copy on; without it, the node in the path.
     #[inline]
-    pub fn target_node(mut self, target_node: impl Into<String>) -> Self {
-        let target_node: String = target_node.into();
+    pub fn target_node(mut self, target_node: impl Into<NodeName>) -> Self {
+        let target_node: NodeName = target_node.into();
         self.0.set("target_node", &target_node);
         self
     }
@@ -2240,7 +2240,7 @@ pub struct NodeStorageItem {
     /// Whether all nodes see the same content here.
     pub shared: Option<bool>,
     /// Storage identifier; in the request, limits the answer to this storage.
-    pub storage: String,
+    pub storage: StorageId,
     /// Total space in bytes. In bytes.
     pub total: Option<i64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.

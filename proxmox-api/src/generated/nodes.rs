@@ -150,11 +150,11 @@ impl NodeAplinfoPath {
     #[inline]
     pub fn post(
         &self,
-        storage: impl Into<String>,
+        storage: impl Into<StorageId>,
         template: impl Into<String>,
     ) -> NodeAplinfoPost {
         let mut request = self.0.request(NodeAplinfoPost::ENDPOINT, reply::task);
-        let storage: String = storage.into();
+        let storage: StorageId = storage.into();
         request.set("storage", &storage);
         let template: String = template.into();
         request.set("template", &template);
@@ -2384,9 +2384,9 @@ impl NodeMigrateallPath {
     ///
     /// * `target`: Node the guests move to.
     #[inline]
-    pub fn post(&self, target: impl Into<String>) -> NodeMigrateallPost {
+    pub fn post(&self, target: impl Into<NodeName>) -> NodeMigrateallPost {
         let mut request = self.0.request(NodeMigrateallPost::ENDPOINT, reply::task);
-        let target: String = target.into();
+        let target: NodeName = target.into();
         request.set("target", &target);
         NodeMigrateallPost(request)
     }
@@ -6349,8 +6349,8 @@ impl NodeVzdumpPost {
     }
     /// Storage that receives the archives.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -6432,8 +6432,8 @@ request_impls!(NodeVzdumpDefaultsGet);
 impl NodeVzdumpDefaultsGet {
     /// Storage that receives the archives.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -11049,7 +11049,7 @@ pub struct NodeVzdumpDefaults {
     /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
     pub mode: Option<super::types::BackupMode>,
     /// Name of the cluster node the call is for.
-    pub node: Option<String>,
+    pub node: Option<NodeName>,
     /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
     pub notes_template: Option<String>,
     /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
@@ -11083,7 +11083,7 @@ pub struct NodeVzdumpDefaults {
     /// Longest wait for a guest to shut down, in minutes. At least 0. Default: `10`.
     pub stopwait: Option<i64>,
     /// Storage that receives the archives.
-    pub storage: Option<String>,
+    pub storage: Option<StorageId>,
     /// Directory for temporary files.
     pub tmpdir: Option<String>,
     /// Guests to back up, as a comma-separated list of ids.
@@ -11172,7 +11172,7 @@ pub struct NodesItem {
     /// Memory in use, in bytes. In bytes.
     pub mem: Option<i64>,
     /// Name of the node.
-    pub node: String,
+    pub node: NodeName,
     /// SHA-256 fingerprint of the certificate the node serves.
     pub ssl_fingerprint: Option<String>,
     /// Whether the node is reachable in the cluster.

@@ -205,8 +205,8 @@ impl PoolsPut {
     }
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<List>) -> Self {
-        let storage: List = storage.into();
+    pub fn storage(mut self, storage: impl Into<List<StorageId>>) -> Self {
+        let storage: List<StorageId> = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -370,8 +370,8 @@ impl PoolsPoolidPut {
     }
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<List>) -> Self {
-        let storage: List = storage.into();
+    pub fn storage(mut self, storage: impl Into<List<StorageId>>) -> Self {
+        let storage: List<StorageId> = storage.into();
         self.0.set("storage", &storage);
         self
     }

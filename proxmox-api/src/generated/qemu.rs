@@ -356,9 +356,9 @@ impl QemuPost {
     #[inline]
     pub fn import_working_storage(
         mut self,
-        import_working_storage: impl Into<String>,
+        import_working_storage: impl Into<StorageId>,
     ) -> Self {
-        let import_working_storage: String = import_working_storage.into();
+        let import_working_storage: StorageId = import_working_storage.into();
         self.0.set("import-working-storage", &import_working_storage);
         self
     }
@@ -640,8 +640,8 @@ impl QemuPost {
     }
     /// Storage on which restored disks are put by default.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -733,8 +733,8 @@ impl QemuPost {
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
-    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<String>) -> Self {
-        let vmstatestorage: String = vmstatestorage.into();
+    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
+        let vmstatestorage: StorageId = vmstatestorage.into();
         self.0.set("vmstatestorage", &vmstatestorage);
         self
     }
@@ -2551,15 +2551,15 @@ impl QemuVmidClonePost {
     }
     /// Storage for a full copy's disks; by default each stays on the storage of its original.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
     /// Node for the new virtual machine; another one is possible only if all disks are on shared storage.
     #[inline]
-    pub fn target(mut self, target: impl Into<String>) -> Self {
-        let target: String = target.into();
+    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
+        let target: NodeName = target.into();
         self.0.set("target", &target);
         self
     }
@@ -3087,9 +3087,9 @@ impl QemuVmidConfigPost {
     #[inline]
     pub fn import_working_storage(
         mut self,
-        import_working_storage: impl Into<String>,
+        import_working_storage: impl Into<StorageId>,
     ) -> Self {
-        let import_working_storage: String = import_working_storage.into();
+        let import_working_storage: StorageId = import_working_storage.into();
         self.0.set("import-working-storage", &import_working_storage);
         self
     }
@@ -3445,8 +3445,8 @@ impl QemuVmidConfigPost {
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
-    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<String>) -> Self {
-        let vmstatestorage: String = vmstatestorage.into();
+    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
+        let vmstatestorage: StorageId = vmstatestorage.into();
         self.0.set("vmstatestorage", &vmstatestorage);
         self
     }
@@ -4098,8 +4098,8 @@ impl QemuVmidConfigPut {
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
-    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<String>) -> Self {
-        let vmstatestorage: String = vmstatestorage.into();
+    pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
+        let vmstatestorage: StorageId = vmstatestorage.into();
         self.0.set("vmstatestorage", &vmstatestorage);
         self
     }
@@ -5804,9 +5804,9 @@ impl QemuVmidMigratePath {
     ///
     /// * `target`: Node to migrate to.
     #[inline]
-    pub fn post(&self, target: impl Into<String>) -> QemuVmidMigratePost {
+    pub fn post(&self, target: impl Into<NodeName>) -> QemuVmidMigratePost {
         let mut request = self.0.request(QemuVmidMigratePost::ENDPOINT, reply::task);
-        let target: String = target.into();
+        let target: NodeName = target.into();
         request.set("target", &target);
         QemuVmidMigratePost(request)
     }
@@ -5839,8 +5839,8 @@ request_impls!(QemuVmidMigrateGet);
 impl QemuVmidMigrateGet {
     /// Node to check as target.
     #[inline]
-    pub fn target(mut self, target: impl Into<String>) -> Self {
-        let target: String = target.into();
+    pub fn target(mut self, target: impl Into<NodeName>) -> Self {
+        let target: NodeName = target.into();
         self.0.set("target", &target);
         self
     }
@@ -6073,8 +6073,8 @@ impl QemuVmidMoveDiskPost {
     }
     /// Storage to move the disk to.
     #[inline]
-    pub fn storage(mut self, storage: impl Into<String>) -> Self {
-        let storage: String = storage.into();
+    pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
+        let storage: StorageId = storage.into();
         self.0.set("storage", &storage);
         self
     }
@@ -6169,8 +6169,8 @@ impl QemuVmidMtunnelPost {
     }
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
-    pub fn storages(mut self, storages: impl Into<List>) -> Self {
-        let storages: List = storages.into();
+    pub fn storages(mut self, storages: impl Into<List<StorageId>>) -> Self {
+        let storages: List<StorageId> = storages.into();
         self.0.set("storages", &storages);
         self
     }
@@ -7581,8 +7581,8 @@ impl QemuVmidStatusStartPost {
     }
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
-    pub fn migratedfrom(mut self, migratedfrom: impl Into<String>) -> Self {
-        let migratedfrom: String = migratedfrom.into();
+    pub fn migratedfrom(mut self, migratedfrom: impl Into<NodeName>) -> Self {
+        let migratedfrom: NodeName = migratedfrom.into();
         self.0.set("migratedfrom", &migratedfrom);
         self
     }
@@ -7709,8 +7709,8 @@ impl QemuVmidStatusStopPost {
     }
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
-    pub fn migratedfrom(mut self, migratedfrom: impl Into<String>) -> Self {
-        let migratedfrom: String = migratedfrom.into();
+    pub fn migratedfrom(mut self, migratedfrom: impl Into<NodeName>) -> Self {
+        let migratedfrom: NodeName = migratedfrom.into();
         self.0.set("migratedfrom", &migratedfrom);
         self
     }
@@ -7798,8 +7798,8 @@ impl QemuVmidStatusSuspendPost {
     }
     /// Storage for the saved state; only with `todisk`. Only together with `todisk`.
     #[inline]
-    pub fn statestorage(mut self, statestorage: impl Into<String>) -> Self {
-        let statestorage: String = statestorage.into();
+    pub fn statestorage(mut self, statestorage: impl Into<StorageId>) -> Self {
+        let statestorage: StorageId = statestorage.into();
         self.0.set("statestorage", &statestorage);
         self
     }
@@ -10803,7 +10803,7 @@ pub struct QemuConfig {
     /// Volume with the RAM saved by a snapshot; kept by the server, not to be set. Since 9.1.
     pub vmstate: Option<VolumeId>,
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
-    pub vmstatestorage: Option<String>,
+    pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     pub watchdog: Option<QemuWatchdog>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -17628,7 +17628,7 @@ pub struct QemuSnapshotConfig {
     /// Volume with the RAM saved by the snapshot.
     pub vmstate: Option<String>,
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
-    pub vmstatestorage: Option<String>,
+    pub vmstatestorage: Option<StorageId>,
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     pub watchdog: Option<QemuWatchdog>,
     /// Members that are not declared here, and values that did not fit their field.

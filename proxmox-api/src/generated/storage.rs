@@ -47,12 +47,12 @@ impl StoragePath {
     pub fn post(
         &self,
         type_: impl Into<StorageType>,
-        storage: impl Into<String>,
+        storage: impl Into<StorageId>,
     ) -> StoragePost {
         let mut request = self.0.request(StoragePost::ENDPOINT, reply::data);
         let type_: StorageType = type_.into();
         request.set("type", &type_);
-        let storage: String = storage.into();
+        let storage: StorageId = storage.into();
         request.set("storage", &storage);
         StoragePost(request)
     }
@@ -356,8 +356,8 @@ impl StoragePost {
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -877,8 +877,8 @@ impl StorageStoragePut {
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
-    pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
+    pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
+        let nodes: List<NodeName> = nodes.into();
         self.0.set("nodes", &nodes);
         self
     }
@@ -1213,7 +1213,7 @@ pub struct StorageItem {
     /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair.
     pub nocow: Option<bool>,
     /// Comma-separated nodes that use the storage; all of them if unset.
-    pub nodes: Option<List>,
+    pub nodes: Option<List<NodeName>>,
     /// Turns the write cache of the iSCSI target off.
     pub nowritecache: Option<bool>,
     /// Extra mount options for NFS or CIFS, separated by commas.
@@ -1253,7 +1253,7 @@ pub struct StorageItem {
     /// Creates ZFS volumes that take space only once written to.
     pub sparse: Option<bool>,
     /// Storage identifier, unique in the cluster.
-    pub storage: String,
+    pub storage: StorageId,
     /// Directory below the share or file system to mount.
     pub subdir: Option<String>,
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.

@@ -1352,7 +1352,7 @@ pub struct ClusterBackupFleecing {
     /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
     pub enabled: Option<bool>,
     /// Storage for the fleecing images; best a local one with thin provisioning and discard.
-    pub storage: Option<String>,
+    pub storage: Option<StorageId>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3419,7 +3419,7 @@ pub struct QemuCpuFlag {
     /// CPU flag, written without a sign.
     pub name: String,
     /// Nodes that support the flag with the chosen acceleration. Since 9.2.
-    pub supported_on: Option<Vec<String>>,
+    pub supported_on: Option<Vec<NodeName>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
