@@ -86,6 +86,7 @@ const REQUEST_METHODS: &[&str] = &[
     "into_future",
     "into_request",
     "param",
+    "repeatable",
     "unset",
 ];
 
