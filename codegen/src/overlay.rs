@@ -39,6 +39,8 @@ struct Names {
     text_types: BTreeMap<String, String>,
     /// Path prefix, then field, to type name.
     property_strings: BTreeMap<String, BTreeMap<String, String>>,
+    /// Path prefix, then indexed family, to its highest index.
+    families: BTreeMap<String, BTreeMap<String, u8>>,
     /// Type name to a place where the item stands.
     items: BTreeMap<String, String>,
     /// Wire name to field name, where the usual rule gives a poor one.
@@ -309,6 +311,20 @@ impl Overlay {
         None
     }
 
+    /// The highest index of an indexed family.
+    pub(crate) fn last_index(&self, path: &str, family: &str) -> Option<u8> {
+        for scope in prefixes(path) {
+            if let Some(last) = self.names.families.get(scope).and_then(|t| t.get(family)) {
+                self.mark(format!("names.toml: families {scope} {family}"));
+                return Some(*last);
+            }
+        }
+        self.problem(format!(
+            "{path}: the family {family} needs its highest index in names.toml"
+        ));
+        None
+    }
+
     /// The text type of a named format.
     pub(crate) fn text_type(&self, format: &str) -> Option<String> {
         let name = self.names.text_types.get(format)?;
@@ -463,6 +479,13 @@ impl Overlay {
                 .keys()
                 .map(|k| format!("names.toml: formats {k}")),
         );
+        for (scope, families) in &names.families {
+            entries.extend(
+                families
+                    .keys()
+                    .map(|k| format!("names.toml: families {scope} {k}")),
+            );
+        }
         entries.extend(
             names
                 .text_types

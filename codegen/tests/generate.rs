@@ -190,7 +190,7 @@ fn a_property_string_needs_a_name_and_gets_its_keys() {
         found.iter().any(|p| p.contains("PUT /card?net[n]")),
         "{found:?}"
     );
-    let names = "[property_strings.\"/card\"]\n\"net[n]\" = \"Card\"\n";
+    let names = "[property_strings.\"/card\"]\n\"net[n]\" = \"Card\"\n[families.\"/card\"]\n\"net[n]\" = 31\n";
     let text = written(&input(&[("9.0", endpoints)], &[("names.toml", names)]));
     assert!(text.contains("pub struct Card {"), "{text}");
     assert!(text.contains("pub fn e1000() -> Self"), "{text}");

@@ -87,6 +87,15 @@ impl Emitter<'_> {
             }
         };
         self.documented += 1;
+        let indexes = wire
+            .ends_with("[n]")
+            .then(|| {
+                let last = uses
+                    .iter()
+                    .filter_map(|at| self.overlay.last_index(&at.path, wire));
+                last.max().map(|last| format!("Indexes 0 to {last}."))
+            })
+            .flatten();
         let range = describe_range(facts);
         let default = facts
             .default
@@ -98,7 +107,7 @@ impl Emitter<'_> {
             .as_ref()
             .map(|other| format!("Only together with `{other}`."));
         let availability = self.availability(presence, whole);
-        let more = [unit, range, default, requires, Some(availability)];
+        let more = [indexes, unit, range, default, requires, Some(availability)];
         let more: Vec<String> = more
             .into_iter()
             .flatten()
