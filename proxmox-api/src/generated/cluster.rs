@@ -1655,7 +1655,7 @@ impl ApiRequest for ClusterConfigPost {
 request_impls!(ClusterConfigPost);
 
 impl ClusterConfigPost {
-    /// Address and priority of the node on corosync link n.
+    /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
     pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
         let link: CorosyncLink = link.into();
@@ -1855,7 +1855,7 @@ impl ClusterConfigJoinPost {
         self.0.set("force", &force);
         self
     }
-    /// Address and priority of the node on corosync link n.
+    /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
     pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
         let link: CorosyncLink = link.into();
@@ -2006,7 +2006,7 @@ impl ClusterConfigNodesNodePost {
         self.0.set("force", &force);
         self
     }
-    /// Address and priority of the node on corosync link n.
+    /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
     pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
         let link: CorosyncLink = link.into();

@@ -162,7 +162,7 @@ impl LxcPost {
         self.0.set("description", &description);
         self
     }
-    /// Device of the host given to the container. Since 8.1.
+    /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[inline]
     pub fn dev(mut self, index: u8, dev: impl Into<LxcDevice>) -> Self {
         let dev: LxcDevice = dev.into();
@@ -235,7 +235,7 @@ impl LxcPost {
         self.0.set("memory", &memory);
         self
     }
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     #[inline]
     pub fn mp(mut self, index: u8, mp: impl Into<LxcMountPoint>) -> Self {
         let mp: LxcMountPoint = mp.into();
@@ -249,7 +249,7 @@ impl LxcPost {
         self.0.set("nameserver", &nameserver);
         self
     }
-    /// Network interface of the container.
+    /// Network interface of the container. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<LxcNet>) -> Self {
         let net: LxcNet = net.into();
@@ -380,7 +380,7 @@ impl LxcPost {
         self.0.set("unprivileged", &unprivileged);
         self
     }
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<LxcUnused>) -> Self {
         let unused: LxcUnused = unused.into();
@@ -797,7 +797,7 @@ impl LxcVmidConfigPut {
         self.0.set("description", &description);
         self
     }
-    /// Device of the host given to the container. Since 8.1.
+    /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[inline]
     pub fn dev(mut self, index: u8, dev: impl Into<LxcDevice>) -> Self {
         let dev: LxcDevice = dev.into();
@@ -859,7 +859,7 @@ impl LxcVmidConfigPut {
         self.0.set("memory", &memory);
         self
     }
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     #[inline]
     pub fn mp(mut self, index: u8, mp: impl Into<LxcMountPoint>) -> Self {
         let mp: LxcMountPoint = mp.into();
@@ -873,7 +873,7 @@ impl LxcVmidConfigPut {
         self.0.set("nameserver", &nameserver);
         self
     }
-    /// Network interface of the container.
+    /// Network interface of the container. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<LxcNet>) -> Self {
         let net: LxcNet = net.into();
@@ -965,7 +965,7 @@ impl LxcVmidConfigPut {
         self.0.set("unprivileged", &unprivileged);
         self
     }
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<LxcUnused>) -> Self {
         let unused: LxcUnused = unused.into();
@@ -4666,7 +4666,7 @@ pub struct LxcConfig {
     pub debug: Option<bool>,
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     pub description: Option<String>,
-    /// Device of the host given to the container. Since 8.1.
+    /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     pub dev: BTreeMap<u8, LxcDevice>,
     /// SHA-1 digest of the configuration, to send back with a change.
     pub digest: Option<String>,
@@ -4686,11 +4686,11 @@ pub struct LxcConfig {
     pub lxc: Option<Vec<Vec<String>>>,
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     pub mp: BTreeMap<u8, LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
-    /// Network interface of the container.
+    /// Network interface of the container. Indexes 0 to 31.
     pub net: BTreeMap<u8, LxcNet>,
     /// Starts the container when its node boots. Default: `false`.
     pub onboot: Option<bool>,
@@ -4716,7 +4716,7 @@ pub struct LxcConfig {
     pub tty: Option<i64>,
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     pub unprivileged: Option<bool>,
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     pub unused: BTreeMap<u8, LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -11260,7 +11260,7 @@ pub struct LxcSnapshotConfig {
     pub debug: Option<bool>,
     /// Notes about the snapshot.
     pub description: Option<String>,
-    /// Device of the host given to the container.
+    /// Device of the host given to the container. Indexes 0 to 255.
     pub dev: BTreeMap<u8, LxcDevice>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`.
     pub entrypoint: Option<String>,
@@ -11278,11 +11278,11 @@ pub struct LxcSnapshotConfig {
     pub lxc: Option<Vec<Vec<String>>>,
     /// Memory of the container in MiB.
     pub memory: Option<i64>,
-    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
+    /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     pub mp: BTreeMap<u8, LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
-    /// Network interface of the container.
+    /// Network interface of the container. Indexes 0 to 31.
     pub net: BTreeMap<u8, LxcNet>,
     /// Starts the container when its node boots.
     pub onboot: Option<bool>,
@@ -11312,7 +11312,7 @@ pub struct LxcSnapshotConfig {
     pub tty: Option<i64>,
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation.
     pub unprivileged: Option<bool>,
-    /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     pub unused: BTreeMap<u8, LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

@@ -1539,7 +1539,7 @@ impl NodeConfigPut {
         self.0.set("acme", &acme);
         self
     }
-    /// One domain for the node's ACME certificate and how control over it is proven.
+    /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
     #[inline]
     pub fn acmedomain(mut self, index: u8, acmedomain: impl Into<AcmeDomain>) -> Self {
         let acmedomain: AcmeDomain = acmedomain.into();
@@ -7677,7 +7677,7 @@ response_impls!(NodeCertificatesInfoItem);
 pub struct NodeConfig {
     /// ACME settings of the node.
     pub acme: Option<NodeAcme>,
-    /// One domain for the node's ACME certificate and how control over it is proven.
+    /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
     pub acmedomain: BTreeMap<u8, AcmeDomain>,
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
     pub ballooning_target: Option<i64>,

@@ -324,7 +324,7 @@ impl QemuPost {
         self.0.set("hookscript", &hookscript);
         self
     }
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
     pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
         let hostpci: QemuHostPci = hostpci.into();
@@ -345,7 +345,7 @@ impl QemuPost {
         self.0.set("hugepages", &hugepages);
         self
     }
-    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
     pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
         let ide: QemuDrive = ide.into();
@@ -369,7 +369,7 @@ impl QemuPost {
         self.0.set("intel-tdx", &intel_tdx);
         self
     }
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
     pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
         let ipconfig: QemuIpConfig = ipconfig.into();
@@ -465,7 +465,7 @@ impl QemuPost {
         self.0.set("nameserver", &nameserver);
         self
     }
-    /// Network card of the guest.
+    /// Network card of the guest. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
         let net: QemuNet = net.into();
@@ -478,7 +478,7 @@ impl QemuPost {
         self.0.set("numa", &numa);
         self
     }
-    /// One NUMA node of the guest.
+    /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
     pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
         let numa_nodes: QemuNuma = numa_nodes.into();
@@ -498,7 +498,7 @@ impl QemuPost {
         self.0.set("ostype", &ostype);
         self
     }
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
     pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
         let parallel: String = parallel.into();
@@ -541,14 +541,14 @@ impl QemuPost {
         self.0.set("running-nets-host-mtu", &running_nets_host_mtu);
         self
     }
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
     pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
         let sata: QemuDrive = sata.into();
         self.0.set_indexed("sata", index, &sata);
         self
     }
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
     pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
         let scsi: QemuDrive = scsi.into();
@@ -569,7 +569,7 @@ impl QemuPost {
         self.0.set("searchdomain", &searchdomain);
         self
     }
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal.
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
     pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
         let serial: String = serial.into();
@@ -683,14 +683,14 @@ impl QemuPost {
         self.0.set("unique", &unique);
         self
     }
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
         let unused: QemuUnused = unused.into();
         self.0.set_indexed("unused", index, &unused);
         self
     }
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
     pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
         let usb: QemuUsb = usb.into();
@@ -710,14 +710,14 @@ impl QemuPost {
         self.0.set("vga", &vga);
         self
     }
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
     pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
         let virtio: QemuDrive = virtio.into();
         self.0.set_indexed("virtio", index, &virtio);
         self
     }
-    /// Directory of the host shared with the guest by Virtio-fs. Since 8.4.
+    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
     pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
         let virtiofs: QemuVirtiofs = virtiofs.into();
@@ -3055,7 +3055,7 @@ impl QemuVmidConfigPost {
         self.0.set("hookscript", &hookscript);
         self
     }
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
     pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
         let hostpci: QemuHostPci = hostpci.into();
@@ -3076,7 +3076,7 @@ impl QemuVmidConfigPost {
         self.0.set("hugepages", &hugepages);
         self
     }
-    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
     pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
         let ide: QemuDrive = ide.into();
@@ -3100,7 +3100,7 @@ impl QemuVmidConfigPost {
         self.0.set("intel-tdx", &intel_tdx);
         self
     }
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
     pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
         let ipconfig: QemuIpConfig = ipconfig.into();
@@ -3190,7 +3190,7 @@ impl QemuVmidConfigPost {
         self.0.set("nameserver", &nameserver);
         self
     }
-    /// Network card of the guest.
+    /// Network card of the guest. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
         let net: QemuNet = net.into();
@@ -3203,7 +3203,7 @@ impl QemuVmidConfigPost {
         self.0.set("numa", &numa);
         self
     }
-    /// One NUMA node of the guest.
+    /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
     pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
         let numa_nodes: QemuNuma = numa_nodes.into();
@@ -3223,7 +3223,7 @@ impl QemuVmidConfigPost {
         self.0.set("ostype", &ostype);
         self
     }
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
     pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
         let parallel: String = parallel.into();
@@ -3266,14 +3266,14 @@ impl QemuVmidConfigPost {
         self.0.set("running-nets-host-mtu", &running_nets_host_mtu);
         self
     }
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
     pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
         let sata: QemuDrive = sata.into();
         self.0.set_indexed("sata", index, &sata);
         self
     }
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
     pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
         let scsi: QemuDrive = scsi.into();
@@ -3294,7 +3294,7 @@ impl QemuVmidConfigPost {
         self.0.set("searchdomain", &searchdomain);
         self
     }
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal.
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
     pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
         let serial: String = serial.into();
@@ -3395,14 +3395,14 @@ impl QemuVmidConfigPost {
         self.0.set("tpmstate0", &tpmstate0);
         self
     }
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
         let unused: QemuUnused = unused.into();
         self.0.set_indexed("unused", index, &unused);
         self
     }
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
     pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
         let usb: QemuUsb = usb.into();
@@ -3422,14 +3422,14 @@ impl QemuVmidConfigPost {
         self.0.set("vga", &vga);
         self
     }
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
     pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
         let virtio: QemuDrive = virtio.into();
         self.0.set_indexed("virtio", index, &virtio);
         self
     }
-    /// Directory of the host shared with the guest by Virtio-fs. Since 8.4.
+    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
     pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
         let virtiofs: QemuVirtiofs = virtiofs.into();
@@ -3718,7 +3718,7 @@ impl QemuVmidConfigPut {
         self.0.set("hookscript", &hookscript);
         self
     }
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
     pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
         let hostpci: QemuHostPci = hostpci.into();
@@ -3739,7 +3739,7 @@ impl QemuVmidConfigPut {
         self.0.set("hugepages", &hugepages);
         self
     }
-    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
     pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
         let ide: QemuDrive = ide.into();
@@ -3753,7 +3753,7 @@ impl QemuVmidConfigPut {
         self.0.set("intel-tdx", &intel_tdx);
         self
     }
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
     pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
         let ipconfig: QemuIpConfig = ipconfig.into();
@@ -3843,7 +3843,7 @@ impl QemuVmidConfigPut {
         self.0.set("nameserver", &nameserver);
         self
     }
-    /// Network card of the guest.
+    /// Network card of the guest. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
         let net: QemuNet = net.into();
@@ -3856,7 +3856,7 @@ impl QemuVmidConfigPut {
         self.0.set("numa", &numa);
         self
     }
-    /// One NUMA node of the guest.
+    /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
     pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
         let numa_nodes: QemuNuma = numa_nodes.into();
@@ -3876,7 +3876,7 @@ impl QemuVmidConfigPut {
         self.0.set("ostype", &ostype);
         self
     }
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
     pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
         let parallel: String = parallel.into();
@@ -3919,14 +3919,14 @@ impl QemuVmidConfigPut {
         self.0.set("running-nets-host-mtu", &running_nets_host_mtu);
         self
     }
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
     pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
         let sata: QemuDrive = sata.into();
         self.0.set_indexed("sata", index, &sata);
         self
     }
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
     pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
         let scsi: QemuDrive = scsi.into();
@@ -3947,7 +3947,7 @@ impl QemuVmidConfigPut {
         self.0.set("searchdomain", &searchdomain);
         self
     }
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal.
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
     pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
         let serial: String = serial.into();
@@ -4048,14 +4048,14 @@ impl QemuVmidConfigPut {
         self.0.set("tpmstate0", &tpmstate0);
         self
     }
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
         let unused: QemuUnused = unused.into();
         self.0.set_indexed("unused", index, &unused);
         self
     }
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
     pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
         let usb: QemuUsb = usb.into();
@@ -4075,14 +4075,14 @@ impl QemuVmidConfigPut {
         self.0.set("vga", &vga);
         self
     }
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
     pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
         let virtio: QemuDrive = virtio.into();
         self.0.set_indexed("virtio", index, &virtio);
         self
     }
-    /// Directory of the host shared with the guest by Virtio-fs. Since 8.4.
+    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
     pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
         let virtiofs: QemuVirtiofs = virtiofs.into();
@@ -10684,17 +10684,17 @@ pub struct QemuConfig {
     pub freeze: Option<bool>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     pub hostpci: BTreeMap<u8, QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
-    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     pub ide: BTreeMap<u8, QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     pub intel_tdx: Option<QemuTdx>,
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     pub ipconfig: BTreeMap<u8, QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
@@ -10722,17 +10722,17 @@ pub struct QemuConfig {
     pub name: Option<String>,
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
-    /// Network card of the guest.
+    /// Network card of the guest. Indexes 0 to 31.
     pub net: BTreeMap<u8, QemuNet>,
     /// Gives the guest NUMA nodes. Default: `false`.
     pub numa: Option<bool>,
-    /// One NUMA node of the guest.
+    /// One NUMA node of the guest. Indexes 0 to 7.
     pub numa_nodes: BTreeMap<u8, QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     pub parallel: BTreeMap<u8, String>,
     /// Snapshot from which this state descends; kept by the server, not to be set. At most 40 characters. Since 9.1.
     pub parent: Option<String>,
@@ -10748,15 +10748,15 @@ pub struct QemuConfig {
     pub runningcpu: Option<String>,
     /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     pub sata: BTreeMap<u8, QemuDrive>,
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     pub scsi: BTreeMap<u8, QemuDrive>,
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<String>,
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal.
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     pub serial: BTreeMap<u8, String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
@@ -10786,17 +10786,17 @@ pub struct QemuConfig {
     pub template: Option<bool>,
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     pub unused: BTreeMap<u8, QemuUnused>,
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     pub usb: BTreeMap<u8, QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     pub virtio: BTreeMap<u8, QemuDrive>,
-    /// Directory of the host shared with the guest by Virtio-fs. Since 8.4.
+    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     pub virtiofs: BTreeMap<u8, QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
@@ -17509,17 +17509,17 @@ pub struct QemuSnapshotConfig {
     pub freeze: Option<bool>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
-    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     pub hostpci: BTreeMap<u8, QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
-    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     pub ide: BTreeMap<u8, QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX.
     pub intel_tdx: Option<QemuTdx>,
-    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
+    /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     pub ipconfig: BTreeMap<u8, QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
@@ -17547,17 +17547,17 @@ pub struct QemuSnapshotConfig {
     pub name: Option<String>,
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
-    /// Network card of the guest.
+    /// Network card of the guest. Indexes 0 to 31.
     pub net: BTreeMap<u8, QemuNet>,
     /// Gives the guest NUMA nodes.
     pub numa: Option<bool>,
-    /// One NUMA node of the guest.
+    /// One NUMA node of the guest. Indexes 0 to 7.
     pub numa_nodes: BTreeMap<u8, QemuNuma>,
     /// Starts the virtual machine when its node boots.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
     pub ostype: Option<QemuOstype>,
-    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care.
+    /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     pub parallel: BTreeMap<u8, String>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
@@ -17573,15 +17573,15 @@ pub struct QemuSnapshotConfig {
     pub runningcpu: Option<String>,
     /// Machine type at the time of a snapshot; kept to resume its saved state.
     pub runningmachine: Option<QemuMachine>,
-    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     pub sata: BTreeMap<u8, QemuDrive>,
-    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     pub scsi: BTreeMap<u8, QemuDrive>,
     /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<String>,
-    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal.
+    /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     pub serial: BTreeMap<u8, String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
@@ -17611,17 +17611,17 @@ pub struct QemuSnapshotConfig {
     pub tdf: Option<bool>,
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
-    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
+    /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     pub unused: BTreeMap<u8, QemuUnused>,
-    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest.
+    /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     pub usb: BTreeMap<u8, QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
-    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB.
+    /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     pub virtio: BTreeMap<u8, QemuDrive>,
-    /// Directory of the host shared with the guest by Virtio-fs.
+    /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9.
     pub virtiofs: BTreeMap<u8, QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
