@@ -1,6 +1,7 @@
 //! The facts of the played release, and the way from a request path to an endpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use proxmox_codegen::facts::{Endpoint, Facts, Method, Release, Schema, Schemas, Type};
 
@@ -23,8 +24,18 @@ pub fn releases() -> Vec<&'static str> {
     RELEASES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Endpoints that return a string which is no task, one `METHOD path` a line.
-const NOT_TASKS: &str = include_str!("not_tasks.txt");
+/// The same file that tells the generator which string results name a task.
+const RESULTS: &str = include_str!("../../../schema/pve/overlay/returns.toml");
+
+/// Endpoints that return a string which is no task, as `METHOD path`.
+static TEXTS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let results: toml::Table = toml::from_str(RESULTS).unwrap_or_default();
+    let texts = results.get("texts").and_then(toml::Value::as_table);
+    texts
+        .into_iter()
+        .flat_map(|texts| texts.keys().cloned())
+        .collect()
+});
 
 pub(crate) struct ApiSchema {
     facts: Facts,
@@ -160,7 +171,7 @@ impl ApiSchema {
 /// Whether a call of the endpoint forks a worker and answers with its UPID.
 pub(crate) fn is_task(method: Method, path: &str, endpoint: &Endpoint) -> bool {
     let name = format!("{method} {path}");
-    returns_type(&endpoint.returns) == Type::String && !NOT_TASKS.lines().any(|line| line == name)
+    returns_type(&endpoint.returns) == Type::String && !TEXTS.contains(&name)
 }
 
 /// The type of a schema that may leave it unsaid.
@@ -305,6 +316,14 @@ mod tests {
             .filter(|(path, method, endpoint)| is_task(*method, path, endpoint))
             .count();
         assert_eq!(tasks, 94);
+    }
+
+    #[test]
+    fn a_text_of_an_old_release_is_no_task() {
+        let schema = ApiSchema::load("7.4").expect("7.4");
+        let path = "/nodes/{node}/ceph/config";
+        let endpoint = &schema.endpoints()[path][&Method::Get];
+        assert!(!is_task(Method::Get, path, endpoint));
     }
 
     #[test]
