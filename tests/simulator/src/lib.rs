@@ -30,6 +30,7 @@ mod faults;
 mod formats;
 mod guest;
 mod http;
+mod inside;
 mod params;
 mod pattern;
 mod propstring;
@@ -56,6 +57,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use crate::clock::Clock;
 pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
+pub use crate::inside::{CommandOutput, GuestAgent};
 pub use crate::sample::{MinimalRequest, index_limit, minimal_requests};
 pub use crate::schema::releases;
 
@@ -136,6 +138,8 @@ struct NewGuest {
     node: String,
     config: Config,
     running: bool,
+    files: Vec<(String, Vec<u8>)>,
+    commands: Vec<(Vec<String>, CommandOutput)>,
 }
 
 /// Settings of a simulator; see [`Simulator::builder`].
@@ -275,6 +279,8 @@ impl Builder {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
             running: false,
+            files: Vec::new(),
+            commands: Vec::new(),
         });
         self
     }
@@ -311,6 +317,7 @@ impl Builder {
                         ("name", &name),
                         ("memory", "2048"),
                         ("cores", "2"),
+                        ("agent", "1"),
                         disk,
                         net,
                     ],
@@ -330,6 +337,25 @@ impl Builder {
     pub fn running(mut self, vmid: u32) -> Self {
         for guest in self.guests.iter_mut().filter(|guest| guest.vmid == vmid) {
             guest.running = true;
+        }
+        self
+    }
+
+    /// Puts a file into a virtual machine added before, for its guest agent to read.
+    #[must_use]
+    pub fn guest_file(mut self, vmid: u32, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        if let Some(guest) = self.guests.iter_mut().find(|guest| guest.vmid == vmid) {
+            guest.files.push((path.to_owned(), content.into()));
+        }
+        self
+    }
+
+    /// Says what a program does in a virtual machine added before; see [`GuestAgent::command`].
+    #[must_use]
+    pub fn guest_command(mut self, vmid: u32, words: &[&str], output: CommandOutput) -> Self {
+        if let Some(guest) = self.guests.iter_mut().find(|guest| guest.vmid == vmid) {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            guest.commands.push((words, output));
         }
         self
     }
@@ -594,6 +620,12 @@ impl Builder {
                 .map_err(|error| Error::new(format!("guest {}: {error}", new.vmid)))?;
             let mut guest = Guest::new(new.kind, &new.node, config);
             guest.started = new.running.then_some(now);
+            for (path, content) in new.files {
+                guest.inside(new.vmid).files.insert(path, Arc::new(content));
+            }
+            for (words, output) in new.commands {
+                guest.inside(new.vmid).script(words, output);
+            }
             world.guests.insert(new.vmid, guest);
         }
         if let Some(state) = &self.state {
@@ -717,6 +749,12 @@ impl Simulator {
                 known.online = online;
             }
         }
+    }
+
+    /// The guest agent of a virtual machine: its files, and what programs do there.
+    #[must_use]
+    pub fn guest_agent(&self, vmid: u32) -> GuestAgent {
+        GuestAgent::new(Arc::clone(&self.app), vmid)
     }
 
     /// Locks a guest the way a running backup would, or unlocks it. Unknown ids are ignored.

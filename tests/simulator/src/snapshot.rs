@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::access::{Group, Identity, Role, Rule, Subject, Token, User};
 use crate::guest::{Config, Guest, Kind, Snapshot};
+use crate::inside::{self, Inside};
 use crate::tasks::Task;
 use crate::world::{Node, Storage, Volume, World};
 
@@ -78,6 +79,7 @@ fn guest_json(guest: &Guest) -> Value {
             let value = json!({
                 "config": snapshot.config, "parent": snapshot.parent, "time": snapshot.time,
                 "description": snapshot.description, "vmstate": snapshot.vmstate,
+                "files": snapshot.files.as_ref().map(inside::files_to_json),
             });
             (name.clone(), value)
         })
@@ -85,7 +87,8 @@ fn guest_json(guest: &Guest) -> Value {
     json!({
         "kind": guest.kind.api(), "node": guest.node, "config": guest.config, "pending": guest.pending,
         "snapshots": snapshots, "parent": guest.parent, "lock": guest.lock, "started": guest.started.map(millis),
-        "paused": guest.paused, "pool": guest.pool,
+        "paused": guest.paused, "pool": guest.pool, "up": guest.up.map(millis),
+        "inside": guest.inside.as_ref().map(|inside| inside.to_json()),
     })
 }
 
@@ -327,6 +330,9 @@ fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Gue
             time: snapshot.get("time").read()?,
             description: snapshot.get("description").read()?,
             vmstate: snapshot.get("vmstate").read()?,
+            files: snapshot.get("files").optional(|files| {
+                inside::files_from_json(files.value).map_or_else(|| files.wrong("files"), Ok)
+            })?,
         })
     })?;
     made.parent = guest.get("parent").read()?;
@@ -334,6 +340,12 @@ fn read_guest(guest: &At<'_>, shift: &impl Fn(Duration) -> Duration) -> Read<Gue
     made.started = guest.get("started").optional(At::time)?.map(shift);
     made.paused = guest.get("paused").read()?;
     made.pool = guest.get("pool").read()?;
+    made.up = guest.get("up").optional(At::time)?.map(shift);
+    let inside = guest.get("inside").optional(|inside| {
+        Inside::from_json(inside.value, shift)
+            .map_or_else(|| inside.wrong("the inside of a guest"), Ok)
+    })?;
+    made.inside = inside.map(Box::new);
     Ok(made)
 }
 

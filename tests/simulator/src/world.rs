@@ -270,6 +270,14 @@ impl World {
         json!(upid)
     }
 
+    /// Lets something happen after so many simulated seconds that no task tells of.
+    pub(crate) fn later(&mut self, seconds: f64, effect: Effect) {
+        self.counter += 1;
+        let due = self.now + Duration::from_secs_f64((seconds * self.factor).max(0.0));
+        self.queue
+            .insert((due, self.counter), (String::new(), effect));
+    }
+
     /// Starts a task that goes on until [`World::end_task`], and returns its UPID.
     pub(crate) fn begin(&mut self, node: &str, kind: &str, id: &str, who: &Identity) -> String {
         let task = self.task_of(node, kind, id, who);
@@ -367,11 +375,7 @@ impl World {
             }
             let ((due, _), (upid, effect)) = entry.remove_entry();
             self.now = self.now.max(due);
-            let who = self.task(&upid).map(|task| task.who.clone());
-            let outcome = match who {
-                Some(who) => self.apply(effect, &who),
-                None => Ok(0),
-            };
+            let outcome = self.apply(effect);
             if let Some(task) = self.task_mut(&upid) {
                 task.finish(due, outcome.as_ref().map(|n| *n).map_err(String::as_str));
             }
@@ -381,11 +385,11 @@ impl World {
     }
 
     /// Applies what a task does; the number of warnings, or the text of its error.
-    fn apply(&mut self, effect: Effect, who: &Identity) -> Result<u32, String> {
+    fn apply(&mut self, effect: Effect) -> Result<u32, String> {
         match effect {
             Effect::Nothing => Ok(0),
             Effect::Fail(text) => Err(text),
-            Effect::Guest(vmid, effect) => self.apply_to_guest(vmid, effect, who).map(|()| 0),
+            Effect::Guest(vmid, effect) => self.apply_to_guest(vmid, effect).map(|()| 0),
             Effect::AddVolume(key, volume) => {
                 self.volumes.insert(key, volume);
                 Ok(0)
@@ -401,7 +405,7 @@ impl World {
             Effect::Each(guests) => {
                 let mut warnings = 0;
                 for (vmid, action) in guests {
-                    if self.guest_action(vmid, action, who).is_err() {
+                    if self.guest_action(vmid, action).is_err() {
                         warnings += 1;
                     }
                 }
@@ -414,7 +418,7 @@ impl World {
                 Err(text)
             }
             Effect::Spoiled(effect, Spoil::Warn(count)) => self
-                .apply(*effect, who)
+                .apply(*effect)
                 .map(|warnings| warnings.saturating_add(count)),
         }
     }

@@ -22,7 +22,7 @@ const DIFFERENT: &[(&str, &[&str])] = &[
         &[
             "80", "80e", "81", "82", "83", "83e", "84", "85", "86", "87", "88", "88e", "89", "90",
             "90e", "91", "92", "93", "94", "95", "95e", "96", "97", "240", "243", "278", "279",
-            "280", "281", "282", "250", "255", "283", "283e", "380",
+            "277", "280", "281", "282", "250", "255", "283", "283e", "380",
         ],
     ),
     (
@@ -223,6 +223,7 @@ async fn simulator(samples: &[Sample], running: bool) -> Simulator {
                 ("memory", "2048"),
                 ("description", "line one\nline two"),
                 ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1"),
+                ("agent", "1,fstrim_cloned_disks=1"),
             ],
         )
         .lxc(101, "pve1", &[("hostname", "ct1"), ("rootfs", "local:8")])

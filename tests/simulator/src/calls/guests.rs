@@ -3,7 +3,7 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply, cluster};
+use super::{Call, Reply, agent, cluster};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::{Change, Config, Guest, GuestEffect, Kind, as_new_disk, check_lock, volume_of};
@@ -120,21 +120,16 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         }
         (Post, "/{vmid}/migrate") => migrate(call, kind),
         (Get, "/{vmid}/rrddata") => rrd(call, kind),
-        (Get | Post, path) if path.starts_with("/{vmid}/agent/") => agent_gate(call, kind)?,
-        _ => return None,
+        (Get, "/{vmid}/interfaces") => agent::container_interfaces(call),
+        (Post, "/{vmid}/agent") => agent::handle(call, ""),
+        (_, path) => match path.strip_prefix("/{vmid}/agent/") {
+            Some(command) => {
+                let command = command.to_owned();
+                agent::handle(call, &command)
+            }
+            None => return None,
+        },
     })
-}
-
-/// Agent calls need a running guest; the rest of them is made from the schema.
-pub(super) fn agent_gate(call: &Call<'_>, kind: Kind) -> Option<ApiResult<Reply>> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    match call.world.guest(kind, &node, vmid) {
-        Err(error) => Some(Err(error)),
-        Ok(guest) if call.path.contains("/agent/") && !guest.running() => {
-            Some(Err(ApiError::die(format!("VM {vmid} is not running"))))
-        }
-        Ok(_) => None,
-    }
 }
 
 fn rrd(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
@@ -441,11 +436,7 @@ pub(super) fn current(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     row.insert("ha".into(), ha);
     if kind == Kind::Qemu {
-        let agent = guest
-            .config
-            .get("agent")
-            .is_some_and(|agent| agent.starts_with('1') || agent.contains("enabled=1"));
-        if agent {
+        if guest.has_agent() {
             row.insert("agent".into(), json!(1));
         }
         if guest.running() {
@@ -635,6 +626,13 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     };
     guest.lock = Some(lock.into());
     guest.pool = call.text("pool").map(str::to_owned);
+    let files = match call.text("snapname") {
+        Some(name) => source.snapshots.get(name).and_then(|s| s.files.clone()),
+        None => source.inside.as_ref().map(|inside| inside.files.clone()),
+    };
+    if let Some(files) = files {
+        guest.inside(newid).files = files;
+    }
     call.world.guests.insert(newid, guest);
     if let Some(source) = call.world.guests.get_mut(&vmid) {
         source.lock = Some(source_lock.into());
@@ -671,7 +669,7 @@ pub(super) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     if kind == Kind::Lxc {
         call.world
-            .apply_to_guest(vmid, GuestEffect::Template, &call.who)
+            .apply_to_guest(vmid, GuestEffect::Template)
             .map_err(ApiError::die)?;
         return Ok(Reply::data(Value::Null));
     }
@@ -877,7 +875,7 @@ pub(super) fn resize(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         return Ok(call.start("resize", vmid, 0.5, Vec::new(), Effect::Guest(vmid, effect)));
     }
     call.world
-        .apply_to_guest(vmid, effect, &call.who)
+        .apply_to_guest(vmid, effect)
         .map_err(ApiError::die)?;
     Ok(Reply::data(Value::Null))
 }

@@ -1,6 +1,7 @@
 //! The calls with state behind them.
 
 mod access;
+mod agent;
 mod cluster;
 mod consoles;
 mod guests;

@@ -1,6 +1,7 @@
 //! Virtual machines and containers: configuration, power, snapshots.
 
 mod disks;
+pub(crate) mod network;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,9 +13,9 @@ use serde_json::{Map, Value, json};
 
 use self::disks::size_of;
 pub(crate) use self::disks::{as_new_disk, parse_size, volume_of};
-use crate::access::Identity;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
+use crate::inside::{Files, Inside};
 use crate::propstring;
 use crate::sample::mix;
 use crate::schema::{ApiSchema, lookup, split_index};
@@ -101,6 +102,8 @@ pub(crate) struct Snapshot {
     pub(crate) time: u64,
     pub(crate) description: Option<String>,
     pub(crate) vmstate: bool,
+    /// The files then; `None` as long as nobody had looked inside.
+    pub(crate) files: Option<Files>,
 }
 
 #[derive(Clone, Debug)]
@@ -116,6 +119,10 @@ pub(crate) struct Guest {
     pub(crate) started: Option<Duration>,
     pub(crate) paused: bool,
     pub(crate) pool: Option<String>,
+    /// When its system will have come up.
+    pub(crate) up: Option<Duration>,
+    /// Made when somebody looks inside.
+    pub(crate) inside: Option<Box<Inside>>,
 }
 
 impl Guest {
@@ -131,6 +138,40 @@ impl Guest {
             started: None,
             paused: false,
             pool: None,
+            up: None,
+            inside: None,
+        }
+    }
+
+    /// What is inside; made now if nobody has looked before.
+    pub(crate) fn inside(&mut self, vmid: u32) -> &mut Inside {
+        let name = self.name(vmid).replace(' ', "-");
+        self.inside
+            .get_or_insert_with(|| Box::new(Inside::new(&name)))
+    }
+
+    /// Whether the guest agent is enabled.
+    pub(crate) fn has_agent(&self) -> bool {
+        self.config.get("agent").is_some_and(|agent| {
+            agent.split(',').any(|part| {
+                let value = part.strip_prefix("enabled=").unwrap_or(part);
+                matches!(value, "1" | "on" | "yes" | "true")
+            })
+        })
+    }
+
+    fn power_on(&mut self, now: Duration, up: Duration) {
+        self.power_off();
+        self.started = Some(now);
+        self.up = Some(up);
+    }
+
+    fn power_off(&mut self) {
+        self.started = None;
+        self.up = None;
+        self.paused = false;
+        if let Some(inside) = &mut self.inside {
+            inside.power_off();
         }
     }
 
@@ -238,6 +279,9 @@ impl Guest {
         self.pending.clear();
     }
 }
+
+/// How long a system takes to come up, before the time factor.
+const BOOT: Duration = Duration::from_secs(10);
 
 /// What a guest task does when it ends.
 #[derive(Clone, Debug)]
@@ -580,27 +624,18 @@ impl World {
     }
 
     /// Power actions that bulk tasks run.
-    pub(crate) fn guest_action(
-        &mut self,
-        vmid: u32,
-        action: &str,
-        who: &Identity,
-    ) -> Result<(), String> {
+    pub(crate) fn guest_action(&mut self, vmid: u32, action: &str) -> Result<(), String> {
         let effect = match action {
             "start" => GuestEffect::Start,
             "suspend" => GuestEffect::Suspend { to_disk: false },
             _ => GuestEffect::Stop,
         };
-        self.apply_to_guest(vmid, effect, who)
+        self.apply_to_guest(vmid, effect)
     }
 
-    pub(crate) fn apply_to_guest(
-        &mut self,
-        vmid: u32,
-        effect: GuestEffect,
-        _who: &Identity,
-    ) -> Result<(), String> {
+    pub(crate) fn apply_to_guest(&mut self, vmid: u32, effect: GuestEffect) -> Result<(), String> {
         let now = self.now;
+        let up = now + BOOT.mul_f64(self.factor);
         let guest = self.existing_mut(vmid)?;
         let noun = guest.kind.noun();
         let need_running = |guest: &Guest| {
@@ -614,7 +649,7 @@ impl World {
             GuestEffect::Created { start } => {
                 guest.lock = None;
                 if start {
-                    guest.started = Some(now);
+                    guest.power_on(now, up);
                 }
             }
             GuestEffect::Start => {
@@ -632,32 +667,31 @@ impl World {
                     ));
                 }
                 guest.apply_pending();
-                guest.started = Some(now);
-                guest.paused = false;
+                guest.power_on(now, up);
             }
             GuestEffect::Stop => {
                 check_lock(guest)?;
-                guest.started = None;
-                guest.paused = false;
+                guest.power_off();
                 guest.apply_pending();
             }
             GuestEffect::Reboot => {
                 check_lock(guest)?;
                 need_running(guest)?;
                 guest.apply_pending();
-                guest.started = Some(now);
-                guest.paused = false;
+                guest.power_on(now, up);
             }
             GuestEffect::Reset => {
                 check_lock(guest)?;
                 need_running(guest)?;
-                guest.paused = false;
+                let started = guest.started;
+                guest.power_on(now, up);
+                guest.started = started;
             }
             GuestEffect::Suspend { to_disk } => {
                 check_lock(guest)?;
                 need_running(guest)?;
                 if to_disk {
-                    guest.started = None;
+                    guest.power_off();
                     guest.lock = Some("suspended".into());
                 } else {
                     guest.paused = true;
@@ -666,7 +700,7 @@ impl World {
             GuestEffect::Resume => {
                 if guest.lock.as_deref() == Some("suspended") {
                     guest.lock = None;
-                    guest.started = Some(now);
+                    guest.power_on(now, now);
                 }
                 need_running(guest)?;
                 guest.paused = false;
@@ -712,6 +746,7 @@ impl World {
                     time: now.as_secs(),
                     description,
                     vmstate: vmstate && guest.running(),
+                    files: guest.inside.as_ref().map(|inside| inside.files.clone()),
                 };
                 guest.snapshots.insert(name, snapshot);
             }
@@ -725,8 +760,22 @@ impl World {
                 guest.config = snapshot.config;
                 guest.pending.clear();
                 guest.parent = Some(name);
-                guest.paused = false;
-                guest.started = (start || snapshot.vmstate).then_some(now);
+                guest.power_off();
+                if snapshot.vmstate {
+                    guest.power_on(now, now);
+                } else if start {
+                    guest.power_on(now, up);
+                }
+                match (snapshot.files, &mut guest.inside) {
+                    (Some(files), Some(inside)) => inside.files = files,
+                    // Nobody had looked inside then, so nothing had been written either.
+                    (None, inside) => {
+                        if let Some(old) = inside.take() {
+                            guest.inside(vmid).keep_orders_of(*old);
+                        }
+                    }
+                    (Some(files), None) => guest.inside(vmid).files = files,
+                }
             }
             GuestEffect::DeleteSnapshot { name } => {
                 guest.lock = None;
