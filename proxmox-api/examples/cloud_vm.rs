@@ -9,7 +9,8 @@ mod common;
 use std::time::Duration;
 
 use common::{Outcome, open, variable};
-use proxmox_api::guest::{CloudInit, GuestError, Size};
+use proxmox_api::Error;
+use proxmox_api::guest::{CloudInit, GuestErrorKind, Size};
 use proxmox_api::tasks::STORAGE_TIMEOUT;
 
 const GIB: u64 = 1 << 30;
@@ -67,7 +68,7 @@ async fn main() -> Outcome {
     let patience = Duration::from_secs(if simulator.is_some() { 3 } else { 180 });
     match vm.wait_for_address(patience).await {
         Ok(addresses) => println!("reachable at {addresses:?}"),
-        Err(GuestError::TimedOut { .. }) => {
+        Err(Error::Guest(error)) if matches!(error.reason(), GuestErrorKind::TimedOut { .. }) => {
             println!("no address within {patience:?}; does the image have the guest agent?");
         }
         Err(error) => println!("no address: {error}"),

@@ -9,9 +9,9 @@ mod common;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Outcome, open};
-use proxmox_api::Client;
-use proxmox_api::guest::{Guest, GuestError, Retention, Verdict};
+use proxmox_api::guest::{Guest, Retention, Verdict};
 use proxmox_api::inventory::{Inventory, ResourceType};
+use proxmox_api::{Client, Error};
 use proxmox_simulator::Clock;
 
 const PREFIX: &str = "nightly-";
@@ -91,7 +91,7 @@ async fn night(pve: &Client, tag: &str, now: u64) -> Outcome {
 }
 
 /// One after the other: a guest can only work on one snapshot at a time.
-async fn prune(guest: &Guest) -> Result<(), GuestError> {
+async fn prune(guest: &Guest) -> Result<(), Error> {
     let own: Vec<_> = (guest.snapshots().await?.into_iter())
         .filter(|snapshot| snapshot.name.starts_with(PREFIX))
         .filter_map(|snapshot| Some((snapshot.time?, snapshot.name)))

@@ -1,7 +1,7 @@
 //! Inside a virtual machine, through the guest agent that runs there.
 //!
 //! ```no_run
-//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::guest::GuestError> {
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
 //! use std::time::Duration;
 //!
 //! let agent = pve.guest(101).agent();
@@ -15,16 +15,17 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::{Instant, sleep};
 
+use crate::api::qemu::QemuVmidPath;
 use crate::api_error::ErrorKind;
 use crate::error::Error;
-use crate::guest::{Guest, GuestError, Kind, unsigned};
+use crate::guest::{Acting, Guest, GuestErrorKind, Kind, Place, awaits, unsigned};
+use crate::request::Sending;
 
 /// The most characters one write may have, after Base64.
 const WRITE_LIMIT: usize = 61_440;
@@ -43,7 +44,7 @@ pub struct Agent {
 }
 
 impl Guest {
-    /// Its guest agent. Containers have none; every call then fails with [`GuestError::WrongKind`].
+    /// Its guest agent. Containers have none; every call then fails with [`GuestErrorKind::WrongKind`].
     #[must_use]
     pub fn agent(&self) -> Agent {
         Agent {
@@ -56,10 +57,10 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Agent`] and [`Guest`].
-    pub async fn interfaces(&self) -> Result<Vec<Interface>, GuestError> {
+    pub async fn interfaces(&self) -> Result<Vec<Interface>, Error> {
         if self.place().await?.kind == Kind::Qemu {
             let answer = self
-                .call_qemu(|vm| vm.agent().network_get_interfaces().get().into_future())
+                .in_qemu(&|vm| vm.agent().network_get_interfaces().get().into_future())
                 .await?;
             let rows = answer.result.unwrap_or_default().into_iter();
             return Ok(rows
@@ -73,7 +74,9 @@ impl Guest {
                 .collect());
         }
         let rows = self
-            .call_lxc(|ct| ct.interfaces().get().into_future())
+            .call(Some(Kind::Lxc), &|place| {
+                self.lxc_at(place).interfaces().get().into_future()
+            })
             .await?;
         Ok((rows.unwrap_or_default().into_iter())
             .map(|row| {
@@ -103,8 +106,8 @@ impl Guest {
     /// nor link-local.
     ///
     /// # Errors
-    /// [`GuestError::TimedOut`] if it has none within the time; see [`Agent`] and [`Guest`].
-    pub async fn wait_for_address(&self, timeout: Duration) -> Result<Vec<IpAddr>, GuestError> {
+    /// [`GuestErrorKind::TimedOut`] if it has none within the time; see [`Agent`] and [`Guest`].
+    pub async fn wait_for_address(&self, timeout: Duration) -> Result<Vec<IpAddr>, Error> {
         let deadline = Instant::now() + timeout;
         loop {
             match self.interfaces().await {
@@ -128,22 +131,31 @@ impl Guest {
         }
     }
 
-    fn timed_out(&self, waiting_for: &str, after: Duration) -> GuestError {
-        GuestError::TimedOut {
+    /// A call for the machine that the agent is in.
+    fn in_qemu<'a, T: 'a>(
+        &'a self,
+        send: &'a (dyn Fn(&QemuVmidPath) -> Sending<T> + Sync),
+    ) -> Acting<'a, T> {
+        Box::pin(async move {
+            let send = |place: &Place| send(&self.qemu_at(place));
+            self.call(Some(Kind::Qemu), &send).await
+        })
+    }
+
+    fn timed_out(&self, waiting_for: &str, after: Duration) -> Error {
+        let late = GuestErrorKind::TimedOut {
             vmid: self.vmid(),
             waiting_for: waiting_for.to_owned(),
             after,
-        }
+        };
+        late.into()
     }
 }
 
 const POLL: Duration = Duration::from_secs(2);
 
 /// Whether a failure goes away by itself while a machine starts up.
-fn passes(error: &GuestError) -> bool {
-    let GuestError::Call(error) = error else {
-        return false;
-    };
+fn passes(error: &Error) -> bool {
     error.is_retryable()
         || matches!(
             error.kind(),
@@ -220,9 +232,9 @@ impl Agent {
     ///
     /// # Errors
     /// See [`Agent`] and [`Guest`].
-    pub async fn ping(&self) -> Result<(), GuestError> {
+    pub async fn ping(&self) -> Result<(), Error> {
         self.guest
-            .call_qemu(|vm| vm.agent().ping().post().into_future())
+            .in_qemu(&|vm| vm.agent().ping().post().into_future())
             .await
             .map(drop)
     }
@@ -230,9 +242,9 @@ impl Agent {
     /// Waits until it is there, as after a start.
     ///
     /// # Errors
-    /// [`GuestError::TimedOut`] if it is not within the time; at once if the machine is off or has no agent
+    /// [`GuestErrorKind::TimedOut`] if it is not within the time; at once if the machine is off or has no agent
     /// configured; see [`Guest`].
-    pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), GuestError> {
+    pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + timeout;
         loop {
             match self.ping().await {
@@ -262,15 +274,15 @@ impl Agent {
     /// Reads a whole file: `GET /nodes/{node}/qemu/{vmid}/agent/file-read`, piece by piece.
     ///
     /// # Errors
-    /// [`GuestError::Agent`] if it is larger than 16 MiB and the release is older than 9.1, which cannot read
+    /// [`GuestErrorKind::Agent`] if it is larger than 16 MiB and the release is older than 9.1, which cannot read
     /// beyond that; see [`Agent`] and [`Guest`].
-    pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, GuestError> {
+    pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
         loop {
             let offset = i64::try_from(content.len()).unwrap_or(i64::MAX);
             let piece = self
                 .guest
-                .call_qemu(|vm| {
+                .in_qemu(&|vm| {
                     let request = vm.agent().file_read().get(path);
                     let request = request.decode(false).offset(offset).count(READ_CHUNK);
                     request.into_future()
@@ -278,7 +290,7 @@ impl Agent {
                 .await;
             let piece = match piece {
                 Ok(piece) => piece,
-                Err(GuestError::Call(error)) if offset == 0 && knows_no_pieces(&error) => {
+                Err(error) if offset == 0 && knows_no_pieces(&error) => {
                     return self.read_file_at_once(path).await;
                 }
                 Err(error) => return Err(error),
@@ -292,10 +304,10 @@ impl Agent {
         }
     }
 
-    async fn read_file_at_once(&self, path: &str) -> Result<Vec<u8>, GuestError> {
+    async fn read_file_at_once(&self, path: &str) -> Result<Vec<u8>, Error> {
         let whole = self
             .guest
-            .call_qemu(|vm| vm.agent().file_read().get(path).into_future())
+            .in_qemu(&|vm| vm.agent().file_read().get(path).into_future())
             .await?;
         if whole.truncated == Some(true) {
             return Err(
@@ -311,8 +323,8 @@ impl Agent {
     /// end, for which the machine needs `sh`, `base64` and `mv`, and the user the privilege to run programs.
     ///
     /// # Errors
-    /// [`GuestError::Agent`] if one of the programs fails; see [`Agent`] and [`Guest`].
-    pub async fn write_file(&self, path: &str, content: &[u8]) -> Result<(), GuestError> {
+    /// [`GuestErrorKind::Agent`] if one of the programs fails; see [`Agent`] and [`Guest`].
+    pub async fn write_file(&self, path: &str, content: &[u8]) -> Result<(), Error> {
         if content.len() <= WRITE_CHUNK {
             return self.write_once(path, content).await;
         }
@@ -325,12 +337,7 @@ impl Agent {
         written
     }
 
-    async fn write_partial(
-        &self,
-        partial: &str,
-        path: &str,
-        content: &[u8],
-    ) -> Result<(), GuestError> {
+    async fn write_partial(&self, partial: &str, path: &str, content: &[u8]) -> Result<(), Error> {
         let mut pieces = content.chunks(WRITE_CHUNK);
         self.write_once(partial, pieces.next().unwrap_or_default())
             .await?;
@@ -341,10 +348,10 @@ impl Agent {
         self.must_work(self.exec(["mv", "-f", "--", partial, path]).await?)
     }
 
-    async fn write_once(&self, path: &str, content: &[u8]) -> Result<(), GuestError> {
+    async fn write_once(&self, path: &str, content: &[u8]) -> Result<(), Error> {
         let content = STANDARD.encode(content);
         self.guest
-            .call_qemu(|vm| {
+            .in_qemu(&|vm| {
                 let request = vm.agent().file_write().post(path, content.as_str());
                 request.encode(false).into_future()
             })
@@ -352,7 +359,7 @@ impl Agent {
             .map(drop)
     }
 
-    fn must_work(&self, output: Output) -> Result<(), GuestError> {
+    fn must_work(&self, output: Output) -> Result<(), Error> {
         if output.success() {
             return Ok(());
         }
@@ -368,10 +375,10 @@ impl Agent {
     ///
     /// # Errors
     /// See [`Agent`] and [`Guest`].
-    pub async fn file_systems(&self) -> Result<Vec<FileSystem>, GuestError> {
+    pub async fn file_systems(&self) -> Result<Vec<FileSystem>, Error> {
         let answer = self
             .guest
-            .call_qemu(|vm| vm.agent().get_fsinfo().get().into_future())
+            .in_qemu(&|vm| vm.agent().get_fsinfo().get().into_future())
             .await?;
         Ok((answer.result.unwrap_or_default().into_iter())
             .map(|row| FileSystem {
@@ -383,18 +390,19 @@ impl Agent {
             .collect())
     }
 
-    fn unusable(&self, problem: &str) -> GuestError {
-        GuestError::Agent {
+    fn unusable(&self, problem: &str) -> Error {
+        let unusable = GuestErrorKind::Agent {
             vmid: self.guest.vmid(),
             problem: problem.to_owned(),
-        }
+        };
+        unusable.into()
     }
 }
 
 /// An agent that the configuration does not have will not come up by waiting.
-fn is_unconfigured(error: &GuestError) -> bool {
+fn is_unconfigured(error: &Error) -> bool {
     match error {
-        GuestError::Call(Error::Api(error)) => error
+        Error::Api(error) => error
             .message()
             .to_ascii_lowercase()
             .contains("no qemu guest agent configured"),
@@ -448,11 +456,11 @@ impl Exec {
         self
     }
 
-    async fn run(self) -> Result<Output, GuestError> {
+    async fn run(self) -> Result<Output, Error> {
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let guest = &self.guest;
         let started = guest
-            .call_qemu(|vm| {
+            .in_qemu(&|vm| {
                 let mut request = vm.agent().exec().post().command(&self.command);
                 if let Some(input) = &self.input {
                     request = request.input_data(input);
@@ -464,7 +472,7 @@ impl Exec {
         let mut failures = 0;
         loop {
             let look = guest
-                .call_qemu(|vm| vm.agent().exec_status().get(started.pid).into_future())
+                .in_qemu(&|vm| vm.agent().exec_status().get(started.pid).into_future())
                 .await;
             match look {
                 Ok(status) if status.exited => {
@@ -503,14 +511,7 @@ impl fmt::Debug for Exec {
     }
 }
 
-impl IntoFuture for Exec {
-    type Output = Result<Output, GuestError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
-    }
-}
+awaits!(Exec => Output);
 
 /// What a program left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]

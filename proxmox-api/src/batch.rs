@@ -1,7 +1,7 @@
 //! One action over many guests.
 //!
 //! ```no_run
-//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::guest::GuestError> {
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
 //! use proxmox_api::guest::PowerAction;
 //!
 //! let report = pve
@@ -29,7 +29,8 @@ use serde_json::json;
 use crate::Value;
 use crate::api_error::ErrorKind;
 use crate::client::Client;
-use crate::guest::{Guest, GuestError, Kind, PowerAction, Started};
+use crate::error::Error;
+use crate::guest::{Acting, Guest, GuestErrorKind, Kind, PowerAction, Started};
 use crate::task::Task;
 use crate::upid::Upid;
 
@@ -70,7 +71,7 @@ impl Client {
     }
 }
 
-impl<'a> Batch<'a> {
+impl Batch<'_> {
     /// How many guests are worked on at the same time; 4 unless set, at least 1.
     pub fn parallel(mut self, guests: usize) -> Self {
         self.parallel = guests.max(1);
@@ -109,10 +110,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Is called whenever a guest is done with, in the order that happens.
-    pub fn on_progress<'b>(self, listener: impl FnMut(&Progress<'_>) + Send + 'b) -> Batch<'b>
-    where
-        'a: 'b,
-    {
+    pub fn on_progress<'b>(self, listener: impl FnMut(&Progress<'_>) + Send + 'b) -> Batch<'b> {
         Batch {
             client: self.client,
             vmids: self.vmids,
@@ -130,8 +128,8 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// Only if the guests' places cannot be asked for; what goes wrong with a guest stands in the report.
-    pub async fn power(self, action: PowerAction) -> Result<BatchReport, GuestError> {
-        self.run(|guest| async move { guest.power(action).await.map(Some) })
+    pub async fn power(self, action: PowerAction) -> Result<BatchReport, Error> {
+        self.run(move |guest| async move { guest.power(action).await.map(Some) })
             .await
     }
 
@@ -139,10 +137,18 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// Only if the guests' places cannot be asked for; what goes wrong with a guest stands in the report.
-    pub async fn run<F>(self, act: impl Fn(Guest) -> F) -> Result<BatchReport, GuestError>
+    #[inline]
+    pub async fn run<F>(self, act: impl Fn(Guest) -> F + Sync) -> Result<BatchReport, Error>
     where
-        F: Future<Output = Result<Option<Started>, GuestError>>,
+        F: Future<Output = Result<Option<Started>, Error>> + Send,
     {
+        self.work(&|guest| Box::pin(act(guest))).await
+    }
+
+    async fn work<'f>(
+        mut self,
+        act: &(dyn Fn(Guest) -> Acting<'f, Option<Started>> + Sync),
+    ) -> Result<BatchReport, Error> {
         let mut places = BTreeMap::new();
         let rows = (self.client.api().cluster().resources().get().type_("vm")).await?;
         for row in rows {
@@ -151,36 +157,20 @@ impl<'a> Batch<'a> {
                 places.insert(vmid, (String::from(node), kind));
             }
         }
-        let guests = self.vmids.iter().map(|vmid| {
-            let place = places.remove(vmid);
-            (*vmid, place)
-        });
-        let guests: Vec<_> = guests.collect();
-        Ok(self.work(guests, act).await)
-    }
-
-    async fn work<F>(
-        mut self,
-        guests: Vec<(u32, Option<(String, Kind)>)>,
-        act: impl Fn(Guest) -> F,
-    ) -> BatchReport
-    where
-        F: Future<Output = Result<Option<Started>, GuestError>>,
-    {
-        let total = guests.len();
-        let vmids: Vec<u32> = guests.iter().map(|(vmid, _)| *vmid).collect();
+        let vmids = std::mem::take(&mut self.vmids);
+        let total = vmids.len();
         let mut results: Vec<Option<BatchResult>> = vmids.iter().map(|_| None).collect();
         let mut waiting: VecDeque<(usize, Guest, String)> = VecDeque::new();
         let mut ready: VecDeque<(usize, Outcome)> = VecDeque::new();
-        for (index, (vmid, place)) in guests.into_iter().enumerate() {
-            match place {
+        for (index, vmid) in vmids.iter().enumerate() {
+            match places.remove(vmid) {
                 Some((node, kind)) => {
-                    let guest = self.client.guest_at(vmid, &node, kind);
+                    let guest = self.client.guest_at(*vmid, &node, kind);
                     waiting.push_back((index, guest, node));
                 }
                 None => {
-                    let problem = GuestError::NoSuchGuest { vmid };
-                    ready.push_back((index, Outcome::Failed(None, problem)));
+                    let problem = GuestErrorKind::NoSuchGuest { vmid: *vmid };
+                    ready.push_back((index, Outcome::Failed(None, problem.into())));
                 }
             }
         }
@@ -243,14 +233,14 @@ impl<'a> Batch<'a> {
             })
             .collect();
         let succeeded = results.iter().filter(|result| result.success()).count();
-        BatchReport {
+        Ok(BatchReport {
             summary: Summary {
                 total,
                 succeeded,
                 failed: total - succeeded,
             },
             results,
-        }
+        })
     }
 
     /// Has the server itself work on the guests, with one task for all: `POST /cluster/bulk-action/guest/…`.
@@ -261,7 +251,7 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// As for every call.
-    pub async fn on_server(&self, action: PowerAction) -> Result<Option<Task>, GuestError> {
+    pub async fn on_server(&self, action: PowerAction) -> Result<Option<Task>, Error> {
         let workers = i64::try_from(self.parallel).unwrap_or(i64::MAX).min(64);
         let vmids = self.vmids.clone();
         let bulk = self.client.api().cluster().bulk_action().guest();
@@ -284,7 +274,7 @@ impl<'a> Batch<'a> {
         match asked {
             Ok(task) => Ok(Some(task)),
             Err(error) if error.kind() == Some(ErrorKind::UnknownMethod) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -301,7 +291,7 @@ impl fmt::Debug for Batch<'_> {
 }
 
 async fn one(
-    acting: impl Future<Output = Result<Option<Started>, GuestError>>,
+    acting: Acting<'_, Option<Started>>,
     wait: bool,
     timeout: Option<Duration>,
     interval: Option<Duration>,
@@ -349,7 +339,7 @@ pub struct BatchResult {
 #[derive(Debug)]
 enum Outcome {
     Done(Option<Upid>),
-    Failed(Option<Upid>, GuestError),
+    Failed(Option<Upid>, Error),
     NotTried { because_of: u32 },
 }
 
@@ -383,7 +373,7 @@ impl BatchResult {
 
     /// What went wrong; `None` for a guest that worked or was not tried.
     #[must_use]
-    pub fn error(&self) -> Option<&GuestError> {
+    pub fn error(&self) -> Option<&Error> {
         match &self.outcome {
             Outcome::Failed(_, error) => Some(error),
             _ => None,

@@ -1,6 +1,7 @@
 //! The same calls for programs without an asynchronous runtime. Feature `blocking`.
 //!
-//! Whatever can be awaited in this crate can be waited for: requests, uploads, tasks.
+//! Whatever can be awaited in this crate can be waited for: requests, uploads, tasks, and what the layer for everyday
+//! work makes, from starting a guest to batches and the next event.
 //!
 //! ```no_run
 //! # #[cfg(all(feature = "nodes", feature = "qemu"))]
@@ -18,6 +19,8 @@
 //! }
 //! let task = pve.nodes().node("pve1").qemu().vmid(100).status().start().post().send_blocking()?;
 //! task.wait().on_log(|line| println!("{line}")).send_blocking()?;
+//! # #[cfg(feature = "guests")]
+//! pve.guest(100).snapshot("before-upgrade").send_blocking()?.wait().send_blocking()?;
 //! # Ok(())
 //! # }
 //! ```

@@ -15,8 +15,13 @@ use crate::endpoint::Release;
 use crate::task::TaskError;
 use crate::tls::Fingerprint;
 use crate::transport::TransportError;
+use crate::upid::UpidError;
 
 pub use crate::api_error::{ApiError, ErrorKind};
+#[cfg(feature = "guests")]
+pub use crate::guest::{GuestError, GuestErrorKind};
+#[cfg(feature = "guests")]
+pub use crate::webhook::DeliveryError;
 
 /// The error of every call in this crate.
 ///
@@ -47,6 +52,14 @@ pub enum Error {
     Detached(DetachedError),
     /// Reading what was to be sent, or writing what came, failed on this side.
     Local(LocalError),
+    /// A text that was to name a task does not.
+    Upid(UpidError),
+    /// Something with a guest did not work, for a reason that no single call tells.
+    #[cfg(feature = "guests")]
+    Guest(GuestError),
+    /// A webhook could not be told of an event.
+    #[cfg(feature = "guests")]
+    Delivery(DeliveryError),
 }
 
 impl Error {
@@ -127,6 +140,8 @@ impl Error {
             Self::Api(error) => Some(error.kind()),
             Self::Auth(error) => error.kind(),
             Self::Task(error) => error.kind(),
+            #[cfg(feature = "guests")]
+            Self::Guest(error) => error.kind(),
             _ => None,
         }
     }
@@ -154,21 +169,26 @@ impl Error {
             Self::Request(error) => Some(&error.0.endpoint),
             Self::Detached(error) => Some(&error.endpoint),
             Self::Local(error) => Some(&error.0.endpoint),
-            Self::Auth(_) | Self::Task(_) | Self::Config(_) => None,
+            Self::Auth(_) | Self::Task(_) | Self::Config(_) | Self::Upid(_) => None,
+            #[cfg(feature = "guests")]
+            Self::Guest(_) | Self::Delivery(_) => None,
         }
     }
 
     /// Whether the request certainly never reached the server.
     #[must_use]
     pub fn never_sent(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            #[cfg(feature = "guests")]
+            Self::Guest(error) => error.never_sent(),
             Self::Connect(_)
-                | Self::Auth(_)
-                | Self::Request(_)
-                | Self::Config(_)
-                | Self::Detached(_)
-        )
+            | Self::Auth(_)
+            | Self::Request(_)
+            | Self::Config(_)
+            | Self::Detached(_)
+            | Self::Upid(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether the same request may succeed later and repeating it can do no harm: the cause passes by
@@ -208,6 +228,11 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::Detached(error) => error.fmt(f),
             Self::Local(error) => error.fmt(f),
+            Self::Upid(error) => error.fmt(f),
+            #[cfg(feature = "guests")]
+            Self::Guest(error) => error.fmt(f),
+            #[cfg(feature = "guests")]
+            Self::Delivery(error) => error.fmt(f),
         }
     }
 }
@@ -229,6 +254,12 @@ impl From<AuthError> for Error {
 impl From<TaskError> for Error {
     fn from(error: TaskError) -> Self {
         Self::Task(error)
+    }
+}
+
+impl From<UpidError> for Error {
+    fn from(error: UpidError) -> Self {
+        Self::Upid(error)
     }
 }
 

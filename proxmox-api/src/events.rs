@@ -25,17 +25,21 @@
 //! # }
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_core::Stream;
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
 use crate::Value;
 use crate::client::Client;
-use crate::error::Error;
-use crate::guest::{Kind, unsigned};
+use crate::error::{Error, ErrorKind};
+use crate::guest::{Acting, Kind, unsigned};
+use crate::request::ApiRequest;
 use crate::upid::Upid;
 
 /// A guest as the events know it.
@@ -73,6 +77,9 @@ pub struct State {
     pub storages: BTreeMap<(String, String), String>,
     /// Tasks by identifier, those that run and those that ended lately.
     pub tasks: BTreeMap<String, TaskState>,
+    /// Nodes of which not all tasks are known, because they could not be asked, and since when (seconds since
+    /// 1970, by the node's clock). They are asked again.
+    pub unread: BTreeMap<String, u64>,
 }
 
 /// One difference between two states.
@@ -311,10 +318,17 @@ impl State {
         }
     }
 
-    /// Forgets tasks that ended and that the server does not list any more.
+    /// Forgets tasks that ended and that the server does not list any more. What is still to be read of a node's
+    /// list has to be told from what was known.
     fn forget(&mut self, listed: &BTreeMap<String, TaskState>) {
-        self.tasks
-            .retain(|upid, task| task.ended.is_none() || listed.contains_key(upid));
+        let unread = &self.unread;
+        let still_read = |upid: &str, task: &TaskState| {
+            let since = node_of(upid).and_then(|node| unread.get(&node).copied());
+            since.is_some_and(|since| task.started >= since)
+        };
+        self.tasks.retain(|upid, task| {
+            task.ended.is_none() || listed.contains_key(upid) || still_read(upid, task)
+        });
     }
 
     /// The state as JSON, to be kept somewhere and read by [`State::from_json`].
@@ -337,6 +351,7 @@ impl State {
             .collect();
         json!({
             "version": 1, "guests": guests, "nodes": self.nodes, "storages": storages, "tasks": tasks,
+            "unread": self.unread,
         })
     }
 
@@ -371,6 +386,9 @@ impl State {
                 ended: row.get(1).and_then(text),
             };
             state.tasks.insert(upid.clone(), task);
+        }
+        for (node, since) in json.get("unread")?.as_object()? {
+            state.unread.insert(node.clone(), since.as_u64()?);
         }
         Some(state)
     }
@@ -568,7 +586,9 @@ pub(crate) fn unix_now() -> u64 {
 }
 
 /// Watches a cluster; see the module.
-#[derive(Debug)]
+///
+/// It is a [`Stream`] of `Result<Event, Error>` that never ends; after an error it looks again. Events can also be had
+/// one by one ([`Watch::next`]) or look by look ([`Watch::poll`]), all three in any order.
 pub struct Watch {
     client: Client,
     interval: Duration,
@@ -576,7 +596,14 @@ pub struct Watch {
     told: Option<State>,
     waiting: VecDeque<Event>,
     looked: bool,
+    /// What [`State::unread`] is once everything that waits was handed over.
+    unread: BTreeMap<String, u64>,
+    /// Kept here, so that whoever stops waiting for the next event does not stop the look.
+    looking: Option<Acting<'static, Look>>,
 }
+
+/// What was known before a look, and what it saw.
+type Look = (Option<State>, State);
 
 impl Watch {
     /// Watches from now on: what is there at the first look is no event.
@@ -588,6 +615,8 @@ impl Watch {
             told: None,
             waiting: VecDeque::new(),
             looked: false,
+            unread: BTreeMap::new(),
+            looking: None,
         }
     }
 
@@ -595,6 +624,7 @@ impl Watch {
     #[must_use]
     pub fn resume(client: &Client, cursor: State) -> Self {
         Self {
+            unread: cursor.unread.clone(),
             told: Some(cursor),
             ..Self::new(client)
         }
@@ -620,16 +650,7 @@ impl Watch {
     /// # Errors
     /// As for every call. Nothing is lost by an error; calling it again looks again.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        loop {
-            if let Some(event) = self.take() {
-                return Ok(event);
-            }
-            if self.looked {
-                tokio::time::sleep(self.interval).await;
-            }
-            self.looked = true;
-            self.look().await?;
-        }
+        std::future::poll_fn(|context| self.poll_event(context)).await
     }
 
     /// Looks once and gives what has changed; nothing the first time, unless it goes on from a cursor.
@@ -637,7 +658,10 @@ impl Watch {
     /// # Errors
     /// As for every call. Nothing is lost by an error; calling it again looks again.
     pub async fn poll(&mut self) -> Result<Vec<Event>, Error> {
-        self.look().await?;
+        // One that is under way may be waiting for its time, or have begun before what the caller did last.
+        self.looking = None;
+        self.looked = false;
+        std::future::poll_fn(|context| self.poll_look(context)).await?;
         Ok(std::iter::from_fn(|| self.take()).collect())
     }
 
@@ -645,142 +669,202 @@ impl Watch {
         let event = self.waiting.pop_front()?;
         if let Some(told) = &mut self.told {
             told.apply(&event.change);
+            if self.waiting.is_empty() {
+                told.unread.clone_from(&self.unread);
+            }
         }
         Some(event)
     }
 
-    async fn look(&mut self) -> Result<(), Error> {
-        let mut known = self.told.clone();
-        if let Some(known) = &mut known {
-            for event in &self.waiting {
-                known.apply(&event.change);
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        loop {
+            if let Some(event) = self.take() {
+                return Poll::Ready(Ok(event));
             }
+            ready!(self.poll_look(context))?;
         }
-        let now = self.observe(known.as_ref()).await?;
-        let Some(known) = known else {
-            self.told = Some(now);
-            return Ok(());
-        };
-        let time = unix_now();
-        let changes = known.changes_to(&now).into_iter();
-        self.waiting
-            .extend(changes.map(|change| Event { time, change }));
-        if let Some(told) = &mut self.told {
-            told.forget(&now.tasks);
-        }
-        Ok(())
     }
 
-    /// The state of the cluster now. `known` is only needed to find tasks that are not listed any more.
-    async fn observe(&self, known: Option<&State>) -> Result<State, Error> {
-        let mut now = State::default();
-        let api = self.client.api();
-        for row in api.cluster().tasks().get().await? {
-            let ended = ended(row.endtime, row.status);
-            let started = unsigned(row.starttime);
-            now.tasks.insert(row.upid, TaskState { started, ended });
-        }
-        // After the tasks: a guest made by a task that is listed as ended is then there.
-        for row in api.cluster().resources().get().await? {
-            let status = row.status.unwrap_or_else(|| "unknown".to_owned());
-            let Some(node) = row.node.map(String::from) else {
-                continue;
-            };
-            match (row.type_.as_str(), row.vmid, row.storage) {
-                ("node", ..) => {
-                    now.nodes.insert(node, status);
-                }
-                ("storage", _, Some(storage)) => {
-                    now.storages.insert((node, storage.into()), status);
-                }
-                (kind, Some(vmid), _) => {
-                    if let Some(kind) = Kind::read(kind) {
-                        let guest = GuestState {
-                            kind,
-                            node,
-                            name: row.name.unwrap_or_default(),
-                            status,
-                            lock: row.lock.unwrap_or_default(),
-                        };
-                        now.guests.insert(vmid, guest);
-                    }
-                }
-                _ => {}
-            }
-        }
+    fn poll_look(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut looking = match self.looking.take() {
+            Some(looking) => looking,
+            None => self.look(),
+        };
+        let Poll::Ready(seen) = looking.as_mut().poll(context) else {
+            self.looking = Some(looking);
+            return Poll::Pending;
+        };
+        self.looked = true;
+        let (known, now) = seen?;
         if let Some(known) = known {
-            self.fill_gaps(known, &mut now).await;
+            let time = unix_now();
+            let changes = known.changes_to(&now).into_iter();
+            (self.waiting).extend(changes.map(|change| Event { time, change }));
         }
-        Ok(now)
+        match &mut self.told {
+            Some(told) => {
+                // What was not read before is so until the last event of it is handed over.
+                let unread = (now.unread.iter()).map(|(node, since)| (node.clone(), *since));
+                told.unread.extend(unread);
+                if self.waiting.is_empty() {
+                    told.unread.clone_from(&now.unread);
+                }
+                told.forget(&now.tasks);
+                self.unread = now.unread;
+            }
+            None => self.told = Some(now),
+        }
+        Poll::Ready(Ok(()))
     }
 
-    /// The cluster's list holds the newest tasks only. Where more happened since the last look than it
-    /// holds, the node's own list has the rest; and what ran at the last look is asked for by itself.
-    async fn fill_gaps(&self, known: &State, now: &mut State) {
-        let newest_known = |node: &str| {
-            (known.tasks.iter())
-                .filter(|(upid, _)| node_of(upid).as_deref() == Some(node))
-                .map(|(_, task)| task.started)
-                .max()
+    /// The next look, when it is time for it.
+    fn look(&self) -> Acting<'static, Look> {
+        let known = self.known();
+        let client = self.client.clone();
+        let pause = self.looked.then_some(self.interval);
+        Box::pin(async move {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+            let now = observe(&client, known.as_ref()).await?;
+            Ok((known, now))
+        })
+    }
+
+    /// The state once all events that wait have been handed over; `None` before the first look.
+    fn known(&self) -> Option<State> {
+        let mut known = self.told.clone()?;
+        for event in &self.waiting {
+            known.apply(&event.change);
+        }
+        known.unread.clone_from(&self.unread);
+        Some(known)
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_event(context).map(Some)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("interval", &self.interval)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The state of the cluster now. `known` is only needed to find tasks that are not listed any more.
+async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error> {
+    let mut now = State::default();
+    let api = client.api();
+    for row in api.cluster().tasks().get().await? {
+        let ended = ended(row.endtime, row.status);
+        let started = unsigned(row.starttime);
+        now.tasks.insert(row.upid, TaskState { started, ended });
+    }
+    // After the tasks: a guest made by a task that is listed as ended is then there.
+    for row in api.cluster().resources().get().await? {
+        let status = row.status.unwrap_or_else(|| "unknown".to_owned());
+        let Some(node) = row.node.map(String::from) else {
+            continue;
         };
-        let mut unseen: BTreeMap<String, bool> = BTreeMap::new();
-        for upid in now.tasks.keys() {
-            if let Some(node) = node_of(upid) {
-                let all_new = unseen.entry(node).or_insert(true);
-                *all_new &= !known.tasks.contains_key(upid);
+        match (row.type_.as_str(), row.vmid, row.storage) {
+            ("node", ..) => {
+                now.nodes.insert(node, status);
             }
-        }
-        for (node, all_new) in unseen {
-            let Some(since) = newest_known(&node).filter(|_| all_new) else {
-                continue;
-            };
-            let mut start = 0;
-            loop {
-                let request = self.client.api().nodes().node(&node).tasks().get();
-                let request = request.source("all").limit(PAGE).start(start);
-                let since = i64::try_from(since).unwrap_or(i64::MAX);
-                // A node that cannot be asked now is asked again at the next look.
-                let Ok(rows) = request.since(since).await else {
-                    break;
-                };
-                let more = rows.len() as i64 >= PAGE;
-                start += PAGE;
-                for row in rows {
-                    let ended = ended(row.endtime, row.status);
-                    let started = u64::try_from(row.starttime).unwrap_or(0);
-                    now.tasks
-                        .entry(row.upid)
-                        .or_insert(TaskState { started, ended });
-                }
-                if !more {
-                    break;
+            ("storage", _, Some(storage)) => {
+                now.storages.insert((node, storage.into()), status);
+            }
+            (kind, Some(vmid), _) => {
+                if let Some(kind) = Kind::read(kind) {
+                    let guest = GuestState {
+                        kind,
+                        node,
+                        name: row.name.unwrap_or_default(),
+                        status,
+                        lock: row.lock.unwrap_or_default(),
+                    };
+                    now.guests.insert(vmid, guest);
                 }
             }
+            _ => {}
         }
-        let lost: BTreeSet<&String> = (known.tasks.iter())
-            .filter(|(upid, task)| task.ended.is_none() && !now.tasks.contains_key(*upid))
-            .map(|(upid, _)| upid)
-            .collect();
-        for upid in lost {
-            let Ok(parsed) = upid.parse::<Upid>() else {
-                continue;
-            };
-            let started = parsed.starttime();
-            let ended = match self.client.task(parsed).status().await {
-                Ok(status) if status.is_running() => None,
-                Ok(status) => Some(status.exit_status().unwrap_or("unknown").to_owned()),
-                Err(error) if error.kind() == Some(crate::error::ErrorKind::NotFound) => {
-                    Some("unknown".to_owned())
-                }
-                // It stays running for us until its node can be asked.
-                Err(_) => None,
-            };
-            now.tasks.insert(upid.clone(), TaskState { started, ended });
+    }
+    if let Some(known) = known {
+        read_unlisted(client, known, &mut now).await;
+        follow_lost(client, known, &mut now).await;
+    }
+    Ok(now)
+}
+
+/// The cluster's list holds the newest tasks only. Where more happened since the last look than it holds, the
+/// node's own list has the rest.
+async fn read_unlisted(client: &Client, known: &State, now: &mut State) {
+    let mut behind = known.unread.clone();
+    let mut all_new: BTreeMap<String, bool> = BTreeMap::new();
+    for upid in now.tasks.keys() {
+        if let Some(node) = node_of(upid) {
+            *all_new.entry(node).or_insert(true) &= !known.tasks.contains_key(upid);
+        }
+    }
+    for (node, _) in all_new.into_iter().filter(|(_, all_new)| *all_new) {
+        let newest_known = (known.tasks.iter())
+            .filter(|(upid, _)| node_of(upid).as_deref() == Some(&node))
+            .map(|(_, task)| task.started)
+            .max();
+        if let Some(newest) = newest_known {
+            behind.entry(node).or_insert(newest);
+        }
+    }
+    for (node, since) in behind {
+        if read_since(client, &node, since, now).await.is_err() {
+            now.unread.insert(node, since);
         }
     }
 }
 
-const PAGE: i64 = 500;
+async fn read_since(client: &Client, node: &str, since: u64, now: &mut State) -> Result<(), Error> {
+    let request = client.api().nodes().node(node).tasks().get();
+    let request = request.since(i64::try_from(since).unwrap_or(i64::MAX));
+    let mut rows = request.source("all").items(PAGE);
+    while let Some(row) = rows.try_next().await? {
+        let ended = ended(row.endtime, row.status);
+        let started = u64::try_from(row.starttime).unwrap_or(0);
+        let task = TaskState { started, ended };
+        now.tasks.entry(row.upid).or_insert(task);
+    }
+    Ok(())
+}
+
+/// Asks for tasks by themselves that ran at the last look and are not listed any more.
+async fn follow_lost(client: &Client, known: &State, now: &mut State) {
+    let lost: Vec<&String> = (known.tasks.iter())
+        .filter(|(upid, task)| task.ended.is_none() && !now.tasks.contains_key(*upid))
+        .map(|(upid, _)| upid)
+        .collect();
+    for upid in lost {
+        let Ok(parsed) = upid.parse::<Upid>() else {
+            continue;
+        };
+        let started = parsed.starttime();
+        let ended = match client.task(parsed).status().await {
+            Ok(status) if status.is_running() => None,
+            Ok(status) => Some(status.exit_status().unwrap_or("unknown").to_owned()),
+            Err(error) if error.kind() == Some(ErrorKind::NotFound) => Some("unknown".to_owned()),
+            // It stays running for us until its node can be asked.
+            Err(_) => None,
+        };
+        now.tasks.insert(upid.clone(), TaskState { started, ended });
+    }
+}
+
+const PAGE: u32 = 500;
 
 fn node_of(upid: &str) -> Option<String> {
     upid.parse::<Upid>().ok().map(|upid| upid.node().to_owned())

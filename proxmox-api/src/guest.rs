@@ -4,7 +4,7 @@
 //! them again when the guest was migrated. What takes time gives a [`Started`], which is waited for on demand.
 //!
 //! ```no_run
-//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::guest::GuestError> {
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
 //! use std::time::Duration;
 //!
 //! let guest = pve.guest(101);
@@ -19,6 +19,7 @@ mod backup;
 mod cloud_init;
 mod config;
 mod copy;
+mod failure;
 mod ids;
 mod migrate;
 mod power;
@@ -29,6 +30,7 @@ mod started;
 mod tests;
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,11 +41,13 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::request::{ApiRequest, Sending};
 use crate::task::Task;
+use started::Goal;
 
 pub use backup::{Backup, Restore};
 pub use cloud_init::CloudInit;
 pub use config::{Bus, Size};
 pub use copy::{CloneGuest, Cloned, Destroy};
+pub use failure::{GuestError, GuestErrorKind};
 pub use ids::{allocate, next_free};
 pub use migrate::{Migrate, MigrationCheck};
 pub use power::{Power, PowerAction};
@@ -51,21 +55,42 @@ pub use retention::{Retention, Verdict};
 pub use snapshot::{Snapshot, TakeSnapshot};
 pub use started::{Started, WaitStarted};
 
-/// Lets a description of an operation be awaited.
+/// What is done with a guest, under way.
+pub(crate) type Acting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// A call for wherever the guest is.
+pub(crate) type Calling<'a, T> = &'a (dyn Fn(&Place) -> Sending<T> + Sync);
+
+/// Lets a description of an operation be awaited. Inline, so that only programs that do so compile it.
 macro_rules! awaits {
     ($operation:ty => $output:ty) => {
         impl IntoFuture for $operation {
-            type Output = Result<$output, $crate::guest::GuestError>;
-            type IntoFuture =
-                std::pin::Pin<Box<dyn Future<Output = Self::Output> + Send + 'static>>;
+            type Output = Result<$output, $crate::error::Error>;
+            type IntoFuture = $crate::guest::Acting<'static, $output>;
 
+            #[inline]
             fn into_future(self) -> Self::IntoFuture {
                 Box::pin(self.run())
             }
         }
     };
 }
-use awaits;
+pub(crate) use awaits;
+
+/// A request that may start a task, with those of its settings that have a value.
+macro_rules! order {
+    ($request:expr $(, $setter:ident: $value:expr)* $(,)?) => {{
+        let request = $request;
+        $(
+            let request = match $value {
+                Some(value) => request.$setter(value),
+                None => request,
+            };
+        )*
+        $crate::guest::task(request)
+    }};
+}
+use order;
 
 /// How often a change of configuration is tried when others change it at the same time.
 const ATTEMPTS: u32 = 5;
@@ -122,8 +147,8 @@ pub struct Place {
 
 /// A guest: a handle, not the guest itself. Clones share what is known about its place.
 ///
-/// Made by [`Client::guest`]. Every method can fail with [`GuestError::NoSuchGuest`], and with
-/// [`GuestError::Call`] for whatever the server or the connection says.
+/// Made by [`Client::guest`]. Every method can fail with [`GuestErrorKind::NoSuchGuest`], and with whatever the
+/// server or the connection says.
 #[derive(Clone)]
 pub struct Guest {
     client: Client,
@@ -169,8 +194,8 @@ impl Guest {
     /// Its node and kind, from memory if they were asked for before.
     ///
     /// # Errors
-    /// [`GuestError::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
-    pub async fn place(&self) -> Result<Place, GuestError> {
+    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
+    pub async fn place(&self) -> Result<Place, Error> {
         match self.remembered() {
             Some(place) => Ok(place),
             None => self.locate().await,
@@ -180,8 +205,8 @@ impl Guest {
     /// Asks for its node and kind: `GET /cluster/resources`.
     ///
     /// # Errors
-    /// [`GuestError::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
-    pub async fn locate(&self) -> Result<Place, GuestError> {
+    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
+    pub async fn locate(&self) -> Result<Place, Error> {
         let rows = self.client.api().cluster().resources().get().type_("vm");
         let place = rows
             .await?
@@ -195,15 +220,15 @@ impl Guest {
                 })
             });
         self.remember(place.clone());
-        place.ok_or(GuestError::NoSuchGuest { vmid: self.vmid })
+        place.ok_or_else(|| GuestErrorKind::NoSuchGuest { vmid: self.vmid }.into())
     }
 
     /// How it is doing: `GET /nodes/{node}/{qemu|lxc}/{vmid}/status/current`.
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn status(&self) -> Result<GuestStatus, GuestError> {
-        self.call(|place| match place.kind {
+    pub async fn status(&self) -> Result<GuestStatus, Error> {
+        self.call(None, &|place| match place.kind {
             Kind::Qemu => {
                 let request = self.qemu_at(place).status().current().get();
                 Box::pin(async move { Ok(GuestStatus::of_qemu(request.await?)) })
@@ -219,31 +244,31 @@ impl Guest {
     /// The path of a virtual machine in the generated tree, for calls this module has no method for.
     ///
     /// # Errors
-    /// [`GuestError::WrongKind`] if it is a container; see [`Guest`].
-    pub async fn qemu(&self) -> Result<QemuVmidPath, GuestError> {
+    /// [`GuestErrorKind::WrongKind`] if it is a container; see [`Guest`].
+    pub async fn qemu(&self) -> Result<QemuVmidPath, Error> {
         Ok(self.qemu_at(&self.place_as(Kind::Qemu).await?))
     }
 
     /// The path of a container in the generated tree, for calls this module has no method for.
     ///
     /// # Errors
-    /// [`GuestError::WrongKind`] if it is a virtual machine; see [`Guest`].
-    pub async fn lxc(&self) -> Result<LxcVmidPath, GuestError> {
+    /// [`GuestErrorKind::WrongKind`] if it is a virtual machine; see [`Guest`].
+    pub async fn lxc(&self) -> Result<LxcVmidPath, Error> {
         Ok(self.lxc_at(&self.place_as(Kind::Lxc).await?))
     }
 
-    fn qemu_at(&self, place: &Place) -> QemuVmidPath {
+    pub(crate) fn qemu_at(&self, place: &Place) -> QemuVmidPath {
         let node = self.client.api().nodes().node(&place.node);
         node.qemu().vmid(self.vmid)
     }
 
-    fn lxc_at(&self, place: &Place) -> LxcVmidPath {
+    pub(crate) fn lxc_at(&self, place: &Place) -> LxcVmidPath {
         let node = self.client.api().nodes().node(&place.node);
         node.lxc().vmid(self.vmid)
     }
 
     /// Its place, if it is of this kind.
-    async fn place_as(&self, kind: Kind) -> Result<Place, GuestError> {
+    async fn place_as(&self, kind: Kind) -> Result<Place, Error> {
         if let Some(place) = self.remembered().filter(|place| place.kind == kind) {
             return Ok(place);
         }
@@ -252,11 +277,12 @@ impl Guest {
         if place.kind == kind {
             return Ok(place);
         }
-        Err(GuestError::WrongKind {
+        let wrong = GuestErrorKind::WrongKind {
             vmid: self.vmid,
             is: place.kind,
             needed: kind,
-        })
+        };
+        Err(wrong.into())
     }
 
     fn remembered(&self) -> Option<Place> {
@@ -268,42 +294,55 @@ impl Guest {
         *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
-    /// Sends what `send` makes for the guest's place, once more if it turns out to have moved.
-    pub(crate) async fn call<T>(
-        &self,
-        send: impl Fn(&Place) -> Sending<T>,
-    ) -> Result<T, GuestError> {
-        let place = self.place().await?;
-        let error = match send(&place).await {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        if !may_have_moved(&error) {
-            return Err(error.into());
-        }
-        match self.locate().await {
-            Ok(now) if now != place => Ok(send(&now).await?),
-            Err(GuestError::NoSuchGuest { vmid }) => Err(GuestError::NoSuchGuest { vmid }),
-            _ => Err(error.into()),
-        }
+    /// Sends what `send` makes for the guest's place, once more if it turns out to have moved. `kind` is what the
+    /// guest has to be.
+    pub(crate) fn call<'a, T: 'a>(
+        &'a self,
+        kind: Option<Kind>,
+        send: Calling<'a, T>,
+    ) -> Acting<'a, T> {
+        Box::pin(async move {
+            let place = match kind {
+                Some(kind) => self.place_as(kind).await?,
+                None => self.place().await?,
+            };
+            let error = match send(&place).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let now = self.moved(&place, kind, error).await?;
+            send(&now).await
+        })
     }
 
-    /// [`Guest::call`] for what only virtual machines have.
-    pub(crate) async fn call_qemu<T>(
-        &self,
-        send: impl Fn(&QemuVmidPath) -> Sending<T>,
-    ) -> Result<T, GuestError> {
-        self.place_as(Kind::Qemu).await?;
-        self.call(|place| send(&self.qemu_at(place))).await
+    /// [`Guest::call`] for what may go on after the answer.
+    fn order<'a>(
+        &'a self,
+        kind: Option<Kind>,
+        goal: Goal,
+        send: Calling<'a, Option<Task>>,
+    ) -> Acting<'a, Started> {
+        Box::pin(async move {
+            let task = self.call(kind, send).await?;
+            Ok(Started::new(self, task, goal))
+        })
     }
 
-    /// [`Guest::call`] for what only containers have.
-    pub(crate) async fn call_lxc<T>(
-        &self,
-        send: impl Fn(&LxcVmidPath) -> Sending<T>,
-    ) -> Result<T, GuestError> {
-        self.place_as(Kind::Lxc).await?;
-        self.call(|place| send(&self.lxc_at(place))).await
+    /// Where the guest is by now, if the error comes from its being elsewhere; otherwise the error.
+    fn moved<'a>(&'a self, from: &'a Place, kind: Option<Kind>, error: Error) -> Acting<'a, Place> {
+        Box::pin(async move {
+            if !may_have_moved(&error) {
+                return Err(error);
+            }
+            match self.locate().await {
+                Ok(now) if now != *from => match kind {
+                    Some(kind) => self.place_as(kind).await,
+                    None => Ok(now),
+                },
+                Err(Error::Guest(gone)) => Err(Error::Guest(gone)),
+                _ => Err(error),
+            }
+        })
     }
 }
 
@@ -355,7 +394,10 @@ impl IntoTask for () {
 
 /// The future of a request that may start a task.
 fn task(request: impl ApiRequest<Output: IntoTask>) -> Sending<Option<Task>> {
-    let sending = request.into_request().into_future();
+    optional(request.into_request().into_future())
+}
+
+fn optional<T: IntoTask>(sending: Sending<T>) -> Sending<Option<Task>> {
     Box::pin(async move { Ok(sending.await?.into_task()) })
 }
 
@@ -464,130 +506,5 @@ pub(crate) fn power_state(status: &str) -> PowerState {
         "paused" => PowerState::Paused,
         "stopped" => PowerState::Stopped,
         _ => PowerState::Unknown,
-    }
-}
-
-/// Why something with a guest did not work.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum GuestError {
-    /// A call failed, or a task it started.
-    Call(Error),
-    /// The cluster has no guest of this number that this user may see.
-    NoSuchGuest {
-        /// The number.
-        vmid: u32,
-    },
-    /// This works with the other kind of guest only.
-    WrongKind {
-        /// The guest's number.
-        vmid: u32,
-        /// What it is.
-        is: Kind,
-        /// What it had to be.
-        needed: Kind,
-    },
-    /// Every number of the range is taken.
-    NoFreeId {
-        /// The lowest number that was allowed.
-        first: u32,
-        /// The highest number that was allowed.
-        last: u32,
-    },
-    /// Every place for such a device is taken.
-    NoFreeSlot {
-        /// The guest's number.
-        vmid: u32,
-        /// The family of settings, such as `scsi`.
-        family: &'static str,
-    },
-    /// The configuration has no such setting.
-    NoSuchSetting {
-        /// The guest's number.
-        vmid: u32,
-        /// The setting's name, such as `net1`.
-        key: String,
-    },
-    /// High availability took the order and did not carry it out.
-    HighAvailability {
-        /// The guest's number.
-        vmid: u32,
-        /// What it made of the guest, such as `error`.
-        state: String,
-    },
-    /// It was not done within this time. What was started goes on.
-    TimedOut {
-        /// The guest's number.
-        vmid: u32,
-        /// What was waited for.
-        waiting_for: String,
-        /// How long.
-        after: Duration,
-    },
-    /// The guest agent answered something that cannot be used.
-    Agent {
-        /// The guest's number.
-        vmid: u32,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
-
-impl GuestError {
-    /// What the failure means, as for [`Error::kind`]. A guest that is not there counts as
-    /// [`ErrorKind::NotFound`].
-    #[must_use]
-    pub fn kind(&self) -> Option<ErrorKind> {
-        match self {
-            Self::Call(error) => error.kind(),
-            Self::NoSuchGuest { .. } => Some(ErrorKind::NotFound),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for GuestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Call(error) => error.fmt(f),
-            Self::NoSuchGuest { vmid } => {
-                write!(f, "there is no guest {vmid}, or none this user may see")
-            }
-            Self::WrongKind { vmid, is, needed } => write!(
-                f,
-                "guest {vmid} is {}, and this works with {} only",
-                is.noun(),
-                needed.noun()
-            ),
-            Self::NoFreeId { first, last } => {
-                write!(f, "every guest number from {first} to {last} is taken")
-            }
-            Self::NoFreeSlot { vmid, family } => {
-                write!(f, "guest {vmid} has no room for another {family} device")
-            }
-            Self::NoSuchSetting { vmid, key } => {
-                write!(f, "the configuration of guest {vmid} has no {key}")
-            }
-            Self::HighAvailability { vmid, state } => write!(
-                f,
-                "high availability put guest {vmid} into the state {state:?} instead of doing as told"
-            ),
-            Self::TimedOut {
-                vmid,
-                waiting_for,
-                after,
-            } => write!(f, "guest {vmid}: no {waiting_for} within {after:?}"),
-            Self::Agent { vmid, problem } => {
-                write!(f, "guest agent of guest {vmid}: {problem}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for GuestError {}
-
-impl From<Error> for GuestError {
-    fn from(error: Error) -> Self {
-        Self::Call(error)
     }
 }

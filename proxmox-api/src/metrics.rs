@@ -16,7 +16,7 @@ use crate::Value;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::events::{unix_now, utc};
-use crate::guest::{Guest, GuestError, Kind, unsigned};
+use crate::guest::{Guest, Kind, unsigned};
 use crate::inventory::{Inventory, Resource, ResourceType};
 
 /// The content type of [`scrape`]'s answer.
@@ -160,20 +160,11 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn history(&self, timeframe: &str) -> Result<Vec<GuestSample>, GuestError> {
+    pub async fn history(&self, timeframe: &str) -> Result<Vec<GuestSample>, Error> {
         let rows = self
-            .call(|place| {
-                let node = self.client().api().nodes().node(&place.node);
-                match place.kind {
-                    Kind::Qemu => {
-                        let at = node.qemu().vmid(self.vmid());
-                        at.rrddata().get(timeframe).into_future()
-                    }
-                    Kind::Lxc => {
-                        let at = node.lxc().vmid(self.vmid());
-                        at.rrddata().get(timeframe).into_future()
-                    }
-                }
+            .call(None, &|place| match place.kind {
+                Kind::Qemu => self.qemu_at(place).rrddata().get(timeframe).into_future(),
+                Kind::Lxc => self.lxc_at(place).rrddata().get(timeframe).into_future(),
             })
             .await?;
         Ok((rows.into_iter())

@@ -1,29 +1,29 @@
 //! Work that goes on after the call that started it (wire protocol §8).
 
+mod failure;
+mod wait;
+
 use std::fmt;
-use std::future::IntoFuture;
-use std::pin::Pin;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api_error::{ErrorKind, OneLine};
+use crate::api_error::OneLine;
 use crate::client::Client;
-use crate::decode::{DecodeError, decode_data};
-use crate::encode::{ParamValue, escape};
+use crate::decode::DecodeError;
+use crate::encode::escape;
 use crate::endpoint::Method;
 use crate::error::Error;
-use crate::request::Call;
+use crate::request::Request;
 use crate::upid::Upid;
 
-/// The time between two looks at a task grows from the first to the second.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How many looks in a row may fail for reasons that pass by themselves.
-const PATIENCE: u32 = 10;
-/// How many times a task may be unknown before it first shows up.
-const BIRTH: u32 = 3;
-/// Lines asked for at once.
+#[cfg(feature = "guests")]
+pub(crate) use failure::or_error;
+pub use failure::{TaskError, TaskErrorKind};
+pub use wait::{LogLines, WaitBuilder};
+#[cfg(feature = "guests")]
+pub(crate) use wait::{Pace, Patience};
+
+/// Lines of a log asked for at once.
 const PAGE: u64 = 500;
 
 /// A task on a node: a handle, not the task itself. Dropping it changes nothing there.
@@ -44,15 +44,20 @@ impl Task {
         &self.upid
     }
 
+    /// The client it is asked about through.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Asks how the task is doing: `GET /nodes/{node}/tasks/{upid}/status`.
     ///
     /// # Errors
     /// As for every call; [`ErrorKind::NotFound`] if the node knows no such task.
     pub async fn status(&self) -> Result<TaskStatus, Error> {
-        let call = self.call(Method::Get, "/status");
-        let name = call.name();
-        let data = self.ask(call).await?;
-        TaskStatus::read(data).map_err(|error| Error::decode(name, error))
+        let request = self.request(Method::Get, "/status");
+        let name = request.call().name();
+        TaskStatus::read(request.await?).map_err(|error| Error::decode(name, error))
     }
 
     /// Reads lines of the log: `GET /nodes/{node}/tasks/{upid}/log`. `start` lines are skipped; a `limit`
@@ -63,15 +68,43 @@ impl Task {
     /// # Errors
     /// As for every call.
     pub async fn log(&self, start: u64, limit: u64) -> Result<Vec<LogLine>, Error> {
-        let mut call = self.call(Method::Get, "/log");
-        call.params.set("start", ParamValue::One(start.to_string()));
-        call.params.set("limit", ParamValue::One(limit.to_string()));
-        let data = self.ask(call).await?;
-        let rows = data.as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok((start + 1..)
-            .zip(rows)
+        Ok(self.log_page(start, limit).await?.0)
+    }
+
+    /// Lines of the log, and how many there are as far as the server has looked.
+    async fn log_page(&self, start: u64, limit: u64) -> Result<(Vec<LogLine>, u64), Error> {
+        let request = self.request(Method::Get, "/log");
+        let request = request.param("start", start).param("limit", limit);
+        let answer = request.with_envelope().await?;
+        let rows = answer.data.as_array().map(Vec::as_slice);
+        let lines = (start + 1..)
+            .zip(rows.unwrap_or_default())
             .map(|(place, row)| LogLine::read(place, row))
-            .collect())
+            .collect();
+        Ok((lines, answer.total.unwrap_or(0)))
+    }
+
+    /// The last lines of the log, at most `count`; none of a log that is empty or not there.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn log_tail(&self, count: usize) -> Result<Vec<LogLine>, Error> {
+        let mut tail = Vec::new();
+        let (mut start, mut seen) = (0, 0);
+        loop {
+            let (lines, total) = self.log_page(start, PAGE).await?;
+            let end = start + lines.len() as u64;
+            let last = lines.last().map_or(0, |line| line.number);
+            tail.extend(lines.into_iter().filter(|line| !line.stands_for_none()));
+            tail.drain(..tail.len().saturating_sub(count));
+            // The count is that of the lines the server has read, which need not be all.
+            let more = end - start >= PAGE || total > end;
+            if !more || last <= seen {
+                return Ok(tail);
+            }
+            seen = last;
+            start = end.max(total.saturating_sub(count as u64));
+        }
     }
 
     /// Tells the task to end: `DELETE /nodes/{node}/tasks/{upid}`. The server waits up to five seconds for
@@ -80,10 +113,8 @@ impl Task {
     /// # Errors
     /// As for every call.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.client
-            .execute(self.call(Method::Delete, ""))
-            .await
-            .map(drop)
+        let request = self.request(Method::Delete, "");
+        self.client.execute(request.call).await.map(drop)
     }
 
     /// Waits for the end. Awaiting the result gives [`TaskOutcome::Ok`] or
@@ -98,25 +129,13 @@ impl Task {
     /// # }
     /// ```
     pub fn wait(&self) -> WaitBuilder<'static> {
-        WaitBuilder {
-            task: self.clone(),
-            timeout: None,
-            first: FIRST_PAUSE,
-            longest: LONGEST_PAUSE,
-            log: None,
-        }
+        WaitBuilder::new(self)
     }
 
-    fn call(&self, method: Method, below: &str) -> Call {
+    fn request(&self, method: Method, below: &str) -> Request<Value> {
         let node = escape(self.upid.node());
         let upid = escape(self.upid.as_str());
-        Call::new(method, format!("/nodes/{node}/tasks/{upid}{below}"))
-    }
-
-    async fn ask(&self, call: Call) -> Result<Value, Error> {
-        let name = call.name();
-        let reply = self.client.execute(call).await?;
-        decode_data(&reply.body).map_err(|error| Error::decode(name, error))
+        (self.client).request(method, format!("/nodes/{node}/tasks/{upid}{below}"))
     }
 }
 
@@ -183,7 +202,7 @@ impl TaskStatus {
         }
         Some(match self.exit_status() {
             Some(text) => TaskOutcome::read(text),
-            None => TaskOutcome::Failed("it ended without saying how".to_owned()),
+            None => TaskOutcome::Interrupted("it ended without saying how".to_owned()),
         })
     }
 
@@ -204,24 +223,38 @@ pub enum TaskOutcome {
     Warnings(u32),
     /// It failed; the text says why.
     Failed(String),
+    /// It was stopped or killed before it was through, or nothing says how it ended; the server's words for
+    /// that, such as `received interrupt` or `unexpected status` (wire protocol §8).
+    Interrupted(String),
 }
 
 impl TaskOutcome {
     fn read(exit: &str) -> Self {
-        match exit
-            .strip_prefix("WARNINGS:")
-            .map(|count| count.trim().parse())
+        if exit == "OK" {
+            return Self::Ok;
+        }
+        if let Some(count) = exit.strip_prefix("WARNINGS:")
+            && let Ok(count) = count.trim().parse()
         {
-            Some(Ok(count)) => Self::Warnings(count),
-            _ if exit == "OK" => Self::Ok,
-            _ => Self::Failed(exit.to_owned()),
+            return Self::Warnings(count);
+        }
+        // A worker that was told to end dies of it, at times inside of something that puts its own words
+        // in front. The log of one that was killed has no last word.
+        let interrupted = exit == "unexpected status"
+            || exit.ends_with("received interrupt")
+            || exit.ends_with("interrupted by signal")
+            || exit.starts_with("unable to get last line from task log");
+        if interrupted {
+            Self::Interrupted(exit.to_owned())
+        } else {
+            Self::Failed(exit.to_owned())
         }
     }
 
     /// Whether the work was done, with or without warnings.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        !matches!(self, Self::Failed(_))
+        matches!(self, Self::Ok | Self::Warnings(_))
     }
 }
 
@@ -230,7 +263,7 @@ impl fmt::Display for TaskOutcome {
         match self {
             Self::Ok => f.write_str("OK"),
             Self::Warnings(count) => write!(f, "WARNINGS: {count}"),
-            Self::Failed(text) => write!(f, "{}", OneLine(text)),
+            Self::Failed(text) | Self::Interrupted(text) => write!(f, "{}", OneLine(text)),
         }
     }
 }
@@ -262,279 +295,13 @@ impl LogLine {
             text,
         }
     }
-}
 
-/// Waiting for a task; made by [`Task::wait`], started by awaiting it.
-#[must_use = "nothing is waited for until this is awaited"]
-pub struct WaitBuilder<'a> {
-    task: Task,
-    timeout: Option<Duration>,
-    first: Duration,
-    longest: Duration,
-    log: Option<Listener<'a>>,
-}
-
-type Listener<'a> = Box<dyn FnMut(&str) + Send + 'a>;
-type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
-
-impl<'a> WaitBuilder<'a> {
-    /// Gives up after this time. The task goes on; use [`Task::stop`] to end it.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Looks at the task at this interval, instead of every second at first and every five later.
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.first = interval;
-        self.longest = interval;
-        self
-    }
-
-    /// Hands over every line of the log, once and in order, while waiting. A line may come one look
-    /// late: until something follows it, it may not be complete.
-    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitBuilder<'b>
-    where
-        'a: 'b,
-    {
-        let Self {
-            task,
-            timeout,
-            first,
-            longest,
-            log: _,
-        } = self;
-        WaitBuilder {
-            task,
-            timeout,
-            first,
-            longest,
-            log: Some(Box::new(listener)),
-        }
-    }
-
-    /// Waits and gives the outcome, a failure as [`TaskOutcome::Failed`] instead of an error.
-    ///
-    /// # Errors
-    /// [`Error::Task`] if the time ran out or the task could not be watched any more.
-    #[must_use = "futures do nothing until they are awaited"]
-    pub fn outcome(self) -> Waiting<'a, TaskOutcome> {
-        Box::pin(async move {
-            let upid = self.task.upid.clone();
-            match self.timeout {
-                None => self.watch().await,
-                Some(limit) => match tokio::time::timeout(limit, self.watch()).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => Err(TaskError::new(upid, TaskErrorKind::TimedOut(limit)).into()),
-                },
-            }
-        })
-    }
-
-    async fn watch(self) -> Result<TaskOutcome, Error> {
-        let Self {
-            task,
-            first,
-            longest,
-            log,
-            ..
-        } = self;
-        let mut follower = log.map(|listener| Follower {
-            listener,
-            seen: 0,
-            held: None,
-        });
-        let mut pause = first;
-        let mut failures = 0;
-        let mut unborn = 0;
-        loop {
-            match look(&task, follower.as_mut()).await {
-                Ok(Some(outcome)) => return Ok(outcome),
-                Ok(None) => {
-                    failures = 0;
-                    unborn = BIRTH;
-                }
-                // A task that was just started may not be on record yet.
-                Err(error) if error.kind() == Some(ErrorKind::NotFound) && unborn < BIRTH => {
-                    unborn += 1
-                }
-                Err(error) if error.is_retryable() && failures < PATIENCE => failures += 1,
-                Err(error) => {
-                    return Err(TaskError::new(task.upid, TaskErrorKind::Lost(error)).into());
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(longest);
-        }
+    /// Whether it is what the server says instead of a log (wire protocol §8).
+    fn stands_for_none(&self) -> bool {
+        self.number == 1
+            && (self.text == "no content" || self.text.starts_with("unable to open file"))
     }
 }
-
-/// One look at a task: what is new in its log, and how it ended.
-async fn look(
-    task: &Task,
-    follower: Option<&mut Follower<'_>>,
-) -> Result<Option<TaskOutcome>, Error> {
-    // In this order: once the task has ended, nothing is added to its log.
-    let outcome = task.status().await?.outcome();
-    if let Some(follower) = follower {
-        follower.follow(task, outcome.is_some()).await?;
-    }
-    Ok(outcome)
-}
-
-struct Follower<'a> {
-    listener: Listener<'a>,
-    /// The number of the last line handed over.
-    seen: u64,
-    /// The line after it, as it looked the last time.
-    held: Option<String>,
-}
-
-impl Follower<'_> {
-    async fn follow(&mut self, task: &Task, ended: bool) -> Result<(), Error> {
-        loop {
-            let lines = task.log(self.seen, PAGE).await?;
-            let more = lines.len() as u64 >= PAGE;
-            if !self.take(lines, ended, more) {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Hands over what is complete; tells whether to ask for more at once.
-    fn take(&mut self, lines: Vec<LogLine>, ended: bool, more: bool) -> bool {
-        let before = self.seen;
-        if before == 0 && matches!(lines.as_slice(), [line] if is_no_line(&line.text)) {
-            return false;
-        }
-        let last = lines.last().map(|line| line.number);
-        for line in lines.into_iter().filter(|line| line.number > before) {
-            // The task may be in the middle of writing its last line.
-            let open = Some(line.number) == last && !ended && !more;
-            if open && self.held.as_ref() != Some(&line.text) {
-                self.held = Some(line.text);
-                break;
-            }
-            self.seen = line.number;
-            self.held = None;
-            (self.listener)(&line.text);
-        }
-        more && self.seen > before
-    }
-}
-
-/// What the server says instead of a log (wire protocol §8).
-fn is_no_line(text: &str) -> bool {
-    text == "no content" || text.starts_with("unable to open file")
-}
-
-impl<'a> IntoFuture for WaitBuilder<'a> {
-    type Output = Result<TaskOutcome, Error>;
-    type IntoFuture = Waiting<'a, TaskOutcome>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        let upid = self.task.upid.clone();
-        let outcome = self.outcome();
-        Box::pin(async move {
-            match outcome.await? {
-                TaskOutcome::Failed(text) => {
-                    Err(TaskError::new(upid, TaskErrorKind::Failed(text)).into())
-                }
-                done => Ok(done),
-            }
-        })
-    }
-}
-
-impl fmt::Debug for WaitBuilder<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitBuilder")
-            .field("task", &self.task)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A task failed, or it is not known how it ended. See [`Error::Task`].
-#[derive(Debug)]
-pub struct TaskError(Box<(Upid, TaskErrorKind)>);
-
-/// What went wrong with a task.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum TaskErrorKind {
-    /// It ended with this text instead of success.
-    Failed(String),
-    /// It was still running after this time, and is left running.
-    TimedOut(Duration),
-    /// It could not be watched any more; it may still be running.
-    Lost(Error),
-}
-
-impl TaskError {
-    fn new(upid: Upid, kind: TaskErrorKind) -> Self {
-        Self(Box::new((upid, kind)))
-    }
-
-    /// Which task.
-    #[must_use]
-    pub fn upid(&self) -> &Upid {
-        &self.0.0
-    }
-
-    /// What went wrong.
-    #[must_use]
-    pub fn reason(&self) -> &TaskErrorKind {
-        &self.0.1
-    }
-
-    /// Why the task could not be watched any more.
-    #[must_use]
-    pub fn cause(&self) -> Option<&Error> {
-        match &self.0.1 {
-            TaskErrorKind::Lost(error) => Some(error),
-            _ => None,
-        }
-    }
-
-    /// Whether the task may still be at work.
-    #[must_use]
-    pub fn may_be_running(&self) -> bool {
-        !matches!(self.0.1, TaskErrorKind::Failed(_))
-    }
-
-    pub(crate) fn kind(&self) -> Option<ErrorKind> {
-        match &self.0.1 {
-            TaskErrorKind::Failed(text) => Some(ErrorKind::of_text(text)),
-            TaskErrorKind::TimedOut(_) => None,
-            TaskErrorKind::Lost(error) => error.kind(),
-        }
-    }
-}
-
-impl fmt::Display for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (upid, kind) = &*self.0;
-        match kind {
-            TaskErrorKind::Failed(text) => write!(f, "task {upid} failed: {}", OneLine(text)),
-            TaskErrorKind::TimedOut(limit) => {
-                write!(
-                    f,
-                    "task {upid} did not end within {limit:?}; it goes on on node {}",
-                    upid.node()
-                )
-            }
-            TaskErrorKind::Lost(error) => {
-                write!(
-                    f,
-                    "lost sight of task {upid}, which may still be running: {error}"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for TaskError {}
 
 #[cfg(test)]
 mod tests;

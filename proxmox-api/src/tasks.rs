@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{StreamExt, iter};
 use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
-use crate::error::{Error, ErrorKind};
-use crate::task::{Task, TaskOutcome};
+use crate::error::Error;
+use crate::guest::Acting;
+use crate::task::{Pace, Patience, Task, TaskError, TaskErrorKind, TaskOutcome, or_error};
 
 /// How long operations on a guest's power and configuration commonly take at most. A suggestion for
 /// timeouts; nothing uses it unasked, but for guests that high availability manages.
@@ -25,70 +26,58 @@ pub const STORAGE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub struct TaskEnd {
     /// The task.
     pub task: Task,
-    /// How it ended, or why that is not known.
-    pub outcome: Result<TaskOutcome, NoEnd>,
+    /// What awaiting [`Task::wait`] gives: how it did its work, or [`Error::Task`].
+    pub outcome: Result<TaskOutcome, Error>,
 }
 
 impl TaskEnd {
     /// Whether it did its work, with or without warnings.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        matches!(&self.outcome, Ok(outcome) if outcome.is_success())
+        self.outcome.is_ok()
     }
 }
 
-/// Why it is not known how a task ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum NoEnd {
-    /// It was still running after this time, and is left running.
-    TimedOut(Duration),
-    /// It could not be watched any more; it may still be running.
-    Lost(Error),
-}
-
-impl fmt::Display for NoEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut(limit) => write!(f, "it did not end within {limit:?}, and goes on"),
-            Self::Lost(error) => write!(f, "lost sight of it: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for NoEnd {}
-
-/// Waiting for many tasks; made by [`wait_all`].
-#[must_use = "nothing is waited for until `each` or `all` is awaited"]
-#[derive(Debug)]
-pub struct WaitAll {
+/// Waiting for many tasks; made by [`wait_all`], started by awaiting it.
+#[must_use = "nothing is waited for until this is awaited"]
+pub struct WaitAll<'a> {
     client: Client,
     tasks: Vec<Task>,
     timeout: Option<Duration>,
     interval: Option<Duration>,
+    listener: Option<Listener<'a>>,
 }
+
+type Listener<'a> = Box<dyn FnMut(usize, &TaskEnd) + Send + 'a>;
 
 /// Waits for many tasks at once. One request for each node tells which of them still run, and only the others
 /// are looked at themselves, so that waiting for hundreds costs little more than waiting for one.
 ///
+/// Awaiting the result gives one end for each task, in the order of the tasks. A task that fails is the error
+/// of its own end only; the whole is never one.
+///
 /// ```no_run
-/// # async fn example(pve: proxmox_api::Client, tasks: Vec<proxmox_api::task::Task>) {
+/// # async fn example(
+/// #     pve: proxmox_api::Client, tasks: Vec<proxmox_api::task::Task>,
+/// # ) -> Result<(), proxmox_api::Error> {
 /// use proxmox_api::tasks::{GUEST_TIMEOUT, wait_all};
 ///
-/// let ends = wait_all(&pve, tasks).timeout(GUEST_TIMEOUT).all().await;
+/// let ends = wait_all(&pve, tasks).timeout(GUEST_TIMEOUT).await?;
 /// let failed = ends.iter().filter(|end| !end.is_success()).count();
+/// # Ok(())
 /// # }
 /// ```
-pub fn wait_all(client: &Client, tasks: impl IntoIterator<Item = Task>) -> WaitAll {
+pub fn wait_all(client: &Client, tasks: impl IntoIterator<Item = Task>) -> WaitAll<'static> {
     WaitAll {
         client: client.clone(),
         tasks: tasks.into_iter().collect(),
         timeout: None,
         interval: None,
+        listener: None,
     }
 }
 
-impl WaitAll {
+impl<'a> WaitAll<'a> {
     /// Gives each task at most this time from now on. Tasks go on when it is up.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -101,121 +90,120 @@ impl WaitAll {
         self
     }
 
-    /// Waits for all of them. The answer has the order of the tasks; it holds failures as
-    /// [`TaskOutcome::Failed`], and an error where a task ran out of time or could not be watched.
-    pub async fn all(self) -> Vec<TaskEnd> {
-        self.each(|_, _| ()).await
+    /// Is called with each task's place and end as soon as the end is known.
+    pub fn on_end<'b>(self, listener: impl FnMut(usize, &TaskEnd) + Send + 'b) -> WaitAll<'b> {
+        WaitAll {
+            client: self.client,
+            tasks: self.tasks,
+            timeout: self.timeout,
+            interval: self.interval,
+            listener: Some(Box::new(listener)),
+        }
     }
 
-    /// Like [`WaitAll::all`], and calls `seen` with each task's place and end as soon as it is known.
-    pub async fn each(self, mut seen: impl FnMut(usize, &TaskEnd)) -> Vec<TaskEnd> {
+    async fn run(self) -> Result<Vec<TaskEnd>, Error> {
         let start = Instant::now();
-        let mut ends: Vec<Option<TaskEnd>> = self.tasks.iter().map(|_| None).collect();
+        let mut pace = Pace::new(self.interval);
+        let mut ends = Ends {
+            known: self.tasks.iter().map(|_| None).collect(),
+            listener: self.listener,
+        };
         let mut open: Vec<Open> = (self.tasks.into_iter().enumerate())
             .map(|(index, task)| Open {
                 index,
                 task,
-                failures: 0,
-                unknown: 0,
+                patience: Patience::default(),
             })
             .collect();
-        let mut pause = self.interval.unwrap_or(FIRST_PAUSE);
-        while !open.is_empty() {
+        loop {
             let running = running(&self.client, &open).await;
-            let (running, mut asked): (Vec<Open>, Vec<Open>) =
+            let (busy, asked): (Vec<Open>, Vec<Open>) =
                 (open.into_iter()).partition(|open| running.contains(open.task.upid().as_str()));
-            open = running;
-            let mut looks = FuturesUnordered::new();
-            loop {
-                while looks.len() < AT_ONCE
-                    && let Some(one) = asked.pop()
-                {
-                    looks.push(one.look());
-                }
-                let Some(look) = looks.next().await else {
-                    break;
-                };
-                match look {
-                    (one, None) => open.push(one),
-                    (one, Some(outcome)) => one.end(outcome, &mut ends, &mut seen),
+            open = busy;
+            let mut looks = iter(asked).map(Open::look).buffer_unordered(AT_ONCE);
+            while let Some((one, end)) = looks.next().await {
+                match end {
+                    None => open.push(one),
+                    Some(outcome) => ends.add(one, outcome),
                 }
             }
             if open.is_empty() {
                 break;
             }
-            if let Some(limit) = self
-                .timeout
-                .filter(|limit| start.elapsed() + pause > *limit)
-            {
-                for one in open.drain(..) {
-                    one.end(Err(NoEnd::TimedOut(limit)), &mut ends, &mut seen);
+            let pause = pace.next();
+            let up = |limit: &Duration| start.elapsed() + pause > *limit;
+            if let Some(limit) = self.timeout.filter(up) {
+                for one in open {
+                    let upid = one.task.upid().clone();
+                    let late = TaskError::new(upid, TaskErrorKind::TimedOut(limit));
+                    ends.add(one, Err(late.into()));
                 }
                 break;
             }
             sleep(pause).await;
-            if self.interval.is_none() {
-                pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-            }
         }
-        ends.into_iter().flatten().collect()
+        Ok(ends.known.into_iter().flatten().collect())
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+impl<'a> IntoFuture for WaitAll<'a> {
+    type Output = Result<Vec<TaskEnd>, Error>;
+    type IntoFuture = Acting<'a, Vec<TaskEnd>>;
+
+    #[inline]
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for WaitAll<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitAll")
+            .field("tasks", &self.tasks)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How many tasks are looked at themselves at the same time.
 const AT_ONCE: usize = 8;
-/// How many looks in a row may fail for reasons that pass by themselves.
-const PATIENCE: u32 = 10;
-/// How many times a task may be unknown before it first shows up.
-const BIRTH: u32 = 3;
 /// More tasks than that do not run on a node at the same time.
 const LISTED: i64 = 1_000;
+
+struct Ends<'a> {
+    known: Vec<Option<TaskEnd>>,
+    listener: Option<Listener<'a>>,
+}
+
+impl Ends<'_> {
+    fn add(&mut self, one: Open, outcome: Result<TaskOutcome, Error>) {
+        let task = one.task;
+        let end = TaskEnd { task, outcome };
+        if let Some(listener) = &mut self.listener {
+            listener(one.index, &end);
+        }
+        if let Some(slot) = self.known.get_mut(one.index) {
+            *slot = Some(end);
+        }
+    }
+}
 
 /// A task whose end is not known yet.
 struct Open {
     index: usize,
     task: Task,
-    failures: u32,
-    unknown: u32,
+    patience: Patience,
 }
 
 impl Open {
-    async fn look(mut self) -> (Self, Option<Result<TaskOutcome, NoEnd>>) {
-        let outcome = match self.task.status().await {
-            Ok(status) => {
-                self.failures = 0;
-                self.unknown = BIRTH;
-                status.outcome().map(Ok)
-            }
-            // A task that was just started may not be on record yet.
-            Err(error) if error.kind() == Some(ErrorKind::NotFound) && self.unknown < BIRTH => {
-                self.unknown += 1;
-                None
-            }
-            Err(error) if error.is_retryable() && self.failures < PATIENCE => {
-                self.failures += 1;
-                None
-            }
-            Err(error) => Some(Err(NoEnd::Lost(error))),
+    async fn look(mut self) -> (Self, Option<Result<TaskOutcome, Error>>) {
+        let look = (self.task.status().await).map(|status| status.outcome());
+        let end = match self.patience.judge(&self.task, look) {
+            Ok(None) => None,
+            Ok(Some(outcome)) => Some(or_error(&self.task, outcome).await),
+            Err(error) => Some(Err(error)),
         };
-        (self, outcome)
-    }
-
-    fn end(
-        self,
-        outcome: Result<TaskOutcome, NoEnd>,
-        ends: &mut [Option<TaskEnd>],
-        seen: &mut impl FnMut(usize, &TaskEnd),
-    ) {
-        let end = TaskEnd {
-            task: self.task,
-            outcome,
-        };
-        seen(self.index, &end);
-        if let Some(slot) = ends.get_mut(self.index) {
-            *slot = Some(end);
-        }
+        (self, end)
     }
 }
 
@@ -226,14 +214,15 @@ async fn running(client: &Client, open: &[Open]) -> BTreeSet<String> {
     for one in open {
         *nodes.entry(one.task.upid().node()).or_default() += 1;
     }
-    let mut lists: FuturesUnordered<_> = (nodes.into_iter())
-        // Asking for a single task itself costs the same and tells more.
+    // Asking for a single task itself costs the same and tells more.
+    let lists: Vec<_> = (nodes.into_iter())
         .filter(|(_, tasks)| *tasks > 1)
         .map(|(node, _)| {
             let request = client.api().nodes().node(node).tasks().get();
             request.source("active").limit(LISTED).into_future()
         })
         .collect();
+    let mut lists = iter(lists).buffer_unordered(AT_ONCE);
     let mut running = BTreeSet::new();
     while let Some(list) = lists.next().await {
         for row in list.unwrap_or_default() {
@@ -284,11 +273,11 @@ mod tests {
             .map(|number| client.task(upid(number).parse().expect("a UPID")))
             .collect();
         let mut order = HashMap::new();
-        let ends = wait_all(&client, tasks).each(|index, _| {
+        let waiting = wait_all(&client, tasks).on_end(|index, _| {
             let place = order.len();
             order.insert(index, place);
         });
-        let ends = ends.await;
+        let ends = waiting.await.expect("it never fails as a whole");
         assert!(ends.len() == 200 && ends.iter().all(TaskEnd::is_success));
         assert!(order[&10] < order[&60] && order[&60] < order[&160]);
         assert_eq!(
@@ -311,13 +300,13 @@ mod tests {
         });
         let client = fake.token_client();
         let tasks = [1, 2].map(|number| client.task(upid(number).parse().expect("a UPID")));
-        let ends = wait_all(&client, tasks).timeout(GUEST_TIMEOUT).all().await;
-        assert!(matches!(
-            ends[0].outcome,
-            Err(NoEnd::TimedOut(GUEST_TIMEOUT))
-        ));
-        assert!(
-            matches!(&ends[1].outcome, Ok(TaskOutcome::Failed(text)) if text.contains("locked"))
-        );
+        let waiting = wait_all(&client, tasks).timeout(GUEST_TIMEOUT);
+        let ends = waiting.await.expect("it never fails as a whole");
+        let reason = |end: &TaskEnd| match &end.outcome {
+            Err(Error::Task(error)) => format!("{:?}", error.reason()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(&ends[0]), format!("TimedOut({GUEST_TIMEOUT:?})"));
+        assert_eq!(reason(&ends[1]), "Failed(\"VM is locked (backup)\")");
     }
 }

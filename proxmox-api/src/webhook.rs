@@ -302,8 +302,8 @@ impl Deliverer {
     /// event more than once; its `id` tells.
     ///
     /// # Errors
-    /// How the last attempt went.
-    pub async fn deliver(&self, hook: &Webhook, event: &Event) -> Result<(), DeliveryError> {
+    /// [`Error::Delivery`] with how the last attempt went.
+    pub async fn deliver(&self, hook: &Webhook, event: &Event) -> Result<(), Error> {
         if !hook.wants(event) {
             return Ok(());
         }
@@ -319,11 +319,12 @@ impl Deliverer {
                 Err(error) => (error.text().to_owned(), true),
             };
             if !again || attempt >= self.attempts {
-                return Err(DeliveryError {
+                let parts = DeliveryParts {
                     hook: hook.name.clone(),
                     attempts: attempt,
                     why,
-                });
+                };
+                return Err(Error::Delivery(DeliveryError(Box::new(parts))));
             }
             attempt += 1;
             tokio::time::sleep(pause).await;
@@ -332,9 +333,12 @@ impl Deliverer {
     }
 }
 
-/// A webhook could not be told.
+/// A webhook could not be told. See [`Error::Delivery`].
 #[derive(Clone, Debug)]
-pub struct DeliveryError {
+pub struct DeliveryError(Box<DeliveryParts>);
+
+#[derive(Clone, Debug)]
+struct DeliveryParts {
     hook: String,
     attempts: u32,
     why: String,
@@ -344,13 +348,13 @@ impl DeliveryError {
     /// The webhook's name.
     #[must_use]
     pub fn webhook(&self) -> &str {
-        &self.hook
+        &self.0.hook
     }
 
     /// How often it was tried.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        self.0.attempts
     }
 }
 
@@ -359,7 +363,7 @@ impl fmt::Display for DeliveryError {
         write!(
             f,
             "webhook {:?} was not told after {} attempts: {}",
-            self.hook, self.attempts, self.why
+            self.0.hook, self.0.attempts, self.0.why
         )
     }
 }
@@ -561,7 +565,10 @@ mod tests {
             let fake = Fake::new(move |_| Ok(json(status, "", "")));
             let hook = Webhook::new("test", "https://hooks.example.org", "s").expect("it is a URL");
             let deliverer = Deliverer::with_transport(Arc::new(fake.clone())).attempts(3);
-            let error = (deliverer.deliver(&hook, &event()).await).expect_err("it never works");
+            let delivered = deliverer.deliver(&hook, &event()).await;
+            let Err(Error::Delivery(error)) = delivered else {
+                panic!("it never works: {delivered:?}");
+            };
             assert_eq!(
                 (error.attempts(), fake.requests().len()),
                 (sent, sent as usize)

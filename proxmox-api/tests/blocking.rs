@@ -4,11 +4,15 @@
 
 use std::io::Read;
 
-use proxmox_api::Client;
 use proxmox_api::blocking::SendBlocking;
 use proxmox_api::error::RequestErrorKind;
+use proxmox_api::events::Watch;
+use proxmox_api::guest::{Kind, PowerAction, PowerState, Size};
+use proxmox_api::inventory::Inventory;
 use proxmox_api::request::ApiRequest;
-use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_api::tasks::wait_all;
+use proxmox_api::{Client, metrics};
+use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 /// The server's runtime is dropped with it, outside of any other.
 struct Server {
@@ -17,13 +21,17 @@ struct Server {
 }
 
 fn server() -> Server {
+    server_with(|builder| builder)
+}
+
+fn server_with(furnish: impl FnOnce(Builder) -> Builder) -> Server {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .expect("a runtime");
     let pve = runtime
-        .block_on(Simulator::builder().node("pve1").start())
+        .block_on(furnish(Simulator::builder().node("pve1")).start())
         .expect("it starts");
     Server { pve, runtime }
 }
@@ -130,4 +138,73 @@ fn inside_a_runtime_nothing_is_sent() {
     assert_eq!(refusal.kind(), &RequestErrorKind::InsideRuntime);
     assert!(error.to_string().contains("await the request"), "{error}");
     assert!(server.pve.requests().is_empty());
+}
+
+/// Everything of the layer for everyday work is sent from the same values as in asynchronous code.
+#[test]
+fn guests_are_worked_with_without_a_runtime() {
+    let server = server_with(|builder| {
+        let settings = [("memory", "2048"), ("scsi0", "local-lvm:8")];
+        (builder.time_factor(0.0).node("pve2"))
+            .qemu(101, "pve1", &settings)
+            .qemu(102, "pve1", &settings)
+            .lxc(201, "pve2", &[("rootfs", "local-lvm:4")])
+    });
+    let pve = client(&server);
+    let mut watch = Watch::new(&pve);
+    assert!(watch.poll().send_blocking().unwrap().is_empty());
+
+    let guest = pve.guest(101);
+    let started = guest.start().send_blocking().unwrap();
+    let mut lines = Vec::new();
+    let waiting = started.wait().on_log(|line| lines.push(line.to_owned()));
+    waiting.send_blocking().unwrap();
+    assert_eq!(lines.last().map(String::as_str), Some("TASK OK"));
+    let status = guest.status().send_blocking().unwrap();
+    assert_eq!(status.state, PowerState::Running);
+    let event = watch.next().send_blocking().unwrap();
+    assert_eq!(event.change.kind(), "task.started");
+
+    let mut log = started.task().unwrap().wait().lines();
+    let mut again = Vec::new();
+    while let Some(line) = log.try_next().send_blocking().unwrap() {
+        again.push(line);
+    }
+    assert_eq!(again, lines);
+
+    let snapshot = guest.snapshot("first").with_memory();
+    let taken = snapshot.send_blocking().unwrap();
+    taken.wait().send_blocking().unwrap();
+    assert_eq!(guest.snapshots().send_blocking().unwrap().len(), 1);
+    let change = guest.edit_qemu(|_, request| request.cores(4));
+    change.send_blocking().unwrap();
+    let resized = guest.resize_disk("scsi0", Size::To(16 << 30));
+    let resized = resized.send_blocking().unwrap();
+    resized.wait().send_blocking().unwrap();
+    let shutdown = guest.shutdown().send_blocking().unwrap();
+    shutdown.wait().send_blocking().unwrap();
+    let migrated = guest.migrate("pve2").send_blocking().unwrap();
+    migrated.wait().send_blocking().unwrap();
+    assert_eq!(guest.place().send_blocking().unwrap().node, "pve2");
+
+    let copy = pve.guest(201).clone_within(300..=310);
+    let copy = copy.send_blocking().unwrap();
+    copy.started.wait().send_blocking().unwrap();
+    let destroyed = copy.guest.destroy().purge().send_blocking().unwrap();
+    destroyed.wait().send_blocking().unwrap();
+
+    let batch = pve.batch([101, 102, 201, 999]).parallel(2);
+    let report = batch.power(PowerAction::Start).send_blocking().unwrap();
+    assert_eq!((report.summary.succeeded, report.summary.failed), (3, 1));
+    let stops = [(101, "pve2", Kind::Qemu), (201, "pve2", Kind::Lxc)].map(|(vmid, node, kind)| {
+        let stopped = pve.guest_at(vmid, node, kind).stop().send_blocking();
+        stopped.unwrap().task().cloned().unwrap()
+    });
+    let ends = wait_all(&pve, stops).send_blocking().unwrap();
+    assert!(ends.iter().all(|end| end.is_success()), "{ends:?}");
+
+    let inventory = Inventory::fetch(&pve).send_blocking().unwrap();
+    assert_eq!(inventory.select().status("running").vmids(), [102]);
+    let text = metrics::scrape(&pve).send_blocking().unwrap();
+    assert!(text.contains("pve_up{id=\"qemu/102\"} 1"), "{text}");
 }

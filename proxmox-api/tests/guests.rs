@@ -3,21 +3,26 @@
 
 use std::time::Duration;
 
-use proxmox_api::Client;
 use proxmox_api::api::lxc::{LxcMountPoint, LxcNet};
 use proxmox_api::api::qemu::{QemuDrive, QemuNet};
 use proxmox_api::error::ErrorKind;
 use proxmox_api::guest::{
-    Bus, CloudInit, Guest, GuestError, Kind, PowerState, Size, allocate, next_free,
+    Bus, CloudInit, Guest, GuestErrorKind, Kind, PowerState, Size, allocate, next_free,
 };
-use proxmox_api::task::TaskOutcome;
+use proxmox_api::task::{TaskErrorKind, TaskOutcome};
 use proxmox_api::tasks::wait_all;
-use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_api::{Client, Error};
+use proxmox_simulator::{Builder, Clock, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 const GIB: u64 = 1 << 30;
 
 async fn start(builder: Builder) -> (Simulator, Client) {
-    let simulator = builder.time_factor(0.0).start().await.expect("it starts");
+    start_at_pace(builder, 0.0).await
+}
+
+/// Tasks take time by the simulator's clock, unless `pace` is 0.
+async fn start_at_pace(builder: Builder, pace: f64) -> (Simulator, Client) {
+    let simulator = builder.time_factor(pace).start().await.expect("it starts");
     let client = Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
         .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
@@ -56,6 +61,15 @@ fn asked(simulator: &Simulator, method: &str, path: &str) -> usize {
 
 async fn state(guest: &Guest) -> PowerState {
     guest.status().await.expect("it is there").state
+}
+
+/// What is wrong with the guest.
+fn reason<T>(result: Result<T, Error>) -> GuestErrorKind {
+    match result {
+        Err(Error::Guest(error)) => error.reason().clone(),
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it worked"),
+    }
 }
 
 #[tokio::test]
@@ -98,13 +112,16 @@ async fn pausing_and_what_only_machines_can() {
     assert_eq!(state(&machine).await, PowerState::Running);
     machine.reset().await.unwrap().wait().await.unwrap();
 
-    match pve.guest(201).reset().await {
-        Err(GuestError::WrongKind { vmid: 201, is, .. }) => assert_eq!(is, Kind::Lxc),
-        other => panic!("{other:?}"),
-    }
+    let wrong = GuestErrorKind::WrongKind {
+        vmid: 201,
+        is: Kind::Lxc,
+        needed: Kind::Qemu,
+    };
+    assert_eq!(reason(pve.guest(201).reset().await), wrong);
     let error = pve.guest(999).start().await.unwrap_err();
-    assert!(matches!(error, GuestError::NoSuchGuest { vmid: 999 }));
     assert_eq!(error.kind(), Some(ErrorKind::NotFound));
+    let missing = GuestErrorKind::NoSuchGuest { vmid: 999 };
+    assert_eq!(reason(Err::<(), _>(error)), missing);
 }
 
 #[tokio::test]
@@ -251,22 +268,23 @@ async fn disks_and_network_cards() {
         (config.net[&1].tag, &config.net[&1].macaddr),
         (Some(8), &mac)
     );
-    assert!(matches!(
-        guest.edit_net(5, |_| ()).await,
-        Err(GuestError::NoSuchSetting { key, .. }) if key == "net5"
-    ));
+    let missing = GuestErrorKind::NoSuchSetting {
+        vmid: 101,
+        key: "net5".to_owned(),
+    };
+    assert_eq!(reason(guest.edit_net(5, |_| ()).await), missing);
     for _ in 0..4 {
         guest
             .attach_disk(Bus::Ide, QemuDrive::new("local-lvm:1"))
             .await
             .unwrap();
     }
-    assert!(matches!(
-        guest
-            .attach_disk(Bus::Ide, QemuDrive::new("local-lvm:1"))
-            .await,
-        Err(GuestError::NoFreeSlot { family: "ide", .. })
-    ));
+    let one_more = guest.attach_disk(Bus::Ide, QemuDrive::new("local-lvm:1"));
+    let full = GuestErrorKind::NoFreeSlot {
+        vmid: 101,
+        family: "ide",
+    };
+    assert_eq!(reason(one_more.await), full);
     simulator.clear_requests();
     guest
         .move_disk("scsi0", "local-lvm", true)
@@ -439,10 +457,8 @@ async fn templates_clones_and_their_end() {
     assert!(running.is_err(), "a guest that runs is not destroyed");
     let destroy = second.guest.destroy().purge().stop_first();
     destroy.await.unwrap().wait().await.unwrap();
-    assert!(matches!(
-        second.guest.status().await,
-        Err(GuestError::NoSuchGuest { vmid: 5001 })
-    ));
+    let gone = GuestErrorKind::NoSuchGuest { vmid: 5001 };
+    assert_eq!(reason(second.guest.status().await), gone);
     // A container becomes a template at once.
     let made = pve.guest(201).make_template().await.unwrap();
     assert!(made.task().is_none());
@@ -464,14 +480,11 @@ async fn free_numbers() {
     let (_simulator, pve) = start(small()).await;
     assert_eq!(next_free(&pve, 100..=110).await.unwrap(), 100);
     assert_eq!(next_free(&pve, 101..=110).await.unwrap(), 102);
-    let none = next_free(&pve, 101..=101).await.unwrap_err();
-    assert!(matches!(
-        none,
-        GuestError::NoFreeId {
-            first: 101,
-            last: 101
-        }
-    ));
+    let none = GuestErrorKind::NoFreeId {
+        first: 101,
+        last: 101,
+    };
+    assert_eq!(reason(next_free(&pve, 101..=101).await), none);
 
     // Somebody takes the number between the question and the answer.
     let mut tried = Vec::new();
@@ -538,8 +551,9 @@ async fn many_tasks_are_waited_for_together() {
     }
     let mut seen = Vec::new();
     let ends = wait_all(&pve, tasks.clone())
-        .each(|index, _| seen.push(index))
-        .await;
+        .on_end(|index, _| seen.push(index))
+        .await
+        .unwrap();
     seen.sort_unstable();
     assert_eq!(seen, (0..20).collect::<Vec<_>>());
     for (index, (end, task)) in ends.iter().zip(&tasks).enumerate() {
@@ -550,7 +564,8 @@ async fn many_tasks_are_waited_for_together() {
         );
         assert_eq!(end.is_success(), index != 7, "{end:?}");
     }
-    assert!(matches!(&ends[7].outcome, Ok(TaskOutcome::Failed(text)) if text.contains("locked")));
+    let error = ends[7].outcome.as_ref().unwrap_err();
+    assert_eq!(error.kind(), Some(ErrorKind::Locked));
 }
 
 #[tokio::test]
@@ -589,10 +604,54 @@ async fn a_guests_life_on_every_release() {
             guest.delete_snapshot("young", false).await?.wait().await?;
             guest.backup("local").await?.wait().await?;
             guest.destroy().purge().stop_first().await?.wait().await?;
-            Ok::<_, GuestError>(())
+            Ok::<_, Error>(())
         };
         if let Err(error) = journey.await {
             panic!("{release}: {error}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_task_that_is_stopped_is_told_apart_from_one_that_fails() {
+    let clock = Clock::manual(1_793_491_200);
+    let builder = small().clock(clock.clone());
+    let (simulator, pve) = start_at_pace(builder, 1.0).await;
+    let backup = pve.guest(101).backup("local").await.unwrap();
+    let task = backup.task().unwrap();
+    assert!(task.status().await.unwrap().is_running());
+    clock.advance(Duration::from_millis(500));
+    task.stop().await.unwrap();
+    let outcome = task.wait().outcome().await.unwrap();
+    assert_eq!(
+        outcome,
+        TaskOutcome::Interrupted("received interrupt".to_owned())
+    );
+    let Err(Error::Task(error)) = backup.wait().await else {
+        panic!("it was stopped");
+    };
+    assert!(matches!(error.reason(), TaskErrorKind::Interrupted(_)));
+    assert!(!error.may_be_running());
+
+    let rule = simulator.faults().on("POST", "/nodes/*/vzdump");
+    rule.respond(Fault::TaskFails("disk full".to_owned()));
+    let backup = pve.guest(101).backup("local").await.unwrap();
+    clock.advance(Duration::from_secs(600));
+    let Err(Error::Task(error)) = backup.wait().await else {
+        panic!("it fails");
+    };
+    assert!(matches!(error.reason(), TaskErrorKind::Failed(text) if text == "disk full"));
+    let log = backup.task().unwrap().log(0, 0).await.unwrap();
+    let said: Vec<&str> = log.iter().map(|line| line.text.as_str()).collect();
+    let (last, before) = said.split_last().unwrap();
+    assert_eq!(*last, "TASK ERROR: disk full");
+    let kept: Vec<&str> = (error.log().iter())
+        .map(|line| line.text.as_str())
+        .collect();
+    assert!(!kept.is_empty(), "{said:?}");
+    assert_eq!(kept, before);
+    for line in kept {
+        assert!(error.to_string().contains(line), "{error}");
+    }
+    assert_eq!(task.client().task(task.upid().clone()).upid(), task.upid());
 }

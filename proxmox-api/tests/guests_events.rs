@@ -102,7 +102,12 @@ async fn the_next_event_is_waited_for() {
     watch.poll().await.unwrap();
     let guest = pve.guest(200);
     let (event, started) = tokio::join!(watch.next(), async { guest.start().await });
-    assert_eq!(event.unwrap().change.kind(), "task.started");
+    // The look may have asked for the tasks just before the start, and for the guests just after it.
+    let kind = event.unwrap().change.kind();
+    assert!(
+        ["task.started", "vm.status.changed"].contains(&kind),
+        "{kind}"
+    );
     started.unwrap();
 }
 

@@ -182,7 +182,8 @@ async fn waiting_for_the_agent() {
         .agent()
         .wait_until_up(Duration::from_secs(60))
         .await;
-    assert!(matches!(late, Err(GuestError::TimedOut { vmid: 101, .. })));
+    let late = late.expect_err("it never comes up");
+    assert!(late.to_string().contains("within 60s"), "{late}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{Fake, ok};
+use crate::transport::{TransportError, WireRequest, WireResponse};
 
 fn words(choices: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::sample::select(choices).prop_map(str::to_owned)
@@ -29,8 +30,9 @@ prop_compose! {
             words(&["pve1", "pve2", "pve3"]), words(&["online", "offline", "unknown"]), 0..4),
         storages in prop::collection::btree_map(
             (words(&["pve1", "pve2"]), words(&["local", "nfs"])), words(&["available", "unknown"]), 0..4),
+        unread in prop::collection::btree_map(words(&["pve1", "pve2"]), 0..9_u64, 0..2),
     ) -> State {
-        State { guests, nodes, storages, tasks: BTreeMap::new() }
+        State { guests, nodes, storages, unread, ..State::default() }
     }
 }
 
@@ -185,19 +187,21 @@ impl Lists {
 
     fn server(&self) -> Fake {
         let lists = self.clone();
-        Fake::new(move |request| {
-            let (cluster, node, status) = lists.0.lock().expect("no test panics with it").clone();
-            let path = request.path.as_str();
-            if path.ends_with("/cluster/tasks") {
-                ok(format!(r#"{{"data":[{}]}}"#, cluster.join(",")))
-            } else if path.ends_with("/cluster/resources") {
-                ok(r#"{"data":[]}"#)
-            } else if path.contains("/status") {
-                ok(status)
-            } else {
-                ok(format!(r#"{{"data":[{}]}}"#, node.join(",")))
-            }
-        })
+        Fake::new(move |request| lists.answer(request))
+    }
+
+    fn answer(&self, request: &WireRequest) -> Result<WireResponse, TransportError> {
+        let (cluster, node, status) = self.0.lock().expect("no test panics with it").clone();
+        let path = request.path.as_str();
+        if path.ends_with("/cluster/tasks") {
+            ok(format!(r#"{{"data":[{}]}}"#, cluster.join(",")))
+        } else if path.ends_with("/cluster/resources") {
+            ok(r#"{"data":[]}"#)
+        } else if path.contains("/status") {
+            ok(status)
+        } else {
+            ok(format!(r#"{{"data":[{}]}}"#, node.join(",")))
+        }
     }
 }
 
@@ -225,6 +229,75 @@ async fn no_task_is_lost_between_two_looks() {
         Some(25),
         "tasks the server does not list are forgotten"
     );
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_asked_is_asked_again() {
+    let rows = |numbers: std::ops::Range<u32>| -> Vec<String> {
+        numbers.map(|n| task_row(n, "pve1", true).1).collect()
+    };
+    let lists = Lists::default();
+    lists.set(rows(1..26), Vec::new(), "");
+    let reachable = Arc::new(Mutex::new(false));
+    let server = {
+        let (lists, reachable) = (lists.clone(), Arc::clone(&reachable));
+        Fake::new(move |request| {
+            let down = !*reachable.lock().expect("no test panics with it");
+            if down && request.path.contains("/nodes/pve1/tasks?") {
+                return Ok(crate::testing::json(595, "Connection refused", ""));
+            }
+            lists.answer(request)
+        })
+    };
+    let client = server.token_client();
+    let mut watch = Watch::new(&client);
+    let count = async |watch: &mut Watch| watch.poll().await.expect("it answers").len();
+    assert_eq!(count(&mut watch).await, 0);
+    lists.set(rows(75..100), rows(25..105), "");
+    assert_eq!(count(&mut watch).await, 50, "the others are not known yet");
+    lists.set(rows(80..105), rows(25..105), "");
+    assert_eq!(count(&mut watch).await, 10);
+
+    // Whoever goes on from the cursor does not miss them either, even if it stops in the middle.
+    let kept = watch.cursor().expect("it has looked").to_json();
+    let mut watch = Watch::resume(&client, State::from_json(&kept).expect("a cursor"));
+    *reachable.lock().expect("no test panics with it") = true;
+    for _ in 0..30 {
+        watch.next().await.expect("it answers");
+    }
+    let kept = watch.cursor().expect("it has looked").clone();
+    let mut watch = Watch::resume(&client, kept);
+    assert_eq!(count(&mut watch).await, 2 * 49 - 30);
+    assert_eq!(count(&mut watch).await, 0);
+    assert!(watch.cursor().expect("it has looked").unread.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stops_waiting_loses_nothing() {
+    use futures_util::StreamExt;
+
+    let lists = Lists::default();
+    let server = lists.server();
+    let mut watch = Watch::new(&server.token_client());
+    watch.poll().await.expect("the server answers");
+    let (mut told, mut gave_up) = (0, 0);
+    for round in 1..=20_u32 {
+        let rows = (1..=round).map(|n| task_row(n, "pve1", true).1).collect();
+        lists.set(rows, Vec::new(), "");
+        // Now and then somebody waits for less time than a look takes, or than lies between two.
+        let next = tokio::time::timeout(Duration::from_secs(2), StreamExt::next(&mut watch));
+        match next.await {
+            Ok(event) => {
+                event.expect("it never ends").expect("the server answers");
+                told += 1;
+            }
+            Err(_) => gave_up += 1,
+        }
+    }
+    // No single wait is as long as the time between two looks.
+    assert!(told > 5 && gave_up > 2, "{told} told, {gave_up} gave up");
+    told += watch.poll().await.expect("the server answers").len();
+    assert_eq!(told, 40);
 }
 
 #[tokio::test]

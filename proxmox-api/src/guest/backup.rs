@@ -1,9 +1,10 @@
 //! Backups of single guests, and guests made from them.
 
 use super::started::Goal;
-use super::{Guest, GuestError, Kind, Started, task};
+use super::{Guest, Kind, Place, Started, order};
 use crate::api::node_storage::NodeStorageContentItem;
 use crate::client::Client;
+use crate::error::Error;
 use crate::list::List;
 
 /// Backing a guest up; made by [`Guest::backup`], awaiting it gives a [`Started`].
@@ -35,9 +36,9 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn backups(&self, storage: &str) -> Result<Vec<NodeStorageContentItem>, GuestError> {
+    pub async fn backups(&self, storage: &str) -> Result<Vec<NodeStorageContentItem>, Error> {
         let mut found = self
-            .call(|place| {
+            .call(None, &|place| {
                 let node = self.client.api().nodes().node(&place.node);
                 let content = node.storage().storage(storage).content();
                 content
@@ -78,29 +79,19 @@ impl Backup {
         self
     }
 
-    async fn run(self) -> Result<Started, GuestError> {
+    async fn run(self) -> Result<Started, Error> {
         let guest = &self.guest;
-        let task = guest
-            .call(|place| {
-                let node = guest.client.api().nodes().node(&place.node);
-                let mut request = node.vzdump().post();
-                request = request.vmid(List(vec![guest.vmid])).storage(&self.storage);
-                if let Some(mode) = &self.mode {
-                    request = request.mode(mode.as_str());
-                }
-                if let Some(how) = &self.compress {
-                    request = request.compress(how.as_str());
-                }
-                if let Some(notes) = &self.notes {
-                    request = request.notes_template(notes);
-                }
-                if self.protected {
-                    request = request.protected(true);
-                }
-                task(request)
-            })
-            .await?;
-        Ok(Started::new(guest, task, Goal::Nothing))
+        let send = |place: &Place| {
+            let request = guest.client.api().nodes().node(&place.node).vzdump().post();
+            order!(
+                request.vmid(List(vec![guest.vmid])).storage(&self.storage),
+                mode: self.mode.as_deref(),
+                compress: self.compress.as_deref(),
+                notes_template: self.notes.as_deref(),
+                protected: self.protected.then_some(true),
+            )
+        };
+        guest.order(None, Goal::Nothing, &send).await
     }
 }
 
@@ -169,42 +160,23 @@ impl Restore {
         self
     }
 
-    async fn run(self) -> Result<Started, GuestError> {
+    async fn run(self) -> Result<Started, Error> {
         let node = self.guest.client.api().nodes().node(&self.node);
         let vmid = self.guest.vmid;
+        macro_rules! restore {
+            ($request:expr) => {
+                order!(
+                    $request,
+                    storage: self.storage.as_deref(),
+                    force: self.overwrite.then_some(true),
+                    unique: self.unique.then_some(true),
+                    start: self.start.then_some(true),
+                )
+            };
+        }
         let sending = match self.kind {
-            Kind::Qemu => {
-                let mut request = node.qemu().post(vmid).archive(&self.archive);
-                if let Some(storage) = &self.storage {
-                    request = request.storage(storage);
-                }
-                if self.overwrite {
-                    request = request.force(true);
-                }
-                if self.unique {
-                    request = request.unique(true);
-                }
-                if self.start {
-                    request = request.start(true);
-                }
-                task(request)
-            }
-            Kind::Lxc => {
-                let mut request = node.lxc().post(vmid, &self.archive).restore(true);
-                if let Some(storage) = &self.storage {
-                    request = request.storage(storage);
-                }
-                if self.overwrite {
-                    request = request.force(true);
-                }
-                if self.unique {
-                    request = request.unique(true);
-                }
-                if self.start {
-                    request = request.start(true);
-                }
-                task(request)
-            }
+            Kind::Qemu => restore!(node.qemu().post(vmid).archive(&self.archive)),
+            Kind::Lxc => restore!(node.lxc().post(vmid, &self.archive).restore(true)),
         };
         Ok(Started::new(&self.guest, sending.await?, Goal::Nothing))
     }

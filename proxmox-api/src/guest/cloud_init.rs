@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Guest, GuestError};
+use super::{Guest, Kind};
 use crate::api::qemu::{QemuDrive, QemuIpConfig};
 use crate::encode::escape;
+use crate::error::Error;
 use crate::list::List;
 use crate::secret::Secret;
 
@@ -116,22 +117,19 @@ impl Guest {
     /// writes the drive anew.
     ///
     /// # Errors
-    /// [`GuestError::NoFreeSlot`] if the drive finds no place; as for [`Guest::edit_qemu`].
-    pub async fn set_cloud_init(&self, settings: CloudInit) -> Result<(), GuestError> {
-        self.edit_qemu_by_task(|config, mut request| {
+    /// [`NoFreeSlot`](super::GuestErrorKind::NoFreeSlot) if the drive finds no place; as for [`Guest::edit_qemu`].
+    pub async fn set_cloud_init(&self, settings: CloudInit) -> Result<(), Error> {
+        self.post_qemu(&mut |config, mut request| {
             if let Some(storage) = &settings.drive {
                 let drives = (config.ide.values())
                     .chain(config.scsi.values())
                     .chain(config.sata.values());
                 if !drives.into_iter().any(is_cloud_init) {
                     // Images look on ide2 first; the others are as good.
-                    let index = [2, 0, 3, 1]
+                    let free = [2, 0, 3, 1]
                         .into_iter()
-                        .find(|index| !config.ide.contains_key(index))
-                        .ok_or(GuestError::NoFreeSlot {
-                            vmid: self.vmid,
-                            family: "ide",
-                        })?;
+                        .find(|index| !config.ide.contains_key(index));
+                    let index = self.slot(free, "ide")?;
                     let drive = QemuDrive::new(format!("{storage}:cloudinit"));
                     request = request.ide(index, drive);
                 }
@@ -165,10 +163,12 @@ impl Guest {
     /// Writes the cloud-init drive of a virtual machine anew: `PUT /nodes/{node}/qemu/{vmid}/cloudinit`.
     ///
     /// # Errors
-    /// [`GuestError::WrongKind`] for a container; see [`Guest`].
-    pub async fn regenerate_cloud_init(&self) -> Result<(), GuestError> {
-        self.call_qemu(|vm| vm.cloudinit().put().into_future())
-            .await
+    /// [`WrongKind`](super::GuestErrorKind::WrongKind) for a container; see [`Guest`].
+    pub async fn regenerate_cloud_init(&self) -> Result<(), Error> {
+        self.call(Some(Kind::Qemu), &|place| {
+            self.qemu_at(place).cloudinit().put().into_future()
+        })
+        .await
     }
 }
 

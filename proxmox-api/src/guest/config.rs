@@ -3,12 +3,14 @@
 use std::fmt;
 
 use super::started::Goal;
-use super::{ATTEMPTS, Guest, GuestError, Kind, Started, task};
+use super::{ATTEMPTS, Acting, Guest, GuestErrorKind, Kind, Place, Started, order, task};
 use crate::api::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
 use crate::api::qemu::{QemuConfig, QemuDrive, QemuNet, QemuVmidConfigPost, QemuVmidConfigPut};
 use crate::api_error::ErrorKind;
+use crate::error::Error;
 use crate::list::List;
-use crate::request::Call;
+use crate::request::{ApiRequest, Sending};
+use crate::task::Task;
 
 /// What disks of a virtual machine are connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +72,31 @@ impl fmt::Display for Size {
     }
 }
 
+/// Puts what is to change about a configuration into a request.
+pub(super) type Change<'a, C, R> = &'a mut (dyn FnMut(&C, R) -> Result<R, Error> + Send + 'a);
+
+/// The same as a request under way, or none if nothing is to change.
+type Write<'a, C> =
+    &'a mut (dyn FnMut(&C, &Place) -> Result<Option<Sending<Option<Task>>>, Error> + Send + 'a);
+
+fn read_qemu(guest: &Guest, place: &Place) -> Sending<QemuConfig> {
+    guest.qemu_at(place).config().get().into_future()
+}
+
+fn read_lxc(guest: &Guest, place: &Place) -> Sending<LxcConfig> {
+    guest.lxc_at(place).config().get().into_future()
+}
+
+/// The server refuses a change that holds nothing but the digest.
+fn unless_empty(
+    request: impl ApiRequest<Output: super::IntoTask>,
+) -> Option<Sending<Option<Task>>> {
+    let request = request.into_request();
+    let changes = |(key, _)| key != "digest";
+    let empty = !request.call().params().iter().any(changes);
+    (!empty).then(|| super::optional(request.into_future()))
+}
+
 const NETS: u8 = 32;
 const MOUNT_POINTS: u8 = 255;
 
@@ -78,18 +105,20 @@ impl Guest {
     /// `GET /nodes/{node}/qemu/{vmid}/config`.
     ///
     /// # Errors
-    /// [`GuestError::WrongKind`] for a container; see [`Guest`].
-    pub async fn qemu_config(&self) -> Result<QemuConfig, GuestError> {
-        self.call_qemu(|vm| vm.config().get().into_future()).await
+    /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
+    pub async fn qemu_config(&self) -> Result<QemuConfig, Error> {
+        self.call(Some(Kind::Qemu), &|place| read_qemu(self, place))
+            .await
     }
 
     /// Reads a container's configuration with pending changes applied:
     /// `GET /nodes/{node}/lxc/{vmid}/config`.
     ///
     /// # Errors
-    /// [`GuestError::WrongKind`] for a virtual machine; see [`Guest`].
-    pub async fn lxc_config(&self) -> Result<LxcConfig, GuestError> {
-        self.call_lxc(|ct| ct.config().get().into_future()).await
+    /// [`GuestErrorKind::WrongKind`] for a virtual machine; see [`Guest`].
+    pub async fn lxc_config(&self) -> Result<LxcConfig, Error> {
+        self.call(Some(Kind::Lxc), &|place| read_lxc(self, place))
+            .await
     }
 
     /// Changes a virtual machine's configuration: reads it, has `change` put what is to change into the
@@ -100,7 +129,7 @@ impl Guest {
     /// `unset`. Everything is done when this returns: `PUT /nodes/{node}/qemu/{vmid}/config`.
     ///
     /// ```no_run
-    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::guest::GuestError> {
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
     /// pve.guest(101)
     ///     .edit_qemu(|config, request| {
     ///         request.cores(config.cores.unwrap_or(1) * 2).unset("balloon")
@@ -111,37 +140,15 @@ impl Guest {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigChanged`] if others changed it every time; [`GuestError::WrongKind`] for a
+    /// [`ErrorKind::ConfigChanged`] if others changed it every time; [`GuestErrorKind::WrongKind`] for a
     /// container; see [`Guest`].
+    #[inline]
     pub async fn edit_qemu(
         &self,
-        mut change: impl FnMut(&QemuConfig, QemuVmidConfigPut) -> QemuVmidConfigPut,
-    ) -> Result<(), GuestError> {
-        self.try_edit_qemu(|config, request| Ok(change(config, request)))
+        mut change: impl FnMut(&QemuConfig, QemuVmidConfigPut) -> QemuVmidConfigPut + Send,
+    ) -> Result<(), Error> {
+        self.put_qemu(&mut |config, request| Ok(change(config, request)))
             .await
-    }
-
-    pub(super) async fn try_edit_qemu(
-        &self,
-        mut change: impl FnMut(&QemuConfig, QemuVmidConfigPut) -> Result<QemuVmidConfigPut, GuestError>,
-    ) -> Result<(), GuestError> {
-        let mut attempt = 1;
-        loop {
-            let config = self.qemu_config().await?;
-            let mut request = self.qemu().await?.config().put();
-            if let Some(digest) = &config.digest {
-                request = request.digest(digest);
-            }
-            let request = change(&config, request)?;
-            if changes_nothing(request.call()) {
-                return Ok(());
-            }
-            match request.await {
-                Ok(()) => return Ok(()),
-                Err(error) if again(error.kind(), &mut attempt) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     /// Like [`Guest::edit_qemu`], through the call that works as a task and so may take long, as allocating
@@ -149,79 +156,119 @@ impl Guest {
     ///
     /// # Errors
     /// As for [`Guest::edit_qemu`].
+    #[inline]
     pub async fn edit_qemu_by_task(
         &self,
-        mut change: impl FnMut(
-            &QemuConfig,
-            QemuVmidConfigPost,
-        ) -> Result<QemuVmidConfigPost, GuestError>,
-    ) -> Result<(), GuestError> {
-        let mut attempt = 1;
-        loop {
-            let config = self.qemu_config().await?;
-            let mut request = self.qemu().await?.config().post();
-            if let Some(digest) = &config.digest {
-                request = request.digest(digest);
-            }
-            let request = change(&config, request)?;
-            if changes_nothing(request.call()) {
-                return Ok(());
-            }
-            let started = match task(request).await {
-                Ok(task) => Started::new(self, task, Goal::Nothing),
-                Err(error) if again(error.kind(), &mut attempt) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            match started.wait().await {
-                Ok(_) => return Ok(()),
-                Err(error) if again(error.kind(), &mut attempt) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        mut change: impl FnMut(&QemuConfig, QemuVmidConfigPost) -> QemuVmidConfigPost + Send,
+    ) -> Result<(), Error> {
+        self.post_qemu(&mut |config, request| Ok(change(config, request)))
+            .await
     }
 
     /// Changes a container's configuration, as [`Guest::edit_qemu`] does for a virtual machine:
     /// `PUT /nodes/{node}/lxc/{vmid}/config`.
     ///
     /// # Errors
-    /// [`ErrorKind::ConfigChanged`] if others changed it every time; [`GuestError::WrongKind`] for a
+    /// [`ErrorKind::ConfigChanged`] if others changed it every time; [`GuestErrorKind::WrongKind`] for a
     /// virtual machine; see [`Guest`].
+    #[inline]
     pub async fn edit_lxc(
         &self,
-        mut change: impl FnMut(&LxcConfig, LxcVmidConfigPut) -> LxcVmidConfigPut,
-    ) -> Result<(), GuestError> {
-        self.try_edit_lxc(|config, request| Ok(change(config, request)))
+        mut change: impl FnMut(&LxcConfig, LxcVmidConfigPut) -> LxcVmidConfigPut + Send,
+    ) -> Result<(), Error> {
+        self.put_lxc(&mut |config, request| Ok(change(config, request)))
             .await
     }
 
-    async fn try_edit_lxc(
+    #[inline]
+    pub(super) async fn put_qemu(
         &self,
-        mut change: impl FnMut(&LxcConfig, LxcVmidConfigPut) -> Result<LxcVmidConfigPut, GuestError>,
-    ) -> Result<(), GuestError> {
-        let mut attempt = 1;
-        loop {
-            let config = self.lxc_config().await?;
-            let mut request = self.lxc().await?.config().put();
-            if let Some(digest) = &config.digest {
-                request = request.digest(digest);
+        change: Change<'_, QemuConfig, QemuVmidConfigPut>,
+    ) -> Result<(), Error> {
+        self.edit(Kind::Qemu, read_qemu, &mut |config, place| {
+            let request = self.qemu_at(place).config().put();
+            let request = match &config.digest {
+                Some(digest) => request.digest(digest),
+                None => request,
+            };
+            Ok(unless_empty(change(config, request)?))
+        })
+        .await
+    }
+
+    #[inline]
+    pub(super) async fn post_qemu(
+        &self,
+        change: Change<'_, QemuConfig, QemuVmidConfigPost>,
+    ) -> Result<(), Error> {
+        self.edit(Kind::Qemu, read_qemu, &mut |config, place| {
+            let request = self.qemu_at(place).config().post();
+            let request = match &config.digest {
+                Some(digest) => request.digest(digest),
+                None => request,
+            };
+            Ok(unless_empty(change(config, request)?))
+        })
+        .await
+    }
+
+    #[inline]
+    pub(super) async fn put_lxc(
+        &self,
+        change: Change<'_, LxcConfig, LxcVmidConfigPut>,
+    ) -> Result<(), Error> {
+        self.edit(Kind::Lxc, read_lxc, &mut |config, place| {
+            let request = self.lxc_at(place).config().put();
+            let request = match &config.digest {
+                Some(digest) => request.digest(digest),
+                None => request,
+            };
+            Ok(unless_empty(change(config, request)?))
+        })
+        .await
+    }
+
+    /// Reads the configuration and sends what `write` makes of it, until nobody else is in between.
+    fn edit<'a, C: Send + 'a>(
+        &'a self,
+        kind: Kind,
+        read: fn(&Self, &Place) -> Sending<C>,
+        write: Write<'a, C>,
+    ) -> Acting<'a, ()> {
+        Box::pin(async move {
+            let mut attempt = 1;
+            loop {
+                let config = self.call(Some(kind), &|place| read(self, place)).await?;
+                let place = self.place().await?;
+                let writing = write(&config, &place)?;
+                drop(config);
+                let Some(writing) = writing else {
+                    return Ok(());
+                };
+                let written = match writing.await {
+                    Ok(task) => {
+                        let started = Started::new(self, task, Goal::Nothing);
+                        started.wait().await.map(drop)
+                    }
+                    Err(error) => Err(error),
+                };
+                match written {
+                    Err(error)
+                        if error.kind() == Some(ErrorKind::ConfigChanged) && attempt < ATTEMPTS =>
+                    {
+                        attempt += 1;
+                    }
+                    done => return done,
+                }
             }
-            let request = change(&config, request)?;
-            if changes_nothing(request.call()) {
-                return Ok(());
-            }
-            match request.await {
-                Ok(()) => return Ok(()),
-                Err(error) if again(error.kind(), &mut attempt) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        })
     }
 
     /// Its tags, in the order of the configuration.
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn tags(&self) -> Result<Vec<String>, GuestError> {
+    pub async fn tags(&self) -> Result<Vec<String>, Error> {
         let tags = match self.place().await?.kind {
             Kind::Qemu => self.qemu_config().await?.tags,
             Kind::Lxc => self.lxc_config().await?.tags,
@@ -236,9 +283,9 @@ impl Guest {
     pub async fn add_tags(
         &self,
         tags: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<(), GuestError> {
+    ) -> Result<(), Error> {
         let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
-        self.edit_tags(|have| {
+        self.edit_tags(&|have| {
             for tag in &tags {
                 if !have.iter().any(|known| known.eq_ignore_ascii_case(tag)) {
                     have.push(tag.clone());
@@ -255,61 +302,59 @@ impl Guest {
     pub async fn remove_tags(
         &self,
         tags: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Result<(), GuestError> {
+    ) -> Result<(), Error> {
         let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
-        self.edit_tags(|have| {
+        self.edit_tags(&|have| {
             have.retain(|known| !tags.iter().any(|tag| known.eq_ignore_ascii_case(tag)));
         })
         .await
     }
 
-    async fn edit_tags(&self, change: impl Fn(&mut Vec<String>)) -> Result<(), GuestError> {
+    async fn edit_tags(&self, change: &(dyn Fn(&mut Vec<String>) + Sync)) -> Result<(), Error> {
+        // What to set; nothing for no tag at all.
         let new = |old: &Option<List>| {
             let old = old.clone().unwrap_or_default().0;
             let mut tags = old.clone();
             change(&mut tags);
-            (tags != old).then_some(tags)
+            (tags != old).then_some((!tags.is_empty()).then_some(tags))
         };
-        match self.place().await?.kind {
-            Kind::Qemu => {
-                self.edit_qemu(|config, request| match new(&config.tags) {
-                    None => request,
-                    Some(tags) if tags.is_empty() => request.unset("tags"),
-                    Some(tags) => request.tags(tags),
-                })
-                .await
-            }
-            Kind::Lxc => {
-                self.edit_lxc(|config, request| match new(&config.tags) {
-                    None => request,
-                    Some(tags) if tags.is_empty() => request.unset("tags"),
-                    Some(tags) => request.tags(tags),
-                })
-                .await
-            }
+        if self.place().await?.kind == Kind::Qemu {
+            let change = |config: &QemuConfig, request: QemuVmidConfigPut| match new(&config.tags) {
+                None => request,
+                Some(None) => request.unset("tags"),
+                Some(Some(tags)) => request.tags(tags),
+            };
+            return self.edit_qemu(change).await;
         }
+        let change = |config: &LxcConfig, request: LxcVmidConfigPut| match new(&config.tags) {
+            None => request,
+            Some(None) => request.unset("tags"),
+            Some(Some(tags)) => request.tags(tags),
+        };
+        self.edit_lxc(change).await
     }
 
     /// Adds a disk to a virtual machine in the first free place of a bus, and gives the setting's name,
     /// as `scsi1`. `QemuDrive::new("local-lvm:32")` allocates 32 GiB on the storage.
     ///
     /// # Errors
-    /// [`GuestError::NoFreeSlot`] if the bus is full; as for [`Guest::edit_qemu`].
+    /// [`GuestErrorKind::NoFreeSlot`] if the bus is full; as for [`Guest::edit_qemu`].
     pub async fn attach_disk(
         &self,
         bus: Bus,
         drive: impl Into<QemuDrive>,
-    ) -> Result<String, GuestError> {
+    ) -> Result<String, Error> {
         let drive = drive.into();
         let mut key = String::new();
-        self.edit_qemu_by_task(|config, request| {
+        self.post_qemu(&mut |config, request| {
             let taken = match bus {
                 Bus::Scsi => &config.scsi,
                 Bus::Virtio => &config.virtio,
                 Bus::Sata => &config.sata,
                 Bus::Ide => &config.ide,
             };
-            let index = self.free(bus.as_str(), bus.slots(), |n| taken.contains_key(&n))?;
+            let free = (0..bus.slots()).find(|n| !taken.contains_key(n));
+            let index = self.slot(free, bus.as_str())?;
             key = format!("{}{index}", bus.as_str());
             let drive = drive.clone();
             Ok(match bus {
@@ -326,15 +371,16 @@ impl Guest {
     /// Adds a mount point to a container in the first free place, and gives the setting's name, as `mp0`.
     ///
     /// # Errors
-    /// [`GuestError::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
     pub async fn attach_mount_point(
         &self,
         mount: impl Into<LxcMountPoint>,
-    ) -> Result<String, GuestError> {
+    ) -> Result<String, Error> {
         let mount = mount.into();
         let mut key = String::new();
-        self.try_edit_lxc(|config, request| {
-            let index = self.free("mp", MOUNT_POINTS, |n| config.mp.contains_key(&n))?;
+        self.put_lxc(&mut |config, request| {
+            let free = (0..MOUNT_POINTS).find(|n| !config.mp.contains_key(n));
+            let index = self.slot(free, "mp")?;
             key = format!("mp{index}");
             Ok(request.mp(index, mount.clone()))
         })
@@ -347,7 +393,7 @@ impl Guest {
     ///
     /// # Errors
     /// As for [`Guest::edit_qemu`].
-    pub async fn detach(&self, key: &str) -> Result<(), GuestError> {
+    pub async fn detach(&self, key: &str) -> Result<(), Error> {
         match self.place().await?.kind {
             Kind::Qemu => self.edit_qemu(|_, request| request.unset(key)).await,
             Kind::Lxc => self.edit_lxc(|_, request| request.unset(key)).await,
@@ -358,11 +404,10 @@ impl Guest {
     /// `PUT /nodes/{node}/qemu/{vmid}/unlink`.
     ///
     /// # Errors
-    /// [`GuestError::WrongKind`] for a container; see [`Guest`].
-    pub async fn destroy_disk(&self, key: &str) -> Result<(), GuestError> {
-        self.call_qemu(|vm| task(vm.unlink().put(key).force(true)))
-            .await
-            .map(drop)
+    /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
+    pub async fn destroy_disk(&self, key: &str) -> Result<(), Error> {
+        let send = |place: &Place| task(self.qemu_at(place).unlink().put(key).force(true));
+        self.call(Some(Kind::Qemu), &send).await.map(drop)
     }
 
     /// Makes a disk larger. `disk` is the setting's name, as `scsi0` or `rootfs`:
@@ -371,14 +416,12 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn resize_disk(&self, disk: &str, size: Size) -> Result<Started, GuestError> {
-        let task = self
-            .call(|place| match place.kind {
-                Kind::Qemu => task(self.qemu_at(place).resize().put(disk, size.to_string())),
-                Kind::Lxc => task(self.lxc_at(place).resize().put(disk, size.to_string())),
-            })
-            .await?;
-        Ok(Started::new(self, task, Goal::Nothing))
+    pub async fn resize_disk(&self, disk: &str, size: Size) -> Result<Started, Error> {
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => order!(self.qemu_at(place).resize().put(disk, size.to_string())),
+            Kind::Lxc => order!(self.lxc_at(place).resize().put(disk, size.to_string())),
+        };
+        self.order(None, Goal::Nothing, &send).await
     }
 
     /// Moves a disk or mount point to another storage, and deletes the original if `delete` says so; else
@@ -392,32 +435,31 @@ impl Guest {
         disk: &str,
         storage: &str,
         delete: bool,
-    ) -> Result<Started, GuestError> {
-        let task = self
-            .call(|place| match place.kind {
-                Kind::Qemu => {
-                    let request = self.qemu_at(place).move_disk().post(disk);
-                    task(request.storage(storage).delete(delete))
-                }
-                Kind::Lxc => {
-                    let request = self.lxc_at(place).move_volume().post(disk);
-                    task(request.storage(storage).delete(delete))
-                }
-            })
-            .await?;
-        Ok(Started::new(self, task, Goal::Nothing))
+    ) -> Result<Started, Error> {
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => {
+                let request = self.qemu_at(place).move_disk().post(disk);
+                order!(request.storage(storage).delete(delete))
+            }
+            Kind::Lxc => {
+                let request = self.lxc_at(place).move_volume().post(disk);
+                order!(request.storage(storage).delete(delete))
+            }
+        };
+        self.order(None, Goal::Nothing, &send).await
     }
 
     /// Adds a network card to a virtual machine in the first free place, and gives the setting's name, as
     /// `net1`. Without a MAC address the server makes one.
     ///
     /// # Errors
-    /// [`GuestError::NoFreeSlot`] if there is no place left; as for [`Guest::edit_qemu`].
-    pub async fn attach_net(&self, card: impl Into<QemuNet>) -> Result<String, GuestError> {
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_qemu`].
+    pub async fn attach_net(&self, card: impl Into<QemuNet>) -> Result<String, Error> {
         let card = card.into();
         let mut key = String::new();
-        self.try_edit_qemu(|config, request| {
-            let index = self.free("net", NETS, |n| config.net.contains_key(&n))?;
+        self.put_qemu(&mut |config, request| {
+            let free = (0..NETS).find(|n| !config.net.contains_key(n));
+            let index = self.slot(free, "net")?;
             key = format!("net{index}");
             Ok(request.net(index, card.clone()))
         })
@@ -428,12 +470,13 @@ impl Guest {
     /// Adds a network card to a container in the first free place, and gives the setting's name, as `net1`.
     ///
     /// # Errors
-    /// [`GuestError::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
-    pub async fn attach_lxc_net(&self, card: impl Into<LxcNet>) -> Result<String, GuestError> {
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
+    pub async fn attach_lxc_net(&self, card: impl Into<LxcNet>) -> Result<String, Error> {
         let card = card.into();
         let mut key = String::new();
-        self.try_edit_lxc(|config, request| {
-            let index = self.free("net", NETS, |n| config.net.contains_key(&n))?;
+        self.put_lxc(&mut |config, request| {
+            let free = (0..NETS).find(|n| !config.net.contains_key(n));
+            let index = self.slot(free, "net")?;
             key = format!("net{index}");
             Ok(request.net(index, card.clone()))
         })
@@ -445,14 +488,14 @@ impl Guest {
     /// stays as it is.
     ///
     /// # Errors
-    /// [`GuestError::NoSuchSetting`] if there is no such card; as for [`Guest::edit_qemu`].
+    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; as for [`Guest::edit_qemu`].
     pub async fn edit_net(
         &self,
         index: u8,
-        mut change: impl FnMut(&mut QemuNet),
-    ) -> Result<(), GuestError> {
-        self.try_edit_qemu(|config, request| {
-            let mut card = self.present("net", index, config.net.get(&index))?;
+        mut change: impl FnMut(&mut QemuNet) + Send,
+    ) -> Result<(), Error> {
+        self.put_qemu(&mut |config, request| {
+            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
             change(&mut card);
             Ok(request.net(index, card))
         })
@@ -463,54 +506,34 @@ impl Guest {
     /// it is.
     ///
     /// # Errors
-    /// [`GuestError::NoSuchSetting`] if there is no such card; as for [`Guest::edit_lxc`].
+    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; as for [`Guest::edit_lxc`].
     pub async fn edit_lxc_net(
         &self,
         index: u8,
-        mut change: impl FnMut(&mut LxcNet),
-    ) -> Result<(), GuestError> {
-        self.try_edit_lxc(|config, request| {
-            let mut card = self.present("net", index, config.net.get(&index))?;
+        mut change: impl FnMut(&mut LxcNet) + Send,
+    ) -> Result<(), Error> {
+        self.put_lxc(&mut |config, request| {
+            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
             change(&mut card);
             Ok(request.net(index, card))
         })
         .await
     }
 
-    fn present<T: Clone>(
-        &self,
-        family: &str,
-        index: u8,
-        found: Option<&T>,
-    ) -> Result<T, GuestError> {
-        found.cloned().ok_or_else(|| GuestError::NoSuchSetting {
-            vmid: self.vmid,
-            key: format!("{family}{index}"),
+    fn present<T>(&self, found: Option<T>, family: &str, index: u8) -> Result<T, Error> {
+        found.ok_or_else(|| {
+            let missing = GuestErrorKind::NoSuchSetting {
+                vmid: self.vmid,
+                key: format!("{family}{index}"),
+            };
+            missing.into()
         })
     }
 
-    fn free(
-        &self,
-        family: &'static str,
-        slots: u8,
-        taken: impl Fn(u8) -> bool,
-    ) -> Result<u8, GuestError> {
-        (0..slots)
-            .find(|index| !taken(*index))
-            .ok_or(GuestError::NoFreeSlot {
-                vmid: self.vmid,
-                family,
-            })
+    pub(super) fn slot(&self, free: Option<u8>, family: &'static str) -> Result<u8, Error> {
+        free.ok_or_else(|| {
+            let vmid = self.vmid;
+            GuestErrorKind::NoFreeSlot { vmid, family }.into()
+        })
     }
-}
-
-/// Whether a change is worth another attempt; counts it.
-fn again(kind: Option<ErrorKind>, attempt: &mut u32) -> bool {
-    *attempt += 1;
-    kind == Some(ErrorKind::ConfigChanged) && *attempt <= ATTEMPTS
-}
-
-/// The server refuses a change that holds nothing but the digest.
-fn changes_nothing(call: &Call) -> bool {
-    call.params().iter().all(|(key, _)| key == "digest")
 }

@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::started::Goal;
-use super::{Guest, GuestError, Kind, Place, Started, allocate, task};
+use super::{Acting, Guest, Kind, Place, PowerState, Started, allocate, order};
+use crate::error::Error;
 use crate::request::Sending;
 use crate::task::Task;
 
@@ -65,14 +66,12 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn make_template(&self) -> Result<Started, GuestError> {
-        let task = self
-            .call(|place| match place.kind {
-                Kind::Qemu => task(self.qemu_at(place).template().post()),
-                Kind::Lxc => task(self.lxc_at(place).template().post()),
-            })
-            .await?;
-        Ok(Started::new(self, task, Goal::Nothing))
+    pub async fn make_template(&self) -> Result<Started, Error> {
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => order!(self.qemu_at(place).template().post()),
+            Kind::Lxc => order!(self.lxc_at(place).template().post()),
+        };
+        self.order(None, Goal::Nothing, &send).await
     }
 
     /// **Deletes the guest with its disks**: `DELETE /nodes/{node}/{qemu|lxc}/{vmid}`. It has to be stopped,
@@ -132,56 +131,47 @@ impl CloneGuest {
     }
 
     fn send(&self, place: &Place, vmid: u32) -> Sending<Option<Task>> {
-        macro_rules! request {
-            ($request:expr, $name:ident) => {{
-                let mut request = $request;
-                if let Some(name) = &self.name {
-                    request = request.$name(name);
-                }
-                if let Some(text) = &self.description {
-                    request = request.description(text);
-                }
-                if let Some(full) = self.full {
-                    request = request.full(full);
-                }
-                if let Some(storage) = &self.storage {
-                    request = request.storage(storage);
-                }
-                if let Some(target) = &self.target {
-                    request = request.target(target);
-                }
-                if let Some(pool) = &self.pool {
-                    request = request.pool(pool);
-                }
-                if let Some(snapshot) = &self.snapshot {
-                    request = request.snapname(snapshot);
-                }
-                task(request)
-            }};
+        macro_rules! clone {
+            ($request:expr, $name:ident) => {
+                order!(
+                    $request,
+                    $name: self.name.as_deref(),
+                    description: self.description.as_deref(),
+                    full: self.full,
+                    storage: self.storage.as_deref(),
+                    target: self.target.as_deref(),
+                    pool: self.pool.as_deref(),
+                    snapname: self.snapshot.as_deref(),
+                )
+            };
         }
         match place.kind {
-            Kind::Qemu => request!(self.guest.qemu_at(place).clone_().post(vmid), name),
-            Kind::Lxc => request!(self.guest.lxc_at(place).clone_().post(vmid), hostname),
+            Kind::Qemu => clone!(self.guest.qemu_at(place).clone_().post(vmid), name),
+            Kind::Lxc => clone!(self.guest.lxc_at(place).clone_().post(vmid), hostname),
         }
     }
 
-    async fn run(self) -> Result<Cloned, GuestError> {
+    async fn run(self) -> Result<Cloned, Error> {
         let this = &self;
         let guest = &this.guest;
-        let (vmid, task) = if this.search {
-            allocate(&guest.client, this.ids.clone(), |vmid| {
-                guest.call(move |place| this.send(place, vmid))
-            })
-            .await?
+        let (vmid, started) = if this.search {
+            allocate(&guest.client, this.ids.clone(), |vmid| this.copy(vmid)).await?
         } else {
             let vmid = *this.ids.start();
-            (vmid, guest.call(|place| this.send(place, vmid)).await?)
+            (vmid, this.copy(vmid).await?)
         };
         let place = guest.place().await?;
         let node = this.target.clone().unwrap_or(place.node);
         Ok(Cloned {
             guest: guest.client.guest_at(vmid, node, place.kind),
-            started: Started::new(guest, task, Goal::Nothing),
+            started,
+        })
+    }
+
+    fn copy(&self, vmid: u32) -> Acting<'_, Started> {
+        Box::pin(async move {
+            let send = |place: &Place| self.send(place, vmid);
+            self.guest.order(None, Goal::Nothing, &send).await
         })
     }
 }
@@ -217,30 +207,26 @@ impl Destroy {
         self
     }
 
-    async fn run(self) -> Result<Started, GuestError> {
+    async fn run(self) -> Result<Started, Error> {
         let guest = &self.guest;
-        if self.stop && guest.status().await?.state != super::PowerState::Stopped {
+        if self.stop && guest.status().await?.state != PowerState::Stopped {
             guest.stop().await?.wait().await?;
         }
-        macro_rules! request {
-            ($request:expr) => {{
-                let mut request = $request;
-                if self.purge {
-                    request = request.purge(true);
-                }
-                if self.unreferenced {
-                    request = request.destroy_unreferenced_disks(true);
-                }
-                task(request)
-            }};
-        }
-        let task = guest
-            .call(|place| match place.kind {
-                Kind::Qemu => request!(guest.qemu_at(place).delete()),
-                Kind::Lxc => request!(guest.lxc_at(place).delete()),
-            })
-            .await?;
-        Ok(Started::new(guest, task, Goal::Nothing))
+        let (purge, all) = (
+            self.purge.then_some(true),
+            self.unreferenced.then_some(true),
+        );
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => {
+                let request = guest.qemu_at(place).delete();
+                order!(request, purge: purge, destroy_unreferenced_disks: all)
+            }
+            Kind::Lxc => {
+                let request = guest.lxc_at(place).delete();
+                order!(request, purge: purge, destroy_unreferenced_disks: all)
+            }
+        };
+        guest.order(None, Goal::Nothing, &send).await
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::GuestError;
+use super::GuestErrorKind;
 use crate::api_error::ErrorKind;
 use crate::client::Client;
+use crate::error::Error;
 
 /// The lowest free number of a range: `GET /cluster/resources` for what is taken, and
 /// `GET /cluster/nextid` for each candidate, since guests this user may not see take numbers too.
@@ -13,8 +14,8 @@ use crate::client::Client;
 /// Nothing reserves the number. To create something under it use [`allocate`].
 ///
 /// # Errors
-/// [`GuestError::NoFreeId`] if all are taken; [`GuestError::Call`] as for every call.
-pub async fn next_free(client: &Client, range: RangeInclusive<u32>) -> Result<u32, GuestError> {
+/// [`GuestErrorKind::NoFreeId`] if all are taken; otherwise as for every call.
+pub async fn next_free(client: &Client, range: RangeInclusive<u32>) -> Result<u32, Error> {
     Search::new(client, range).await?.next().await
 }
 
@@ -22,7 +23,7 @@ pub async fn next_free(client: &Client, range: RangeInclusive<u32>) -> Result<u3
 /// the number meanwhile, it is called again with the next one.
 ///
 /// ```no_run
-/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::guest::GuestError> {
+/// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
 /// use proxmox_api::guest::allocate;
 ///
 /// let qemu = pve.api().nodes().node("pve1").qemu();
@@ -37,14 +38,14 @@ pub async fn next_free(client: &Client, range: RangeInclusive<u32>) -> Result<u3
 /// ```
 ///
 /// # Errors
-/// [`GuestError::NoFreeId`] if all are taken, and whatever `create` fails with.
+/// [`GuestErrorKind::NoFreeId`] if all are taken, and whatever `create` fails with.
 pub async fn allocate<T, F>(
     client: &Client,
     range: RangeInclusive<u32>,
     mut create: impl FnMut(u32) -> F,
-) -> Result<(u32, T), GuestError>
+) -> Result<(u32, T), Error>
 where
-    F: Future<Output = Result<T, GuestError>>,
+    F: Future<Output = Result<T, Error>>,
 {
     let mut search = Search::new(client, range).await?;
     loop {
@@ -70,7 +71,7 @@ struct Search {
 }
 
 impl Search {
-    async fn new(client: &Client, range: RangeInclusive<u32>) -> Result<Self, GuestError> {
+    async fn new(client: &Client, range: RangeInclusive<u32>) -> Result<Self, Error> {
         let rows = client.api().cluster().resources().get().type_("vm").await?;
         Ok(Self {
             client: client.clone(),
@@ -80,7 +81,7 @@ impl Search {
         })
     }
 
-    async fn next(&mut self) -> Result<u32, GuestError> {
+    async fn next(&mut self) -> Result<u32, Error> {
         while self.range.contains(&self.at) {
             let vmid = self.at;
             let Some(next) = vmid.checked_add(1) else {
@@ -91,17 +92,18 @@ impl Search {
                 return Ok(vmid);
             }
         }
-        Err(GuestError::NoFreeId {
+        let full = GuestErrorKind::NoFreeId {
             first: *self.range.start(),
             last: *self.range.end(),
-        })
+        };
+        Err(full.into())
     }
 
-    async fn is_free(&self, vmid: u32) -> Result<bool, GuestError> {
+    async fn is_free(&self, vmid: u32) -> Result<bool, Error> {
         match self.client.api().cluster().nextid().get().vmid(vmid).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == Some(ErrorKind::AlreadyExists) => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }

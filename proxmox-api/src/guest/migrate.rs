@@ -1,11 +1,12 @@
 //! Moving guests between nodes.
 
 use super::started::Goal;
-use super::{Guest, GuestError, Kind, Started, task};
+use super::{Guest, Kind, Place, PowerState, Started, order};
 use crate::Value;
 use crate::api_error::ErrorKind;
 use crate::encode::escape;
 use crate::endpoint::Method;
+use crate::error::Error;
 use crate::list::List;
 
 /// What stands in the way of a migration; see [`Guest::check_migration`].
@@ -85,9 +86,9 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn check_migration(&self, target: &str) -> Result<MigrationCheck, GuestError> {
+    pub async fn check_migration(&self, target: &str) -> Result<MigrationCheck, Error> {
         let asked = self
-            .call(|place| {
+            .call(None, &|place| {
                 let path = format!(
                     "/nodes/{}/{}/{}/migrate",
                     escape(&place.node),
@@ -101,7 +102,7 @@ impl Guest {
         match asked {
             Ok(found) => Ok(MigrationCheck::read(&found, target)),
             Err(error) if error.kind() == Some(ErrorKind::UnknownMethod) => Ok(MigrationCheck {
-                running: self.status().await?.state == super::PowerState::Running,
+                running: self.status().await?.state == PowerState::Running,
                 ..MigrationCheck::default()
             }),
             Err(error) => Err(error),
@@ -140,40 +141,27 @@ impl Migrate {
         self
     }
 
-    async fn run(self) -> Result<Started, GuestError> {
+    async fn run(self) -> Result<Started, Error> {
         let guest = &self.guest;
         let live = match self.live {
             Some(live) => live,
-            None => guest.status().await?.state == super::PowerState::Running,
+            None => guest.status().await?.state == PowerState::Running,
         };
-        let task = guest
-            .call(|place| match place.kind {
-                Kind::Qemu => {
-                    let mut request = guest.qemu_at(place).migrate().post(&self.target);
-                    if live {
-                        request = request.online(true);
-                    }
-                    if self.local_disks {
-                        request = request.with_local_disks(true);
-                    }
-                    if !self.storages.is_empty() {
-                        request = request.targetstorage(List(self.storages.clone()));
-                    }
-                    task(request)
-                }
-                Kind::Lxc => {
-                    let mut request = guest.lxc_at(place).migrate().post(&self.target);
-                    if live {
-                        request = request.restart(true);
-                    }
-                    if !self.storages.is_empty() {
-                        request = request.target_storage(List(self.storages.clone()));
-                    }
-                    task(request)
-                }
-            })
-            .await?;
-        Ok(Started::new(guest, task, Goal::Node(self.target)))
+        let live = live.then_some(true);
+        let disks = self.local_disks.then_some(true);
+        let storages = || (!self.storages.is_empty()).then(|| List(self.storages.clone()));
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => {
+                let request = guest.qemu_at(place).migrate().post(&self.target);
+                order!(request, online: live, with_local_disks: disks, targetstorage: storages())
+            }
+            Kind::Lxc => {
+                let request = guest.lxc_at(place).migrate().post(&self.target);
+                order!(request, restart: live, target_storage: storages())
+            }
+        };
+        let goal = Goal::Node(self.target.clone());
+        guest.order(None, goal, &send).await
     }
 }
 

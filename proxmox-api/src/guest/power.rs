@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::started::Goal;
-use super::{Guest, GuestError, Kind, Place, PowerState, Started, task};
+use super::{Guest, Kind, Place, PowerState, Started, order};
+use crate::error::Error;
 use crate::request::Sending;
 use crate::task::Task;
 
@@ -140,80 +141,35 @@ impl Power {
     }
 
     fn send(&self, place: &Place) -> Sending<Option<Task>> {
-        match place.kind {
-            Kind::Qemu => self.send_qemu(place),
-            Kind::Lxc => self.send_lxc(place),
+        let (seconds, force) = (self.seconds(), self.force.then_some(true));
+        if place.kind == Kind::Qemu {
+            let status = self.guest.qemu_at(place).status();
+            return match self.action {
+                PowerAction::Start => order!(status.start().post(), timeout: seconds),
+                PowerAction::Stop => order!(status.stop().post(), timeout: seconds),
+                PowerAction::Shutdown => {
+                    order!(status.shutdown().post(), timeout: seconds, force_stop: force)
+                }
+                PowerAction::Reboot => order!(status.reboot().post(), timeout: seconds),
+                PowerAction::Reset => order!(status.reset().post()),
+                PowerAction::Suspend => order!(status.suspend().post()),
+                PowerAction::Hibernate => order!(status.suspend().post().todisk(true)),
+                PowerAction::Resume => order!(status.resume().post()),
+            };
         }
-    }
-
-    fn send_qemu(&self, place: &Place) -> Sending<Option<Task>> {
-        let seconds = self.seconds();
-        let status = self.guest.qemu_at(place).status();
-        match self.action {
-            PowerAction::Start => {
-                let mut request = status.start().post();
-                if let Some(seconds) = seconds {
-                    request = request.timeout(seconds);
-                }
-                task(request)
-            }
-            PowerAction::Stop => {
-                let mut request = status.stop().post();
-                if let Some(seconds) = seconds {
-                    request = request.timeout(seconds);
-                }
-                task(request)
-            }
-            PowerAction::Shutdown => {
-                let mut request = status.shutdown().post();
-                if let Some(seconds) = seconds {
-                    request = request.timeout(seconds);
-                }
-                if self.force {
-                    request = request.force_stop(true);
-                }
-                task(request)
-            }
-            PowerAction::Reboot => {
-                let mut request = status.reboot().post();
-                if let Some(seconds) = seconds {
-                    request = request.timeout(seconds);
-                }
-                task(request)
-            }
-            PowerAction::Reset => task(status.reset().post()),
-            PowerAction::Suspend => task(status.suspend().post()),
-            PowerAction::Hibernate => task(status.suspend().post().todisk(true)),
-            PowerAction::Resume => task(status.resume().post()),
-        }
-    }
-
-    fn send_lxc(&self, place: &Place) -> Sending<Option<Task>> {
-        let seconds = self.seconds();
         let status = self.guest.lxc_at(place).status();
         match self.action {
-            PowerAction::Start => task(status.start().post()),
-            PowerAction::Stop => task(status.stop().post()),
+            PowerAction::Start => order!(status.start().post()),
+            PowerAction::Stop => order!(status.stop().post()),
             PowerAction::Shutdown => {
-                let mut request = status.shutdown().post();
-                if let Some(seconds) = seconds {
-                    request = request.timeout(seconds);
-                }
-                if self.force {
-                    request = request.force_stop(true);
-                }
-                task(request)
+                order!(status.shutdown().post(), timeout: seconds, force_stop: force)
             }
             // Containers have no reset button; `run` has refused it.
             PowerAction::Reboot | PowerAction::Reset => {
-                let mut request = status.reboot().post();
-                if let Some(seconds) = seconds {
-                    request = request.timeout(seconds);
-                }
-                task(request)
+                order!(status.reboot().post(), timeout: seconds)
             }
-            PowerAction::Suspend | PowerAction::Hibernate => task(status.suspend().post()),
-            PowerAction::Resume => task(status.resume().post()),
+            PowerAction::Suspend | PowerAction::Hibernate => order!(status.suspend().post()),
+            PowerAction::Resume => order!(status.resume().post()),
         }
     }
 
@@ -222,12 +178,15 @@ impl Power {
         Some(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX))
     }
 
-    async fn run(self) -> Result<Started, GuestError> {
-        if matches!(self.action, PowerAction::Reset | PowerAction::Hibernate) {
-            self.guest.place_as(Kind::Qemu).await?;
-        }
-        let task = self.guest.call(|place| self.send(place)).await?;
-        Ok(Started::new(&self.guest, task, self.action.goal()))
+    async fn run(self) -> Result<Started, Error> {
+        let kind = match self.action {
+            PowerAction::Reset | PowerAction::Hibernate => Some(Kind::Qemu),
+            _ => None,
+        };
+        let goal = self.action.goal();
+        (self.guest)
+            .order(kind, goal, &|place| self.send(place))
+            .await
     }
 }
 

@@ -1,7 +1,9 @@
 //! Snapshots of guests.
 
 use super::started::Goal;
-use super::{Guest, GuestError, Kind, Started, task};
+use super::{Guest, Kind, Place, Started, order};
+use crate::error::Error;
+use crate::request::{ApiRequest, Sending};
 
 /// A snapshot of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,30 +44,20 @@ impl TakeSnapshot {
         self
     }
 
-    async fn run(self) -> Result<Started, GuestError> {
-        let guest = &self.guest;
-        let task = guest
-            .call(|place| match place.kind {
-                Kind::Qemu => {
-                    let mut request = guest.qemu_at(place).snapshot().post(&self.name);
-                    if let Some(text) = &self.description {
-                        request = request.description(text);
-                    }
-                    if self.memory {
-                        request = request.vmstate(true);
-                    }
-                    task(request)
-                }
-                Kind::Lxc => {
-                    let mut request = guest.lxc_at(place).snapshot().post(&self.name);
-                    if let Some(text) = &self.description {
-                        request = request.description(text);
-                    }
-                    task(request)
-                }
-            })
-            .await?;
-        Ok(Started::new(guest, task, Goal::Nothing))
+    async fn run(self) -> Result<Started, Error> {
+        let Self { guest, name, .. } = &self;
+        let (text, memory) = (self.description.as_deref(), self.memory.then_some(true));
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => {
+                let request = guest.qemu_at(place).snapshot().post(name);
+                order!(request, description: text, vmstate: memory)
+            }
+            Kind::Lxc => {
+                let request = guest.lxc_at(place).snapshot().post(name);
+                order!(request, description: text)
+            }
+        };
+        guest.order(None, Goal::Nothing, &send).await
     }
 }
 
@@ -88,36 +80,27 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, GuestError> {
-        let seconds = |time: Option<i64>| time.and_then(|time| u64::try_from(time).ok());
-        let mut found: Vec<Snapshot> = self
-            .call(|place| match place.kind {
+    pub async fn snapshots(&self) -> Result<Vec<Snapshot>, Error> {
+        let mut found = self
+            .call(None, &|place| match place.kind {
                 Kind::Qemu => {
                     let request = self.qemu_at(place).snapshot().get();
-                    Box::pin(async move {
-                        Ok((request.await?.into_iter())
-                            .map(|row| Snapshot {
-                                name: row.name,
-                                description: row.description.unwrap_or_default(),
-                                parent: row.parent,
-                                time: seconds(row.snaptime),
-                                memory: row.vmstate == Some(true),
-                            })
-                            .collect())
+                    each(request, |row| Snapshot {
+                        name: row.name,
+                        description: row.description.unwrap_or_default(),
+                        parent: row.parent,
+                        time: row.snaptime.and_then(|time| u64::try_from(time).ok()),
+                        memory: row.vmstate == Some(true),
                     })
                 }
                 Kind::Lxc => {
                     let request = self.lxc_at(place).snapshot().get();
-                    Box::pin(async move {
-                        Ok((request.await?.into_iter())
-                            .map(|row| Snapshot {
-                                name: row.name,
-                                description: row.description.unwrap_or_default(),
-                                parent: row.parent,
-                                time: seconds(row.snaptime),
-                                memory: false,
-                            })
-                            .collect())
+                    each(request, |row| Snapshot {
+                        name: row.name,
+                        description: row.description.unwrap_or_default(),
+                        parent: row.parent,
+                        time: row.snaptime.and_then(|time| u64::try_from(time).ok()),
+                        memory: false,
                     })
                 }
             })
@@ -135,22 +118,19 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn rollback(&self, name: &str, start: bool) -> Result<Started, GuestError> {
-        let task = self
-            .call(|place| match place.kind {
-                Kind::Qemu => {
-                    let at = self.qemu_at(place).snapshot().snapname(name);
-                    let request = at.rollback().post();
-                    task(if start { request.start(true) } else { request })
-                }
-                Kind::Lxc => {
-                    let at = self.lxc_at(place).snapshot().snapname(name);
-                    let request = at.rollback().post();
-                    task(if start { request.start(true) } else { request })
-                }
-            })
-            .await?;
-        Ok(Started::new(self, task, Goal::Nothing))
+    pub async fn rollback(&self, name: &str, start: bool) -> Result<Started, Error> {
+        let start = start.then_some(true);
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => {
+                let at = self.qemu_at(place).snapshot().snapname(name);
+                order!(at.rollback().post(), start: start)
+            }
+            Kind::Lxc => {
+                let at = self.lxc_at(place).snapshot().snapname(name);
+                order!(at.rollback().post(), start: start)
+            }
+        };
+        self.order(None, Goal::Nothing, &send).await
     }
 
     /// Deletes a snapshot; the guest stays as it is. `force` takes it out of the configuration even if its
@@ -158,19 +138,27 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn delete_snapshot(&self, name: &str, force: bool) -> Result<Started, GuestError> {
-        let task = self
-            .call(|place| match place.kind {
-                Kind::Qemu => {
-                    let request = self.qemu_at(place).snapshot().snapname(name).delete();
-                    task(if force { request.force(true) } else { request })
-                }
-                Kind::Lxc => {
-                    let request = self.lxc_at(place).snapshot().snapname(name).delete();
-                    task(if force { request.force(true) } else { request })
-                }
-            })
-            .await?;
-        Ok(Started::new(self, task, Goal::Nothing))
+    pub async fn delete_snapshot(&self, name: &str, force: bool) -> Result<Started, Error> {
+        let force = force.then_some(true);
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => {
+                let at = self.qemu_at(place).snapshot().snapname(name);
+                order!(at.delete(), force: force)
+            }
+            Kind::Lxc => {
+                let at = self.lxc_at(place).snapshot().snapname(name);
+                order!(at.delete(), force: force)
+            }
+        };
+        self.order(None, Goal::Nothing, &send).await
     }
+}
+
+/// Asks for a list and reads each of its rows.
+fn each<R: 'static>(
+    request: impl ApiRequest<Output = Vec<R>>,
+    read: fn(R) -> Snapshot,
+) -> Sending<Vec<Snapshot>> {
+    let rows = request.into_request().into_future();
+    Box::pin(async move { Ok(rows.await?.into_iter().map(read).collect()) })
 }

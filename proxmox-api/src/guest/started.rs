@@ -1,13 +1,13 @@
 //! Waiting for what was started.
 
 use std::fmt;
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Guest, GuestError, PowerState};
-use crate::task::{Task, TaskOutcome, WaitBuilder};
+use super::{Acting, Guest, GuestErrorKind, PowerState};
+use crate::error::Error;
+use crate::task::{Pace, Task, TaskOutcome, WaitBuilder};
 use crate::tasks::GUEST_TIMEOUT;
 use crate::upid::Upid;
 
@@ -81,7 +81,7 @@ pub struct WaitStarted<'a> {
     interval: Option<Duration>,
 }
 
-impl<'a> WaitStarted<'a> {
+impl WaitStarted<'_> {
     /// Gives up after this time. What was started goes on.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -95,10 +95,7 @@ impl<'a> WaitStarted<'a> {
     }
 
     /// Hands over every line of the task's log; see [`WaitBuilder::on_log`].
-    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitStarted<'b>
-    where
-        'a: 'b,
-    {
+    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitStarted<'b> {
         WaitStarted {
             guest: self.guest,
             wait: self.wait.map(|wait| wait.on_log(listener)),
@@ -109,70 +106,74 @@ impl<'a> WaitStarted<'a> {
         }
     }
 
-    async fn run(self) -> Result<TaskOutcome, GuestError> {
-        let Self {
-            guest,
-            wait,
-            orders_only,
-            goal,
-            timeout,
-            interval,
-        } = self;
+    async fn run(self) -> Result<TaskOutcome, Error> {
         let start = Instant::now();
         let mut outcome = TaskOutcome::Ok;
-        if let Some(mut wait) = wait {
-            if let Some(timeout) = timeout {
+        if let Some(mut wait) = self.wait {
+            if let Some(timeout) = self.timeout {
                 wait = wait.timeout(timeout);
             }
-            if let Some(interval) = interval {
+            if let Some(interval) = self.interval {
                 wait = wait.poll_interval(interval);
             }
             outcome = wait.await?;
         }
-        if let Goal::Node(_) = goal {
-            guest.remember(None);
+        if let Goal::Node(_) = self.goal {
+            self.guest.remember(None);
         }
-        if orders_only && goal != Goal::Nothing {
-            let deadline = start + timeout.unwrap_or(GUEST_TIMEOUT);
-            let mut pause = interval.unwrap_or(Duration::from_secs(1));
-            while !reached(&guest, &goal).await? {
-                if Instant::now() + pause > deadline {
-                    return Err(GuestError::TimedOut {
-                        vmid: guest.vmid,
-                        waiting_for: goal.to_string(),
-                        after: timeout.unwrap_or(GUEST_TIMEOUT),
-                    });
-                }
-                sleep(pause).await;
-                if interval.is_none() {
-                    pause = (pause * 3 / 2).min(Duration::from_secs(5));
-                }
-            }
+        if self.orders_only && self.goal != Goal::Nothing {
+            let limit = self.timeout.unwrap_or(GUEST_TIMEOUT);
+            reach(&self.guest, &self.goal, start, limit, self.interval).await?;
         }
         Ok(outcome)
     }
 }
 
-async fn reached(guest: &Guest, goal: &Goal) -> Result<bool, GuestError> {
+/// Waits until the guest is as ordered.
+async fn reach(
+    guest: &Guest,
+    goal: &Goal,
+    start: Instant,
+    limit: Duration,
+    interval: Option<Duration>,
+) -> Result<(), Error> {
+    let mut pace = Pace::new(interval);
+    loop {
+        match reached(guest, goal).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // A look that fails is not an order that was not carried out.
+            Err(error) if error.is_retryable() => {}
+            Err(error) => return Err(error),
+        }
+        let pause = pace.next();
+        if start.elapsed() + pause > limit {
+            let late = GuestErrorKind::TimedOut {
+                vmid: guest.vmid,
+                waiting_for: goal.to_string(),
+                after: limit,
+            };
+            return Err(late.into());
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn reached(guest: &Guest, goal: &Goal) -> Result<bool, Error> {
     match goal {
         Goal::Nothing => Ok(true),
-        Goal::Node(node) => match guest.locate().await {
-            Ok(place) => Ok(place.node == *node),
-            Err(GuestError::Call(error)) if error.is_retryable() => Ok(false),
-            Err(error) => Err(error),
-        },
-        Goal::State(state) => match guest.status().await {
-            Ok(status) if status.state == *state => Ok(true),
-            Ok(status) if status.ha_state.as_deref() == Some("error") => {
-                Err(GuestError::HighAvailability {
+        Goal::Node(node) => Ok(guest.locate().await?.node == *node),
+        Goal::State(state) => {
+            let status = guest.status().await?;
+            if status.state != *state && status.ha_state.as_deref() == Some("error") {
+                let failed = GuestErrorKind::HighAvailability {
                     vmid: guest.vmid,
                     state: "error".to_owned(),
-                })
+                };
+                return Err(failed.into());
             }
-            Ok(_) => Ok(false),
-            Err(GuestError::Call(error)) if error.is_retryable() => Ok(false),
-            Err(error) => Err(error),
-        },
+            Ok(status.state == *state)
+        }
     }
 }
 
@@ -187,9 +188,10 @@ impl fmt::Display for Goal {
 }
 
 impl<'a> IntoFuture for WaitStarted<'a> {
-    type Output = Result<TaskOutcome, GuestError>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type Output = Result<TaskOutcome, Error>;
+    type IntoFuture = Acting<'a, TaskOutcome>;
 
+    #[inline]
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }

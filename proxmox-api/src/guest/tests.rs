@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::{GuestError, Kind};
+use super::{GuestErrorKind, Kind};
+use crate::error::Error;
 use crate::testing::{Fake, json, ok};
 use crate::transport::WireResponse;
 
@@ -135,8 +136,14 @@ async fn a_wrong_guess_of_the_kind_is_looked_up() {
     let config = guest.qemu_config().await.expect("it is a machine");
     assert_eq!(config.cores, Some(2));
     let refused = guest.lxc_config().await;
-    assert!(matches!(
-        refused,
-        Err(GuestError::WrongKind { is: Kind::Qemu, .. })
-    ));
+    let Err(Error::Guest(refused)) = refused else {
+        panic!("{refused:?}");
+    };
+    let wrong = GuestErrorKind::WrongKind {
+        vmid: 101,
+        is: Kind::Qemu,
+        needed: Kind::Lxc,
+    };
+    assert_eq!(*refused.reason(), wrong);
+    assert!(Error::Guest(refused).never_sent());
 }

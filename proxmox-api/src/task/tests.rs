@@ -1,10 +1,12 @@
 //! Tasks against scripted answers, with the time that waiting takes skipped over.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::testing::{Fake, json, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
 
@@ -29,10 +31,13 @@ fn is_log(request: &WireRequest) -> bool {
     request.path.starts_with(&format!("{BASE}/log?"))
 }
 
-/// Answers the n-th look at the status.
+/// Answers the n-th look at the status; there is no log.
 fn looks(mut look: impl FnMut(usize) -> Answer + Send + 'static) -> Fake {
     let mut number = 0;
     Fake::new(move |request| {
+        if is_log(request) {
+            return ok(r#"{"data":[{"n":1,"t":"no content"}],"total":1}"#);
+        }
         assert_eq!(request.path, format!("{BASE}/status"));
         number += 1;
         look(number)
@@ -92,7 +97,19 @@ fn outcomes_are_told_apart() {
         ),
         (
             "unexpected status",
-            TaskOutcome::Failed("unexpected status".into()),
+            TaskOutcome::Interrupted("unexpected status".into()),
+        ),
+        (
+            "received interrupt",
+            TaskOutcome::Interrupted("received interrupt".into()),
+        ),
+        (
+            "command 'dd' failed: interrupted by signal",
+            TaskOutcome::Interrupted("command 'dd' failed: interrupted by signal".into()),
+        ),
+        (
+            "received interrupt from nobody",
+            TaskOutcome::Failed("received interrupt from nobody".into()),
         ),
         (
             "WARNINGS: many",
@@ -139,6 +156,131 @@ async fn a_failed_task_is_an_error_with_its_text_and_meaning() {
         .await
         .expect("asked for as a value");
     assert_eq!(outcome, TaskOutcome::Failed("VM is locked (backup)".into()));
+}
+
+/// A task that has failed, with a log of so many lines, of which the server counts `counted` at first.
+fn failed_after(lines: u64, counted: u64, exit: &'static str) -> Fake {
+    Fake::new(move |request| {
+        if !is_log(request) {
+            return stopped(exit);
+        }
+        let start = number(request, "start");
+        let end = lines.min(start + number(request, "limit"));
+        let text = |n| match n {
+            n if n == lines => format!("TASK ERROR: {exit}"),
+            n => format!("line {n}"),
+        };
+        let rows: Vec<_> = (start + 1..=end)
+            .map(|n| serde_json::json!({"n": n, "t": text(n)}))
+            .collect();
+        ok(serde_json::json!({"data": rows, "total": counted.max(end)}).to_string())
+    })
+}
+
+fn number(request: &WireRequest, name: &str) -> u64 {
+    let asked = request.path.split_once(&format!("{name}="));
+    (asked.and_then(|(_, rest)| rest.split('&').next()?.parse().ok())).expect("it is asked for")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_has_the_end_of_the_log() {
+    let requests = |fake: &Fake| fake.requests().iter().filter(|call| is_log(call)).count();
+    for (lines, counted, asked) in [
+        (1, 1, 1),
+        (3, 3, 1),
+        (300, 300, 1),
+        // The whole log is counted at once: one jump to its end.
+        (5_000, 5_000, 2),
+        // The server counts what it has read, so there is no way around reading all.
+        (1_200, 0, 3),
+        (1_000, 0, 3),
+    ] {
+        let fake = failed_after(lines, counted, "disk full");
+        let error = task(&fake).wait().await.expect_err("it failed");
+        assert_eq!(requests(&fake), asked, "{lines} lines, {counted} counted");
+        let Error::Task(error) = error else {
+            panic!("a task error")
+        };
+        let said: Vec<String> = (error.log().iter()).map(|line| line.text.clone()).collect();
+        let first = lines.saturating_sub(10).max(1);
+        let expected: Vec<String> = (first..lines).map(|n| format!("line {n}")).collect();
+        assert_eq!(said, expected, "{lines} lines, {counted} counted");
+    }
+    let error = task(&failed_after(3, 3, "disk full")).wait().await;
+    assert_eq!(
+        error.expect_err("it failed").to_string(),
+        format!("task {UPID} failed: disk full (its log ends: line 1 | line 2)")
+    );
+    let interrupted = task(&failed_after(2, 2, "received interrupt")).wait().await;
+    assert_eq!(
+        interrupted.expect_err("it was stopped").to_string(),
+        format!("task {UPID} was interrupted: received interrupt (its log ends: line 1)")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_even_if_its_log_is_not() {
+    for trouble in [
+        || Ok(json(403, "Permission check failed", "")),
+        || Ok(json(595, "Connection refused", "")),
+        || Err(TransportError::interrupted("connection reset")),
+        || ok(r#"{"data":"nonsense"}"#),
+    ] {
+        let fake = Fake::new(move |request| match is_log(request) {
+            true => trouble(),
+            false => stopped("disk full"),
+        });
+        let error = task(&fake).wait().await.expect_err("it failed");
+        assert_eq!(error.to_string(), format!("task {UPID} failed: disk full"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn long_and_strange_lines_stay_on_the_errors_line() {
+    let fake = Fake::new(|request| match is_log(request) {
+        true => ok(serde_json::json!({"data": [
+            {"n": 1, "t": "ä".repeat(500)},
+            {"n": 2, "t": "a\u{1b}[31mb\rc"},
+        ], "total": 2})
+        .to_string()),
+        false => stopped("disk full"),
+    });
+    let text = task(&fake).wait().await.expect_err("it failed").to_string();
+    assert!(
+        text.contains(&format!("{}… | a", "ä".repeat(160))),
+        "{text}"
+    );
+    assert!(!text.contains(char::is_control), "{text:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_a_stream() {
+    let fake = logging(&[&["a"], &["a", "b"], &["a", "b", "c", "TASK OK"]], "OK");
+    let mut lines = task(&fake).wait().lines();
+    let mut said = Vec::new();
+    loop {
+        // Whoever does not wait for the next line does not lose it.
+        let patience = tokio::time::timeout(Duration::from_millis(700), lines.try_next());
+        match patience.await {
+            Ok(line) => match line.expect("the task succeeds") {
+                Some(line) => said.push(line),
+                None => break,
+            },
+            Err(_) => assert_eq!(lines.outcome(), None),
+        }
+    }
+    assert_eq!(said, ["a", "b", "c", "TASK OK"]);
+    assert_eq!(lines.outcome(), Some(&TaskOutcome::Ok));
+    assert!(lines.try_next().await.expect("nothing more").is_none());
+
+    let mut lines = task(&failed_after(3, 3, "disk full")).wait().lines();
+    for expected in ["line 1", "line 2", "TASK ERROR: disk full"] {
+        let line = lines.try_next().await.expect("the lines come first");
+        assert_eq!(line.as_deref(), Some(expected));
+    }
+    let error = lines.try_next().await.expect_err("then how it ended");
+    assert!(error.to_string().contains("failed: disk full"), "{error}");
+    assert!(lines.try_next().await.expect("nothing more").is_none());
 }
 
 #[tokio::test(start_paused = true)]

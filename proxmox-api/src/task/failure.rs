@@ -1,0 +1,154 @@
+//! How a task that did not do its work is told about.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{LogLine, Task, TaskOutcome};
+use crate::api_error::{ErrorKind, OneLine};
+use crate::error::Error;
+use crate::upid::Upid;
+
+/// How many of the last lines of a log an error keeps.
+const TAIL: usize = 10;
+/// How long the log of a task that failed may take. The failure is known by then and must not wait.
+const TAIL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of each line is shown.
+const SHOWN: usize = 160;
+
+/// A task failed, or it is not known how it ended. See [`Error::Task`].
+#[derive(Debug)]
+pub struct TaskError(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    upid: Upid,
+    reason: TaskErrorKind,
+    log: Vec<LogLine>,
+}
+
+/// What went wrong with a task.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TaskErrorKind {
+    /// It ended with this text instead of success.
+    Failed(String),
+    /// It was stopped or killed before it was through, or nothing says how it ended; see
+    /// [`TaskOutcome::Interrupted`].
+    Interrupted(String),
+    /// It was still running after this time, and is left running.
+    TimedOut(Duration),
+    /// It could not be watched any more; it may still be running.
+    Lost(Error),
+}
+
+impl TaskError {
+    pub(crate) fn new(upid: Upid, reason: TaskErrorKind) -> Self {
+        Self(Box::new(Parts {
+            upid,
+            reason,
+            log: Vec::new(),
+        }))
+    }
+
+    /// Which task.
+    #[must_use]
+    pub fn upid(&self) -> &Upid {
+        &self.0.upid
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn reason(&self) -> &TaskErrorKind {
+        &self.0.reason
+    }
+
+    /// The last lines of the log of a task that failed or was interrupted, ten at most, without the one that
+    /// says again how it ended. Empty where there are none or they could not be read.
+    #[must_use]
+    pub fn log(&self) -> &[LogLine] {
+        &self.0.log
+    }
+
+    /// Why the task could not be watched any more.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Error> {
+        match &self.0.reason {
+            TaskErrorKind::Lost(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether the task may still be at work.
+    #[must_use]
+    pub fn may_be_running(&self) -> bool {
+        match &self.0.reason {
+            TaskErrorKind::Failed(_) | TaskErrorKind::Interrupted(_) => false,
+            TaskErrorKind::TimedOut(_) | TaskErrorKind::Lost(_) => true,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        match &self.0.reason {
+            TaskErrorKind::Failed(text) | TaskErrorKind::Interrupted(text) => {
+                Some(ErrorKind::of_text(text))
+            }
+            TaskErrorKind::TimedOut(_) => None,
+            TaskErrorKind::Lost(error) => error.kind(),
+        }
+    }
+}
+
+/// The outcome of a task that did its work; an error with the end of its log for any other.
+pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOutcome, Error> {
+    let reason = match outcome {
+        TaskOutcome::Failed(text) => TaskErrorKind::Failed(text),
+        TaskOutcome::Interrupted(text) => TaskErrorKind::Interrupted(text),
+        done => return Ok(done),
+    };
+    let mut error = TaskError::new(task.upid.clone(), reason);
+    if let Ok(Ok(mut lines)) = tokio::time::timeout(TAIL_TIMEOUT, task.log_tail(TAIL + 1)).await {
+        if lines
+            .last()
+            .is_some_and(|line| line.text.starts_with("TASK "))
+        {
+            lines.pop();
+        }
+        lines.drain(..lines.len().saturating_sub(TAIL));
+        error.0.log = lines;
+    }
+    Err(error.into())
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { upid, reason, log } = &*self.0;
+        match reason {
+            TaskErrorKind::Failed(text) => write!(f, "task {upid} failed: {}", OneLine(text))?,
+            TaskErrorKind::Interrupted(text) => {
+                write!(f, "task {upid} was interrupted: {}", OneLine(text))?;
+            }
+            TaskErrorKind::TimedOut(limit) => write!(
+                f,
+                "task {upid} did not end within {limit:?}; it goes on on node {}",
+                upid.node()
+            )?,
+            TaskErrorKind::Lost(error) => write!(
+                f,
+                "lost sight of task {upid}, which may still be running: {error}"
+            )?,
+        }
+        let mut before = " (its log ends: ";
+        for line in log {
+            let shown = line.text.char_indices().nth(SHOWN);
+            let (text, more) = match shown {
+                Some((end, _)) => (line.text.get(..end).unwrap_or_default(), "…"),
+                None => (line.text.as_str(), ""),
+            };
+            write!(f, "{before}{}{more}", OneLine(text))?;
+            before = " | ";
+        }
+        f.write_str(if log.is_empty() { "" } else { ")" })
+    }
+}
+
+impl std::error::Error for TaskError {}

@@ -1,0 +1,339 @@
+//! Waiting for tasks, and their logs as they grow.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+
+use super::failure::or_error;
+use super::{LogLine, PAGE, Task, TaskError, TaskErrorKind, TaskOutcome};
+use crate::api_error::ErrorKind;
+use crate::error::Error;
+
+/// Waiting for a task; made by [`Task::wait`], started by awaiting it.
+#[must_use = "nothing is waited for until this is awaited"]
+pub struct WaitBuilder<'a> {
+    task: Task,
+    timeout: Option<Duration>,
+    interval: Option<Duration>,
+    log: Option<Listener<'a>>,
+}
+
+type Listener<'a> = Box<dyn FnMut(&str) + Send + 'a>;
+type Waiting<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+impl<'a> WaitBuilder<'a> {
+    pub(super) fn new(task: &Task) -> Self {
+        Self {
+            task: task.clone(),
+            timeout: None,
+            interval: None,
+            log: None,
+        }
+    }
+
+    /// Gives up after this time. The task goes on; use [`Task::stop`] to end it.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Looks at the task at this interval, instead of every second at first and every five later.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// Hands over every line of the log, once and in order, while waiting. A line may come one look
+    /// late: until something follows it, it may not be complete.
+    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitBuilder<'b> {
+        self.listen(Box::new(listener))
+    }
+
+    fn listen(self, listener: Listener<'_>) -> WaitBuilder<'_> {
+        WaitBuilder {
+            task: self.task,
+            timeout: self.timeout,
+            interval: self.interval,
+            log: Some(listener),
+        }
+    }
+
+    /// The lines of the log as a stream, while the task is at work. It ends with the task; if the task fails or
+    /// waiting for it does, the error comes last.
+    ///
+    /// ```no_run
+    /// # async fn example(task: proxmox_api::task::Task) -> Result<(), proxmox_api::Error> {
+    /// let mut lines = task.wait().lines();
+    /// while let Some(line) = lines.try_next().await? {
+    ///     println!("{line}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lines(self) -> LogLines {
+        let ready = Arc::new(Mutex::new(VecDeque::new()));
+        let lines = Arc::clone(&ready);
+        let listener = move |line: &str| {
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push_back(line.to_owned());
+        };
+        LogLines {
+            waiting: Some(self.listen(Box::new(listener)).into_future()),
+            ready,
+            outcome: None,
+            error: None,
+        }
+    }
+
+    /// Waits and gives the outcome, a failure as [`TaskOutcome::Failed`] or [`TaskOutcome::Interrupted`] instead
+    /// of an error.
+    ///
+    /// # Errors
+    /// [`Error::Task`] if the time ran out or the task could not be watched any more.
+    #[must_use = "futures do nothing until they are awaited"]
+    pub fn outcome(self) -> Waiting<'a, TaskOutcome> {
+        Box::pin(async move {
+            let Some(limit) = self.timeout else {
+                return self.watch().await;
+            };
+            let upid = self.task.upid.clone();
+            let outcome = tokio::time::timeout(limit, self.watch()).await;
+            outcome.unwrap_or_else(|_| {
+                Err(TaskError::new(upid, TaskErrorKind::TimedOut(limit)).into())
+            })
+        })
+    }
+
+    /// Boxed, because it stands in two places.
+    fn watch(self) -> Waiting<'a, TaskOutcome> {
+        Box::pin(async move {
+            let mut follower = self.log.map(|listener| Follower {
+                listener,
+                seen: 0,
+                held: None,
+            });
+            let mut pace = Pace::new(self.interval);
+            let mut patience = Patience::default();
+            loop {
+                let look = look(&self.task, follower.as_mut()).await;
+                if let Some(outcome) = patience.judge(&self.task, look)? {
+                    return Ok(outcome);
+                }
+                tokio::time::sleep(pace.next()).await;
+            }
+        })
+    }
+}
+
+/// The time between two looks.
+pub(crate) struct Pace {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pace {
+    /// Always the same, or else growing.
+    pub(crate) fn new(interval: Option<Duration>) -> Self {
+        Self {
+            next: interval.unwrap_or(Duration::from_secs(1)),
+            longest: interval.unwrap_or(Duration::from_secs(5)),
+        }
+    }
+
+    pub(crate) fn next(&mut self) -> Duration {
+        let now = self.next;
+        self.next = (now * 3 / 2).min(self.longest);
+        now
+    }
+}
+
+/// How many looks in a row may fail for reasons that pass by themselves.
+const FAILURES: u32 = 10;
+/// How many times a task may be unknown before it first shows up.
+const BIRTH: u32 = 3;
+
+/// What is put up with while a task is watched: a look that fails is not a task that failed.
+#[derive(Default)]
+pub(crate) struct Patience {
+    failures: u32,
+    unknown: u32,
+}
+
+impl Patience {
+    pub(crate) fn judge(
+        &mut self,
+        task: &Task,
+        look: Result<Option<TaskOutcome>, Error>,
+    ) -> Result<Option<TaskOutcome>, Error> {
+        match look {
+            Ok(outcome) => {
+                self.failures = 0;
+                self.unknown = BIRTH;
+                return Ok(outcome);
+            }
+            // A task that was just started may not be on record yet.
+            Err(error) if error.kind() == Some(ErrorKind::NotFound) && self.unknown < BIRTH => {
+                self.unknown += 1;
+            }
+            Err(error) if error.is_retryable() && self.failures < FAILURES => self.failures += 1,
+            Err(error) => {
+                let upid = task.upid.clone();
+                return Err(TaskError::new(upid, TaskErrorKind::Lost(error)).into());
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// One look at a task: what is new in its log, and how it ended.
+async fn look(
+    task: &Task,
+    follower: Option<&mut Follower<'_>>,
+) -> Result<Option<TaskOutcome>, Error> {
+    // In this order: once the task has ended, nothing is added to its log.
+    let outcome = task.status().await?.outcome();
+    if let Some(follower) = follower {
+        follower.follow(task, outcome.is_some()).await?;
+    }
+    Ok(outcome)
+}
+
+struct Follower<'a> {
+    listener: Listener<'a>,
+    /// The number of the last line handed over.
+    seen: u64,
+    /// The line after it, as it looked the last time.
+    held: Option<String>,
+}
+
+impl Follower<'_> {
+    async fn follow(&mut self, task: &Task, ended: bool) -> Result<(), Error> {
+        loop {
+            let lines = task.log(self.seen, PAGE).await?;
+            let more = lines.len() as u64 >= PAGE;
+            if !self.take(lines, ended, more) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands over what is complete; tells whether to ask for more at once.
+    fn take(&mut self, lines: Vec<LogLine>, ended: bool, more: bool) -> bool {
+        let before = self.seen;
+        if matches!(lines.as_slice(), [line] if line.stands_for_none()) {
+            return false;
+        }
+        let last = lines.last().map(|line| line.number);
+        for line in lines.into_iter().filter(|line| line.number > before) {
+            // The task may be in the middle of writing its last line.
+            let open = Some(line.number) == last && !ended && !more;
+            if open && self.held.as_ref() != Some(&line.text) {
+                self.held = Some(line.text);
+                break;
+            }
+            self.seen = line.number;
+            self.held = None;
+            (self.listener)(&line.text);
+        }
+        more && self.seen > before
+    }
+}
+
+impl<'a> IntoFuture for WaitBuilder<'a> {
+    type Output = Result<TaskOutcome, Error>;
+    type IntoFuture = Waiting<'a, TaskOutcome>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let task = self.task.clone();
+            let outcome = self.outcome().await?;
+            or_error(&task, outcome).await
+        })
+    }
+}
+
+impl fmt::Debug for WaitBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitBuilder")
+            .field("task", &self.task)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The lines of a task's log as they come, each once and in order; made by [`WaitBuilder::lines`].
+#[must_use = "nothing is asked for until the next line is"]
+pub struct LogLines {
+    waiting: Option<Waiting<'static, TaskOutcome>>,
+    ready: Arc<Mutex<VecDeque<String>>>,
+    outcome: Option<TaskOutcome>,
+    /// To be told after the last line.
+    error: Option<Error>,
+}
+
+impl LogLines {
+    /// The next line; `None` once the task has done its work. Giving up in the middle loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Task`] after the last line, if the task failed or could not be watched to its end.
+    pub async fn try_next(&mut self) -> Result<Option<String>, Error> {
+        std::future::poll_fn(|context| self.poll_line(context))
+            .await
+            .transpose()
+    }
+
+    /// How the task ended; `None` while it is at work, and if its end is an error.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&TaskOutcome> {
+        self.outcome.as_ref()
+    }
+
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<String, Error>>> {
+        let mut line = self.take();
+        if let (None, Some(waiting)) = (&line, &mut self.waiting) {
+            match waiting.as_mut().poll(context) {
+                Poll::Ready(Ok(outcome)) => self.outcome = Some(outcome),
+                Poll::Ready(Err(error)) => self.error = Some(error),
+                Poll::Pending => {
+                    return match self.take() {
+                        Some(line) => Poll::Ready(Some(Ok(line))),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+            self.waiting = None;
+            line = self.take();
+        }
+        Poll::Ready(match line {
+            Some(line) => Some(Ok(line)),
+            None => self.error.take().map(Err),
+        })
+    }
+
+    fn take(&self) -> Option<String> {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.pop_front()
+    }
+}
+
+impl Stream for LogLines {
+    type Item = Result<String, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_line(context)
+    }
+}
+
+impl fmt::Debug for LogLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogLines")
+            .field("outcome", &self.outcome)
+            .finish_non_exhaustive()
+    }
+}
