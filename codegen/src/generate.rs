@@ -197,7 +197,11 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
             .iter()
             .filter(|e| e.presence.has(newest))
             .count(),
-        request_types: api.endpoints.len(),
+        request_types: api
+            .endpoints
+            .iter()
+            .filter(|endpoint| emit::has_setters(endpoint))
+            .count(),
         ..Report::default()
     };
     for (index, release) in api.releases.iter().enumerate() {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::de::SliceRead;
 
 use crate::Secret;
+use crate::property_string::{self, Rules, Undeclared};
 
 /// Members of an object that its type does not declare.
 pub type Extra = serde_json::Map<String, Value>;
@@ -25,6 +26,8 @@ pub type Expected = &'static str;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[doc(hidden)]
 pub enum Scalar<'a> {
+    /// No value at all: the slot goes back to its default.
+    Unset,
     Null,
     Bool(bool),
     Int(i64),
@@ -38,6 +41,7 @@ impl Scalar<'_> {
     pub fn text(&self) -> Option<Cow<'_, str>> {
         Some(match *self {
             Self::Null => return None,
+            Self::Unset => "".into(),
             Self::Bool(value) => if value { "1" } else { "0" }.into(),
             Self::Int(value) => value.to_string().into(),
             Self::UInt(value) => value.to_string().into(),
@@ -48,7 +52,7 @@ impl Scalar<'_> {
 
     fn to_json(self) -> Value {
         match self {
-            Self::Null => Value::Null,
+            Self::Unset | Self::Null => Value::Null,
             Self::Bool(value) => value.into(),
             Self::Int(value) => value.into(),
             Self::UInt(value) => value.into(),
@@ -59,7 +63,7 @@ impl Scalar<'_> {
 
     fn describe(&self) -> String {
         match *self {
-            Self::Null => "null".to_owned(),
+            Self::Unset | Self::Null => "null".to_owned(),
             Self::Bool(value) => value.to_string(),
             Self::Int(value) => value.to_string(),
             Self::UInt(value) => value.to_string(),
@@ -70,63 +74,99 @@ impl Scalar<'_> {
     }
 }
 
-/// A place that a JSON value is written to.
+/// A place that a value is written to, from JSON or from a part of a property string.
 #[doc(hidden)]
 pub trait Slot {
-    /// Takes a scalar, leniently: servers mix numbers, digits in strings and 0/1 freely.
+    /// Takes a scalar, leniently: servers mix numbers, digits in strings and 0/1 freely. What is
+    /// refused leaves the slot as it was; [`Scalar::Unset`] empties it.
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected>;
 
-    /// The object to fill, if this slot takes objects.
-    fn object(&mut self) -> Option<&mut dyn Object> {
+    /// What the slot takes besides scalars. An optional slot is filled with an empty value by this.
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Scalar
+    }
+
+    /// The value as a property string holds it; `None` when it is not set or has parts.
+    fn text(&self) -> Option<String> {
         None
     }
 
-    /// The array to fill, if this slot takes arrays.
-    fn array(&mut self) -> Option<&mut dyn Array> {
-        None
-    }
-
-    /// The place for any JSON at all, if this slot takes everything.
-    fn any(&mut self) -> Option<&mut Value> {
-        None
-    }
+    /// Hands out something to print, unless the value is not set.
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug));
 }
 
-/// Whether a member must come, and which bit records that it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a slot takes besides scalars.
 #[doc(hidden)]
-pub struct Need(u8);
-
-impl Need {
-    /// The member may be absent; a value it cannot hold stays in `extra`.
-    pub const OPTIONAL: Self = Self(u8::MAX);
-
-    /// The `bit`-th name of [`Object::required`].
-    #[must_use]
-    pub const fn required(bit: u8) -> Self {
-        Self(bit)
-    }
-
-    fn bit(self) -> u64 {
-        if self.0 < 64 { 1 << self.0 } else { 0 }
-    }
+#[expect(
+    missing_debug_implementations,
+    reason = "the slots it lends out have none"
+)]
+pub enum Inside<'a> {
+    Scalar,
+    /// Anything at all, which is dropped.
+    Skip,
+    Any(&'a mut Value),
+    Array(&'a mut dyn Array),
+    Map(&'a mut dyn Map),
+    Family(&'a mut dyn Family),
+    Object(&'a mut dyn Object),
+    /// The place for what an object does not declare.
+    Extra(&'a mut Extra),
+    Undeclared(&'a mut Undeclared),
 }
 
-/// The slots of an object's members.
+/// A struct with a slot for each member.
 #[doc(hidden)]
 pub trait Object {
-    /// The slot of a member; `None` sends it to `extra`.
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)>;
+    /// Lends out the slots: one for each name of the shape, in its order, and the place for all others.
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot]));
+}
 
-    /// Where undeclared members go; `None` drops them.
-    fn extra(&mut self) -> Option<&mut Extra>;
+/// The names of an object's members.
+#[derive(Debug)]
+#[doc(hidden)]
+pub struct Shape {
+    /// The type's own name.
+    pub name: &'static str,
+    /// Members that must come, at most 64.
+    pub required: &'static [&'static str],
+    pub optional: &'static [&'static str],
+    /// Prefixes of numbered members.
+    pub families: &'static [&'static str],
+    /// Set for property strings.
+    pub rules: Option<&'static Rules>,
+}
 
-    /// Takes back the entry that [`Object::slot`] made for a member that then held nothing.
-    fn forget(&mut self, _key: &str) {}
+impl Shape {
+    /// The slot of a member that is not of a family. Members mostly come in the same order, so the search
+    /// starts where the last one ended.
+    pub(crate) fn find(&self, key: &str, from: &mut usize) -> Option<usize> {
+        let total = self.required.len() + self.optional.len();
+        let known = |index: usize| match self.required.get(index) {
+            Some(name) => *name,
+            None => self.optional[index - self.required.len()],
+        };
+        let index = (*from..total)
+            .chain(0..*from)
+            .find(|index| known(*index) == key)?;
+        *from = index + 1;
+        Some(index)
+    }
 
-    /// The members that must come, at most 64.
-    fn required(&self) -> &'static [&'static str] {
-        &[]
+    /// The slot of a family, and the number in it.
+    fn family(&self, key: &str) -> Option<(usize, u8)> {
+        let (name, index) = indexed(key)?;
+        let position = self.families.iter().position(|family| *family == name)?;
+        Some((self.required.len() + self.optional.len() + position, index))
+    }
+
+    /// All names in the order of their slots.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.required
+            .iter()
+            .chain(self.optional)
+            .chain(self.families)
+            .copied()
     }
 }
 
@@ -138,6 +178,82 @@ pub trait Array {
 
     /// Takes the last element back.
     fn trim(&mut self);
+}
+
+/// The slots of an object with any keys, all with values of one type.
+#[doc(hidden)]
+pub trait Map {
+    fn entry(&mut self, key: &str) -> &mut dyn Slot;
+
+    /// Takes an entry back that then held nothing.
+    fn remove(&mut self, key: &str);
+}
+
+/// The slots of numbered members such as `net0`.
+#[doc(hidden)]
+pub trait Family {
+    fn entry(&mut self, index: u8) -> &mut dyn Slot;
+
+    /// Takes an entry back that then held nothing.
+    fn remove(&mut self, index: u8);
+}
+
+/// Prints an object with the members that are set.
+#[doc(hidden)]
+pub fn debug(object: &mut dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut result = Ok(());
+    object.open(&mut |shape, slots| {
+        let mut out = f.debug_struct(shape.name);
+        for (name, slot) in shape.names().zip(slots.iter_mut()) {
+            slot.show(&mut |value| {
+                out.field(name, value);
+            });
+        }
+        if let Some(rest) = slots.last_mut() {
+            let name = match shape.rules {
+                None => "extra",
+                Some(_) => "undeclared",
+            };
+            rest.show(&mut |value| {
+                out.field(name, value);
+            });
+        }
+        result = out.finish();
+    });
+    result
+}
+
+/// Lends a value that can only be looked at through its slots to a formatter.
+struct Shown<'a, T: ?Sized>(RefCell<&'a mut T>);
+
+impl fmt::Debug for Shown<'_, dyn Object + '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(&mut **self.0.borrow_mut(), f)
+    }
+}
+
+impl<T: Slot> fmt::Debug for Shown<'_, [T]> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        for item in self.0.borrow_mut().iter_mut() {
+            item.show(&mut |value| {
+                list.entry(value);
+            });
+        }
+        list.finish()
+    }
+}
+
+impl<K: fmt::Debug, T: Slot> fmt::Debug for Shown<'_, BTreeMap<K, T>> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (key, item) in self.0.borrow_mut().iter_mut() {
+            item.show(&mut |value| {
+                map.entry(key, value);
+            });
+        }
+        map.finish()
+    }
 }
 
 /// An answer that does not have the declared shape.
@@ -269,31 +385,11 @@ impl Slot for Skip {
         Ok(())
     }
 
-    fn object(&mut self) -> Option<&mut dyn Object> {
-        Some(self)
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Skip
     }
 
-    fn array(&mut self) -> Option<&mut dyn Array> {
-        Some(self)
-    }
-}
-
-impl Object for Skip {
-    fn slot(&mut self, _: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some((Need::OPTIONAL, self))
-    }
-
-    fn extra(&mut self) -> Option<&mut Extra> {
-        None
-    }
-}
-
-impl Array for Skip {
-    fn next(&mut self) -> &mut dyn Slot {
-        self
-    }
-
-    fn trim(&mut self) {}
+    fn show(&mut self, _: &mut dyn FnMut(&dyn fmt::Debug)) {}
 }
 
 struct Envelope<'a> {
@@ -302,26 +398,15 @@ struct Envelope<'a> {
 }
 
 impl Object for Envelope<'_> {
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        (key == "data").then_some((Need::required(0), &mut *self.data))
-    }
-
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(self.extra)
-    }
-
-    fn required(&self) -> &'static [&'static str] {
-        &["data"]
-    }
-}
-
-impl Slot for Envelope<'_> {
-    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
-        Err("object with a data member")
-    }
-
-    fn object(&mut self) -> Option<&mut dyn Object> {
-        Some(self)
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        const SHAPE: &Shape = &Shape {
+            name: "object with a data member",
+            required: &["data"],
+            optional: &[],
+            families: &[],
+            rules: None,
+        };
+        visit(SHAPE, &mut [&mut *self.data, &mut *self.extra]);
     }
 }
 
@@ -338,6 +423,17 @@ struct Trail {
 enum Segment {
     Key(String),
     Index(usize),
+}
+
+trait Along {
+    fn key(&self, key: Cow<'_, str>);
+}
+
+impl Along for RefCell<Trail> {
+    fn key(&self, key: Cow<'_, str>) {
+        let key = Segment::Key(key.into_owned());
+        self.borrow_mut().segments.push(key);
+    }
 }
 
 impl Trail {
@@ -452,16 +548,23 @@ impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Outcome, A::Error> {
         let Self { slot, trail } = self;
-        let Some(array) = slot.array() else {
-            let expected = expectation(slot);
-            let value: Value =
-                serde::Deserialize::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))?;
-            // What takes an empty text for an empty hash takes an empty list for one as well.
-            let empty = expected == "object" && value.as_array().is_some_and(Vec::is_empty);
-            if empty && slot.put(&Scalar::Text("")).is_ok() {
+        let array = match slot.inside() {
+            Inside::Array(array) => array,
+            Inside::Skip => {
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                 return Ok(Outcome::Taken);
             }
-            return Ok(keep(slot, expected, value));
+            inside => {
+                // What takes an empty text for an empty hash takes an empty list for one as well.
+                let map = matches!(inside, Inside::Map(_));
+                let value: Value = serde::Deserialize::deserialize(
+                    serde::de::value::SeqAccessDeserializer::new(seq),
+                )?;
+                return Ok(match value.as_array().is_some_and(Vec::is_empty) && map {
+                    true => Outcome::Taken,
+                    false => keep(slot, value),
+                });
+            }
         };
         let mut index = 0;
         loop {
@@ -488,89 +591,176 @@ impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Outcome, A::Error> {
         let Self { slot, trail } = self;
-        let Some(object) = slot.object() else {
-            let expected = expectation(slot);
-            let value =
-                serde::Deserialize::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-            return Ok(keep(slot, expected, value));
-        };
-        let mut seen = 0_u64;
-        while let Some(Key(key)) = map.next_key()? {
-            member(object, &key, &mut map, &mut seen, trail).inspect_err(|_| {
-                trail
-                    .borrow_mut()
-                    .segments
-                    .push(Segment::Key(key.into_owned()))
-            })?;
+        match slot.inside() {
+            Inside::Object(object) => {
+                let mut result = Ok(());
+                object.open(&mut |shape, slots| result = members(shape, slots, &mut map, trail));
+                result?;
+            }
+            Inside::Map(entries) => {
+                while let Some(Key(key)) = map.next_key()? {
+                    entry(entries, &key, &mut map, trail).inspect_err(|_| trail.key(key))?;
+                }
+            }
+            Inside::Skip => {
+                while map
+                    .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
+                    .is_some()
+                {}
+            }
+            _ => {
+                let value = serde::Deserialize::deserialize(
+                    serde::de::value::MapAccessDeserializer::new(map),
+                )?;
+                return Ok(keep(slot, value));
+            }
         }
-        let required = object.required();
-        match (0..required.len()).find(|bit| seen & (1 << bit) == 0) {
-            None => Ok(Outcome::Taken),
-            Some(bit) => Err(fail(
-                trail,
-                format!("the required member `{}` is missing", required[bit]),
-            )),
+        Ok(Outcome::Taken)
+    }
+}
+
+/// Reads the members of an object.
+fn members<'de, A: serde::de::MapAccess<'de>>(
+    shape: &Shape,
+    slots: &mut [&mut dyn Slot],
+    map: &mut A,
+    trail: &RefCell<Trail>,
+) -> Result<(), A::Error> {
+    let mut state = State::default();
+    while let Some(Key(key)) = map.next_key()? {
+        member(shape, slots, &key, map, &mut state, trail).inspect_err(|_| trail.key(key))?;
+    }
+    let bit = |bits: u64, index: usize| bits & (1 << index) != 0;
+    match (0..shape.required.len()).find(|index| !bit(state.seen, *index)) {
+        None => Ok(()),
+        Some(index) => {
+            let name = shape.required[index];
+            let is = if bit(state.nulls, index) {
+                "null"
+            } else {
+                "missing"
+            };
+            Err(fail(trail, format!("the required member `{name}` is {is}")))
         }
     }
+}
+
+/// How far an object was read.
+#[derive(Default)]
+struct State {
+    /// Where the search for the next member starts.
+    from: usize,
+    /// A bit for each required member that came.
+    seen: u64,
+    /// A bit for each that came as null.
+    nulls: u64,
 }
 
 /// Reads one member of an object.
 fn member<'de, A: serde::de::MapAccess<'de>>(
-    object: &mut dyn Object,
+    shape: &Shape,
+    slots: &mut [&mut dyn Slot],
     key: &str,
     map: &mut A,
-    seen: &mut u64,
+    state: &mut State,
     trail: &RefCell<Trail>,
 ) -> Result<(), A::Error> {
-    let (need, value) = match object.slot(key) {
-        Some((need, slot)) => match map.next_value_seed(Fill { slot, trail })? {
+    let mut required = None;
+    let refused = if let Some(index) = shape.find(key, &mut state.from) {
+        let bit = if index < shape.required.len() {
+            1 << index
+        } else {
+            0
+        };
+        let slot = &mut *slots[index];
+        match map.next_value_seed(Fill { slot, trail })? {
             Outcome::Taken => {
-                *seen |= need.bit();
+                state.seen |= bit;
                 return Ok(());
             }
             Outcome::Refused(expected, value) => {
-                object.forget(key);
-                if value.is_null() {
-                    // The same as not there; whether that is an error shows at the end.
-                    return Ok(());
+                if bit != 0 {
+                    required = Some(expected);
+                    if value.is_null() {
+                        state.nulls |= bit;
+                    }
                 }
-                (Some((need, expected)), value)
+                value
             }
-        },
-        None => (None, map.next_value()?),
+        }
+    } else if let Some((index, number)) = shape.family(key)
+        && let Inside::Family(family) = slots[index].inside()
+    {
+        let slot = family.entry(number);
+        match map.next_value_seed(Fill { slot, trail })? {
+            Outcome::Taken => return Ok(()),
+            Outcome::Refused(_, value) => {
+                family.remove(number);
+                value
+            }
+        }
+    } else {
+        let value = map.next_value()?;
+        if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
+            rest.insert(key.to_owned(), value);
+        }
+        return Ok(());
     };
-    match (need, object.extra()) {
-        (None | Some((Need::OPTIONAL, _)), Some(extra)) => {
-            extra.insert(key.to_owned(), value);
+    match required {
+        // The same as not there; whether that is an error shows at the end.
+        _ if refused.is_null() => Ok(()),
+        Some(expected) => Err(refusal(trail, expected, &describe(&refused))),
+        None => {
+            if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
+                rest.insert(key.to_owned(), refused);
+            }
             Ok(())
         }
-        (None, None) => Ok(()),
-        (Some((_, expected)), _) => Err(refusal(trail, expected, &describe(&value))),
     }
 }
 
-fn keep(slot: &mut dyn Slot, expected: Expected, value: Value) -> Outcome {
-    match slot.any() {
-        Some(any) => {
-            *any = value;
-            Outcome::Taken
+/// Reads one entry of an object with any keys.
+fn entry<'de, A: serde::de::MapAccess<'de>>(
+    entries: &mut dyn Map,
+    key: &str,
+    map: &mut A,
+    trail: &RefCell<Trail>,
+) -> Result<(), A::Error> {
+    let slot = entries.entry(key);
+    match map.next_value_seed(Fill { slot, trail })? {
+        Outcome::Taken => Ok(()),
+        Outcome::Refused(expected, value) => {
+            entries.remove(key);
+            match value {
+                Value::Null => Ok(()),
+                value => Err(refusal(trail, expected, &describe(&value))),
+            }
         }
-        None => Outcome::Refused(expected, value),
     }
 }
 
-/// What a slot that takes no such value takes instead; asked only on the way to an error.
-fn expectation(slot: &mut dyn Slot) -> Expected {
-    let expected = if slot.object().is_some() {
-        "object"
-    } else if slot.array().is_some() {
-        "array"
-    } else {
-        "scalar"
+fn rest(slot: &mut dyn Slot) -> Option<&mut Extra> {
+    match slot.inside() {
+        Inside::Extra(extra) => Some(extra),
+        Inside::Undeclared(undeclared) => Some(undeclared.members_mut()),
+        _ => None,
+    }
+}
+
+/// Gives an array or an object to a slot that lent out no place for it.
+fn keep(slot: &mut dyn Slot, value: Value) -> Outcome {
+    let expected = match slot.inside() {
+        Inside::Any(any) => {
+            *any = value;
+            return Outcome::Taken;
+        }
+        Inside::Array(_) => "array",
+        Inside::Map(_) | Inside::Family(_) | Inside::Object(_) => "object",
+        Inside::Scalar | Inside::Skip | Inside::Extra(_) | Inside::Undeclared(_) => "scalar",
     };
     // Asking made an optional slot ready to be filled; it stays empty. Other slots refuse, rightly.
     let _ = slot.put(&Scalar::Null);
-    expected
+    Outcome::Refused(expected, value)
 }
 
 /// An object's key, borrowed from the body unless it holds escapes.
@@ -600,17 +790,35 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
     }
 }
 
+/// What scalar slots have besides `put`.
+macro_rules! scalar_slot {
+    (|$slot:ident| $text:expr) => {
+        fn text(&self) -> Option<String> {
+            let $slot = self;
+            Some($text)
+        }
+
+        fn show(&mut self, out: &mut dyn FnMut(&dyn std::fmt::Debug)) {
+            out(self);
+        }
+    };
+}
+
+pub(crate) use scalar_slot;
+
 impl Slot for bool {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
         *self = match value {
             Scalar::Bool(value) => *value,
-            Scalar::Int(0) | Scalar::Float(0.0) => false,
+            Scalar::Int(0) | Scalar::Float(0.0) | Scalar::Unset => false,
             Scalar::Int(1) | Scalar::Float(1.0) => true,
             Scalar::Text(text) => read_bool(text).ok_or("boolean")?,
             _ => return Err("boolean"),
         };
         Ok(())
     }
+
+    scalar_slot!(|slot| u8::from(*slot).to_string());
 }
 
 /// Perl's booleans, and the words that property strings allow.
@@ -626,6 +834,7 @@ fn integer(value: &Scalar<'_>) -> Option<i64> {
     match *value {
         Scalar::Bool(value) => Some(value.into()),
         Scalar::Int(value) => Some(value),
+        Scalar::Unset => Some(0),
         Scalar::UInt(_) | Scalar::Null => None,
         // Perl writes large sizes as floats; beyond 2^63 the cast below would not be exact.
         Scalar::Float(value) => {
@@ -646,6 +855,8 @@ impl Slot for i64 {
         *self = integer(value).ok_or("integer")?;
         Ok(())
     }
+
+    scalar_slot!(|slot| slot.to_string());
 }
 
 impl Slot for u32 {
@@ -656,6 +867,8 @@ impl Slot for u32 {
             .map_err(|_| "integer from 0 to 4294967295")?;
         Ok(())
     }
+
+    scalar_slot!(|slot| slot.to_string());
 }
 
 impl Slot for f64 {
@@ -665,10 +878,13 @@ impl Slot for f64 {
             Scalar::UInt(value) => value as f64,
             Scalar::Float(value) => value,
             Scalar::Text(text) => text.trim().parse().map_err(|_| "number")?,
+            Scalar::Unset => 0.0,
             Scalar::Bool(_) | Scalar::Null => return Err("number"),
         };
         Ok(())
     }
+
+    scalar_slot!(|slot| slot.to_string());
 }
 
 impl Slot for String {
@@ -676,6 +892,8 @@ impl Slot for String {
         *self = value.text().ok_or("string")?.into_owned();
         Ok(())
     }
+
+    scalar_slot!(|slot| slot.clone());
 }
 
 impl Slot for Secret {
@@ -683,6 +901,8 @@ impl Slot for Secret {
         *self = value.text().ok_or("string")?.into_owned().into();
         Ok(())
     }
+
+    scalar_slot!(|slot| slot.expose().to_owned());
 }
 
 impl Slot for Value {
@@ -691,15 +911,66 @@ impl Slot for Value {
         Ok(())
     }
 
-    fn any(&mut self) -> Option<&mut Value> {
-        Some(self)
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Any(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        out(self);
+    }
+}
+
+impl Slot for Extra {
+    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+        Err("object")
+    }
+
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Extra(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        if !self.is_empty() {
+            out(self);
+        }
+    }
+}
+
+impl<T: Object> Slot for T {
+    fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+        put_text(self, value)
+    }
+
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Object(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        let object: &mut dyn Object = self;
+        out(&Shown(RefCell::new(object)));
+    }
+}
+
+/// A text fits an object that is a property string.
+fn put_text(object: &mut dyn Object, value: &Scalar<'_>) -> Result<(), Expected> {
+    let mut property = false;
+    object.open(&mut |shape, _| property = shape.rules.is_some());
+    if !property {
+        return Err("object");
+    }
+    match value.text() {
+        None => Err("property string"),
+        Some(text) => {
+            property_string::read(&text, object);
+            Ok(())
+        }
     }
 }
 
 impl<T: Slot + Default> Slot for Option<T> {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
         *self = match value {
-            Scalar::Null => None,
+            Scalar::Null | Scalar::Unset => None,
             value => {
                 let mut inner = T::default();
                 inner.put(value)?;
@@ -709,45 +980,44 @@ impl<T: Slot + Default> Slot for Option<T> {
         Ok(())
     }
 
-    // Each asks a new value whether it takes such a thing, and asks it again to lend it out.
-
-    fn object(&mut self) -> Option<&mut dyn Object> {
-        if self.insert(T::default()).object().is_none() {
+    fn inside(&mut self) -> Inside<'_> {
+        // A new value is asked what it takes, and asked again to lend it out.
+        if matches!(self.insert(T::default()).inside(), Inside::Scalar) {
             *self = None;
         }
-        self.as_mut()?.object()
+        self.as_mut().map_or(Inside::Scalar, T::inside)
     }
 
-    fn array(&mut self) -> Option<&mut dyn Array> {
-        if self.insert(T::default()).array().is_none() {
-            *self = None;
-        }
-        self.as_mut()?.array()
+    fn text(&self) -> Option<String> {
+        self.as_ref()?.text()
     }
 
-    fn any(&mut self) -> Option<&mut Value> {
-        if self.insert(T::default()).any().is_none() {
-            *self = None;
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        if let Some(inner) = self {
+            inner.show(out);
         }
-        self.as_mut()?.any()
     }
 }
 
 impl<T: Slot + Default> Slot for Vec<T> {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        self.clear();
+        let mut only = None;
         // Older releases write one scalar where newer ones write an array.
-        if *value != Scalar::Null {
-            let mut only = T::default();
-            only.put(value).map_err(|_| "array")?;
-            self.push(only);
+        if !matches!(value, Scalar::Null | Scalar::Unset) {
+            only.insert(T::default()).put(value).map_err(|_| "array")?;
         }
+        self.clear();
+        self.extend(only);
         Ok(())
     }
 
-    fn array(&mut self) -> Option<&mut dyn Array> {
+    fn inside(&mut self) -> Inside<'_> {
         self.clear();
-        Some(self)
+        Inside::Array(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        out(&Shown(RefCell::new(&mut self[..])));
     }
 }
 
@@ -767,74 +1037,68 @@ impl<T: Slot + Default> Array for Vec<T> {
     }
 }
 
-impl<T: Slot + Default> Slot for Box<T> {
-    fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        (**self).put(value)
-    }
-
-    fn object(&mut self) -> Option<&mut dyn Object> {
-        (**self).object()
-    }
-
-    fn array(&mut self) -> Option<&mut dyn Array> {
-        (**self).array()
-    }
-
-    fn any(&mut self) -> Option<&mut Value> {
-        (**self).any()
-    }
-}
-
 impl<T: Slot + Default> Slot for BTreeMap<String, T> {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        self.clear();
         match value {
             // Perl code returns an empty string or an empty list for an empty hash now and then.
-            Scalar::Null | Scalar::Text("") => Ok(()),
+            Scalar::Null | Scalar::Unset | Scalar::Text("") => {
+                self.clear();
+                Ok(())
+            }
             _ => Err("object"),
         }
     }
 
-    fn object(&mut self) -> Option<&mut dyn Object> {
+    fn inside(&mut self) -> Inside<'_> {
         self.clear();
-        Some(self)
+        Inside::Map(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        out(&Shown(RefCell::new(self)));
     }
 }
 
-impl<T: Slot + Default> Object for BTreeMap<String, T> {
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some((Need::required(63), self.entry(key.to_owned()).or_default()))
+impl<T: Slot + Default> Map for BTreeMap<String, T> {
+    fn entry(&mut self, key: &str) -> &mut dyn Slot {
+        BTreeMap::entry(self, key.to_owned()).or_default()
     }
 
-    fn extra(&mut self) -> Option<&mut Extra> {
-        None
+    fn remove(&mut self, key: &str) {
+        BTreeMap::remove(self, key);
+    }
+}
+
+impl<T: Slot + Default> Slot for BTreeMap<u8, T> {
+    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+        Err("numbered members")
     }
 
-    fn forget(&mut self, key: &str) {
-        self.remove(key);
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Family(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        if !self.is_empty() {
+            out(&Shown(RefCell::new(self)));
+        }
+    }
+}
+
+impl<T: Slot + Default> Family for BTreeMap<u8, T> {
+    fn entry(&mut self, index: u8) -> &mut dyn Slot {
+        BTreeMap::entry(self, index).or_default()
+    }
+
+    fn remove(&mut self, index: u8) {
+        BTreeMap::remove(self, &index);
     }
 }
 
 /// Splits `net12` into `net` and 12; `None` for what is not an index between 0 and 255.
-#[doc(hidden)]
-#[must_use]
-pub fn indexed(key: &str) -> Option<(&str, u8)> {
+fn indexed(key: &str) -> Option<(&str, u8)> {
     let name = key.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = &key[name.len()..];
     let plain = digits == "0" || !digits.starts_with('0');
     (plain && !digits.is_empty()).then(|| Some((name, digits.parse().ok()?)))?
-}
-
-/// Takes back what [`family`] made for `key`, if the family is `name`.
-#[doc(hidden)]
-pub fn strike<T>(map: &mut BTreeMap<u8, T>, name: &str, key: &str) {
-    if let Some((_, index)) = indexed(key).filter(|(family, _)| *family == name) {
-        map.remove(&index);
-    }
-}
-
-/// The slot of one member of an indexed family.
-#[doc(hidden)]
-pub fn family<T: Slot + Default>(map: &mut BTreeMap<u8, T>, index: u8) -> &mut dyn Slot {
-    map.entry(index).or_default()
 }

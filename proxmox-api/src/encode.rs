@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::Secret;
+use crate::open_enum::{self, OpenEnum};
 
 /// All but the characters that RFC 3986 leaves unreserved: the server splits on `;` and a second
 /// `=` too, and takes `+` for a space.
@@ -93,6 +94,12 @@ impl Params {
 pub trait ToParam {
     /// The value as the server reads it.
     fn to_param(&self) -> ParamValue;
+
+    /// Why the server would misread the value; completes "the parameter …".
+    #[doc(hidden)]
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 impl ToParam for bool {
@@ -123,6 +130,12 @@ impl ToParam for &str {
 impl ToParam for Secret {
     fn to_param(&self) -> ParamValue {
         ParamValue::One(self.expose().to_owned())
+    }
+}
+
+impl<T: OpenEnum> ToParam for T {
+    fn to_param(&self) -> ParamValue {
+        ParamValue::One(open_enum::text(self).to_owned())
     }
 }
 

@@ -97,12 +97,6 @@ macro_rules! text_type {
             }
         }
 
-        impl crate::property_string::Property for $name {
-            fn property_text(&self) -> Option<String> {
-                Some(self.0.clone())
-            }
-        }
-
         impl crate::decode::Slot for $name {
             fn put(
                 &mut self,
@@ -110,6 +104,8 @@ macro_rules! text_type {
             ) -> Result<(), crate::decode::Expected> {
                 crate::decode::Slot::put(&mut self.0, value)
             }
+
+            crate::decode::scalar_slot!(|slot| slot.0.clone());
         }
     };
 }

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::str::FromStr;
 
-use crate::decode::{Array, Expected, Scalar, Slot};
+use crate::decode::{Expected, Inside, Scalar, Slot};
 use crate::encode::{ParamValue, ToParam};
 
 /// A list that travels as one string, its items separated by commas.
@@ -28,20 +27,15 @@ impl<T> DerefMut for List<T> {
     }
 }
 
-impl<T: FromStr> List<T> {
-    fn read(text: &str) -> Result<Self, T::Err> {
-        text.split([',', ';', ' ', '\t', '\n', '\r', '\0'])
-            .filter(|item| !item.is_empty())
-            .map(str::parse)
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
+/// The items of a text.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ';', ' ', '\t', '\n', '\r', '\0'])
+        .filter(|item| !item.is_empty())
 }
 
 impl From<&str> for List {
     fn from(text: &str) -> Self {
-        // Reading strings cannot fail.
-        Self::read(text).unwrap_or_default()
+        items(text).map(str::to_owned).collect()
     }
 }
 
@@ -87,21 +81,31 @@ impl<T: fmt::Display> ToParam for List<T> {
     }
 }
 
-impl<T: FromStr + Default + Slot> Slot for List<T> {
+impl<T: Default + Slot> Slot for List<T> {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
         let text = value.text().ok_or("list")?;
-        *self = Self::read(&text).map_err(|_| "list of items of the right type")?;
+        let mut list = Vec::new();
+        for text in items(&text) {
+            let mut item = T::default();
+            item.put(&Scalar::Text(text))
+                .map_err(|_| "list of items of the right type")?;
+            list.push(item);
+        }
+        self.0 = list;
         Ok(())
     }
 
-    fn array(&mut self) -> Option<&mut dyn Array> {
-        self.0.array()
+    fn inside(&mut self) -> Inside<'_> {
+        self.0.inside()
     }
-}
 
-impl<T: fmt::Display> crate::property_string::Property for List<T> {
-    fn property_text(&self) -> Option<String> {
+    fn text(&self) -> Option<String> {
+        let items: Vec<String> = self.0.iter().filter_map(Slot::text).collect();
         // Inside a property string the comma is taken; lists there use the semicolon.
-        Some(self.to_string().replace(',', ";"))
+        Some(items.join(";"))
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        self.0.show(out);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::decode::{Expected, Scalar};
+
 /// A value that this version of the crate has no variant for, kept as the server sent it.
 ///
 /// Its content is read through the enum's `as_str`, so that code keeps working when a later version
@@ -29,70 +31,109 @@ impl fmt::Debug for Unlisted {
     }
 }
 
+/// An enum that keeps values it does not know.
+#[doc(hidden)]
+pub trait OpenEnum: Clone + PartialEq + 'static {
+    /// The values it knows, with their texts.
+    const LISTED: &'static [(&'static str, Self)];
+
+    fn unlisted(other: Unlisted) -> Self;
+
+    fn other(&self) -> Option<&Unlisted>;
+}
+
+/// The text of the API.
+#[doc(hidden)]
+pub fn text<T: OpenEnum>(value: &T) -> &str {
+    match value.other() {
+        Some(other) => other.text(),
+        None => {
+            let listed = T::LISTED.iter().find(|(_, known)| known == value);
+            listed.map_or("", |(text, _)| text)
+        }
+    }
+}
+
+/// The value of a text of the API.
+#[doc(hidden)]
+pub fn value<T: OpenEnum>(text: &str) -> T {
+    match T::LISTED.iter().find(|(known, _)| *known == text) {
+        Some((_, known)) => known.clone(),
+        None => T::unlisted(Unlisted::new(text)),
+    }
+}
+
+/// Fills a slot.
+#[doc(hidden)]
+pub fn put<T: OpenEnum>(slot: &mut T, scalar: &Scalar<'_>) -> Result<(), Expected> {
+    *slot = value(&scalar.text().ok_or("string")?);
+    Ok(())
+}
+
 /// What every open enum has, apart from its variants.
 macro_rules! open_enum_impls {
-    ($name:ident) => {
-        impl From<&str> for $name {
+    ($name:ident: $($text:literal $variant:ident,)*) => {
+        impl OpenEnum for $name {
+            const LISTED: &'static [(&'static str, Self)] = &[$(($text, Self::$variant),)*];
+
             #[inline]
-            fn from(text: &str) -> Self {
-                Self::listed(text)
-                    .unwrap_or_else(|| Self::Unlisted($crate::open_enum::Unlisted::new(text)))
+            fn unlisted(other: Unlisted) -> Self {
+                Self::Unlisted(other)
+            }
+
+            #[inline]
+            fn other(&self) -> Option<&Unlisted> {
+                match self {
+                    Self::Unlisted(other) => Some(other),
+                    _ => None,
+                }
             }
         }
 
-        impl Default for $name {
+        impl $name {
+            /// The text of the API.
             #[inline]
-            fn default() -> Self {
-                Self::Unlisted($crate::open_enum::Unlisted::default())
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                open_enum::text(self)
+            }
+        }
+
+        impl From<&str> for $name {
+            #[inline]
+            fn from(text: &str) -> Self {
+                open_enum::value(text)
             }
         }
 
         impl From<String> for $name {
             #[inline]
             fn from(text: String) -> Self {
-                text.as_str().into()
+                open_enum::value(&text)
             }
         }
 
-        impl std::str::FromStr for $name {
-            type Err = std::convert::Infallible;
-
+        impl Default for $name {
             #[inline]
-            fn from_str(text: &str) -> Result<Self, std::convert::Infallible> {
-                Ok(text.into())
+            fn default() -> Self {
+                Self::Unlisted(Unlisted::default())
             }
         }
 
-        impl std::fmt::Display for $name {
+        impl fmt::Display for $name {
             #[inline]
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        impl $crate::encode::ToParam for $name {
+        impl Slot for $name {
             #[inline]
-            fn to_param(&self) -> $crate::encode::ParamValue {
-                self.as_str().to_param()
+            fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+                open_enum::put(self, value)
             }
-        }
 
-        impl $crate::property_string::Property for $name {
-            #[inline]
-            fn property_text(&self) -> Option<String> {
-                Some(self.as_str().to_owned())
-            }
-        }
-
-        impl $crate::decode::Slot for $name {
-            #[inline]
-            fn put(
-                &mut self,
-                value: &$crate::decode::Scalar<'_>,
-            ) -> Result<(), $crate::decode::Expected> {
-                *self = value.text().ok_or("string")?.as_ref().into();
-                Ok(())
-            }
+            scalar_slot!(|slot| slot.as_str().to_owned());
         }
     };
 }
@@ -100,8 +141,9 @@ macro_rules! open_enum_impls {
 pub(crate) use open_enum_impls;
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "what the macro declares is public")]
 mod tests {
-    use super::Unlisted;
+    use crate::support::*;
 
     #[derive(Clone, Debug, PartialEq)]
     enum Colour {
@@ -109,24 +151,12 @@ mod tests {
         Unlisted(Unlisted),
     }
 
-    impl Colour {
-        fn as_str(&self) -> &str {
-            match self {
-                Self::Red => "red",
-                Self::Unlisted(other) => other.text(),
-            }
-        }
-
-        fn listed(text: &str) -> Option<Self> {
-            (text == "red").then_some(Self::Red)
-        }
-    }
-
-    open_enum_impls!(Colour);
+    open_enum_impls!(Colour: "red" Red,);
 
     #[test]
     fn listed_and_unlisted_values_keep_their_text() {
         assert_eq!(Colour::from("red"), Colour::Red);
+        assert_eq!(Colour::Red.as_str(), "red");
         assert_eq!(Colour::from("mauve").to_string(), "mauve");
         assert_eq!(Colour::default().as_str(), "");
     }

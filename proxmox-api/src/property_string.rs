@@ -6,8 +6,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::Secret;
-use crate::decode::{Extra, Scalar, Slot};
+use crate::decode::{Expected, Extra, Inside, Object, Scalar, Shape, Slot};
 
 /// What a property string holds beyond its declared keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,24 +68,50 @@ pub struct Rules {
     pub aliases: &'static [(&'static str, &'static str)],
     /// Keys that set two others: in `virtio=MAC`, (`virtio`, `macaddr`, `model`) sets the MAC and the model.
     pub key_aliases: &'static [(&'static str, &'static str, &'static str)],
-    /// Keys that must be there.
-    pub required: &'static [&'static str],
 }
 
-/// A typed property string.
+/// Parses `text` into the members of `into`, all at their defaults.
 #[doc(hidden)]
-pub trait Properties {
-    fn rules(&self) -> &'static Rules;
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot>;
-    fn undeclared(&mut self) -> &mut Undeclared;
-    fn write(&self, out: &mut Writer<'_>);
+pub fn parse(text: &str, into: &mut dyn Object) -> Result<(), PropertyError> {
+    let mut result = Ok(());
+    into.open(&mut |shape, slots| result = fill(text, shape, slots));
+    result
 }
 
-/// Parses `text` into the fields of `into`, all at their defaults.
+/// Reads `text`, and keeps it as it is where it does not parse.
 #[doc(hidden)]
-pub fn parse(text: &str, into: &mut dyn Properties) -> Result<(), PropertyError> {
-    let rules = into.rules();
+pub fn read(text: &str, into: &mut dyn Object) {
+    into.open(&mut |shape, slots| {
+        clear(slots);
+        if fill(text, shape, slots).is_err() {
+            clear(slots);
+            if let Some(undeclared) = undeclared(slots) {
+                undeclared.text = Some(text.to_owned());
+            }
+        }
+    });
+}
+
+fn clear(slots: &mut [&mut dyn Slot]) {
+    for slot in slots {
+        // Every slot of a property string can be empty.
+        let _ = slot.put(&Scalar::Unset);
+    }
+}
+
+fn undeclared<'a>(slots: &'a mut [&mut dyn Slot]) -> Option<&'a mut Undeclared> {
+    match slots.last_mut()?.inside() {
+        Inside::Undeclared(undeclared) => Some(undeclared),
+        _ => None,
+    }
+}
+
+fn fill(text: &str, shape: &Shape, slots: &mut [&mut dyn Slot]) -> Result<(), PropertyError> {
+    let Some(rules) = shape.rules else {
+        return Err(PropertyError("not a property string".to_owned()));
+    };
     let mut seen: Vec<&str> = Vec::new();
+    let mut from = 0;
     for part in text.split(',') {
         let part = part.trim();
         if part.is_empty() {
@@ -107,15 +132,16 @@ pub fn parse(text: &str, into: &mut dyn Properties) -> Result<(), PropertyError>
                 return Err(PropertyError(format!("the key `{key}` stands twice")));
             }
             seen.push(key);
-            match into.property(key) {
-                Some(slot) => slot.put(&Scalar::Text(value)).map_err(|expected| {
+            if let Some(index) = shape.find(key, &mut from) {
+                let put = slots[index].put(&Scalar::Text(value));
+                return put.map_err(|expected| {
                     PropertyError(format!("the value of `{key}` is not of type {expected}"))
-                }),
-                None => {
-                    into.undeclared().set(key, value);
-                    Ok(())
-                }
+                });
             }
+            if let Some(undeclared) = undeclared(slots) {
+                undeclared.set(key, value);
+            }
+            Ok(())
         };
         if let Some((name, holder, kind)) = rules.key_aliases.iter().find(|(name, ..)| *name == key)
         {
@@ -126,25 +152,58 @@ pub fn parse(text: &str, into: &mut dyn Properties) -> Result<(), PropertyError>
             assign(alias.map_or(key, |(_, key)| key), value)?;
         }
     }
-    match rules.required.iter().find(|key| !seen.contains(key)) {
+    match shape.required.iter().find(|key| !seen.contains(key)) {
         None => Ok(()),
         Some(key) => Err(PropertyError(format!("the key `{key}` is missing"))),
     }
 }
 
+impl Slot for Undeclared {
+    fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
+        match value {
+            Scalar::Unset => {
+                *self = Self::default();
+                Ok(())
+            }
+            _ => Err("object"),
+        }
+    }
+
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Undeclared(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        if *self != Self::default() {
+            out(self);
+        }
+    }
+}
+
 /// Writes `value` as the server reads it.
 #[doc(hidden)]
-pub fn write(
-    value: &dyn Properties,
-    undeclared: &Undeclared,
+pub fn write(value: &mut dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut result = Ok(());
+    value.open(&mut |shape, slots| result = write_slots(shape, slots, f));
+    result
+}
+
+fn write_slots(
+    shape: &Shape,
+    slots: &mut [&mut dyn Slot],
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
+    let mut parts: Vec<(String, String)> = shape
+        .names()
+        .zip(slots.iter())
+        .filter_map(|(key, slot)| Some((key.to_owned(), slot.text()?)))
+        .collect();
+    let (Some(rules), Some(undeclared)) = (shape.rules, undeclared(slots)) else {
+        return Ok(());
+    };
     if let Some(text) = &undeclared.text {
         return f.write_str(text);
     }
-    let mut parts = Vec::new();
-    value.write(&mut Writer { parts: &mut parts });
-    let rules = value.rules();
     // `virtio=MAC` is what the server itself writes for model=virtio,macaddr=MAC.
     let find = |parts: &[(String, String)], key: &str| parts.iter().position(|(k, _)| k == key);
     for (name, holder, kind) in rules.key_aliases {
@@ -188,77 +247,35 @@ pub fn write(
     Ok(())
 }
 
-/// Collects the keys that are set.
+/// A comma in a value would begin a new key.
 #[doc(hidden)]
-#[derive(Debug)]
-pub struct Writer<'a> {
-    parts: &'a mut Vec<(String, String)>,
-}
-
-impl Writer<'_> {
-    pub fn put(&mut self, key: &str, value: &dyn Property) {
-        if let Some(text) = value.property_text() {
-            self.parts.push((key.to_owned(), text));
+pub fn problem(value: &mut dyn Object) -> Option<String> {
+    let mut found = None;
+    value.open(&mut |shape, slots| {
+        let mut texts = shape
+            .names()
+            .zip(slots.iter())
+            .filter_map(|(key, slot)| Some((key.to_owned(), slot.text()?)))
+            .collect::<Vec<_>>();
+        if let Some(undeclared) = undeclared(slots) {
+            texts.extend(undeclared.keys.clone());
         }
-    }
-}
-
-/// A value inside a property string.
-#[doc(hidden)]
-pub trait Property {
-    /// The text, or `None` when not set.
-    fn property_text(&self) -> Option<String>;
-}
-
-impl<T: Property> Property for Option<T> {
-    fn property_text(&self) -> Option<String> {
-        self.as_ref()?.property_text()
-    }
-}
-
-impl Property for bool {
-    fn property_text(&self) -> Option<String> {
-        Some(u8::from(*self).to_string())
-    }
-}
-
-impl Property for Secret {
-    fn property_text(&self) -> Option<String> {
-        Some(self.expose().to_owned())
-    }
-}
-
-macro_rules! property_by_display {
-    ($($ty:ty),*) => {$(
-        impl Property for $ty {
-            fn property_text(&self) -> Option<String> {
-                Some(self.to_string())
-            }
-        }
-    )*};
-}
-
-property_by_display!(i64, u32, f64, String);
-
-/// Reads `text`, and keeps it as it is where it does not parse.
-#[doc(hidden)]
-pub fn read<T: Properties + Default>(text: &str, into: &mut T) {
-    if parse(text, into).is_err() {
-        *into = T::default();
-        into.undeclared().text = Some(text.to_owned());
-    }
+        let bad = texts.into_iter().find(|(_, text)| text.contains(','));
+        found = bad.map(|(key, _)| format!("has a comma in the value of its key `{key}`"));
+    });
+    found
 }
 
 /// What every property string has, apart from its keys.
 macro_rules! property_string_impls {
     ($name:ident) => {
         impl std::str::FromStr for $name {
-            type Err = $crate::property_string::PropertyError;
+            type Err = property_string::PropertyError;
 
             #[inline]
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 let mut value = Self::default();
-                $crate::property_string::parse(text, &mut value)?;
+                property_string::parse(text, &mut value)?;
                 Ok(value)
             }
         }
@@ -268,59 +285,31 @@ macro_rules! property_string_impls {
             #[inline]
             fn from(text: &str) -> Self {
                 let mut value = Self::default();
-                $crate::property_string::read(text, &mut value);
+                property_string::read(text, &mut value);
                 value
             }
         }
 
-        impl std::fmt::Display for $name {
+        impl fmt::Display for $name {
             #[inline]
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                $crate::property_string::write(self, &self.undeclared, f)
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                property_string::write(&mut self.clone(), f)
             }
         }
 
-        impl $crate::encode::ToParam for $name {
+        impl ToParam for $name {
             #[inline]
-            fn to_param(&self) -> $crate::encode::ParamValue {
-                $crate::encode::ParamValue::One(self.to_string())
+            fn to_param(&self) -> ParamValue {
+                ParamValue::One(self.to_string())
+            }
+
+            #[inline]
+            fn problem(&self) -> Option<String> {
+                property_string::problem(&mut self.clone())
             }
         }
 
-        impl $crate::decode::Slot for $name {
-            #[inline]
-            fn put(
-                &mut self,
-                value: &$crate::decode::Scalar<'_>,
-            ) -> Result<(), $crate::decode::Expected> {
-                let text = value.text().ok_or("property string")?;
-                *self = Self::default();
-                $crate::property_string::read(&text, self);
-                Ok(())
-            }
-
-            #[inline]
-            fn object(&mut self) -> Option<&mut dyn $crate::decode::Object> {
-                Some(self)
-            }
-        }
-
-        // Some answers hold the parsed form of what they accept as a property string.
-        impl $crate::decode::Object for $name {
-            #[inline]
-            fn slot(
-                &mut self,
-                key: &str,
-            ) -> Option<($crate::decode::Need, &mut dyn $crate::decode::Slot)> {
-                let slot = $crate::property_string::Properties::property(self, key)?;
-                Some(($crate::decode::Need::OPTIONAL, slot))
-            }
-
-            #[inline]
-            fn extra(&mut self) -> Option<&mut $crate::decode::Extra> {
-                Some(self.undeclared.members_mut())
-            }
-        }
+        object_impls!($name);
     };
 }
 

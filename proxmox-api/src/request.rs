@@ -1,5 +1,6 @@
 //! Requests as plain values.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -26,7 +27,7 @@ pub struct Call {
     pub(crate) path: String,
     pub(crate) params: Params,
     pub(crate) endpoint: Option<&'static Endpoint>,
-    /// Why the path cannot be sent, where a value did not fit into it.
+    /// Why it cannot be sent, where a value did not fit into its place.
     pub(crate) invalid: Option<String>,
     /// Whether the caller says that sending it twice does no harm.
     pub(crate) repeatable: bool,
@@ -86,21 +87,59 @@ impl Call {
     }
 }
 
-/// What the setters of all requests come down to. Compiled here, once: a setter in a user's program, or
-/// in this crate's metadata, is no more than a call of these.
+/// What the setters of all requests come down to.
 impl Call {
+    /// Compiled here, once: a setter in a user's program is no more than a call of this.
     #[inline(never)]
-    fn set(&mut self, key: &'static str, value: &dyn ToParam) {
+    pub(crate) fn set(&mut self, key: &'static str, value: &dyn ToParam) {
+        self.put(key.into(), value);
+    }
+
+    /// Sets a parameter to what `value` is as a `P`.
+    #[inline]
+    pub(crate) fn set_as<P: ToParam>(&mut self, key: &'static str, value: impl Into<P>) {
+        self.set(key, &value.into());
+    }
+
+    /// Sets a parameter to an array of `P`.
+    #[inline]
+    pub(crate) fn set_all<P: ToParam>(
+        &mut self,
+        key: &'static str,
+        values: impl IntoIterator<Item = impl Into<P>>,
+    ) {
+        let values: Vec<P> = values.into_iter().map(Into::into).collect();
+        self.set(key, &values);
+    }
+
+    /// Sets one member of an indexed family.
+    #[inline(never)]
+    pub(crate) fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
+        self.put(format!("{name}{index}").into(), value);
+    }
+
+    /// Sets one member of an indexed family to what `value` is as a `P`.
+    #[inline]
+    pub(crate) fn set_indexed_as<P: ToParam>(
+        &mut self,
+        name: &str,
+        index: u8,
+        value: impl Into<P>,
+    ) {
+        self.set_indexed(name, index, &value.into());
+    }
+
+    fn put(&mut self, key: Cow<'static, str>, value: &dyn ToParam) {
+        if let Some(problem) = value.problem() {
+            self.invalid
+                .get_or_insert_with(|| format!("the parameter `{key}` {problem}"));
+        }
         self.params.set(key, value.to_param());
     }
 
+    /// Adds a key to the `delete` parameter.
     #[inline(never)]
-    fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
-        self.params.set(format!("{name}{index}"), value.to_param());
-    }
-
-    #[inline(never)]
-    fn unset(&mut self, key: String) {
+    pub(crate) fn unset(&mut self, key: String) {
         let value = match self.params.get("delete") {
             Some(ParamValue::One(keys)) if !keys.is_empty() => {
                 ParamValue::One(format!("{keys},{key}"))
@@ -163,7 +202,8 @@ pub(crate) const LIKELY_SECRETS: &[&str] = &[
 
 /// A call and how to read its answer.
 ///
-/// The generated request types wrap it; awaiting it sends it.
+/// Awaiting it sends it. Requests with optional parameters are types of their own that wrap this one.
+#[must_use = "a request does nothing until it is awaited"]
 pub struct Request<T> {
     pub(crate) client: Option<Client>,
     pub(crate) call: Call,
@@ -174,37 +214,14 @@ pub struct Request<T> {
 pub type Sending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 impl<T> Request<T> {
-    /// Sets a parameter.
-    #[doc(hidden)]
-    #[inline]
-    pub fn set(&mut self, key: &'static str, value: &dyn ToParam) {
-        self.call.set(key, value);
-    }
-
-    /// Sets one member of an indexed family.
-    #[doc(hidden)]
-    #[inline]
-    pub fn set_indexed(&mut self, name: &str, index: u8, value: &dyn ToParam) {
-        self.call.set_indexed(name, index, value);
-    }
-
-    /// Adds a key to the `delete` parameter.
-    #[doc(hidden)]
-    #[inline]
-    pub fn unset(&mut self, key: String) {
-        self.call.unset(key);
-    }
-
     /// Sets any parameter by its wire name, for what this crate does not know yet.
-    #[must_use]
     pub fn param(mut self, key: impl Into<String>, value: impl ToParam) -> Self {
-        self.call.params.set(key.into(), value.to_param());
+        self.call.put(key.into().into(), &value);
         self
     }
 
     /// Says that it does no harm if the server acts on this twice, so that it is sent again where a GET would
     /// be; see [`RetryPolicy`](crate::retry::RetryPolicy).
-    #[must_use]
     pub fn repeatable(mut self) -> Self {
         self.call.repeatable = true;
         self
@@ -217,7 +234,6 @@ impl<T> Request<T> {
     }
 
     /// Binds the request to a client, replacing the one it came from.
-    #[must_use]
     pub fn with_client(mut self, client: &Client) -> Self {
         self.client = Some(client.clone());
         self
@@ -275,10 +291,7 @@ pub trait ApiRequest: Sized {
     /// What awaiting it gives.
     type Output: 'static;
 
-    /// The endpoint's description.
-    const ENDPOINT: &'static Endpoint;
-
-    /// The untyped request inside.
+    /// The request without its setters.
     fn into_request(self) -> Request<Self::Output>;
 
     /// As [`Request::with_envelope`].
@@ -309,6 +322,15 @@ pub trait ApiRequest: Sized {
         Self: ApiRequest<Output = Vec<T>>,
     {
         self.into_request().items(size)
+    }
+}
+
+impl<T: 'static> ApiRequest for Request<T> {
+    type Output = T;
+
+    #[inline]
+    fn into_request(self) -> Self {
+        self
     }
 }
 
@@ -437,7 +459,6 @@ impl At {
     }
 
     /// A request of this path.
-    #[must_use]
     pub fn request<T>(
         &self,
         endpoint: &'static Endpoint,
@@ -470,22 +491,27 @@ impl fmt::Debug for At {
     }
 }
 
-/// What every request type has, apart from its setters and its endpoint.
+/// What every request type has, apart from its setters.
 macro_rules! request_impls {
-    ($name:ident) => {
+    ($name:ident: $output:ty) => {
+        impl ApiRequest for $name {
+            type Output = $output;
+
+            #[inline]
+            fn into_request(self) -> Request<$output> {
+                self.0
+            }
+        }
+
         impl $name {
             /// Sets any parameter by its wire name, for what this crate does not know yet.
             #[inline]
-            pub fn param(
-                self,
-                key: impl Into<String>,
-                value: impl $crate::encode::ToParam,
-            ) -> Self {
+            pub fn param(self, key: impl Into<String>, value: impl ToParam) -> Self {
                 Self(self.0.param(key, value))
             }
 
             /// Says that it does no harm if the server acts on this twice; see
-            /// [`Request::repeatable`](crate::request::Request::repeatable).
+            /// [`Request::repeatable`].
             #[inline]
             pub fn repeatable(self) -> Self {
                 Self(self.0.repeatable())
@@ -494,15 +520,14 @@ macro_rules! request_impls {
             /// What will be sent.
             #[inline]
             #[must_use]
-            pub fn call(&self) -> &$crate::request::Call {
+            pub fn call(&self) -> &Call {
                 self.0.call()
             }
         }
 
-        impl std::future::IntoFuture for $name {
-            type Output = Result<<Self as $crate::request::ApiRequest>::Output, $crate::Error>;
-            type IntoFuture =
-                $crate::request::Sending<<Self as $crate::request::ApiRequest>::Output>;
+        impl IntoFuture for $name {
+            type Output = Result<$output, Error>;
+            type IntoFuture = Sending<$output>;
 
             #[inline]
             fn into_future(self) -> Self::IntoFuture {
@@ -510,9 +535,9 @@ macro_rules! request_impls {
             }
         }
 
-        impl std::fmt::Debug for $name {
+        impl fmt::Debug for $name {
             #[inline]
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
             }
         }
@@ -522,33 +547,27 @@ macro_rules! request_impls {
 /// What every place in the path tree has, apart from the ways down.
 macro_rules! place_impls {
     ($name:ident) => {
-        impl std::fmt::Debug for $name {
+        impl fmt::Debug for $name {
             #[inline]
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
             }
         }
     };
 }
 
-/// What every response struct has, apart from its slots.
-macro_rules! response_impls {
+/// What everything with members has, apart from its slots.
+macro_rules! object_impls {
     ($name:ident) => {
-        impl $crate::decode::Slot for $name {
+        // Slots can only be lent out for writing, hence the copy.
+        impl fmt::Debug for $name {
+            /// Members that are not set are left out.
             #[inline]
-            fn put(
-                &mut self,
-                _: &$crate::decode::Scalar<'_>,
-            ) -> Result<(), $crate::decode::Expected> {
-                Err("object")
-            }
-
-            #[inline]
-            fn object(&mut self) -> Option<&mut dyn $crate::decode::Object> {
-                Some(self)
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                decode::debug(&mut self.clone(), f)
             }
         }
     };
 }
 
-pub(crate) use {place_impls, request_impls, response_impls};
+pub(crate) use {object_impls, place_impls, request_impls};

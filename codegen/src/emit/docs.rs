@@ -119,8 +119,8 @@ impl Emitter<'_> {
         text
     }
 
-    /// The documentation of a request type.
-    pub(super) fn endpoint_doc(&mut self, endpoint: &Endpoint) -> TokenStream {
+    /// What there is to say about a request.
+    pub(super) fn endpoint_text(&mut self, endpoint: &Endpoint) -> Vec<String> {
         let key = endpoint.key();
         let mut paragraphs = vec![self.summary(endpoint), format!("`{key}`")];
         paragraphs.push(match &endpoint.permissions {
@@ -149,7 +149,7 @@ impl Emitter<'_> {
         if !facts.is_empty() {
             paragraphs.push(facts.join(" "));
         }
-        doc(&paragraphs)
+        paragraphs
     }
 
     pub(super) fn summary(&mut self, endpoint: &Endpoint) -> String {

@@ -137,14 +137,18 @@ impl Emitter<'_> {
 
     /// The method that makes a request; required parameters are its arguments.
     fn verb(&mut self, endpoint: &Endpoint) -> TokenStream {
-        let request = ident(&names::request(&endpoint.path, endpoint.method));
         let method = ident(&names::verb(endpoint.method).to_lowercase());
         let required: Vec<&Parameter> = endpoint
             .parameters
             .iter()
             .filter(|parameter| parameter.required)
             .collect();
-        let mut paragraphs = vec![self.summary(endpoint), format!("`{}`", endpoint.key())];
+        let own = has_setters(endpoint);
+        let mut paragraphs = match own {
+            true => vec![self.summary(endpoint), format!("`{}`", endpoint.key())],
+            // There is no type of its own that could tell the rest.
+            false => self.endpoint_text(endpoint),
+        };
         let arguments: Vec<String> = required
             .iter()
             .map(|parameter| {
@@ -171,12 +175,8 @@ impl Emitter<'_> {
         });
         let settings = required.iter().map(|parameter| {
             let name = ident(&names::field(self.overlay, &parameter.name));
-            let wire = &parameter.name;
-            let (convert, value) = self.convert(&name, &parameter.ty);
-            quote! {
-                #convert
-                request.set(#wire, &#value);
-            }
+            let set = self.set(&parameter.name, &name, &parameter.ty);
+            quote!(request.call.#set;)
         });
         let reply = match &endpoint.returns {
             Returns::Nothing => quote!(reply::nothing),
@@ -185,35 +185,60 @@ impl Emitter<'_> {
             Returns::Task { optional: true } => quote!(reply::optional_task),
             Returns::Bytes => quote!(reply::bytes),
         };
-        let body = match required.is_empty() {
-            true => quote!(#request(self.0.request(#request::ENDPOINT, #reply))),
-            false => quote! {
-                let mut request = self.0.request(#request::ENDPOINT, #reply);
-                #(#settings)*
-                #request(request)
-            },
+        let description = self.description(endpoint);
+        let request = quote!(self.0.request(ENDPOINT, #reply));
+        let output = self.output(endpoint);
+        let (result, wrap) = match own {
+            true => {
+                let name = ident(&names::request(&endpoint.path, endpoint.method));
+                (quote!(#name), quote!(#name))
+            }
+            false => (quote!(Request<#output>), quote!()),
+        };
+        let body = match (required.is_empty(), own) {
+            (true, true) => quote!(#wrap(#request)),
+            (true, false) => request,
+            (false, _) => {
+                let done = match own {
+                    true => quote!(#wrap(request)),
+                    false => quote!(request),
+                };
+                quote! {
+                    let mut request = #request;
+                    #(#settings)*
+                    #done
+                }
+            }
         };
         quote! {
             #about
             #[inline]
-            pub fn #method(&self, #(#arguments),*) -> #request {
+            pub fn #method(&self, #(#arguments),*) -> #result {
+                const ENDPOINT: &Endpoint = &#description;
                 #body
             }
         }
     }
 
-    /// The request type with its setters.
-    fn request(&mut self, endpoint: &Endpoint) -> TokenStream {
-        let name = ident(&names::request(&endpoint.path, endpoint.method));
-        let about = self.endpoint_doc(endpoint);
-        let output = match &endpoint.returns {
+    /// What awaiting a request gives.
+    pub(super) fn output(&self, endpoint: &Endpoint) -> TokenStream {
+        match &endpoint.returns {
             Returns::Nothing => quote!(()),
             Returns::Data(ty) => self.ty(ty),
             Returns::Task { optional: false } => quote!(Task),
             Returns::Task { optional: true } => quote!(Option<Task>),
             Returns::Bytes => quote!(Bytes),
-        };
-        let description = self.description(endpoint);
+        }
+    }
+
+    /// The request type with its setters, where there are any.
+    fn request(&mut self, endpoint: &Endpoint) -> TokenStream {
+        if !has_setters(endpoint) {
+            return TokenStream::new();
+        }
+        let name = ident(&names::request(&endpoint.path, endpoint.method));
+        let about = doc(&self.endpoint_text(endpoint));
+        let output = self.output(endpoint);
         let mut setters = Vec::new();
         for parameter in endpoint
             .parameters
@@ -222,31 +247,16 @@ impl Emitter<'_> {
         {
             setters.push(self.setter(endpoint, parameter));
         }
-        if let Some(unset) = unset(endpoint) {
-            setters.push(unset);
-        }
-        let setters = (!setters.is_empty()).then(|| {
-            quote! {
-                impl #name {
-                    #(#setters)*
-                }
-            }
-        });
+        setters.extend(unset(endpoint));
         quote! {
             #about
             #[derive(Clone)]
             #[must_use = "a request does nothing until it is awaited"]
             pub struct #name(pub(crate) Request<#output>);
-            impl ApiRequest for #name {
-                type Output = #output;
-                const ENDPOINT: &'static Endpoint = &#description;
-                #[inline]
-                fn into_request(self) -> Request<#output> {
-                    self.0
-                }
+            request_impls!(#name: #output);
+            impl #name {
+                #(#setters)*
             }
-            request_impls!(#name);
-            #setters
         }
     }
 
@@ -262,26 +272,15 @@ impl Emitter<'_> {
             endpoint.presence,
         );
         let ty = self.argument(&parameter.ty);
-        let (convert, value) = self.convert(&name, &parameter.ty);
-        match wire.strip_suffix("[n]") {
-            Some(family) => quote! {
-                #about
-                #[inline]
-                pub fn #name(mut self, index: u8, #name: #ty) -> Self {
-                    #convert
-                    self.0.set_indexed(#family, index, &#value);
-                    self
-                }
-            },
-            None => quote! {
-                #about
-                #[inline]
-                pub fn #name(mut self, #name: #ty) -> Self {
-                    #convert
-                    self.0.set(#wire, &#value);
-                    self
-                }
-            },
+        let set = self.set(wire, &name, &parameter.ty);
+        let index = wire.ends_with("[n]").then(|| quote!(index: u8,));
+        quote! {
+            #about
+            #[inline]
+            pub fn #name(mut self, #index #name: #ty) -> Self {
+                self.0.call.#set;
+                self
+            }
         }
     }
 
@@ -300,20 +299,23 @@ impl Emitter<'_> {
         }
     }
 
-    /// Statements that make a parameter of an argument, and the expression that holds it then.
-    fn convert(&self, name: &proc_macro2::Ident, ty: &Ty) -> (TokenStream, TokenStream) {
-        match ty {
-            Ty::Boolean | Ty::Integer | Ty::Vmid => (TokenStream::new(), quote!(#name)),
-            Ty::Array(of) => {
-                let of = self.ty(of);
-                let collect = quote! {
-                    let #name: Vec<#of> = #name.into_iter().map(Into::into).collect();
-                };
-                (collect, quote!(#name))
-            }
-            ty => {
+    /// The call of the core that sets a parameter to an argument.
+    fn set(&self, wire: &str, name: &proc_macro2::Ident, ty: &Ty) -> TokenStream {
+        let plain = matches!(ty, Ty::Boolean | Ty::Integer | Ty::Vmid);
+        match (wire.strip_suffix("[n]"), ty) {
+            (Some(family), _) if plain => quote!(set_indexed(#family, index, &#name)),
+            (None, _) if plain => quote!(set(#wire, &#name)),
+            (Some(family), ty) => {
                 let ty = self.ty(ty);
-                (quote!(let #name: #ty = #name.into();), quote!(#name))
+                quote!(set_indexed_as::<#ty>(#family, index, #name))
+            }
+            (None, Ty::Array(of)) => {
+                let of = self.ty(of);
+                quote!(set_all::<#of>(#wire, #name))
+            }
+            (None, ty) => {
+                let ty = self.ty(ty);
+                quote!(set_as::<#ty>(#wire, #name))
             }
         }
     }
@@ -410,6 +412,12 @@ fn below(path: &str, above: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether a request has anything to set, and so a type of its own.
+pub(crate) fn has_setters(endpoint: &Endpoint) -> bool {
+    let optional = |parameter: &Parameter| !parameter.required;
+    endpoint.parameters.iter().any(optional) || unset(endpoint).is_some()
+}
+
 /// `unset`, for endpoints that take names of settings to remove.
 pub(super) fn unset(endpoint: &Endpoint) -> Option<TokenStream> {
     let delete = endpoint
@@ -422,7 +430,7 @@ pub(super) fn unset(endpoint: &Endpoint) -> Option<TokenStream> {
             /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
             #[inline]
             pub fn unset(mut self, name: impl Into<String>) -> Self {
-                self.0.unset(name.into());
+                self.0.call.unset(name.into());
                 self
             }
         }

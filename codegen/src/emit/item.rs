@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 
 use super::docs::doc;
-use super::{Emitter, ident};
+use super::{Emitter, OUTSIDE, ident};
 use crate::ir::{ItemId, ItemKind, Member, PropertyString, Ty, Use};
 use crate::names;
 use crate::union::Presence;
@@ -51,25 +51,7 @@ impl Emitter<'_> {
                 /// Any other value; `as_str` tells which.
                 Unlisted(Unlisted),
             }
-            impl #name {
-                /// The text of the API.
-                #[inline]
-                #[must_use]
-                pub fn as_str(&self) -> &str {
-                    match self {
-                        #(Self::#variants => #texts,)*
-                        Self::Unlisted(other) => other.text(),
-                    }
-                }
-                #[inline]
-                fn listed(text: &str) -> Option<Self> {
-                    Some(match text {
-                        #(#texts => Self::#variants,)*
-                        _ => return None,
-                    })
-                }
-            }
-            open_enum_impls!(#name);
+            open_enum_impls!(#name: #(#texts #variants,)*);
         }
     }
 
@@ -126,16 +108,15 @@ impl Emitter<'_> {
         };
         let shortcuts = self.shortcuts(string, &required);
         let plain_value = self.plain_value(string, &required);
-        let keys = required
+        let names = |members: &[&Member]| -> Vec<String> {
+            members.iter().map(|member| member.name.clone()).collect()
+        };
+        let (needed, others) = (names(&required), names(&optional));
+        let places = required
             .iter()
             .chain(&optional)
-            .map(|member| member.name.as_str());
-        let keys: Vec<&str> = keys.collect();
-        let places: Vec<_> = required
-            .iter()
-            .chain(&optional)
-            .map(|member| ident(&names::field(self.overlay, &member.name)))
-            .collect();
+            .map(|member| ident(&names::field(self.overlay, &member.name)));
+        let shape = string.name.as_str();
         let default_key = match &string.default_key {
             Some(key) => quote!(Some(#key)),
             None => quote!(None),
@@ -148,10 +129,9 @@ impl Emitter<'_> {
             .key_aliases
             .iter()
             .map(|(name, value, kind)| quote!((#name, #value, #kind)));
-        let needed = required.iter().map(|member| member.name.as_str());
         quote! {
             #about
-            #[derive(Clone, Debug, Default)]
+            #[derive(Clone, Default)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
@@ -164,30 +144,23 @@ impl Emitter<'_> {
                 #(#setters)*
             }
             #plain_value
-            impl Properties for #name {
+            impl Object for #name {
                 #[inline]
-                fn rules(&self) -> &'static Rules {
-                    &Rules {
-                        default_key: #default_key,
-                        aliases: &[#(#aliases),*],
-                        key_aliases: &[#(#key_aliases),*],
-                        required: &[#(#needed),*],
-                    }
-                }
-                #[inline]
-                fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-                    Some(match key {
-                        #(#keys => &mut self.#places,)*
-                        _ => return None,
-                    })
-                }
-                #[inline]
-                fn undeclared(&mut self) -> &mut Undeclared {
-                    &mut self.undeclared
-                }
-                #[inline]
-                fn write(&self, out: &mut Writer<'_>) {
-                    #(out.put(#keys, &self.#places);)*
+                fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+                    visit(
+                        &Shape {
+                            name: #shape,
+                            required: &[#(#needed),*],
+                            optional: &[#(#others),*],
+                            families: &[],
+                            rules: Some(&Rules {
+                                default_key: #default_key,
+                                aliases: &[#(#aliases),*],
+                                key_aliases: &[#(#key_aliases),*],
+                            }),
+                        },
+                        &mut [#(&mut self.#places,)* &mut self.undeclared],
+                    );
                 }
             }
             property_string_impls!(#name);
@@ -261,10 +234,8 @@ impl Emitter<'_> {
         };
         let about = doc(&[about, self.places(uses)]);
         let mut fields = Vec::new();
-        let mut slots = Vec::new();
-        let mut families = Vec::new();
-        let mut forgotten = Vec::new();
-        let mut required = Vec::new();
+        // In the order of the shape.
+        let (mut required, mut optional, mut families) = (Vec::new(), Vec::new(), Vec::new());
         for member in members {
             let wire = &member.name;
             let full = if member.family {
@@ -275,57 +246,33 @@ impl Emitter<'_> {
             let field = ident(&names::field(self.overlay, &full));
             let ty = self.ty(&member.ty);
             let docs = self.member_doc(uses, member);
-            if member.family {
-                fields.push(quote!(#docs pub #field: BTreeMap<u8, #ty>));
-                families.push(quote!(#wire => family(&mut self.#field, index)));
-                forgotten.push(quote!(strike(&mut self.#field, #wire, key);));
+            let (kind, held) = if member.family {
+                (&mut families, quote!(BTreeMap<u8, #ty>))
             } else if member.required {
-                let bit = proc_macro2::Literal::usize_unsuffixed(required.len());
-                fields.push(quote!(#docs pub #field: #ty));
-                slots.push(quote!(#wire => (Need::required(#bit), &mut self.#field)));
-                required.push(wire);
+                (&mut required, quote!(#ty))
             } else {
-                fields.push(quote!(#docs pub #field: Option<#ty>));
-                slots.push(quote!(#wire => (Need::OPTIONAL, &mut self.#field)));
-            }
+                (&mut optional, quote!(Option<#ty>))
+            };
+            fields.push(quote!(#docs pub #field: #held));
+            kind.push((wire, field));
         }
-        if required.len() > 62 {
+        if required.len() > 64 {
             self.overlay.problem(format!(
                 "{name} has more required members than the core can count"
             ));
         }
-        let rest = match families.is_empty() {
-            true => quote!(_ => return None,),
-            false => quote! {
-                _ => {
-                    let (name, index) = indexed(key)?;
-                    let slot = match name {
-                        #(#families,)*
-                        _ => return None,
-                    };
-                    (Need::OPTIONAL, slot)
-                }
-            },
+        let places = [&required, &optional, &families]
+            .into_iter()
+            .flatten()
+            .map(|(_, field)| field);
+        let wires = |members: &[(&String, proc_macro2::Ident)]| -> Vec<String> {
+            members.iter().map(|(wire, _)| (*wire).clone()).collect()
         };
-        let forget = (!families.is_empty()).then(|| {
-            quote! {
-                #[inline]
-                fn forget(&mut self, key: &str) {
-                    #(#forgotten)*
-                }
-            }
-        });
-        let needs = (!required.is_empty()).then(|| {
-            quote! {
-                #[inline]
-                fn required(&self) -> &'static [&'static str] {
-                    &[#(#required),*]
-                }
-            }
-        });
+        let (needed, others, numbered) = (wires(&required), wires(&optional), wires(&families));
+        let shape = &self.names.items[id];
         quote! {
             #about
-            #[derive(Clone, Debug, Default)]
+            #[derive(Clone, Default)]
             #[non_exhaustive]
             pub struct #name {
                 #(#fields,)*
@@ -334,20 +281,20 @@ impl Emitter<'_> {
             }
             impl Object for #name {
                 #[inline]
-                fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-                    Some(match key {
-                        #(#slots,)*
-                        #rest
-                    })
+                fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+                    visit(
+                        &Shape {
+                            name: #shape,
+                            required: &[#(#needed),*],
+                            optional: &[#(#others),*],
+                            families: &[#(#numbered),*],
+                            rules: None,
+                        },
+                        &mut [#(&mut self.#places,)* &mut self.extra],
+                    );
                 }
-                #[inline]
-                fn extra(&mut self) -> Option<&mut Extra> {
-                    Some(&mut self.extra)
-                }
-                #forget
-                #needs
             }
-            response_impls!(#name);
+            object_impls!(#name);
         }
     }
 
@@ -426,7 +373,10 @@ impl Emitter<'_> {
             home if home == self.current => quote!(#name),
             home => {
                 let home = format_ident!("{}", home);
-                quote!(super::#home::#name)
+                match self.current.as_str() {
+                    OUTSIDE => quote!(api::#home::#name),
+                    _ => quote!(super::#home::#name),
+                }
             }
         }
     }

@@ -17,10 +17,14 @@ use crate::overlay::Overlay;
 use crate::render;
 use crate::union::Presence;
 
+pub(crate) use endpoint::has_setters;
 pub(crate) use proof::proof;
 
 /// The home of items that several areas share.
 const SHARED: &str = "types";
+
+/// Where code stands that is not part of the generated crate.
+const OUTSIDE: &str = "";
 
 /// What was written.
 #[derive(Debug)]
@@ -101,7 +105,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
         #(#modules)*
         pub mod #shared;
 
-        use crate::support::{At, Client, Release};
+        use crate::support::{At, Client, Release, fmt, place_impls};
 
         /// The Proxmox VE releases whose schemas this crate is made of, oldest first.
         pub const RELEASES: &[Release] = &[#(#releases),*];
@@ -110,7 +114,7 @@ pub(crate) fn emit(api: &Api, names: &Names, overlay: &Overlay) -> Emitted {
         #[derive(Clone)]
         pub struct Root(pub(crate) At);
 
-        crate::support::place_impls!(Root);
+        place_impls!(Root);
 
         impl Root {
             /// A tree without a client: its requests are plain values, to be sent with
@@ -153,7 +157,7 @@ impl<'a> Emitter<'a> {
             names,
             overlay,
             item_areas: Vec::new(),
-            current: String::new(),
+            current: OUTSIDE.to_owned(),
             undescribed: BTreeSet::new(),
             documented: 0,
             undocumented: 0,

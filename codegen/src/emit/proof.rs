@@ -422,8 +422,11 @@ impl Emitter<'_> {
 
     fn answers(&self) -> TokenStream {
         let entries = self.api.endpoints.iter().map(|endpoint| {
-            let area = ident(&self.path_area(&endpoint.path));
-            let name = ident(&names::request(&endpoint.path, endpoint.method));
+            let (method, path) = (endpoint.method.to_string(), &endpoint.path);
+            let output = match &endpoint.returns {
+                Returns::Bytes => quote!(Vec<u8>),
+                _ => self.output(endpoint),
+            };
             let how = match &endpoint.returns {
                 Returns::Nothing => quote!(nothing),
                 Returns::Data(_) => quote!(data),
@@ -433,8 +436,9 @@ impl Emitter<'_> {
             };
             quote! {
                 Answer {
-                    endpoint: <api::#area::#name as ApiRequest>::ENDPOINT,
-                    decode: Of::<api::#area::#name>::#how,
+                    method: #method,
+                    path: #path,
+                    decode: Of::<#output>::#how,
                 }
             }
         });
@@ -481,9 +485,11 @@ impl Emitter<'_> {
             });
         }
         quote! {
-            use proxmox_api::Value;
-            use proxmox_api::api;
-            use proxmox_api::request::ApiRequest;
+            use std::collections::BTreeMap;
+
+            use proxmox_api::formats::*;
+            use proxmox_api::task::Task;
+            use proxmox_api::{Value, api};
 
             use crate::answer::{Answer, Of};
             use crate::property::{self, PropertyType};

@@ -33,35 +33,18 @@ impl AccessPath {
     /// Lists the sub-resources of `/access`.
     ///
     /// `GET /access`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> AccessGet {
-        AccessGet(self.0.request(AccessGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of `/access`.
-///
-/// `GET /access`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for AccessGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(AccessGet);
 
 /// The path `/access/acl`.
 ///
@@ -84,9 +67,16 @@ impl AccessAclPath {
     /// Lists the access control entries the caller may see.
     ///
     /// `GET /access/acl`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> AccessAclGet {
-        AccessAclGet(self.0.request(AccessAclGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<AccessAclItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/acl",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Grants or revokes roles of users, groups and tokens on an object path.
     ///
@@ -96,38 +86,17 @@ impl AccessAclPath {
     /// * `roles`: Roles to grant or revoke, separated by commas.
     #[inline]
     pub fn put(&self, path: impl Into<String>, roles: impl Into<List>) -> AccessAclPut {
-        let mut request = self.0.request(AccessAclPut::ENDPOINT, reply::nothing);
-        let path: String = path.into();
-        request.set("path", &path);
-        let roles: List = roles.into();
-        request.set("roles", &roles);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/access/acl",
+            Permission::Modify("{path}"),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("path", path);
+        request.call.set_as::<List>("roles", roles);
         AccessAclPut(request)
     }
 }
-
-/// Lists the access control entries the caller may see.
-///
-/// `GET /access/acl`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessAclGet(pub(crate) Request<Vec<AccessAclItem>>);
-
-impl ApiRequest for AccessAclGet {
-    type Output = Vec<AccessAclItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/acl",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessAclItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessAclGet);
 
 /// Grants or revokes roles of users, groups and tokens on an object path.
 ///
@@ -138,53 +107,37 @@ request_impls!(AccessAclGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessAclPut(pub(crate) Request<()>);
 
-impl ApiRequest for AccessAclPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/access/acl",
-        Permission::Modify("{path}"),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessAclPut);
+request_impls!(AccessAclPut : ());
 
 impl AccessAclPut {
     /// Revokes the named roles instead of granting them.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.set("delete", &delete);
+        self.0.call.set("delete", &delete);
         self
     }
     /// Groups the change applies to, separated by commas.
     #[inline]
     pub fn groups(mut self, groups: impl Into<List>) -> Self {
-        let groups: List = groups.into();
-        self.0.set("groups", &groups);
+        self.0.call.set_as::<List>("groups", groups);
         self
     }
     /// Whether objects below the path inherit the role. Default: `true`.
     #[inline]
     pub fn propagate(mut self, propagate: bool) -> Self {
-        self.0.set("propagate", &propagate);
+        self.0.call.set("propagate", &propagate);
         self
     }
     /// Full token IDs the change applies to, separated by commas.
     #[inline]
     pub fn tokens(mut self, tokens: impl Into<List>) -> Self {
-        let tokens: List = tokens.into();
-        self.0.set("tokens", &tokens);
+        self.0.call.set_as::<List>("tokens", tokens);
         self
     }
     /// Users the change applies to, separated by commas.
     #[inline]
     pub fn users(mut self, users: impl Into<List<UserId>>) -> Self {
-        let users: List<UserId> = users.into();
-        self.0.set("users", &users);
+        self.0.call.set_as::<List<UserId>>("users", users);
         self
     }
 }
@@ -210,9 +163,16 @@ impl AccessDomainsPath {
     /// Lists the authentication realms; needs no login.
     ///
     /// `GET /access/domains`
+    ///
+    /// Needs no login. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> AccessDomainsGet {
-        AccessDomainsGet(self.0.request(AccessDomainsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<AccessDomainsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/domains",
+            Permission::World,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds an authentication realm.
     ///
@@ -226,38 +186,28 @@ impl AccessDomainsPath {
         type_: impl Into<AccessDomainsType>,
         realm: impl Into<Realm>,
     ) -> AccessDomainsPost {
-        let mut request = self.0.request(AccessDomainsPost::ENDPOINT, reply::nothing);
-        let type_: AccessDomainsType = type_.into();
-        request.set("type", &type_);
-        let realm: Realm = realm.into();
-        request.set("realm", &realm);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/access/domains",
+                Permission::All("/access/realm", &["Realm.Allocate"]),
+            )
+            .secrets(&["client-key", "password", "tfa"])
+            .partial(
+                &[
+                    Partial::new("audiences", Release::new(9, 2), None),
+                    Partial::new("check-connection", Release::new(8, 1), None),
+                    Partial::new("groups-autocreate", Release::new(8, 4), None),
+                    Partial::new("groups-claim", Release::new(8, 4), None),
+                    Partial::new("groups-overwrite", Release::new(8, 4), None),
+                    Partial::new("query-userinfo", Release::new(8, 4), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<AccessDomainsType>("type", type_);
+        request.call.set_as::<Realm>("realm", realm);
         AccessDomainsPost(request)
     }
 }
-
-/// Lists the authentication realms; needs no login.
-///
-/// `GET /access/domains`
-///
-/// Needs no login. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessDomainsGet(pub(crate) Request<Vec<AccessDomainsItem>>);
-
-impl ApiRequest for AccessDomainsGet {
-    type Output = Vec<AccessDomainsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/domains",
-        Permission::World,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessDomainsItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessDomainsGet);
 
 /// Adds an authentication realm.
 ///
@@ -268,260 +218,211 @@ request_impls!(AccessDomainsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsPost(pub(crate) Request<()>);
 
-impl ApiRequest for AccessDomainsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/domains",
-            Permission::All("/access/realm", &["Realm.Allocate"]),
-        )
-        .secrets(&["client-key", "password", "tfa"])
-        .partial(
-            &[
-                Partial::new("audiences", Release::new(9, 2), None),
-                Partial::new("check-connection", Release::new(8, 1), None),
-                Partial::new("groups-autocreate", Release::new(8, 4), None),
-                Partial::new("groups-claim", Release::new(8, 4), None),
-                Partial::new("groups-overwrite", Release::new(8, 4), None),
-                Partial::new("query-userinfo", Release::new(8, 4), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessDomainsPost);
+request_impls!(AccessDomainsPost : ());
 
 impl AccessDomainsPost {
     /// Authentication context classes asked of the OpenID provider (`acr_values`).
     #[inline]
     pub fn acr_values(mut self, acr_values: impl Into<String>) -> Self {
-        let acr_values: String = acr_values.into();
-        self.0.set("acr-values", &acr_values);
+        self.0.call.set_as::<String>("acr-values", acr_values);
         self
     }
     /// Audiences of OpenID tokens accepted besides the client ID. Since 9.2.
     #[inline]
     pub fn audiences(mut self, audiences: impl Into<String>) -> Self {
-        let audiences: String = audiences.into();
-        self.0.set("audiences", &audiences);
+        self.0.call.set_as::<String>("audiences", audiences);
         self
     }
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
     pub fn autocreate(mut self, autocreate: bool) -> Self {
-        self.0.set("autocreate", &autocreate);
+        self.0.call.set("autocreate", &autocreate);
         self
     }
     /// LDAP entry below which users are searched. At most 256 characters.
     #[inline]
     pub fn base_dn(mut self, base_dn: impl Into<String>) -> Self {
-        let base_dn: String = base_dn.into();
-        self.0.set("base_dn", &base_dn);
+        self.0.call.set_as::<String>("base_dn", base_dn);
         self
     }
     /// LDAP entry used to log in to the directory for searches. At most 256 characters.
     #[inline]
     pub fn bind_dn(mut self, bind_dn: impl Into<String>) -> Self {
-        let bind_dn: String = bind_dn.into();
-        self.0.set("bind_dn", &bind_dn);
+        self.0.call.set_as::<String>("bind_dn", bind_dn);
         self
     }
     /// Path on the node of the CA certificates that are trusted. Default: `/etc/ssl/certs`.
     #[inline]
     pub fn capath(mut self, capath: impl Into<String>) -> Self {
-        let capath: String = capath.into();
-        self.0.set("capath", &capath);
+        self.0.call.set_as::<String>("capath", capath);
         self
     }
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[inline]
     pub fn case_sensitive(mut self, case_sensitive: bool) -> Self {
-        self.0.set("case-sensitive", &case_sensitive);
+        self.0.call.set("case-sensitive", &case_sensitive);
         self
     }
     /// Path on the node of the client certificate shown to the LDAP server.
     #[inline]
     pub fn cert(mut self, cert: impl Into<String>) -> Self {
-        let cert: String = cert.into();
-        self.0.set("cert", &cert);
+        self.0.call.set_as::<String>("cert", cert);
         self
     }
     /// Path on the node of the private key for the client certificate.
     #[inline]
     pub fn certkey(mut self, certkey: impl Into<String>) -> Self {
-        let certkey: String = certkey.into();
-        self.0.set("certkey", &certkey);
+        self.0.call.set_as::<String>("certkey", certkey);
         self
     }
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[inline]
     pub fn check_connection(mut self, check_connection: bool) -> Self {
-        self.0.set("check-connection", &check_connection);
+        self.0.call.set("check-connection", &check_connection);
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
     #[inline]
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
-        let client_id: String = client_id.into();
-        self.0.set("client-id", &client_id);
+        self.0.call.set_as::<String>("client-id", client_id);
         self
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[inline]
     pub fn client_key(mut self, client_key: impl Into<Secret>) -> Self {
-        let client_key: Secret = client_key.into();
-        self.0.set("client-key", &client_key);
+        self.0.call.set_as::<Secret>("client-key", client_key);
         self
     }
     /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Preselects this realm in the login dialog.
     #[inline]
     pub fn default(mut self, default: bool) -> Self {
-        self.0.set("default", &default);
+        self.0.call.set("default", &default);
         self
     }
     /// Active Directory domain. At most 256 characters.
     #[inline]
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        let domain: String = domain.into();
-        self.0.set("domain", &domain);
+        self.0.call.set_as::<String>("domain", domain);
         self
     }
     /// LDAP filter that selects the users of a sync. At most 2048 characters.
     #[inline]
     pub fn filter(mut self, filter: impl Into<String>) -> Self {
-        let filter: String = filter.into();
-        self.0.set("filter", &filter);
+        self.0.call.set_as::<String>("filter", filter);
         self
     }
     /// LDAP object classes that count as groups, separated by commas.
     #[inline]
     pub fn group_classes(mut self, group_classes: impl Into<List>) -> Self {
-        let group_classes: List = group_classes.into();
-        self.0.set("group_classes", &group_classes);
+        self.0.call.set_as::<List>("group_classes", group_classes);
         self
     }
     /// LDAP entry below which a sync searches groups; `base_dn` if not set. At most 256 characters.
     #[inline]
     pub fn group_dn(mut self, group_dn: impl Into<String>) -> Self {
-        let group_dn: String = group_dn.into();
-        self.0.set("group_dn", &group_dn);
+        self.0.call.set_as::<String>("group_dn", group_dn);
         self
     }
     /// LDAP filter that selects the groups of a sync. At most 2048 characters.
     #[inline]
     pub fn group_filter(mut self, group_filter: impl Into<String>) -> Self {
-        let group_filter: String = group_filter.into();
-        self.0.set("group_filter", &group_filter);
+        self.0.call.set_as::<String>("group_filter", group_filter);
         self
     }
     /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
     #[inline]
     pub fn group_name_attr(mut self, group_name_attr: impl Into<String>) -> Self {
-        let group_name_attr: String = group_name_attr.into();
-        self.0.set("group_name_attr", &group_name_attr);
+        self.0.call.set_as::<String>("group_name_attr", group_name_attr);
         self
     }
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_autocreate(mut self, groups_autocreate: bool) -> Self {
-        self.0.set("groups-autocreate", &groups_autocreate);
+        self.0.call.set("groups-autocreate", &groups_autocreate);
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
     #[inline]
     pub fn groups_claim(mut self, groups_claim: impl Into<String>) -> Self {
-        let groups_claim: String = groups_claim.into();
-        self.0.set("groups-claim", &groups_claim);
+        self.0.call.set_as::<String>("groups-claim", groups_claim);
         self
     }
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_overwrite(mut self, groups_overwrite: bool) -> Self {
-        self.0.set("groups-overwrite", &groups_overwrite);
+        self.0.call.set("groups-overwrite", &groups_overwrite);
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
     #[inline]
     pub fn issuer_url(mut self, issuer_url: impl Into<String>) -> Self {
-        let issuer_url: String = issuer_url.into();
-        self.0.set("issuer-url", &issuer_url);
+        self.0.call.set_as::<String>("issuer-url", issuer_url);
         self
     }
     /// How the LDAP connection is encrypted. Default: `ldap`.
     #[inline]
     pub fn mode(mut self, mode: impl Into<AccessDomainsMode>) -> Self {
-        let mode: AccessDomainsMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<AccessDomainsMode>("mode", mode);
         self
     }
     /// Password for `bind_dn`; kept on the cluster in a file only root can read.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
     /// Whether the OpenID provider asks the user to log in again or to consent.
     #[inline]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
-        let prompt: String = prompt.into();
-        self.0.set("prompt", &prompt);
+        self.0.call.set_as::<String>("prompt", prompt);
         self
     }
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[inline]
     pub fn query_userinfo(mut self, query_userinfo: bool) -> Self {
-        self.0.set("query-userinfo", &query_userinfo);
+        self.0.call.set("query-userinfo", &query_userinfo);
         self
     }
     /// OpenID scopes to request, separated by spaces.
     #[inline]
     pub fn scopes(mut self, scopes: impl Into<String>) -> Self {
-        let scopes: String = scopes.into();
-        self.0.set("scopes", &scopes);
+        self.0.call.set_as::<String>("scopes", scopes);
         self
     }
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
     pub fn secure(mut self, secure: bool) -> Self {
-        self.0.set("secure", &secure);
+        self.0.call.set("secure", &secure);
         self
     }
     /// Host name or IP address of the directory server. At most 256 characters.
     #[inline]
     pub fn server1(mut self, server1: impl Into<String>) -> Self {
-        let server1: String = server1.into();
-        self.0.set("server1", &server1);
+        self.0.call.set_as::<String>("server1", server1);
         self
     }
     /// Host name or IP address of the server to try if the first one fails. At most 256 characters.
     #[inline]
     pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        let server2: String = server2.into();
-        self.0.set("server2", &server2);
+        self.0.call.set_as::<String>("server2", server2);
         self
     }
     /// TLS version of LDAPS connections; choose 1.2 or later.
     #[inline]
     pub fn sslversion(mut self, sslversion: impl Into<AccessDomainsSslversion>) -> Self {
-        let sslversion: AccessDomainsSslversion = sslversion.into();
-        self.0.set("sslversion", &sslversion);
+        self.0.call.set_as::<AccessDomainsSslversion>("sslversion", sslversion);
         self
     }
     /// Options a sync uses where the call does not give its own, as a property string.
@@ -530,49 +431,45 @@ impl AccessDomainsPost {
         mut self,
         sync_defaults_options: impl Into<RealmSyncOptions>,
     ) -> Self {
-        let sync_defaults_options: RealmSyncOptions = sync_defaults_options.into();
-        self.0.set("sync-defaults-options", &sync_defaults_options);
+        self.0
+            .call
+            .set_as::<RealmSyncOptions>("sync-defaults-options", sync_defaults_options);
         self
     }
     /// Which LDAP attribute fills which user property, as `property=attribute` pairs.
     #[inline]
     pub fn sync_attributes(mut self, sync_attributes: impl Into<String>) -> Self {
-        let sync_attributes: String = sync_attributes.into();
-        self.0.set("sync_attributes", &sync_attributes);
+        self.0.call.set_as::<String>("sync_attributes", sync_attributes);
         self
     }
     /// Second factor that all users of the realm have to present. At most 128 characters.
     #[inline]
     pub fn tfa(mut self, tfa: impl Into<RealmTfa>) -> Self {
-        let tfa: RealmTfa = tfa.into();
-        self.0.set("tfa", &tfa);
+        self.0.call.set_as::<RealmTfa>("tfa", tfa);
         self
     }
     /// LDAP attribute that holds the user name. At most 256 characters.
     #[inline]
     pub fn user_attr(mut self, user_attr: impl Into<String>) -> Self {
-        let user_attr: String = user_attr.into();
-        self.0.set("user_attr", &user_attr);
+        self.0.call.set_as::<String>("user_attr", user_attr);
         self
     }
     /// LDAP object classes that count as users, separated by commas.
     #[inline]
     pub fn user_classes(mut self, user_classes: impl Into<List>) -> Self {
-        let user_classes: List = user_classes.into();
-        self.0.set("user_classes", &user_classes);
+        self.0.call.set_as::<List>("user_classes", user_classes);
         self
     }
     /// OpenID claim that becomes the user name; must be unique and stable.
     #[inline]
     pub fn username_claim(mut self, username_claim: impl Into<String>) -> Self {
-        let username_claim: String = username_claim.into();
-        self.0.set("username-claim", &username_claim);
+        self.0.call.set_as::<String>("username-claim", username_claim);
         self
     }
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
     pub fn verify(mut self, verify: bool) -> Self {
-        self.0.set("verify", &verify);
+        self.0.call.set("verify", &verify);
         self
     }
 }
@@ -600,55 +497,55 @@ impl AccessDomainsRealmPath {
     /// Reads the settings of an authentication realm.
     ///
     /// `GET /access/domains/{realm}`
+    ///
+    /// Needs on `/access/realm`: `Realm.Allocate` or `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> AccessDomainsRealmGet {
-        AccessDomainsRealmGet(
-            self.0.request(AccessDomainsRealmGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<AccessDomain> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/domains/{realm}",
+            Permission::Any("/access/realm", &["Realm.Allocate", "Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the settings of an authentication realm.
     ///
     /// `PUT /access/domains/{realm}`
     #[inline]
     pub fn put(&self) -> AccessDomainsRealmPut {
-        AccessDomainsRealmPut(
-            self.0.request(AccessDomainsRealmPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/access/domains/{realm}",
+                Permission::All("/access/realm", &["Realm.Allocate"]),
+            )
+            .secrets(&["client-key", "password", "tfa"])
+            .partial(
+                &[
+                    Partial::new("audiences", Release::new(9, 2), None),
+                    Partial::new("check-connection", Release::new(8, 1), None),
+                    Partial::new("groups-autocreate", Release::new(8, 4), None),
+                    Partial::new("groups-claim", Release::new(8, 4), None),
+                    Partial::new("groups-overwrite", Release::new(8, 4), None),
+                    Partial::new("query-userinfo", Release::new(8, 4), None),
+                ],
+            );
+        AccessDomainsRealmPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes an authentication realm.
     ///
     /// `DELETE /access/domains/{realm}`
+    ///
+    /// Needs on `/access/realm`: `Realm.Allocate`.
     #[inline]
-    pub fn delete(&self) -> AccessDomainsRealmDelete {
-        AccessDomainsRealmDelete(
-            self.0.request(AccessDomainsRealmDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/access/domains/{realm}",
+            Permission::All("/access/realm", &["Realm.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads the settings of an authentication realm.
-///
-/// `GET /access/domains/{realm}`
-///
-/// Needs on `/access/realm`: `Realm.Allocate` or `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessDomainsRealmGet(pub(crate) Request<AccessDomain>);
-
-impl ApiRequest for AccessDomainsRealmGet {
-    type Output = AccessDomain;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/domains/{realm}",
-        Permission::Any("/access/realm", &["Realm.Allocate", "Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessDomain> {
-        self.0
-    }
-}
-
-request_impls!(AccessDomainsRealmGet);
 
 /// Changes the settings of an authentication realm.
 ///
@@ -659,274 +556,223 @@ request_impls!(AccessDomainsRealmGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
 
-impl ApiRequest for AccessDomainsRealmPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/access/domains/{realm}",
-            Permission::All("/access/realm", &["Realm.Allocate"]),
-        )
-        .secrets(&["client-key", "password", "tfa"])
-        .partial(
-            &[
-                Partial::new("audiences", Release::new(9, 2), None),
-                Partial::new("check-connection", Release::new(8, 1), None),
-                Partial::new("groups-autocreate", Release::new(8, 4), None),
-                Partial::new("groups-claim", Release::new(8, 4), None),
-                Partial::new("groups-overwrite", Release::new(8, 4), None),
-                Partial::new("query-userinfo", Release::new(8, 4), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessDomainsRealmPut);
+request_impls!(AccessDomainsRealmPut : ());
 
 impl AccessDomainsRealmPut {
     /// Authentication context classes asked of the OpenID provider (`acr_values`).
     #[inline]
     pub fn acr_values(mut self, acr_values: impl Into<String>) -> Self {
-        let acr_values: String = acr_values.into();
-        self.0.set("acr-values", &acr_values);
+        self.0.call.set_as::<String>("acr-values", acr_values);
         self
     }
     /// Audiences of OpenID tokens accepted besides the client ID. Since 9.2.
     #[inline]
     pub fn audiences(mut self, audiences: impl Into<String>) -> Self {
-        let audiences: String = audiences.into();
-        self.0.set("audiences", &audiences);
+        self.0.call.set_as::<String>("audiences", audiences);
         self
     }
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
     pub fn autocreate(mut self, autocreate: bool) -> Self {
-        self.0.set("autocreate", &autocreate);
+        self.0.call.set("autocreate", &autocreate);
         self
     }
     /// LDAP entry below which users are searched. At most 256 characters.
     #[inline]
     pub fn base_dn(mut self, base_dn: impl Into<String>) -> Self {
-        let base_dn: String = base_dn.into();
-        self.0.set("base_dn", &base_dn);
+        self.0.call.set_as::<String>("base_dn", base_dn);
         self
     }
     /// LDAP entry used to log in to the directory for searches. At most 256 characters.
     #[inline]
     pub fn bind_dn(mut self, bind_dn: impl Into<String>) -> Self {
-        let bind_dn: String = bind_dn.into();
-        self.0.set("bind_dn", &bind_dn);
+        self.0.call.set_as::<String>("bind_dn", bind_dn);
         self
     }
     /// Path on the node of the CA certificates that are trusted. Default: `/etc/ssl/certs`.
     #[inline]
     pub fn capath(mut self, capath: impl Into<String>) -> Self {
-        let capath: String = capath.into();
-        self.0.set("capath", &capath);
+        self.0.call.set_as::<String>("capath", capath);
         self
     }
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[inline]
     pub fn case_sensitive(mut self, case_sensitive: bool) -> Self {
-        self.0.set("case-sensitive", &case_sensitive);
+        self.0.call.set("case-sensitive", &case_sensitive);
         self
     }
     /// Path on the node of the client certificate shown to the LDAP server.
     #[inline]
     pub fn cert(mut self, cert: impl Into<String>) -> Self {
-        let cert: String = cert.into();
-        self.0.set("cert", &cert);
+        self.0.call.set_as::<String>("cert", cert);
         self
     }
     /// Path on the node of the private key for the client certificate.
     #[inline]
     pub fn certkey(mut self, certkey: impl Into<String>) -> Self {
-        let certkey: String = certkey.into();
-        self.0.set("certkey", &certkey);
+        self.0.call.set_as::<String>("certkey", certkey);
         self
     }
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[inline]
     pub fn check_connection(mut self, check_connection: bool) -> Self {
-        self.0.set("check-connection", &check_connection);
+        self.0.call.set("check-connection", &check_connection);
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
     #[inline]
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
-        let client_id: String = client_id.into();
-        self.0.set("client-id", &client_id);
+        self.0.call.set_as::<String>("client-id", client_id);
         self
     }
     /// Client secret registered at the OpenID provider. At most 256 characters.
     #[inline]
     pub fn client_key(mut self, client_key: impl Into<Secret>) -> Self {
-        let client_key: Secret = client_key.into();
-        self.0.set("client-key", &client_key);
+        self.0.call.set_as::<Secret>("client-key", client_key);
         self
     }
     /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Preselects this realm in the login dialog.
     #[inline]
     pub fn default(mut self, default: bool) -> Self {
-        self.0.set("default", &default);
+        self.0.call.set("default", &default);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 of the configuration as last read; the change is refused if it no longer matches. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Active Directory domain. At most 256 characters.
     #[inline]
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        let domain: String = domain.into();
-        self.0.set("domain", &domain);
+        self.0.call.set_as::<String>("domain", domain);
         self
     }
     /// LDAP filter that selects the users of a sync. At most 2048 characters.
     #[inline]
     pub fn filter(mut self, filter: impl Into<String>) -> Self {
-        let filter: String = filter.into();
-        self.0.set("filter", &filter);
+        self.0.call.set_as::<String>("filter", filter);
         self
     }
     /// LDAP object classes that count as groups, separated by commas.
     #[inline]
     pub fn group_classes(mut self, group_classes: impl Into<List>) -> Self {
-        let group_classes: List = group_classes.into();
-        self.0.set("group_classes", &group_classes);
+        self.0.call.set_as::<List>("group_classes", group_classes);
         self
     }
     /// LDAP entry below which a sync searches groups; `base_dn` if not set. At most 256 characters.
     #[inline]
     pub fn group_dn(mut self, group_dn: impl Into<String>) -> Self {
-        let group_dn: String = group_dn.into();
-        self.0.set("group_dn", &group_dn);
+        self.0.call.set_as::<String>("group_dn", group_dn);
         self
     }
     /// LDAP filter that selects the groups of a sync. At most 2048 characters.
     #[inline]
     pub fn group_filter(mut self, group_filter: impl Into<String>) -> Self {
-        let group_filter: String = group_filter.into();
-        self.0.set("group_filter", &group_filter);
+        self.0.call.set_as::<String>("group_filter", group_filter);
         self
     }
     /// LDAP attribute that names a group; otherwise the first part of the DN is taken. At most 256 characters.
     #[inline]
     pub fn group_name_attr(mut self, group_name_attr: impl Into<String>) -> Self {
-        let group_name_attr: String = group_name_attr.into();
-        self.0.set("group_name_attr", &group_name_attr);
+        self.0.call.set_as::<String>("group_name_attr", group_name_attr);
         self
     }
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_autocreate(mut self, groups_autocreate: bool) -> Self {
-        self.0.set("groups-autocreate", &groups_autocreate);
+        self.0.call.set("groups-autocreate", &groups_autocreate);
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
     #[inline]
     pub fn groups_claim(mut self, groups_claim: impl Into<String>) -> Self {
-        let groups_claim: String = groups_claim.into();
-        self.0.set("groups-claim", &groups_claim);
+        self.0.call.set_as::<String>("groups-claim", groups_claim);
         self
     }
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_overwrite(mut self, groups_overwrite: bool) -> Self {
-        self.0.set("groups-overwrite", &groups_overwrite);
+        self.0.call.set("groups-overwrite", &groups_overwrite);
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
     #[inline]
     pub fn issuer_url(mut self, issuer_url: impl Into<String>) -> Self {
-        let issuer_url: String = issuer_url.into();
-        self.0.set("issuer-url", &issuer_url);
+        self.0.call.set_as::<String>("issuer-url", issuer_url);
         self
     }
     /// How the LDAP connection is encrypted. Default: `ldap`.
     #[inline]
     pub fn mode(mut self, mode: impl Into<AccessDomainsMode>) -> Self {
-        let mode: AccessDomainsMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<AccessDomainsMode>("mode", mode);
         self
     }
     /// Password for `bind_dn`; kept on the cluster in a file only root can read.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
     /// Whether the OpenID provider asks the user to log in again or to consent.
     #[inline]
     pub fn prompt(mut self, prompt: impl Into<String>) -> Self {
-        let prompt: String = prompt.into();
-        self.0.set("prompt", &prompt);
+        self.0.call.set_as::<String>("prompt", prompt);
         self
     }
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[inline]
     pub fn query_userinfo(mut self, query_userinfo: bool) -> Self {
-        self.0.set("query-userinfo", &query_userinfo);
+        self.0.call.set("query-userinfo", &query_userinfo);
         self
     }
     /// OpenID scopes to request, separated by spaces.
     #[inline]
     pub fn scopes(mut self, scopes: impl Into<String>) -> Self {
-        let scopes: String = scopes.into();
-        self.0.set("scopes", &scopes);
+        self.0.call.set_as::<String>("scopes", scopes);
         self
     }
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
     pub fn secure(mut self, secure: bool) -> Self {
-        self.0.set("secure", &secure);
+        self.0.call.set("secure", &secure);
         self
     }
     /// Host name or IP address of the directory server. At most 256 characters.
     #[inline]
     pub fn server1(mut self, server1: impl Into<String>) -> Self {
-        let server1: String = server1.into();
-        self.0.set("server1", &server1);
+        self.0.call.set_as::<String>("server1", server1);
         self
     }
     /// Host name or IP address of the server to try if the first one fails. At most 256 characters.
     #[inline]
     pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        let server2: String = server2.into();
-        self.0.set("server2", &server2);
+        self.0.call.set_as::<String>("server2", server2);
         self
     }
     /// TLS version of LDAPS connections; choose 1.2 or later.
     #[inline]
     pub fn sslversion(mut self, sslversion: impl Into<AccessDomainsSslversion>) -> Self {
-        let sslversion: AccessDomainsSslversion = sslversion.into();
-        self.0.set("sslversion", &sslversion);
+        self.0.call.set_as::<AccessDomainsSslversion>("sslversion", sslversion);
         self
     }
     /// Options a sync uses where the call does not give its own, as a property string.
@@ -935,75 +781,48 @@ impl AccessDomainsRealmPut {
         mut self,
         sync_defaults_options: impl Into<RealmSyncOptions>,
     ) -> Self {
-        let sync_defaults_options: RealmSyncOptions = sync_defaults_options.into();
-        self.0.set("sync-defaults-options", &sync_defaults_options);
+        self.0
+            .call
+            .set_as::<RealmSyncOptions>("sync-defaults-options", sync_defaults_options);
         self
     }
     /// Which LDAP attribute fills which user property, as `property=attribute` pairs.
     #[inline]
     pub fn sync_attributes(mut self, sync_attributes: impl Into<String>) -> Self {
-        let sync_attributes: String = sync_attributes.into();
-        self.0.set("sync_attributes", &sync_attributes);
+        self.0.call.set_as::<String>("sync_attributes", sync_attributes);
         self
     }
     /// Second factor that all users of the realm have to present. At most 128 characters.
     #[inline]
     pub fn tfa(mut self, tfa: impl Into<RealmTfa>) -> Self {
-        let tfa: RealmTfa = tfa.into();
-        self.0.set("tfa", &tfa);
+        self.0.call.set_as::<RealmTfa>("tfa", tfa);
         self
     }
     /// LDAP attribute that holds the user name. At most 256 characters.
     #[inline]
     pub fn user_attr(mut self, user_attr: impl Into<String>) -> Self {
-        let user_attr: String = user_attr.into();
-        self.0.set("user_attr", &user_attr);
+        self.0.call.set_as::<String>("user_attr", user_attr);
         self
     }
     /// LDAP object classes that count as users, separated by commas.
     #[inline]
     pub fn user_classes(mut self, user_classes: impl Into<List>) -> Self {
-        let user_classes: List = user_classes.into();
-        self.0.set("user_classes", &user_classes);
+        self.0.call.set_as::<List>("user_classes", user_classes);
         self
     }
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
     pub fn verify(mut self, verify: bool) -> Self {
-        self.0.set("verify", &verify);
+        self.0.call.set("verify", &verify);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes an authentication realm.
-///
-/// `DELETE /access/domains/{realm}`
-///
-/// Needs on `/access/realm`: `Realm.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessDomainsRealmDelete(pub(crate) Request<()>);
-
-impl ApiRequest for AccessDomainsRealmDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/access/domains/{realm}",
-        Permission::All("/access/realm", &["Realm.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessDomainsRealmDelete);
 
 /// The path `/access/domains/{realm}/sync`.
 ///
@@ -1028,9 +847,17 @@ impl AccessDomainsRealmSyncPath {
     /// `POST /access/domains/{realm}/sync`
     #[inline]
     pub fn post(&self) -> AccessDomainsRealmSyncPost {
-        AccessDomainsRealmSyncPost(
-            self.0.request(AccessDomainsRealmSyncPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/access/domains/{realm}/sync",
+            Permission::And(
+                &[
+                    Permission::All("/access/realm/{realm}", &["Realm.AllocateUser"]),
+                    Permission::All("/access/groups", &["User.Modify"]),
+                ],
+            ),
+        );
+        AccessDomainsRealmSyncPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -1045,63 +872,43 @@ impl AccessDomainsRealmSyncPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmSyncPost(pub(crate) Request<Task>);
 
-impl ApiRequest for AccessDomainsRealmSyncPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/access/domains/{realm}/sync",
-        Permission::And(
-            &[
-                Permission::All("/access/realm/{realm}", &["Realm.AllocateUser"]),
-                Permission::All("/access/groups", &["User.Modify"]),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(AccessDomainsRealmSyncPost);
+request_impls!(AccessDomainsRealmSyncPost : Task);
 
 impl AccessDomainsRealmSyncPost {
     /// Only logs what would change. Default: `false`.
     #[inline]
     pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.0.set("dry-run", &dry_run);
+        self.0.call.set("dry-run", &dry_run);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
     pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.set("enable-new", &enable_new);
+        self.0.call.set("enable-new", &enable_new);
         self
     }
     /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.set("full", &full);
+        self.0.call.set("full", &full);
         self
     }
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.set("purge", &purge);
+        self.0.call.set("purge", &purge);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     #[inline]
     pub fn remove_vanished(mut self, remove_vanished: impl Into<String>) -> Self {
-        let remove_vanished: String = remove_vanished.into();
-        self.0.set("remove-vanished", &remove_vanished);
+        self.0.call.set_as::<String>("remove-vanished", remove_vanished);
         self
     }
     /// Whether users, groups or both are imported.
     #[inline]
     pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
-        let scope: super::types::RealmSyncScope = scope.into();
-        self.0.set("scope", &scope);
+        self.0.call.set_as::<super::types::RealmSyncScope>("scope", scope);
         self
     }
 }
@@ -1127,9 +934,16 @@ impl AccessGroupsPath {
     /// Lists user groups.
     ///
     /// `GET /access/groups`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> AccessGroupsGet {
-        AccessGroupsGet(self.0.request(AccessGroupsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<AccessGroupsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/groups",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a user group.
     ///
@@ -1138,36 +952,16 @@ impl AccessGroupsPath {
     /// * `groupid`: Group name.
     #[inline]
     pub fn post(&self, groupid: impl Into<String>) -> AccessGroupsPost {
-        let mut request = self.0.request(AccessGroupsPost::ENDPOINT, reply::nothing);
-        let groupid: String = groupid.into();
-        request.set("groupid", &groupid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/access/groups",
+            Permission::All("/access/groups", &["Group.Allocate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("groupid", groupid);
         AccessGroupsPost(request)
     }
 }
-
-/// Lists user groups.
-///
-/// `GET /access/groups`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessGroupsGet(pub(crate) Request<Vec<AccessGroupsItem>>);
-
-impl ApiRequest for AccessGroupsGet {
-    type Output = Vec<AccessGroupsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/groups",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessGroupsItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessGroupsGet);
 
 /// Creates a user group.
 ///
@@ -1178,27 +972,13 @@ request_impls!(AccessGroupsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsPost(pub(crate) Request<()>);
 
-impl ApiRequest for AccessGroupsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/access/groups",
-        Permission::All("/access/groups", &["Group.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessGroupsPost);
+request_impls!(AccessGroupsPost : ());
 
 impl AccessGroupsPost {
     /// Free text about the group.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
 }
@@ -1226,55 +1006,44 @@ impl AccessGroupsGroupidPath {
     /// Reads a user group and its members.
     ///
     /// `GET /access/groups/{groupid}`
+    ///
+    /// Needs on `/access/groups`: `Sys.Audit` or `Group.Allocate`.
     #[inline]
-    pub fn get(&self) -> AccessGroupsGroupidGet {
-        AccessGroupsGroupidGet(
-            self.0.request(AccessGroupsGroupidGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<AccessGroup> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/groups/{groupid}",
+            Permission::Any("/access/groups", &["Sys.Audit", "Group.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the comment of a user group.
     ///
     /// `PUT /access/groups/{groupid}`
     #[inline]
     pub fn put(&self) -> AccessGroupsGroupidPut {
-        AccessGroupsGroupidPut(
-            self.0.request(AccessGroupsGroupidPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/access/groups/{groupid}",
+            Permission::All("/access/groups", &["Group.Allocate"]),
+        );
+        AccessGroupsGroupidPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a user group.
     ///
     /// `DELETE /access/groups/{groupid}`
+    ///
+    /// Needs on `/access/groups`: `Group.Allocate`.
     #[inline]
-    pub fn delete(&self) -> AccessGroupsGroupidDelete {
-        AccessGroupsGroupidDelete(
-            self.0.request(AccessGroupsGroupidDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/access/groups/{groupid}",
+            Permission::All("/access/groups", &["Group.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a user group and its members.
-///
-/// `GET /access/groups/{groupid}`
-///
-/// Needs on `/access/groups`: `Sys.Audit` or `Group.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessGroupsGroupidGet(pub(crate) Request<AccessGroup>);
-
-impl ApiRequest for AccessGroupsGroupidGet {
-    type Output = AccessGroup;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/groups/{groupid}",
-        Permission::Any("/access/groups", &["Sys.Audit", "Group.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessGroup> {
-        self.0
-    }
-}
-
-request_impls!(AccessGroupsGroupidGet);
 
 /// Changes the comment of a user group.
 ///
@@ -1285,54 +1054,16 @@ request_impls!(AccessGroupsGroupidGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidPut(pub(crate) Request<()>);
 
-impl ApiRequest for AccessGroupsGroupidPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/access/groups/{groupid}",
-        Permission::All("/access/groups", &["Group.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessGroupsGroupidPut);
+request_impls!(AccessGroupsGroupidPut : ());
 
 impl AccessGroupsGroupidPut {
     /// Free text about the group.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
 }
-
-/// Deletes a user group.
-///
-/// `DELETE /access/groups/{groupid}`
-///
-/// Needs on `/access/groups`: `Group.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessGroupsGroupidDelete(pub(crate) Request<()>);
-
-impl ApiRequest for AccessGroupsGroupidDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/access/groups/{groupid}",
-        Permission::All("/access/groups", &["Group.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessGroupsGroupidDelete);
 
 /// The path `/access/openid`.
 ///
@@ -1355,35 +1086,18 @@ impl AccessOpenidPath {
     /// Lists the sub-resources for OpenID Connect logins.
     ///
     /// `GET /access/openid`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> AccessOpenidGet {
-        AccessOpenidGet(self.0.request(AccessOpenidGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/openid",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources for OpenID Connect logins.
-///
-/// `GET /access/openid`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessOpenidGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for AccessOpenidGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/openid",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(AccessOpenidGet);
 
 /// The path `/access/openid/auth-url`.
 ///
@@ -1407,6 +1121,8 @@ impl AccessOpenidAuthUrlPath {
     ///
     /// `POST /access/openid/auth-url`
     ///
+    /// Needs no login.
+    ///
     /// * `realm`: OpenID realm to log in to. At most 32 characters.
     /// * `redirect_url`: Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
     #[inline]
@@ -1414,39 +1130,18 @@ impl AccessOpenidAuthUrlPath {
         &self,
         realm: impl Into<Realm>,
         redirect_url: impl Into<String>,
-    ) -> AccessOpenidAuthUrlPost {
-        let mut request = self.0.request(AccessOpenidAuthUrlPost::ENDPOINT, reply::data);
-        let realm: Realm = realm.into();
-        request.set("realm", &realm);
-        let redirect_url: String = redirect_url.into();
-        request.set("redirect-url", &redirect_url);
-        AccessOpenidAuthUrlPost(request)
+    ) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/access/openid/auth-url",
+            Permission::World,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<Realm>("realm", realm);
+        request.call.set_as::<String>("redirect-url", redirect_url);
+        request
     }
 }
-
-/// Returns the address at the OpenID provider where the user has to log in.
-///
-/// `POST /access/openid/auth-url`
-///
-/// Needs no login.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessOpenidAuthUrlPost(pub(crate) Request<String>);
-
-impl ApiRequest for AccessOpenidAuthUrlPost {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/access/openid/auth-url",
-        Permission::World,
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(AccessOpenidAuthUrlPost);
 
 /// The path `/access/openid/login`.
 ///
@@ -1470,6 +1165,8 @@ impl AccessOpenidLoginPath {
     ///
     /// `POST /access/openid/login`
     ///
+    /// Needs no login.
+    ///
     /// * `state`: Value of `state` the provider passed along with its redirect. At most 1024 characters.
     /// * `code`: Authorization code the provider passed along with its redirect. At most 4096 characters.
     /// * `redirect_url`: Address the provider sends the browser back to; the same in both login steps. At most 255 characters.
@@ -1479,41 +1176,19 @@ impl AccessOpenidLoginPath {
         state: impl Into<String>,
         code: impl Into<String>,
         redirect_url: impl Into<String>,
-    ) -> AccessOpenidLoginPost {
-        let mut request = self.0.request(AccessOpenidLoginPost::ENDPOINT, reply::data);
-        let state: String = state.into();
-        request.set("state", &state);
-        let code: String = code.into();
-        request.set("code", &code);
-        let redirect_url: String = redirect_url.into();
-        request.set("redirect-url", &redirect_url);
-        AccessOpenidLoginPost(request)
+    ) -> Request<AccessOpenidLogin> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/access/openid/login",
+            Permission::World,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("state", state);
+        request.call.set_as::<String>("code", code);
+        request.call.set_as::<String>("redirect-url", redirect_url);
+        request
     }
 }
-
-/// Turns the code from an OpenID provider into a login ticket.
-///
-/// `POST /access/openid/login`
-///
-/// Needs no login.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessOpenidLoginPost(pub(crate) Request<AccessOpenidLogin>);
-
-impl ApiRequest for AccessOpenidLoginPost {
-    type Output = AccessOpenidLogin;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/access/openid/login",
-        Permission::World,
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessOpenidLogin> {
-        self.0
-    }
-}
-
-request_impls!(AccessOpenidLoginPost);
 
 /// The path `/access/password`.
 ///
@@ -1545,11 +1220,27 @@ impl AccessPasswordPath {
         userid: impl Into<UserId>,
         password: impl Into<Secret>,
     ) -> AccessPasswordPut {
-        let mut request = self.0.request(AccessPasswordPut::ENDPOINT, reply::nothing);
-        let userid: UserId = userid.into();
-        request.set("userid", &userid);
-        let password: Secret = password.into();
-        request.set("password", &password);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/access/password",
+                Permission::Or(
+                    &[
+                        Permission::SelfUser,
+                        Permission::And(
+                            &[
+                                Permission::UserRealm("Realm.AllocateUser"),
+                                Permission::UserGroup(&["User.Modify"]),
+                            ],
+                        ),
+                    ],
+                ),
+            )
+            .ticket_only()
+            .secrets(&["password"])
+            .partial(&[Partial::new("confirmation-password", Release::new(8, 1), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<UserId>("userid", userid);
+        request.call.set_as::<Secret>("password", password);
         AccessPasswordPut(request)
     }
 }
@@ -1565,33 +1256,7 @@ impl AccessPasswordPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPasswordPut(pub(crate) Request<()>);
 
-impl ApiRequest for AccessPasswordPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/access/password",
-            Permission::Or(
-                &[
-                    Permission::SelfUser,
-                    Permission::And(
-                        &[
-                            Permission::UserRealm("Realm.AllocateUser"),
-                            Permission::UserGroup(&["User.Modify"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .ticket_only()
-        .secrets(&["password"])
-        .partial(&[Partial::new("confirmation-password", Release::new(8, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessPasswordPut);
+request_impls!(AccessPasswordPut : ());
 
 impl AccessPasswordPut {
     /// Password of the user who makes this call, as confirmation. At most 64 characters. Since 8.1.
@@ -1600,8 +1265,7 @@ impl AccessPasswordPut {
         mut self,
         confirmation_password: impl Into<String>,
     ) -> Self {
-        let confirmation_password: String = confirmation_password.into();
-        self.0.set("confirmation-password", &confirmation_password);
+        self.0.call.set_as::<String>("confirmation-password", confirmation_password);
         self
     }
 }
@@ -1629,7 +1293,12 @@ impl AccessPermissionsPath {
     /// `GET /access/permissions`
     #[inline]
     pub fn get(&self) -> AccessPermissionsGet {
-        AccessPermissionsGet(self.0.request(AccessPermissionsGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/permissions",
+            Permission::Authenticated,
+        );
+        AccessPermissionsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -1644,34 +1313,19 @@ pub struct AccessPermissionsGet(
     pub(crate) Request<BTreeMap<String, BTreeMap<String, bool>>>,
 );
 
-impl ApiRequest for AccessPermissionsGet {
-    type Output = BTreeMap<String, BTreeMap<String, bool>>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/permissions",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<BTreeMap<String, BTreeMap<String, bool>>> {
-        self.0
-    }
-}
-
-request_impls!(AccessPermissionsGet);
+request_impls!(AccessPermissionsGet : BTreeMap < String, BTreeMap < String, bool > >);
 
 impl AccessPermissionsGet {
     /// Reports on this object path only.
     #[inline]
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        let path: String = path.into();
-        self.0.set("path", &path);
+        self.0.call.set_as::<String>("path", path);
         self
     }
     /// User or full token ID to report on; the caller if left out.
     #[inline]
     pub fn userid(mut self, userid: impl Into<String>) -> Self {
-        let userid: String = userid.into();
-        self.0.set("userid", &userid);
+        self.0.call.set_as::<String>("userid", userid);
         self
     }
 }
@@ -1697,9 +1351,16 @@ impl AccessRolesPath {
     /// Lists roles, built-in ones included, with their privileges.
     ///
     /// `GET /access/roles`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> AccessRolesGet {
-        AccessRolesGet(self.0.request(AccessRolesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<AccessRolesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/roles",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a role.
     ///
@@ -1708,36 +1369,16 @@ impl AccessRolesPath {
     /// * `roleid`: Role name.
     #[inline]
     pub fn post(&self, roleid: impl Into<String>) -> AccessRolesPost {
-        let mut request = self.0.request(AccessRolesPost::ENDPOINT, reply::nothing);
-        let roleid: String = roleid.into();
-        request.set("roleid", &roleid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/access/roles",
+            Permission::All("/access", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("roleid", roleid);
         AccessRolesPost(request)
     }
 }
-
-/// Lists roles, built-in ones included, with their privileges.
-///
-/// `GET /access/roles`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessRolesGet(pub(crate) Request<Vec<AccessRolesItem>>);
-
-impl ApiRequest for AccessRolesGet {
-    type Output = Vec<AccessRolesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/roles",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessRolesItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessRolesGet);
 
 /// Creates a role.
 ///
@@ -1748,27 +1389,13 @@ request_impls!(AccessRolesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesPost(pub(crate) Request<()>);
 
-impl ApiRequest for AccessRolesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/access/roles",
-        Permission::All("/access", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessRolesPost);
+request_impls!(AccessRolesPost : ());
 
 impl AccessRolesPost {
     /// Privileges of the role, separated by commas.
     #[inline]
     pub fn privs(mut self, privs: impl Into<List>) -> Self {
-        let privs: List = privs.into();
-        self.0.set("privs", &privs);
+        self.0.call.set_as::<List>("privs", privs);
         self
     }
 }
@@ -1796,53 +1423,44 @@ impl AccessRolesRoleidPath {
     /// Reads which privileges a role contains.
     ///
     /// `GET /access/roles/{roleid}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> AccessRolesRoleidGet {
-        AccessRolesRoleidGet(self.0.request(AccessRolesRoleidGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<AccessRole> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/roles/{roleid}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the privileges of a role.
     ///
     /// `PUT /access/roles/{roleid}`
     #[inline]
     pub fn put(&self) -> AccessRolesRoleidPut {
-        AccessRolesRoleidPut(
-            self.0.request(AccessRolesRoleidPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/access/roles/{roleid}",
+            Permission::All("/access", &["Sys.Modify"]),
+        );
+        AccessRolesRoleidPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a role that is not built in.
     ///
     /// `DELETE /access/roles/{roleid}`
+    ///
+    /// Needs on `/access`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> AccessRolesRoleidDelete {
-        AccessRolesRoleidDelete(
-            self.0.request(AccessRolesRoleidDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/access/roles/{roleid}",
+            Permission::All("/access", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads which privileges a role contains.
-///
-/// `GET /access/roles/{roleid}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessRolesRoleidGet(pub(crate) Request<AccessRole>);
-
-impl ApiRequest for AccessRolesRoleidGet {
-    type Output = AccessRole;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/roles/{roleid}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessRole> {
-        self.0
-    }
-}
-
-request_impls!(AccessRolesRoleidGet);
 
 /// Changes the privileges of a role.
 ///
@@ -1853,60 +1471,22 @@ request_impls!(AccessRolesRoleidGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
 
-impl ApiRequest for AccessRolesRoleidPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/access/roles/{roleid}",
-        Permission::All("/access", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessRolesRoleidPut);
+request_impls!(AccessRolesRoleidPut : ());
 
 impl AccessRolesRoleidPut {
     /// Adds the given privileges to the present ones instead of replacing them. Only together with `privs`.
     #[inline]
     pub fn append(mut self, append: bool) -> Self {
-        self.0.set("append", &append);
+        self.0.call.set("append", &append);
         self
     }
     /// Privileges of the role, separated by commas.
     #[inline]
     pub fn privs(mut self, privs: impl Into<List>) -> Self {
-        let privs: List = privs.into();
-        self.0.set("privs", &privs);
+        self.0.call.set_as::<List>("privs", privs);
         self
     }
 }
-
-/// Deletes a role that is not built in.
-///
-/// `DELETE /access/roles/{roleid}`
-///
-/// Needs on `/access`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessRolesRoleidDelete(pub(crate) Request<()>);
-
-impl ApiRequest for AccessRolesRoleidDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/access/roles/{roleid}",
-        Permission::All("/access", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessRolesRoleidDelete);
 
 /// The path `/access/tfa`.
 ///
@@ -1929,75 +1509,40 @@ impl AccessTfaPath {
     /// Lists the second-factor entries of all users the caller may see.
     ///
     /// `GET /access/tfa`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> AccessTfaGet {
-        AccessTfaGet(self.0.request(AccessTfaGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<AccessTfaItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/tfa",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Answers the U2F challenge of a login that still lacks its second factor.
     ///
     /// `POST /access/tfa`
     ///
+    /// Open to every authenticated user.
+    ///
+    /// Not with an API token: it wants a ticket. Until 7.4.
+    ///
     /// * `response`: Answer of the U2F device to the challenge.
     #[inline]
-    pub fn post(&self, response: impl Into<String>) -> AccessTfaPost {
-        let mut request = self.0.request(AccessTfaPost::ENDPOINT, reply::data);
-        let response: String = response.into();
-        request.set("response", &response);
-        AccessTfaPost(request)
+    pub fn post(&self, response: impl Into<String>) -> Request<AccessTfa> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/access/tfa",
+                Permission::Authenticated,
+            )
+            .until(7, 4)
+            .ticket_only();
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("response", response);
+        request
     }
 }
-
-/// Lists the second-factor entries of all users the caller may see.
-///
-/// `GET /access/tfa`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessTfaGet(pub(crate) Request<Vec<AccessTfaItem>>);
-
-impl ApiRequest for AccessTfaGet {
-    type Output = Vec<AccessTfaItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/tfa",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessTfaItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessTfaGet);
-
-/// Answers the U2F challenge of a login that still lacks its second factor.
-///
-/// `POST /access/tfa`
-///
-/// Open to every authenticated user.
-///
-/// Not with an API token: it wants a ticket. Until 7.4.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessTfaPost(pub(crate) Request<AccessTfa>);
-
-impl ApiRequest for AccessTfaPost {
-    type Output = AccessTfa;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/tfa",
-            Permission::Authenticated,
-        )
-        .until(7, 4)
-        .ticket_only();
-    #[inline]
-    fn into_request(self) -> Request<AccessTfa> {
-        self.0
-    }
-}
-
-request_impls!(AccessTfaPost);
 
 /// The path `/access/tfa/{userid}`.
 ///
@@ -2022,9 +1567,21 @@ impl AccessTfaUseridPath {
     /// Lists the second-factor entries of one user.
     ///
     /// `GET /access/tfa/{userid}`
+    ///
+    /// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> AccessTfaUseridGet {
-        AccessTfaUseridGet(self.0.request(AccessTfaUseridGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<AccessTfaUseridItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/tfa/{userid}",
+            Permission::Or(
+                &[
+                    Permission::SelfUser,
+                    Permission::UserGroup(&["User.Modify", "Sys.Audit"]),
+                ],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Registers a second factor for a user; WebAuthn and U2F take two calls.
     ///
@@ -2033,38 +1590,20 @@ impl AccessTfaUseridPath {
     /// * `type_`: Kind of second factor.
     #[inline]
     pub fn post(&self, type_: impl Into<AccessTfaType>) -> AccessTfaUseridPost {
-        let mut request = self.0.request(AccessTfaUseridPost::ENDPOINT, reply::data);
-        let type_: AccessTfaType = type_.into();
-        request.set("type", &type_);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/access/tfa/{userid}",
+                Permission::Or(
+                    &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+                ),
+            )
+            .ticket_only()
+            .secrets(&["password"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<AccessTfaType>("type", type_);
         AccessTfaUseridPost(request)
     }
 }
-
-/// Lists the second-factor entries of one user.
-///
-/// `GET /access/tfa/{userid}`
-///
-/// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessTfaUseridGet(pub(crate) Request<Vec<AccessTfaUseridItem>>);
-
-impl ApiRequest for AccessTfaUseridGet {
-    type Output = Vec<AccessTfaUseridItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/tfa/{userid}",
-        Permission::Or(
-            &[Permission::SelfUser, Permission::UserGroup(&["User.Modify", "Sys.Audit"])],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessTfaUseridItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessTfaUseridGet);
 
 /// Registers a second factor for a user; WebAuthn and U2F take two calls.
 ///
@@ -2077,59 +1616,37 @@ request_impls!(AccessTfaUseridGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridPost(pub(crate) Request<AccessTfaUserid>);
 
-impl ApiRequest for AccessTfaUseridPost {
-    type Output = AccessTfaUserid;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/tfa/{userid}",
-            Permission::Or(
-                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
-            ),
-        )
-        .ticket_only()
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<AccessTfaUserid> {
-        self.0
-    }
-}
-
-request_impls!(AccessTfaUseridPost);
+request_impls!(AccessTfaUseridPost : AccessTfaUserid);
 
 impl AccessTfaUseridPost {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
     #[inline]
     pub fn challenge(mut self, challenge: impl Into<String>) -> Self {
-        let challenge: String = challenge.into();
-        self.0.set("challenge", &challenge);
+        self.0.call.set_as::<String>("challenge", challenge);
         self
     }
     /// Text by which the user tells entries apart. At most 255 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// TOTP secret to register, as an `otpauth` URI.
     #[inline]
     pub fn totp(mut self, totp: impl Into<String>) -> Self {
-        let totp: String = totp.into();
-        self.0.set("totp", &totp);
+        self.0.call.set_as::<String>("totp", totp);
         self
     }
     /// Current code for `totp`, or the answer of the device to `challenge`.
     #[inline]
     pub fn value(mut self, value: impl Into<String>) -> Self {
-        let value: String = value.into();
-        self.0.set("value", &value);
+        self.0.call.set_as::<String>("value", value);
         self
     }
 }
@@ -2157,55 +1674,55 @@ impl AccessTfaUseridIdPath {
     /// Reads one second-factor entry of a user.
     ///
     /// `GET /access/tfa/{userid}/{id}`
+    ///
+    /// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> AccessTfaUseridIdGet {
-        AccessTfaUseridIdGet(self.0.request(AccessTfaUseridIdGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<AccessTfaUseridItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/tfa/{userid}/{id}",
+            Permission::Or(
+                &[
+                    Permission::SelfUser,
+                    Permission::UserGroup(&["User.Modify", "Sys.Audit"]),
+                ],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the description or the enabled state of a second-factor entry.
     ///
     /// `PUT /access/tfa/{userid}/{id}`
     #[inline]
     pub fn put(&self) -> AccessTfaUseridIdPut {
-        AccessTfaUseridIdPut(
-            self.0.request(AccessTfaUseridIdPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/access/tfa/{userid}/{id}",
+                Permission::Or(
+                    &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+                ),
+            )
+            .ticket_only()
+            .secrets(&["password"]);
+        AccessTfaUseridIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes one second-factor entry of a user.
     ///
     /// `DELETE /access/tfa/{userid}/{id}`
     #[inline]
     pub fn delete(&self) -> AccessTfaUseridIdDelete {
-        AccessTfaUseridIdDelete(
-            self.0.request(AccessTfaUseridIdDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/access/tfa/{userid}/{id}",
+                Permission::Or(
+                    &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+                ),
+            )
+            .ticket_only()
+            .secrets(&["password"]);
+        AccessTfaUseridIdDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one second-factor entry of a user.
-///
-/// `GET /access/tfa/{userid}/{id}`
-///
-/// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessTfaUseridIdGet(pub(crate) Request<AccessTfaUseridItem>);
-
-impl ApiRequest for AccessTfaUseridIdGet {
-    type Output = AccessTfaUseridItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/tfa/{userid}/{id}",
-        Permission::Or(
-            &[Permission::SelfUser, Permission::UserGroup(&["User.Modify", "Sys.Audit"])],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessTfaUseridItem> {
-        self.0
-    }
-}
-
-request_impls!(AccessTfaUseridIdGet);
 
 /// Changes the description or the enabled state of a second-factor entry.
 ///
@@ -2218,44 +1735,25 @@ request_impls!(AccessTfaUseridIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for AccessTfaUseridIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/access/tfa/{userid}/{id}",
-            Permission::Or(
-                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
-            ),
-        )
-        .ticket_only()
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessTfaUseridIdPut);
+request_impls!(AccessTfaUseridIdPut : ());
 
 impl AccessTfaUseridIdPut {
     /// Text by which the user tells entries apart. At most 255 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Whether the entry can be used to log in.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
 }
@@ -2271,31 +1769,13 @@ impl AccessTfaUseridIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTfaUseridIdDelete(pub(crate) Request<()>);
 
-impl ApiRequest for AccessTfaUseridIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/access/tfa/{userid}/{id}",
-            Permission::Or(
-                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
-            ),
-        )
-        .ticket_only()
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessTfaUseridIdDelete);
+request_impls!(AccessTfaUseridIdDelete : ());
 
 impl AccessTfaUseridIdDelete {
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
 }
@@ -2321,9 +1801,16 @@ impl AccessTicketPath {
     /// Does nothing; lets HTML front ends offer a login page under this address.
     ///
     /// `GET /access/ticket`
+    ///
+    /// Needs no login.
     #[inline]
-    pub fn get(&self) -> AccessTicketGet {
-        AccessTicketGet(self.0.request(AccessTicketGet::ENDPOINT, reply::nothing))
+    pub fn get(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/ticket",
+            Permission::World,
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
     /// Logs in with a password, renews a ticket, or answers a second-factor challenge.
     ///
@@ -2337,38 +1824,19 @@ impl AccessTicketPath {
         username: impl Into<String>,
         password: impl Into<Secret>,
     ) -> AccessTicketPost {
-        let mut request = self.0.request(AccessTicketPost::ENDPOINT, reply::data);
-        let username: String = username.into();
-        request.set("username", &username);
-        let password: Secret = password.into();
-        request.set("password", &password);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/access/ticket",
+                Permission::World,
+            )
+            .ticket_only()
+            .secrets(&["password", "otp", "tfa-challenge"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("username", username);
+        request.call.set_as::<Secret>("password", password);
         AccessTicketPost(request)
     }
 }
-
-/// Does nothing; lets HTML front ends offer a login page under this address.
-///
-/// `GET /access/ticket`
-///
-/// Needs no login.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessTicketGet(pub(crate) Request<()>);
-
-impl ApiRequest for AccessTicketGet {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/ticket",
-        Permission::World,
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessTicketGet);
 
 /// Logs in with a password, renews a ticket, or answers a second-factor challenge.
 ///
@@ -2381,63 +1849,43 @@ request_impls!(AccessTicketGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessTicketPost(pub(crate) Request<AccessTicket>);
 
-impl ApiRequest for AccessTicketPost {
-    type Output = AccessTicket;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/ticket",
-            Permission::World,
-        )
-        .ticket_only()
-        .secrets(&["password", "otp", "tfa-challenge"]);
-    #[inline]
-    fn into_request(self) -> Request<AccessTicket> {
-        self.0
-    }
-}
-
-request_impls!(AccessTicketPost);
+request_impls!(AccessTicketPost : AccessTicket);
 
 impl AccessTicketPost {
     /// Asks for the newer form of challenge tickets; current servers use it anyway. Default: `true`.
     #[inline]
     pub fn new_format(mut self, new_format: bool) -> Self {
-        self.0.set("new-format", &new_format);
+        self.0.call.set("new-format", &new_format);
         self
     }
     /// One-time code of the second factor.
     #[inline]
     pub fn otp(mut self, otp: impl Into<Secret>) -> Self {
-        let otp: Secret = otp.into();
-        self.0.set("otp", &otp);
+        self.0.call.set_as::<Secret>("otp", otp);
         self
     }
     /// Object path on which `privs` are checked; makes the call test a ticket instead of issuing one. At most 64 characters. Only together with `privs`.
     #[inline]
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        let path: String = path.into();
-        self.0.set("path", &path);
+        self.0.call.set_as::<String>("path", path);
         self
     }
     /// Privileges to check on `path`, separated by commas. At most 64 characters. Only together with `path`.
     #[inline]
     pub fn privs(mut self, privs: impl Into<List>) -> Self {
-        let privs: List = privs.into();
-        self.0.set("privs", &privs);
+        self.0.call.set_as::<List>("privs", privs);
         self
     }
     /// Realm of the user, if it is not part of `username`. At most 32 characters.
     #[inline]
     pub fn realm(mut self, realm: impl Into<Realm>) -> Self {
-        let realm: Realm = realm.into();
-        self.0.set("realm", &realm);
+        self.0.call.set_as::<Realm>("realm", realm);
         self
     }
     /// The challenge ticket of the first login step, when this call answers it.
     #[inline]
     pub fn tfa_challenge(mut self, tfa_challenge: impl Into<Secret>) -> Self {
-        let tfa_challenge: Secret = tfa_challenge.into();
-        self.0.set("tfa-challenge", &tfa_challenge);
+        self.0.call.set_as::<Secret>("tfa-challenge", tfa_challenge);
         self
     }
 }
@@ -2465,7 +1913,12 @@ impl AccessUsersPath {
     /// `GET /access/users`
     #[inline]
     pub fn get(&self) -> AccessUsersGet {
-        AccessUsersGet(self.0.request(AccessUsersGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/users",
+            Permission::Authenticated,
+        );
+        AccessUsersGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a user in a realm.
     ///
@@ -2474,9 +1927,19 @@ impl AccessUsersPath {
     /// * `userid`: User ID in the form `name@realm`. At most 64 characters.
     #[inline]
     pub fn post(&self, userid: impl Into<UserId>) -> AccessUsersPost {
-        let mut request = self.0.request(AccessUsersPost::ENDPOINT, reply::nothing);
-        let userid: UserId = userid.into();
-        request.set("userid", &userid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/access/users",
+                Permission::And(
+                    &[
+                        Permission::UserRealm("Realm.AllocateUser"),
+                        Permission::UserGroup(&["User.Modify"]),
+                    ],
+                ),
+            )
+            .secrets(&["password"]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<UserId>("userid", userid);
         AccessUsersPost(request)
     }
 }
@@ -2490,32 +1953,19 @@ impl AccessUsersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersGet(pub(crate) Request<Vec<AccessUsersItem>>);
 
-impl ApiRequest for AccessUsersGet {
-    type Output = Vec<AccessUsersItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/users",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessUsersItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersGet);
+request_impls!(AccessUsersGet : Vec < AccessUsersItem >);
 
 impl AccessUsersGet {
     /// Returns only accounts whose `enable` flag has this value.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.set("enabled", &enabled);
+        self.0.call.set("enabled", &enabled);
         self
     }
     /// Adds group memberships and tokens to every entry. Default: `false`.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.set("full", &full);
+        self.0.call.set("full", &full);
         self
     }
 }
@@ -2529,87 +1979,61 @@ impl AccessUsersGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersPost(pub(crate) Request<()>);
 
-impl ApiRequest for AccessUsersPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/users",
-            Permission::And(
-                &[
-                    Permission::UserRealm("Realm.AllocateUser"),
-                    Permission::UserGroup(&["User.Modify"]),
-                ],
-            ),
-        )
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersPost);
+request_impls!(AccessUsersPost : ());
 
 impl AccessUsersPost {
     /// Free text about the user. At most 2048 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Mail address of the user. At most 254 characters.
     #[inline]
     pub fn email(mut self, email: impl Into<String>) -> Self {
-        let email: String = email.into();
-        self.0.set("email", &email);
+        self.0.call.set_as::<String>("email", email);
         self
     }
     /// Whether the account may log in. Default: `true`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.set("expire", &expire);
+        self.0.call.set("expire", &expire);
         self
     }
     /// Given name. At most 1024 characters.
     #[inline]
     pub fn firstname(mut self, firstname: impl Into<String>) -> Self {
-        let firstname: String = firstname.into();
-        self.0.set("firstname", &firstname);
+        self.0.call.set_as::<String>("firstname", firstname);
         self
     }
     /// Groups the user is a member of.
     #[inline]
     pub fn groups(mut self, groups: impl Into<List>) -> Self {
-        let groups: List = groups.into();
-        self.0.set("groups", &groups);
+        self.0.call.set_as::<List>("groups", groups);
         self
     }
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
     pub fn keys(mut self, keys: impl Into<String>) -> Self {
-        let keys: String = keys.into();
-        self.0.set("keys", &keys);
+        self.0.call.set_as::<String>("keys", keys);
         self
     }
     /// Family name. At most 1024 characters.
     #[inline]
     pub fn lastname(mut self, lastname: impl Into<String>) -> Self {
-        let lastname: String = lastname.into();
-        self.0.set("lastname", &lastname);
+        self.0.call.set_as::<String>("lastname", lastname);
         self
     }
     /// Password to start with; only for realms whose passwords can be set from here. At most 64 characters.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
 }
@@ -2637,53 +2061,49 @@ impl AccessUsersUseridPath {
     /// Reads a user, including group memberships and tokens.
     ///
     /// `GET /access/users/{userid}`
+    ///
+    /// Needs on a group of the user: `User.Modify` or `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> AccessUsersUseridGet {
-        AccessUsersUseridGet(self.0.request(AccessUsersUseridGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<AccessUser> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/users/{userid}",
+            Permission::UserGroup(&["User.Modify", "Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the properties of a user.
     ///
     /// `PUT /access/users/{userid}`
     #[inline]
     pub fn put(&self) -> AccessUsersUseridPut {
-        AccessUsersUseridPut(
-            self.0.request(AccessUsersUseridPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/access/users/{userid}",
+            Permission::UserGroup(&["User.Modify"]),
+        );
+        AccessUsersUseridPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a user.
     ///
     /// `DELETE /access/users/{userid}`
+    ///
+    /// Needs on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`.
     #[inline]
-    pub fn delete(&self) -> AccessUsersUseridDelete {
-        AccessUsersUseridDelete(
-            self.0.request(AccessUsersUseridDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/access/users/{userid}",
+            Permission::And(
+                &[
+                    Permission::UserRealm("Realm.AllocateUser"),
+                    Permission::UserGroup(&["User.Modify"]),
+                ],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a user, including group memberships and tokens.
-///
-/// `GET /access/users/{userid}`
-///
-/// Needs on a group of the user: `User.Modify` or `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridGet(pub(crate) Request<AccessUser>);
-
-impl ApiRequest for AccessUsersUseridGet {
-    type Output = AccessUser;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/users/{userid}",
-        Permission::UserGroup(&["User.Modify", "Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessUser> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridGet);
 
 /// Changes the properties of a user.
 ///
@@ -2694,112 +2114,64 @@ request_impls!(AccessUsersUseridGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridPut(pub(crate) Request<()>);
 
-impl ApiRequest for AccessUsersUseridPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/access/users/{userid}",
-        Permission::UserGroup(&["User.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridPut);
+request_impls!(AccessUsersUseridPut : ());
 
 impl AccessUsersUseridPut {
     /// Adds the given groups to the present ones instead of replacing them. Only together with `groups`.
     #[inline]
     pub fn append(mut self, append: bool) -> Self {
-        self.0.set("append", &append);
+        self.0.call.set("append", &append);
         self
     }
     /// Free text about the user. At most 2048 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Mail address of the user. At most 254 characters.
     #[inline]
     pub fn email(mut self, email: impl Into<String>) -> Self {
-        let email: String = email.into();
-        self.0.set("email", &email);
+        self.0.call.set_as::<String>("email", email);
         self
     }
     /// Whether the account may log in. Default: `true`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.set("expire", &expire);
+        self.0.call.set("expire", &expire);
         self
     }
     /// Given name. At most 1024 characters.
     #[inline]
     pub fn firstname(mut self, firstname: impl Into<String>) -> Self {
-        let firstname: String = firstname.into();
-        self.0.set("firstname", &firstname);
+        self.0.call.set_as::<String>("firstname", firstname);
         self
     }
     /// Groups the user is a member of.
     #[inline]
     pub fn groups(mut self, groups: impl Into<List>) -> Self {
-        let groups: List = groups.into();
-        self.0.set("groups", &groups);
+        self.0.call.set_as::<List>("groups", groups);
         self
     }
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
     pub fn keys(mut self, keys: impl Into<String>) -> Self {
-        let keys: String = keys.into();
-        self.0.set("keys", &keys);
+        self.0.call.set_as::<String>("keys", keys);
         self
     }
     /// Family name. At most 1024 characters.
     #[inline]
     pub fn lastname(mut self, lastname: impl Into<String>) -> Self {
-        let lastname: String = lastname.into();
-        self.0.set("lastname", &lastname);
+        self.0.call.set_as::<String>("lastname", lastname);
         self
     }
 }
-
-/// Deletes a user.
-///
-/// `DELETE /access/users/{userid}`
-///
-/// Needs on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridDelete(pub(crate) Request<()>);
-
-impl ApiRequest for AccessUsersUseridDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/access/users/{userid}",
-        Permission::And(
-            &[
-                Permission::UserRealm("Realm.AllocateUser"),
-                Permission::UserGroup(&["User.Modify"]),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridDelete);
 
 /// The path `/access/users/{userid}/tfa`.
 ///
@@ -2824,9 +2196,17 @@ impl AccessUsersUseridTfaPath {
     /// `GET /access/users/{userid}/tfa`
     #[inline]
     pub fn get(&self) -> AccessUsersUseridTfaGet {
-        AccessUsersUseridTfaGet(
-            self.0.request(AccessUsersUseridTfaGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/users/{userid}/tfa",
+            Permission::Or(
+                &[
+                    Permission::SelfUser,
+                    Permission::UserGroup(&["User.Modify", "Sys.Audit"]),
+                ],
+            ),
+        );
+        AccessUsersUseridTfaGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -2839,28 +2219,13 @@ impl AccessUsersUseridTfaPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTfaGet(pub(crate) Request<AccessUsersTfa>);
 
-impl ApiRequest for AccessUsersUseridTfaGet {
-    type Output = AccessUsersTfa;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/users/{userid}/tfa",
-        Permission::Or(
-            &[Permission::SelfUser, Permission::UserGroup(&["User.Modify", "Sys.Audit"])],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessUsersTfa> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridTfaGet);
+request_impls!(AccessUsersUseridTfaGet : AccessUsersTfa);
 
 impl AccessUsersUseridTfaGet {
     /// Asks for all second-factor kinds of the user as a list. Default: `false`.
     #[inline]
     pub fn multiple(mut self, multiple: bool) -> Self {
-        self.0.set("multiple", &multiple);
+        self.0.call.set("multiple", &multiple);
         self
     }
 }
@@ -2886,37 +2251,20 @@ impl AccessUsersUseridTokenPath {
     /// Lists the API tokens of a user, without their secrets.
     ///
     /// `GET /access/users/{userid}/token`
+    ///
+    /// Needs to be that user or on a group of the user: `User.Modify`.
     #[inline]
-    pub fn get(&self) -> AccessUsersUseridTokenGet {
-        AccessUsersUseridTokenGet(
-            self.0.request(AccessUsersUseridTokenGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<AccessUsersTokenItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/users/{userid}/token",
+            Permission::Or(
+                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the API tokens of a user, without their secrets.
-///
-/// `GET /access/users/{userid}/token`
-///
-/// Needs to be that user or on a group of the user: `User.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridTokenGet(pub(crate) Request<Vec<AccessUsersTokenItem>>);
-
-impl ApiRequest for AccessUsersUseridTokenGet {
-    type Output = Vec<AccessUsersTokenItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/users/{userid}/token",
-        Permission::Or(&[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<AccessUsersTokenItem>> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridTokenGet);
 
 /// The path `/access/users/{userid}/token/{tokenid}`.
 ///
@@ -2944,64 +2292,70 @@ impl AccessUsersUseridTokenTokenidPath {
     /// Reads the settings of an API token; the secret is not part of the answer.
     ///
     /// `GET /access/users/{userid}/token/{tokenid}`
+    ///
+    /// Needs to be that user or on a group of the user: `User.Modify`.
     #[inline]
-    pub fn get(&self) -> AccessUsersUseridTokenTokenidGet {
-        AccessUsersUseridTokenTokenidGet(
-            self.0.request(AccessUsersUseridTokenTokenidGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<AccessUsersTokenGet> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/access/users/{userid}/token/{tokenid}",
+            Permission::Or(
+                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an API token; only this answer contains its secret.
     ///
     /// `POST /access/users/{userid}/token/{tokenid}`
     #[inline]
     pub fn post(&self) -> AccessUsersUseridTokenTokenidPost {
-        AccessUsersUseridTokenTokenidPost(
-            self.0.request(AccessUsersUseridTokenTokenidPost::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/access/users/{userid}/token/{tokenid}",
+            Permission::Or(
+                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+            ),
+        );
+        AccessUsersUseridTokenTokenidPost(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes an API token; a secret made with `regenerate` is only in this answer.
     ///
     /// `PUT /access/users/{userid}/token/{tokenid}`
     #[inline]
     pub fn put(&self) -> AccessUsersUseridTokenTokenidPut {
-        AccessUsersUseridTokenTokenidPut(
-            self.0.request(AccessUsersUseridTokenTokenidPut::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/access/users/{userid}/token/{tokenid}",
+                Permission::Or(
+                    &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+                ),
+            )
+            .partial(
+                &[
+                    Partial::new("delete", Release::new(9, 1), None),
+                    Partial::new("regenerate", Release::new(9, 2), None),
+                ],
+            );
+        AccessUsersUseridTokenTokenidPut(self.0.request(ENDPOINT, reply::data))
     }
     /// Deletes an API token of a user.
     ///
     /// `DELETE /access/users/{userid}/token/{tokenid}`
+    ///
+    /// Needs to be that user or on a group of the user: `User.Modify`.
     #[inline]
-    pub fn delete(&self) -> AccessUsersUseridTokenTokenidDelete {
-        AccessUsersUseridTokenTokenidDelete(
-            self.0.request(AccessUsersUseridTokenTokenidDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/access/users/{userid}/token/{tokenid}",
+            Permission::Or(
+                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads the settings of an API token; the secret is not part of the answer.
-///
-/// `GET /access/users/{userid}/token/{tokenid}`
-///
-/// Needs to be that user or on a group of the user: `User.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridTokenTokenidGet(pub(crate) Request<AccessUsersTokenGet>);
-
-impl ApiRequest for AccessUsersUseridTokenTokenidGet {
-    type Output = AccessUsersTokenGet;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/access/users/{userid}/token/{tokenid}",
-        Permission::Or(&[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessUsersTokenGet> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridTokenTokenidGet);
 
 /// Creates an API token; only this answer contains its secret.
 ///
@@ -3012,39 +2366,25 @@ request_impls!(AccessUsersUseridTokenTokenidGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUsersTokenPost>);
 
-impl ApiRequest for AccessUsersUseridTokenTokenidPost {
-    type Output = AccessUsersTokenPost;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/access/users/{userid}/token/{tokenid}",
-        Permission::Or(&[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<AccessUsersTokenPost> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridTokenTokenidPost);
+request_impls!(AccessUsersUseridTokenTokenidPost : AccessUsersTokenPost);
 
 impl AccessUsersUseridTokenTokenidPost {
     /// Free text about the token.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.set("expire", &expire);
+        self.0.call.set("expire", &expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     #[inline]
     pub fn privsep(mut self, privsep: bool) -> Self {
-        self.0.set("privsep", &privsep);
+        self.0.call.set("privsep", &privsep);
         self
     }
 }
@@ -3058,93 +2398,46 @@ impl AccessUsersUseridTokenTokenidPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
 
-impl ApiRequest for AccessUsersUseridTokenTokenidPut {
-    type Output = AccessUsersTokenPut;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/access/users/{userid}/token/{tokenid}",
-            Permission::Or(
-                &[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])],
-            ),
-        )
-        .partial(
-            &[
-                Partial::new("delete", Release::new(9, 1), None),
-                Partial::new("regenerate", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<AccessUsersTokenPut> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridTokenTokenidPut);
+request_impls!(AccessUsersUseridTokenTokenidPut : AccessUsersTokenPut);
 
 impl AccessUsersUseridTokenTokenidPut {
     /// Free text about the token.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. Since 9.1.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.set("expire", &expire);
+        self.0.call.set("expire", &expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     #[inline]
     pub fn privsep(mut self, privsep: bool) -> Self {
-        self.0.set("privsep", &privsep);
+        self.0.call.set("privsep", &privsep);
         self
     }
     /// Replaces the secret; whoever still uses the old one is locked out at once. Default: `false`. Since 9.2.
     #[inline]
     pub fn regenerate(mut self, regenerate: bool) -> Self {
-        self.0.set("regenerate", &regenerate);
+        self.0.call.set("regenerate", &regenerate);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes an API token of a user.
-///
-/// `DELETE /access/users/{userid}/token/{tokenid}`
-///
-/// Needs to be that user or on a group of the user: `User.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridTokenTokenidDelete(pub(crate) Request<()>);
-
-impl ApiRequest for AccessUsersUseridTokenTokenidDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/access/users/{userid}/token/{tokenid}",
-        Permission::Or(&[Permission::SelfUser, Permission::UserGroup(&["User.Modify"])]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridTokenTokenidDelete);
 
 /// The path `/access/users/{userid}/unlock-tfa`.
 ///
@@ -3167,40 +2460,21 @@ impl AccessUsersUseridUnlockTfaPath {
     /// Lifts the lock that failed second-factor attempts put on a user.
     ///
     /// `PUT /access/users/{userid}/unlock-tfa`
+    ///
+    /// Needs on a group of the user: `User.Modify`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn put(&self) -> AccessUsersUseridUnlockTfaPut {
-        AccessUsersUseridUnlockTfaPut(
-            self.0.request(AccessUsersUseridUnlockTfaPut::ENDPOINT, reply::data),
-        )
+    pub fn put(&self) -> Request<bool> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/access/users/{userid}/unlock-tfa",
+                Permission::UserGroup(&["User.Modify"]),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lifts the lock that failed second-factor attempts put on a user.
-///
-/// `PUT /access/users/{userid}/unlock-tfa`
-///
-/// Needs on a group of the user: `User.Modify`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct AccessUsersUseridUnlockTfaPut(pub(crate) Request<bool>);
-
-impl ApiRequest for AccessUsersUseridUnlockTfaPut {
-    type Output = bool;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/access/users/{userid}/unlock-tfa",
-            Permission::UserGroup(&["User.Modify"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<bool> {
-        self.0
-    }
-}
-
-request_impls!(AccessUsersUseridUnlockTfaPut);
 
 /// The path `/access/vncticket`.
 ///
@@ -3236,15 +2510,18 @@ impl AccessVncticketPath {
         path: impl Into<String>,
         privs: impl Into<List>,
     ) -> AccessVncticketPost {
-        let mut request = self.0.request(AccessVncticketPost::ENDPOINT, reply::nothing);
-        let authid: String = authid.into();
-        request.set("authid", &authid);
-        let vncticket: Secret = vncticket.into();
-        request.set("vncticket", &vncticket);
-        let path: String = path.into();
-        request.set("path", &path);
-        let privs: List = privs.into();
-        request.set("privs", &privs);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/access/vncticket",
+                Permission::World,
+            )
+            .since(9, 1)
+            .secrets(&["vncticket"]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("authid", authid);
+        request.call.set_as::<Secret>("vncticket", vncticket);
+        request.call.set_as::<String>("path", path);
+        request.call.set_as::<List>("privs", privs);
         AccessVncticketPost(request)
     }
 }
@@ -3260,28 +2537,13 @@ impl AccessVncticketPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessVncticketPost(pub(crate) Request<()>);
 
-impl ApiRequest for AccessVncticketPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/vncticket",
-            Permission::World,
-        )
-        .since(9, 1)
-        .secrets(&["vncticket"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(AccessVncticketPost);
+request_impls!(AccessVncticketPost : ());
 
 impl AccessVncticketPost {
     /// Port the ticket has to belong to.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
 }
@@ -3289,7 +2551,7 @@ impl AccessVncticketPost {
 /// One element of the answer to `GET /access/acl`.
 ///
 /// Used by `GET /access/acl`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessAclItem {
     /// Object path of the entry, such as `/vms/100` or `/storage`.
@@ -3308,29 +2570,28 @@ pub struct AccessAclItem {
 
 impl Object for AccessAclItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "path" => (Need::required(0), &mut self.path),
-                "propagate" => (Need::OPTIONAL, &mut self.propagate),
-                "roleid" => (Need::required(1), &mut self.roleid),
-                "type" => (Need::required(2), &mut self.type_),
-                "ugid" => (Need::required(3), &mut self.ugid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessAclItem",
+                required: &["path", "roleid", "type", "ugid"],
+                optional: &["propagate"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["path", "roleid", "type", "ugid"]
+            &mut [
+                &mut self.path,
+                &mut self.roleid,
+                &mut self.type_,
+                &mut self.ugid,
+                &mut self.propagate,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessAclItem);
+object_impls!(AccessAclItem);
 
 /// Whether the role is granted to a user, a group or a token.
 ///
@@ -3348,37 +2609,12 @@ pub enum AccessAclType {
     Unlisted(Unlisted),
 }
 
-impl AccessAclType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::User => "user",
-            Self::Group => "group",
-            Self::Token => "token",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "user" => Self::User,
-                "group" => Self::Group,
-                "token" => Self::Token,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessAclType);
+open_enum_impls!(AccessAclType : "user" User, "group" Group, "token" Token,);
 
 /// The answer to `GET /access/domains/{realm}`.
 ///
 /// Used by `GET /access/domains/{realm}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessDomain {
     /// Authentication context classes asked of the OpenID provider (`acr_values`).
@@ -3471,69 +2707,113 @@ pub struct AccessDomain {
 
 impl Object for AccessDomain {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "acr-values" => (Need::OPTIONAL, &mut self.acr_values),
-                "audiences" => (Need::OPTIONAL, &mut self.audiences),
-                "autocreate" => (Need::OPTIONAL, &mut self.autocreate),
-                "base_dn" => (Need::OPTIONAL, &mut self.base_dn),
-                "bind_dn" => (Need::OPTIONAL, &mut self.bind_dn),
-                "capath" => (Need::OPTIONAL, &mut self.capath),
-                "case-sensitive" => (Need::OPTIONAL, &mut self.case_sensitive),
-                "cert" => (Need::OPTIONAL, &mut self.cert),
-                "certkey" => (Need::OPTIONAL, &mut self.certkey),
-                "client-id" => (Need::OPTIONAL, &mut self.client_id),
-                "client-key" => (Need::OPTIONAL, &mut self.client_key),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "default" => (Need::OPTIONAL, &mut self.default),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "domain" => (Need::OPTIONAL, &mut self.domain),
-                "filter" => (Need::OPTIONAL, &mut self.filter),
-                "group_classes" => (Need::OPTIONAL, &mut self.group_classes),
-                "group_dn" => (Need::OPTIONAL, &mut self.group_dn),
-                "group_filter" => (Need::OPTIONAL, &mut self.group_filter),
-                "group_name_attr" => (Need::OPTIONAL, &mut self.group_name_attr),
-                "groups-autocreate" => (Need::OPTIONAL, &mut self.groups_autocreate),
-                "groups-claim" => (Need::OPTIONAL, &mut self.groups_claim),
-                "groups-overwrite" => (Need::OPTIONAL, &mut self.groups_overwrite),
-                "issuer-url" => (Need::OPTIONAL, &mut self.issuer_url),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "prompt" => (Need::OPTIONAL, &mut self.prompt),
-                "query-userinfo" => (Need::OPTIONAL, &mut self.query_userinfo),
-                "realm" => (Need::OPTIONAL, &mut self.realm),
-                "scopes" => (Need::OPTIONAL, &mut self.scopes),
-                "secure" => (Need::OPTIONAL, &mut self.secure),
-                "server1" => (Need::OPTIONAL, &mut self.server1),
-                "server2" => (Need::OPTIONAL, &mut self.server2),
-                "sslversion" => (Need::OPTIONAL, &mut self.sslversion),
-                "sync-defaults-options" => {
-                    (Need::OPTIONAL, &mut self.sync_defaults_options)
-                }
-                "sync_attributes" => (Need::OPTIONAL, &mut self.sync_attributes),
-                "tfa" => (Need::OPTIONAL, &mut self.tfa),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "user_attr" => (Need::OPTIONAL, &mut self.user_attr),
-                "user_classes" => (Need::OPTIONAL, &mut self.user_classes),
-                "username-claim" => (Need::OPTIONAL, &mut self.username_claim),
-                "verify" => (Need::OPTIONAL, &mut self.verify),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessDomain",
+                required: &[],
+                optional: &[
+                    "acr-values",
+                    "audiences",
+                    "autocreate",
+                    "base_dn",
+                    "bind_dn",
+                    "capath",
+                    "case-sensitive",
+                    "cert",
+                    "certkey",
+                    "client-id",
+                    "client-key",
+                    "comment",
+                    "default",
+                    "digest",
+                    "domain",
+                    "filter",
+                    "group_classes",
+                    "group_dn",
+                    "group_filter",
+                    "group_name_attr",
+                    "groups-autocreate",
+                    "groups-claim",
+                    "groups-overwrite",
+                    "issuer-url",
+                    "mode",
+                    "port",
+                    "prompt",
+                    "query-userinfo",
+                    "realm",
+                    "scopes",
+                    "secure",
+                    "server1",
+                    "server2",
+                    "sslversion",
+                    "sync-defaults-options",
+                    "sync_attributes",
+                    "tfa",
+                    "type",
+                    "user_attr",
+                    "user_classes",
+                    "username-claim",
+                    "verify",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.acr_values,
+                &mut self.audiences,
+                &mut self.autocreate,
+                &mut self.base_dn,
+                &mut self.bind_dn,
+                &mut self.capath,
+                &mut self.case_sensitive,
+                &mut self.cert,
+                &mut self.certkey,
+                &mut self.client_id,
+                &mut self.client_key,
+                &mut self.comment,
+                &mut self.default,
+                &mut self.digest,
+                &mut self.domain,
+                &mut self.filter,
+                &mut self.group_classes,
+                &mut self.group_dn,
+                &mut self.group_filter,
+                &mut self.group_name_attr,
+                &mut self.groups_autocreate,
+                &mut self.groups_claim,
+                &mut self.groups_overwrite,
+                &mut self.issuer_url,
+                &mut self.mode,
+                &mut self.port,
+                &mut self.prompt,
+                &mut self.query_userinfo,
+                &mut self.realm,
+                &mut self.scopes,
+                &mut self.secure,
+                &mut self.server1,
+                &mut self.server2,
+                &mut self.sslversion,
+                &mut self.sync_defaults_options,
+                &mut self.sync_attributes,
+                &mut self.tfa,
+                &mut self.type_,
+                &mut self.user_attr,
+                &mut self.user_classes,
+                &mut self.username_claim,
+                &mut self.verify,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessDomain);
+object_impls!(AccessDomain);
 
 /// One element of the answer to `GET /access/domains`.
 ///
 /// Used by `GET /access/domains`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessDomainsItem {
     /// Free text about the realm, shown in the realm selection of the login dialog.
@@ -3552,29 +2832,28 @@ pub struct AccessDomainsItem {
 
 impl Object for AccessDomainsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "default" => (Need::OPTIONAL, &mut self.default),
-                "realm" => (Need::required(0), &mut self.realm),
-                "tfa" => (Need::OPTIONAL, &mut self.tfa),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessDomainsItem",
+                required: &["realm", "type"],
+                optional: &["comment", "default", "tfa"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["realm", "type"]
+            &mut [
+                &mut self.realm,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.default,
+                &mut self.tfa,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessDomainsItem);
+object_impls!(AccessDomainsItem);
 
 /// How the LDAP connection is encrypted.
 ///
@@ -3592,32 +2871,9 @@ pub enum AccessDomainsMode {
     Unlisted(Unlisted),
 }
 
-impl AccessDomainsMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ldap => "ldap",
-            Self::Ldaps => "ldaps",
-            Self::LdapPlusStarttls => "ldap+starttls",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ldap" => Self::Ldap,
-                "ldaps" => Self::Ldaps,
-                "ldap+starttls" => Self::LdapPlusStarttls,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessDomainsMode);
+open_enum_impls!(
+    AccessDomainsMode : "ldap" Ldap, "ldaps" Ldaps, "ldap+starttls" LdapPlusStarttls,
+);
 
 /// TLS version of LDAPS connections; choose 1.2 or later.
 ///
@@ -3637,34 +2893,10 @@ pub enum AccessDomainsSslversion {
     Unlisted(Unlisted),
 }
 
-impl AccessDomainsSslversion {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Tlsv1 => "tlsv1",
-            Self::Tlsv11 => "tlsv1_1",
-            Self::Tlsv12 => "tlsv1_2",
-            Self::Tlsv13 => "tlsv1_3",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "tlsv1" => Self::Tlsv1,
-                "tlsv1_1" => Self::Tlsv11,
-                "tlsv1_2" => Self::Tlsv12,
-                "tlsv1_3" => Self::Tlsv13,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessDomainsSslversion);
+open_enum_impls!(
+    AccessDomainsSslversion : "tlsv1" Tlsv1, "tlsv1_1" Tlsv11, "tlsv1_2" Tlsv12,
+    "tlsv1_3" Tlsv13,
+);
 
 /// Second factor that all users of the realm have to present.
 ///
@@ -3680,30 +2912,7 @@ pub enum AccessDomainsTfa {
     Unlisted(Unlisted),
 }
 
-impl AccessDomainsTfa {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Yubico => "yubico",
-            Self::Oath => "oath",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "yubico" => Self::Yubico,
-                "oath" => Self::Oath,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessDomainsTfa);
+open_enum_impls!(AccessDomainsTfa : "yubico" Yubico, "oath" Oath,);
 
 /// Kind of the realm.
 ///
@@ -3725,41 +2934,14 @@ pub enum AccessDomainsType {
     Unlisted(Unlisted),
 }
 
-impl AccessDomainsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ad => "ad",
-            Self::Ldap => "ldap",
-            Self::Openid => "openid",
-            Self::Pam => "pam",
-            Self::Pve => "pve",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ad" => Self::Ad,
-                "ldap" => Self::Ldap,
-                "openid" => Self::Openid,
-                "pam" => Self::Pam,
-                "pve" => Self::Pve,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessDomainsType);
+open_enum_impls!(
+    AccessDomainsType : "ad" Ad, "ldap" Ldap, "openid" Openid, "pam" Pam, "pve" Pve,
+);
 
 /// The answer to `GET /access/groups/{groupid}`.
 ///
 /// Used by `GET /access/groups/{groupid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessGroup {
     /// Free text about the group.
@@ -3772,31 +2954,26 @@ pub struct AccessGroup {
 
 impl Object for AccessGroup {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "members" => (Need::required(0), &mut self.members),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessGroup",
+                required: &["members"],
+                optional: &["comment"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["members"]
+            &mut [&mut self.members, &mut self.comment, &mut self.extra],
+        );
     }
 }
 
-response_impls!(AccessGroup);
+object_impls!(AccessGroup);
 
 /// One element of the answer to `GET /access/groups`.
 ///
 /// Used by `GET /access/groups`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessGroupsItem {
     /// Free text about the group.
@@ -3811,32 +2988,26 @@ pub struct AccessGroupsItem {
 
 impl Object for AccessGroupsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "groupid" => (Need::required(0), &mut self.groupid),
-                "users" => (Need::OPTIONAL, &mut self.users),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessGroupsItem",
+                required: &["groupid"],
+                optional: &["comment", "users"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["groupid"]
+            &mut [&mut self.groupid, &mut self.comment, &mut self.users, &mut self.extra],
+        );
     }
 }
 
-response_impls!(AccessGroupsItem);
+object_impls!(AccessGroupsItem);
 
 /// The answer to `POST /access/openid/login`.
 ///
 /// Used by `POST /access/openid/login`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessOpenidLogin {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -3855,36 +3026,33 @@ pub struct AccessOpenidLogin {
 
 impl Object for AccessOpenidLogin {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "CSRFPreventionToken" => {
-                    (Need::required(0), &mut self.csrf_prevention_token)
-                }
-                "cap" => (Need::required(1), &mut self.cap),
-                "clustername" => (Need::OPTIONAL, &mut self.clustername),
-                "ticket" => (Need::required(2), &mut self.ticket),
-                "username" => (Need::required(3), &mut self.username),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessOpenidLogin",
+                required: &["CSRFPreventionToken", "cap", "ticket", "username"],
+                optional: &["clustername"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["CSRFPreventionToken", "cap", "ticket", "username"]
+            &mut [
+                &mut self.csrf_prevention_token,
+                &mut self.cap,
+                &mut self.ticket,
+                &mut self.username,
+                &mut self.clustername,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessOpenidLogin);
+object_impls!(AccessOpenidLogin);
 
 /// The answer to `GET /access/roles/{roleid}`.
 ///
 /// Used by `GET /access/roles/{roleid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessRole {
     /// Permits adding, changing and removing storages, and deleting volumes.
@@ -3989,87 +3157,125 @@ pub struct AccessRole {
 
 impl Object for AccessRole {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "Datastore.Allocate" => (Need::OPTIONAL, &mut self.datastore_allocate),
-                "Datastore.AllocateSpace" => {
-                    (Need::OPTIONAL, &mut self.datastore_allocate_space)
-                }
-                "Datastore.AllocateTemplate" => {
-                    (Need::OPTIONAL, &mut self.datastore_allocate_template)
-                }
-                "Datastore.Audit" => (Need::OPTIONAL, &mut self.datastore_audit),
-                "Group.Allocate" => (Need::OPTIONAL, &mut self.group_allocate),
-                "Mapping.Audit" => (Need::OPTIONAL, &mut self.mapping_audit),
-                "Mapping.Modify" => (Need::OPTIONAL, &mut self.mapping_modify),
-                "Mapping.Use" => (Need::OPTIONAL, &mut self.mapping_use),
-                "Permissions.Modify" => (Need::OPTIONAL, &mut self.permissions_modify),
-                "Pool.Allocate" => (Need::OPTIONAL, &mut self.pool_allocate),
-                "Pool.Audit" => (Need::OPTIONAL, &mut self.pool_audit),
-                "Realm.Allocate" => (Need::OPTIONAL, &mut self.realm_allocate),
-                "Realm.AllocateUser" => (Need::OPTIONAL, &mut self.realm_allocate_user),
-                "SDN.Allocate" => (Need::OPTIONAL, &mut self.sdn_allocate),
-                "SDN.Audit" => (Need::OPTIONAL, &mut self.sdn_audit),
-                "SDN.Use" => (Need::OPTIONAL, &mut self.sdn_use),
-                "Sys.AccessNetwork" => (Need::OPTIONAL, &mut self.sys_access_network),
-                "Sys.Audit" => (Need::OPTIONAL, &mut self.sys_audit),
-                "Sys.Console" => (Need::OPTIONAL, &mut self.sys_console),
-                "Sys.Incoming" => (Need::OPTIONAL, &mut self.sys_incoming),
-                "Sys.Modify" => (Need::OPTIONAL, &mut self.sys_modify),
-                "Sys.PowerMgmt" => (Need::OPTIONAL, &mut self.sys_power_mgmt),
-                "Sys.Syslog" => (Need::OPTIONAL, &mut self.sys_syslog),
-                "User.Modify" => (Need::OPTIONAL, &mut self.user_modify),
-                "VM.Allocate" => (Need::OPTIONAL, &mut self.vm_allocate),
-                "VM.Audit" => (Need::OPTIONAL, &mut self.vm_audit),
-                "VM.Backup" => (Need::OPTIONAL, &mut self.vm_backup),
-                "VM.Clone" => (Need::OPTIONAL, &mut self.vm_clone),
-                "VM.Config.CDROM" => (Need::OPTIONAL, &mut self.vm_config_cdrom),
-                "VM.Config.CPU" => (Need::OPTIONAL, &mut self.vm_config_cpu),
-                "VM.Config.Cloudinit" => (Need::OPTIONAL, &mut self.vm_config_cloudinit),
-                "VM.Config.Disk" => (Need::OPTIONAL, &mut self.vm_config_disk),
-                "VM.Config.HWType" => (Need::OPTIONAL, &mut self.vm_config_hw_type),
-                "VM.Config.Memory" => (Need::OPTIONAL, &mut self.vm_config_memory),
-                "VM.Config.Network" => (Need::OPTIONAL, &mut self.vm_config_network),
-                "VM.Config.Options" => (Need::OPTIONAL, &mut self.vm_config_options),
-                "VM.Console" => (Need::OPTIONAL, &mut self.vm_console),
-                "VM.GuestAgent.Audit" => (Need::OPTIONAL, &mut self.vm_guest_agent_audit),
-                "VM.GuestAgent.FileRead" => {
-                    (Need::OPTIONAL, &mut self.vm_guest_agent_file_read)
-                }
-                "VM.GuestAgent.FileSystemMgmt" => {
-                    (Need::OPTIONAL, &mut self.vm_guest_agent_file_system_mgmt)
-                }
-                "VM.GuestAgent.FileWrite" => {
-                    (Need::OPTIONAL, &mut self.vm_guest_agent_file_write)
-                }
-                "VM.GuestAgent.Unrestricted" => {
-                    (Need::OPTIONAL, &mut self.vm_guest_agent_unrestricted)
-                }
-                "VM.Migrate" => (Need::OPTIONAL, &mut self.vm_migrate),
-                "VM.Monitor" => (Need::OPTIONAL, &mut self.vm_monitor),
-                "VM.PowerMgmt" => (Need::OPTIONAL, &mut self.vm_power_mgmt),
-                "VM.Replicate" => (Need::OPTIONAL, &mut self.vm_replicate),
-                "VM.Snapshot" => (Need::OPTIONAL, &mut self.vm_snapshot),
-                "VM.Snapshot.Rollback" => {
-                    (Need::OPTIONAL, &mut self.vm_snapshot_rollback)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessRole",
+                required: &[],
+                optional: &[
+                    "Datastore.Allocate",
+                    "Datastore.AllocateSpace",
+                    "Datastore.AllocateTemplate",
+                    "Datastore.Audit",
+                    "Group.Allocate",
+                    "Mapping.Audit",
+                    "Mapping.Modify",
+                    "Mapping.Use",
+                    "Permissions.Modify",
+                    "Pool.Allocate",
+                    "Pool.Audit",
+                    "Realm.Allocate",
+                    "Realm.AllocateUser",
+                    "SDN.Allocate",
+                    "SDN.Audit",
+                    "SDN.Use",
+                    "Sys.AccessNetwork",
+                    "Sys.Audit",
+                    "Sys.Console",
+                    "Sys.Incoming",
+                    "Sys.Modify",
+                    "Sys.PowerMgmt",
+                    "Sys.Syslog",
+                    "User.Modify",
+                    "VM.Allocate",
+                    "VM.Audit",
+                    "VM.Backup",
+                    "VM.Clone",
+                    "VM.Config.CDROM",
+                    "VM.Config.CPU",
+                    "VM.Config.Cloudinit",
+                    "VM.Config.Disk",
+                    "VM.Config.HWType",
+                    "VM.Config.Memory",
+                    "VM.Config.Network",
+                    "VM.Config.Options",
+                    "VM.Console",
+                    "VM.GuestAgent.Audit",
+                    "VM.GuestAgent.FileRead",
+                    "VM.GuestAgent.FileSystemMgmt",
+                    "VM.GuestAgent.FileWrite",
+                    "VM.GuestAgent.Unrestricted",
+                    "VM.Migrate",
+                    "VM.Monitor",
+                    "VM.PowerMgmt",
+                    "VM.Replicate",
+                    "VM.Snapshot",
+                    "VM.Snapshot.Rollback",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.datastore_allocate,
+                &mut self.datastore_allocate_space,
+                &mut self.datastore_allocate_template,
+                &mut self.datastore_audit,
+                &mut self.group_allocate,
+                &mut self.mapping_audit,
+                &mut self.mapping_modify,
+                &mut self.mapping_use,
+                &mut self.permissions_modify,
+                &mut self.pool_allocate,
+                &mut self.pool_audit,
+                &mut self.realm_allocate,
+                &mut self.realm_allocate_user,
+                &mut self.sdn_allocate,
+                &mut self.sdn_audit,
+                &mut self.sdn_use,
+                &mut self.sys_access_network,
+                &mut self.sys_audit,
+                &mut self.sys_console,
+                &mut self.sys_incoming,
+                &mut self.sys_modify,
+                &mut self.sys_power_mgmt,
+                &mut self.sys_syslog,
+                &mut self.user_modify,
+                &mut self.vm_allocate,
+                &mut self.vm_audit,
+                &mut self.vm_backup,
+                &mut self.vm_clone,
+                &mut self.vm_config_cdrom,
+                &mut self.vm_config_cpu,
+                &mut self.vm_config_cloudinit,
+                &mut self.vm_config_disk,
+                &mut self.vm_config_hw_type,
+                &mut self.vm_config_memory,
+                &mut self.vm_config_network,
+                &mut self.vm_config_options,
+                &mut self.vm_console,
+                &mut self.vm_guest_agent_audit,
+                &mut self.vm_guest_agent_file_read,
+                &mut self.vm_guest_agent_file_system_mgmt,
+                &mut self.vm_guest_agent_file_write,
+                &mut self.vm_guest_agent_unrestricted,
+                &mut self.vm_migrate,
+                &mut self.vm_monitor,
+                &mut self.vm_power_mgmt,
+                &mut self.vm_replicate,
+                &mut self.vm_snapshot,
+                &mut self.vm_snapshot_rollback,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessRole);
+object_impls!(AccessRole);
 
 /// One element of the answer to `GET /access/roles`.
 ///
 /// Used by `GET /access/roles`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessRolesItem {
     /// Privileges of the role, separated by commas.
@@ -4084,32 +3290,26 @@ pub struct AccessRolesItem {
 
 impl Object for AccessRolesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "privs" => (Need::OPTIONAL, &mut self.privs),
-                "roleid" => (Need::required(0), &mut self.roleid),
-                "special" => (Need::OPTIONAL, &mut self.special),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessRolesItem",
+                required: &["roleid"],
+                optional: &["privs", "special"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["roleid"]
+            &mut [&mut self.roleid, &mut self.privs, &mut self.special, &mut self.extra],
+        );
     }
 }
 
-response_impls!(AccessRolesItem);
+object_impls!(AccessRolesItem);
 
 /// The answer to `POST /access/tfa`.
 ///
 /// Used by `POST /access/tfa`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
@@ -4120,30 +3320,26 @@ pub struct AccessTfa {
 
 impl Object for AccessTfa {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ticket" => (Need::required(0), &mut self.ticket),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfa",
+                required: &["ticket"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["ticket"]
+            &mut [&mut self.ticket, &mut self.extra],
+        );
     }
 }
 
-response_impls!(AccessTfa);
+object_impls!(AccessTfa);
 
 /// One element of the answer to `GET /access/tfa`.
 ///
 /// Used by `GET /access/tfa`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfaItem {
     /// Second-factor entries of the user.
@@ -4160,28 +3356,27 @@ pub struct AccessTfaItem {
 
 impl Object for AccessTfaItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "entries" => (Need::required(0), &mut self.entries),
-                "tfa-locked-until" => (Need::OPTIONAL, &mut self.tfa_locked_until),
-                "totp-locked" => (Need::OPTIONAL, &mut self.totp_locked),
-                "userid" => (Need::required(1), &mut self.userid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfaItem",
+                required: &["entries", "userid"],
+                optional: &["tfa-locked-until", "totp-locked"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["entries", "userid"]
+            &mut [
+                &mut self.entries,
+                &mut self.userid,
+                &mut self.tfa_locked_until,
+                &mut self.totp_locked,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessTfaItem);
+object_impls!(AccessTfaItem);
 
 /// Kind of second factor.
 ///
@@ -4203,41 +3398,15 @@ pub enum AccessTfaType {
     Unlisted(Unlisted),
 }
 
-impl AccessTfaType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Totp => "totp",
-            Self::U2f => "u2f",
-            Self::Webauthn => "webauthn",
-            Self::Recovery => "recovery",
-            Self::Yubico => "yubico",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "totp" => Self::Totp,
-                "u2f" => Self::U2f,
-                "webauthn" => Self::Webauthn,
-                "recovery" => Self::Recovery,
-                "yubico" => Self::Yubico,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessTfaType);
+open_enum_impls!(
+    AccessTfaType : "totp" Totp, "u2f" U2f, "webauthn" Webauthn, "recovery" Recovery,
+    "yubico" Yubico,
+);
 
 /// The answer to `POST /access/tfa/{userid}`.
 ///
 /// Used by `POST /access/tfa/{userid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfaUserid {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
@@ -4252,32 +3421,26 @@ pub struct AccessTfaUserid {
 
 impl Object for AccessTfaUserid {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "challenge" => (Need::OPTIONAL, &mut self.challenge),
-                "id" => (Need::required(0), &mut self.id),
-                "recovery" => (Need::OPTIONAL, &mut self.recovery),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfaUserid",
+                required: &["id"],
+                optional: &["challenge", "recovery"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id"]
+            &mut [&mut self.id, &mut self.challenge, &mut self.recovery, &mut self.extra],
+        );
     }
 }
 
-response_impls!(AccessTfaUserid);
+object_impls!(AccessTfaUserid);
 
 /// Second-factor entries of the user.
 ///
 /// Used by `GET /access/tfa`, `GET /access/tfa/{userid}`, `GET /access/tfa/{userid}/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTfaUseridItem {
     /// Unix time in seconds at which the entry was made.
@@ -4296,34 +3459,33 @@ pub struct AccessTfaUseridItem {
 
 impl Object for AccessTfaUseridItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "created" => (Need::required(0), &mut self.created),
-                "description" => (Need::required(1), &mut self.description),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "id" => (Need::required(2), &mut self.id),
-                "type" => (Need::required(3), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTfaUseridItem",
+                required: &["created", "description", "id", "type"],
+                optional: &["enable"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["created", "description", "id", "type"]
+            &mut [
+                &mut self.created,
+                &mut self.description,
+                &mut self.id,
+                &mut self.type_,
+                &mut self.enable,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessTfaUseridItem);
+object_impls!(AccessTfaUseridItem);
 
 /// The answer to `POST /access/ticket`.
 ///
 /// Used by `POST /access/ticket`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessTicket {
     /// Value of the header of the same name, which every writing request with a ticket needs.
@@ -4342,32 +3504,39 @@ pub struct AccessTicket {
 
 impl Object for AccessTicket {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "CSRFPreventionToken" => {
-                    (Need::OPTIONAL, &mut self.csrf_prevention_token)
-                }
-                "cap" => (Need::OPTIONAL, &mut self.cap),
-                "clustername" => (Need::OPTIONAL, &mut self.clustername),
-                "ticket" => (Need::OPTIONAL, &mut self.ticket),
-                "username" => (Need::OPTIONAL, &mut self.username),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessTicket",
+                required: &[],
+                optional: &[
+                    "CSRFPreventionToken",
+                    "cap",
+                    "clustername",
+                    "ticket",
+                    "username",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.csrf_prevention_token,
+                &mut self.cap,
+                &mut self.clustername,
+                &mut self.ticket,
+                &mut self.username,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessTicket);
+object_impls!(AccessTicket);
 
 /// The answer to `GET /access/users/{userid}`.
 ///
 /// Used by `GET /access/users/{userid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUser {
     /// Free text about the user. At most 2048 characters.
@@ -4394,34 +3563,47 @@ pub struct AccessUser {
 
 impl Object for AccessUser {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "email" => (Need::OPTIONAL, &mut self.email),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "expire" => (Need::OPTIONAL, &mut self.expire),
-                "firstname" => (Need::OPTIONAL, &mut self.firstname),
-                "groups" => (Need::OPTIONAL, &mut self.groups),
-                "keys" => (Need::OPTIONAL, &mut self.keys),
-                "lastname" => (Need::OPTIONAL, &mut self.lastname),
-                "tokens" => (Need::OPTIONAL, &mut self.tokens),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUser",
+                required: &[],
+                optional: &[
+                    "comment",
+                    "email",
+                    "enable",
+                    "expire",
+                    "firstname",
+                    "groups",
+                    "keys",
+                    "lastname",
+                    "tokens",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.comment,
+                &mut self.email,
+                &mut self.enable,
+                &mut self.expire,
+                &mut self.firstname,
+                &mut self.groups,
+                &mut self.keys,
+                &mut self.lastname,
+                &mut self.tokens,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessUser);
+object_impls!(AccessUser);
 
 /// One element of the answer to `GET /access/users`.
 ///
 /// Used by `GET /access/users`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersItem {
     /// Free text about the user. At most 2048 characters.
@@ -4456,42 +3638,54 @@ pub struct AccessUsersItem {
 
 impl Object for AccessUsersItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "email" => (Need::OPTIONAL, &mut self.email),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "expire" => (Need::OPTIONAL, &mut self.expire),
-                "firstname" => (Need::OPTIONAL, &mut self.firstname),
-                "groups" => (Need::OPTIONAL, &mut self.groups),
-                "keys" => (Need::OPTIONAL, &mut self.keys),
-                "lastname" => (Need::OPTIONAL, &mut self.lastname),
-                "realm-type" => (Need::OPTIONAL, &mut self.realm_type),
-                "tfa-locked-until" => (Need::OPTIONAL, &mut self.tfa_locked_until),
-                "tokens" => (Need::OPTIONAL, &mut self.tokens),
-                "totp-locked" => (Need::OPTIONAL, &mut self.totp_locked),
-                "userid" => (Need::required(0), &mut self.userid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersItem",
+                required: &["userid"],
+                optional: &[
+                    "comment",
+                    "email",
+                    "enable",
+                    "expire",
+                    "firstname",
+                    "groups",
+                    "keys",
+                    "lastname",
+                    "realm-type",
+                    "tfa-locked-until",
+                    "tokens",
+                    "totp-locked",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["userid"]
+            &mut [
+                &mut self.userid,
+                &mut self.comment,
+                &mut self.email,
+                &mut self.enable,
+                &mut self.expire,
+                &mut self.firstname,
+                &mut self.groups,
+                &mut self.keys,
+                &mut self.lastname,
+                &mut self.realm_type,
+                &mut self.tfa_locked_until,
+                &mut self.tokens,
+                &mut self.totp_locked,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessUsersItem);
+object_impls!(AccessUsersItem);
 
 /// The answer to `GET /access/users/{userid}/tfa`.
 ///
 /// Used by `GET /access/users/{userid}/tfa`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTfa {
     /// Second factor demanded by the realm of the user; missing if there is none.
@@ -4506,23 +3700,21 @@ pub struct AccessUsersTfa {
 
 impl Object for AccessUsersTfa {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "realm" => (Need::OPTIONAL, &mut self.realm),
-                "types" => (Need::OPTIONAL, &mut self.types),
-                "user" => (Need::OPTIONAL, &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTfa",
+                required: &[],
+                optional: &["realm", "types", "user"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.realm, &mut self.types, &mut self.user, &mut self.extra],
+        );
     }
 }
 
-response_impls!(AccessUsersTfa);
+object_impls!(AccessUsersTfa);
 
 /// Second factor demanded by the realm of the user; missing if there is none.
 ///
@@ -4538,30 +3730,7 @@ pub enum AccessUsersTfaRealm {
     Unlisted(Unlisted),
 }
 
-impl AccessUsersTfaRealm {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Oath => "oath",
-            Self::Yubico => "yubico",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "oath" => Self::Oath,
-                "yubico" => Self::Yubico,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessUsersTfaRealm);
+open_enum_impls!(AccessUsersTfaRealm : "oath" Oath, "yubico" Yubico,);
 
 /// Second-factor kinds the user has set up.
 ///
@@ -4583,36 +3752,10 @@ pub enum AccessUsersTfaTypes {
     Unlisted(Unlisted),
 }
 
-impl AccessUsersTfaTypes {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Totp => "totp",
-            Self::U2f => "u2f",
-            Self::Yubico => "yubico",
-            Self::Webauthn => "webauthn",
-            Self::Recovery => "recovery",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "totp" => Self::Totp,
-                "u2f" => Self::U2f,
-                "yubico" => Self::Yubico,
-                "webauthn" => Self::Webauthn,
-                "recovery" => Self::Recovery,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessUsersTfaTypes);
+open_enum_impls!(
+    AccessUsersTfaTypes : "totp" Totp, "u2f" U2f, "yubico" Yubico, "webauthn" Webauthn,
+    "recovery" Recovery,
+);
 
 /// Second factor the user has set up; only in the form without `multiple`.
 ///
@@ -4628,35 +3771,12 @@ pub enum AccessUsersTfaUser {
     Unlisted(Unlisted),
 }
 
-impl AccessUsersTfaUser {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Oath => "oath",
-            Self::U2f => "u2f",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "oath" => Self::Oath,
-                "u2f" => Self::U2f,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(AccessUsersTfaUser);
+open_enum_impls!(AccessUsersTfaUser : "oath" Oath, "u2f" U2f,);
 
 /// Settings of one API token; the key is the token ID.
 ///
 /// Used by `GET /access/users/{userid}`, `GET /access/users/{userid}/token/{tokenid}`, `POST /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenGet {
     /// Free text about the token.
@@ -4671,28 +3791,31 @@ pub struct AccessUsersTokenGet {
 
 impl Object for AccessUsersTokenGet {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "expire" => (Need::OPTIONAL, &mut self.expire),
-                "privsep" => (Need::OPTIONAL, &mut self.privsep),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenGet",
+                required: &[],
+                optional: &["comment", "expire", "privsep"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.comment,
+                &mut self.expire,
+                &mut self.privsep,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessUsersTokenGet);
+object_impls!(AccessUsersTokenGet);
 
 /// API tokens of the user.
 ///
 /// Used by `GET /access/users`, `GET /access/users/{userid}/token`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenItem {
     /// Free text about the token.
@@ -4709,33 +3832,32 @@ pub struct AccessUsersTokenItem {
 
 impl Object for AccessUsersTokenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "expire" => (Need::OPTIONAL, &mut self.expire),
-                "privsep" => (Need::OPTIONAL, &mut self.privsep),
-                "tokenid" => (Need::required(0), &mut self.tokenid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenItem",
+                required: &["tokenid"],
+                optional: &["comment", "expire", "privsep"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["tokenid"]
+            &mut [
+                &mut self.tokenid,
+                &mut self.comment,
+                &mut self.expire,
+                &mut self.privsep,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessUsersTokenItem);
+object_impls!(AccessUsersTokenItem);
 
 /// The answer to `POST /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `POST /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPost {
     /// Complete token ID in the form `name@realm!token`.
@@ -4750,32 +3872,31 @@ pub struct AccessUsersTokenPost {
 
 impl Object for AccessUsersTokenPost {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "full-tokenid" => (Need::required(0), &mut self.full_tokenid),
-                "info" => (Need::required(1), &mut self.info),
-                "value" => (Need::required(2), &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenPost",
+                required: &["full-tokenid", "info", "value"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["full-tokenid", "info", "value"]
+            &mut [
+                &mut self.full_tokenid,
+                &mut self.info,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessUsersTokenPost);
+object_impls!(AccessUsersTokenPost);
 
 /// The answer to `PUT /access/users/{userid}/token/{tokenid}`.
 ///
 /// Used by `PUT /access/users/{userid}/token/{tokenid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessUsersTokenPut {
     /// Free text about the token.
@@ -4794,32 +3915,35 @@ pub struct AccessUsersTokenPut {
 
 impl Object for AccessUsersTokenPut {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "expire" => (Need::OPTIONAL, &mut self.expire),
-                "full-tokenid" => (Need::OPTIONAL, &mut self.full_tokenid),
-                "privsep" => (Need::OPTIONAL, &mut self.privsep),
-                "value" => (Need::OPTIONAL, &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AccessUsersTokenPut",
+                required: &[],
+                optional: &["comment", "expire", "full-tokenid", "privsep", "value"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.comment,
+                &mut self.expire,
+                &mut self.full_tokenid,
+                &mut self.privsep,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(AccessUsersTokenPut);
+object_impls!(AccessUsersTokenPut);
 
 /// Options a sync uses where the call does not give its own, as a property string.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RealmSyncOptions {
     /// Whether imported users may log in right away.
@@ -4880,40 +4004,32 @@ impl RealmSyncOptions {
     }
 }
 
-impl Properties for RealmSyncOptions {
+impl Object for RealmSyncOptions {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "enable-new" => &mut self.enable_new,
-                "full" => &mut self.full,
-                "purge" => &mut self.purge,
-                "remove-vanished" => &mut self.remove_vanished,
-                "scope" => &mut self.scope,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RealmSyncOptions",
+                required: &[],
+                optional: &["enable-new", "full", "purge", "remove-vanished", "scope"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("enable-new", &self.enable_new);
-        out.put("full", &self.full);
-        out.put("purge", &self.purge);
-        out.put("remove-vanished", &self.remove_vanished);
-        out.put("scope", &self.scope);
+            &mut [
+                &mut self.enable_new,
+                &mut self.full,
+                &mut self.purge,
+                &mut self.remove_vanished,
+                &mut self.scope,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -4924,7 +4040,7 @@ property_string_impls!(RealmSyncOptions);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RealmTfa {
     /// Number of digits of a one-time code; `oath` only.
@@ -4997,42 +4113,33 @@ impl RealmTfa {
     }
 }
 
-impl Properties for RealmTfa {
+impl Object for RealmTfa {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["type"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "type" => &mut self.type_,
-                "digits" => &mut self.digits,
-                "id" => &mut self.id,
-                "key" => &mut self.key,
-                "step" => &mut self.step,
-                "url" => &mut self.url,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RealmTfa",
+                required: &["type"],
+                optional: &["digits", "id", "key", "step", "url"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("type", &self.type_);
-        out.put("digits", &self.digits);
-        out.put("id", &self.id);
-        out.put("key", &self.key);
-        out.put("step", &self.step);
-        out.put("url", &self.url);
+            &mut [
+                &mut self.type_,
+                &mut self.digits,
+                &mut self.id,
+                &mut self.key,
+                &mut self.step,
+                &mut self.url,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 

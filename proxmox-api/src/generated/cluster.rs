@@ -33,35 +33,18 @@ impl ClusterPath {
     /// Lists the sub-resources of `/cluster`.
     ///
     /// `GET /cluster`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterGet {
-        ClusterGet(self.0.request(ClusterGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of `/cluster`.
-///
-/// `GET /cluster`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterGet);
 
 /// The path `/cluster/backup`.
 ///
@@ -84,42 +67,52 @@ impl ClusterBackupPath {
     /// Lists the scheduled backup jobs.
     ///
     /// `GET /cluster/backup`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterBackupGet {
-        ClusterBackupGet(self.0.request(ClusterBackupGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<ClusterBackupItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/backup",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a scheduled backup job.
     ///
     /// `POST /cluster/backup`
     #[inline]
     pub fn post(&self) -> ClusterBackupPost {
-        ClusterBackupPost(self.0.request(ClusterBackupPost::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/backup",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .partial(
+                &[
+                    Partial::new("fleecing", Release::new(8, 2), None),
+                    Partial::new(
+                        "maxfiles",
+                        Release::new(7, 4),
+                        Some(Release::new(9, 1)),
+                    ),
+                    Partial::new("notification-mode", Release::new(8, 1), None),
+                    Partial::new(
+                        "notification-policy",
+                        Release::new(8, 1),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new(
+                        "notification-target",
+                        Release::new(8, 1),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+                ],
+            );
+        ClusterBackupPost(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Lists the scheduled backup jobs.
-///
-/// `GET /cluster/backup`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupGet(pub(crate) Request<Vec<ClusterBackupItem>>);
-
-impl ApiRequest for ClusterBackupGet {
-    type Output = Vec<ClusterBackupItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/backup",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterBackupItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupGet);
 
 /// Creates a scheduled backup job.
 ///
@@ -130,57 +123,25 @@ request_impls!(ClusterBackupGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterBackupPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/backup",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .partial(
-            &[
-                Partial::new("fleecing", Release::new(8, 2), None),
-                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(9, 1))),
-                Partial::new("notification-mode", Release::new(8, 1), None),
-                Partial::new(
-                    "notification-policy",
-                    Release::new(8, 1),
-                    Some(Release::new(8, 4)),
-                ),
-                Partial::new(
-                    "notification-target",
-                    Release::new(8, 1),
-                    Some(Release::new(8, 4)),
-                ),
-                Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupPost);
+request_impls!(ClusterBackupPost : ());
 
 impl ClusterBackupPost {
     /// Includes all guests of the node the job runs on. Default: `false`.
     #[inline]
     pub fn all(mut self, all: bool) -> Self {
-        self.0.set("all", &all);
+        self.0.call.set("all", &all);
         self
     }
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Free text about the job. At most 512 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
@@ -189,35 +150,31 @@ impl ClusterBackupPost {
         mut self,
         compress: impl Into<super::types::BackupCompression>,
     ) -> Self {
-        let compress: super::types::BackupCompression = compress.into();
-        self.0.set("compress", &compress);
+        self.0.call.set_as::<super::types::BackupCompression>("compress", compress);
         self
     }
     /// Weekdays on which the job runs; superseded by `schedule`. Default: `mon,tue,wed,thu,fri,sat,sun`. Only together with `starttime`.
     #[inline]
     pub fn dow(mut self, dow: impl Into<List>) -> Self {
-        let dow: List = dow.into();
-        self.0.set("dow", &dow);
+        self.0.call.set_as::<List>("dow", dow);
         self
     }
     /// Directory that receives the archives, instead of a storage.
     #[inline]
     pub fn dumpdir(mut self, dumpdir: impl Into<String>) -> Self {
-        let dumpdir: String = dumpdir.into();
-        self.0.set("dumpdir", &dumpdir);
+        self.0.call.set_as::<String>("dumpdir", dumpdir);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.set("enabled", &enabled);
+        self.0.call.set("enabled", &enabled);
         self
     }
     /// VMIDs that are left out when `all` is set, separated by commas.
     #[inline]
     pub fn exclude(mut self, exclude: impl Into<List<u32>>) -> Self {
-        let exclude: List<u32> = exclude.into();
-        self.0.set("exclude", &exclude);
+        self.0.call.set_as::<List<u32>>("exclude", exclude);
         self
     }
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
@@ -226,11 +183,7 @@ impl ClusterBackupPost {
         mut self,
         exclude_path: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let exclude_path: Vec<String> = exclude_path
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("exclude-path", &exclude_path);
+        self.0.call.set_all::<String>("exclude-path", exclude_path);
         self
     }
     /// Settings for backup fleecing, which only concerns virtual machines. Since 8.2.
@@ -239,27 +192,25 @@ impl ClusterBackupPost {
         mut self,
         fleecing: impl Into<super::types::BackupFleecing>,
     ) -> Self {
-        let fleecing: super::types::BackupFleecing = fleecing.into();
-        self.0.set("fleecing", &fleecing);
+        self.0.call.set_as::<super::types::BackupFleecing>("fleecing", fleecing);
         self
     }
     /// Job ID; made up by the server if not given at creation.
     #[inline]
     pub fn id(mut self, id: impl Into<String>) -> Self {
-        let id: String = id.into();
-        self.0.set("id", &id);
+        self.0.call.set_as::<String>("id", id);
         self
     }
     /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.set("ionice", &ionice);
+        self.0.call.set("ionice", &ionice);
         self
     }
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.set("lockwait", &lockwait);
+        self.0.call.set("lockwait", &lockwait);
         self
     }
     /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
@@ -268,43 +219,41 @@ impl ClusterBackupPost {
         mut self,
         mailnotification: impl Into<super::types::BackupMailNotification>,
     ) -> Self {
-        let mailnotification: super::types::BackupMailNotification = mailnotification
-            .into();
-        self.0.set("mailnotification", &mailnotification);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupMailNotification,
+            >("mailnotification", mailnotification);
         self
     }
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     #[inline]
     pub fn mailto(mut self, mailto: impl Into<List>) -> Self {
-        let mailto: List = mailto.into();
-        self.0.set("mailto", &mailto);
+        self.0.call.set_as::<List>("mailto", mailto);
         self
     }
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.set("maxfiles", &maxfiles);
+        self.0.call.set("maxfiles", &maxfiles);
         self
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     #[inline]
     pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
-        let mode: super::types::BackupMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<super::types::BackupMode>("mode", mode);
         self
     }
     /// Runs the job on this node only.
     #[inline]
     pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        let node: NodeName = node.into();
-        self.0.set("node", &node);
+        self.0.call.set_as::<NodeName>("node", node);
         self
     }
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
     #[inline]
     pub fn notes_template(mut self, notes_template: impl Into<String>) -> Self {
-        let notes_template: String = notes_template.into();
-        self.0.set("notes-template", &notes_template);
+        self.0.call.set_as::<String>("notes-template", notes_template);
         self
     }
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
@@ -313,9 +262,11 @@ impl ClusterBackupPost {
         mut self,
         notification_mode: impl Into<super::types::BackupNotificationMode>,
     ) -> Self {
-        let notification_mode: super::types::BackupNotificationMode = notification_mode
-            .into();
-        self.0.set("notification-mode", &notification_mode);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupNotificationMode,
+            >("notification-mode", notification_mode);
         self
     }
     /// Without use today. Default: `always`. Since 8.1. Until 8.4.
@@ -324,9 +275,11 @@ impl ClusterBackupPost {
         mut self,
         notification_policy: impl Into<super::types::BackupNotificationPolicy>,
     ) -> Self {
-        let notification_policy: super::types::BackupNotificationPolicy = notification_policy
-            .into();
-        self.0.set("notification-policy", &notification_policy);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupNotificationPolicy,
+            >("notification-policy", notification_policy);
         self
     }
     /// Without use today. Since 8.1. Until 8.4.
@@ -335,8 +288,7 @@ impl ClusterBackupPost {
         mut self,
         notification_target: impl Into<String>,
     ) -> Self {
-        let notification_target: String = notification_target.into();
-        self.0.set("notification-target", &notification_target);
+        self.0.call.set_as::<String>("notification-target", notification_target);
         self
     }
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
@@ -345,9 +297,11 @@ impl ClusterBackupPost {
         mut self,
         pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
     ) -> Self {
-        let pbs_change_detection_mode: super::types::BackupChangeDetection = pbs_change_detection_mode
-            .into();
-        self.0.set("pbs-change-detection-mode", &pbs_change_detection_mode);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupChangeDetection,
+            >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
     /// Settings that affect the speed of backups.
@@ -356,27 +310,27 @@ impl ClusterBackupPost {
         mut self,
         performance: impl Into<super::types::BackupPerformance>,
     ) -> Self {
-        let performance: super::types::BackupPerformance = performance.into();
-        self.0.set("performance", &performance);
+        self.0
+            .call
+            .set_as::<super::types::BackupPerformance>("performance", performance);
         self
     }
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     #[inline]
     pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.set("pigz", &pigz);
+        self.0.call.set("pigz", &pigz);
         self
     }
     /// Includes all guests in this pool.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.set("protected", &protected);
+        self.0.call.set("protected", &protected);
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
@@ -385,92 +339,85 @@ impl ClusterBackupPost {
         mut self,
         prune_backups: impl Into<super::types::PruneBackups>,
     ) -> Self {
-        let prune_backups: super::types::PruneBackups = prune_backups.into();
-        self.0.set("prune-backups", &prune_backups);
+        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
         self
     }
     /// Whether the output is reduced. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.set("quiet", &quiet);
+        self.0.call.set("quiet", &quiet);
         self
     }
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
     pub fn remove(mut self, remove: bool) -> Self {
-        self.0.set("remove", &remove);
+        self.0.call.set("remove", &remove);
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
     #[inline]
     pub fn repeat_missed(mut self, repeat_missed: bool) -> Self {
-        self.0.set("repeat-missed", &repeat_missed);
+        self.0.call.set("repeat-missed", &repeat_missed);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
     pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        let schedule: String = schedule.into();
-        self.0.set("schedule", &schedule);
+        self.0.call.set_as::<String>("schedule", schedule);
         self
     }
     /// Path of a hook script on the node.
     #[inline]
     pub fn script(mut self, script: impl Into<String>) -> Self {
-        let script: String = script.into();
-        self.0.set("script", &script);
+        self.0.call.set_as::<String>("script", script);
         self
     }
     /// Time of day at which the job runs, as `HH:MM`; superseded by `schedule`.
     #[inline]
     pub fn starttime(mut self, starttime: impl Into<String>) -> Self {
-        let starttime: String = starttime.into();
-        self.0.set("starttime", &starttime);
+        self.0.call.set_as::<String>("starttime", starttime);
         self
     }
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
     pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.set("stdexcludes", &stdexcludes);
+        self.0.call.set("stdexcludes", &stdexcludes);
         self
     }
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
     pub fn stop(mut self, stop: bool) -> Self {
-        self.0.set("stop", &stop);
+        self.0.call.set("stop", &stop);
         self
     }
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.set("stopwait", &stopwait);
+        self.0.call.set("stopwait", &stopwait);
         self
     }
     /// Storage that receives the backups.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Directory for temporary files.
     #[inline]
     pub fn tmpdir(mut self, tmpdir: impl Into<String>) -> Self {
-        let tmpdir: String = tmpdir.into();
-        self.0.set("tmpdir", &tmpdir);
+        self.0.call.set_as::<String>("tmpdir", tmpdir);
         self
     }
     /// VMIDs of the guests to back up, separated by commas.
     #[inline]
     pub fn vmid(mut self, vmid: impl Into<List<u32>>) -> Self {
-        let vmid: List<u32> = vmid.into();
-        self.0.set("vmid", &vmid);
+        self.0.call.set_as::<List<u32>>("vmid", vmid);
         self
     }
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
     pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.set("zstd", &zstd);
+        self.0.call.set("zstd", &zstd);
         self
     }
 }
@@ -496,35 +443,18 @@ impl ClusterBackupInfoPath {
     /// Lists the sub-resources with information about backups.
     ///
     /// `GET /cluster/backup-info`
+    ///
+    /// Needs to be `root@pam` itself.
     #[inline]
-    pub fn get(&self) -> ClusterBackupInfoGet {
-        ClusterBackupInfoGet(self.0.request(ClusterBackupInfoGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/backup-info",
+            Permission::Root,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources with information about backups.
-///
-/// `GET /cluster/backup-info`
-///
-/// Needs to be `root@pam` itself.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupInfoGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for ClusterBackupInfoGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/backup-info",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupInfoGet);
 
 /// The path `/cluster/backup-info/not-backed-up`.
 ///
@@ -547,39 +477,18 @@ impl ClusterBackupInfoNotBackedUpPath {
     /// Lists guests that no backup job includes.
     ///
     /// `GET /cluster/backup-info/not-backed-up`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterBackupInfoNotBackedUpGet {
-        ClusterBackupInfoNotBackedUpGet(
-            self.0.request(ClusterBackupInfoNotBackedUpGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterBackupInfoNotBackedUpItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/backup-info/not-backed-up",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists guests that no backup job includes.
-///
-/// `GET /cluster/backup-info/not-backed-up`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupInfoNotBackedUpGet(
-    pub(crate) Request<Vec<ClusterBackupInfoNotBackedUpItem>>,
-);
-
-impl ApiRequest for ClusterBackupInfoNotBackedUpGet {
-    type Output = Vec<ClusterBackupInfoNotBackedUpItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/backup-info/not-backed-up",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterBackupInfoNotBackedUpItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupInfoNotBackedUpGet);
 
 /// The path `/cluster/backup/{id}`.
 ///
@@ -604,51 +513,66 @@ impl ClusterBackupIdPath {
     /// Reads a scheduled backup job.
     ///
     /// `GET /cluster/backup/{id}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterBackupIdGet {
-        ClusterBackupIdGet(self.0.request(ClusterBackupIdGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<ClusterBackupItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/backup/{id}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a scheduled backup job.
     ///
     /// `PUT /cluster/backup/{id}`
     #[inline]
     pub fn put(&self) -> ClusterBackupIdPut {
-        ClusterBackupIdPut(self.0.request(ClusterBackupIdPut::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/backup/{id}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .partial(
+                &[
+                    Partial::new("fleecing", Release::new(8, 2), None),
+                    Partial::new(
+                        "maxfiles",
+                        Release::new(7, 4),
+                        Some(Release::new(9, 1)),
+                    ),
+                    Partial::new("notification-mode", Release::new(8, 1), None),
+                    Partial::new(
+                        "notification-policy",
+                        Release::new(8, 1),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new(
+                        "notification-target",
+                        Release::new(8, 1),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+                ],
+            );
+        ClusterBackupIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a scheduled backup job.
     ///
     /// `DELETE /cluster/backup/{id}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> ClusterBackupIdDelete {
-        ClusterBackupIdDelete(
-            self.0.request(ClusterBackupIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/backup/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a scheduled backup job.
-///
-/// `GET /cluster/backup/{id}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupIdGet(pub(crate) Request<ClusterBackupItem>);
-
-impl ApiRequest for ClusterBackupIdGet {
-    type Output = ClusterBackupItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/backup/{id}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterBackupItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupIdGet);
 
 /// Changes a scheduled backup job.
 ///
@@ -659,57 +583,25 @@ request_impls!(ClusterBackupIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterBackupIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/backup/{id}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .partial(
-            &[
-                Partial::new("fleecing", Release::new(8, 2), None),
-                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(9, 1))),
-                Partial::new("notification-mode", Release::new(8, 1), None),
-                Partial::new(
-                    "notification-policy",
-                    Release::new(8, 1),
-                    Some(Release::new(8, 4)),
-                ),
-                Partial::new(
-                    "notification-target",
-                    Release::new(8, 1),
-                    Some(Release::new(8, 4)),
-                ),
-                Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupIdPut);
+request_impls!(ClusterBackupIdPut : ());
 
 impl ClusterBackupIdPut {
     /// Includes all guests of the node the job runs on. Default: `false`.
     #[inline]
     pub fn all(mut self, all: bool) -> Self {
-        self.0.set("all", &all);
+        self.0.call.set("all", &all);
         self
     }
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Free text about the job. At most 512 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`. Default: `0`.
@@ -718,42 +610,37 @@ impl ClusterBackupIdPut {
         mut self,
         compress: impl Into<super::types::BackupCompression>,
     ) -> Self {
-        let compress: super::types::BackupCompression = compress.into();
-        self.0.set("compress", &compress);
+        self.0.call.set_as::<super::types::BackupCompression>("compress", compress);
         self
     }
     /// Settings to reset, separated by commas.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Weekdays on which the job runs; superseded by `schedule`. Only together with `starttime`.
     #[inline]
     pub fn dow(mut self, dow: impl Into<List>) -> Self {
-        let dow: List = dow.into();
-        self.0.set("dow", &dow);
+        self.0.call.set_as::<List>("dow", dow);
         self
     }
     /// Directory that receives the archives, instead of a storage.
     #[inline]
     pub fn dumpdir(mut self, dumpdir: impl Into<String>) -> Self {
-        let dumpdir: String = dumpdir.into();
-        self.0.set("dumpdir", &dumpdir);
+        self.0.call.set_as::<String>("dumpdir", dumpdir);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.set("enabled", &enabled);
+        self.0.call.set("enabled", &enabled);
         self
     }
     /// VMIDs that are left out when `all` is set, separated by commas.
     #[inline]
     pub fn exclude(mut self, exclude: impl Into<List<u32>>) -> Self {
-        let exclude: List<u32> = exclude.into();
-        self.0.set("exclude", &exclude);
+        self.0.call.set_as::<List<u32>>("exclude", exclude);
         self
     }
     /// Shell patterns of container paths to skip; a leading `/` ties one to the root directory.
@@ -762,11 +649,7 @@ impl ClusterBackupIdPut {
         mut self,
         exclude_path: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let exclude_path: Vec<String> = exclude_path
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("exclude-path", &exclude_path);
+        self.0.call.set_all::<String>("exclude-path", exclude_path);
         self
     }
     /// Settings for backup fleecing, which only concerns virtual machines. Since 8.2.
@@ -775,20 +658,19 @@ impl ClusterBackupIdPut {
         mut self,
         fleecing: impl Into<super::types::BackupFleecing>,
     ) -> Self {
-        let fleecing: super::types::BackupFleecing = fleecing.into();
-        self.0.set("fleecing", &fleecing);
+        self.0.call.set_as::<super::types::BackupFleecing>("fleecing", fleecing);
         self
     }
     /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.set("ionice", &ionice);
+        self.0.call.set("ionice", &ionice);
         self
     }
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.set("lockwait", &lockwait);
+        self.0.call.set("lockwait", &lockwait);
         self
     }
     /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
@@ -797,43 +679,41 @@ impl ClusterBackupIdPut {
         mut self,
         mailnotification: impl Into<super::types::BackupMailNotification>,
     ) -> Self {
-        let mailnotification: super::types::BackupMailNotification = mailnotification
-            .into();
-        self.0.set("mailnotification", &mailnotification);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupMailNotification,
+            >("mailnotification", mailnotification);
         self
     }
     /// Mail addresses or users to notify, separated by commas; superseded by notification matchers.
     #[inline]
     pub fn mailto(mut self, mailto: impl Into<List>) -> Self {
-        let mailto: List = mailto.into();
-        self.0.set("mailto", &mailto);
+        self.0.call.set_as::<List>("mailto", mailto);
         self
     }
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.set("maxfiles", &maxfiles);
+        self.0.call.set("maxfiles", &maxfiles);
         self
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
     #[inline]
     pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
-        let mode: super::types::BackupMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<super::types::BackupMode>("mode", mode);
         self
     }
     /// Runs the job on this node only.
     #[inline]
     pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        let node: NodeName = node.into();
-        self.0.set("node", &node);
+        self.0.call.set_as::<NodeName>("node", node);
         self
     }
     /// Notes for the backup, on one line; `{{guestname}}`, `{{vmid}}`, `{{node}}`, `{{cluster}}` are filled in. At most 1024 characters. Only together with `storage`.
     #[inline]
     pub fn notes_template(mut self, notes_template: impl Into<String>) -> Self {
-        let notes_template: String = notes_template.into();
-        self.0.set("notes-template", &notes_template);
+        self.0.call.set_as::<String>("notes-template", notes_template);
         self
     }
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`. Since 8.1.
@@ -842,9 +722,11 @@ impl ClusterBackupIdPut {
         mut self,
         notification_mode: impl Into<super::types::BackupNotificationMode>,
     ) -> Self {
-        let notification_mode: super::types::BackupNotificationMode = notification_mode
-            .into();
-        self.0.set("notification-mode", &notification_mode);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupNotificationMode,
+            >("notification-mode", notification_mode);
         self
     }
     /// Without use today. Default: `always`. Since 8.1. Until 8.4.
@@ -853,9 +735,11 @@ impl ClusterBackupIdPut {
         mut self,
         notification_policy: impl Into<super::types::BackupNotificationPolicy>,
     ) -> Self {
-        let notification_policy: super::types::BackupNotificationPolicy = notification_policy
-            .into();
-        self.0.set("notification-policy", &notification_policy);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupNotificationPolicy,
+            >("notification-policy", notification_policy);
         self
     }
     /// Without use today. Since 8.1. Until 8.4.
@@ -864,8 +748,7 @@ impl ClusterBackupIdPut {
         mut self,
         notification_target: impl Into<String>,
     ) -> Self {
-        let notification_target: String = notification_target.into();
-        self.0.set("notification-target", &notification_target);
+        self.0.call.set_as::<String>("notification-target", notification_target);
         self
     }
     /// How container backups to Proxmox Backup Server recognize unchanged files. Since 8.2.
@@ -874,9 +757,11 @@ impl ClusterBackupIdPut {
         mut self,
         pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
     ) -> Self {
-        let pbs_change_detection_mode: super::types::BackupChangeDetection = pbs_change_detection_mode
-            .into();
-        self.0.set("pbs-change-detection-mode", &pbs_change_detection_mode);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupChangeDetection,
+            >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
     /// Settings that affect the speed of backups.
@@ -885,27 +770,27 @@ impl ClusterBackupIdPut {
         mut self,
         performance: impl Into<super::types::BackupPerformance>,
     ) -> Self {
-        let performance: super::types::BackupPerformance = performance.into();
-        self.0.set("performance", &performance);
+        self.0
+            .call
+            .set_as::<super::types::BackupPerformance>("performance", performance);
         self
     }
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     #[inline]
     pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.set("pigz", &pigz);
+        self.0.call.set("pigz", &pigz);
         self
     }
     /// Includes all guests in this pool.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.set("protected", &protected);
+        self.0.call.set("protected", &protected);
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
@@ -914,125 +799,94 @@ impl ClusterBackupIdPut {
         mut self,
         prune_backups: impl Into<super::types::PruneBackups>,
     ) -> Self {
-        let prune_backups: super::types::PruneBackups = prune_backups.into();
-        self.0.set("prune-backups", &prune_backups);
+        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
         self
     }
     /// Whether the output is reduced. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.set("quiet", &quiet);
+        self.0.call.set("quiet", &quiet);
         self
     }
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
     pub fn remove(mut self, remove: bool) -> Self {
-        self.0.set("remove", &remove);
+        self.0.call.set("remove", &remove);
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
     #[inline]
     pub fn repeat_missed(mut self, repeat_missed: bool) -> Self {
-        self.0.set("repeat-missed", &repeat_missed);
+        self.0.call.set("repeat-missed", &repeat_missed);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
     pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        let schedule: String = schedule.into();
-        self.0.set("schedule", &schedule);
+        self.0.call.set_as::<String>("schedule", schedule);
         self
     }
     /// Path of a hook script on the node.
     #[inline]
     pub fn script(mut self, script: impl Into<String>) -> Self {
-        let script: String = script.into();
-        self.0.set("script", &script);
+        self.0.call.set_as::<String>("script", script);
         self
     }
     /// Time of day at which the job runs, as `HH:MM`; superseded by `schedule`.
     #[inline]
     pub fn starttime(mut self, starttime: impl Into<String>) -> Self {
-        let starttime: String = starttime.into();
-        self.0.set("starttime", &starttime);
+        self.0.call.set_as::<String>("starttime", starttime);
         self
     }
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
     pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.set("stdexcludes", &stdexcludes);
+        self.0.call.set("stdexcludes", &stdexcludes);
         self
     }
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
     pub fn stop(mut self, stop: bool) -> Self {
-        self.0.set("stop", &stop);
+        self.0.call.set("stop", &stop);
         self
     }
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.set("stopwait", &stopwait);
+        self.0.call.set("stopwait", &stopwait);
         self
     }
     /// Storage that receives the backups.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Directory for temporary files.
     #[inline]
     pub fn tmpdir(mut self, tmpdir: impl Into<String>) -> Self {
-        let tmpdir: String = tmpdir.into();
-        self.0.set("tmpdir", &tmpdir);
+        self.0.call.set_as::<String>("tmpdir", tmpdir);
         self
     }
     /// VMIDs of the guests to back up, separated by commas.
     #[inline]
     pub fn vmid(mut self, vmid: impl Into<List<u32>>) -> Self {
-        let vmid: List<u32> = vmid.into();
-        self.0.set("vmid", &vmid);
+        self.0.call.set_as::<List<u32>>("vmid", vmid);
         self
     }
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
     pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.set("zstd", &zstd);
+        self.0.call.set("zstd", &zstd);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a scheduled backup job.
-///
-/// `DELETE /cluster/backup/{id}`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterBackupIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/backup/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupIdDelete);
 
 /// The path `/cluster/backup/{id}/included_volumes`.
 ///
@@ -1055,39 +909,18 @@ impl ClusterBackupIdIncludedVolumesPath {
     /// Tells for every guest of a backup job which volumes are backed up, and why.
     ///
     /// `GET /cluster/backup/{id}/included_volumes`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterBackupIdIncludedVolumesGet {
-        ClusterBackupIdIncludedVolumesGet(
-            self.0.request(ClusterBackupIdIncludedVolumesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterBackupIncludedVolumes> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/backup/{id}/included_volumes",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Tells for every guest of a backup job which volumes are backed up, and why.
-///
-/// `GET /cluster/backup/{id}/included_volumes`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBackupIdIncludedVolumesGet(
-    pub(crate) Request<ClusterBackupIncludedVolumes>,
-);
-
-impl ApiRequest for ClusterBackupIdIncludedVolumesGet {
-    type Output = ClusterBackupIncludedVolumes;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/backup/{id}/included_volumes",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterBackupIncludedVolumes> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBackupIdIncludedVolumesGet);
 
 /// The path `/cluster/bulk-action`.
 ///
@@ -1110,38 +943,21 @@ impl ClusterBulkActionPath {
     /// Lists the kinds of resources that bulk actions exist for.
     ///
     /// `GET /cluster/bulk-action`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> ClusterBulkActionGet {
-        ClusterBulkActionGet(self.0.request(ClusterBulkActionGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/bulk-action",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the kinds of resources that bulk actions exist for.
-///
-/// `GET /cluster/bulk-action`
-///
-/// Open to every authenticated user.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBulkActionGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterBulkActionGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/bulk-action",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBulkActionGet);
 
 /// The path `/cluster/bulk-action/guest`.
 ///
@@ -1164,42 +980,21 @@ impl ClusterBulkActionGuestPath {
     /// Lists the bulk actions for guests.
     ///
     /// `GET /cluster/bulk-action/guest`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> ClusterBulkActionGuestGet {
-        ClusterBulkActionGuestGet(
-            self.0.request(ClusterBulkActionGuestGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/bulk-action/guest",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the bulk actions for guests.
-///
-/// `GET /cluster/bulk-action/guest`
-///
-/// Open to every authenticated user.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterBulkActionGuestGet(
-    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
-);
-
-impl ApiRequest for ClusterBulkActionGuestGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/bulk-action/guest",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBulkActionGuestGet);
 
 /// The path `/cluster/bulk-action/guest/migrate`.
 ///
@@ -1229,11 +1024,14 @@ impl ClusterBulkActionGuestMigratePath {
         &self,
         target: impl Into<NodeName>,
     ) -> ClusterBulkActionGuestMigratePost {
-        let mut request = self
-            .0
-            .request(ClusterBulkActionGuestMigratePost::ENDPOINT, reply::task);
-        let target: NodeName = target.into();
-        request.set("target", &target);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/bulk-action/guest/migrate",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<NodeName>("target", target);
         ClusterBulkActionGuestMigratePost(request)
     }
 }
@@ -1249,52 +1047,37 @@ impl ClusterBulkActionGuestMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestMigratePost(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterBulkActionGuestMigratePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/bulk-action/guest/migrate",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBulkActionGuestMigratePost);
+request_impls!(ClusterBulkActionGuestMigratePost : Task);
 
 impl ClusterBulkActionGuestMigratePost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `1`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `1`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.set("maxworkers", &maxworkers);
+        self.0.call.set("maxworkers", &maxworkers);
         self
     }
     /// Migrates running virtual machines live, and restarts running containers on the target.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.set("online", &online);
+        self.0.call.set("online", &online);
         self
     }
     /// VMIDs to act on.
     #[inline]
     pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        let vms: Vec<u32> = vms.into_iter().map(Into::into).collect();
-        self.0.set("vms", &vms);
+        self.0.call.set_all::<u32>("vms", vms);
         self
     }
     /// Whether guests with local disks are migrated live, copying these disks.
     #[inline]
     pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.set("with-local-disks", &with_local_disks);
+        self.0.call.set("with-local-disks", &with_local_disks);
         self
     }
 }
@@ -1322,9 +1105,13 @@ impl ClusterBulkActionGuestShutdownPath {
     /// `POST /cluster/bulk-action/guest/shutdown`
     #[inline]
     pub fn post(&self) -> ClusterBulkActionGuestShutdownPost {
-        ClusterBulkActionGuestShutdownPost(
-            self.0.request(ClusterBulkActionGuestShutdownPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/bulk-action/guest/shutdown",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        ClusterBulkActionGuestShutdownPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -1339,52 +1126,37 @@ impl ClusterBulkActionGuestShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestShutdownPost(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterBulkActionGuestShutdownPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/bulk-action/guest/shutdown",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBulkActionGuestShutdownPost);
+request_impls!(ClusterBulkActionGuestShutdownPost : Task);
 
 impl ClusterBulkActionGuestShutdownPost {
     /// Whether guests that are still running after the timeout are stopped hard. Default: `true`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.set("force-stop", &force_stop);
+        self.0.call.set("force-stop", &force_stop);
         self
     }
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.set("maxworkers", &maxworkers);
+        self.0.call.set("maxworkers", &maxworkers);
         self
     }
     /// Seconds a guest gets, unless its configuration sets another value. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
     /// VMIDs to act on.
     #[inline]
     pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        let vms: Vec<u32> = vms.into_iter().map(Into::into).collect();
-        self.0.set("vms", &vms);
+        self.0.call.set_all::<u32>("vms", vms);
         self
     }
 }
@@ -1412,9 +1184,13 @@ impl ClusterBulkActionGuestStartPath {
     /// `POST /cluster/bulk-action/guest/start`
     #[inline]
     pub fn post(&self) -> ClusterBulkActionGuestStartPost {
-        ClusterBulkActionGuestStartPost(
-            self.0.request(ClusterBulkActionGuestStartPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/bulk-action/guest/start",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        ClusterBulkActionGuestStartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -1429,46 +1205,31 @@ impl ClusterBulkActionGuestStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestStartPost(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterBulkActionGuestStartPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/bulk-action/guest/start",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBulkActionGuestStartPost);
+request_impls!(ClusterBulkActionGuestStartPost : Task);
 
 impl ClusterBulkActionGuestStartPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.set("maxworkers", &maxworkers);
+        self.0.call.set("maxworkers", &maxworkers);
         self
     }
     /// Seconds a virtual machine gets to start; without effect on containers.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
     /// VMIDs to act on.
     #[inline]
     pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        let vms: Vec<u32> = vms.into_iter().map(Into::into).collect();
-        self.0.set("vms", &vms);
+        self.0.call.set_all::<u32>("vms", vms);
         self
     }
 }
@@ -1496,9 +1257,13 @@ impl ClusterBulkActionGuestSuspendPath {
     /// `POST /cluster/bulk-action/guest/suspend`
     #[inline]
     pub fn post(&self) -> ClusterBulkActionGuestSuspendPost {
-        ClusterBulkActionGuestSuspendPost(
-            self.0.request(ClusterBulkActionGuestSuspendPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/bulk-action/guest/suspend",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        ClusterBulkActionGuestSuspendPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -1513,53 +1278,37 @@ impl ClusterBulkActionGuestSuspendPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBulkActionGuestSuspendPost(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterBulkActionGuestSuspendPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/bulk-action/guest/suspend",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterBulkActionGuestSuspendPost);
+request_impls!(ClusterBulkActionGuestSuspendPost : Task);
 
 impl ClusterBulkActionGuestSuspendPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.set("maxworkers", &maxworkers);
+        self.0.call.set("maxworkers", &maxworkers);
         self
     }
     /// Storage for the saved memory of virtual machines. Only together with `to-disk`.
     #[inline]
     pub fn statestorage(mut self, statestorage: impl Into<StorageId>) -> Self {
-        let statestorage: StorageId = statestorage.into();
-        self.0.set("statestorage", &statestorage);
+        self.0.call.set_as::<StorageId>("statestorage", statestorage);
         self
     }
     /// Saves the memory to disk and powers off; the next start continues from there. Default: `false`.
     #[inline]
     pub fn to_disk(mut self, to_disk: bool) -> Self {
-        self.0.set("to-disk", &to_disk);
+        self.0.call.set("to-disk", &to_disk);
         self
     }
     /// VMIDs to act on.
     #[inline]
     pub fn vms(mut self, vms: impl IntoIterator<Item = impl Into<u32>>) -> Self {
-        let vms: Vec<u32> = vms.into_iter().map(Into::into).collect();
-        self.0.set("vms", &vms);
+        self.0.call.set_all::<u32>("vms", vms);
         self
     }
 }
@@ -1585,9 +1334,16 @@ impl ClusterConfigPath {
     /// Lists the sub-resources for cluster membership.
     ///
     /// `GET /cluster/config`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterConfigGet {
-        ClusterConfigGet(self.0.request(ClusterConfigGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/config",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a cluster with this node as its first member.
     ///
@@ -1596,36 +1352,17 @@ impl ClusterConfigPath {
     /// * `clustername`: Name of the cluster; cannot easily be changed later. At most 15 characters.
     #[inline]
     pub fn post(&self, clustername: impl Into<NodeName>) -> ClusterConfigPost {
-        let mut request = self.0.request(ClusterConfigPost::ENDPOINT, reply::task);
-        let clustername: NodeName = clustername.into();
-        request.set("clustername", &clustername);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/config",
+                Permission::Root,
+            )
+            .partial(&[Partial::new("token-coefficient", Release::new(9, 1), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<NodeName>("clustername", clustername);
         ClusterConfigPost(request)
     }
 }
-
-/// Lists the sub-resources for cluster membership.
-///
-/// `GET /cluster/config`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterConfigGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterConfigGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/config",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigGet);
 
 /// Creates a cluster with this node as its first member.
 ///
@@ -1638,46 +1375,31 @@ request_impls!(ClusterConfigGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigPost(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterConfigPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/config",
-            Permission::Root,
-        )
-        .partial(&[Partial::new("token-coefficient", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigPost);
+request_impls!(ClusterConfigPost : Task);
 
 impl ClusterConfigPost {
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
     pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
-        let link: CorosyncLink = link.into();
-        self.0.set_indexed("link", index, &link);
+        self.0.call.set_indexed_as::<CorosyncLink>("link", index, link);
         self
     }
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.set("nodeid", &nodeid);
+        self.0.call.set("nodeid", &nodeid);
         self
     }
     /// Milliseconds added to the corosync token timeout for each node beyond the second. At least 0. Default: `125`. Since 9.1.
     #[inline]
     pub fn token_coefficient(mut self, token_coefficient: i64) -> Self {
-        self.0.set("token-coefficient", &token_coefficient);
+        self.0.call.set("token-coefficient", &token_coefficient);
         self
     }
     /// Votes of the node in quorum decisions. At least 1.
     #[inline]
     pub fn votes(mut self, votes: i64) -> Self {
-        self.0.set("votes", &votes);
+        self.0.call.set("votes", &votes);
         self
     }
 }
@@ -1703,37 +1425,18 @@ impl ClusterConfigApiversionPath {
     /// Returns which version of the join protocol this node speaks.
     ///
     /// `GET /cluster/config/apiversion`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterConfigApiversionGet {
-        ClusterConfigApiversionGet(
-            self.0.request(ClusterConfigApiversionGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<i64> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/config/apiversion",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns which version of the join protocol this node speaks.
-///
-/// `GET /cluster/config/apiversion`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterConfigApiversionGet(pub(crate) Request<i64>);
-
-impl ApiRequest for ClusterConfigApiversionGet {
-    type Output = i64;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/config/apiversion",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<i64> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigApiversionGet);
 
 /// The path `/cluster/config/join`.
 ///
@@ -1758,7 +1461,12 @@ impl ClusterConfigJoinPath {
     /// `GET /cluster/config/join`
     #[inline]
     pub fn get(&self) -> ClusterConfigJoinGet {
-        ClusterConfigJoinGet(self.0.request(ClusterConfigJoinGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/config/join",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        ClusterConfigJoinGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Makes this node join an existing cluster, whose `/etc/pve` replaces its own.
     ///
@@ -1774,13 +1482,16 @@ impl ClusterConfigJoinPath {
         fingerprint: impl Into<String>,
         password: impl Into<Secret>,
     ) -> ClusterConfigJoinPost {
-        let mut request = self.0.request(ClusterConfigJoinPost::ENDPOINT, reply::task);
-        let hostname: String = hostname.into();
-        request.set("hostname", &hostname);
-        let fingerprint: String = fingerprint.into();
-        request.set("fingerprint", &fingerprint);
-        let password: Secret = password.into();
-        request.set("password", &password);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/config/join",
+                Permission::Root,
+            )
+            .secrets(&["password"]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("hostname", hostname);
+        request.call.set_as::<String>("fingerprint", fingerprint);
+        request.call.set_as::<Secret>("password", password);
         ClusterConfigJoinPost(request)
     }
 }
@@ -1796,27 +1507,13 @@ impl ClusterConfigJoinPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinGet(pub(crate) Request<ClusterConfigJoin>);
 
-impl ApiRequest for ClusterConfigJoinGet {
-    type Output = ClusterConfigJoin;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/config/join",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterConfigJoin> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigJoinGet);
+request_impls!(ClusterConfigJoinGet : ClusterConfigJoin);
 
 impl ClusterConfigJoinGet {
     /// Member that the joining node should contact.
     #[inline]
     pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        let node: NodeName = node.into();
-        self.0.set("node", &node);
+        self.0.call.set_as::<NodeName>("node", node);
         self
     }
 }
@@ -1832,46 +1529,31 @@ impl ClusterConfigJoinGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigJoinPost(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterConfigJoinPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/config/join",
-            Permission::Root,
-        )
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigJoinPost);
+request_impls!(ClusterConfigJoinPost : Task);
 
 impl ClusterConfigJoinPost {
     /// Goes on although a node of that name is already configured.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
     pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
-        let link: CorosyncLink = link.into();
-        self.0.set_indexed("link", index, &link);
+        self.0.call.set_indexed_as::<CorosyncLink>("link", index, link);
         self
     }
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.set("nodeid", &nodeid);
+        self.0.call.set("nodeid", &nodeid);
         self
     }
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
     pub fn votes(mut self, votes: i64) -> Self {
-        self.0.set("votes", &votes);
+        self.0.call.set("votes", &votes);
         self
     }
 }
@@ -1897,37 +1579,18 @@ impl ClusterConfigNodesPath {
     /// Lists the nodes in the corosync configuration.
     ///
     /// `GET /cluster/config/nodes`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterConfigNodesGet {
-        ClusterConfigNodesGet(
-            self.0.request(ClusterConfigNodesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterConfigNodesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/config/nodes",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the nodes in the corosync configuration.
-///
-/// `GET /cluster/config/nodes`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterConfigNodesGet(pub(crate) Request<Vec<ClusterConfigNodesItem>>);
-
-impl ApiRequest for ClusterConfigNodesGet {
-    type Output = Vec<ClusterConfigNodesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/config/nodes",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterConfigNodesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigNodesGet);
 
 /// The path `/cluster/config/nodes/{node}`.
 ///
@@ -1954,18 +1617,26 @@ impl ClusterConfigNodesNodePath {
     /// `POST /cluster/config/nodes/{node}`
     #[inline]
     pub fn post(&self) -> ClusterConfigNodesNodePost {
-        ClusterConfigNodesNodePost(
-            self.0.request(ClusterConfigNodesNodePost::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/config/nodes/{node}",
+            Permission::Root,
+        );
+        ClusterConfigNodesNodePost(self.0.request(ENDPOINT, reply::data))
     }
     /// Removes a node from the corosync configuration; the node should be off for good.
     ///
     /// `DELETE /cluster/config/nodes/{node}`
+    ///
+    /// Needs to be `root@pam` itself.
     #[inline]
-    pub fn delete(&self) -> ClusterConfigNodesNodeDelete {
-        ClusterConfigNodesNodeDelete(
-            self.0.request(ClusterConfigNodesNodeDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/config/nodes/{node}",
+            Permission::Root,
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
 
@@ -1978,85 +1649,46 @@ impl ClusterConfigNodesNodePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterConfigNodesNodePost(pub(crate) Request<ClusterConfigNode>);
 
-impl ApiRequest for ClusterConfigNodesNodePost {
-    type Output = ClusterConfigNode;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/config/nodes/{node}",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterConfigNode> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigNodesNodePost);
+request_impls!(ClusterConfigNodesNodePost : ClusterConfigNode);
 
 impl ClusterConfigNodesNodePost {
     /// Version of the join protocol the new node speaks.
     #[inline]
     pub fn apiversion(mut self, apiversion: i64) -> Self {
-        self.0.set("apiversion", &apiversion);
+        self.0.call.set("apiversion", &apiversion);
         self
     }
     /// Goes on although a node of that name is already configured.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
     #[inline]
     pub fn link(mut self, index: u8, link: impl Into<CorosyncLink>) -> Self {
-        let link: CorosyncLink = link.into();
-        self.0.set_indexed("link", index, &link);
+        self.0.call.set_indexed_as::<CorosyncLink>("link", index, link);
         self
     }
     /// Address of the new node for link 0 if no links are given.
     #[inline]
     pub fn new_node_ip(mut self, new_node_ip: impl Into<IpAddress>) -> Self {
-        let new_node_ip: IpAddress = new_node_ip.into();
-        self.0.set("new_node_ip", &new_node_ip);
+        self.0.call.set_as::<IpAddress>("new_node_ip", new_node_ip);
         self
     }
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.set("nodeid", &nodeid);
+        self.0.call.set("nodeid", &nodeid);
         self
     }
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
     pub fn votes(mut self, votes: i64) -> Self {
-        self.0.set("votes", &votes);
+        self.0.call.set("votes", &votes);
         self
     }
 }
-
-/// Removes a node from the corosync configuration; the node should be off for good.
-///
-/// `DELETE /cluster/config/nodes/{node}`
-///
-/// Needs to be `root@pam` itself.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterConfigNodesNodeDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterConfigNodesNodeDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/config/nodes/{node}",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigNodesNodeDelete);
 
 /// The path `/cluster/config/qdevice`.
 ///
@@ -2079,37 +1711,18 @@ impl ClusterConfigQdevicePath {
     /// Reads the state of the external quorum device.
     ///
     /// `GET /cluster/config/qdevice`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterConfigQdeviceGet {
-        ClusterConfigQdeviceGet(
-            self.0.request(ClusterConfigQdeviceGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterConfigQdevice> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/config/qdevice",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Reads the state of the external quorum device.
-///
-/// `GET /cluster/config/qdevice`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterConfigQdeviceGet(pub(crate) Request<ClusterConfigQdevice>);
-
-impl ApiRequest for ClusterConfigQdeviceGet {
-    type Output = ClusterConfigQdevice;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/config/qdevice",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterConfigQdevice> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigQdeviceGet);
 
 /// The path `/cluster/config/totem`.
 ///
@@ -2132,39 +1745,20 @@ impl ClusterConfigTotemPath {
     /// Reads the totem section of the corosync configuration.
     ///
     /// `GET /cluster/config/totem`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
+    ///
+    /// The answer is open: corosync.conf may hold any totem setting of corosync
     #[inline]
-    pub fn get(&self) -> ClusterConfigTotemGet {
-        ClusterConfigTotemGet(
-            self.0.request(ClusterConfigTotemGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Option<ClusterConfigTotem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/config/totem",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Reads the totem section of the corosync configuration.
-///
-/// `GET /cluster/config/totem`
-///
-/// Needs on `/`: `Sys.Audit`.
-///
-/// The answer is open: corosync.conf may hold any totem setting of corosync
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterConfigTotemGet(pub(crate) Request<Option<ClusterConfigTotem>>);
-
-impl ApiRequest for ClusterConfigTotemGet {
-    type Output = Option<ClusterConfigTotem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/config/totem",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Option<ClusterConfigTotem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterConfigTotemGet);
 
 /// The path `/cluster/jobs`.
 ///
@@ -2187,35 +1781,18 @@ impl ClusterJobsPath {
     /// Lists the sub-resources for scheduled jobs.
     ///
     /// `GET /cluster/jobs`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterJobsGet {
-        ClusterJobsGet(self.0.request(ClusterJobsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/jobs",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources for scheduled jobs.
-///
-/// `GET /cluster/jobs`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterJobsGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for ClusterJobsGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/jobs",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterJobsGet);
 
 /// The path `/cluster/jobs/realm-sync`.
 ///
@@ -2238,40 +1815,21 @@ impl ClusterJobsRealmSyncPath {
     /// Lists the jobs that sync authentication realms.
     ///
     /// `GET /cluster/jobs/realm-sync`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn get(&self) -> ClusterJobsRealmSyncGet {
-        ClusterJobsRealmSyncGet(
-            self.0.request(ClusterJobsRealmSyncGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterJobsRealmSyncItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/jobs/realm-sync",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the jobs that sync authentication realms.
-///
-/// `GET /cluster/jobs/realm-sync`
-///
-/// Needs on `/`: `Sys.Audit`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterJobsRealmSyncGet(pub(crate) Request<Vec<ClusterJobsRealmSyncItem>>);
-
-impl ApiRequest for ClusterJobsRealmSyncGet {
-    type Output = Vec<ClusterJobsRealmSyncItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/jobs/realm-sync",
-            Permission::All("/", &["Sys.Audit"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterJobsRealmSyncItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterJobsRealmSyncGet);
 
 /// The path `/cluster/jobs/realm-sync/{id}`.
 ///
@@ -2296,11 +1854,19 @@ impl ClusterJobsRealmSyncIdPath {
     /// Reads a realm sync job.
     ///
     /// `GET /cluster/jobs/realm-sync/{id}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn get(&self) -> ClusterJobsRealmSyncIdGet {
-        ClusterJobsRealmSyncIdGet(
-            self.0.request(ClusterJobsRealmSyncIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterJobsRealmSync> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/jobs/realm-sync/{id}",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a realm sync job.
     ///
@@ -2309,11 +1875,22 @@ impl ClusterJobsRealmSyncIdPath {
     /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
     pub fn post(&self, schedule: impl Into<String>) -> ClusterJobsRealmSyncIdPost {
-        let mut request = self
-            .0
-            .request(ClusterJobsRealmSyncIdPost::ENDPOINT, reply::nothing);
-        let schedule: String = schedule.into();
-        request.set("schedule", &schedule);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/jobs/realm-sync/{id}",
+                Permission::And(
+                    &[
+                        Permission::All(
+                            "/access/realm/{realm}",
+                            &["Realm.AllocateUser"],
+                        ),
+                        Permission::All("/access/groups", &["User.Modify"]),
+                    ],
+                ),
+            )
+            .since(8, 0);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("schedule", schedule);
         ClusterJobsRealmSyncIdPost(request)
     }
     /// Changes a realm sync job.
@@ -2323,50 +1900,42 @@ impl ClusterJobsRealmSyncIdPath {
     /// * `schedule`: When the job runs, as a calendar event in systemd style. At most 128 characters.
     #[inline]
     pub fn put(&self, schedule: impl Into<String>) -> ClusterJobsRealmSyncIdPut {
-        let mut request = self
-            .0
-            .request(ClusterJobsRealmSyncIdPut::ENDPOINT, reply::nothing);
-        let schedule: String = schedule.into();
-        request.set("schedule", &schedule);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/jobs/realm-sync/{id}",
+                Permission::And(
+                    &[
+                        Permission::All(
+                            "/access/realm/{realm}",
+                            &["Realm.AllocateUser"],
+                        ),
+                        Permission::All("/access/groups", &["User.Modify"]),
+                    ],
+                ),
+            )
+            .since(8, 0);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("schedule", schedule);
         ClusterJobsRealmSyncIdPut(request)
     }
     /// Deletes a realm sync job.
     ///
     /// `DELETE /cluster/jobs/realm-sync/{id}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn delete(&self) -> ClusterJobsRealmSyncIdDelete {
-        ClusterJobsRealmSyncIdDelete(
-            self.0.request(ClusterJobsRealmSyncIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/jobs/realm-sync/{id}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a realm sync job.
-///
-/// `GET /cluster/jobs/realm-sync/{id}`
-///
-/// Needs on `/`: `Sys.Audit`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterJobsRealmSyncIdGet(pub(crate) Request<ClusterJobsRealmSync>);
-
-impl ApiRequest for ClusterJobsRealmSyncIdGet {
-    type Output = ClusterJobsRealmSync;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/jobs/realm-sync/{id}",
-            Permission::All("/", &["Sys.Audit"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<ClusterJobsRealmSync> {
-        self.0
-    }
-}
-
-request_impls!(ClusterJobsRealmSyncIdGet);
 
 /// Creates a realm sync job.
 ///
@@ -2379,66 +1948,43 @@ request_impls!(ClusterJobsRealmSyncIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterJobsRealmSyncIdPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/jobs/realm-sync/{id}",
-            Permission::And(
-                &[
-                    Permission::All("/access/realm/{realm}", &["Realm.AllocateUser"]),
-                    Permission::All("/access/groups", &["User.Modify"]),
-                ],
-            ),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterJobsRealmSyncIdPost);
+request_impls!(ClusterJobsRealmSyncIdPost : ());
 
 impl ClusterJobsRealmSyncIdPost {
     /// Free text about the job. At most 512 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
     pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.set("enable-new", &enable_new);
+        self.0.call.set("enable-new", &enable_new);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.set("enabled", &enabled);
+        self.0.call.set("enabled", &enabled);
         self
     }
     /// Realm that is synced. At most 32 characters.
     #[inline]
     pub fn realm(mut self, realm: impl Into<Realm>) -> Self {
-        let realm: Realm = realm.into();
-        self.0.set("realm", &realm);
+        self.0.call.set_as::<Realm>("realm", realm);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     #[inline]
     pub fn remove_vanished(mut self, remove_vanished: impl Into<String>) -> Self {
-        let remove_vanished: String = remove_vanished.into();
-        self.0.set("remove-vanished", &remove_vanished);
+        self.0.call.set_as::<String>("remove-vanished", remove_vanished);
         self
     }
     /// Whether users, groups or both are imported.
     #[inline]
     pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
-        let scope: super::types::RealmSyncScope = scope.into();
-        self.0.set("scope", &scope);
+        self.0.call.set_as::<super::types::RealmSyncScope>("scope", scope);
         self
     }
 }
@@ -2454,102 +2000,52 @@ impl ClusterJobsRealmSyncIdPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterJobsRealmSyncIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterJobsRealmSyncIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/jobs/realm-sync/{id}",
-            Permission::And(
-                &[
-                    Permission::All("/access/realm/{realm}", &["Realm.AllocateUser"]),
-                    Permission::All("/access/groups", &["User.Modify"]),
-                ],
-            ),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterJobsRealmSyncIdPut);
+request_impls!(ClusterJobsRealmSyncIdPut : ());
 
 impl ClusterJobsRealmSyncIdPut {
     /// Free text about the job. At most 512 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
     pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.set("enable-new", &enable_new);
+        self.0.call.set("enable-new", &enable_new);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.set("enabled", &enabled);
+        self.0.call.set("enabled", &enabled);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     #[inline]
     pub fn remove_vanished(mut self, remove_vanished: impl Into<String>) -> Self {
-        let remove_vanished: String = remove_vanished.into();
-        self.0.set("remove-vanished", &remove_vanished);
+        self.0.call.set_as::<String>("remove-vanished", remove_vanished);
         self
     }
     /// Whether users, groups or both are imported.
     #[inline]
     pub fn scope(mut self, scope: impl Into<super::types::RealmSyncScope>) -> Self {
-        let scope: super::types::RealmSyncScope = scope.into();
-        self.0.set("scope", &scope);
+        self.0.call.set_as::<super::types::RealmSyncScope>("scope", scope);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a realm sync job.
-///
-/// `DELETE /cluster/jobs/realm-sync/{id}`
-///
-/// Needs on `/`: `Sys.Modify`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterJobsRealmSyncIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterJobsRealmSyncIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/jobs/realm-sync/{id}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterJobsRealmSyncIdDelete);
 
 /// The path `/cluster/jobs/schedule-analyze`.
 ///
@@ -2576,11 +2072,13 @@ impl ClusterJobsScheduleAnalyzePath {
     /// * `schedule`: Calendar event in systemd style. At most 128 characters.
     #[inline]
     pub fn get(&self, schedule: impl Into<String>) -> ClusterJobsScheduleAnalyzeGet {
-        let mut request = self
-            .0
-            .request(ClusterJobsScheduleAnalyzeGet::ENDPOINT, reply::data);
-        let schedule: String = schedule.into();
-        request.set("schedule", &schedule);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/jobs/schedule-analyze",
+            Permission::Authenticated,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("schedule", schedule);
         ClusterJobsScheduleAnalyzeGet(request)
     }
 }
@@ -2596,32 +2094,19 @@ pub struct ClusterJobsScheduleAnalyzeGet(
     pub(crate) Request<Vec<ClusterJobsScheduleAnalyzeItem>>,
 );
 
-impl ApiRequest for ClusterJobsScheduleAnalyzeGet {
-    type Output = Vec<ClusterJobsScheduleAnalyzeItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/jobs/schedule-analyze",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterJobsScheduleAnalyzeItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterJobsScheduleAnalyzeGet);
+request_impls!(ClusterJobsScheduleAnalyzeGet : Vec < ClusterJobsScheduleAnalyzeItem >);
 
 impl ClusterJobsScheduleAnalyzeGet {
     /// Number of times to compute. From 1 to 100. Default: `10`.
     #[inline]
     pub fn iterations(mut self, iterations: i64) -> Self {
-        self.0.set("iterations", &iterations);
+        self.0.call.set("iterations", &iterations);
         self
     }
     /// Unix time in seconds to compute from; now if left out.
     #[inline]
     pub fn starttime(mut self, starttime: i64) -> Self {
-        self.0.set("starttime", &starttime);
+        self.0.call.set("starttime", &starttime);
         self
     }
 }
@@ -2649,7 +2134,12 @@ impl ClusterLogPath {
     /// `GET /cluster/log`
     #[inline]
     pub fn get(&self) -> ClusterLogGet {
-        ClusterLogGet(self.0.request(ClusterLogGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/log",
+            Permission::Authenticated,
+        );
+        ClusterLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -2662,26 +2152,13 @@ impl ClusterLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterLogGet(pub(crate) Request<Vec<ClusterLogItem>>);
 
-impl ApiRequest for ClusterLogGet {
-    type Output = Vec<ClusterLogItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/log",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterLogItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterLogGet);
+request_impls!(ClusterLogGet : Vec < ClusterLogItem >);
 
 impl ClusterLogGet {
     /// Number of entries to return at most. At least 1.
     #[inline]
     pub fn max(mut self, max: i64) -> Self {
-        self.0.set("max", &max);
+        self.0.call.set("max", &max);
         self
     }
 }
@@ -2707,38 +2184,21 @@ impl ClusterMappingPath {
     /// Lists the kinds of resource mappings.
     ///
     /// `GET /cluster/mapping`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn get(&self) -> ClusterMappingGet {
-        ClusterMappingGet(self.0.request(ClusterMappingGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/mapping",
+                Permission::Authenticated,
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the kinds of resource mappings.
-///
-/// `GET /cluster/mapping`
-///
-/// Open to every authenticated user.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterMappingGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/mapping",
-            Permission::Authenticated,
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingGet);
 
 /// The path `/cluster/mapping/dir`.
 ///
@@ -2763,7 +2223,13 @@ impl ClusterMappingDirPath {
     /// `GET /cluster/mapping/dir`
     #[inline]
     pub fn get(&self) -> ClusterMappingDirGet {
-        ClusterMappingDirGet(self.0.request(ClusterMappingDirGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/mapping/dir",
+                Permission::Authenticated,
+            )
+            .since(8, 4);
+        ClusterMappingDirGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a directory mapping.
     ///
@@ -2777,13 +2243,15 @@ impl ClusterMappingDirPath {
         id: impl Into<String>,
         map: impl IntoIterator<Item = impl Into<DirMapping>>,
     ) -> ClusterMappingDirPost {
-        let mut request = self
-            .0
-            .request(ClusterMappingDirPost::ENDPOINT, reply::nothing);
-        let id: String = id.into();
-        request.set("id", &id);
-        let map: Vec<DirMapping> = map.into_iter().map(Into::into).collect();
-        request.set("map", &map);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/mapping/dir",
+                Permission::All("/mapping/dir", &["Mapping.Modify"]),
+            )
+            .since(8, 4);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("id", id);
+        request.call.set_all::<DirMapping>("map", map);
         ClusterMappingDirPost(request)
     }
 }
@@ -2799,28 +2267,13 @@ impl ClusterMappingDirPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirGet(pub(crate) Request<Vec<ClusterMappingDirItem>>);
 
-impl ApiRequest for ClusterMappingDirGet {
-    type Output = Vec<ClusterMappingDirItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/mapping/dir",
-            Permission::Authenticated,
-        )
-        .since(8, 4);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterMappingDirItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingDirGet);
+request_impls!(ClusterMappingDirGet : Vec < ClusterMappingDirItem >);
 
 impl ClusterMappingDirGet {
     /// Node whose entries are checked; problems are listed in `checks`.
     #[inline]
     pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
-        let check_node: NodeName = check_node.into();
-        self.0.set("check-node", &check_node);
+        self.0.call.set_as::<NodeName>("check-node", check_node);
         self
     }
 }
@@ -2836,28 +2289,13 @@ impl ClusterMappingDirGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMappingDirPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/mapping/dir",
-            Permission::All("/mapping/dir", &["Mapping.Modify"]),
-        )
-        .since(8, 4);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingDirPost);
+request_impls!(ClusterMappingDirPost : ());
 
 impl ClusterMappingDirPost {
     /// Free text about the directory. At most 4096 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
 }
@@ -2885,64 +2323,57 @@ impl ClusterMappingDirIdPath {
     /// Reads a directory mapping.
     ///
     /// `GET /cluster/mapping/dir/{id}`
+    ///
+    /// Needs on `/mapping/dir/{id}`: `Mapping.Use` or on `/mapping/dir/{id}`: `Mapping.Modify` or on `/mapping/dir/{id}`: `Mapping.Audit`.
+    ///
+    /// Since 8.4.
     #[inline]
-    pub fn get(&self) -> ClusterMappingDirIdGet {
-        ClusterMappingDirIdGet(
-            self.0.request(ClusterMappingDirIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterMappingDir> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/mapping/dir/{id}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/dir/{id}", &["Mapping.Use"]),
+                        Permission::All("/mapping/dir/{id}", &["Mapping.Modify"]),
+                        Permission::All("/mapping/dir/{id}", &["Mapping.Audit"]),
+                    ],
+                ),
+            )
+            .since(8, 4);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a directory mapping.
     ///
     /// `PUT /cluster/mapping/dir/{id}`
     #[inline]
     pub fn put(&self) -> ClusterMappingDirIdPut {
-        ClusterMappingDirIdPut(
-            self.0.request(ClusterMappingDirIdPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/mapping/dir/{id}",
+                Permission::All("/mapping/dir/{id}", &["Mapping.Modify"]),
+            )
+            .since(8, 4);
+        ClusterMappingDirIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a directory mapping.
     ///
     /// `DELETE /cluster/mapping/dir/{id}`
+    ///
+    /// Needs on `/mapping/dir`: `Mapping.Modify`.
+    ///
+    /// Since 8.4.
     #[inline]
-    pub fn delete(&self) -> ClusterMappingDirIdDelete {
-        ClusterMappingDirIdDelete(
-            self.0.request(ClusterMappingDirIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/mapping/dir/{id}",
+                Permission::All("/mapping/dir", &["Mapping.Modify"]),
+            )
+            .since(8, 4);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a directory mapping.
-///
-/// `GET /cluster/mapping/dir/{id}`
-///
-/// Needs on `/mapping/dir/{id}`: `Mapping.Use` or on `/mapping/dir/{id}`: `Mapping.Modify` or on `/mapping/dir/{id}`: `Mapping.Audit`.
-///
-/// Since 8.4.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingDirIdGet(pub(crate) Request<ClusterMappingDir>);
-
-impl ApiRequest for ClusterMappingDirIdGet {
-    type Output = ClusterMappingDir;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/mapping/dir/{id}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/dir/{id}", &["Mapping.Use"]),
-                    Permission::All("/mapping/dir/{id}", &["Mapping.Modify"]),
-                    Permission::All("/mapping/dir/{id}", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 4);
-    #[inline]
-    fn into_request(self) -> Request<ClusterMappingDir> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingDirIdGet);
 
 /// Changes a directory mapping.
 ///
@@ -2955,85 +2386,40 @@ request_impls!(ClusterMappingDirIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingDirIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMappingDirIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/mapping/dir/{id}",
-            Permission::All("/mapping/dir/{id}", &["Mapping.Modify"]),
-        )
-        .since(8, 4);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingDirIdPut);
+request_impls!(ClusterMappingDirIdPut : ());
 
 impl ClusterMappingDirIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Free text about the directory. At most 4096 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// What the mapping stands for on each node, as property strings.
     #[inline]
     pub fn map(mut self, map: impl IntoIterator<Item = impl Into<DirMapping>>) -> Self {
-        let map: Vec<DirMapping> = map.into_iter().map(Into::into).collect();
-        self.0.set("map", &map);
+        self.0.call.set_all::<DirMapping>("map", map);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a directory mapping.
-///
-/// `DELETE /cluster/mapping/dir/{id}`
-///
-/// Needs on `/mapping/dir`: `Mapping.Modify`.
-///
-/// Since 8.4.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingDirIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterMappingDirIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/mapping/dir/{id}",
-            Permission::All("/mapping/dir", &["Mapping.Modify"]),
-        )
-        .since(8, 4);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingDirIdDelete);
 
 /// The path `/cluster/mapping/pci`.
 ///
@@ -3058,7 +2444,13 @@ impl ClusterMappingPciPath {
     /// `GET /cluster/mapping/pci`
     #[inline]
     pub fn get(&self) -> ClusterMappingPciGet {
-        ClusterMappingPciGet(self.0.request(ClusterMappingPciGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/mapping/pci",
+                Permission::Authenticated,
+            )
+            .since(8, 0);
+        ClusterMappingPciGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a PCI device mapping.
     ///
@@ -3072,13 +2464,18 @@ impl ClusterMappingPciPath {
         id: impl Into<String>,
         map: impl IntoIterator<Item = impl Into<PciMapping>>,
     ) -> ClusterMappingPciPost {
-        let mut request = self
-            .0
-            .request(ClusterMappingPciPost::ENDPOINT, reply::nothing);
-        let id: String = id.into();
-        request.set("id", &id);
-        let map: Vec<PciMapping> = map.into_iter().map(Into::into).collect();
-        request.set("map", &map);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/mapping/pci",
+                Permission::All("/mapping/pci", &["Mapping.Modify"]),
+            )
+            .since(8, 0)
+            .partial(
+                &[Partial::new("live-migration-capable", Release::new(8, 4), None)],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("id", id);
+        request.call.set_all::<PciMapping>("map", map);
         ClusterMappingPciPost(request)
     }
 }
@@ -3094,28 +2491,13 @@ impl ClusterMappingPciPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciGet(pub(crate) Request<Vec<ClusterMappingPciItem>>);
 
-impl ApiRequest for ClusterMappingPciGet {
-    type Output = Vec<ClusterMappingPciItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/mapping/pci",
-            Permission::Authenticated,
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterMappingPciItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingPciGet);
+request_impls!(ClusterMappingPciGet : Vec < ClusterMappingPciItem >);
 
 impl ClusterMappingPciGet {
     /// Node whose entries are checked; problems are listed in `checks`.
     #[inline]
     pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
-        let check_node: NodeName = check_node.into();
-        self.0.set("check-node", &check_node);
+        self.0.call.set_as::<NodeName>("check-node", check_node);
         self
     }
 }
@@ -3131,41 +2513,25 @@ impl ClusterMappingPciGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMappingPciPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/mapping/pci",
-            Permission::All("/mapping/pci", &["Mapping.Modify"]),
-        )
-        .since(8, 0)
-        .partial(&[Partial::new("live-migration-capable", Release::new(8, 4), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingPciPost);
+request_impls!(ClusterMappingPciPost : ());
 
 impl ClusterMappingPciPost {
     /// Free text about the device. At most 4096 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
     #[inline]
     pub fn live_migration_capable(mut self, live_migration_capable: bool) -> Self {
-        self.0.set("live-migration-capable", &live_migration_capable);
+        self.0.call.set("live-migration-capable", &live_migration_capable);
         self
     }
     /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
     #[inline]
     pub fn mdev(mut self, mdev: bool) -> Self {
-        self.0.set("mdev", &mdev);
+        self.0.call.set("mdev", &mdev);
         self
     }
 }
@@ -3193,64 +2559,60 @@ impl ClusterMappingPciIdPath {
     /// Reads a PCI device mapping.
     ///
     /// `GET /cluster/mapping/pci/{id}`
+    ///
+    /// Needs on `/mapping/pci/{id}`: `Mapping.Use` or on `/mapping/pci/{id}`: `Mapping.Modify` or on `/mapping/pci/{id}`: `Mapping.Audit`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn get(&self) -> ClusterMappingPciIdGet {
-        ClusterMappingPciIdGet(
-            self.0.request(ClusterMappingPciIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterMappingPci> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/mapping/pci/{id}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/pci/{id}", &["Mapping.Use"]),
+                        Permission::All("/mapping/pci/{id}", &["Mapping.Modify"]),
+                        Permission::All("/mapping/pci/{id}", &["Mapping.Audit"]),
+                    ],
+                ),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a PCI device mapping.
     ///
     /// `PUT /cluster/mapping/pci/{id}`
     #[inline]
     pub fn put(&self) -> ClusterMappingPciIdPut {
-        ClusterMappingPciIdPut(
-            self.0.request(ClusterMappingPciIdPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/mapping/pci/{id}",
+                Permission::All("/mapping/pci/{id}", &["Mapping.Modify"]),
+            )
+            .since(8, 0)
+            .partial(
+                &[Partial::new("live-migration-capable", Release::new(8, 4), None)],
+            );
+        ClusterMappingPciIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a PCI device mapping.
     ///
     /// `DELETE /cluster/mapping/pci/{id}`
+    ///
+    /// Needs on `/mapping/pci`: `Mapping.Modify`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn delete(&self) -> ClusterMappingPciIdDelete {
-        ClusterMappingPciIdDelete(
-            self.0.request(ClusterMappingPciIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/mapping/pci/{id}",
+                Permission::All("/mapping/pci", &["Mapping.Modify"]),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a PCI device mapping.
-///
-/// `GET /cluster/mapping/pci/{id}`
-///
-/// Needs on `/mapping/pci/{id}`: `Mapping.Use` or on `/mapping/pci/{id}`: `Mapping.Modify` or on `/mapping/pci/{id}`: `Mapping.Audit`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingPciIdGet(pub(crate) Request<ClusterMappingPci>);
-
-impl ApiRequest for ClusterMappingPciIdGet {
-    type Output = ClusterMappingPci;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/mapping/pci/{id}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/pci/{id}", &["Mapping.Use"]),
-                    Permission::All("/mapping/pci/{id}", &["Mapping.Modify"]),
-                    Permission::All("/mapping/pci/{id}", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<ClusterMappingPci> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingPciIdGet);
 
 /// Changes a PCI device mapping.
 ///
@@ -3263,98 +2625,52 @@ request_impls!(ClusterMappingPciIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingPciIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMappingPciIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/mapping/pci/{id}",
-            Permission::All("/mapping/pci/{id}", &["Mapping.Modify"]),
-        )
-        .since(8, 0)
-        .partial(&[Partial::new("live-migration-capable", Release::new(8, 4), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingPciIdPut);
+request_impls!(ClusterMappingPciIdPut : ());
 
 impl ClusterMappingPciIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Free text about the device. At most 4096 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
     #[inline]
     pub fn live_migration_capable(mut self, live_migration_capable: bool) -> Self {
-        self.0.set("live-migration-capable", &live_migration_capable);
+        self.0.call.set("live-migration-capable", &live_migration_capable);
         self
     }
     /// What the mapping stands for on each node, as property strings.
     #[inline]
     pub fn map(mut self, map: impl IntoIterator<Item = impl Into<PciMapping>>) -> Self {
-        let map: Vec<PciMapping> = map.into_iter().map(Into::into).collect();
-        self.0.set("map", &map);
+        self.0.call.set_all::<PciMapping>("map", map);
         self
     }
     /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
     #[inline]
     pub fn mdev(mut self, mdev: bool) -> Self {
-        self.0.set("mdev", &mdev);
+        self.0.call.set("mdev", &mdev);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a PCI device mapping.
-///
-/// `DELETE /cluster/mapping/pci/{id}`
-///
-/// Needs on `/mapping/pci`: `Mapping.Modify`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingPciIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterMappingPciIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/mapping/pci/{id}",
-            Permission::All("/mapping/pci", &["Mapping.Modify"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingPciIdDelete);
 
 /// The path `/cluster/mapping/usb`.
 ///
@@ -3379,7 +2695,13 @@ impl ClusterMappingUsbPath {
     /// `GET /cluster/mapping/usb`
     #[inline]
     pub fn get(&self) -> ClusterMappingUsbGet {
-        ClusterMappingUsbGet(self.0.request(ClusterMappingUsbGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/mapping/usb",
+                Permission::Authenticated,
+            )
+            .since(8, 0);
+        ClusterMappingUsbGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a USB device mapping.
     ///
@@ -3393,13 +2715,15 @@ impl ClusterMappingUsbPath {
         id: impl Into<String>,
         map: impl IntoIterator<Item = impl Into<UsbMapping>>,
     ) -> ClusterMappingUsbPost {
-        let mut request = self
-            .0
-            .request(ClusterMappingUsbPost::ENDPOINT, reply::nothing);
-        let id: String = id.into();
-        request.set("id", &id);
-        let map: Vec<UsbMapping> = map.into_iter().map(Into::into).collect();
-        request.set("map", &map);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/mapping/usb",
+                Permission::All("/mapping/usb", &["Mapping.Modify"]),
+            )
+            .since(8, 0);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("id", id);
+        request.call.set_all::<UsbMapping>("map", map);
         ClusterMappingUsbPost(request)
     }
 }
@@ -3415,28 +2739,13 @@ impl ClusterMappingUsbPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbGet(pub(crate) Request<Vec<ClusterMappingUsbItem>>);
 
-impl ApiRequest for ClusterMappingUsbGet {
-    type Output = Vec<ClusterMappingUsbItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/mapping/usb",
-            Permission::Authenticated,
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterMappingUsbItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingUsbGet);
+request_impls!(ClusterMappingUsbGet : Vec < ClusterMappingUsbItem >);
 
 impl ClusterMappingUsbGet {
     /// Node whose entries are checked; problems are listed in `error`.
     #[inline]
     pub fn check_node(mut self, check_node: impl Into<NodeName>) -> Self {
-        let check_node: NodeName = check_node.into();
-        self.0.set("check-node", &check_node);
+        self.0.call.set_as::<NodeName>("check-node", check_node);
         self
     }
 }
@@ -3452,28 +2761,13 @@ impl ClusterMappingUsbGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMappingUsbPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/mapping/usb",
-            Permission::All("/mapping/usb", &["Mapping.Modify"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingUsbPost);
+request_impls!(ClusterMappingUsbPost : ());
 
 impl ClusterMappingUsbPost {
     /// Free text about the device. At most 4096 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
 }
@@ -3501,11 +2795,25 @@ impl ClusterMappingUsbIdPath {
     /// Reads a USB device mapping.
     ///
     /// `GET /cluster/mapping/usb/{id}`
+    ///
+    /// Needs on `/mapping/usb/{id}`: `Mapping.Audit` or on `/mapping/usb/{id}`: `Mapping.Use` or on `/mapping/usb/{id}`: `Mapping.Modify`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn get(&self) -> ClusterMappingUsbIdGet {
-        ClusterMappingUsbIdGet(
-            self.0.request(ClusterMappingUsbIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterMappingUsb> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/mapping/usb/{id}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/usb/{id}", &["Mapping.Audit"]),
+                        Permission::All("/mapping/usb/{id}", &["Mapping.Use"]),
+                        Permission::All("/mapping/usb/{id}", &["Mapping.Modify"]),
+                    ],
+                ),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a USB device mapping.
     ///
@@ -3517,56 +2825,34 @@ impl ClusterMappingUsbIdPath {
         &self,
         map: impl IntoIterator<Item = impl Into<UsbMapping>>,
     ) -> ClusterMappingUsbIdPut {
-        let mut request = self
-            .0
-            .request(ClusterMappingUsbIdPut::ENDPOINT, reply::nothing);
-        let map: Vec<UsbMapping> = map.into_iter().map(Into::into).collect();
-        request.set("map", &map);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/mapping/usb/{id}",
+                Permission::All("/mapping/usb/{id}", &["Mapping.Modify"]),
+            )
+            .since(8, 0);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_all::<UsbMapping>("map", map);
         ClusterMappingUsbIdPut(request)
     }
     /// Deletes a USB device mapping.
     ///
     /// `DELETE /cluster/mapping/usb/{id}`
+    ///
+    /// Needs on `/mapping/usb`: `Mapping.Modify`.
+    ///
+    /// Since 8.0.
     #[inline]
-    pub fn delete(&self) -> ClusterMappingUsbIdDelete {
-        ClusterMappingUsbIdDelete(
-            self.0.request(ClusterMappingUsbIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/mapping/usb/{id}",
+                Permission::All("/mapping/usb", &["Mapping.Modify"]),
+            )
+            .since(8, 0);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a USB device mapping.
-///
-/// `GET /cluster/mapping/usb/{id}`
-///
-/// Needs on `/mapping/usb/{id}`: `Mapping.Audit` or on `/mapping/usb/{id}`: `Mapping.Use` or on `/mapping/usb/{id}`: `Mapping.Modify`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingUsbIdGet(pub(crate) Request<ClusterMappingUsb>);
-
-impl ApiRequest for ClusterMappingUsbIdGet {
-    type Output = ClusterMappingUsb;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/mapping/usb/{id}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/usb/{id}", &["Mapping.Audit"]),
-                    Permission::All("/mapping/usb/{id}", &["Mapping.Use"]),
-                    Permission::All("/mapping/usb/{id}", &["Mapping.Modify"]),
-                ],
-            ),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<ClusterMappingUsb> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingUsbIdGet);
 
 /// Changes a USB device mapping.
 ///
@@ -3579,78 +2865,34 @@ request_impls!(ClusterMappingUsbIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMappingUsbIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMappingUsbIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/mapping/usb/{id}",
-            Permission::All("/mapping/usb/{id}", &["Mapping.Modify"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingUsbIdPut);
+request_impls!(ClusterMappingUsbIdPut : ());
 
 impl ClusterMappingUsbIdPut {
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Free text about the device. At most 4096 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a USB device mapping.
-///
-/// `DELETE /cluster/mapping/usb/{id}`
-///
-/// Needs on `/mapping/usb`: `Mapping.Modify`.
-///
-/// Since 8.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMappingUsbIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterMappingUsbIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/mapping/usb/{id}",
-            Permission::All("/mapping/usb", &["Mapping.Modify"]),
-        )
-        .since(8, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMappingUsbIdDelete);
 
 /// The path `/cluster/metrics`.
 ///
@@ -3673,35 +2915,18 @@ impl ClusterMetricsPath {
     /// Lists the sub-resources for metrics.
     ///
     /// `GET /cluster/metrics`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterMetricsGet {
-        ClusterMetricsGet(self.0.request(ClusterMetricsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/metrics",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources for metrics.
-///
-/// `GET /cluster/metrics`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMetricsGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterMetricsGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/metrics",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMetricsGet);
 
 /// The path `/cluster/metrics/export`.
 ///
@@ -3726,9 +2951,14 @@ impl ClusterMetricsExportPath {
     /// `GET /cluster/metrics/export`
     #[inline]
     pub fn get(&self) -> ClusterMetricsExportGet {
-        ClusterMetricsExportGet(
-            self.0.request(ClusterMetricsExportGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/metrics/export",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .since(8, 3)
+            .partial(&[Partial::new("node-list", Release::new(9, 1), None)]);
+        ClusterMetricsExportGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -3743,47 +2973,31 @@ impl ClusterMetricsExportPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsExportGet(pub(crate) Request<ClusterMetricsExport>);
 
-impl ApiRequest for ClusterMetricsExportGet {
-    type Output = ClusterMetricsExport;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/metrics/export",
-            Permission::All("/", &["Sys.Audit"]),
-        )
-        .since(8, 3)
-        .partial(&[Partial::new("node-list", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<ClusterMetricsExport> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMetricsExportGet);
+request_impls!(ClusterMetricsExportGet : ClusterMetricsExport);
 
 impl ClusterMetricsExportGet {
     /// Adds past values, everything available or what is newer than `start-time`. Default: `false`.
     #[inline]
     pub fn history(mut self, history: bool) -> Self {
-        self.0.set("history", &history);
+        self.0.call.set("history", &history);
         self
     }
     /// Reports on the answering node only. Default: `false`.
     #[inline]
     pub fn local_only(mut self, local_only: bool) -> Self {
-        self.0.set("local-only", &local_only);
+        self.0.call.set("local-only", &local_only);
         self
     }
     /// Reports on these nodes only, separated by commas. Since 9.1.
     #[inline]
     pub fn node_list(mut self, node_list: impl Into<String>) -> Self {
-        let node_list: String = node_list.into();
-        self.0.set("node-list", &node_list);
+        self.0.call.set_as::<String>("node-list", node_list);
         self
     }
     /// Leaves out values up to this Unix time in seconds. Default: `0`.
     #[inline]
     pub fn start_time(mut self, start_time: i64) -> Self {
-        self.0.set("start-time", &start_time);
+        self.0.call.set("start-time", &start_time);
         self
     }
 }
@@ -3809,37 +3023,18 @@ impl ClusterMetricsServerPath {
     /// Lists the external metric servers that receive data.
     ///
     /// `GET /cluster/metrics/server`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterMetricsServerGet {
-        ClusterMetricsServerGet(
-            self.0.request(ClusterMetricsServerGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterMetricsServerItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/metrics/server",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the external metric servers that receive data.
-///
-/// `GET /cluster/metrics/server`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMetricsServerGet(pub(crate) Request<Vec<ClusterMetricsServerItem>>);
-
-impl ApiRequest for ClusterMetricsServerGet {
-    type Output = Vec<ClusterMetricsServerItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/metrics/server",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterMetricsServerItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMetricsServerGet);
 
 /// The path `/cluster/metrics/server/{id}`.
 ///
@@ -3864,11 +3059,16 @@ impl ClusterMetricsServerIdPath {
     /// Reads the settings of an external metric server.
     ///
     /// `GET /cluster/metrics/server/{id}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterMetricsServerIdGet {
-        ClusterMetricsServerIdGet(
-            self.0.request(ClusterMetricsServerIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterMetricsServer> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/metrics/server/{id}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds an external metric server, to which all nodes then send data.
     ///
@@ -3884,14 +3084,28 @@ impl ClusterMetricsServerIdPath {
         server: impl Into<String>,
         port: i64,
     ) -> ClusterMetricsServerIdPost {
-        let mut request = self
-            .0
-            .request(ClusterMetricsServerIdPost::ENDPOINT, reply::nothing);
-        let type_: ClusterMetricsServerType = type_.into();
-        request.set("type", &type_);
-        let server: String = server.into();
-        request.set("server", &server);
-        request.set("port", &port);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/metrics/server/{id}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .secrets(&["otel-headers", "token"])
+            .partial(
+                &[
+                    Partial::new("otel-compression", Release::new(9, 0), None),
+                    Partial::new("otel-headers", Release::new(9, 0), None),
+                    Partial::new("otel-max-body-size", Release::new(9, 0), None),
+                    Partial::new("otel-path", Release::new(9, 0), None),
+                    Partial::new("otel-protocol", Release::new(9, 0), None),
+                    Partial::new("otel-resource-attributes", Release::new(9, 0), None),
+                    Partial::new("otel-timeout", Release::new(9, 0), None),
+                    Partial::new("otel-verify-ssl", Release::new(9, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterMetricsServerType>("type", type_);
+        request.call.set_as::<String>("server", server);
+        request.call.set("port", &port);
         ClusterMetricsServerIdPost(request)
     }
     /// Changes the settings of an external metric server.
@@ -3906,48 +3120,44 @@ impl ClusterMetricsServerIdPath {
         server: impl Into<String>,
         port: i64,
     ) -> ClusterMetricsServerIdPut {
-        let mut request = self
-            .0
-            .request(ClusterMetricsServerIdPut::ENDPOINT, reply::nothing);
-        let server: String = server.into();
-        request.set("server", &server);
-        request.set("port", &port);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/metrics/server/{id}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .secrets(&["otel-headers", "token"])
+            .partial(
+                &[
+                    Partial::new("otel-compression", Release::new(9, 0), None),
+                    Partial::new("otel-headers", Release::new(9, 0), None),
+                    Partial::new("otel-max-body-size", Release::new(9, 0), None),
+                    Partial::new("otel-path", Release::new(9, 0), None),
+                    Partial::new("otel-protocol", Release::new(9, 0), None),
+                    Partial::new("otel-resource-attributes", Release::new(9, 0), None),
+                    Partial::new("otel-timeout", Release::new(9, 0), None),
+                    Partial::new("otel-verify-ssl", Release::new(9, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("server", server);
+        request.call.set("port", &port);
         ClusterMetricsServerIdPut(request)
     }
     /// Deletes an external metric server.
     ///
     /// `DELETE /cluster/metrics/server/{id}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> ClusterMetricsServerIdDelete {
-        ClusterMetricsServerIdDelete(
-            self.0.request(ClusterMetricsServerIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/metrics/server/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads the settings of an external metric server.
-///
-/// `GET /cluster/metrics/server/{id}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMetricsServerIdGet(pub(crate) Request<ClusterMetricsServer>);
-
-impl ApiRequest for ClusterMetricsServerIdGet {
-    type Output = ClusterMetricsServer;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/metrics/server/{id}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterMetricsServer> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMetricsServerIdGet);
 
 /// Adds an external metric server, to which all nodes then send data.
 ///
@@ -3958,53 +3168,25 @@ request_impls!(ClusterMetricsServerIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMetricsServerIdPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/metrics/server/{id}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .secrets(&["otel-headers", "token"])
-        .partial(
-            &[
-                Partial::new("otel-compression", Release::new(9, 0), None),
-                Partial::new("otel-headers", Release::new(9, 0), None),
-                Partial::new("otel-max-body-size", Release::new(9, 0), None),
-                Partial::new("otel-path", Release::new(9, 0), None),
-                Partial::new("otel-protocol", Release::new(9, 0), None),
-                Partial::new("otel-resource-attributes", Release::new(9, 0), None),
-                Partial::new("otel-timeout", Release::new(9, 0), None),
-                Partial::new("otel-verify-ssl", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMetricsServerIdPost);
+request_impls!(ClusterMetricsServerIdPost : ());
 
 impl ClusterMetricsServerIdPost {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
     #[inline]
     pub fn api_path_prefix(mut self, api_path_prefix: impl Into<String>) -> Self {
-        let api_path_prefix: String = api_path_prefix.into();
-        self.0.set("api-path-prefix", &api_path_prefix);
+        self.0.call.set_as::<String>("api-path-prefix", api_path_prefix);
         self
     }
     /// InfluxDB: bucket or database to write to over HTTP.
     #[inline]
     pub fn bucket(mut self, bucket: impl Into<String>) -> Self {
-        let bucket: String = bucket.into();
-        self.0.set("bucket", &bucket);
+        self.0.call.set_as::<String>("bucket", bucket);
         self
     }
     /// Whether sending to this server is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// InfluxDB: protocol used to send data. Default: `udp`.
@@ -4013,27 +3195,27 @@ impl ClusterMetricsServerIdPost {
         mut self,
         influxdbproto: impl Into<ClusterMetricsServerInfluxdbproto>,
     ) -> Self {
-        let influxdbproto: ClusterMetricsServerInfluxdbproto = influxdbproto.into();
-        self.0.set("influxdbproto", &influxdbproto);
+        self.0
+            .call
+            .set_as::<ClusterMetricsServerInfluxdbproto>("influxdbproto", influxdbproto);
         self
     }
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
     #[inline]
     pub fn max_body_size(mut self, max_body_size: i64) -> Self {
-        self.0.set("max-body-size", &max_body_size);
+        self.0.call.set("max-body-size", &max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.set("mtu", &mtu);
+        self.0.call.set("mtu", &mtu);
         self
     }
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
     #[inline]
     pub fn organization(mut self, organization: impl Into<String>) -> Self {
-        let organization: String = organization.into();
-        self.0.set("organization", &organization);
+        self.0.call.set_as::<String>("organization", organization);
         self
     }
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
@@ -4042,29 +3224,29 @@ impl ClusterMetricsServerIdPost {
         mut self,
         otel_compression: impl Into<ClusterMetricsServerOtelCompression>,
     ) -> Self {
-        let otel_compression: ClusterMetricsServerOtelCompression = otel_compression
-            .into();
-        self.0.set("otel-compression", &otel_compression);
+        self.0
+            .call
+            .set_as::<
+                ClusterMetricsServerOtelCompression,
+            >("otel-compression", otel_compression);
         self
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
     pub fn otel_headers(mut self, otel_headers: impl Into<Secret>) -> Self {
-        let otel_headers: Secret = otel_headers.into();
-        self.0.set("otel-headers", &otel_headers);
+        self.0.call.set_as::<Secret>("otel-headers", otel_headers);
         self
     }
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
     #[inline]
     pub fn otel_max_body_size(mut self, otel_max_body_size: i64) -> Self {
-        self.0.set("otel-max-body-size", &otel_max_body_size);
+        self.0.call.set("otel-max-body-size", &otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
     #[inline]
     pub fn otel_path(mut self, otel_path: impl Into<String>) -> Self {
-        let otel_path: String = otel_path.into();
-        self.0.set("otel-path", &otel_path);
+        self.0.call.set_as::<String>("otel-path", otel_path);
         self
     }
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
@@ -4073,8 +3255,9 @@ impl ClusterMetricsServerIdPost {
         mut self,
         otel_protocol: impl Into<ClusterMetricsServerOtelProtocol>,
     ) -> Self {
-        let otel_protocol: ClusterMetricsServerOtelProtocol = otel_protocol.into();
-        self.0.set("otel-protocol", &otel_protocol);
+        self.0
+            .call
+            .set_as::<ClusterMetricsServerOtelProtocol>("otel-protocol", otel_protocol);
         self
     }
     /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
@@ -4083,53 +3266,51 @@ impl ClusterMetricsServerIdPost {
         mut self,
         otel_resource_attributes: impl Into<String>,
     ) -> Self {
-        let otel_resource_attributes: String = otel_resource_attributes.into();
-        self.0.set("otel-resource-attributes", &otel_resource_attributes);
+        self.0
+            .call
+            .set_as::<String>("otel-resource-attributes", otel_resource_attributes);
         self
     }
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[inline]
     pub fn otel_timeout(mut self, otel_timeout: i64) -> Self {
-        self.0.set("otel-timeout", &otel_timeout);
+        self.0.call.set("otel-timeout", &otel_timeout);
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[inline]
     pub fn otel_verify_ssl(mut self, otel_verify_ssl: bool) -> Self {
-        self.0.set("otel-verify-ssl", &otel_verify_ssl);
+        self.0.call.set("otel-verify-ssl", &otel_verify_ssl);
         self
     }
     /// Graphite: dotted prefix of all metric names.
     #[inline]
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        let path: String = path.into();
-        self.0.set("path", &path);
+        self.0.call.set_as::<String>("path", path);
         self
     }
     /// Graphite: protocol used to send data.
     #[inline]
     pub fn proto(mut self, proto: impl Into<ClusterMetricsServerProto>) -> Self {
-        let proto: ClusterMetricsServerProto = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<ClusterMetricsServerProto>("proto", proto);
         self
     }
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
     #[inline]
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        let token: Secret = token.into();
-        self.0.set("token", &token);
+        self.0.call.set_as::<Secret>("token", token);
         self
     }
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[inline]
     pub fn verify_certificate(mut self, verify_certificate: bool) -> Self {
-        self.0.set("verify-certificate", &verify_certificate);
+        self.0.call.set("verify-certificate", &verify_certificate);
         self
     }
 }
@@ -4143,67 +3324,37 @@ impl ClusterMetricsServerIdPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterMetricsServerIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/metrics/server/{id}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .secrets(&["otel-headers", "token"])
-        .partial(
-            &[
-                Partial::new("otel-compression", Release::new(9, 0), None),
-                Partial::new("otel-headers", Release::new(9, 0), None),
-                Partial::new("otel-max-body-size", Release::new(9, 0), None),
-                Partial::new("otel-path", Release::new(9, 0), None),
-                Partial::new("otel-protocol", Release::new(9, 0), None),
-                Partial::new("otel-resource-attributes", Release::new(9, 0), None),
-                Partial::new("otel-timeout", Release::new(9, 0), None),
-                Partial::new("otel-verify-ssl", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMetricsServerIdPut);
+request_impls!(ClusterMetricsServerIdPut : ());
 
 impl ClusterMetricsServerIdPut {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
     #[inline]
     pub fn api_path_prefix(mut self, api_path_prefix: impl Into<String>) -> Self {
-        let api_path_prefix: String = api_path_prefix.into();
-        self.0.set("api-path-prefix", &api_path_prefix);
+        self.0.call.set_as::<String>("api-path-prefix", api_path_prefix);
         self
     }
     /// InfluxDB: bucket or database to write to over HTTP.
     #[inline]
     pub fn bucket(mut self, bucket: impl Into<String>) -> Self {
-        let bucket: String = bucket.into();
-        self.0.set("bucket", &bucket);
+        self.0.call.set_as::<String>("bucket", bucket);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether sending to this server is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// InfluxDB: protocol used to send data. Default: `udp`.
@@ -4212,27 +3363,27 @@ impl ClusterMetricsServerIdPut {
         mut self,
         influxdbproto: impl Into<ClusterMetricsServerInfluxdbproto>,
     ) -> Self {
-        let influxdbproto: ClusterMetricsServerInfluxdbproto = influxdbproto.into();
-        self.0.set("influxdbproto", &influxdbproto);
+        self.0
+            .call
+            .set_as::<ClusterMetricsServerInfluxdbproto>("influxdbproto", influxdbproto);
         self
     }
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
     #[inline]
     pub fn max_body_size(mut self, max_body_size: i64) -> Self {
-        self.0.set("max-body-size", &max_body_size);
+        self.0.call.set("max-body-size", &max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.set("mtu", &mtu);
+        self.0.call.set("mtu", &mtu);
         self
     }
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
     #[inline]
     pub fn organization(mut self, organization: impl Into<String>) -> Self {
-        let organization: String = organization.into();
-        self.0.set("organization", &organization);
+        self.0.call.set_as::<String>("organization", organization);
         self
     }
     /// OpenTelemetry: how request bodies are compressed. Default: `gzip`. Since 9.0.
@@ -4241,29 +3392,29 @@ impl ClusterMetricsServerIdPut {
         mut self,
         otel_compression: impl Into<ClusterMetricsServerOtelCompression>,
     ) -> Self {
-        let otel_compression: ClusterMetricsServerOtelCompression = otel_compression
-            .into();
-        self.0.set("otel-compression", &otel_compression);
+        self.0
+            .call
+            .set_as::<
+                ClusterMetricsServerOtelCompression,
+            >("otel-compression", otel_compression);
         self
     }
     /// OpenTelemetry: extra HTTP headers, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
     #[inline]
     pub fn otel_headers(mut self, otel_headers: impl Into<Secret>) -> Self {
-        let otel_headers: Secret = otel_headers.into();
-        self.0.set("otel-headers", &otel_headers);
+        self.0.call.set_as::<Secret>("otel-headers", otel_headers);
         self
     }
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
     #[inline]
     pub fn otel_max_body_size(mut self, otel_max_body_size: i64) -> Self {
-        self.0.set("otel-max-body-size", &otel_max_body_size);
+        self.0.call.set("otel-max-body-size", &otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
     #[inline]
     pub fn otel_path(mut self, otel_path: impl Into<String>) -> Self {
-        let otel_path: String = otel_path.into();
-        self.0.set("otel-path", &otel_path);
+        self.0.call.set_as::<String>("otel-path", otel_path);
         self
     }
     /// OpenTelemetry: whether requests are encrypted. Default: `https`. Since 9.0.
@@ -4272,8 +3423,9 @@ impl ClusterMetricsServerIdPut {
         mut self,
         otel_protocol: impl Into<ClusterMetricsServerOtelProtocol>,
     ) -> Self {
-        let otel_protocol: ClusterMetricsServerOtelProtocol = otel_protocol.into();
-        self.0.set("otel-protocol", &otel_protocol);
+        self.0
+            .call
+            .set_as::<ClusterMetricsServerOtelProtocol>("otel-protocol", otel_protocol);
         self
     }
     /// OpenTelemetry: extra resource attributes, a base64-encoded JSON object. At most 1024 characters. Since 9.0.
@@ -4282,86 +3434,60 @@ impl ClusterMetricsServerIdPut {
         mut self,
         otel_resource_attributes: impl Into<String>,
     ) -> Self {
-        let otel_resource_attributes: String = otel_resource_attributes.into();
-        self.0.set("otel-resource-attributes", &otel_resource_attributes);
+        self.0
+            .call
+            .set_as::<String>("otel-resource-attributes", otel_resource_attributes);
         self
     }
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[inline]
     pub fn otel_timeout(mut self, otel_timeout: i64) -> Self {
-        self.0.set("otel-timeout", &otel_timeout);
+        self.0.call.set("otel-timeout", &otel_timeout);
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[inline]
     pub fn otel_verify_ssl(mut self, otel_verify_ssl: bool) -> Self {
-        self.0.set("otel-verify-ssl", &otel_verify_ssl);
+        self.0.call.set("otel-verify-ssl", &otel_verify_ssl);
         self
     }
     /// Graphite: dotted prefix of all metric names.
     #[inline]
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        let path: String = path.into();
-        self.0.set("path", &path);
+        self.0.call.set_as::<String>("path", path);
         self
     }
     /// Graphite: protocol used to send data.
     #[inline]
     pub fn proto(mut self, proto: impl Into<ClusterMetricsServerProto>) -> Self {
-        let proto: ClusterMetricsServerProto = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<ClusterMetricsServerProto>("proto", proto);
         self
     }
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
     #[inline]
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        let token: Secret = token.into();
-        self.0.set("token", &token);
+        self.0.call.set_as::<Secret>("token", token);
         self
     }
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[inline]
     pub fn verify_certificate(mut self, verify_certificate: bool) -> Self {
-        self.0.set("verify-certificate", &verify_certificate);
+        self.0.call.set("verify-certificate", &verify_certificate);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes an external metric server.
-///
-/// `DELETE /cluster/metrics/server/{id}`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterMetricsServerIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterMetricsServerIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/metrics/server/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterMetricsServerIdDelete);
 
 /// The path `/cluster/nextid`.
 ///
@@ -4386,7 +3512,12 @@ impl ClusterNextidPath {
     /// `GET /cluster/nextid`
     #[inline]
     pub fn get(&self) -> ClusterNextidGet {
-        ClusterNextidGet(self.0.request(ClusterNextidGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/nextid",
+            Permission::Authenticated,
+        );
+        ClusterNextidGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -4399,26 +3530,13 @@ impl ClusterNextidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNextidGet(pub(crate) Request<i64>);
 
-impl ApiRequest for ClusterNextidGet {
-    type Output = i64;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/nextid",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<i64> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNextidGet);
+request_impls!(ClusterNextidGet : i64);
 
 impl ClusterNextidGet {
     /// VMID to check; the call fails if it is in use. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.set("vmid", &vmid);
+        self.0.call.set("vmid", &vmid);
         self
     }
 }
@@ -4444,42 +3562,37 @@ impl ClusterOptionsPath {
     /// Reads the datacenter options; callers without `Sys.Audit` on `/` get only a part.
     ///
     /// `GET /cluster/options`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterOptionsGet {
-        ClusterOptionsGet(self.0.request(ClusterOptionsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<ClusterOptions> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/options",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the datacenter options.
     ///
     /// `PUT /cluster/options`
     #[inline]
     pub fn put(&self) -> ClusterOptionsPut {
-        ClusterOptionsPut(self.0.request(ClusterOptionsPut::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/options",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .partial(
+                &[
+                    Partial::new("consent-text", Release::new(8, 4), None),
+                    Partial::new("location", Release::new(9, 2), None),
+                    Partial::new("replication", Release::new(9, 0), None),
+                ],
+            );
+        ClusterOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the datacenter options; callers without `Sys.Audit` on `/` get only a part.
-///
-/// `GET /cluster/options`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterOptionsGet(pub(crate) Request<ClusterOptions>);
-
-impl ApiRequest for ClusterOptionsGet {
-    type Output = ClusterOptions;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/options",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterOptions> {
-        self.0
-    }
-}
-
-request_impls!(ClusterOptionsGet);
 
 /// Changes the datacenter options.
 ///
@@ -4490,97 +3603,67 @@ request_impls!(ClusterOptionsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterOptionsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/options",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .partial(
-            &[
-                Partial::new("consent-text", Release::new(8, 4), None),
-                Partial::new("location", Release::new(9, 2), None),
-                Partial::new("replication", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterOptionsPut);
+request_impls!(ClusterOptionsPut : ());
 
 impl ClusterOptionsPut {
     /// Default bandwidth limits in KiB/s by kind of operation.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: impl Into<super::types::BandwidthLimits>) -> Self {
-        let bwlimit: super::types::BandwidthLimits = bwlimit.into();
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set_as::<super::types::BandwidthLimits>("bwlimit", bwlimit);
         self
     }
     /// Text that the web interface shows before the login. At most 65536 characters. Since 8.4.
     #[inline]
     pub fn consent_text(mut self, consent_text: impl Into<String>) -> Self {
-        let consent_text: String = consent_text.into();
-        self.0.set("consent-text", &consent_text);
+        self.0.call.set_as::<String>("consent-text", consent_text);
         self
     }
     /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
     #[inline]
     pub fn console(mut self, console: impl Into<super::types::ConsoleViewer>) -> Self {
-        let console: super::types::ConsoleViewer = console.into();
-        self.0.set("console", &console);
+        self.0.call.set_as::<super::types::ConsoleViewer>("console", console);
         self
     }
     /// Settings of the scheduler that picks nodes for HA resources.
     #[inline]
     pub fn crs(mut self, crs: impl Into<ResourceScheduling>) -> Self {
-        let crs: ResourceScheduling = crs.into();
-        self.0.set("crs", &crs);
+        self.0.call.set_as::<ResourceScheduling>("crs", crs);
         self
     }
     /// Settings to reset, separated by commas.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Notes about the datacenter, shown in the web interface. At most 65536 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Sender address of mails; `root@` and the host name if not set.
     #[inline]
     pub fn email_from(mut self, email_from: impl Into<String>) -> Self {
-        let email_from: String = email_from.into();
-        self.0.set("email_from", &email_from);
+        self.0.call.set_as::<String>("email_from", email_from);
         self
     }
     /// How failed nodes are fenced; everything but the watchdog is experimental. Default: `watchdog`.
     #[inline]
     pub fn fencing(mut self, fencing: impl Into<ClusterOptionsFencing>) -> Self {
-        let fencing: ClusterOptionsFencing = fencing.into();
-        self.0.set("fencing", &fencing);
+        self.0.call.set_as::<ClusterOptionsFencing>("fencing", fencing);
         self
     }
     /// Settings of the HA stack.
     #[inline]
     pub fn ha(mut self, ha: impl Into<HaSettings>) -> Self {
-        let ha: HaSettings = ha.into();
-        self.0.set("ha", &ha);
+        self.0.call.set_as::<HaSettings>("ha", ha);
         self
     }
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
     #[inline]
     pub fn http_proxy(mut self, http_proxy: impl Into<String>) -> Self {
-        let http_proxy: String = http_proxy.into();
-        self.0.set("http_proxy", &http_proxy);
+        self.0.call.set_as::<String>("http_proxy", http_proxy);
         self
     }
     /// Default keyboard layout of VNC consoles.
@@ -4589,110 +3672,97 @@ impl ClusterOptionsPut {
         mut self,
         keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::KeyboardLayout = keyboard.into();
-        self.0.set("keyboard", &keyboard);
+        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
         self
     }
     /// Default language of the web interface.
     #[inline]
     pub fn language(mut self, language: impl Into<ClusterOptionsLanguage>) -> Self {
-        let language: ClusterOptionsLanguage = language.into();
-        self.0.set("language", &language);
+        self.0.call.set_as::<ClusterOptionsLanguage>("language", language);
         self
     }
     /// Where the cluster stands. Since 9.2.
     #[inline]
     pub fn location(mut self, location: impl Into<super::types::Location>) -> Self {
-        let location: super::types::Location = location.into();
-        self.0.set("location", &location);
+        self.0.call.set_as::<super::types::Location>("location", location);
         self
     }
     /// Start of all MAC addresses generated for guests; give clusters that share a network different ones. Default: `BC:24:11`.
     #[inline]
     pub fn mac_prefix(mut self, mac_prefix: impl Into<String>) -> Self {
-        let mac_prefix: String = mac_prefix.into();
-        self.0.set("mac_prefix", &mac_prefix);
+        self.0.call.set_as::<String>("mac_prefix", mac_prefix);
         self
     }
     /// Tasks a node starts at once for bulk actions and for the HA manager. At least 1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max_workers", &max_workers);
+        self.0.call.set("max_workers", &max_workers);
         self
     }
     /// Settings for migrating guests.
     #[inline]
     pub fn migration(mut self, migration: impl Into<MigrationSettings>) -> Self {
-        let migration: MigrationSettings = migration.into();
-        self.0.set("migration", &migration);
+        self.0.call.set_as::<MigrationSettings>("migration", migration);
         self
     }
     /// Sends migration traffic without encryption; superseded by `migration`.
     #[inline]
     pub fn migration_unsecure(mut self, migration_unsecure: bool) -> Self {
-        self.0.set("migration_unsecure", &migration_unsecure);
+        self.0.call.set("migration_unsecure", &migration_unsecure);
         self
     }
     /// Range from which free VMIDs are suggested.
     #[inline]
     pub fn next_id(mut self, next_id: impl Into<NextIdRange>) -> Self {
-        let next_id: NextIdRange = next_id.into();
-        self.0.set("next-id", &next_id);
+        self.0.call.set_as::<NextIdRange>("next-id", next_id);
         self
     }
     /// Which events are reported; superseded by notification matchers.
     #[inline]
     pub fn notify(mut self, notify: impl Into<NotificationSettings>) -> Self {
-        let notify: NotificationSettings = notify.into();
-        self.0.set("notify", &notify);
+        self.0.call.set_as::<NotificationSettings>("notify", notify);
         self
     }
     /// Tags, separated by `;`, that need `Sys.Modify` on `/` to be set or removed.
     #[inline]
     pub fn registered_tags(mut self, registered_tags: impl Into<String>) -> Self {
-        let registered_tags: String = registered_tags.into();
-        self.0.set("registered-tags", &registered_tags);
+        self.0.call.set_as::<String>("registered-tags", registered_tags);
         self
     }
     /// Settings for storage replication. Since 9.0.
     #[inline]
     pub fn replication(mut self, replication: impl Into<ReplicationSettings>) -> Self {
-        let replication: ReplicationSettings = replication.into();
-        self.0.set("replication", &replication);
+        self.0.call.set_as::<ReplicationSettings>("replication", replication);
         self
     }
     /// How tags look in the web interface.
     #[inline]
     pub fn tag_style(mut self, tag_style: impl Into<TagStyle>) -> Self {
-        let tag_style: TagStyle = tag_style.into();
-        self.0.set("tag-style", &tag_style);
+        self.0.call.set_as::<TagStyle>("tag-style", tag_style);
         self
     }
     /// Settings for U2F keys.
     #[inline]
     pub fn u2f(mut self, u2f: impl Into<U2fSettings>) -> Self {
-        let u2f: U2fSettings = u2f.into();
-        self.0.set("u2f", &u2f);
+        self.0.call.set_as::<U2fSettings>("u2f", u2f);
         self
     }
     /// Which tags users may set on guests they administer.
     #[inline]
     pub fn user_tag_access(mut self, user_tag_access: impl Into<UserTagAccess>) -> Self {
-        let user_tag_access: UserTagAccess = user_tag_access.into();
-        self.0.set("user-tag-access", &user_tag_access);
+        self.0.call.set_as::<UserTagAccess>("user-tag-access", user_tag_access);
         self
     }
     /// Settings for WebAuthn.
     #[inline]
     pub fn webauthn(mut self, webauthn: impl Into<WebauthnSettings>) -> Self {
-        let webauthn: WebauthnSettings = webauthn.into();
-        self.0.set("webauthn", &webauthn);
+        self.0.call.set_as::<WebauthnSettings>("webauthn", webauthn);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -4718,38 +3788,21 @@ impl ClusterQemuPath {
     /// Lists the sub-resources of the cluster-wide virtual machine settings.
     ///
     /// `GET /cluster/qemu`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> ClusterQemuGet {
-        ClusterQemuGet(self.0.request(ClusterQemuGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/qemu",
+                Permission::Authenticated,
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of the cluster-wide virtual machine settings.
-///
-/// `GET /cluster/qemu`
-///
-/// Open to every authenticated user.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterQemuGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterQemuGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/qemu",
-            Permission::Authenticated,
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterQemuGet);
 
 /// The path `/cluster/qemu/cpu-flags`.
 ///
@@ -4774,9 +3827,21 @@ impl ClusterQemuCpuFlagsPath {
     /// `GET /cluster/qemu/cpu-flags`
     #[inline]
     pub fn get(&self) -> ClusterQemuCpuFlagsGet {
-        ClusterQemuCpuFlagsGet(
-            self.0.request(ClusterQemuCpuFlagsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/qemu/cpu-flags",
+                Permission::Or(
+                    &[
+                        Permission::All("/nodes", &["Sys.Audit"]),
+                        Permission::Any(
+                            "/mapping/cpu",
+                            &["Mapping.Audit", "Mapping.Use", "Mapping.Modify"],
+                        ),
+                    ],
+                ),
+            )
+            .since(9, 2);
+        ClusterQemuCpuFlagsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -4791,43 +3856,19 @@ impl ClusterQemuCpuFlagsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCpuFlagsGet(pub(crate) Request<Vec<super::types::QemuCpuFlag>>);
 
-impl ApiRequest for ClusterQemuCpuFlagsGet {
-    type Output = Vec<super::types::QemuCpuFlag>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/qemu/cpu-flags",
-            Permission::Or(
-                &[
-                    Permission::All("/nodes", &["Sys.Audit"]),
-                    Permission::Any(
-                        "/mapping/cpu",
-                        &["Mapping.Audit", "Mapping.Use", "Mapping.Modify"],
-                    ),
-                ],
-            ),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::QemuCpuFlag>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterQemuCpuFlagsGet);
+request_impls!(ClusterQemuCpuFlagsGet : Vec < super::types::QemuCpuFlag >);
 
 impl ClusterQemuCpuFlagsGet {
     /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`). Default: `kvm`.
     #[inline]
     pub fn accel(mut self, accel: impl Into<super::types::QemuAccelerator>) -> Self {
-        let accel: super::types::QemuAccelerator = accel.into();
-        self.0.set("accel", &accel);
+        self.0.call.set_as::<super::types::QemuAccelerator>("accel", accel);
         self
     }
     /// Processor architecture whose flags are listed; the host's own when absent.
     #[inline]
     pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        let arch: super::types::QemuArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
         self
     }
 }
@@ -4853,11 +3894,19 @@ impl ClusterQemuCustomCpuModelsPath {
     /// Lists the custom CPU models of the cluster that the caller may see.
     ///
     /// `GET /cluster/qemu/custom-cpu-models`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> ClusterQemuCustomCpuModelsGet {
-        ClusterQemuCustomCpuModelsGet(
-            self.0.request(ClusterQemuCustomCpuModelsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterQemuCustomCpuModelsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/qemu/custom-cpu-models",
+                Permission::Authenticated,
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a custom CPU model.
     ///
@@ -4871,46 +3920,22 @@ impl ClusterQemuCustomCpuModelsPath {
         cputype: impl Into<String>,
         reported_model: impl Into<ClusterQemuCustomCpuModelsReportedModel>,
     ) -> ClusterQemuCustomCpuModelsPost {
-        let mut request = self
-            .0
-            .request(ClusterQemuCustomCpuModelsPost::ENDPOINT, reply::nothing);
-        let cputype: String = cputype.into();
-        request.set("cputype", &cputype);
-        let reported_model: ClusterQemuCustomCpuModelsReportedModel = reported_model
-            .into();
-        request.set("reported-model", &reported_model);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/qemu/custom-cpu-models",
+                Permission::All("/mapping/cpu", &["Mapping.Modify"]),
+            )
+            .since(9, 2);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("cputype", cputype);
+        request
+            .call
+            .set_as::<
+                ClusterQemuCustomCpuModelsReportedModel,
+            >("reported-model", reported_model);
         ClusterQemuCustomCpuModelsPost(request)
     }
 }
-
-/// Lists the custom CPU models of the cluster that the caller may see.
-///
-/// `GET /cluster/qemu/custom-cpu-models`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterQemuCustomCpuModelsGet(
-    pub(crate) Request<Vec<ClusterQemuCustomCpuModelsItem>>,
-);
-
-impl ApiRequest for ClusterQemuCustomCpuModelsGet {
-    type Output = Vec<ClusterQemuCustomCpuModelsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/qemu/custom-cpu-models",
-            Permission::Authenticated,
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterQemuCustomCpuModelsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterQemuCustomCpuModelsGet);
 
 /// Creates a custom CPU model.
 ///
@@ -4923,60 +3948,43 @@ request_impls!(ClusterQemuCustomCpuModelsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterQemuCustomCpuModelsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/qemu/custom-cpu-models",
-            Permission::All("/mapping/cpu", &["Mapping.Modify"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterQemuCustomCpuModelsPost);
+request_impls!(ClusterQemuCustomCpuModelsPost : ());
 
 impl ClusterQemuCustomCpuModelsPost {
     /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
     #[inline]
     pub fn flags(mut self, flags: impl Into<String>) -> Self {
-        let flags: String = flags.into();
-        self.0.set("flags", &flags);
+        self.0.call.set_as::<String>("flags", flags);
         self
     }
     /// Physical address bits the guest may use. From 32 to 64.
     #[inline]
     pub fn guest_phys_bits(mut self, guest_phys_bits: i64) -> Self {
-        self.0.set("guest-phys-bits", &guest_phys_bits);
+        self.0.call.set("guest-phys-bits", &guest_phys_bits);
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
     pub fn hidden(mut self, hidden: bool) -> Self {
-        self.0.set("hidden", &hidden);
+        self.0.call.set("hidden", &hidden);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[inline]
     pub fn hv_vendor_id(mut self, hv_vendor_id: impl Into<String>) -> Self {
-        let hv_vendor_id: String = hv_vendor_id.into();
-        self.0.set("hv-vendor-id", &hv_vendor_id);
+        self.0.call.set_as::<String>("hv-vendor-id", hv_vendor_id);
         self
     }
     /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
     #[inline]
     pub fn level(mut self, level: i64) -> Self {
-        self.0.set("level", &level);
+        self.0.call.set("level", &level);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
     #[inline]
     pub fn phys_bits(mut self, phys_bits: impl Into<String>) -> Self {
-        let phys_bits: String = phys_bits.into();
-        self.0.set("phys-bits", &phys_bits);
+        self.0.call.set_as::<String>("phys-bits", phys_bits);
         self
     }
 }
@@ -5007,73 +4015,57 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     /// Returns the definition of one custom CPU model.
     ///
     /// `GET /cluster/qemu/custom-cpu-models/{cputype}`
+    ///
+    /// Needs on `/mapping/cpu/{cputype}`: `Mapping.Audit` or on `/mapping/cpu/{cputype}`: `Mapping.Use` or on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> ClusterQemuCustomCpuModelsCputypeGet {
-        ClusterQemuCustomCpuModelsCputypeGet(
-            self.0.request(ClusterQemuCustomCpuModelsCputypeGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterQemuCustomCpuModelsItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/qemu/custom-cpu-models/{cputype}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/cpu/{cputype}", &["Mapping.Audit"]),
+                        Permission::All("/mapping/cpu/{cputype}", &["Mapping.Use"]),
+                        Permission::All("/mapping/cpu/{cputype}", &["Mapping.Modify"]),
+                    ],
+                ),
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the definition of a custom CPU model.
     ///
     /// `PUT /cluster/qemu/custom-cpu-models/{cputype}`
     #[inline]
     pub fn put(&self) -> ClusterQemuCustomCpuModelsCputypePut {
-        ClusterQemuCustomCpuModelsCputypePut(
-            self
-                .0
-                .request(ClusterQemuCustomCpuModelsCputypePut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/qemu/custom-cpu-models/{cputype}",
+                Permission::All("/mapping/cpu/{cputype}", &["Mapping.Modify"]),
+            )
+            .since(9, 2);
+        ClusterQemuCustomCpuModelsCputypePut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a custom CPU model.
     ///
     /// `DELETE /cluster/qemu/custom-cpu-models/{cputype}`
+    ///
+    /// Needs on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn delete(&self) -> ClusterQemuCustomCpuModelsCputypeDelete {
-        ClusterQemuCustomCpuModelsCputypeDelete(
-            self
-                .0
-                .request(
-                    ClusterQemuCustomCpuModelsCputypeDelete::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/qemu/custom-cpu-models/{cputype}",
+                Permission::All("/mapping/cpu/{cputype}", &["Mapping.Modify"]),
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Returns the definition of one custom CPU model.
-///
-/// `GET /cluster/qemu/custom-cpu-models/{cputype}`
-///
-/// Needs on `/mapping/cpu/{cputype}`: `Mapping.Audit` or on `/mapping/cpu/{cputype}`: `Mapping.Use` or on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterQemuCustomCpuModelsCputypeGet(
-    pub(crate) Request<ClusterQemuCustomCpuModelsItem>,
-);
-
-impl ApiRequest for ClusterQemuCustomCpuModelsCputypeGet {
-    type Output = ClusterQemuCustomCpuModelsItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/qemu/custom-cpu-models/{cputype}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/cpu/{cputype}", &["Mapping.Audit"]),
-                    Permission::All("/mapping/cpu/{cputype}", &["Mapping.Use"]),
-                    Permission::All("/mapping/cpu/{cputype}", &["Mapping.Modify"]),
-                ],
-            ),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<ClusterQemuCustomCpuModelsItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterQemuCustomCpuModelsCputypeGet);
 
 /// Changes the definition of a custom CPU model.
 ///
@@ -5086,74 +4078,55 @@ request_impls!(ClusterQemuCustomCpuModelsCputypeGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterQemuCustomCpuModelsCputypePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterQemuCustomCpuModelsCputypePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/qemu/custom-cpu-models/{cputype}",
-            Permission::All("/mapping/cpu/{cputype}", &["Mapping.Modify"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterQemuCustomCpuModelsCputypePut);
+request_impls!(ClusterQemuCustomCpuModelsCputypePut : ());
 
 impl ClusterQemuCustomCpuModelsCputypePut {
     /// Comma-separated properties to remove from the model.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 digest the model definitions must still have; the change is refused otherwise. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; any flag QEMU knows is allowed.
     #[inline]
     pub fn flags(mut self, flags: impl Into<String>) -> Self {
-        let flags: String = flags.into();
-        self.0.set("flags", &flags);
+        self.0.call.set_as::<String>("flags", flags);
         self
     }
     /// Physical address bits the guest may use. From 32 to 64.
     #[inline]
     pub fn guest_phys_bits(mut self, guest_phys_bits: i64) -> Self {
-        self.0.set("guest-phys-bits", &guest_phys_bits);
+        self.0.call.set("guest-phys-bits", &guest_phys_bits);
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
     pub fn hidden(mut self, hidden: bool) -> Self {
-        self.0.set("hidden", &hidden);
+        self.0.call.set("hidden", &hidden);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
     #[inline]
     pub fn hv_vendor_id(mut self, hv_vendor_id: impl Into<String>) -> Self {
-        let hv_vendor_id: String = hv_vendor_id.into();
-        self.0.set("hv-vendor-id", &hv_vendor_id);
+        self.0.call.set_as::<String>("hv-vendor-id", hv_vendor_id);
         self
     }
     /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
     #[inline]
     pub fn level(mut self, level: i64) -> Self {
-        self.0.set("level", &level);
+        self.0.call.set("level", &level);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
     #[inline]
     pub fn phys_bits(mut self, phys_bits: impl Into<String>) -> Self {
-        let phys_bits: String = phys_bits.into();
-        self.0.set("phys-bits", &phys_bits);
+        self.0.call.set_as::<String>("phys-bits", phys_bits);
         self
     }
     /// QEMU CPU model on which this one builds and as which the guest sees it. Default: `kvm64`.
@@ -5162,45 +4135,20 @@ impl ClusterQemuCustomCpuModelsCputypePut {
         mut self,
         reported_model: impl Into<ClusterQemuCustomCpuModelsReportedModel>,
     ) -> Self {
-        let reported_model: ClusterQemuCustomCpuModelsReportedModel = reported_model
-            .into();
-        self.0.set("reported-model", &reported_model);
+        self.0
+            .call
+            .set_as::<
+                ClusterQemuCustomCpuModelsReportedModel,
+            >("reported-model", reported_model);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a custom CPU model.
-///
-/// `DELETE /cluster/qemu/custom-cpu-models/{cputype}`
-///
-/// Needs on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterQemuCustomCpuModelsCputypeDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterQemuCustomCpuModelsCputypeDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/qemu/custom-cpu-models/{cputype}",
-            Permission::All("/mapping/cpu/{cputype}", &["Mapping.Modify"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterQemuCustomCpuModelsCputypeDelete);
 
 /// The path `/cluster/replication`.
 ///
@@ -5223,11 +4171,16 @@ impl ClusterReplicationPath {
     /// Lists the storage replication jobs the caller may see.
     ///
     /// `GET /cluster/replication`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> ClusterReplicationGet {
-        ClusterReplicationGet(
-            self.0.request(ClusterReplicationGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterReplicationItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/replication",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a storage replication job for a guest.
     ///
@@ -5243,42 +4196,18 @@ impl ClusterReplicationPath {
         id: impl Into<String>,
         target: impl Into<NodeName>,
     ) -> ClusterReplicationPost {
-        let mut request = self
-            .0
-            .request(ClusterReplicationPost::ENDPOINT, reply::nothing);
-        let type_: ClusterReplicationType = type_.into();
-        request.set("type", &type_);
-        let id: String = id.into();
-        request.set("id", &id);
-        let target: NodeName = target.into();
-        request.set("target", &target);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/replication",
+            Permission::Authenticated,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterReplicationType>("type", type_);
+        request.call.set_as::<String>("id", id);
+        request.call.set_as::<NodeName>("target", target);
         ClusterReplicationPost(request)
     }
 }
-
-/// Lists the storage replication jobs the caller may see.
-///
-/// `GET /cluster/replication`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterReplicationGet(pub(crate) Request<Vec<ClusterReplicationItem>>);
-
-impl ApiRequest for ClusterReplicationGet {
-    type Output = Vec<ClusterReplicationItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/replication",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterReplicationItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterReplicationGet);
 
 /// Creates a storage replication job for a guest.
 ///
@@ -5289,40 +4218,25 @@ request_impls!(ClusterReplicationGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterReplicationPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/replication",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterReplicationPost);
+request_impls!(ClusterReplicationPost : ());
 
 impl ClusterReplicationPost {
     /// Free text about the job. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether the job is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     #[inline]
     pub fn rate(mut self, rate: impl Into<f64>) -> Self {
-        let rate: f64 = rate.into();
-        self.0.set("rate", &rate);
+        self.0.call.set_as::<f64>("rate", rate);
         self
     }
     /// Marks the job for removal; `full` also deletes the copies on the target node.
@@ -5331,22 +4245,19 @@ impl ClusterReplicationPost {
         mut self,
         remove_job: impl Into<ClusterReplicationRemoveJob>,
     ) -> Self {
-        let remove_job: ClusterReplicationRemoveJob = remove_job.into();
-        self.0.set("remove_job", &remove_job);
+        self.0.call.set_as::<ClusterReplicationRemoveJob>("remove_job", remove_job);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
     #[inline]
     pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        let schedule: String = schedule.into();
-        self.0.set("schedule", &schedule);
+        self.0.call.set_as::<String>("schedule", schedule);
         self
     }
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
     pub fn source(mut self, source: impl Into<NodeName>) -> Self {
-        let source: NodeName = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<NodeName>("source", source);
         self
     }
 }
@@ -5374,55 +4285,42 @@ impl ClusterReplicationIdPath {
     /// Reads the settings of a replication job.
     ///
     /// `GET /cluster/replication/{id}`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> ClusterReplicationIdGet {
-        ClusterReplicationIdGet(
-            self.0.request(ClusterReplicationIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterReplication> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/replication/{id}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the settings of a replication job.
     ///
     /// `PUT /cluster/replication/{id}`
     #[inline]
     pub fn put(&self) -> ClusterReplicationIdPut {
-        ClusterReplicationIdPut(
-            self.0.request(ClusterReplicationIdPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/replication/{id}",
+            Permission::Authenticated,
+        );
+        ClusterReplicationIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Marks a replication job for removal; its next run cleans up and removes it.
     ///
     /// `DELETE /cluster/replication/{id}`
     #[inline]
     pub fn delete(&self) -> ClusterReplicationIdDelete {
-        ClusterReplicationIdDelete(
-            self.0.request(ClusterReplicationIdDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/replication/{id}",
+            Permission::Authenticated,
+        );
+        ClusterReplicationIdDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the settings of a replication job.
-///
-/// `GET /cluster/replication/{id}`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterReplicationIdGet(pub(crate) Request<ClusterReplication>);
-
-impl ApiRequest for ClusterReplicationIdGet {
-    type Output = ClusterReplication;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/replication/{id}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterReplication> {
-        self.0
-    }
-}
-
-request_impls!(ClusterReplicationIdGet);
 
 /// Changes the settings of a replication job.
 ///
@@ -5433,54 +4331,37 @@ request_impls!(ClusterReplicationIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterReplicationIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/replication/{id}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterReplicationIdPut);
+request_impls!(ClusterReplicationIdPut : ());
 
 impl ClusterReplicationIdPut {
     /// Free text about the job. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the job is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
     #[inline]
     pub fn rate(mut self, rate: impl Into<f64>) -> Self {
-        let rate: f64 = rate.into();
-        self.0.set("rate", &rate);
+        self.0.call.set_as::<f64>("rate", rate);
         self
     }
     /// Marks the job for removal; `full` also deletes the copies on the target node.
@@ -5489,28 +4370,25 @@ impl ClusterReplicationIdPut {
         mut self,
         remove_job: impl Into<ClusterReplicationRemoveJob>,
     ) -> Self {
-        let remove_job: ClusterReplicationRemoveJob = remove_job.into();
-        self.0.set("remove_job", &remove_job);
+        self.0.call.set_as::<ClusterReplicationRemoveJob>("remove_job", remove_job);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters. Default: `*/15`.
     #[inline]
     pub fn schedule(mut self, schedule: impl Into<String>) -> Self {
-        let schedule: String = schedule.into();
-        self.0.set("schedule", &schedule);
+        self.0.call.set_as::<String>("schedule", schedule);
         self
     }
     /// Internal: lets the server notice that the guest has changed its node.
     #[inline]
     pub fn source(mut self, source: impl Into<NodeName>) -> Self {
-        let source: NodeName = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<NodeName>("source", source);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -5524,32 +4402,19 @@ impl ClusterReplicationIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterReplicationIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/replication/{id}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterReplicationIdDelete);
+request_impls!(ClusterReplicationIdDelete : ());
 
 impl ClusterReplicationIdDelete {
     /// Deletes the job at once and leaves its snapshots and copies behind. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Leaves the copies on the target node in place. Default: `false`.
     #[inline]
     pub fn keep(mut self, keep: bool) -> Self {
-        self.0.set("keep", &keep);
+        self.0.call.set("keep", &keep);
         self
     }
 }
@@ -5577,7 +4442,12 @@ impl ClusterResourcesPath {
     /// `GET /cluster/resources`
     #[inline]
     pub fn get(&self) -> ClusterResourcesGet {
-        ClusterResourcesGet(self.0.request(ClusterResourcesGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/resources",
+            Permission::Authenticated,
+        );
+        ClusterResourcesGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5590,27 +4460,13 @@ impl ClusterResourcesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterResourcesGet(pub(crate) Request<Vec<ClusterResourcesItem>>);
 
-impl ApiRequest for ClusterResourcesGet {
-    type Output = Vec<ClusterResourcesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/resources",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterResourcesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterResourcesGet);
+request_impls!(ClusterResourcesGet : Vec < ClusterResourcesItem >);
 
 impl ClusterResourcesGet {
     /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterResourcesGetType>) -> Self {
-        let type_: ClusterResourcesGetType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterResourcesGetType>("type", type_);
         self
     }
 }
@@ -5636,35 +4492,18 @@ impl ClusterStatusPath {
     /// Lists the cluster and its nodes; a node outside any cluster lists only itself.
     ///
     /// `GET /cluster/status`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterStatusGet {
-        ClusterStatusGet(self.0.request(ClusterStatusGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<ClusterStatusItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/status",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the cluster and its nodes; a node outside any cluster lists only itself.
-///
-/// `GET /cluster/status`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterStatusGet(pub(crate) Request<Vec<ClusterStatusItem>>);
-
-impl ApiRequest for ClusterStatusGet {
-    type Output = Vec<ClusterStatusItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/status",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterStatusItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterStatusGet);
 
 /// The path `/cluster/tasks`.
 ///
@@ -5687,40 +4526,23 @@ impl ClusterTasksPath {
     /// Lists recent tasks of all nodes.
     ///
     /// `GET /cluster/tasks`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterTasksGet {
-        ClusterTasksGet(self.0.request(ClusterTasksGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<ClusterTasksItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/tasks",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists recent tasks of all nodes.
-///
-/// `GET /cluster/tasks`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterTasksGet(pub(crate) Request<Vec<ClusterTasksItem>>);
-
-impl ApiRequest for ClusterTasksGet {
-    type Output = Vec<ClusterTasksItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/tasks",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterTasksItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterTasksGet);
 
 /// The answer to `GET /cluster/backup/{id}/included_volumes`.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumes {
     /// Guests of the job.
@@ -5731,30 +4553,26 @@ pub struct ClusterBackupIncludedVolumes {
 
 impl Object for ClusterBackupIncludedVolumes {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "children" => (Need::required(0), &mut self.children),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupIncludedVolumes",
+                required: &["children"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["children"]
+            &mut [&mut self.children, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterBackupIncludedVolumes);
+object_impls!(ClusterBackupIncludedVolumes);
 
 /// Volumes of the guest.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
     /// Configuration key of the volume, such as `scsi0` or `rootfs`.
@@ -5771,33 +4589,32 @@ pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
 
 impl Object for ClusterBackupIncludedVolumesChildrenChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "id" => (Need::required(0), &mut self.id),
-                "included" => (Need::required(1), &mut self.included),
-                "name" => (Need::required(2), &mut self.name),
-                "reason" => (Need::required(3), &mut self.reason),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupIncludedVolumesChildrenChildrenItem",
+                required: &["id", "included", "name", "reason"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "included", "name", "reason"]
+            &mut [
+                &mut self.id,
+                &mut self.included,
+                &mut self.name,
+                &mut self.reason,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterBackupIncludedVolumesChildrenChildrenItem);
+object_impls!(ClusterBackupIncludedVolumesChildrenChildrenItem);
 
 /// Guests of the job.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupIncludedVolumesChildrenItem {
     /// Volumes of the guest.
@@ -5814,28 +4631,27 @@ pub struct ClusterBackupIncludedVolumesChildrenItem {
 
 impl Object for ClusterBackupIncludedVolumesChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "children" => (Need::OPTIONAL, &mut self.children),
-                "id" => (Need::required(0), &mut self.id),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupIncludedVolumesChildrenItem",
+                required: &["id", "type"],
+                optional: &["children", "name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "type"]
+            &mut [
+                &mut self.id,
+                &mut self.type_,
+                &mut self.children,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterBackupIncludedVolumesChildrenItem);
+object_impls!(ClusterBackupIncludedVolumesChildrenItem);
 
 /// Kind of guest; `unknown` if it was deleted without being removed from the job.
 ///
@@ -5853,37 +4669,14 @@ pub enum ClusterBackupIncludedVolumesType {
     Unlisted(Unlisted),
 }
 
-impl ClusterBackupIncludedVolumesType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Lxc => "lxc",
-            Self::Unknown => "unknown",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "qemu" => Self::Qemu,
-                "lxc" => Self::Lxc,
-                "unknown" => Self::Unknown,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterBackupIncludedVolumesType);
+open_enum_impls!(
+    ClusterBackupIncludedVolumesType : "qemu" Qemu, "lxc" Lxc, "unknown" Unknown,
+);
 
 /// One element of the answer to `GET /cluster/backup-info/not-backed-up`.
 ///
 /// Used by `GET /cluster/backup-info/not-backed-up`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupInfoNotBackedUpItem {
     /// Guest name.
@@ -5898,32 +4691,26 @@ pub struct ClusterBackupInfoNotBackedUpItem {
 
 impl Object for ClusterBackupInfoNotBackedUpItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "type" => (Need::required(0), &mut self.type_),
-                "vmid" => (Need::required(1), &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupInfoNotBackedUpItem",
+                required: &["type", "vmid"],
+                optional: &["name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["type", "vmid"]
+            &mut [&mut self.type_, &mut self.vmid, &mut self.name, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterBackupInfoNotBackedUpItem);
+object_impls!(ClusterBackupInfoNotBackedUpItem);
 
 /// The answer to `GET /cluster/backup`.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupItem {
     /// Includes all guests of the node the job runs on. Default: `false`.
@@ -6010,70 +4797,106 @@ pub struct ClusterBackupItem {
 
 impl Object for ClusterBackupItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "all" => (Need::OPTIONAL, &mut self.all),
-                "bwlimit" => (Need::OPTIONAL, &mut self.bwlimit),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "compress" => (Need::OPTIONAL, &mut self.compress),
-                "dumpdir" => (Need::OPTIONAL, &mut self.dumpdir),
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "exclude" => (Need::OPTIONAL, &mut self.exclude),
-                "exclude-path" => (Need::OPTIONAL, &mut self.exclude_path),
-                "fleecing" => (Need::OPTIONAL, &mut self.fleecing),
-                "id" => (Need::required(0), &mut self.id),
-                "ionice" => (Need::OPTIONAL, &mut self.ionice),
-                "lockwait" => (Need::OPTIONAL, &mut self.lockwait),
-                "mailnotification" => (Need::OPTIONAL, &mut self.mailnotification),
-                "mailto" => (Need::OPTIONAL, &mut self.mailto),
-                "maxfiles" => (Need::OPTIONAL, &mut self.maxfiles),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "next-run" => (Need::OPTIONAL, &mut self.next_run),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "notes-template" => (Need::OPTIONAL, &mut self.notes_template),
-                "notification-mode" => (Need::OPTIONAL, &mut self.notification_mode),
-                "pbs-change-detection-mode" => {
-                    (Need::OPTIONAL, &mut self.pbs_change_detection_mode)
-                }
-                "performance" => (Need::OPTIONAL, &mut self.performance),
-                "pigz" => (Need::OPTIONAL, &mut self.pigz),
-                "pool" => (Need::OPTIONAL, &mut self.pool),
-                "protected" => (Need::OPTIONAL, &mut self.protected),
-                "prune-backups" => (Need::OPTIONAL, &mut self.prune_backups),
-                "quiet" => (Need::OPTIONAL, &mut self.quiet),
-                "remove" => (Need::OPTIONAL, &mut self.remove),
-                "repeat-missed" => (Need::OPTIONAL, &mut self.repeat_missed),
-                "schedule" => (Need::OPTIONAL, &mut self.schedule),
-                "script" => (Need::OPTIONAL, &mut self.script),
-                "stdexcludes" => (Need::OPTIONAL, &mut self.stdexcludes),
-                "stop" => (Need::OPTIONAL, &mut self.stop),
-                "stopwait" => (Need::OPTIONAL, &mut self.stopwait),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                "tmpdir" => (Need::OPTIONAL, &mut self.tmpdir),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "zstd" => (Need::OPTIONAL, &mut self.zstd),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupItem",
+                required: &["id"],
+                optional: &[
+                    "all",
+                    "bwlimit",
+                    "comment",
+                    "compress",
+                    "dumpdir",
+                    "enabled",
+                    "exclude",
+                    "exclude-path",
+                    "fleecing",
+                    "ionice",
+                    "lockwait",
+                    "mailnotification",
+                    "mailto",
+                    "maxfiles",
+                    "mode",
+                    "next-run",
+                    "node",
+                    "notes-template",
+                    "notification-mode",
+                    "pbs-change-detection-mode",
+                    "performance",
+                    "pigz",
+                    "pool",
+                    "protected",
+                    "prune-backups",
+                    "quiet",
+                    "remove",
+                    "repeat-missed",
+                    "schedule",
+                    "script",
+                    "stdexcludes",
+                    "stop",
+                    "stopwait",
+                    "storage",
+                    "tmpdir",
+                    "type",
+                    "vmid",
+                    "zstd",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id"]
+            &mut [
+                &mut self.id,
+                &mut self.all,
+                &mut self.bwlimit,
+                &mut self.comment,
+                &mut self.compress,
+                &mut self.dumpdir,
+                &mut self.enabled,
+                &mut self.exclude,
+                &mut self.exclude_path,
+                &mut self.fleecing,
+                &mut self.ionice,
+                &mut self.lockwait,
+                &mut self.mailnotification,
+                &mut self.mailto,
+                &mut self.maxfiles,
+                &mut self.mode,
+                &mut self.next_run,
+                &mut self.node,
+                &mut self.notes_template,
+                &mut self.notification_mode,
+                &mut self.pbs_change_detection_mode,
+                &mut self.performance,
+                &mut self.pigz,
+                &mut self.pool,
+                &mut self.protected,
+                &mut self.prune_backups,
+                &mut self.quiet,
+                &mut self.remove,
+                &mut self.repeat_missed,
+                &mut self.schedule,
+                &mut self.script,
+                &mut self.stdexcludes,
+                &mut self.stop,
+                &mut self.stopwait,
+                &mut self.storage,
+                &mut self.tmpdir,
+                &mut self.type_,
+                &mut self.vmid,
+                &mut self.zstd,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterBackupItem);
+object_impls!(ClusterBackupItem);
 
 /// How many backups to keep, in place of the rule of the storage.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupPruneBackups {
     /// Keeps all backups; excludes the other rules.
@@ -6096,32 +4919,43 @@ pub struct ClusterBackupPruneBackups {
 
 impl Object for ClusterBackupPruneBackups {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "keep-all" => (Need::OPTIONAL, &mut self.keep_all),
-                "keep-daily" => (Need::OPTIONAL, &mut self.keep_daily),
-                "keep-hourly" => (Need::OPTIONAL, &mut self.keep_hourly),
-                "keep-last" => (Need::OPTIONAL, &mut self.keep_last),
-                "keep-monthly" => (Need::OPTIONAL, &mut self.keep_monthly),
-                "keep-weekly" => (Need::OPTIONAL, &mut self.keep_weekly),
-                "keep-yearly" => (Need::OPTIONAL, &mut self.keep_yearly),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupPruneBackups",
+                required: &[],
+                optional: &[
+                    "keep-all",
+                    "keep-daily",
+                    "keep-hourly",
+                    "keep-last",
+                    "keep-monthly",
+                    "keep-weekly",
+                    "keep-yearly",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.keep_all,
+                &mut self.keep_daily,
+                &mut self.keep_hourly,
+                &mut self.keep_last,
+                &mut self.keep_monthly,
+                &mut self.keep_weekly,
+                &mut self.keep_yearly,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterBackupPruneBackups);
+object_impls!(ClusterBackupPruneBackups);
 
 /// The answer to `GET /cluster/config/join`.
 ///
 /// Used by `GET /cluster/config/join`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigJoin {
     /// Digest of the corosync configuration.
@@ -6138,33 +4972,32 @@ pub struct ClusterConfigJoin {
 
 impl Object for ClusterConfigJoin {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "config_digest" => (Need::required(0), &mut self.config_digest),
-                "nodelist" => (Need::required(1), &mut self.nodelist),
-                "preferred_node" => (Need::required(2), &mut self.preferred_node),
-                "totem" => (Need::required(3), &mut self.totem),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigJoin",
+                required: &["config_digest", "nodelist", "preferred_node", "totem"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["config_digest", "nodelist", "preferred_node", "totem"]
+            &mut [
+                &mut self.config_digest,
+                &mut self.nodelist,
+                &mut self.preferred_node,
+                &mut self.totem,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterConfigJoin);
+object_impls!(ClusterConfigJoin);
 
 /// Members of the cluster.
 ///
 /// Used by `GET /cluster/config/join`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigJoinNodelistItem {
     /// Node name.
@@ -6185,35 +5018,40 @@ pub struct ClusterConfigJoinNodelistItem {
 
 impl Object for ClusterConfigJoinNodelistItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "name" => (Need::required(0), &mut self.name),
-                "nodeid" => (Need::OPTIONAL, &mut self.nodeid),
-                "pve_addr" => (Need::OPTIONAL, &mut self.pve_addr),
-                "pve_fp" => (Need::OPTIONAL, &mut self.pve_fp),
-                "quorum_votes" => (Need::OPTIONAL, &mut self.quorum_votes),
-                "ring0_addr" => (Need::OPTIONAL, &mut self.ring0_addr),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigJoinNodelistItem",
+                required: &["name"],
+                optional: &[
+                    "nodeid",
+                    "pve_addr",
+                    "pve_fp",
+                    "quorum_votes",
+                    "ring0_addr",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.nodeid,
+                &mut self.pve_addr,
+                &mut self.pve_fp,
+                &mut self.quorum_votes,
+                &mut self.ring0_addr,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterConfigJoinNodelistItem);
+object_impls!(ClusterConfigJoinNodelistItem);
 
 /// The answer to `POST /cluster/config/nodes/{node}`.
 ///
 /// Used by `POST /cluster/config/nodes/{node}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigNode {
     /// Key that protects the cluster communication; a secret.
@@ -6228,32 +5066,31 @@ pub struct ClusterConfigNode {
 
 impl Object for ClusterConfigNode {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "corosync_authkey" => (Need::required(0), &mut self.corosync_authkey),
-                "corosync_conf" => (Need::required(1), &mut self.corosync_conf),
-                "warnings" => (Need::required(2), &mut self.warnings),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigNode",
+                required: &["corosync_authkey", "corosync_conf", "warnings"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["corosync_authkey", "corosync_conf", "warnings"]
+            &mut [
+                &mut self.corosync_authkey,
+                &mut self.corosync_conf,
+                &mut self.warnings,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterConfigNode);
+object_impls!(ClusterConfigNode);
 
 /// One element of the answer to `GET /cluster/config/nodes`.
 ///
 /// Used by `GET /cluster/config/nodes`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigNodesItem {
     /// Node name.
@@ -6286,41 +5123,52 @@ pub struct ClusterConfigNodesItem {
 
 impl Object for ClusterConfigNodesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "node" => (Need::required(0), &mut self.node),
-                "nodeid" => (Need::OPTIONAL, &mut self.nodeid),
-                "quorum_votes" => (Need::OPTIONAL, &mut self.quorum_votes),
-                "ring0_addr" => (Need::OPTIONAL, &mut self.ring0_addr),
-                "ring1_addr" => (Need::OPTIONAL, &mut self.ring1_addr),
-                "ring2_addr" => (Need::OPTIONAL, &mut self.ring2_addr),
-                "ring3_addr" => (Need::OPTIONAL, &mut self.ring3_addr),
-                "ring4_addr" => (Need::OPTIONAL, &mut self.ring4_addr),
-                "ring5_addr" => (Need::OPTIONAL, &mut self.ring5_addr),
-                "ring6_addr" => (Need::OPTIONAL, &mut self.ring6_addr),
-                "ring7_addr" => (Need::OPTIONAL, &mut self.ring7_addr),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigNodesItem",
+                required: &["node"],
+                optional: &[
+                    "name",
+                    "nodeid",
+                    "quorum_votes",
+                    "ring0_addr",
+                    "ring1_addr",
+                    "ring2_addr",
+                    "ring3_addr",
+                    "ring4_addr",
+                    "ring5_addr",
+                    "ring6_addr",
+                    "ring7_addr",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["node"]
+            &mut [
+                &mut self.node,
+                &mut self.name,
+                &mut self.nodeid,
+                &mut self.quorum_votes,
+                &mut self.ring0_addr,
+                &mut self.ring1_addr,
+                &mut self.ring2_addr,
+                &mut self.ring3_addr,
+                &mut self.ring4_addr,
+                &mut self.ring5_addr,
+                &mut self.ring6_addr,
+                &mut self.ring7_addr,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterConfigNodesItem);
+object_impls!(ClusterConfigNodesItem);
 
 /// The answer to `GET /cluster/config/qdevice`.
 ///
 /// Used by `GET /cluster/config/qdevice`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigQdevice {
     /// How the vote is decided, such as `Fifty-Fifty split`.
@@ -6343,32 +5191,43 @@ pub struct ClusterConfigQdevice {
 
 impl Object for ClusterConfigQdevice {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "Algorithm" => (Need::OPTIONAL, &mut self.algorithm),
-                "Echo reply" => (Need::OPTIONAL, &mut self.echo_reply),
-                "Last poll call" => (Need::OPTIONAL, &mut self.last_poll_call),
-                "Model" => (Need::OPTIONAL, &mut self.model),
-                "QNetd host" => (Need::OPTIONAL, &mut self.q_netd_host),
-                "State" => (Need::OPTIONAL, &mut self.state),
-                "Tie-breaker" => (Need::OPTIONAL, &mut self.tie_breaker),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigQdevice",
+                required: &[],
+                optional: &[
+                    "Algorithm",
+                    "Echo reply",
+                    "Last poll call",
+                    "Model",
+                    "QNetd host",
+                    "State",
+                    "Tie-breaker",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.algorithm,
+                &mut self.echo_reply,
+                &mut self.last_poll_call,
+                &mut self.model,
+                &mut self.q_netd_host,
+                &mut self.state,
+                &mut self.tie_breaker,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterConfigQdevice);
+object_impls!(ClusterConfigQdevice);
 
 /// Totem section of the corosync configuration.
 ///
 /// Used by `GET /cluster/config/join`, `GET /cluster/config/totem`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigTotem {
     /// Name of the cluster.
@@ -6407,40 +5266,59 @@ pub struct ClusterConfigTotem {
 
 impl Object for ClusterConfigTotem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cluster_name" => (Need::OPTIONAL, &mut self.cluster_name),
-                "config_version" => (Need::OPTIONAL, &mut self.config_version),
-                "consensus" => (Need::OPTIONAL, &mut self.consensus),
-                "crypto_cipher" => (Need::OPTIONAL, &mut self.crypto_cipher),
-                "crypto_hash" => (Need::OPTIONAL, &mut self.crypto_hash),
-                "interface" => (Need::OPTIONAL, &mut self.interface),
-                "ip_version" => (Need::OPTIONAL, &mut self.ip_version),
-                "link_mode" => (Need::OPTIONAL, &mut self.link_mode),
-                "netmtu" => (Need::OPTIONAL, &mut self.netmtu),
-                "rrp_mode" => (Need::OPTIONAL, &mut self.rrp_mode),
-                "secauth" => (Need::OPTIONAL, &mut self.secauth),
-                "token" => (Need::OPTIONAL, &mut self.token),
-                "token_coefficient" => (Need::OPTIONAL, &mut self.token_coefficient),
-                "transport" => (Need::OPTIONAL, &mut self.transport),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigTotem",
+                required: &[],
+                optional: &[
+                    "cluster_name",
+                    "config_version",
+                    "consensus",
+                    "crypto_cipher",
+                    "crypto_hash",
+                    "interface",
+                    "ip_version",
+                    "link_mode",
+                    "netmtu",
+                    "rrp_mode",
+                    "secauth",
+                    "token",
+                    "token_coefficient",
+                    "transport",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.cluster_name,
+                &mut self.config_version,
+                &mut self.consensus,
+                &mut self.crypto_cipher,
+                &mut self.crypto_hash,
+                &mut self.interface,
+                &mut self.ip_version,
+                &mut self.link_mode,
+                &mut self.netmtu,
+                &mut self.rrp_mode,
+                &mut self.secauth,
+                &mut self.token,
+                &mut self.token_coefficient,
+                &mut self.transport,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterConfigTotem);
+object_impls!(ClusterConfigTotem);
 
 /// Settings of one corosync link.
 ///
 /// Used by `GET /cluster/config/join`, `GET /cluster/config/totem`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterConfigTotemInterfaceValue {
     /// Address or network the link is bound to.
@@ -6467,34 +5345,47 @@ pub struct ClusterConfigTotemInterfaceValue {
 
 impl Object for ClusterConfigTotemInterfaceValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bindnetaddr" => (Need::OPTIONAL, &mut self.bindnetaddr),
-                "knet_link_priority" => (Need::OPTIONAL, &mut self.knet_link_priority),
-                "knet_ping_interval" => (Need::OPTIONAL, &mut self.knet_ping_interval),
-                "knet_ping_timeout" => (Need::OPTIONAL, &mut self.knet_ping_timeout),
-                "knet_transport" => (Need::OPTIONAL, &mut self.knet_transport),
-                "linknumber" => (Need::OPTIONAL, &mut self.linknumber),
-                "mcastaddr" => (Need::OPTIONAL, &mut self.mcastaddr),
-                "mcastport" => (Need::OPTIONAL, &mut self.mcastport),
-                "ringnumber" => (Need::OPTIONAL, &mut self.ringnumber),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterConfigTotemInterfaceValue",
+                required: &[],
+                optional: &[
+                    "bindnetaddr",
+                    "knet_link_priority",
+                    "knet_ping_interval",
+                    "knet_ping_timeout",
+                    "knet_transport",
+                    "linknumber",
+                    "mcastaddr",
+                    "mcastport",
+                    "ringnumber",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.bindnetaddr,
+                &mut self.knet_link_priority,
+                &mut self.knet_ping_interval,
+                &mut self.knet_ping_timeout,
+                &mut self.knet_transport,
+                &mut self.linknumber,
+                &mut self.mcastaddr,
+                &mut self.mcastport,
+                &mut self.ringnumber,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterConfigTotemInterfaceValue);
+object_impls!(ClusterConfigTotemInterfaceValue);
 
 /// The answer to `GET /cluster/jobs/realm-sync/{id}`.
 ///
 /// Used by `GET /cluster/jobs/realm-sync/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSync {
     /// Free text about the job. At most 512 characters.
@@ -6521,34 +5412,47 @@ pub struct ClusterJobsRealmSync {
 
 impl Object for ClusterJobsRealmSync {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "enable-new" => (Need::OPTIONAL, &mut self.enable_new),
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "realm" => (Need::OPTIONAL, &mut self.realm),
-                "remove-vanished" => (Need::OPTIONAL, &mut self.remove_vanished),
-                "schedule" => (Need::OPTIONAL, &mut self.schedule),
-                "scope" => (Need::OPTIONAL, &mut self.scope),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterJobsRealmSync",
+                required: &[],
+                optional: &[
+                    "comment",
+                    "enable-new",
+                    "enabled",
+                    "id",
+                    "realm",
+                    "remove-vanished",
+                    "schedule",
+                    "scope",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.comment,
+                &mut self.enable_new,
+                &mut self.enabled,
+                &mut self.id,
+                &mut self.realm,
+                &mut self.remove_vanished,
+                &mut self.schedule,
+                &mut self.scope,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterJobsRealmSync);
+object_impls!(ClusterJobsRealmSync);
 
 /// One element of the answer to `GET /cluster/jobs/realm-sync`.
 ///
 /// Used by `GET /cluster/jobs/realm-sync`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterJobsRealmSyncItem {
     /// Free text about the job.
@@ -6579,40 +5483,48 @@ pub struct ClusterJobsRealmSyncItem {
 
 impl Object for ClusterJobsRealmSyncItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "enable-new" => (Need::OPTIONAL, &mut self.enable_new),
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "id" => (Need::required(0), &mut self.id),
-                "last-run" => (Need::OPTIONAL, &mut self.last_run),
-                "next-run" => (Need::OPTIONAL, &mut self.next_run),
-                "realm" => (Need::required(1), &mut self.realm),
-                "remove-vanished" => (Need::OPTIONAL, &mut self.remove_vanished),
-                "schedule" => (Need::required(2), &mut self.schedule),
-                "scope" => (Need::OPTIONAL, &mut self.scope),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterJobsRealmSyncItem",
+                required: &["id", "realm", "schedule"],
+                optional: &[
+                    "comment",
+                    "enable-new",
+                    "enabled",
+                    "last-run",
+                    "next-run",
+                    "remove-vanished",
+                    "scope",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "realm", "schedule"]
+            &mut [
+                &mut self.id,
+                &mut self.realm,
+                &mut self.schedule,
+                &mut self.comment,
+                &mut self.enable_new,
+                &mut self.enabled,
+                &mut self.last_run,
+                &mut self.next_run,
+                &mut self.remove_vanished,
+                &mut self.scope,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterJobsRealmSyncItem);
+object_impls!(ClusterJobsRealmSyncItem);
 
 /// One element of the answer to `GET /cluster/jobs/schedule-analyze`.
 ///
 /// Used by `GET /cluster/jobs/schedule-analyze`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterJobsScheduleAnalyzeItem {
     /// Unix time in seconds at which the schedule fires.
@@ -6625,31 +5537,26 @@ pub struct ClusterJobsScheduleAnalyzeItem {
 
 impl Object for ClusterJobsScheduleAnalyzeItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "timestamp" => (Need::required(0), &mut self.timestamp),
-                "utc" => (Need::required(1), &mut self.utc),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterJobsScheduleAnalyzeItem",
+                required: &["timestamp", "utc"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["timestamp", "utc"]
+            &mut [&mut self.timestamp, &mut self.utc, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterJobsScheduleAnalyzeItem);
+object_impls!(ClusterJobsScheduleAnalyzeItem);
 
 /// One element of the answer to `GET /cluster/log`.
 ///
 /// Used by `GET /cluster/log`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
     /// Text of the entry.
@@ -6674,37 +5581,36 @@ pub struct ClusterLogItem {
 
 impl Object for ClusterLogItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "msg" => (Need::required(0), &mut self.msg),
-                "node" => (Need::required(1), &mut self.node),
-                "pid" => (Need::required(2), &mut self.pid),
-                "pri" => (Need::required(3), &mut self.pri),
-                "tag" => (Need::required(4), &mut self.tag),
-                "time" => (Need::required(5), &mut self.time),
-                "uid" => (Need::required(6), &mut self.uid),
-                "user" => (Need::required(7), &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterLogItem",
+                required: &["msg", "node", "pid", "pri", "tag", "time", "uid", "user"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["msg", "node", "pid", "pri", "tag", "time", "uid", "user"]
+            &mut [
+                &mut self.msg,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pri,
+                &mut self.tag,
+                &mut self.time,
+                &mut self.uid,
+                &mut self.user,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterLogItem);
+object_impls!(ClusterLogItem);
 
 /// The answer to `GET /cluster/mapping/dir/{id}`.
 ///
 /// Used by `GET /cluster/mapping/dir/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingDir {
     /// Free text about the directory.
@@ -6723,30 +5629,33 @@ pub struct ClusterMappingDir {
 
 impl Object for ClusterMappingDir {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "map" => (Need::OPTIONAL, &mut self.map),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingDir",
+                required: &[],
+                optional: &["description", "digest", "id", "map", "type"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.description,
+                &mut self.digest,
+                &mut self.id,
+                &mut self.map,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMappingDir);
+object_impls!(ClusterMappingDir);
 
 /// Problems found with `check-node`.
 ///
 /// Used by `GET /cluster/mapping/dir`, `GET /cluster/mapping/pci`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingDirChecksItem {
     /// Text of the problem.
@@ -6759,31 +5668,26 @@ pub struct ClusterMappingDirChecksItem {
 
 impl Object for ClusterMappingDirChecksItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "message" => (Need::required(0), &mut self.message),
-                "severity" => (Need::required(1), &mut self.severity),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingDirChecksItem",
+                required: &["message", "severity"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["message", "severity"]
+            &mut [&mut self.message, &mut self.severity, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterMappingDirChecksItem);
+object_impls!(ClusterMappingDirChecksItem);
 
 /// One element of the answer to `GET /cluster/mapping/dir`.
 ///
 /// Used by `GET /cluster/mapping/dir`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingDirItem {
     /// Problems found with `check-node`.
@@ -6804,35 +5708,34 @@ pub struct ClusterMappingDirItem {
 
 impl Object for ClusterMappingDirItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "checks" => (Need::OPTIONAL, &mut self.checks),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "id" => (Need::required(0), &mut self.id),
-                "map" => (Need::required(1), &mut self.map),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingDirItem",
+                required: &["id", "map"],
+                optional: &["checks", "description", "digest", "type"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "map"]
+            &mut [
+                &mut self.id,
+                &mut self.map,
+                &mut self.checks,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMappingDirItem);
+object_impls!(ClusterMappingDirItem);
 
 /// The answer to `GET /cluster/mapping/pci/{id}`.
 ///
 /// Used by `GET /cluster/mapping/pci/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingPci {
     /// Free text about the device.
@@ -6855,34 +5758,43 @@ pub struct ClusterMappingPci {
 
 impl Object for ClusterMappingPci {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "live-migration-capable" => {
-                    (Need::OPTIONAL, &mut self.live_migration_capable)
-                }
-                "map" => (Need::OPTIONAL, &mut self.map),
-                "mdev" => (Need::OPTIONAL, &mut self.mdev),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingPci",
+                required: &[],
+                optional: &[
+                    "description",
+                    "digest",
+                    "id",
+                    "live-migration-capable",
+                    "map",
+                    "mdev",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.description,
+                &mut self.digest,
+                &mut self.id,
+                &mut self.live_migration_capable,
+                &mut self.map,
+                &mut self.mdev,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMappingPci);
+object_impls!(ClusterMappingPci);
 
 /// One element of the answer to `GET /cluster/mapping/pci`.
 ///
 /// Used by `GET /cluster/mapping/pci`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingPciItem {
     /// Problems found with `check-node`.
@@ -6907,34 +5819,38 @@ pub struct ClusterMappingPciItem {
 
 impl Object for ClusterMappingPciItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "checks" => (Need::OPTIONAL, &mut self.checks),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "id" => (Need::required(0), &mut self.id),
-                "live-migration-capable" => {
-                    (Need::OPTIONAL, &mut self.live_migration_capable)
-                }
-                "map" => (Need::required(1), &mut self.map),
-                "mdev" => (Need::OPTIONAL, &mut self.mdev),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingPciItem",
+                required: &["id", "map"],
+                optional: &[
+                    "checks",
+                    "description",
+                    "digest",
+                    "live-migration-capable",
+                    "mdev",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "map"]
+            &mut [
+                &mut self.id,
+                &mut self.map,
+                &mut self.checks,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.live_migration_capable,
+                &mut self.mdev,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMappingPciItem);
+object_impls!(ClusterMappingPciItem);
 
 /// How serious the problem is.
 ///
@@ -6950,35 +5866,12 @@ pub enum ClusterMappingSeverity {
     Unlisted(Unlisted),
 }
 
-impl ClusterMappingSeverity {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Warning => "warning",
-            Self::Error => "error",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "warning" => Self::Warning,
-                "error" => Self::Error,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterMappingSeverity);
+open_enum_impls!(ClusterMappingSeverity : "warning" Warning, "error" Error,);
 
 /// The answer to `GET /cluster/mapping/usb/{id}`.
 ///
 /// Used by `GET /cluster/mapping/usb/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingUsb {
     /// Free text about the device.
@@ -6997,30 +5890,33 @@ pub struct ClusterMappingUsb {
 
 impl Object for ClusterMappingUsb {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "map" => (Need::OPTIONAL, &mut self.map),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingUsb",
+                required: &[],
+                optional: &["description", "digest", "id", "map", "type"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.description,
+                &mut self.digest,
+                &mut self.id,
+                &mut self.map,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMappingUsb);
+object_impls!(ClusterMappingUsb);
 
 /// Problems found with `check-node`.
 ///
 /// Used by `GET /cluster/mapping/usb`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbErrorItem {
     /// Text of the problem.
@@ -7033,27 +5929,26 @@ pub struct ClusterMappingUsbErrorItem {
 
 impl Object for ClusterMappingUsbErrorItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "message" => (Need::OPTIONAL, &mut self.message),
-                "severity" => (Need::OPTIONAL, &mut self.severity),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingUsbErrorItem",
+                required: &[],
+                optional: &["message", "severity"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.message, &mut self.severity, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterMappingUsbErrorItem);
+object_impls!(ClusterMappingUsbErrorItem);
 
 /// One element of the answer to `GET /cluster/mapping/usb`.
 ///
 /// Used by `GET /cluster/mapping/usb`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMappingUsbItem {
     /// Free text about the device.
@@ -7076,36 +5971,35 @@ pub struct ClusterMappingUsbItem {
 
 impl Object for ClusterMappingUsbItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "errors" => (Need::OPTIONAL, &mut self.errors),
-                "id" => (Need::required(0), &mut self.id),
-                "map" => (Need::required(1), &mut self.map),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMappingUsbItem",
+                required: &["id", "map"],
+                optional: &["description", "digest", "error", "errors", "type"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "map"]
+            &mut [
+                &mut self.id,
+                &mut self.map,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.error,
+                &mut self.errors,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMappingUsbItem);
+object_impls!(ClusterMappingUsbItem);
 
 /// The answer to `GET /cluster/metrics/export`.
 ///
 /// Used by `GET /cluster/metrics/export`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsExport {
     /// Measured values, sorted by time.
@@ -7116,30 +6010,26 @@ pub struct ClusterMetricsExport {
 
 impl Object for ClusterMetricsExport {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "data" => (Need::required(0), &mut self.data),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsExport",
+                required: &["data"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["data"]
+            &mut [&mut self.data, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterMetricsExport);
+object_impls!(ClusterMetricsExport);
 
 /// Measured values, sorted by time.
 ///
 /// Used by `GET /cluster/metrics/export`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsExportDataItem {
     /// Object the value belongs to, such as `node/pve1` or `qemu/100`.
@@ -7158,29 +6048,28 @@ pub struct ClusterMetricsExportDataItem {
 
 impl Object for ClusterMetricsExportDataItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "id" => (Need::required(0), &mut self.id),
-                "metric" => (Need::required(1), &mut self.metric),
-                "timestamp" => (Need::required(2), &mut self.timestamp),
-                "type" => (Need::required(3), &mut self.type_),
-                "value" => (Need::required(4), &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsExportDataItem",
+                required: &["id", "metric", "timestamp", "type", "value"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "metric", "timestamp", "type", "value"]
+            &mut [
+                &mut self.id,
+                &mut self.metric,
+                &mut self.timestamp,
+                &mut self.type_,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMetricsExportDataItem);
+object_impls!(ClusterMetricsExportDataItem);
 
 /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
 ///
@@ -7198,37 +6087,14 @@ pub enum ClusterMetricsExportType {
     Unlisted(Unlisted),
 }
 
-impl ClusterMetricsExportType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Derive => "derive",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "gauge" => Self::Gauge,
-                "counter" => Self::Counter,
-                "derive" => Self::Derive,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterMetricsExportType);
+open_enum_impls!(
+    ClusterMetricsExportType : "gauge" Gauge, "counter" Counter, "derive" Derive,
+);
 
 /// The answer to `GET /cluster/metrics/server/{id}`.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsServer {
     /// InfluxDB: path put before the API path, for servers behind a reverse proxy.
@@ -7287,47 +6153,74 @@ pub struct ClusterMetricsServer {
 
 impl Object for ClusterMetricsServer {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "api-path-prefix" => (Need::OPTIONAL, &mut self.api_path_prefix),
-                "bucket" => (Need::OPTIONAL, &mut self.bucket),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "influxdbproto" => (Need::OPTIONAL, &mut self.influxdbproto),
-                "max-body-size" => (Need::OPTIONAL, &mut self.max_body_size),
-                "mtu" => (Need::OPTIONAL, &mut self.mtu),
-                "organization" => (Need::OPTIONAL, &mut self.organization),
-                "otel-compression" => (Need::OPTIONAL, &mut self.otel_compression),
-                "otel-headers" => (Need::OPTIONAL, &mut self.otel_headers),
-                "otel-max-body-size" => (Need::OPTIONAL, &mut self.otel_max_body_size),
-                "otel-path" => (Need::OPTIONAL, &mut self.otel_path),
-                "otel-protocol" => (Need::OPTIONAL, &mut self.otel_protocol),
-                "otel-resource-attributes" => {
-                    (Need::OPTIONAL, &mut self.otel_resource_attributes)
-                }
-                "otel-timeout" => (Need::OPTIONAL, &mut self.otel_timeout),
-                "otel-verify-ssl" => (Need::OPTIONAL, &mut self.otel_verify_ssl),
-                "path" => (Need::OPTIONAL, &mut self.path),
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "proto" => (Need::OPTIONAL, &mut self.proto),
-                "server" => (Need::OPTIONAL, &mut self.server),
-                "timeout" => (Need::OPTIONAL, &mut self.timeout),
-                "token" => (Need::OPTIONAL, &mut self.token),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "verify-certificate" => (Need::OPTIONAL, &mut self.verify_certificate),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsServer",
+                required: &[],
+                optional: &[
+                    "api-path-prefix",
+                    "bucket",
+                    "digest",
+                    "disable",
+                    "id",
+                    "influxdbproto",
+                    "max-body-size",
+                    "mtu",
+                    "organization",
+                    "otel-compression",
+                    "otel-headers",
+                    "otel-max-body-size",
+                    "otel-path",
+                    "otel-protocol",
+                    "otel-resource-attributes",
+                    "otel-timeout",
+                    "otel-verify-ssl",
+                    "path",
+                    "port",
+                    "proto",
+                    "server",
+                    "timeout",
+                    "token",
+                    "type",
+                    "verify-certificate",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.api_path_prefix,
+                &mut self.bucket,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.id,
+                &mut self.influxdbproto,
+                &mut self.max_body_size,
+                &mut self.mtu,
+                &mut self.organization,
+                &mut self.otel_compression,
+                &mut self.otel_headers,
+                &mut self.otel_max_body_size,
+                &mut self.otel_path,
+                &mut self.otel_protocol,
+                &mut self.otel_resource_attributes,
+                &mut self.otel_timeout,
+                &mut self.otel_verify_ssl,
+                &mut self.path,
+                &mut self.port,
+                &mut self.proto,
+                &mut self.server,
+                &mut self.timeout,
+                &mut self.token,
+                &mut self.type_,
+                &mut self.verify_certificate,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMetricsServer);
+object_impls!(ClusterMetricsServer);
 
 /// InfluxDB: protocol used to send data.
 ///
@@ -7345,37 +6238,14 @@ pub enum ClusterMetricsServerInfluxdbproto {
     Unlisted(Unlisted),
 }
 
-impl ClusterMetricsServerInfluxdbproto {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Udp => "udp",
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "udp" => Self::Udp,
-                "http" => Self::Http,
-                "https" => Self::Https,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterMetricsServerInfluxdbproto);
+open_enum_impls!(
+    ClusterMetricsServerInfluxdbproto : "udp" Udp, "http" Http, "https" Https,
+);
 
 /// One element of the answer to `GET /cluster/metrics/server`.
 ///
 /// Used by `GET /cluster/metrics/server`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterMetricsServerItem {
     /// Whether sending to this server is switched off.
@@ -7394,29 +6264,28 @@ pub struct ClusterMetricsServerItem {
 
 impl Object for ClusterMetricsServerItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "disable" => (Need::required(0), &mut self.disable),
-                "id" => (Need::required(1), &mut self.id),
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "server" => (Need::OPTIONAL, &mut self.server),
-                "type" => (Need::required(2), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterMetricsServerItem",
+                required: &["disable", "id", "type"],
+                optional: &["port", "server"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["disable", "id", "type"]
+            &mut [
+                &mut self.disable,
+                &mut self.id,
+                &mut self.type_,
+                &mut self.port,
+                &mut self.server,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterMetricsServerItem);
+object_impls!(ClusterMetricsServerItem);
 
 /// OpenTelemetry: how request bodies are compressed.
 ///
@@ -7432,30 +6301,7 @@ pub enum ClusterMetricsServerOtelCompression {
     Unlisted(Unlisted),
 }
 
-impl ClusterMetricsServerOtelCompression {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "none" => Self::None,
-                "gzip" => Self::Gzip,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterMetricsServerOtelCompression);
+open_enum_impls!(ClusterMetricsServerOtelCompression : "none" None, "gzip" Gzip,);
 
 /// OpenTelemetry: whether requests are encrypted.
 ///
@@ -7471,30 +6317,7 @@ pub enum ClusterMetricsServerOtelProtocol {
     Unlisted(Unlisted),
 }
 
-impl ClusterMetricsServerOtelProtocol {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "http" => Self::Http,
-                "https" => Self::Https,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterMetricsServerOtelProtocol);
+open_enum_impls!(ClusterMetricsServerOtelProtocol : "http" Http, "https" Https,);
 
 /// Graphite: protocol used to send data.
 ///
@@ -7510,30 +6333,7 @@ pub enum ClusterMetricsServerProto {
     Unlisted(Unlisted),
 }
 
-impl ClusterMetricsServerProto {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "udp" => Self::Udp,
-                "tcp" => Self::Tcp,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterMetricsServerProto);
+open_enum_impls!(ClusterMetricsServerProto : "udp" Udp, "tcp" Tcp,);
 
 /// Kind of metric server.
 ///
@@ -7551,37 +6351,15 @@ pub enum ClusterMetricsServerType {
     Unlisted(Unlisted),
 }
 
-impl ClusterMetricsServerType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Graphite => "graphite",
-            Self::Influxdb => "influxdb",
-            Self::Opentelemetry => "opentelemetry",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "graphite" => Self::Graphite,
-                "influxdb" => Self::Influxdb,
-                "opentelemetry" => Self::Opentelemetry,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterMetricsServerType);
+open_enum_impls!(
+    ClusterMetricsServerType : "graphite" Graphite, "influxdb" Influxdb, "opentelemetry"
+    Opentelemetry,
+);
 
 /// The answer to `GET /cluster/options`.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptions {
     /// Tags the caller may use for guests.
@@ -7640,50 +6418,79 @@ pub struct ClusterOptions {
 
 impl Object for ClusterOptions {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "allowed-tags" => (Need::OPTIONAL, &mut self.allowed_tags),
-                "bwlimit" => (Need::OPTIONAL, &mut self.bwlimit),
-                "consent-text" => (Need::OPTIONAL, &mut self.consent_text),
-                "console" => (Need::OPTIONAL, &mut self.console),
-                "crs" => (Need::OPTIONAL, &mut self.crs),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "email_from" => (Need::OPTIONAL, &mut self.email_from),
-                "fencing" => (Need::OPTIONAL, &mut self.fencing),
-                "ha" => (Need::OPTIONAL, &mut self.ha),
-                "http_proxy" => (Need::OPTIONAL, &mut self.http_proxy),
-                "keyboard" => (Need::OPTIONAL, &mut self.keyboard),
-                "language" => (Need::OPTIONAL, &mut self.language),
-                "location" => (Need::OPTIONAL, &mut self.location),
-                "mac_prefix" => (Need::OPTIONAL, &mut self.mac_prefix),
-                "max_workers" => (Need::OPTIONAL, &mut self.max_workers),
-                "migration" => (Need::OPTIONAL, &mut self.migration),
-                "migration_unsecure" => (Need::OPTIONAL, &mut self.migration_unsecure),
-                "next-id" => (Need::OPTIONAL, &mut self.next_id),
-                "notify" => (Need::OPTIONAL, &mut self.notify),
-                "registered-tags" => (Need::OPTIONAL, &mut self.registered_tags),
-                "replication" => (Need::OPTIONAL, &mut self.replication),
-                "tag-style" => (Need::OPTIONAL, &mut self.tag_style),
-                "u2f" => (Need::OPTIONAL, &mut self.u2f),
-                "user-tag-access" => (Need::OPTIONAL, &mut self.user_tag_access),
-                "webauthn" => (Need::OPTIONAL, &mut self.webauthn),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptions",
+                required: &[],
+                optional: &[
+                    "allowed-tags",
+                    "bwlimit",
+                    "consent-text",
+                    "console",
+                    "crs",
+                    "description",
+                    "email_from",
+                    "fencing",
+                    "ha",
+                    "http_proxy",
+                    "keyboard",
+                    "language",
+                    "location",
+                    "mac_prefix",
+                    "max_workers",
+                    "migration",
+                    "migration_unsecure",
+                    "next-id",
+                    "notify",
+                    "registered-tags",
+                    "replication",
+                    "tag-style",
+                    "u2f",
+                    "user-tag-access",
+                    "webauthn",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.allowed_tags,
+                &mut self.bwlimit,
+                &mut self.consent_text,
+                &mut self.console,
+                &mut self.crs,
+                &mut self.description,
+                &mut self.email_from,
+                &mut self.fencing,
+                &mut self.ha,
+                &mut self.http_proxy,
+                &mut self.keyboard,
+                &mut self.language,
+                &mut self.location,
+                &mut self.mac_prefix,
+                &mut self.max_workers,
+                &mut self.migration,
+                &mut self.migration_unsecure,
+                &mut self.next_id,
+                &mut self.notify,
+                &mut self.registered_tags,
+                &mut self.replication,
+                &mut self.tag_style,
+                &mut self.u2f,
+                &mut self.user_tag_access,
+                &mut self.webauthn,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterOptions);
+object_impls!(ClusterOptions);
 
 /// Settings of the scheduler that picks nodes for HA resources.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsCrs {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
@@ -7706,37 +6513,38 @@ pub struct ClusterOptionsCrs {
 
 impl Object for ClusterOptionsCrs {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ha" => (Need::OPTIONAL, &mut self.ha),
-                "ha-auto-rebalance" => (Need::OPTIONAL, &mut self.ha_auto_rebalance),
-                "ha-auto-rebalance-hold-duration" => {
-                    (Need::OPTIONAL, &mut self.ha_auto_rebalance_hold_duration)
-                }
-                "ha-auto-rebalance-margin" => {
-                    (Need::OPTIONAL, &mut self.ha_auto_rebalance_margin)
-                }
-                "ha-auto-rebalance-method" => {
-                    (Need::OPTIONAL, &mut self.ha_auto_rebalance_method)
-                }
-                "ha-auto-rebalance-threshold" => {
-                    (Need::OPTIONAL, &mut self.ha_auto_rebalance_threshold)
-                }
-                "ha-rebalance-on-start" => {
-                    (Need::OPTIONAL, &mut self.ha_rebalance_on_start)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsCrs",
+                required: &[],
+                optional: &[
+                    "ha",
+                    "ha-auto-rebalance",
+                    "ha-auto-rebalance-hold-duration",
+                    "ha-auto-rebalance-margin",
+                    "ha-auto-rebalance-method",
+                    "ha-auto-rebalance-threshold",
+                    "ha-rebalance-on-start",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.ha,
+                &mut self.ha_auto_rebalance,
+                &mut self.ha_auto_rebalance_hold_duration,
+                &mut self.ha_auto_rebalance_margin,
+                &mut self.ha_auto_rebalance_method,
+                &mut self.ha_auto_rebalance_threshold,
+                &mut self.ha_rebalance_on_start,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterOptionsCrs);
+object_impls!(ClusterOptionsCrs);
 
 /// How failed nodes are fenced; everything but the watchdog is experimental.
 ///
@@ -7754,37 +6562,14 @@ pub enum ClusterOptionsFencing {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsFencing {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Watchdog => "watchdog",
-            Self::Hardware => "hardware",
-            Self::Both => "both",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "watchdog" => Self::Watchdog,
-                "hardware" => Self::Hardware,
-                "both" => Self::Both,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsFencing);
+open_enum_impls!(
+    ClusterOptionsFencing : "watchdog" Watchdog, "hardware" Hardware, "both" Both,
+);
 
 /// Settings of the HA stack.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsGetHa {
     /// What becomes of HA resources when their node is shut down or rebooted.
@@ -7795,21 +6580,21 @@ pub struct ClusterOptionsGetHa {
 
 impl Object for ClusterOptionsGetHa {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "shutdown_policy" => (Need::OPTIONAL, &mut self.shutdown_policy),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsGetHa",
+                required: &[],
+                optional: &["shutdown_policy"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.shutdown_policy, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterOptionsGetHa);
+object_impls!(ClusterOptionsGetHa);
 
 /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
 ///
@@ -7827,32 +6612,7 @@ pub enum ClusterOptionsHa {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsHa {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Basic => "basic",
-            Self::Static => "static",
-            Self::Dynamic => "dynamic",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "basic" => Self::Basic,
-                "static" => Self::Static,
-                "dynamic" => Self::Dynamic,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsHa);
+open_enum_impls!(ClusterOptionsHa : "basic" Basic, "static" Static, "dynamic" Dynamic,);
 
 /// How possible moves are rated.
 ///
@@ -7868,30 +6628,9 @@ pub enum ClusterOptionsHaAutoRebalanceMethod {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsHaAutoRebalanceMethod {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Bruteforce => "bruteforce",
-            Self::Topsis => "topsis",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "bruteforce" => Self::Bruteforce,
-                "topsis" => Self::Topsis,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsHaAutoRebalanceMethod);
+open_enum_impls!(
+    ClusterOptionsHaAutoRebalanceMethod : "bruteforce" Bruteforce, "topsis" Topsis,
+);
 
 /// Default language of the web interface.
 ///
@@ -7957,85 +6696,17 @@ pub enum ClusterOptionsLanguage {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsLanguage {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ca => "ca",
-            Self::Da => "da",
-            Self::De => "de",
-            Self::En => "en",
-            Self::Es => "es",
-            Self::Eu => "eu",
-            Self::Fa => "fa",
-            Self::Fr => "fr",
-            Self::He => "he",
-            Self::It => "it",
-            Self::Ja => "ja",
-            Self::Nb => "nb",
-            Self::Nn => "nn",
-            Self::Pl => "pl",
-            Self::PtBr => "pt_BR",
-            Self::Ru => "ru",
-            Self::Sl => "sl",
-            Self::Sv => "sv",
-            Self::Tr => "tr",
-            Self::ZhCn => "zh_CN",
-            Self::ZhTw => "zh_TW",
-            Self::Ar => "ar",
-            Self::Hr => "hr",
-            Self::Ka => "ka",
-            Self::Kr => "kr",
-            Self::Nl => "nl",
-            Self::Ukr => "ukr",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ca" => Self::Ca,
-                "da" => Self::Da,
-                "de" => Self::De,
-                "en" => Self::En,
-                "es" => Self::Es,
-                "eu" => Self::Eu,
-                "fa" => Self::Fa,
-                "fr" => Self::Fr,
-                "he" => Self::He,
-                "it" => Self::It,
-                "ja" => Self::Ja,
-                "nb" => Self::Nb,
-                "nn" => Self::Nn,
-                "pl" => Self::Pl,
-                "pt_BR" => Self::PtBr,
-                "ru" => Self::Ru,
-                "sl" => Self::Sl,
-                "sv" => Self::Sv,
-                "tr" => Self::Tr,
-                "zh_CN" => Self::ZhCn,
-                "zh_TW" => Self::ZhTw,
-                "ar" => Self::Ar,
-                "hr" => Self::Hr,
-                "ka" => Self::Ka,
-                "kr" => Self::Kr,
-                "nl" => Self::Nl,
-                "ukr" => Self::Ukr,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsLanguage);
+open_enum_impls!(
+    ClusterOptionsLanguage : "ca" Ca, "da" Da, "de" De, "en" En, "es" Es, "eu" Eu, "fa"
+    Fa, "fr" Fr, "he" He, "it" It, "ja" Ja, "nb" Nb, "nn" Nn, "pl" Pl, "pt_BR" PtBr, "ru"
+    Ru, "sl" Sl, "sv" Sv, "tr" Tr, "zh_CN" ZhCn, "zh_TW" ZhTw, "ar" Ar, "hr" Hr, "ka" Ka,
+    "kr" Kr, "nl" Nl, "ukr" Ukr,
+);
 
 /// Where the cluster stands.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsLocation {
     /// Latitude in degrees, north positive. From -90 to 90.
@@ -8050,28 +6721,31 @@ pub struct ClusterOptionsLocation {
 
 impl Object for ClusterOptionsLocation {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "latitude" => (Need::OPTIONAL, &mut self.latitude),
-                "longitude" => (Need::OPTIONAL, &mut self.longitude),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsLocation",
+                required: &[],
+                optional: &["latitude", "longitude", "name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.latitude,
+                &mut self.longitude,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterOptionsLocation);
+object_impls!(ClusterOptionsLocation);
 
 /// Settings for migrating guests.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsMigration {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
@@ -8084,27 +6758,26 @@ pub struct ClusterOptionsMigration {
 
 impl Object for ClusterOptionsMigration {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "network" => (Need::OPTIONAL, &mut self.network),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsMigration",
+                required: &[],
+                optional: &["network", "type"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.network, &mut self.type_, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterOptionsMigration);
+object_impls!(ClusterOptionsMigration);
 
 /// Range from which free VMIDs are suggested.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsNextId {
     /// First VMID of the range.
@@ -8117,27 +6790,26 @@ pub struct ClusterOptionsNextId {
 
 impl Object for ClusterOptionsNextId {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "lower" => (Need::OPTIONAL, &mut self.lower),
-                "upper" => (Need::OPTIONAL, &mut self.upper),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsNextId",
+                required: &[],
+                optional: &["lower", "upper"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.lower, &mut self.upper, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterOptionsNextId);
+object_impls!(ClusterOptionsNextId);
 
 /// Which events are reported; superseded by notification matchers.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsNotify {
     /// Whether fenced nodes are reported; superseded by notification matchers.
@@ -8158,28 +6830,36 @@ pub struct ClusterOptionsNotify {
 
 impl Object for ClusterOptionsNotify {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "fencing" => (Need::OPTIONAL, &mut self.fencing),
-                "package-updates" => (Need::OPTIONAL, &mut self.package_updates),
-                "replication" => (Need::OPTIONAL, &mut self.replication),
-                "target-fencing" => (Need::OPTIONAL, &mut self.target_fencing),
-                "target-package-updates" => {
-                    (Need::OPTIONAL, &mut self.target_package_updates)
-                }
-                "target-replication" => (Need::OPTIONAL, &mut self.target_replication),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsNotify",
+                required: &[],
+                optional: &[
+                    "fencing",
+                    "package-updates",
+                    "replication",
+                    "target-fencing",
+                    "target-package-updates",
+                    "target-replication",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.fencing,
+                &mut self.package_updates,
+                &mut self.replication,
+                &mut self.target_fencing,
+                &mut self.target_package_updates,
+                &mut self.target_replication,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterOptionsNotify);
+object_impls!(ClusterOptionsNotify);
 
 /// Whether fenced nodes are reported; superseded by notification matchers.
 ///
@@ -8195,30 +6875,7 @@ pub enum ClusterOptionsNotifyFencing {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsNotifyFencing {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Always => "always",
-            Self::Never => "never",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "always" => Self::Always,
-                "never" => Self::Never,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsNotifyFencing);
+open_enum_impls!(ClusterOptionsNotifyFencing : "always" Always, "never" Never,);
 
 /// Whether tags are sorted or keep their configured order.
 ///
@@ -8234,30 +6891,7 @@ pub enum ClusterOptionsOrdering {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsOrdering {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Config => "config",
-            Self::Alphabetical => "alphabetical",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "config" => Self::Config,
-                "alphabetical" => Self::Alphabetical,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsOrdering);
+open_enum_impls!(ClusterOptionsOrdering : "config" Config, "alphabetical" Alphabetical,);
 
 /// When pending package updates are reported; superseded by notification matchers.
 ///
@@ -8275,32 +6909,9 @@ pub enum ClusterOptionsPackageUpdates {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsPackageUpdates {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Never => "never",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "auto" => Self::Auto,
-                "always" => Self::Always,
-                "never" => Self::Never,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsPackageUpdates);
+open_enum_impls!(
+    ClusterOptionsPackageUpdates : "auto" Auto, "always" Always, "never" Never,
+);
 
 /// Whether failed replications are reported; superseded by notification matchers.
 ///
@@ -8316,30 +6927,7 @@ pub enum ClusterOptionsReplication {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsReplication {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Always => "always",
-            Self::Never => "never",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "always" => Self::Always,
-                "never" => Self::Never,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsReplication);
+open_enum_impls!(ClusterOptionsReplication : "always" Always, "never" Never,);
 
 /// Form in which the resource tree draws tags.
 ///
@@ -8359,34 +6947,9 @@ pub enum ClusterOptionsShape {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsShape {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Full => "full",
-            Self::Circle => "circle",
-            Self::Dense => "dense",
-            Self::None => "none",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "full" => Self::Full,
-                "circle" => Self::Circle,
-                "dense" => Self::Dense,
-                "none" => Self::None,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsShape);
+open_enum_impls!(
+    ClusterOptionsShape : "full" Full, "circle" Circle, "dense" Dense, "none" None,
+);
 
 /// What becomes of HA resources when their node is shut down or rebooted.
 ///
@@ -8406,39 +6969,15 @@ pub enum ClusterOptionsShutdownPolicy {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsShutdownPolicy {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Freeze => "freeze",
-            Self::Failover => "failover",
-            Self::Conditional => "conditional",
-            Self::Migrate => "migrate",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "freeze" => Self::Freeze,
-                "failover" => Self::Failover,
-                "conditional" => Self::Conditional,
-                "migrate" => Self::Migrate,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsShutdownPolicy);
+open_enum_impls!(
+    ClusterOptionsShutdownPolicy : "freeze" Freeze, "failover" Failover, "conditional"
+    Conditional, "migrate" Migrate,
+);
 
 /// How tags look in the web interface.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsTagStyle {
     /// Whether tags that differ only in upper and lower case count as different.
@@ -8455,24 +6994,27 @@ pub struct ClusterOptionsTagStyle {
 
 impl Object for ClusterOptionsTagStyle {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "case-sensitive" => (Need::OPTIONAL, &mut self.case_sensitive),
-                "color-map" => (Need::OPTIONAL, &mut self.color_map),
-                "ordering" => (Need::OPTIONAL, &mut self.ordering),
-                "shape" => (Need::OPTIONAL, &mut self.shape),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsTagStyle",
+                required: &[],
+                optional: &["case-sensitive", "color-map", "ordering", "shape"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.case_sensitive,
+                &mut self.color_map,
+                &mut self.ordering,
+                &mut self.shape,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterOptionsTagStyle);
+object_impls!(ClusterOptionsTagStyle);
 
 /// Whether migration traffic is encrypted; switch that off only on private networks.
 ///
@@ -8488,35 +7030,12 @@ pub enum ClusterOptionsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Secure => "secure",
-            Self::Insecure => "insecure",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "secure" => Self::Secure,
-                "insecure" => Self::Insecure,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsType);
+open_enum_impls!(ClusterOptionsType : "secure" Secure, "insecure" Insecure,);
 
 /// Settings for U2F keys.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsU2f {
     /// U2F application ID; the origin if not set.
@@ -8529,22 +7048,21 @@ pub struct ClusterOptionsU2f {
 
 impl Object for ClusterOptionsU2f {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "appid" => (Need::OPTIONAL, &mut self.appid),
-                "origin" => (Need::OPTIONAL, &mut self.origin),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsU2f",
+                required: &[],
+                optional: &["appid", "origin"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.appid, &mut self.origin, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterOptionsU2f);
+object_impls!(ClusterOptionsU2f);
 
 /// Whether users may set no tags, listed ones, also those already in use, or any.
 ///
@@ -8564,39 +7082,14 @@ pub enum ClusterOptionsUserAllow {
     Unlisted(Unlisted),
 }
 
-impl ClusterOptionsUserAllow {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::None => "none",
-            Self::List => "list",
-            Self::Existing => "existing",
-            Self::Free => "free",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "none" => Self::None,
-                "list" => Self::List,
-                "existing" => Self::Existing,
-                "free" => Self::Free,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterOptionsUserAllow);
+open_enum_impls!(
+    ClusterOptionsUserAllow : "none" None, "list" List, "existing" Existing, "free" Free,
+);
 
 /// Which tags users may set on guests they administer.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsUserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any.
@@ -8609,27 +7102,26 @@ pub struct ClusterOptionsUserTagAccess {
 
 impl Object for ClusterOptionsUserTagAccess {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "user-allow" => (Need::OPTIONAL, &mut self.user_allow),
-                "user-allow-list" => (Need::OPTIONAL, &mut self.user_allow_list),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsUserTagAccess",
+                required: &[],
+                optional: &["user-allow", "user-allow-list"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.user_allow, &mut self.user_allow_list, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterOptionsUserTagAccess);
+object_impls!(ClusterOptionsUserTagAccess);
 
 /// Settings for WebAuthn.
 ///
 /// Used by `GET /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterOptionsWebauthn {
     /// Whether subdomains of the origin are accepted as well.
@@ -8646,29 +7138,32 @@ pub struct ClusterOptionsWebauthn {
 
 impl Object for ClusterOptionsWebauthn {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "allow-subdomains" => (Need::OPTIONAL, &mut self.allow_subdomains),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "origin" => (Need::OPTIONAL, &mut self.origin),
-                "rp" => (Need::OPTIONAL, &mut self.rp),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterOptionsWebauthn",
+                required: &[],
+                optional: &["allow-subdomains", "id", "origin", "rp"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.allow_subdomains,
+                &mut self.id,
+                &mut self.origin,
+                &mut self.rp,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterOptionsWebauthn);
+object_impls!(ClusterOptionsWebauthn);
 
 /// The answer to `GET /cluster/qemu/custom-cpu-models`.
 ///
 /// Used by `GET /cluster/qemu/custom-cpu-models`, `GET /cluster/qemu/custom-cpu-models/{cputype}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterQemuCustomCpuModelsItem {
     /// Name of the custom CPU model, as used in a virtual machine's `cpu` option. Default: `kvm64`.
@@ -8695,29 +7190,42 @@ pub struct ClusterQemuCustomCpuModelsItem {
 
 impl Object for ClusterQemuCustomCpuModelsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cputype" => (Need::OPTIONAL, &mut self.cputype),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "flags" => (Need::OPTIONAL, &mut self.flags),
-                "guest-phys-bits" => (Need::OPTIONAL, &mut self.guest_phys_bits),
-                "hidden" => (Need::OPTIONAL, &mut self.hidden),
-                "hv-vendor-id" => (Need::OPTIONAL, &mut self.hv_vendor_id),
-                "level" => (Need::OPTIONAL, &mut self.level),
-                "phys-bits" => (Need::OPTIONAL, &mut self.phys_bits),
-                "reported-model" => (Need::OPTIONAL, &mut self.reported_model),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterQemuCustomCpuModelsItem",
+                required: &[],
+                optional: &[
+                    "cputype",
+                    "digest",
+                    "flags",
+                    "guest-phys-bits",
+                    "hidden",
+                    "hv-vendor-id",
+                    "level",
+                    "phys-bits",
+                    "reported-model",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.cputype,
+                &mut self.digest,
+                &mut self.flags,
+                &mut self.guest_phys_bits,
+                &mut self.hidden,
+                &mut self.hv_vendor_id,
+                &mut self.level,
+                &mut self.phys_bits,
+                &mut self.reported_model,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterQemuCustomCpuModelsItem);
+object_impls!(ClusterQemuCustomCpuModelsItem);
 
 /// QEMU CPU model on which this one builds and as which the guest sees it.
 ///
@@ -8951,253 +7459,55 @@ pub enum ClusterQemuCustomCpuModelsReportedModel {
     Unlisted(Unlisted),
 }
 
-impl ClusterQemuCustomCpuModelsReportedModel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V486 => "486",
-            Self::A64fx => "a64fx",
-            Self::Athlon => "athlon",
-            Self::Broadwell => "Broadwell",
-            Self::BroadwellIbrs => "Broadwell-IBRS",
-            Self::BroadwellNoTsx => "Broadwell-noTSX",
-            Self::BroadwellNoTsxIbrs => "Broadwell-noTSX-IBRS",
-            Self::CascadelakeServer => "Cascadelake-Server",
-            Self::CascadelakeServerNoTsx => "Cascadelake-Server-noTSX",
-            Self::CascadelakeServerV2 => "Cascadelake-Server-v2",
-            Self::CascadelakeServerV4 => "Cascadelake-Server-v4",
-            Self::CascadelakeServerV5 => "Cascadelake-Server-v5",
-            Self::ClearwaterForest => "ClearwaterForest",
-            Self::ClearwaterForestV2 => "ClearwaterForest-v2",
-            Self::ClearwaterForestV3 => "ClearwaterForest-v3",
-            Self::Conroe => "Conroe",
-            Self::Cooperlake => "Cooperlake",
-            Self::CooperlakeV2 => "Cooperlake-v2",
-            Self::Core2duo => "core2duo",
-            Self::Coreduo => "coreduo",
-            Self::CortexA35 => "cortex-a35",
-            Self::CortexA53 => "cortex-a53",
-            Self::CortexA55 => "cortex-a55",
-            Self::CortexA57 => "cortex-a57",
-            Self::CortexA710 => "cortex-a710",
-            Self::CortexA72 => "cortex-a72",
-            Self::CortexA76 => "cortex-a76",
-            Self::CortexA78ae => "cortex-a78ae",
-            Self::DiamondRapids => "DiamondRapids",
-            Self::Epyc => "EPYC",
-            Self::EpycGenoa => "EPYC-Genoa",
-            Self::EpycGenoaV2 => "EPYC-Genoa-v2",
-            Self::EpycIbpb => "EPYC-IBPB",
-            Self::EpycMilan => "EPYC-Milan",
-            Self::EpycMilanV2 => "EPYC-Milan-v2",
-            Self::EpycMilanV3 => "EPYC-Milan-v3",
-            Self::EpycRome => "EPYC-Rome",
-            Self::EpycRomeV2 => "EPYC-Rome-v2",
-            Self::EpycRomeV3 => "EPYC-Rome-v3",
-            Self::EpycRomeV4 => "EPYC-Rome-v4",
-            Self::EpycRomeV5 => "EPYC-Rome-v5",
-            Self::EpycTurin => "EPYC-Turin",
-            Self::EpycV3 => "EPYC-v3",
-            Self::EpycV4 => "EPYC-v4",
-            Self::EpycV5 => "EPYC-v5",
-            Self::GraniteRapids => "GraniteRapids",
-            Self::GraniteRapidsV2 => "GraniteRapids-v2",
-            Self::GraniteRapidsV3 => "GraniteRapids-v3",
-            Self::GraniteRapidsV4 => "GraniteRapids-v4",
-            Self::GraniteRapidsV5 => "GraniteRapids-v5",
-            Self::Haswell => "Haswell",
-            Self::HaswellIbrs => "Haswell-IBRS",
-            Self::HaswellNoTsx => "Haswell-noTSX",
-            Self::HaswellNoTsxIbrs => "Haswell-noTSX-IBRS",
-            Self::Host => "host",
-            Self::IcelakeClient => "Icelake-Client",
-            Self::IcelakeClientNoTsx => "Icelake-Client-noTSX",
-            Self::IcelakeServer => "Icelake-Server",
-            Self::IcelakeServerNoTsx => "Icelake-Server-noTSX",
-            Self::IcelakeServerV3 => "Icelake-Server-v3",
-            Self::IcelakeServerV4 => "Icelake-Server-v4",
-            Self::IcelakeServerV5 => "Icelake-Server-v5",
-            Self::IcelakeServerV6 => "Icelake-Server-v6",
-            Self::IcelakeServerV7 => "Icelake-Server-v7",
-            Self::IvyBridge => "IvyBridge",
-            Self::IvyBridgeIbrs => "IvyBridge-IBRS",
-            Self::KnightsMill => "KnightsMill",
-            Self::Kvm32 => "kvm32",
-            Self::Kvm64 => "kvm64",
-            Self::Max => "max",
-            Self::Nehalem => "Nehalem",
-            Self::NehalemIbrs => "Nehalem-IBRS",
-            Self::NeoverseN1 => "neoverse-n1",
-            Self::NeoverseN2 => "neoverse-n2",
-            Self::NeoverseV1 => "neoverse-v1",
-            Self::OpteronG1 => "Opteron_G1",
-            Self::OpteronG2 => "Opteron_G2",
-            Self::OpteronG3 => "Opteron_G3",
-            Self::OpteronG4 => "Opteron_G4",
-            Self::OpteronG5 => "Opteron_G5",
-            Self::Penryn => "Penryn",
-            Self::Pentium => "pentium",
-            Self::Pentium2 => "pentium2",
-            Self::Pentium3 => "pentium3",
-            Self::Phenom => "phenom",
-            Self::Qemu32 => "qemu32",
-            Self::Qemu64 => "qemu64",
-            Self::SandyBridge => "SandyBridge",
-            Self::SandyBridgeIbrs => "SandyBridge-IBRS",
-            Self::SapphireRapids => "SapphireRapids",
-            Self::SapphireRapidsV2 => "SapphireRapids-v2",
-            Self::SapphireRapidsV3 => "SapphireRapids-v3",
-            Self::SapphireRapidsV4 => "SapphireRapids-v4",
-            Self::SapphireRapidsV5 => "SapphireRapids-v5",
-            Self::SapphireRapidsV6 => "SapphireRapids-v6",
-            Self::SierraForest => "SierraForest",
-            Self::SierraForestV2 => "SierraForest-v2",
-            Self::SierraForestV3 => "SierraForest-v3",
-            Self::SierraForestV4 => "SierraForest-v4",
-            Self::SierraForestV5 => "SierraForest-v5",
-            Self::SkylakeClient => "Skylake-Client",
-            Self::SkylakeClientIbrs => "Skylake-Client-IBRS",
-            Self::SkylakeClientNoTsxIbrs => "Skylake-Client-noTSX-IBRS",
-            Self::SkylakeClientV4 => "Skylake-Client-v4",
-            Self::SkylakeServer => "Skylake-Server",
-            Self::SkylakeServerIbrs => "Skylake-Server-IBRS",
-            Self::SkylakeServerNoTsxIbrs => "Skylake-Server-noTSX-IBRS",
-            Self::SkylakeServerV4 => "Skylake-Server-v4",
-            Self::SkylakeServerV5 => "Skylake-Server-v5",
-            Self::Westmere => "Westmere",
-            Self::WestmereIbrs => "Westmere-IBRS",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "486" => Self::V486,
-                "a64fx" => Self::A64fx,
-                "athlon" => Self::Athlon,
-                "Broadwell" => Self::Broadwell,
-                "Broadwell-IBRS" => Self::BroadwellIbrs,
-                "Broadwell-noTSX" => Self::BroadwellNoTsx,
-                "Broadwell-noTSX-IBRS" => Self::BroadwellNoTsxIbrs,
-                "Cascadelake-Server" => Self::CascadelakeServer,
-                "Cascadelake-Server-noTSX" => Self::CascadelakeServerNoTsx,
-                "Cascadelake-Server-v2" => Self::CascadelakeServerV2,
-                "Cascadelake-Server-v4" => Self::CascadelakeServerV4,
-                "Cascadelake-Server-v5" => Self::CascadelakeServerV5,
-                "ClearwaterForest" => Self::ClearwaterForest,
-                "ClearwaterForest-v2" => Self::ClearwaterForestV2,
-                "ClearwaterForest-v3" => Self::ClearwaterForestV3,
-                "Conroe" => Self::Conroe,
-                "Cooperlake" => Self::Cooperlake,
-                "Cooperlake-v2" => Self::CooperlakeV2,
-                "core2duo" => Self::Core2duo,
-                "coreduo" => Self::Coreduo,
-                "cortex-a35" => Self::CortexA35,
-                "cortex-a53" => Self::CortexA53,
-                "cortex-a55" => Self::CortexA55,
-                "cortex-a57" => Self::CortexA57,
-                "cortex-a710" => Self::CortexA710,
-                "cortex-a72" => Self::CortexA72,
-                "cortex-a76" => Self::CortexA76,
-                "cortex-a78ae" => Self::CortexA78ae,
-                "DiamondRapids" => Self::DiamondRapids,
-                "EPYC" => Self::Epyc,
-                "EPYC-Genoa" => Self::EpycGenoa,
-                "EPYC-Genoa-v2" => Self::EpycGenoaV2,
-                "EPYC-IBPB" => Self::EpycIbpb,
-                "EPYC-Milan" => Self::EpycMilan,
-                "EPYC-Milan-v2" => Self::EpycMilanV2,
-                "EPYC-Milan-v3" => Self::EpycMilanV3,
-                "EPYC-Rome" => Self::EpycRome,
-                "EPYC-Rome-v2" => Self::EpycRomeV2,
-                "EPYC-Rome-v3" => Self::EpycRomeV3,
-                "EPYC-Rome-v4" => Self::EpycRomeV4,
-                "EPYC-Rome-v5" => Self::EpycRomeV5,
-                "EPYC-Turin" => Self::EpycTurin,
-                "EPYC-v3" => Self::EpycV3,
-                "EPYC-v4" => Self::EpycV4,
-                "EPYC-v5" => Self::EpycV5,
-                "GraniteRapids" => Self::GraniteRapids,
-                "GraniteRapids-v2" => Self::GraniteRapidsV2,
-                "GraniteRapids-v3" => Self::GraniteRapidsV3,
-                "GraniteRapids-v4" => Self::GraniteRapidsV4,
-                "GraniteRapids-v5" => Self::GraniteRapidsV5,
-                "Haswell" => Self::Haswell,
-                "Haswell-IBRS" => Self::HaswellIbrs,
-                "Haswell-noTSX" => Self::HaswellNoTsx,
-                "Haswell-noTSX-IBRS" => Self::HaswellNoTsxIbrs,
-                "host" => Self::Host,
-                "Icelake-Client" => Self::IcelakeClient,
-                "Icelake-Client-noTSX" => Self::IcelakeClientNoTsx,
-                "Icelake-Server" => Self::IcelakeServer,
-                "Icelake-Server-noTSX" => Self::IcelakeServerNoTsx,
-                "Icelake-Server-v3" => Self::IcelakeServerV3,
-                "Icelake-Server-v4" => Self::IcelakeServerV4,
-                "Icelake-Server-v5" => Self::IcelakeServerV5,
-                "Icelake-Server-v6" => Self::IcelakeServerV6,
-                "Icelake-Server-v7" => Self::IcelakeServerV7,
-                "IvyBridge" => Self::IvyBridge,
-                "IvyBridge-IBRS" => Self::IvyBridgeIbrs,
-                "KnightsMill" => Self::KnightsMill,
-                "kvm32" => Self::Kvm32,
-                "kvm64" => Self::Kvm64,
-                "max" => Self::Max,
-                "Nehalem" => Self::Nehalem,
-                "Nehalem-IBRS" => Self::NehalemIbrs,
-                "neoverse-n1" => Self::NeoverseN1,
-                "neoverse-n2" => Self::NeoverseN2,
-                "neoverse-v1" => Self::NeoverseV1,
-                "Opteron_G1" => Self::OpteronG1,
-                "Opteron_G2" => Self::OpteronG2,
-                "Opteron_G3" => Self::OpteronG3,
-                "Opteron_G4" => Self::OpteronG4,
-                "Opteron_G5" => Self::OpteronG5,
-                "Penryn" => Self::Penryn,
-                "pentium" => Self::Pentium,
-                "pentium2" => Self::Pentium2,
-                "pentium3" => Self::Pentium3,
-                "phenom" => Self::Phenom,
-                "qemu32" => Self::Qemu32,
-                "qemu64" => Self::Qemu64,
-                "SandyBridge" => Self::SandyBridge,
-                "SandyBridge-IBRS" => Self::SandyBridgeIbrs,
-                "SapphireRapids" => Self::SapphireRapids,
-                "SapphireRapids-v2" => Self::SapphireRapidsV2,
-                "SapphireRapids-v3" => Self::SapphireRapidsV3,
-                "SapphireRapids-v4" => Self::SapphireRapidsV4,
-                "SapphireRapids-v5" => Self::SapphireRapidsV5,
-                "SapphireRapids-v6" => Self::SapphireRapidsV6,
-                "SierraForest" => Self::SierraForest,
-                "SierraForest-v2" => Self::SierraForestV2,
-                "SierraForest-v3" => Self::SierraForestV3,
-                "SierraForest-v4" => Self::SierraForestV4,
-                "SierraForest-v5" => Self::SierraForestV5,
-                "Skylake-Client" => Self::SkylakeClient,
-                "Skylake-Client-IBRS" => Self::SkylakeClientIbrs,
-                "Skylake-Client-noTSX-IBRS" => Self::SkylakeClientNoTsxIbrs,
-                "Skylake-Client-v4" => Self::SkylakeClientV4,
-                "Skylake-Server" => Self::SkylakeServer,
-                "Skylake-Server-IBRS" => Self::SkylakeServerIbrs,
-                "Skylake-Server-noTSX-IBRS" => Self::SkylakeServerNoTsxIbrs,
-                "Skylake-Server-v4" => Self::SkylakeServerV4,
-                "Skylake-Server-v5" => Self::SkylakeServerV5,
-                "Westmere" => Self::Westmere,
-                "Westmere-IBRS" => Self::WestmereIbrs,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterQemuCustomCpuModelsReportedModel);
+open_enum_impls!(
+    ClusterQemuCustomCpuModelsReportedModel : "486" V486, "a64fx" A64fx, "athlon" Athlon,
+    "Broadwell" Broadwell, "Broadwell-IBRS" BroadwellIbrs, "Broadwell-noTSX"
+    BroadwellNoTsx, "Broadwell-noTSX-IBRS" BroadwellNoTsxIbrs, "Cascadelake-Server"
+    CascadelakeServer, "Cascadelake-Server-noTSX" CascadelakeServerNoTsx,
+    "Cascadelake-Server-v2" CascadelakeServerV2, "Cascadelake-Server-v4"
+    CascadelakeServerV4, "Cascadelake-Server-v5" CascadelakeServerV5, "ClearwaterForest"
+    ClearwaterForest, "ClearwaterForest-v2" ClearwaterForestV2, "ClearwaterForest-v3"
+    ClearwaterForestV3, "Conroe" Conroe, "Cooperlake" Cooperlake, "Cooperlake-v2"
+    CooperlakeV2, "core2duo" Core2duo, "coreduo" Coreduo, "cortex-a35" CortexA35,
+    "cortex-a53" CortexA53, "cortex-a55" CortexA55, "cortex-a57" CortexA57, "cortex-a710"
+    CortexA710, "cortex-a72" CortexA72, "cortex-a76" CortexA76, "cortex-a78ae"
+    CortexA78ae, "DiamondRapids" DiamondRapids, "EPYC" Epyc, "EPYC-Genoa" EpycGenoa,
+    "EPYC-Genoa-v2" EpycGenoaV2, "EPYC-IBPB" EpycIbpb, "EPYC-Milan" EpycMilan,
+    "EPYC-Milan-v2" EpycMilanV2, "EPYC-Milan-v3" EpycMilanV3, "EPYC-Rome" EpycRome,
+    "EPYC-Rome-v2" EpycRomeV2, "EPYC-Rome-v3" EpycRomeV3, "EPYC-Rome-v4" EpycRomeV4,
+    "EPYC-Rome-v5" EpycRomeV5, "EPYC-Turin" EpycTurin, "EPYC-v3" EpycV3, "EPYC-v4"
+    EpycV4, "EPYC-v5" EpycV5, "GraniteRapids" GraniteRapids, "GraniteRapids-v2"
+    GraniteRapidsV2, "GraniteRapids-v3" GraniteRapidsV3, "GraniteRapids-v4"
+    GraniteRapidsV4, "GraniteRapids-v5" GraniteRapidsV5, "Haswell" Haswell,
+    "Haswell-IBRS" HaswellIbrs, "Haswell-noTSX" HaswellNoTsx, "Haswell-noTSX-IBRS"
+    HaswellNoTsxIbrs, "host" Host, "Icelake-Client" IcelakeClient, "Icelake-Client-noTSX"
+    IcelakeClientNoTsx, "Icelake-Server" IcelakeServer, "Icelake-Server-noTSX"
+    IcelakeServerNoTsx, "Icelake-Server-v3" IcelakeServerV3, "Icelake-Server-v4"
+    IcelakeServerV4, "Icelake-Server-v5" IcelakeServerV5, "Icelake-Server-v6"
+    IcelakeServerV6, "Icelake-Server-v7" IcelakeServerV7, "IvyBridge" IvyBridge,
+    "IvyBridge-IBRS" IvyBridgeIbrs, "KnightsMill" KnightsMill, "kvm32" Kvm32, "kvm64"
+    Kvm64, "max" Max, "Nehalem" Nehalem, "Nehalem-IBRS" NehalemIbrs, "neoverse-n1"
+    NeoverseN1, "neoverse-n2" NeoverseN2, "neoverse-v1" NeoverseV1, "Opteron_G1"
+    OpteronG1, "Opteron_G2" OpteronG2, "Opteron_G3" OpteronG3, "Opteron_G4" OpteronG4,
+    "Opteron_G5" OpteronG5, "Penryn" Penryn, "pentium" Pentium, "pentium2" Pentium2,
+    "pentium3" Pentium3, "phenom" Phenom, "qemu32" Qemu32, "qemu64" Qemu64, "SandyBridge"
+    SandyBridge, "SandyBridge-IBRS" SandyBridgeIbrs, "SapphireRapids" SapphireRapids,
+    "SapphireRapids-v2" SapphireRapidsV2, "SapphireRapids-v3" SapphireRapidsV3,
+    "SapphireRapids-v4" SapphireRapidsV4, "SapphireRapids-v5" SapphireRapidsV5,
+    "SapphireRapids-v6" SapphireRapidsV6, "SierraForest" SierraForest, "SierraForest-v2"
+    SierraForestV2, "SierraForest-v3" SierraForestV3, "SierraForest-v4" SierraForestV4,
+    "SierraForest-v5" SierraForestV5, "Skylake-Client" SkylakeClient,
+    "Skylake-Client-IBRS" SkylakeClientIbrs, "Skylake-Client-noTSX-IBRS"
+    SkylakeClientNoTsxIbrs, "Skylake-Client-v4" SkylakeClientV4, "Skylake-Server"
+    SkylakeServer, "Skylake-Server-IBRS" SkylakeServerIbrs, "Skylake-Server-noTSX-IBRS"
+    SkylakeServerNoTsxIbrs, "Skylake-Server-v4" SkylakeServerV4, "Skylake-Server-v5"
+    SkylakeServerV5, "Westmere" Westmere, "Westmere-IBRS" WestmereIbrs,
+);
 
 /// The answer to `GET /cluster/replication/{id}`.
 ///
 /// Used by `GET /cluster/replication/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterReplication {
     /// Free text about the job. At most 4096 characters.
@@ -9230,41 +7540,48 @@ pub struct ClusterReplication {
 
 impl Object for ClusterReplication {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "guest" => (Need::required(0), &mut self.guest),
-                "id" => (Need::required(1), &mut self.id),
-                "jobnum" => (Need::required(2), &mut self.jobnum),
-                "rate" => (Need::OPTIONAL, &mut self.rate),
-                "remove_job" => (Need::OPTIONAL, &mut self.remove_job),
-                "schedule" => (Need::OPTIONAL, &mut self.schedule),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "target" => (Need::required(3), &mut self.target),
-                "type" => (Need::required(4), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterReplication",
+                required: &["guest", "id", "jobnum", "target", "type"],
+                optional: &[
+                    "comment",
+                    "digest",
+                    "disable",
+                    "rate",
+                    "remove_job",
+                    "schedule",
+                    "source",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["guest", "id", "jobnum", "target", "type"]
+            &mut [
+                &mut self.guest,
+                &mut self.id,
+                &mut self.jobnum,
+                &mut self.target,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.rate,
+                &mut self.remove_job,
+                &mut self.schedule,
+                &mut self.source,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterReplication);
+object_impls!(ClusterReplication);
 
 /// One element of the answer to `GET /cluster/replication`.
 ///
 /// Used by `GET /cluster/replication`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterReplicationItem {
     /// Free text about the job. At most 4096 characters.
@@ -9295,35 +7612,41 @@ pub struct ClusterReplicationItem {
 
 impl Object for ClusterReplicationItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "guest" => (Need::required(0), &mut self.guest),
-                "id" => (Need::required(1), &mut self.id),
-                "jobnum" => (Need::required(2), &mut self.jobnum),
-                "rate" => (Need::OPTIONAL, &mut self.rate),
-                "remove_job" => (Need::OPTIONAL, &mut self.remove_job),
-                "schedule" => (Need::OPTIONAL, &mut self.schedule),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "target" => (Need::required(3), &mut self.target),
-                "type" => (Need::required(4), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterReplicationItem",
+                required: &["guest", "id", "jobnum", "target", "type"],
+                optional: &[
+                    "comment",
+                    "disable",
+                    "rate",
+                    "remove_job",
+                    "schedule",
+                    "source",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["guest", "id", "jobnum", "target", "type"]
+            &mut [
+                &mut self.guest,
+                &mut self.id,
+                &mut self.jobnum,
+                &mut self.target,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.rate,
+                &mut self.remove_job,
+                &mut self.schedule,
+                &mut self.source,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterReplicationItem);
+object_impls!(ClusterReplicationItem);
 
 /// Marks the job for removal; `full` also deletes the copies on the target node.
 ///
@@ -9339,30 +7662,7 @@ pub enum ClusterReplicationRemoveJob {
     Unlisted(Unlisted),
 }
 
-impl ClusterReplicationRemoveJob {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Local => "local",
-            Self::Full => "full",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "local" => Self::Local,
-                "full" => Self::Full,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterReplicationRemoveJob);
+open_enum_impls!(ClusterReplicationRemoveJob : "local" Local, "full" Full,);
 
 /// Kind of replication.
 ///
@@ -9376,28 +7676,7 @@ pub enum ClusterReplicationType {
     Unlisted(Unlisted),
 }
 
-impl ClusterReplicationType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Local => "local",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "local" => Self::Local,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterReplicationType);
+open_enum_impls!(ClusterReplicationType : "local" Local,);
 
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
@@ -9425,42 +7704,10 @@ pub enum ClusterResourcesGetResultType {
     Unlisted(Unlisted),
 }
 
-impl ClusterResourcesGetResultType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Node => "node",
-            Self::Storage => "storage",
-            Self::Pool => "pool",
-            Self::Qemu => "qemu",
-            Self::Lxc => "lxc",
-            Self::Openvz => "openvz",
-            Self::Sdn => "sdn",
-            Self::Network => "network",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "node" => Self::Node,
-                "storage" => Self::Storage,
-                "pool" => Self::Pool,
-                "qemu" => Self::Qemu,
-                "lxc" => Self::Lxc,
-                "openvz" => Self::Openvz,
-                "sdn" => Self::Sdn,
-                "network" => Self::Network,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterResourcesGetResultType);
+open_enum_impls!(
+    ClusterResourcesGetResultType : "node" Node, "storage" Storage, "pool" Pool, "qemu"
+    Qemu, "lxc" Lxc, "openvz" Openvz, "sdn" Sdn, "network" Network,
+);
 
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
@@ -9480,34 +7727,9 @@ pub enum ClusterResourcesGetType {
     Unlisted(Unlisted),
 }
 
-impl ClusterResourcesGetType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Vm => "vm",
-            Self::Storage => "storage",
-            Self::Node => "node",
-            Self::Sdn => "sdn",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "vm" => Self::Vm,
-                "storage" => Self::Storage,
-                "node" => Self::Node,
-                "sdn" => Self::Sdn,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterResourcesGetType);
+open_enum_impls!(
+    ClusterResourcesGetType : "vm" Vm, "storage" Storage, "node" Node, "sdn" Sdn,
+);
 
 /// CPU architecture of the node.
 ///
@@ -9523,35 +7745,12 @@ pub enum ClusterResourcesHostArch {
     Unlisted(Unlisted),
 }
 
-impl ClusterResourcesHostArch {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::X8664 => "x86_64",
-            Self::Aarch64 => "aarch64",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "x86_64" => Self::X8664,
-                "aarch64" => Self::Aarch64,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterResourcesHostArch);
+open_enum_impls!(ClusterResourcesHostArch : "x86_64" X8664, "aarch64" Aarch64,);
 
 /// One element of the answer to `GET /cluster/resources`.
 ///
 /// Used by `GET /cluster/resources`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterResourcesItem {
     /// Control group version of the node, 1 or 2.
@@ -9630,59 +7829,92 @@ pub struct ClusterResourcesItem {
 
 impl Object for ClusterResourcesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cgroup-mode" => (Need::OPTIONAL, &mut self.cgroup_mode),
-                "content" => (Need::OPTIONAL, &mut self.content),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "hastate" => (Need::OPTIONAL, &mut self.hastate),
-                "host-arch" => (Need::OPTIONAL, &mut self.host_arch),
-                "id" => (Need::required(0), &mut self.id),
-                "level" => (Need::OPTIONAL, &mut self.level),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "memhost" => (Need::OPTIONAL, &mut self.memhost),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "network" => (Need::OPTIONAL, &mut self.network),
-                "network-type" => (Need::OPTIONAL, &mut self.network_type),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "plugintype" => (Need::OPTIONAL, &mut self.plugintype),
-                "pool" => (Need::OPTIONAL, &mut self.pool),
-                "protocol" => (Need::OPTIONAL, &mut self.protocol),
-                "sdn" => (Need::OPTIONAL, &mut self.sdn),
-                "shared" => (Need::OPTIONAL, &mut self.shared),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "type" => (Need::required(1), &mut self.type_),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "zone-type" => (Need::OPTIONAL, &mut self.zone_type),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterResourcesItem",
+                required: &["id", "type"],
+                optional: &[
+                    "cgroup-mode",
+                    "content",
+                    "cpu",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "hastate",
+                    "host-arch",
+                    "level",
+                    "lock",
+                    "maxcpu",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "name",
+                    "netin",
+                    "netout",
+                    "network",
+                    "network-type",
+                    "node",
+                    "plugintype",
+                    "pool",
+                    "protocol",
+                    "sdn",
+                    "shared",
+                    "status",
+                    "storage",
+                    "tags",
+                    "template",
+                    "uptime",
+                    "vmid",
+                    "zone-type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "type"]
+            &mut [
+                &mut self.id,
+                &mut self.type_,
+                &mut self.cgroup_mode,
+                &mut self.content,
+                &mut self.cpu,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.hastate,
+                &mut self.host_arch,
+                &mut self.level,
+                &mut self.lock,
+                &mut self.maxcpu,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.network,
+                &mut self.network_type,
+                &mut self.node,
+                &mut self.plugintype,
+                &mut self.pool,
+                &mut self.protocol,
+                &mut self.sdn,
+                &mut self.shared,
+                &mut self.status,
+                &mut self.storage,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.uptime,
+                &mut self.vmid,
+                &mut self.zone_type,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterResourcesItem);
+object_impls!(ClusterResourcesItem);
 
 /// Kind of network, for networks.
 ///
@@ -9698,35 +7930,12 @@ pub enum ClusterResourcesNetworkType {
     Unlisted(Unlisted),
 }
 
-impl ClusterResourcesNetworkType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Fabric => "fabric",
-            Self::Zone => "zone",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "fabric" => Self::Fabric,
-                "zone" => Self::Zone,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterResourcesNetworkType);
+open_enum_impls!(ClusterResourcesNetworkType : "fabric" Fabric, "zone" Zone,);
 
 /// One element of the answer to `GET /cluster/status`.
 ///
 /// Used by `GET /cluster/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterStatusItem {
     /// ID of the entry: `cluster`, or `node/` and the node name.
@@ -9757,35 +7966,43 @@ pub struct ClusterStatusItem {
 
 impl Object for ClusterStatusItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "id" => (Need::required(0), &mut self.id),
-                "ip" => (Need::OPTIONAL, &mut self.ip),
-                "level" => (Need::OPTIONAL, &mut self.level),
-                "local" => (Need::OPTIONAL, &mut self.local),
-                "name" => (Need::required(1), &mut self.name),
-                "nodeid" => (Need::OPTIONAL, &mut self.nodeid),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "online" => (Need::OPTIONAL, &mut self.online),
-                "quorate" => (Need::OPTIONAL, &mut self.quorate),
-                "type" => (Need::required(2), &mut self.type_),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterStatusItem",
+                required: &["id", "name", "type"],
+                optional: &[
+                    "ip",
+                    "level",
+                    "local",
+                    "nodeid",
+                    "nodes",
+                    "online",
+                    "quorate",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "name", "type"]
+            &mut [
+                &mut self.id,
+                &mut self.name,
+                &mut self.type_,
+                &mut self.ip,
+                &mut self.level,
+                &mut self.local,
+                &mut self.nodeid,
+                &mut self.nodes,
+                &mut self.online,
+                &mut self.quorate,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterStatusItem);
+object_impls!(ClusterStatusItem);
 
 /// Whether the entry is the cluster or a node, which decides what other fields it has.
 ///
@@ -9801,35 +8018,12 @@ pub enum ClusterStatusType {
     Unlisted(Unlisted),
 }
 
-impl ClusterStatusType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Cluster => "cluster",
-            Self::Node => "node",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "cluster" => Self::Cluster,
-                "node" => Self::Node,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterStatusType);
+open_enum_impls!(ClusterStatusType : "cluster" Cluster, "node" Node,);
 
 /// One element of the answer to `GET /cluster/tasks`.
 ///
 /// Used by `GET /cluster/tasks`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterTasksItem {
     /// When the task ended; absent while it runs. In seconds since 1970.
@@ -9862,43 +8056,54 @@ pub struct ClusterTasksItem {
 
 impl Object for ClusterTasksItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "endtime" => (Need::OPTIONAL, &mut self.endtime),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "pid" => (Need::OPTIONAL, &mut self.pid),
-                "pstart" => (Need::OPTIONAL, &mut self.pstart),
-                "saved" => (Need::OPTIONAL, &mut self.saved),
-                "starttime" => (Need::OPTIONAL, &mut self.starttime),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "tokenid" => (Need::OPTIONAL, &mut self.tokenid),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "upid" => (Need::required(0), &mut self.upid),
-                "user" => (Need::OPTIONAL, &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterTasksItem",
+                required: &["upid"],
+                optional: &[
+                    "endtime",
+                    "id",
+                    "node",
+                    "pid",
+                    "pstart",
+                    "saved",
+                    "starttime",
+                    "status",
+                    "tokenid",
+                    "type",
+                    "user",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["upid"]
+            &mut [
+                &mut self.upid,
+                &mut self.endtime,
+                &mut self.id,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pstart,
+                &mut self.saved,
+                &mut self.starttime,
+                &mut self.status,
+                &mut self.tokenid,
+                &mut self.type_,
+                &mut self.user,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterTasksItem);
+object_impls!(ClusterTasksItem);
 
 /// Address and priority of the node on corosync link n.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/config`, `GET /cluster/config/join`, `POST /cluster/config/join`, `POST /cluster/config/nodes/{node}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CorosyncLink {
     /// Host name or IP address of the node on this link.
@@ -9935,34 +8140,25 @@ impl CorosyncLink {
     }
 }
 
-impl Properties for CorosyncLink {
+impl Object for CorosyncLink {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("address"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["address"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "address" => &mut self.address,
-                "priority" => &mut self.priority,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CorosyncLink",
+                required: &["address"],
+                optional: &["priority"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("address"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("address", &self.address);
-        out.put("priority", &self.priority);
+            &mut [&mut self.address, &mut self.priority, &mut self.undeclared],
+        );
     }
 }
 
@@ -9973,7 +8169,7 @@ property_string_impls!(CorosyncLink);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/dir`, `POST /cluster/mapping/dir`, `GET /cluster/mapping/dir/{id}`, `PUT /cluster/mapping/dir/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct DirMapping {
     /// Node this entry is for.
@@ -10011,34 +8207,25 @@ impl DirMapping {
     }
 }
 
-impl Properties for DirMapping {
+impl Object for DirMapping {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["node", "path"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "node" => &mut self.node,
-                "path" => &mut self.path,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "DirMapping",
+                required: &["node", "path"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("node", &self.node);
-        out.put("path", &self.path);
+            &mut [&mut self.node, &mut self.path, &mut self.undeclared],
+        );
     }
 }
 
@@ -10049,7 +8236,7 @@ property_string_impls!(DirMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct HaSettings {
     /// What becomes of HA resources when their node is shut down or rebooted. Default: `conditional`.
@@ -10080,32 +8267,25 @@ impl HaSettings {
     }
 }
 
-impl Properties for HaSettings {
+impl Object for HaSettings {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["shutdown_policy"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "shutdown_policy" => &mut self.shutdown_policy,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "HaSettings",
+                required: &["shutdown_policy"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("shutdown_policy", &self.shutdown_policy);
+            &mut [&mut self.shutdown_policy, &mut self.undeclared],
+        );
     }
 }
 
@@ -10116,7 +8296,7 @@ property_string_impls!(HaSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct MigrationSettings {
     /// Network in CIDR notation that carries migrations, and replication if that has no network set.
@@ -10153,34 +8333,25 @@ impl MigrationSettings {
     }
 }
 
-impl Properties for MigrationSettings {
+impl Object for MigrationSettings {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("type"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["type"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "type" => &mut self.type_,
-                "network" => &mut self.network,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "MigrationSettings",
+                required: &["type"],
+                optional: &["network"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("type", &self.type_);
-        out.put("network", &self.network);
+            &mut [&mut self.type_, &mut self.network, &mut self.undeclared],
+        );
     }
 }
 
@@ -10191,7 +8362,7 @@ property_string_impls!(MigrationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NextIdRange {
     /// First VMID of the range. Default: `100`.
@@ -10225,34 +8396,25 @@ impl NextIdRange {
     }
 }
 
-impl Properties for NextIdRange {
+impl Object for NextIdRange {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "lower" => &mut self.lower,
-                "upper" => &mut self.upper,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NextIdRange",
+                required: &[],
+                optional: &["lower", "upper"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("lower", &self.lower);
-        out.put("upper", &self.upper);
+            &mut [&mut self.lower, &mut self.upper, &mut self.undeclared],
+        );
     }
 }
 
@@ -10263,7 +8425,7 @@ property_string_impls!(NextIdRange);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NotificationSettings {
     /// Whether fenced nodes are reported; superseded by notification matchers. Since 8.1.
@@ -10336,42 +8498,40 @@ impl NotificationSettings {
     }
 }
 
-impl Properties for NotificationSettings {
+impl Object for NotificationSettings {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "fencing" => &mut self.fencing,
-                "package-updates" => &mut self.package_updates,
-                "replication" => &mut self.replication,
-                "target-fencing" => &mut self.target_fencing,
-                "target-package-updates" => &mut self.target_package_updates,
-                "target-replication" => &mut self.target_replication,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NotificationSettings",
+                required: &[],
+                optional: &[
+                    "fencing",
+                    "package-updates",
+                    "replication",
+                    "target-fencing",
+                    "target-package-updates",
+                    "target-replication",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("fencing", &self.fencing);
-        out.put("package-updates", &self.package_updates);
-        out.put("replication", &self.replication);
-        out.put("target-fencing", &self.target_fencing);
-        out.put("target-package-updates", &self.target_package_updates);
-        out.put("target-replication", &self.target_replication);
+            &mut [
+                &mut self.fencing,
+                &mut self.package_updates,
+                &mut self.replication,
+                &mut self.target_fencing,
+                &mut self.target_package_updates,
+                &mut self.target_replication,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -10382,7 +8542,7 @@ property_string_impls!(NotificationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/pci`, `POST /cluster/mapping/pci`, `GET /cluster/mapping/pci/{id}`, `PUT /cluster/mapping/pci/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PciMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -10461,42 +8621,33 @@ impl PciMapping {
     }
 }
 
-impl Properties for PciMapping {
+impl Object for PciMapping {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["id", "node", "path"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "id" => &mut self.id,
-                "node" => &mut self.node,
-                "path" => &mut self.path,
-                "description" => &mut self.description,
-                "iommugroup" => &mut self.iommugroup,
-                "subsystem-id" => &mut self.subsystem_id,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PciMapping",
+                required: &["id", "node", "path"],
+                optional: &["description", "iommugroup", "subsystem-id"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("id", &self.id);
-        out.put("node", &self.node);
-        out.put("path", &self.path);
-        out.put("description", &self.description);
-        out.put("iommugroup", &self.iommugroup);
-        out.put("subsystem-id", &self.subsystem_id);
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.path,
+                &mut self.description,
+                &mut self.iommugroup,
+                &mut self.subsystem_id,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -10507,7 +8658,7 @@ property_string_impls!(PciMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ReplicationSettings {
     /// Network in CIDR notation that carries replication.
@@ -10544,34 +8695,25 @@ impl ReplicationSettings {
     }
 }
 
-impl Properties for ReplicationSettings {
+impl Object for ReplicationSettings {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("type"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["type"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "type" => &mut self.type_,
-                "network" => &mut self.network,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ReplicationSettings",
+                required: &["type"],
+                optional: &["network"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("type", &self.type_);
-        out.put("network", &self.network);
+            &mut [&mut self.type_, &mut self.network, &mut self.undeclared],
+        );
     }
 }
 
@@ -10582,7 +8724,7 @@ property_string_impls!(ReplicationSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ResourceScheduling {
     /// What counts when nodes are picked: number of resources, their configured size, or also their actual load. Default: `basic`.
@@ -10664,49 +8806,42 @@ impl ResourceScheduling {
     }
 }
 
-impl Properties for ResourceScheduling {
+impl Object for ResourceScheduling {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "ha" => &mut self.ha,
-                "ha-auto-rebalance" => &mut self.ha_auto_rebalance,
-                "ha-auto-rebalance-hold-duration" => {
-                    &mut self.ha_auto_rebalance_hold_duration
-                }
-                "ha-auto-rebalance-margin" => &mut self.ha_auto_rebalance_margin,
-                "ha-auto-rebalance-method" => &mut self.ha_auto_rebalance_method,
-                "ha-auto-rebalance-threshold" => &mut self.ha_auto_rebalance_threshold,
-                "ha-rebalance-on-start" => &mut self.ha_rebalance_on_start,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ResourceScheduling",
+                required: &[],
+                optional: &[
+                    "ha",
+                    "ha-auto-rebalance",
+                    "ha-auto-rebalance-hold-duration",
+                    "ha-auto-rebalance-margin",
+                    "ha-auto-rebalance-method",
+                    "ha-auto-rebalance-threshold",
+                    "ha-rebalance-on-start",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("ha", &self.ha);
-        out.put("ha-auto-rebalance", &self.ha_auto_rebalance);
-        out.put(
-            "ha-auto-rebalance-hold-duration",
-            &self.ha_auto_rebalance_hold_duration,
+            &mut [
+                &mut self.ha,
+                &mut self.ha_auto_rebalance,
+                &mut self.ha_auto_rebalance_hold_duration,
+                &mut self.ha_auto_rebalance_margin,
+                &mut self.ha_auto_rebalance_method,
+                &mut self.ha_auto_rebalance_threshold,
+                &mut self.ha_rebalance_on_start,
+                &mut self.undeclared,
+            ],
         );
-        out.put("ha-auto-rebalance-margin", &self.ha_auto_rebalance_margin);
-        out.put("ha-auto-rebalance-method", &self.ha_auto_rebalance_method);
-        out.put("ha-auto-rebalance-threshold", &self.ha_auto_rebalance_threshold);
-        out.put("ha-rebalance-on-start", &self.ha_rebalance_on_start);
     }
 }
 
@@ -10717,7 +8852,7 @@ property_string_impls!(ResourceScheduling);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct TagStyle {
     /// Whether tags that differ only in upper and lower case count as different. Default: `false`.
@@ -10769,38 +8904,31 @@ impl TagStyle {
     }
 }
 
-impl Properties for TagStyle {
+impl Object for TagStyle {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "case-sensitive" => &mut self.case_sensitive,
-                "color-map" => &mut self.color_map,
-                "ordering" => &mut self.ordering,
-                "shape" => &mut self.shape,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "TagStyle",
+                required: &[],
+                optional: &["case-sensitive", "color-map", "ordering", "shape"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("case-sensitive", &self.case_sensitive);
-        out.put("color-map", &self.color_map);
-        out.put("ordering", &self.ordering);
-        out.put("shape", &self.shape);
+            &mut [
+                &mut self.case_sensitive,
+                &mut self.color_map,
+                &mut self.ordering,
+                &mut self.shape,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -10811,7 +8939,7 @@ property_string_impls!(TagStyle);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct U2fSettings {
     /// U2F application ID; the origin if not set.
@@ -10845,34 +8973,25 @@ impl U2fSettings {
     }
 }
 
-impl Properties for U2fSettings {
+impl Object for U2fSettings {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "appid" => &mut self.appid,
-                "origin" => &mut self.origin,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "U2fSettings",
+                required: &[],
+                optional: &["appid", "origin"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("appid", &self.appid);
-        out.put("origin", &self.origin);
+            &mut [&mut self.appid, &mut self.origin, &mut self.undeclared],
+        );
     }
 }
 
@@ -10883,7 +9002,7 @@ property_string_impls!(U2fSettings);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/mapping/usb`, `POST /cluster/mapping/usb`, `GET /cluster/mapping/usb/{id}`, `PUT /cluster/mapping/usb/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct UsbMapping {
     /// Free text about the device on this node. At most 4096 characters.
@@ -10939,38 +9058,31 @@ impl UsbMapping {
     }
 }
 
-impl Properties for UsbMapping {
+impl Object for UsbMapping {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["id", "node"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "id" => &mut self.id,
-                "node" => &mut self.node,
-                "description" => &mut self.description,
-                "path" => &mut self.path,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "UsbMapping",
+                required: &["id", "node"],
+                optional: &["description", "path"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("id", &self.id);
-        out.put("node", &self.node);
-        out.put("description", &self.description);
-        out.put("path", &self.path);
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.description,
+                &mut self.path,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -10981,7 +9093,7 @@ property_string_impls!(UsbMapping);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
@@ -11015,34 +9127,25 @@ impl UserTagAccess {
     }
 }
 
-impl Properties for UserTagAccess {
+impl Object for UserTagAccess {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "user-allow" => &mut self.user_allow,
-                "user-allow-list" => &mut self.user_allow_list,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "UserTagAccess",
+                required: &[],
+                optional: &["user-allow", "user-allow-list"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("user-allow", &self.user_allow);
-        out.put("user-allow-list", &self.user_allow_list);
+            &mut [&mut self.user_allow, &mut self.user_allow_list, &mut self.undeclared],
+        );
     }
 }
 
@@ -11053,7 +9156,7 @@ property_string_impls!(UserTagAccess);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct WebauthnSettings {
     /// Whether subdomains of the origin are accepted as well. Default: `true`.
@@ -11105,38 +9208,31 @@ impl WebauthnSettings {
     }
 }
 
-impl Properties for WebauthnSettings {
+impl Object for WebauthnSettings {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "allow-subdomains" => &mut self.allow_subdomains,
-                "id" => &mut self.id,
-                "origin" => &mut self.origin,
-                "rp" => &mut self.rp,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "WebauthnSettings",
+                required: &[],
+                optional: &["allow-subdomains", "id", "origin", "rp"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("allow-subdomains", &self.allow_subdomains);
-        out.put("id", &self.id);
-        out.put("origin", &self.origin);
-        out.put("rp", &self.rp);
+            &mut [
+                &mut self.allow_subdomains,
+                &mut self.id,
+                &mut self.origin,
+                &mut self.rp,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 

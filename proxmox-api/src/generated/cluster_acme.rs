@@ -24,35 +24,18 @@ impl ClusterAcmePath {
     /// Lists the sub-resources for ACME certificates.
     ///
     /// `GET /cluster/acme`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterAcmeGet {
-        ClusterAcmeGet(self.0.request(ClusterAcmeGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources for ACME certificates.
-///
-/// `GET /cluster/acme`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterAcmeGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeGet);
 
 /// The path `/cluster/acme/account`.
 ///
@@ -75,11 +58,16 @@ impl ClusterAcmeAccountPath {
     /// Lists the ACME accounts.
     ///
     /// `GET /cluster/acme/account`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterAcmeAccountGet {
-        ClusterAcmeAccountGet(
-            self.0.request(ClusterAcmeAccountGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme/account",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Registers an ACME account at a certificate authority.
     ///
@@ -88,36 +76,23 @@ impl ClusterAcmeAccountPath {
     /// * `contact`: Mail addresses, separated by commas.
     #[inline]
     pub fn post(&self, contact: impl Into<List>) -> ClusterAcmeAccountPost {
-        let mut request = self.0.request(ClusterAcmeAccountPost::ENDPOINT, reply::task);
-        let contact: List = contact.into();
-        request.set("contact", &contact);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/acme/account",
+                Permission::Root,
+            )
+            .secrets(&["eab-hmac-key"])
+            .partial(
+                &[
+                    Partial::new("eab-hmac-key", Release::new(8, 1), None),
+                    Partial::new("eab-kid", Release::new(8, 1), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<List>("contact", contact);
         ClusterAcmeAccountPost(request)
     }
 }
-
-/// Lists the ACME accounts.
-///
-/// `GET /cluster/acme/account`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeAccountGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterAcmeAccountGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme/account",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeAccountGet);
 
 /// Registers an ACME account at a certificate authority.
 ///
@@ -130,62 +105,37 @@ request_impls!(ClusterAcmeAccountGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountPost(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterAcmeAccountPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/acme/account",
-            Permission::Root,
-        )
-        .secrets(&["eab-hmac-key"])
-        .partial(
-            &[
-                Partial::new("eab-hmac-key", Release::new(8, 1), None),
-                Partial::new("eab-kid", Release::new(8, 1), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeAccountPost);
+request_impls!(ClusterAcmeAccountPost : Task);
 
 impl ClusterAcmeAccountPost {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
     pub fn directory(mut self, directory: impl Into<String>) -> Self {
-        let directory: String = directory.into();
-        self.0.set("directory", &directory);
+        self.0.call.set_as::<String>("directory", directory);
         self
     }
     /// Secret key of the external account binding. Only together with `eab-kid`. Since 8.1.
     #[inline]
     pub fn eab_hmac_key(mut self, eab_hmac_key: impl Into<Secret>) -> Self {
-        let eab_hmac_key: Secret = eab_hmac_key.into();
-        self.0.set("eab-hmac-key", &eab_hmac_key);
+        self.0.call.set_as::<Secret>("eab-hmac-key", eab_hmac_key);
         self
     }
     /// Key ID of the external account binding. Only together with `eab-hmac-key`. Since 8.1.
     #[inline]
     pub fn eab_kid(mut self, eab_kid: impl Into<String>) -> Self {
-        let eab_kid: String = eab_kid.into();
-        self.0.set("eab-kid", &eab_kid);
+        self.0.call.set_as::<String>("eab-kid", eab_kid);
         self
     }
     /// Local name of the account. Default: `default`.
     #[inline]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        let name: String = name.into();
-        self.0.set("name", &name);
+        self.0.call.set_as::<String>("name", name);
         self
     }
     /// Address (URL) of the terms of service; passing it means accepting them.
     #[inline]
     pub fn tos_url(mut self, tos_url: impl Into<String>) -> Self {
-        let tos_url: String = tos_url.into();
-        self.0.set("tos_url", &tos_url);
+        self.0.call.set_as::<String>("tos_url", tos_url);
         self
     }
 }
@@ -213,57 +163,48 @@ impl ClusterAcmeAccountNamePath {
     /// Reads an ACME account.
     ///
     /// `GET /cluster/acme/account/{name}`
+    ///
+    /// Needs to be `root@pam` itself.
+    ///
+    /// The answer is open: the account object is the ACME server's own
     #[inline]
-    pub fn get(&self) -> ClusterAcmeAccountNameGet {
-        ClusterAcmeAccountNameGet(
-            self.0.request(ClusterAcmeAccountNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterAcmeAccount> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme/account/{name}",
+            Permission::Root,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the contacts of an ACME account, or fetches its data anew if none are given.
     ///
     /// `PUT /cluster/acme/account/{name}`
     #[inline]
     pub fn put(&self) -> ClusterAcmeAccountNamePut {
-        ClusterAcmeAccountNamePut(
-            self.0.request(ClusterAcmeAccountNamePut::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/acme/account/{name}",
+            Permission::Root,
+        );
+        ClusterAcmeAccountNamePut(self.0.request(ENDPOINT, reply::task))
     }
     /// Deactivates an ACME account at its certificate authority.
     ///
     /// `DELETE /cluster/acme/account/{name}`
+    ///
+    /// Needs to be `root@pam` itself.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn delete(&self) -> ClusterAcmeAccountNameDelete {
-        ClusterAcmeAccountNameDelete(
-            self.0.request(ClusterAcmeAccountNameDelete::ENDPOINT, reply::task),
-        )
+    pub fn delete(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/acme/account/{name}",
+            Permission::Root,
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Reads an ACME account.
-///
-/// `GET /cluster/acme/account/{name}`
-///
-/// Needs to be `root@pam` itself.
-///
-/// The answer is open: the account object is the ACME server's own
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeAccountNameGet(pub(crate) Request<ClusterAcmeAccount>);
-
-impl ApiRequest for ClusterAcmeAccountNameGet {
-    type Output = ClusterAcmeAccount;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme/account/{name}",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterAcmeAccount> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeAccountNameGet);
 
 /// Changes the contacts of an ACME account, or fetches its data anew if none are given.
 ///
@@ -276,56 +217,16 @@ request_impls!(ClusterAcmeAccountNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeAccountNamePut(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterAcmeAccountNamePut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/acme/account/{name}",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeAccountNamePut);
+request_impls!(ClusterAcmeAccountNamePut : Task);
 
 impl ClusterAcmeAccountNamePut {
     /// Mail addresses, separated by commas.
     #[inline]
     pub fn contact(mut self, contact: impl Into<List>) -> Self {
-        let contact: List = contact.into();
-        self.0.set("contact", &contact);
+        self.0.call.set_as::<List>("contact", contact);
         self
     }
 }
-
-/// Deactivates an ACME account at its certificate authority.
-///
-/// `DELETE /cluster/acme/account/{name}`
-///
-/// Needs to be `root@pam` itself.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeAccountNameDelete(pub(crate) Request<Task>);
-
-impl ApiRequest for ClusterAcmeAccountNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/acme/account/{name}",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeAccountNameDelete);
 
 /// The path `/cluster/acme/challenge-schema`.
 ///
@@ -348,41 +249,20 @@ impl ClusterAcmeChallengeSchemaPath {
     /// Lists the challenge plugins that can be set up and the settings each of them takes.
     ///
     /// `GET /cluster/acme/challenge-schema`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// The answer is open: every DNS plugin describes itself
     #[inline]
-    pub fn get(&self) -> ClusterAcmeChallengeSchemaGet {
-        ClusterAcmeChallengeSchemaGet(
-            self.0.request(ClusterAcmeChallengeSchemaGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterAcmeChallengeSchemaItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme/challenge-schema",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the challenge plugins that can be set up and the settings each of them takes.
-///
-/// `GET /cluster/acme/challenge-schema`
-///
-/// Open to every authenticated user.
-///
-/// The answer is open: every DNS plugin describes itself
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeChallengeSchemaGet(
-    pub(crate) Request<Vec<ClusterAcmeChallengeSchemaItem>>,
-);
-
-impl ApiRequest for ClusterAcmeChallengeSchemaGet {
-    type Output = Vec<ClusterAcmeChallengeSchemaItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme/challenge-schema",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterAcmeChallengeSchemaItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeChallengeSchemaGet);
 
 /// The path `/cluster/acme/directories`.
 ///
@@ -405,39 +285,18 @@ impl ClusterAcmeDirectoriesPath {
     /// Lists the ACME directories known by name.
     ///
     /// `GET /cluster/acme/directories`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterAcmeDirectoriesGet {
-        ClusterAcmeDirectoriesGet(
-            self.0.request(ClusterAcmeDirectoriesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterAcmeDirectoriesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme/directories",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the ACME directories known by name.
-///
-/// `GET /cluster/acme/directories`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmeDirectoriesGet(
-    pub(crate) Request<Vec<ClusterAcmeDirectoriesItem>>,
-);
-
-impl ApiRequest for ClusterAcmeDirectoriesGet {
-    type Output = Vec<ClusterAcmeDirectoriesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme/directories",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterAcmeDirectoriesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeDirectoriesGet);
 
 /// The path `/cluster/acme/meta`.
 ///
@@ -462,7 +321,13 @@ impl ClusterAcmeMetaPath {
     /// `GET /cluster/acme/meta`
     #[inline]
     pub fn get(&self) -> ClusterAcmeMetaGet {
-        ClusterAcmeMetaGet(self.0.request(ClusterAcmeMetaGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/acme/meta",
+                Permission::All("/nodes/{node}", &["Sys.Audit"]),
+            )
+            .since(8, 1);
+        ClusterAcmeMetaGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -477,28 +342,13 @@ impl ClusterAcmeMetaPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeMetaGet(pub(crate) Request<ClusterAcmeMeta>);
 
-impl ApiRequest for ClusterAcmeMetaGet {
-    type Output = ClusterAcmeMeta;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/acme/meta",
-            Permission::All("/nodes/{node}", &["Sys.Audit"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<ClusterAcmeMeta> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeMetaGet);
+request_impls!(ClusterAcmeMetaGet : ClusterAcmeMeta);
 
 impl ClusterAcmeMetaGet {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
     pub fn directory(mut self, directory: impl Into<String>) -> Self {
-        let directory: String = directory.into();
-        self.0.set("directory", &directory);
+        self.0.call.set_as::<String>("directory", directory);
         self
     }
 }
@@ -526,9 +376,12 @@ impl ClusterAcmePluginsPath {
     /// `GET /cluster/acme/plugins`
     #[inline]
     pub fn get(&self) -> ClusterAcmePluginsGet {
-        ClusterAcmePluginsGet(
-            self.0.request(ClusterAcmePluginsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme/plugins",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterAcmePluginsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds an ACME challenge plugin.
     ///
@@ -542,13 +395,15 @@ impl ClusterAcmePluginsPath {
         type_: impl Into<ClusterAcmePluginsType>,
         id: impl Into<String>,
     ) -> ClusterAcmePluginsPost {
-        let mut request = self
-            .0
-            .request(ClusterAcmePluginsPost::ENDPOINT, reply::nothing);
-        let type_: ClusterAcmePluginsType = type_.into();
-        request.set("type", &type_);
-        let id: String = id.into();
-        request.set("id", &id);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/acme/plugins",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .secrets(&["data"]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterAcmePluginsType>("type", type_);
+        request.call.set_as::<String>("id", id);
         ClusterAcmePluginsPost(request)
     }
 }
@@ -562,27 +417,13 @@ impl ClusterAcmePluginsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<ClusterAcmePluginsItem>>);
 
-impl ApiRequest for ClusterAcmePluginsGet {
-    type Output = Vec<ClusterAcmePluginsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme/plugins",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterAcmePluginsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmePluginsGet);
+request_impls!(ClusterAcmePluginsGet : Vec < ClusterAcmePluginsItem >);
 
 impl ClusterAcmePluginsGet {
     /// Kind of challenge; in the request, restricts the list to that kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterAcmePluginsType>) -> Self {
-        let type_: ClusterAcmePluginsType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterAcmePluginsType>("type", type_);
         self
     }
 }
@@ -596,54 +437,37 @@ impl ClusterAcmePluginsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterAcmePluginsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/acme/plugins",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .secrets(&["data"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmePluginsPost);
+request_impls!(ClusterAcmePluginsPost : ());
 
 impl ClusterAcmePluginsPost {
     /// Name of the DNS provider interface.
     #[inline]
     pub fn api(mut self, api: impl Into<ClusterAcmePluginsPostApi>) -> Self {
-        let api: ClusterAcmePluginsPostApi = api.into();
-        self.0.set("api", &api);
+        self.0.call.set_as::<ClusterAcmePluginsPostApi>("api", api);
         self
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
     pub fn data(mut self, data: impl Into<Secret>) -> Self {
-        let data: Secret = data.into();
-        self.0.set("data", &data);
+        self.0.call.set_as::<Secret>("data", data);
         self
     }
     /// Whether the plugin is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
     #[inline]
     pub fn validation_delay(mut self, validation_delay: i64) -> Self {
-        self.0.set("validation-delay", &validation_delay);
+        self.0.call.set("validation-delay", &validation_delay);
         self
     }
 }
@@ -671,55 +495,45 @@ impl ClusterAcmePluginsIdPath {
     /// Reads an ACME challenge plugin; the answer may contain DNS credentials.
     ///
     /// `GET /cluster/acme/plugins/{id}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn get(&self) -> ClusterAcmePluginsIdGet {
-        ClusterAcmePluginsIdGet(
-            self.0.request(ClusterAcmePluginsIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterAcmePluginsItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme/plugins/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes an ACME challenge plugin.
     ///
     /// `PUT /cluster/acme/plugins/{id}`
     #[inline]
     pub fn put(&self) -> ClusterAcmePluginsIdPut {
-        ClusterAcmePluginsIdPut(
-            self.0.request(ClusterAcmePluginsIdPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/acme/plugins/{id}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .secrets(&["data"]);
+        ClusterAcmePluginsIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes an ACME challenge plugin.
     ///
     /// `DELETE /cluster/acme/plugins/{id}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> ClusterAcmePluginsIdDelete {
-        ClusterAcmePluginsIdDelete(
-            self.0.request(ClusterAcmePluginsIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/acme/plugins/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads an ACME challenge plugin; the answer may contain DNS credentials.
-///
-/// `GET /cluster/acme/plugins/{id}`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmePluginsIdGet(pub(crate) Request<ClusterAcmePluginsItem>);
-
-impl ApiRequest for ClusterAcmePluginsIdGet {
-    type Output = ClusterAcmePluginsItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme/plugins/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterAcmePluginsItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmePluginsIdGet);
 
 /// Changes an ACME challenge plugin.
 ///
@@ -730,101 +544,58 @@ request_impls!(ClusterAcmePluginsIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterAcmePluginsIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/acme/plugins/{id}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .secrets(&["data"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmePluginsIdPut);
+request_impls!(ClusterAcmePluginsIdPut : ());
 
 impl ClusterAcmePluginsIdPut {
     /// Name of the DNS provider interface.
     #[inline]
     pub fn api(mut self, api: impl Into<ClusterAcmePluginsPostApi>) -> Self {
-        let api: ClusterAcmePluginsPostApi = api.into();
-        self.0.set("api", &api);
+        self.0.call.set_as::<ClusterAcmePluginsPostApi>("api", api);
         self
     }
     /// Settings and credentials for the DNS provider, base64-encoded.
     #[inline]
     pub fn data(mut self, data: impl Into<Secret>) -> Self {
-        let data: Secret = data.into();
-        self.0.set("data", &data);
+        self.0.call.set_as::<Secret>("data", data);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the plugin is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Nodes the plugin is meant for, separated by commas.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
     #[inline]
     pub fn validation_delay(mut self, validation_delay: i64) -> Self {
-        self.0.set("validation-delay", &validation_delay);
+        self.0.call.set("validation-delay", &validation_delay);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes an ACME challenge plugin.
-///
-/// `DELETE /cluster/acme/plugins/{id}`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterAcmePluginsIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterAcmePluginsIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/acme/plugins/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmePluginsIdDelete);
 
 /// The path `/cluster/acme/tos`.
 ///
@@ -849,7 +620,12 @@ impl ClusterAcmeTosPath {
     /// `GET /cluster/acme/tos`
     #[inline]
     pub fn get(&self) -> ClusterAcmeTosGet {
-        ClusterAcmeTosGet(self.0.request(ClusterAcmeTosGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/acme/tos",
+            Permission::Authenticated,
+        );
+        ClusterAcmeTosGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -862,27 +638,13 @@ impl ClusterAcmeTosPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmeTosGet(pub(crate) Request<Option<String>>);
 
-impl ApiRequest for ClusterAcmeTosGet {
-    type Output = Option<String>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/acme/tos",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Option<String>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterAcmeTosGet);
+request_impls!(ClusterAcmeTosGet : Option < String >);
 
 impl ClusterAcmeTosGet {
     /// Address (URL) of the ACME directory of the CA. Default: `https://acme-v02.api.letsencrypt.org/directory`.
     #[inline]
     pub fn directory(mut self, directory: impl Into<String>) -> Self {
-        let directory: String = directory.into();
-        self.0.set("directory", &directory);
+        self.0.call.set_as::<String>("directory", directory);
         self
     }
 }
@@ -890,7 +652,7 @@ impl ClusterAcmeTosGet {
 /// The answer to `GET /cluster/acme/account/{name}`.
 ///
 /// Used by `GET /cluster/acme/account/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeAccount {
     /// Account object as the CA returned it.
@@ -907,29 +669,32 @@ pub struct ClusterAcmeAccount {
 
 impl Object for ClusterAcmeAccount {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "account" => (Need::OPTIONAL, &mut self.account),
-                "directory" => (Need::OPTIONAL, &mut self.directory),
-                "location" => (Need::OPTIONAL, &mut self.location),
-                "tos" => (Need::OPTIONAL, &mut self.tos),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmeAccount",
+                required: &[],
+                optional: &["account", "directory", "location", "tos"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.account,
+                &mut self.directory,
+                &mut self.location,
+                &mut self.tos,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterAcmeAccount);
+object_impls!(ClusterAcmeAccount);
 
 /// Account object as the CA returned it.
 ///
 /// Used by `GET /cluster/acme/account/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeAccountAccount {
     /// Contact addresses the CA has on record, as `mailto:` addresses.
@@ -954,37 +719,45 @@ pub struct ClusterAcmeAccountAccount {
 
 impl Object for ClusterAcmeAccountAccount {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "contact" => (Need::OPTIONAL, &mut self.contact),
-                "createdAt" => (Need::OPTIONAL, &mut self.created_at),
-                "externalAccountBinding" => {
-                    (Need::OPTIONAL, &mut self.external_account_binding)
-                }
-                "initialIp" => (Need::OPTIONAL, &mut self.initial_ip),
-                "key" => (Need::OPTIONAL, &mut self.key),
-                "orders" => (Need::OPTIONAL, &mut self.orders),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "termsOfServiceAgreed" => {
-                    (Need::OPTIONAL, &mut self.terms_of_service_agreed)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmeAccountAccount",
+                required: &[],
+                optional: &[
+                    "contact",
+                    "createdAt",
+                    "externalAccountBinding",
+                    "initialIp",
+                    "key",
+                    "orders",
+                    "status",
+                    "termsOfServiceAgreed",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.contact,
+                &mut self.created_at,
+                &mut self.external_account_binding,
+                &mut self.initial_ip,
+                &mut self.key,
+                &mut self.orders,
+                &mut self.status,
+                &mut self.terms_of_service_agreed,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterAcmeAccountAccount);
+object_impls!(ClusterAcmeAccountAccount);
 
 /// One element of the answer to `GET /cluster/acme/challenge-schema`.
 ///
 /// Used by `GET /cluster/acme/challenge-schema`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaItem {
     /// ID of the plugin, as `api` takes it.
@@ -1001,33 +774,32 @@ pub struct ClusterAcmeChallengeSchemaItem {
 
 impl Object for ClusterAcmeChallengeSchemaItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "id" => (Need::required(0), &mut self.id),
-                "name" => (Need::required(1), &mut self.name),
-                "schema" => (Need::required(2), &mut self.schema),
-                "type" => (Need::required(3), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmeChallengeSchemaItem",
+                required: &["id", "name", "schema", "type"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "name", "schema", "type"]
+            &mut [
+                &mut self.id,
+                &mut self.name,
+                &mut self.schema,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterAcmeChallengeSchemaItem);
+object_impls!(ClusterAcmeChallengeSchemaItem);
 
 /// Description of the settings the plugin takes.
 ///
 /// Used by `GET /cluster/acme/challenge-schema`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaSchema {
     /// Settings of the plugin, by name.
@@ -1040,27 +812,26 @@ pub struct ClusterAcmeChallengeSchemaSchema {
 
 impl Object for ClusterAcmeChallengeSchemaSchema {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "fields" => (Need::OPTIONAL, &mut self.fields),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmeChallengeSchemaSchema",
+                required: &[],
+                optional: &["fields", "name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.fields, &mut self.name, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterAcmeChallengeSchemaSchema);
+object_impls!(ClusterAcmeChallengeSchemaSchema);
 
 /// One setting of a plugin.
 ///
 /// Used by `GET /cluster/acme/challenge-schema`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
     /// Value that counts when the setting is left out.
@@ -1079,30 +850,33 @@ pub struct ClusterAcmeChallengeSchemaSchemaFieldsValue {
 
 impl Object for ClusterAcmeChallengeSchemaSchemaFieldsValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "default" => (Need::OPTIONAL, &mut self.default),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "optional" => (Need::OPTIONAL, &mut self.optional),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmeChallengeSchemaSchemaFieldsValue",
+                required: &[],
+                optional: &["default", "description", "name", "optional", "type"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.default,
+                &mut self.description,
+                &mut self.name,
+                &mut self.optional,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterAcmeChallengeSchemaSchemaFieldsValue);
+object_impls!(ClusterAcmeChallengeSchemaSchemaFieldsValue);
 
 /// One element of the answer to `GET /cluster/acme/directories`.
 ///
 /// Used by `GET /cluster/acme/directories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeDirectoriesItem {
     /// Name of the CA.
@@ -1115,31 +889,26 @@ pub struct ClusterAcmeDirectoriesItem {
 
 impl Object for ClusterAcmeDirectoriesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "name" => (Need::required(0), &mut self.name),
-                "url" => (Need::required(1), &mut self.url),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmeDirectoriesItem",
+                required: &["name", "url"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "url"]
+            &mut [&mut self.name, &mut self.url, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterAcmeDirectoriesItem);
+object_impls!(ClusterAcmeDirectoriesItem);
 
 /// The answer to `GET /cluster/acme/meta`.
 ///
 /// Used by `GET /cluster/acme/meta`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmeMeta {
     /// Host names by which CAA records refer to the CA.
@@ -1158,27 +927,34 @@ pub struct ClusterAcmeMeta {
 
 impl Object for ClusterAcmeMeta {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "caaIdentities" => (Need::OPTIONAL, &mut self.caa_identities),
-                "externalAccountRequired" => {
-                    (Need::OPTIONAL, &mut self.external_account_required)
-                }
-                "profiles" => (Need::OPTIONAL, &mut self.profiles),
-                "termsOfService" => (Need::OPTIONAL, &mut self.terms_of_service),
-                "website" => (Need::OPTIONAL, &mut self.website),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmeMeta",
+                required: &[],
+                optional: &[
+                    "caaIdentities",
+                    "externalAccountRequired",
+                    "profiles",
+                    "termsOfService",
+                    "website",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.caa_identities,
+                &mut self.external_account_required,
+                &mut self.profiles,
+                &mut self.terms_of_service,
+                &mut self.website,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterAcmeMeta);
+object_impls!(ClusterAcmeMeta);
 
 /// Name of the DNS provider interface.
 ///
@@ -1510,351 +1286,50 @@ pub enum ClusterAcmePluginsGetApi {
     Unlisted(Unlisted),
 }
 
-impl ClusterAcmePluginsGetApi {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V1984hosting => "1984hosting",
-            Self::Acmedns => "acmedns",
-            Self::Acmeproxy => "acmeproxy",
-            Self::Active24 => "active24",
-            Self::Ad => "ad",
-            Self::Ali => "ali",
-            Self::Alviy => "alviy",
-            Self::Anx => "anx",
-            Self::Artfiles => "artfiles",
-            Self::Arvan => "arvan",
-            Self::Aurora => "aurora",
-            Self::Autodns => "autodns",
-            Self::Aws => "aws",
-            Self::Azion => "azion",
-            Self::Azure => "azure",
-            Self::Beget => "beget",
-            Self::Bookmyname => "bookmyname",
-            Self::Bunny => "bunny",
-            Self::Cf => "cf",
-            Self::Clouddns => "clouddns",
-            Self::Cloudns => "cloudns",
-            Self::Cn => "cn",
-            Self::Conoha => "conoha",
-            Self::Constellix => "constellix",
-            Self::Cpanel => "cpanel",
-            Self::Curanet => "curanet",
-            Self::Cyon => "cyon",
-            Self::Da => "da",
-            Self::Ddnss => "ddnss",
-            Self::Desec => "desec",
-            Self::Df => "df",
-            Self::Dgon => "dgon",
-            Self::Dnsexit => "dnsexit",
-            Self::Dnshome => "dnshome",
-            Self::Dnsimple => "dnsimple",
-            Self::Dnsservices => "dnsservices",
-            Self::Doapi => "doapi",
-            Self::Domeneshop => "domeneshop",
-            Self::Dp => "dp",
-            Self::Dpi => "dpi",
-            Self::Dreamhost => "dreamhost",
-            Self::Duckdns => "duckdns",
-            Self::Durabledns => "durabledns",
-            Self::Dyn => "dyn",
-            Self::Dynu => "dynu",
-            Self::Dynv6 => "dynv6",
-            Self::Easydns => "easydns",
-            Self::Edgecenter => "edgecenter",
-            Self::Edgedns => "edgedns",
-            Self::Euserv => "euserv",
-            Self::Exoscale => "exoscale",
-            Self::Fornex => "fornex",
-            Self::Freedns => "freedns",
-            Self::Freemyip => "freemyip",
-            Self::GandiLivedns => "gandi_livedns",
-            Self::Gcloud => "gcloud",
-            Self::Gcore => "gcore",
-            Self::Gd => "gd",
-            Self::Geoscaling => "geoscaling",
-            Self::Googledomains => "googledomains",
-            Self::He => "he",
-            Self::HeDdns => "he_ddns",
-            Self::Hetzner => "hetzner",
-            Self::Hetznercloud => "hetznercloud",
-            Self::Hexonet => "hexonet",
-            Self::Hostingde => "hostingde",
-            Self::Huaweicloud => "huaweicloud",
-            Self::Infoblox => "infoblox",
-            Self::Infomaniak => "infomaniak",
-            Self::Internetbs => "internetbs",
-            Self::Inwx => "inwx",
-            Self::Ionos => "ionos",
-            Self::IonosCloud => "ionos_cloud",
-            Self::Ipv64 => "ipv64",
-            Self::Ispconfig => "ispconfig",
-            Self::Jd => "jd",
-            Self::Joker => "joker",
-            Self::Kappernet => "kappernet",
-            Self::Kas => "kas",
-            Self::Kinghost => "kinghost",
-            Self::Knot => "knot",
-            Self::La => "la",
-            Self::Leaseweb => "leaseweb",
-            Self::Lexicon => "lexicon",
-            Self::Limacity => "limacity",
-            Self::Linode => "linode",
-            Self::LinodeV4 => "linode_v4",
-            Self::Loopia => "loopia",
-            Self::Lua => "lua",
-            Self::Maradns => "maradns",
-            Self::Me => "me",
-            Self::Miab => "miab",
-            Self::Mijnhost => "mijnhost",
-            Self::Misaka => "misaka",
-            Self::Myapi => "myapi",
-            Self::Mydevil => "mydevil",
-            Self::Mydnsjp => "mydnsjp",
-            Self::MythicBeasts => "mythic_beasts",
-            Self::Namecheap => "namecheap",
-            Self::Namecom => "namecom",
-            Self::Namesilo => "namesilo",
-            Self::Nanelo => "nanelo",
-            Self::Nederhost => "nederhost",
-            Self::Neodigit => "neodigit",
-            Self::Netcup => "netcup",
-            Self::Netlify => "netlify",
-            Self::Nic => "nic",
-            Self::Njalla => "njalla",
-            Self::Nm => "nm",
-            Self::Nsd => "nsd",
-            Self::Nsone => "nsone",
-            Self::Nsupdate => "nsupdate",
-            Self::Nw => "nw",
-            Self::Oci => "oci",
-            Self::Omglol => "omglol",
-            Self::One => "one",
-            Self::Online => "online",
-            Self::Openprovider => "openprovider",
-            Self::OpenproviderRest => "openprovider_rest",
-            Self::Openstack => "openstack",
-            Self::Opnsense => "opnsense",
-            Self::Ovh => "ovh",
-            Self::Pdns => "pdns",
-            Self::Pleskxml => "pleskxml",
-            Self::Pointhq => "pointhq",
-            Self::Porkbun => "porkbun",
-            Self::Rackcorp => "rackcorp",
-            Self::Rackspace => "rackspace",
-            Self::Rage4 => "rage4",
-            Self::Rcode0 => "rcode0",
-            Self::Regru => "regru",
-            Self::Scaleway => "scaleway",
-            Self::Schlundtech => "schlundtech",
-            Self::Selectel => "selectel",
-            Self::Selfhost => "selfhost",
-            Self::Servercow => "servercow",
-            Self::Simply => "simply",
-            Self::Spaceship => "spaceship",
-            Self::Technitium => "technitium",
-            Self::Tele3 => "tele3",
-            Self::Tencent => "tencent",
-            Self::Timeweb => "timeweb",
-            Self::Transip => "transip",
-            Self::Udr => "udr",
-            Self::Ultra => "ultra",
-            Self::Unoeuro => "unoeuro",
-            Self::Variomedia => "variomedia",
-            Self::Veesp => "veesp",
-            Self::Vercel => "vercel",
-            Self::Vscale => "vscale",
-            Self::Vultr => "vultr",
-            Self::Websupport => "websupport",
-            Self::WestCn => "west_cn",
-            Self::World4you => "world4you",
-            Self::Yandex360 => "yandex360",
-            Self::Yc => "yc",
-            Self::Zilore => "zilore",
-            Self::Zone => "zone",
-            Self::Zoneedit => "zoneedit",
-            Self::Zonomi => "zonomi",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "1984hosting" => Self::V1984hosting,
-                "acmedns" => Self::Acmedns,
-                "acmeproxy" => Self::Acmeproxy,
-                "active24" => Self::Active24,
-                "ad" => Self::Ad,
-                "ali" => Self::Ali,
-                "alviy" => Self::Alviy,
-                "anx" => Self::Anx,
-                "artfiles" => Self::Artfiles,
-                "arvan" => Self::Arvan,
-                "aurora" => Self::Aurora,
-                "autodns" => Self::Autodns,
-                "aws" => Self::Aws,
-                "azion" => Self::Azion,
-                "azure" => Self::Azure,
-                "beget" => Self::Beget,
-                "bookmyname" => Self::Bookmyname,
-                "bunny" => Self::Bunny,
-                "cf" => Self::Cf,
-                "clouddns" => Self::Clouddns,
-                "cloudns" => Self::Cloudns,
-                "cn" => Self::Cn,
-                "conoha" => Self::Conoha,
-                "constellix" => Self::Constellix,
-                "cpanel" => Self::Cpanel,
-                "curanet" => Self::Curanet,
-                "cyon" => Self::Cyon,
-                "da" => Self::Da,
-                "ddnss" => Self::Ddnss,
-                "desec" => Self::Desec,
-                "df" => Self::Df,
-                "dgon" => Self::Dgon,
-                "dnsexit" => Self::Dnsexit,
-                "dnshome" => Self::Dnshome,
-                "dnsimple" => Self::Dnsimple,
-                "dnsservices" => Self::Dnsservices,
-                "doapi" => Self::Doapi,
-                "domeneshop" => Self::Domeneshop,
-                "dp" => Self::Dp,
-                "dpi" => Self::Dpi,
-                "dreamhost" => Self::Dreamhost,
-                "duckdns" => Self::Duckdns,
-                "durabledns" => Self::Durabledns,
-                "dyn" => Self::Dyn,
-                "dynu" => Self::Dynu,
-                "dynv6" => Self::Dynv6,
-                "easydns" => Self::Easydns,
-                "edgecenter" => Self::Edgecenter,
-                "edgedns" => Self::Edgedns,
-                "euserv" => Self::Euserv,
-                "exoscale" => Self::Exoscale,
-                "fornex" => Self::Fornex,
-                "freedns" => Self::Freedns,
-                "freemyip" => Self::Freemyip,
-                "gandi_livedns" => Self::GandiLivedns,
-                "gcloud" => Self::Gcloud,
-                "gcore" => Self::Gcore,
-                "gd" => Self::Gd,
-                "geoscaling" => Self::Geoscaling,
-                "googledomains" => Self::Googledomains,
-                "he" => Self::He,
-                "he_ddns" => Self::HeDdns,
-                "hetzner" => Self::Hetzner,
-                "hetznercloud" => Self::Hetznercloud,
-                "hexonet" => Self::Hexonet,
-                "hostingde" => Self::Hostingde,
-                "huaweicloud" => Self::Huaweicloud,
-                "infoblox" => Self::Infoblox,
-                "infomaniak" => Self::Infomaniak,
-                "internetbs" => Self::Internetbs,
-                "inwx" => Self::Inwx,
-                "ionos" => Self::Ionos,
-                "ionos_cloud" => Self::IonosCloud,
-                "ipv64" => Self::Ipv64,
-                "ispconfig" => Self::Ispconfig,
-                "jd" => Self::Jd,
-                "joker" => Self::Joker,
-                "kappernet" => Self::Kappernet,
-                "kas" => Self::Kas,
-                "kinghost" => Self::Kinghost,
-                "knot" => Self::Knot,
-                "la" => Self::La,
-                "leaseweb" => Self::Leaseweb,
-                "lexicon" => Self::Lexicon,
-                "limacity" => Self::Limacity,
-                "linode" => Self::Linode,
-                "linode_v4" => Self::LinodeV4,
-                "loopia" => Self::Loopia,
-                "lua" => Self::Lua,
-                "maradns" => Self::Maradns,
-                "me" => Self::Me,
-                "miab" => Self::Miab,
-                "mijnhost" => Self::Mijnhost,
-                "misaka" => Self::Misaka,
-                "myapi" => Self::Myapi,
-                "mydevil" => Self::Mydevil,
-                "mydnsjp" => Self::Mydnsjp,
-                "mythic_beasts" => Self::MythicBeasts,
-                "namecheap" => Self::Namecheap,
-                "namecom" => Self::Namecom,
-                "namesilo" => Self::Namesilo,
-                "nanelo" => Self::Nanelo,
-                "nederhost" => Self::Nederhost,
-                "neodigit" => Self::Neodigit,
-                "netcup" => Self::Netcup,
-                "netlify" => Self::Netlify,
-                "nic" => Self::Nic,
-                "njalla" => Self::Njalla,
-                "nm" => Self::Nm,
-                "nsd" => Self::Nsd,
-                "nsone" => Self::Nsone,
-                "nsupdate" => Self::Nsupdate,
-                "nw" => Self::Nw,
-                "oci" => Self::Oci,
-                "omglol" => Self::Omglol,
-                "one" => Self::One,
-                "online" => Self::Online,
-                "openprovider" => Self::Openprovider,
-                "openprovider_rest" => Self::OpenproviderRest,
-                "openstack" => Self::Openstack,
-                "opnsense" => Self::Opnsense,
-                "ovh" => Self::Ovh,
-                "pdns" => Self::Pdns,
-                "pleskxml" => Self::Pleskxml,
-                "pointhq" => Self::Pointhq,
-                "porkbun" => Self::Porkbun,
-                "rackcorp" => Self::Rackcorp,
-                "rackspace" => Self::Rackspace,
-                "rage4" => Self::Rage4,
-                "rcode0" => Self::Rcode0,
-                "regru" => Self::Regru,
-                "scaleway" => Self::Scaleway,
-                "schlundtech" => Self::Schlundtech,
-                "selectel" => Self::Selectel,
-                "selfhost" => Self::Selfhost,
-                "servercow" => Self::Servercow,
-                "simply" => Self::Simply,
-                "spaceship" => Self::Spaceship,
-                "technitium" => Self::Technitium,
-                "tele3" => Self::Tele3,
-                "tencent" => Self::Tencent,
-                "timeweb" => Self::Timeweb,
-                "transip" => Self::Transip,
-                "udr" => Self::Udr,
-                "ultra" => Self::Ultra,
-                "unoeuro" => Self::Unoeuro,
-                "variomedia" => Self::Variomedia,
-                "veesp" => Self::Veesp,
-                "vercel" => Self::Vercel,
-                "vscale" => Self::Vscale,
-                "vultr" => Self::Vultr,
-                "websupport" => Self::Websupport,
-                "west_cn" => Self::WestCn,
-                "world4you" => Self::World4you,
-                "yandex360" => Self::Yandex360,
-                "yc" => Self::Yc,
-                "zilore" => Self::Zilore,
-                "zone" => Self::Zone,
-                "zoneedit" => Self::Zoneedit,
-                "zonomi" => Self::Zonomi,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterAcmePluginsGetApi);
+open_enum_impls!(
+    ClusterAcmePluginsGetApi : "1984hosting" V1984hosting, "acmedns" Acmedns, "acmeproxy"
+    Acmeproxy, "active24" Active24, "ad" Ad, "ali" Ali, "alviy" Alviy, "anx" Anx,
+    "artfiles" Artfiles, "arvan" Arvan, "aurora" Aurora, "autodns" Autodns, "aws" Aws,
+    "azion" Azion, "azure" Azure, "beget" Beget, "bookmyname" Bookmyname, "bunny" Bunny,
+    "cf" Cf, "clouddns" Clouddns, "cloudns" Cloudns, "cn" Cn, "conoha" Conoha,
+    "constellix" Constellix, "cpanel" Cpanel, "curanet" Curanet, "cyon" Cyon, "da" Da,
+    "ddnss" Ddnss, "desec" Desec, "df" Df, "dgon" Dgon, "dnsexit" Dnsexit, "dnshome"
+    Dnshome, "dnsimple" Dnsimple, "dnsservices" Dnsservices, "doapi" Doapi, "domeneshop"
+    Domeneshop, "dp" Dp, "dpi" Dpi, "dreamhost" Dreamhost, "duckdns" Duckdns,
+    "durabledns" Durabledns, "dyn" Dyn, "dynu" Dynu, "dynv6" Dynv6, "easydns" Easydns,
+    "edgecenter" Edgecenter, "edgedns" Edgedns, "euserv" Euserv, "exoscale" Exoscale,
+    "fornex" Fornex, "freedns" Freedns, "freemyip" Freemyip, "gandi_livedns"
+    GandiLivedns, "gcloud" Gcloud, "gcore" Gcore, "gd" Gd, "geoscaling" Geoscaling,
+    "googledomains" Googledomains, "he" He, "he_ddns" HeDdns, "hetzner" Hetzner,
+    "hetznercloud" Hetznercloud, "hexonet" Hexonet, "hostingde" Hostingde, "huaweicloud"
+    Huaweicloud, "infoblox" Infoblox, "infomaniak" Infomaniak, "internetbs" Internetbs,
+    "inwx" Inwx, "ionos" Ionos, "ionos_cloud" IonosCloud, "ipv64" Ipv64, "ispconfig"
+    Ispconfig, "jd" Jd, "joker" Joker, "kappernet" Kappernet, "kas" Kas, "kinghost"
+    Kinghost, "knot" Knot, "la" La, "leaseweb" Leaseweb, "lexicon" Lexicon, "limacity"
+    Limacity, "linode" Linode, "linode_v4" LinodeV4, "loopia" Loopia, "lua" Lua,
+    "maradns" Maradns, "me" Me, "miab" Miab, "mijnhost" Mijnhost, "misaka" Misaka,
+    "myapi" Myapi, "mydevil" Mydevil, "mydnsjp" Mydnsjp, "mythic_beasts" MythicBeasts,
+    "namecheap" Namecheap, "namecom" Namecom, "namesilo" Namesilo, "nanelo" Nanelo,
+    "nederhost" Nederhost, "neodigit" Neodigit, "netcup" Netcup, "netlify" Netlify, "nic"
+    Nic, "njalla" Njalla, "nm" Nm, "nsd" Nsd, "nsone" Nsone, "nsupdate" Nsupdate, "nw"
+    Nw, "oci" Oci, "omglol" Omglol, "one" One, "online" Online, "openprovider"
+    Openprovider, "openprovider_rest" OpenproviderRest, "openstack" Openstack, "opnsense"
+    Opnsense, "ovh" Ovh, "pdns" Pdns, "pleskxml" Pleskxml, "pointhq" Pointhq, "porkbun"
+    Porkbun, "rackcorp" Rackcorp, "rackspace" Rackspace, "rage4" Rage4, "rcode0" Rcode0,
+    "regru" Regru, "scaleway" Scaleway, "schlundtech" Schlundtech, "selectel" Selectel,
+    "selfhost" Selfhost, "servercow" Servercow, "simply" Simply, "spaceship" Spaceship,
+    "technitium" Technitium, "tele3" Tele3, "tencent" Tencent, "timeweb" Timeweb,
+    "transip" Transip, "udr" Udr, "ultra" Ultra, "unoeuro" Unoeuro, "variomedia"
+    Variomedia, "veesp" Veesp, "vercel" Vercel, "vscale" Vscale, "vultr" Vultr,
+    "websupport" Websupport, "west_cn" WestCn, "world4you" World4you, "yandex360"
+    Yandex360, "yc" Yc, "zilore" Zilore, "zone" Zone, "zoneedit" Zoneedit, "zonomi"
+    Zonomi,
+);
 
 /// The answer to `GET /cluster/acme/plugins`.
 ///
 /// Used by `GET /cluster/acme/plugins`, `GET /cluster/acme/plugins/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterAcmePluginsItem {
     /// Name of the DNS provider interface.
@@ -1879,32 +1354,38 @@ pub struct ClusterAcmePluginsItem {
 
 impl Object for ClusterAcmePluginsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "api" => (Need::OPTIONAL, &mut self.api),
-                "data" => (Need::OPTIONAL, &mut self.data),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "plugin" => (Need::required(0), &mut self.plugin),
-                "type" => (Need::required(1), &mut self.type_),
-                "validation-delay" => (Need::OPTIONAL, &mut self.validation_delay),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterAcmePluginsItem",
+                required: &["plugin", "type"],
+                optional: &[
+                    "api",
+                    "data",
+                    "digest",
+                    "disable",
+                    "nodes",
+                    "validation-delay",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["plugin", "type"]
+            &mut [
+                &mut self.plugin,
+                &mut self.type_,
+                &mut self.api,
+                &mut self.data,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.nodes,
+                &mut self.validation_delay,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterAcmePluginsItem);
+object_impls!(ClusterAcmePluginsItem);
 
 /// Name of the DNS provider interface.
 ///
@@ -2240,350 +1721,45 @@ pub enum ClusterAcmePluginsPostApi {
     Unlisted(Unlisted),
 }
 
-impl ClusterAcmePluginsPostApi {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V1984hosting => "1984hosting",
-            Self::Acmedns => "acmedns",
-            Self::Acmeproxy => "acmeproxy",
-            Self::Active24 => "active24",
-            Self::Ad => "ad",
-            Self::Ali => "ali",
-            Self::Alviy => "alviy",
-            Self::Anx => "anx",
-            Self::Artfiles => "artfiles",
-            Self::Arvan => "arvan",
-            Self::Aurora => "aurora",
-            Self::Autodns => "autodns",
-            Self::Aws => "aws",
-            Self::Azion => "azion",
-            Self::Azure => "azure",
-            Self::Beget => "beget",
-            Self::Bookmyname => "bookmyname",
-            Self::Bunny => "bunny",
-            Self::Cf => "cf",
-            Self::Clouddns => "clouddns",
-            Self::Cloudns => "cloudns",
-            Self::Cn => "cn",
-            Self::Conoha => "conoha",
-            Self::Constellix => "constellix",
-            Self::Cpanel => "cpanel",
-            Self::Curanet => "curanet",
-            Self::Cyon => "cyon",
-            Self::Da => "da",
-            Self::Ddnss => "ddnss",
-            Self::Desec => "desec",
-            Self::Df => "df",
-            Self::Dgon => "dgon",
-            Self::Dnsexit => "dnsexit",
-            Self::Dnshome => "dnshome",
-            Self::Dnsimple => "dnsimple",
-            Self::Dnsservices => "dnsservices",
-            Self::Doapi => "doapi",
-            Self::Domeneshop => "domeneshop",
-            Self::Dp => "dp",
-            Self::Dpi => "dpi",
-            Self::Dreamhost => "dreamhost",
-            Self::Duckdns => "duckdns",
-            Self::Durabledns => "durabledns",
-            Self::Dyn => "dyn",
-            Self::Dynu => "dynu",
-            Self::Dynv6 => "dynv6",
-            Self::Easydns => "easydns",
-            Self::Edgecenter => "edgecenter",
-            Self::Edgedns => "edgedns",
-            Self::Euserv => "euserv",
-            Self::Exoscale => "exoscale",
-            Self::Fornex => "fornex",
-            Self::Freedns => "freedns",
-            Self::Freemyip => "freemyip",
-            Self::GandiLivedns => "gandi_livedns",
-            Self::Gcloud => "gcloud",
-            Self::Gcore => "gcore",
-            Self::Gd => "gd",
-            Self::Geoscaling => "geoscaling",
-            Self::Googledomains => "googledomains",
-            Self::He => "he",
-            Self::HeDdns => "he_ddns",
-            Self::Hetzner => "hetzner",
-            Self::Hetznercloud => "hetznercloud",
-            Self::Hexonet => "hexonet",
-            Self::Hostingde => "hostingde",
-            Self::Huaweicloud => "huaweicloud",
-            Self::Infoblox => "infoblox",
-            Self::Infomaniak => "infomaniak",
-            Self::Internetbs => "internetbs",
-            Self::Inwx => "inwx",
-            Self::Ionos => "ionos",
-            Self::IonosCloud => "ionos_cloud",
-            Self::Ipv64 => "ipv64",
-            Self::Ispconfig => "ispconfig",
-            Self::Jd => "jd",
-            Self::Joker => "joker",
-            Self::Kappernet => "kappernet",
-            Self::Kas => "kas",
-            Self::Kinghost => "kinghost",
-            Self::Knot => "knot",
-            Self::La => "la",
-            Self::Leaseweb => "leaseweb",
-            Self::Lexicon => "lexicon",
-            Self::Limacity => "limacity",
-            Self::Linode => "linode",
-            Self::LinodeV4 => "linode_v4",
-            Self::Loopia => "loopia",
-            Self::Lua => "lua",
-            Self::Maradns => "maradns",
-            Self::Me => "me",
-            Self::Miab => "miab",
-            Self::Mijnhost => "mijnhost",
-            Self::Misaka => "misaka",
-            Self::Myapi => "myapi",
-            Self::Mydevil => "mydevil",
-            Self::Mydnsjp => "mydnsjp",
-            Self::MythicBeasts => "mythic_beasts",
-            Self::Namecheap => "namecheap",
-            Self::Namecom => "namecom",
-            Self::Namesilo => "namesilo",
-            Self::Nanelo => "nanelo",
-            Self::Nederhost => "nederhost",
-            Self::Neodigit => "neodigit",
-            Self::Netcup => "netcup",
-            Self::Netlify => "netlify",
-            Self::Nic => "nic",
-            Self::Njalla => "njalla",
-            Self::Nm => "nm",
-            Self::Nsd => "nsd",
-            Self::Nsone => "nsone",
-            Self::Nsupdate => "nsupdate",
-            Self::Nw => "nw",
-            Self::Oci => "oci",
-            Self::Omglol => "omglol",
-            Self::One => "one",
-            Self::Online => "online",
-            Self::Openprovider => "openprovider",
-            Self::OpenproviderRest => "openprovider_rest",
-            Self::Openstack => "openstack",
-            Self::Opnsense => "opnsense",
-            Self::Ovh => "ovh",
-            Self::Pdns => "pdns",
-            Self::Pleskxml => "pleskxml",
-            Self::Pointhq => "pointhq",
-            Self::Porkbun => "porkbun",
-            Self::Rackcorp => "rackcorp",
-            Self::Rackspace => "rackspace",
-            Self::Rage4 => "rage4",
-            Self::Rcode0 => "rcode0",
-            Self::Regru => "regru",
-            Self::Scaleway => "scaleway",
-            Self::Schlundtech => "schlundtech",
-            Self::Selectel => "selectel",
-            Self::Selfhost => "selfhost",
-            Self::Servercow => "servercow",
-            Self::Simply => "simply",
-            Self::Spaceship => "spaceship",
-            Self::Technitium => "technitium",
-            Self::Tele3 => "tele3",
-            Self::Tencent => "tencent",
-            Self::Timeweb => "timeweb",
-            Self::Transip => "transip",
-            Self::Udr => "udr",
-            Self::Ultra => "ultra",
-            Self::Unoeuro => "unoeuro",
-            Self::Variomedia => "variomedia",
-            Self::Veesp => "veesp",
-            Self::Vercel => "vercel",
-            Self::Vscale => "vscale",
-            Self::Vultr => "vultr",
-            Self::Websupport => "websupport",
-            Self::WestCn => "west_cn",
-            Self::World4you => "world4you",
-            Self::Yandex360 => "yandex360",
-            Self::Yc => "yc",
-            Self::Zilore => "zilore",
-            Self::Zone => "zone",
-            Self::Zoneedit => "zoneedit",
-            Self::Zonomi => "zonomi",
-            Self::Do => "do",
-            Self::Yandex => "yandex",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "1984hosting" => Self::V1984hosting,
-                "acmedns" => Self::Acmedns,
-                "acmeproxy" => Self::Acmeproxy,
-                "active24" => Self::Active24,
-                "ad" => Self::Ad,
-                "ali" => Self::Ali,
-                "alviy" => Self::Alviy,
-                "anx" => Self::Anx,
-                "artfiles" => Self::Artfiles,
-                "arvan" => Self::Arvan,
-                "aurora" => Self::Aurora,
-                "autodns" => Self::Autodns,
-                "aws" => Self::Aws,
-                "azion" => Self::Azion,
-                "azure" => Self::Azure,
-                "beget" => Self::Beget,
-                "bookmyname" => Self::Bookmyname,
-                "bunny" => Self::Bunny,
-                "cf" => Self::Cf,
-                "clouddns" => Self::Clouddns,
-                "cloudns" => Self::Cloudns,
-                "cn" => Self::Cn,
-                "conoha" => Self::Conoha,
-                "constellix" => Self::Constellix,
-                "cpanel" => Self::Cpanel,
-                "curanet" => Self::Curanet,
-                "cyon" => Self::Cyon,
-                "da" => Self::Da,
-                "ddnss" => Self::Ddnss,
-                "desec" => Self::Desec,
-                "df" => Self::Df,
-                "dgon" => Self::Dgon,
-                "dnsexit" => Self::Dnsexit,
-                "dnshome" => Self::Dnshome,
-                "dnsimple" => Self::Dnsimple,
-                "dnsservices" => Self::Dnsservices,
-                "doapi" => Self::Doapi,
-                "domeneshop" => Self::Domeneshop,
-                "dp" => Self::Dp,
-                "dpi" => Self::Dpi,
-                "dreamhost" => Self::Dreamhost,
-                "duckdns" => Self::Duckdns,
-                "durabledns" => Self::Durabledns,
-                "dyn" => Self::Dyn,
-                "dynu" => Self::Dynu,
-                "dynv6" => Self::Dynv6,
-                "easydns" => Self::Easydns,
-                "edgecenter" => Self::Edgecenter,
-                "edgedns" => Self::Edgedns,
-                "euserv" => Self::Euserv,
-                "exoscale" => Self::Exoscale,
-                "fornex" => Self::Fornex,
-                "freedns" => Self::Freedns,
-                "freemyip" => Self::Freemyip,
-                "gandi_livedns" => Self::GandiLivedns,
-                "gcloud" => Self::Gcloud,
-                "gcore" => Self::Gcore,
-                "gd" => Self::Gd,
-                "geoscaling" => Self::Geoscaling,
-                "googledomains" => Self::Googledomains,
-                "he" => Self::He,
-                "he_ddns" => Self::HeDdns,
-                "hetzner" => Self::Hetzner,
-                "hetznercloud" => Self::Hetznercloud,
-                "hexonet" => Self::Hexonet,
-                "hostingde" => Self::Hostingde,
-                "huaweicloud" => Self::Huaweicloud,
-                "infoblox" => Self::Infoblox,
-                "infomaniak" => Self::Infomaniak,
-                "internetbs" => Self::Internetbs,
-                "inwx" => Self::Inwx,
-                "ionos" => Self::Ionos,
-                "ionos_cloud" => Self::IonosCloud,
-                "ipv64" => Self::Ipv64,
-                "ispconfig" => Self::Ispconfig,
-                "jd" => Self::Jd,
-                "joker" => Self::Joker,
-                "kappernet" => Self::Kappernet,
-                "kas" => Self::Kas,
-                "kinghost" => Self::Kinghost,
-                "knot" => Self::Knot,
-                "la" => Self::La,
-                "leaseweb" => Self::Leaseweb,
-                "lexicon" => Self::Lexicon,
-                "limacity" => Self::Limacity,
-                "linode" => Self::Linode,
-                "linode_v4" => Self::LinodeV4,
-                "loopia" => Self::Loopia,
-                "lua" => Self::Lua,
-                "maradns" => Self::Maradns,
-                "me" => Self::Me,
-                "miab" => Self::Miab,
-                "mijnhost" => Self::Mijnhost,
-                "misaka" => Self::Misaka,
-                "myapi" => Self::Myapi,
-                "mydevil" => Self::Mydevil,
-                "mydnsjp" => Self::Mydnsjp,
-                "mythic_beasts" => Self::MythicBeasts,
-                "namecheap" => Self::Namecheap,
-                "namecom" => Self::Namecom,
-                "namesilo" => Self::Namesilo,
-                "nanelo" => Self::Nanelo,
-                "nederhost" => Self::Nederhost,
-                "neodigit" => Self::Neodigit,
-                "netcup" => Self::Netcup,
-                "netlify" => Self::Netlify,
-                "nic" => Self::Nic,
-                "njalla" => Self::Njalla,
-                "nm" => Self::Nm,
-                "nsd" => Self::Nsd,
-                "nsone" => Self::Nsone,
-                "nsupdate" => Self::Nsupdate,
-                "nw" => Self::Nw,
-                "oci" => Self::Oci,
-                "omglol" => Self::Omglol,
-                "one" => Self::One,
-                "online" => Self::Online,
-                "openprovider" => Self::Openprovider,
-                "openprovider_rest" => Self::OpenproviderRest,
-                "openstack" => Self::Openstack,
-                "opnsense" => Self::Opnsense,
-                "ovh" => Self::Ovh,
-                "pdns" => Self::Pdns,
-                "pleskxml" => Self::Pleskxml,
-                "pointhq" => Self::Pointhq,
-                "porkbun" => Self::Porkbun,
-                "rackcorp" => Self::Rackcorp,
-                "rackspace" => Self::Rackspace,
-                "rage4" => Self::Rage4,
-                "rcode0" => Self::Rcode0,
-                "regru" => Self::Regru,
-                "scaleway" => Self::Scaleway,
-                "schlundtech" => Self::Schlundtech,
-                "selectel" => Self::Selectel,
-                "selfhost" => Self::Selfhost,
-                "servercow" => Self::Servercow,
-                "simply" => Self::Simply,
-                "spaceship" => Self::Spaceship,
-                "technitium" => Self::Technitium,
-                "tele3" => Self::Tele3,
-                "tencent" => Self::Tencent,
-                "timeweb" => Self::Timeweb,
-                "transip" => Self::Transip,
-                "udr" => Self::Udr,
-                "ultra" => Self::Ultra,
-                "unoeuro" => Self::Unoeuro,
-                "variomedia" => Self::Variomedia,
-                "veesp" => Self::Veesp,
-                "vercel" => Self::Vercel,
-                "vscale" => Self::Vscale,
-                "vultr" => Self::Vultr,
-                "websupport" => Self::Websupport,
-                "west_cn" => Self::WestCn,
-                "world4you" => Self::World4you,
-                "yandex360" => Self::Yandex360,
-                "yc" => Self::Yc,
-                "zilore" => Self::Zilore,
-                "zone" => Self::Zone,
-                "zoneedit" => Self::Zoneedit,
-                "zonomi" => Self::Zonomi,
-                "do" => Self::Do,
-                "yandex" => Self::Yandex,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterAcmePluginsPostApi);
+open_enum_impls!(
+    ClusterAcmePluginsPostApi : "1984hosting" V1984hosting, "acmedns" Acmedns,
+    "acmeproxy" Acmeproxy, "active24" Active24, "ad" Ad, "ali" Ali, "alviy" Alviy, "anx"
+    Anx, "artfiles" Artfiles, "arvan" Arvan, "aurora" Aurora, "autodns" Autodns, "aws"
+    Aws, "azion" Azion, "azure" Azure, "beget" Beget, "bookmyname" Bookmyname, "bunny"
+    Bunny, "cf" Cf, "clouddns" Clouddns, "cloudns" Cloudns, "cn" Cn, "conoha" Conoha,
+    "constellix" Constellix, "cpanel" Cpanel, "curanet" Curanet, "cyon" Cyon, "da" Da,
+    "ddnss" Ddnss, "desec" Desec, "df" Df, "dgon" Dgon, "dnsexit" Dnsexit, "dnshome"
+    Dnshome, "dnsimple" Dnsimple, "dnsservices" Dnsservices, "doapi" Doapi, "domeneshop"
+    Domeneshop, "dp" Dp, "dpi" Dpi, "dreamhost" Dreamhost, "duckdns" Duckdns,
+    "durabledns" Durabledns, "dyn" Dyn, "dynu" Dynu, "dynv6" Dynv6, "easydns" Easydns,
+    "edgecenter" Edgecenter, "edgedns" Edgedns, "euserv" Euserv, "exoscale" Exoscale,
+    "fornex" Fornex, "freedns" Freedns, "freemyip" Freemyip, "gandi_livedns"
+    GandiLivedns, "gcloud" Gcloud, "gcore" Gcore, "gd" Gd, "geoscaling" Geoscaling,
+    "googledomains" Googledomains, "he" He, "he_ddns" HeDdns, "hetzner" Hetzner,
+    "hetznercloud" Hetznercloud, "hexonet" Hexonet, "hostingde" Hostingde, "huaweicloud"
+    Huaweicloud, "infoblox" Infoblox, "infomaniak" Infomaniak, "internetbs" Internetbs,
+    "inwx" Inwx, "ionos" Ionos, "ionos_cloud" IonosCloud, "ipv64" Ipv64, "ispconfig"
+    Ispconfig, "jd" Jd, "joker" Joker, "kappernet" Kappernet, "kas" Kas, "kinghost"
+    Kinghost, "knot" Knot, "la" La, "leaseweb" Leaseweb, "lexicon" Lexicon, "limacity"
+    Limacity, "linode" Linode, "linode_v4" LinodeV4, "loopia" Loopia, "lua" Lua,
+    "maradns" Maradns, "me" Me, "miab" Miab, "mijnhost" Mijnhost, "misaka" Misaka,
+    "myapi" Myapi, "mydevil" Mydevil, "mydnsjp" Mydnsjp, "mythic_beasts" MythicBeasts,
+    "namecheap" Namecheap, "namecom" Namecom, "namesilo" Namesilo, "nanelo" Nanelo,
+    "nederhost" Nederhost, "neodigit" Neodigit, "netcup" Netcup, "netlify" Netlify, "nic"
+    Nic, "njalla" Njalla, "nm" Nm, "nsd" Nsd, "nsone" Nsone, "nsupdate" Nsupdate, "nw"
+    Nw, "oci" Oci, "omglol" Omglol, "one" One, "online" Online, "openprovider"
+    Openprovider, "openprovider_rest" OpenproviderRest, "openstack" Openstack, "opnsense"
+    Opnsense, "ovh" Ovh, "pdns" Pdns, "pleskxml" Pleskxml, "pointhq" Pointhq, "porkbun"
+    Porkbun, "rackcorp" Rackcorp, "rackspace" Rackspace, "rage4" Rage4, "rcode0" Rcode0,
+    "regru" Regru, "scaleway" Scaleway, "schlundtech" Schlundtech, "selectel" Selectel,
+    "selfhost" Selfhost, "servercow" Servercow, "simply" Simply, "spaceship" Spaceship,
+    "technitium" Technitium, "tele3" Tele3, "tencent" Tencent, "timeweb" Timeweb,
+    "transip" Transip, "udr" Udr, "ultra" Ultra, "unoeuro" Unoeuro, "variomedia"
+    Variomedia, "veesp" Veesp, "vercel" Vercel, "vscale" Vscale, "vultr" Vultr,
+    "websupport" Websupport, "west_cn" WestCn, "world4you" World4you, "yandex360"
+    Yandex360, "yc" Yc, "zilore" Zilore, "zone" Zone, "zoneedit" Zoneedit, "zonomi"
+    Zonomi, "do" Do, "yandex" Yandex,
+);
 
 /// Kind of challenge; in the request, restricts the list to that kind.
 ///
@@ -2599,27 +1775,4 @@ pub enum ClusterAcmePluginsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterAcmePluginsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Dns => "dns",
-            Self::Standalone => "standalone",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "dns" => Self::Dns,
-                "standalone" => Self::Standalone,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterAcmePluginsType);
+open_enum_impls!(ClusterAcmePluginsType : "dns" Dns, "standalone" Standalone,);

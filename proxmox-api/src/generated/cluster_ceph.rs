@@ -24,35 +24,18 @@ impl ClusterCephPath {
     /// Lists the cluster-wide Ceph sub-resources.
     ///
     /// `GET /cluster/ceph`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterCephGet {
-        ClusterCephGet(self.0.request(ClusterCephGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ceph",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the cluster-wide Ceph sub-resources.
-///
-/// `GET /cluster/ceph`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterCephGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterCephGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ceph",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterCephGet);
 
 /// The path `/cluster/ceph/flags`.
 ///
@@ -75,42 +58,30 @@ impl ClusterCephFlagsPath {
     /// Lists the cluster-wide OSD flags and whether each is set.
     ///
     /// `GET /cluster/ceph/flags`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterCephFlagsGet {
-        ClusterCephFlagsGet(self.0.request(ClusterCephFlagsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<ClusterCephFlagsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ceph/flags",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Sets and clears several OSD flags; flags left out stay as they are.
     ///
     /// `PUT /cluster/ceph/flags`
     #[inline]
     pub fn put(&self) -> ClusterCephFlagsPut {
-        ClusterCephFlagsPut(self.0.request(ClusterCephFlagsPut::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/ceph/flags",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterCephFlagsPut(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the cluster-wide OSD flags and whether each is set.
-///
-/// `GET /cluster/ceph/flags`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterCephFlagsGet(pub(crate) Request<Vec<ClusterCephFlagsItem>>);
-
-impl ApiRequest for ClusterCephFlagsGet {
-    type Output = Vec<ClusterCephFlagsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ceph/flags",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterCephFlagsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterCephFlagsGet);
 
 /// Sets and clears several OSD flags; flags left out stay as they are.
 ///
@@ -123,86 +94,73 @@ request_impls!(ClusterCephFlagsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephFlagsPut(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterCephFlagsPut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/ceph/flags",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterCephFlagsPut);
+request_impls!(ClusterCephFlagsPut : Task);
 
 impl ClusterCephFlagsPut {
     /// Holds back the backfill of placement groups.
     #[inline]
     pub fn nobackfill(mut self, nobackfill: bool) -> Self {
-        self.0.set("nobackfill", &nobackfill);
+        self.0.call.set("nobackfill", &nobackfill);
         self
     }
     /// Starts no deep scrubs.
     #[inline]
     pub fn nodeep_scrub(mut self, nodeep_scrub: bool) -> Self {
-        self.0.set("nodeep-scrub", &nodeep_scrub);
+        self.0.call.set("nodeep-scrub", &nodeep_scrub);
         self
     }
     /// Keeps OSDs up on the map even when others report them as failed.
     #[inline]
     pub fn nodown(mut self, nodown: bool) -> Self {
-        self.0.set("nodown", &nodown);
+        self.0.call.set("nodown", &nodown);
         self
     }
     /// Leaves OSDs that were out as they are when they start, instead of marking them in.
     #[inline]
     pub fn noin(mut self, noin: bool) -> Self {
-        self.0.set("noin", &noin);
+        self.0.call.set("noin", &noin);
         self
     }
     /// Never marks OSDs out by itself, however long they are down.
     #[inline]
     pub fn noout(mut self, noout: bool) -> Self {
-        self.0.set("noout", &noout);
+        self.0.call.set("noout", &noout);
         self
     }
     /// Holds back moving placement groups for balance.
     #[inline]
     pub fn norebalance(mut self, norebalance: bool) -> Self {
-        self.0.set("norebalance", &norebalance);
+        self.0.call.set("norebalance", &norebalance);
         self
     }
     /// Holds back the recovery of placement groups.
     #[inline]
     pub fn norecover(mut self, norecover: bool) -> Self {
-        self.0.set("norecover", &norecover);
+        self.0.call.set("norecover", &norecover);
         self
     }
     /// Starts no scrubs.
     #[inline]
     pub fn noscrub(mut self, noscrub: bool) -> Self {
-        self.0.set("noscrub", &noscrub);
+        self.0.call.set("noscrub", &noscrub);
         self
     }
     /// Holds back flushing and evicting in cache tiers.
     #[inline]
     pub fn notieragent(mut self, notieragent: bool) -> Self {
-        self.0.set("notieragent", &notieragent);
+        self.0.call.set("notieragent", &notieragent);
         self
     }
     /// Keeps OSDs that start from being marked up.
     #[inline]
     pub fn noup(mut self, noup: bool) -> Self {
-        self.0.set("noup", &noup);
+        self.0.call.set("noup", &noup);
         self
     }
     /// Stops all client reads and writes.
     #[inline]
     pub fn pause(mut self, pause: bool) -> Self {
-        self.0.set("pause", &pause);
+        self.0.call.set("pause", &pause);
         self
     }
 }
@@ -230,74 +188,36 @@ impl ClusterCephFlagsFlagPath {
     /// Tells whether one OSD flag is set.
     ///
     /// `GET /cluster/ceph/flags/{flag}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterCephFlagsFlagGet {
-        ClusterCephFlagsFlagGet(
-            self.0.request(ClusterCephFlagsFlagGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<bool> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ceph/flags/{flag}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Sets or clears one OSD flag; done when the call returns.
     ///
     /// `PUT /cluster/ceph/flags/{flag}`
     ///
+    /// Needs on `/`: `Sys.Modify`.
+    ///
     /// * `value`: Whether the flag is set.
     #[inline]
-    pub fn put(&self, value: bool) -> ClusterCephFlagsFlagPut {
-        let mut request = self
-            .0
-            .request(ClusterCephFlagsFlagPut::ENDPOINT, reply::nothing);
-        request.set("value", &value);
-        ClusterCephFlagsFlagPut(request)
+    pub fn put(&self, value: bool) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/ceph/flags/{flag}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set("value", &value);
+        request
     }
 }
-
-/// Tells whether one OSD flag is set.
-///
-/// `GET /cluster/ceph/flags/{flag}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterCephFlagsFlagGet(pub(crate) Request<bool>);
-
-impl ApiRequest for ClusterCephFlagsFlagGet {
-    type Output = bool;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ceph/flags/{flag}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<bool> {
-        self.0
-    }
-}
-
-request_impls!(ClusterCephFlagsFlagGet);
-
-/// Sets or clears one OSD flag; done when the call returns.
-///
-/// `PUT /cluster/ceph/flags/{flag}`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterCephFlagsFlagPut(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterCephFlagsFlagPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/ceph/flags/{flag}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterCephFlagsFlagPut);
 
 /// The path `/cluster/ceph/metadata`.
 ///
@@ -322,9 +242,12 @@ impl ClusterCephMetadataPath {
     /// `GET /cluster/ceph/metadata`
     #[inline]
     pub fn get(&self) -> ClusterCephMetadataGet {
-        ClusterCephMetadataGet(
-            self.0.request(ClusterCephMetadataGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ceph/metadata",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        ClusterCephMetadataGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -339,27 +262,13 @@ impl ClusterCephMetadataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterCephMetadataGet(pub(crate) Request<ClusterCephMetadata>);
 
-impl ApiRequest for ClusterCephMetadataGet {
-    type Output = ClusterCephMetadata;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ceph/metadata",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterCephMetadata> {
-        self.0
-    }
-}
-
-request_impls!(ClusterCephMetadataGet);
+request_impls!(ClusterCephMetadataGet : ClusterCephMetadata);
 
 impl ClusterCephMetadataGet {
     /// Whether to return everything or only the Ceph versions of the nodes. Default: `all`.
     #[inline]
     pub fn scope(mut self, scope: impl Into<ClusterCephMetadataScope>) -> Self {
-        let scope: ClusterCephMetadataScope = scope.into();
-        self.0.set("scope", &scope);
+        self.0.call.set_as::<ClusterCephMetadataScope>("scope", scope);
         self
     }
 }
@@ -385,37 +294,20 @@ impl ClusterCephStatusPath {
     /// Returns the state of the Ceph cluster as `ceph status` reports it.
     ///
     /// `GET /cluster/ceph/status`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    ///
+    /// The answer is open: the maps are Ceph's own and change with its release
     #[inline]
-    pub fn get(&self) -> ClusterCephStatusGet {
-        ClusterCephStatusGet(self.0.request(ClusterCephStatusGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<super::types::CephStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ceph/status",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the state of the Ceph cluster as `ceph status` reports it.
-///
-/// `GET /cluster/ceph/status`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-///
-/// The answer is open: the maps are Ceph's own and change with its release
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterCephStatusGet(pub(crate) Request<super::types::CephStatus>);
-
-impl ApiRequest for ClusterCephStatusGet {
-    type Output = super::types::CephStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ceph/status",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::CephStatus> {
-        self.0
-    }
-}
-
-request_impls!(ClusterCephStatusGet);
 
 /// Name of the OSD flag.
 ///
@@ -449,53 +341,16 @@ pub enum ClusterCephFlagFlag {
     Unlisted(Unlisted),
 }
 
-impl ClusterCephFlagFlag {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Nobackfill => "nobackfill",
-            Self::NodeepScrub => "nodeep-scrub",
-            Self::Nodown => "nodown",
-            Self::Noin => "noin",
-            Self::Noout => "noout",
-            Self::Norebalance => "norebalance",
-            Self::Norecover => "norecover",
-            Self::Noscrub => "noscrub",
-            Self::Notieragent => "notieragent",
-            Self::Noup => "noup",
-            Self::Pause => "pause",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "nobackfill" => Self::Nobackfill,
-                "nodeep-scrub" => Self::NodeepScrub,
-                "nodown" => Self::Nodown,
-                "noin" => Self::Noin,
-                "noout" => Self::Noout,
-                "norebalance" => Self::Norebalance,
-                "norecover" => Self::Norecover,
-                "noscrub" => Self::Noscrub,
-                "notieragent" => Self::Notieragent,
-                "noup" => Self::Noup,
-                "pause" => Self::Pause,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterCephFlagFlag);
+open_enum_impls!(
+    ClusterCephFlagFlag : "nobackfill" Nobackfill, "nodeep-scrub" NodeepScrub, "nodown"
+    Nodown, "noin" Noin, "noout" Noout, "norebalance" Norebalance, "norecover" Norecover,
+    "noscrub" Noscrub, "notieragent" Notieragent, "noup" Noup, "pause" Pause,
+);
 
 /// One element of the answer to `GET /cluster/ceph/flags`.
 ///
 /// Used by `GET /cluster/ceph/flags`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterCephFlagsItem {
     /// What the flag does, in words.
@@ -510,27 +365,26 @@ pub struct ClusterCephFlagsItem {
 
 impl Object for ClusterCephFlagsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::required(0), &mut self.description),
-                "name" => (Need::required(1), &mut self.name),
-                "value" => (Need::required(2), &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephFlagsItem",
+                required: &["description", "name", "value"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["description", "name", "value"]
+            &mut [
+                &mut self.description,
+                &mut self.name,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterCephFlagsItem);
+object_impls!(ClusterCephFlagsItem);
 
 /// Name of the OSD flag.
 ///
@@ -564,53 +418,16 @@ pub enum ClusterCephFlagsName {
     Unlisted(Unlisted),
 }
 
-impl ClusterCephFlagsName {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Nobackfill => "nobackfill",
-            Self::NodeepScrub => "nodeep-scrub",
-            Self::Nodown => "nodown",
-            Self::Noin => "noin",
-            Self::Noout => "noout",
-            Self::Norebalance => "norebalance",
-            Self::Norecover => "norecover",
-            Self::Noscrub => "noscrub",
-            Self::Notieragent => "notieragent",
-            Self::Noup => "noup",
-            Self::Pause => "pause",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "nobackfill" => Self::Nobackfill,
-                "nodeep-scrub" => Self::NodeepScrub,
-                "nodown" => Self::Nodown,
-                "noin" => Self::Noin,
-                "noout" => Self::Noout,
-                "norebalance" => Self::Norebalance,
-                "norecover" => Self::Norecover,
-                "noscrub" => Self::Noscrub,
-                "notieragent" => Self::Notieragent,
-                "noup" => Self::Noup,
-                "pause" => Self::Pause,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterCephFlagsName);
+open_enum_impls!(
+    ClusterCephFlagsName : "nobackfill" Nobackfill, "nodeep-scrub" NodeepScrub, "nodown"
+    Nodown, "noin" Noin, "noout" Noout, "norebalance" Norebalance, "norecover" Norecover,
+    "noscrub" Noscrub, "notieragent" Notieragent, "noup" Noup, "pause" Pause,
+);
 
 /// The answer to `GET /cluster/ceph/metadata`.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterCephMetadata {
     /// Metadata servers, keyed by name and host as `name@host`.
@@ -629,30 +446,33 @@ pub struct ClusterCephMetadata {
 
 impl Object for ClusterCephMetadata {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "mds" => (Need::OPTIONAL, &mut self.mds),
-                "mgr" => (Need::OPTIONAL, &mut self.mgr),
-                "mon" => (Need::OPTIONAL, &mut self.mon),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "osd" => (Need::OPTIONAL, &mut self.osd),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephMetadata",
+                required: &[],
+                optional: &["mds", "mgr", "mon", "node", "osd"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.mds,
+                &mut self.mgr,
+                &mut self.mon,
+                &mut self.node,
+                &mut self.osd,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterCephMetadata);
+object_impls!(ClusterCephMetadata);
 
 /// One metadata server; further properties may be present.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataMdsValue {
     /// Addresses and ports the daemon listens on.
@@ -677,33 +497,45 @@ pub struct ClusterCephMetadataMdsValue {
 
 impl Object for ClusterCephMetadataMdsValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "addr" => (Need::OPTIONAL, &mut self.addr),
-                "ceph_release" => (Need::OPTIONAL, &mut self.ceph_release),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "hostname" => (Need::OPTIONAL, &mut self.hostname),
-                "mem_swap_kb" => (Need::OPTIONAL, &mut self.mem_swap_kb),
-                "mem_total_kb" => (Need::OPTIONAL, &mut self.mem_total_kb),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephMetadataMdsValue",
+                required: &[],
+                optional: &[
+                    "addr",
+                    "ceph_release",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "hostname",
+                    "mem_swap_kb",
+                    "mem_total_kb",
+                    "name",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.addr,
+                &mut self.ceph_release,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.hostname,
+                &mut self.mem_swap_kb,
+                &mut self.mem_total_kb,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterCephMetadataMdsValue);
+object_impls!(ClusterCephMetadataMdsValue);
 
 /// One monitor; further properties may be present.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataMonValue {
     /// Addresses and ports the daemon listens on.
@@ -728,33 +560,45 @@ pub struct ClusterCephMetadataMonValue {
 
 impl Object for ClusterCephMetadataMonValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "addrs" => (Need::OPTIONAL, &mut self.addrs),
-                "ceph_release" => (Need::OPTIONAL, &mut self.ceph_release),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "hostname" => (Need::OPTIONAL, &mut self.hostname),
-                "mem_swap_kb" => (Need::OPTIONAL, &mut self.mem_swap_kb),
-                "mem_total_kb" => (Need::OPTIONAL, &mut self.mem_total_kb),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephMetadataMonValue",
+                required: &[],
+                optional: &[
+                    "addrs",
+                    "ceph_release",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "hostname",
+                    "mem_swap_kb",
+                    "mem_total_kb",
+                    "name",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.addrs,
+                &mut self.ceph_release,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.hostname,
+                &mut self.mem_swap_kb,
+                &mut self.mem_total_kb,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterCephMetadataMonValue);
+object_impls!(ClusterCephMetadataMonValue);
 
 /// Ceph version of one node.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValue {
     /// Source commit the installed Ceph was built from.
@@ -767,27 +611,26 @@ pub struct ClusterCephMetadataNodeValue {
 
 impl Object for ClusterCephMetadataNodeValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "buildcommit" => (Need::OPTIONAL, &mut self.buildcommit),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephMetadataNodeValue",
+                required: &[],
+                optional: &["buildcommit", "version"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.buildcommit, &mut self.version, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterCephMetadataNodeValue);
+object_impls!(ClusterCephMetadataNodeValue);
 
 /// Installed Ceph version.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataNodeValueVersion {
     /// Major, minor and patch number.
@@ -800,27 +643,26 @@ pub struct ClusterCephMetadataNodeValueVersion {
 
 impl Object for ClusterCephMetadataNodeValueVersion {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "parts" => (Need::OPTIONAL, &mut self.parts),
-                "str" => (Need::OPTIONAL, &mut self.str),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephMetadataNodeValueVersion",
+                required: &[],
+                optional: &["parts", "str"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.parts, &mut self.str, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterCephMetadataNodeValueVersion);
+object_impls!(ClusterCephMetadataNodeValueVersion);
 
 /// OSDs with their properties.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterCephMetadataOsdItem {
     /// Addresses and ports for traffic between OSDs.
@@ -859,39 +701,53 @@ pub struct ClusterCephMetadataOsdItem {
 
 impl Object for ClusterCephMetadataOsdItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "back_addr" => (Need::OPTIONAL, &mut self.back_addr),
-                "ceph_release" => (Need::OPTIONAL, &mut self.ceph_release),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "device_id" => (Need::OPTIONAL, &mut self.device_id),
-                "device_ids" => (Need::OPTIONAL, &mut self.device_ids),
-                "device_paths" => (Need::OPTIONAL, &mut self.device_paths),
-                "devices" => (Need::OPTIONAL, &mut self.devices),
-                "front_addr" => (Need::OPTIONAL, &mut self.front_addr),
-                "hostname" => (Need::OPTIONAL, &mut self.hostname),
-                "id" => (Need::required(0), &mut self.id),
-                "mem_swap_kb" => (Need::OPTIONAL, &mut self.mem_swap_kb),
-                "mem_total_kb" => (Need::OPTIONAL, &mut self.mem_total_kb),
-                "osd_data" => (Need::OPTIONAL, &mut self.osd_data),
-                "osd_objectstore" => (Need::OPTIONAL, &mut self.osd_objectstore),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephMetadataOsdItem",
+                required: &["id"],
+                optional: &[
+                    "back_addr",
+                    "ceph_release",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "device_id",
+                    "device_ids",
+                    "device_paths",
+                    "devices",
+                    "front_addr",
+                    "hostname",
+                    "mem_swap_kb",
+                    "mem_total_kb",
+                    "osd_data",
+                    "osd_objectstore",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id"]
+            &mut [
+                &mut self.id,
+                &mut self.back_addr,
+                &mut self.ceph_release,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.device_id,
+                &mut self.device_ids,
+                &mut self.device_paths,
+                &mut self.devices,
+                &mut self.front_addr,
+                &mut self.hostname,
+                &mut self.mem_swap_kb,
+                &mut self.mem_total_kb,
+                &mut self.osd_data,
+                &mut self.osd_objectstore,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterCephMetadataOsdItem);
+object_impls!(ClusterCephMetadataOsdItem);
 
 /// Whether to return everything or only the Ceph versions of the nodes.
 ///
@@ -907,27 +763,4 @@ pub enum ClusterCephMetadataScope {
     Unlisted(Unlisted),
 }
 
-impl ClusterCephMetadataScope {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::All => "all",
-            Self::Versions => "versions",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "all" => Self::All,
-                "versions" => Self::Versions,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterCephMetadataScope);
+open_enum_impls!(ClusterCephMetadataScope : "all" All, "versions" Versions,);

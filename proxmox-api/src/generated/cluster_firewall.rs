@@ -24,35 +24,18 @@ impl ClusterFirewallPath {
     /// Lists the firewall sub-resources of the cluster.
     ///
     /// `GET /cluster/firewall`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallGet {
-        ClusterFirewallGet(self.0.request(ClusterFirewallGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the firewall sub-resources of the cluster.
-///
-/// `GET /cluster/firewall`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterFirewallGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGet);
 
 /// The path `/cluster/firewall/aliases`.
 ///
@@ -75,11 +58,16 @@ impl ClusterFirewallAliasesPath {
     /// Lists the address aliases of the cluster.
     ///
     /// `GET /cluster/firewall/aliases`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallAliasesGet {
-        ClusterFirewallAliasesGet(
-            self.0.request(ClusterFirewallAliasesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/aliases",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an address alias for the cluster.
     ///
@@ -93,42 +81,17 @@ impl ClusterFirewallAliasesPath {
         name: impl Into<String>,
         cidr: impl Into<Cidr>,
     ) -> ClusterFirewallAliasesPost {
-        let mut request = self
-            .0
-            .request(ClusterFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/firewall/aliases",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
+        request.call.set_as::<Cidr>("cidr", cidr);
         ClusterFirewallAliasesPost(request)
     }
 }
-
-/// Lists the address aliases of the cluster.
-///
-/// `GET /cluster/firewall/aliases`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallAliasesGet(
-    pub(crate) Request<Vec<super::types::FirewallAliasesItem>>,
-);
-
-impl ApiRequest for ClusterFirewallAliasesGet {
-    type Output = Vec<super::types::FirewallAliasesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/aliases",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallAliasesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallAliasesGet);
 
 /// Creates an address alias for the cluster.
 ///
@@ -139,27 +102,13 @@ request_impls!(ClusterFirewallAliasesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallAliasesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/firewall/aliases",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallAliasesPost);
+request_impls!(ClusterFirewallAliasesPost : ());
 
 impl ClusterFirewallAliasesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
 }
@@ -187,11 +136,16 @@ impl ClusterFirewallAliasesNamePath {
     /// Reads one address alias of the cluster.
     ///
     /// `GET /cluster/firewall/aliases/{name}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallAliasesNameGet {
-        ClusterFirewallAliasesNameGet(
-            self.0.request(ClusterFirewallAliasesNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallAlias> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/aliases/{name}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or renames an address alias of the cluster.
     ///
@@ -200,11 +154,13 @@ impl ClusterFirewallAliasesNamePath {
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
     pub fn put(&self, cidr: impl Into<Cidr>) -> ClusterFirewallAliasesNamePut {
-        let mut request = self
-            .0
-            .request(ClusterFirewallAliasesNamePut::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/firewall/aliases/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<Cidr>("cidr", cidr);
         ClusterFirewallAliasesNamePut(request)
     }
     /// Deletes an address alias of the cluster.
@@ -212,37 +168,14 @@ impl ClusterFirewallAliasesNamePath {
     /// `DELETE /cluster/firewall/aliases/{name}`
     #[inline]
     pub fn delete(&self) -> ClusterFirewallAliasesNameDelete {
-        ClusterFirewallAliasesNameDelete(
-            self.0.request(ClusterFirewallAliasesNameDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/firewall/aliases/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallAliasesNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one address alias of the cluster.
-///
-/// `GET /cluster/firewall/aliases/{name}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallAliasesNameGet(
-    pub(crate) Request<super::types::FirewallAlias>,
-);
-
-impl ApiRequest for ClusterFirewallAliasesNameGet {
-    type Output = super::types::FirewallAlias;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/aliases/{name}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallAlias> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallAliasesNameGet);
 
 /// Changes or renames an address alias of the cluster.
 ///
@@ -253,41 +186,25 @@ request_impls!(ClusterFirewallAliasesNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallAliasesNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/firewall/aliases/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallAliasesNamePut);
+request_impls!(ClusterFirewallAliasesNamePut : ());
 
 impl ClusterFirewallAliasesNamePut {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// New name for the alias. At most 64 characters.
     #[inline]
     pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        let rename: String = rename.into();
-        self.0.set("rename", &rename);
+        self.0.call.set_as::<String>("rename", rename);
         self
     }
 }
@@ -301,27 +218,13 @@ impl ClusterFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallAliasesNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/firewall/aliases/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallAliasesNameDelete);
+request_impls!(ClusterFirewallAliasesNameDelete : ());
 
 impl ClusterFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -347,11 +250,16 @@ impl ClusterFirewallGroupsPath {
     /// Lists the security groups.
     ///
     /// `GET /cluster/firewall/groups`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallGroupsGet {
-        ClusterFirewallGroupsGet(
-            self.0.request(ClusterFirewallGroupsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterFirewallGroupsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/groups",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a security group, or renames one.
     ///
@@ -360,38 +268,16 @@ impl ClusterFirewallGroupsPath {
     /// * `group`: Name of the security group. At most 18 characters.
     #[inline]
     pub fn post(&self, group: impl Into<String>) -> ClusterFirewallGroupsPost {
-        let mut request = self
-            .0
-            .request(ClusterFirewallGroupsPost::ENDPOINT, reply::nothing);
-        let group: String = group.into();
-        request.set("group", &group);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/firewall/groups",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("group", group);
         ClusterFirewallGroupsPost(request)
     }
 }
-
-/// Lists the security groups.
-///
-/// `GET /cluster/firewall/groups`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallGroupsGet(pub(crate) Request<Vec<ClusterFirewallGroupsItem>>);
-
-impl ApiRequest for ClusterFirewallGroupsGet {
-    type Output = Vec<ClusterFirewallGroupsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/groups",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterFirewallGroupsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsGet);
 
 /// Creates a security group, or renames one.
 ///
@@ -402,41 +288,25 @@ request_impls!(ClusterFirewallGroupsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallGroupsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/firewall/groups",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsPost);
+request_impls!(ClusterFirewallGroupsPost : ());
 
 impl ClusterFirewallGroupsPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Present name of a group that gets the name in `group`; the same name changes just the comment. At most 18 characters.
     #[inline]
     pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        let rename: String = rename.into();
-        self.0.set("rename", &rename);
+        self.0.call.set_as::<String>("rename", rename);
         self
     }
 }
@@ -467,11 +337,16 @@ impl ClusterFirewallGroupsGroupPath {
     /// Lists the rules of a security group in order.
     ///
     /// `GET /cluster/firewall/groups/{group}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallGroupsGroupGet {
-        ClusterFirewallGroupsGroupGet(
-            self.0.request(ClusterFirewallGroupsGroupGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/groups/{group}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds a rule at the top of a security group.
     ///
@@ -485,51 +360,31 @@ impl ClusterFirewallGroupsGroupPath {
         type_: impl Into<super::types::FirewallRuleType>,
         action: impl Into<String>,
     ) -> ClusterFirewallGroupsGroupPost {
-        let mut request = self
-            .0
-            .request(ClusterFirewallGroupsGroupPost::ENDPOINT, reply::nothing);
-        let type_: super::types::FirewallRuleType = type_.into();
-        request.set("type", &type_);
-        let action: String = action.into();
-        request.set("action", &action);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/firewall/groups/{group}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
+        request.call.set_as::<String>("action", action);
         ClusterFirewallGroupsGroupPost(request)
     }
     /// Deletes a security group, which must hold no rules.
     ///
     /// `DELETE /cluster/firewall/groups/{group}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> ClusterFirewallGroupsGroupDelete {
-        ClusterFirewallGroupsGroupDelete(
-            self.0.request(ClusterFirewallGroupsGroupDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/firewall/groups/{group}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Lists the rules of a security group in order.
-///
-/// `GET /cluster/firewall/groups/{group}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallGroupsGroupGet(
-    pub(crate) Request<Vec<super::types::FirewallRule>>,
-);
-
-impl ApiRequest for ClusterFirewallGroupsGroupGet {
-    type Output = Vec<super::types::FirewallRule>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/groups/{group}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsGroupGet);
 
 /// Adds a rule at the top of a security group.
 ///
@@ -540,136 +395,88 @@ request_impls!(ClusterFirewallGroupsGroupGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallGroupsGroupPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/firewall/groups/{group}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsGroupPost);
+request_impls!(ClusterFirewallGroupsGroupPost : ());
 
 impl ClusterFirewallGroupsGroupPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.set("pos", &pos);
+        self.0.call.set("pos", &pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
 }
-
-/// Deletes a security group, which must hold no rules.
-///
-/// `DELETE /cluster/firewall/groups/{group}`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallGroupsGroupDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterFirewallGroupsGroupDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/firewall/groups/{group}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsGroupDelete);
 
 /// The path `/cluster/firewall/groups/{group}/{pos}`.
 ///
@@ -694,57 +501,42 @@ impl ClusterFirewallGroupsGroupPosPath {
     /// Reads one rule of a security group.
     ///
     /// `GET /cluster/firewall/groups/{group}/{pos}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallGroupsGroupPosGet {
-        ClusterFirewallGroupsGroupPosGet(
-            self.0.request(ClusterFirewallGroupsGroupPosGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallRule> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/groups/{group}/{pos}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or moves a rule of a security group.
     ///
     /// `PUT /cluster/firewall/groups/{group}/{pos}`
     #[inline]
     pub fn put(&self) -> ClusterFirewallGroupsGroupPosPut {
-        ClusterFirewallGroupsGroupPosPut(
-            self.0.request(ClusterFirewallGroupsGroupPosPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/firewall/groups/{group}/{pos}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallGroupsGroupPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a rule of a security group; later rules move up.
     ///
     /// `DELETE /cluster/firewall/groups/{group}/{pos}`
     #[inline]
     pub fn delete(&self) -> ClusterFirewallGroupsGroupPosDelete {
-        ClusterFirewallGroupsGroupPosDelete(
-            self.0.request(ClusterFirewallGroupsGroupPosDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/firewall/groups/{group}/{pos}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallGroupsGroupPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one rule of a security group.
-///
-/// `GET /cluster/firewall/groups/{group}/{pos}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallGroupsGroupPosGet(
-    pub(crate) Request<super::types::FirewallRule>,
-);
-
-impl ApiRequest for ClusterFirewallGroupsGroupPosGet {
-    type Output = super::types::FirewallRule;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/groups/{group}/{pos}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallRule> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsGroupPosGet);
 
 /// Changes or moves a rule of a security group.
 ///
@@ -755,136 +547,109 @@ request_impls!(ClusterFirewallGroupsGroupPosGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallGroupsGroupPosPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/firewall/groups/{group}/{pos}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsGroupPosPut);
+request_impls!(ClusterFirewallGroupsGroupPosPut : ());
 
 impl ClusterFirewallGroupsGroupPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn action(mut self, action: impl Into<String>) -> Self {
-        let action: String = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<String>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.set("moveto", &moveto);
+        self.0.call.set("moveto", &moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        let type_: super::types::FirewallRuleType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -898,27 +663,13 @@ impl ClusterFirewallGroupsGroupPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallGroupsGroupPosDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/firewall/groups/{group}/{pos}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallGroupsGroupPosDelete);
+request_impls!(ClusterFirewallGroupsGroupPosDelete : ());
 
 impl ClusterFirewallGroupsGroupPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -944,11 +695,16 @@ impl ClusterFirewallIpsetPath {
     /// Lists the IP sets of the cluster.
     ///
     /// `GET /cluster/firewall/ipset`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallIpsetGet {
-        ClusterFirewallIpsetGet(
-            self.0.request(ClusterFirewallIpsetGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/ipset",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an IP set for the cluster, or renames one.
     ///
@@ -957,38 +713,16 @@ impl ClusterFirewallIpsetPath {
     /// * `name`: Name of the IP set. At most 64 characters.
     #[inline]
     pub fn post(&self, name: impl Into<String>) -> ClusterFirewallIpsetPost {
-        let mut request = self
-            .0
-            .request(ClusterFirewallIpsetPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/firewall/ipset",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
         ClusterFirewallIpsetPost(request)
     }
 }
-
-/// Lists the IP sets of the cluster.
-///
-/// `GET /cluster/firewall/ipset`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallIpsetGet(pub(crate) Request<Vec<super::types::FirewallIpset>>);
-
-impl ApiRequest for ClusterFirewallIpsetGet {
-    type Output = Vec<super::types::FirewallIpset>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/ipset",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallIpset>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetGet);
 
 /// Creates an IP set for the cluster, or renames one.
 ///
@@ -999,41 +733,25 @@ request_impls!(ClusterFirewallIpsetGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallIpsetPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/firewall/ipset",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetPost);
+request_impls!(ClusterFirewallIpsetPost : ());
 
 impl ClusterFirewallIpsetPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
     #[inline]
     pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        let rename: String = rename.into();
-        self.0.set("rename", &rename);
+        self.0.call.set_as::<String>("rename", rename);
         self
     }
 }
@@ -1061,11 +779,16 @@ impl ClusterFirewallIpsetNamePath {
     /// Lists the entries of an IP set of the cluster.
     ///
     /// `GET /cluster/firewall/ipset/{name}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallIpsetNameGet {
-        ClusterFirewallIpsetNameGet(
-            self.0.request(ClusterFirewallIpsetNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/ipset/{name}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds an address or network to an IP set of the cluster.
     ///
@@ -1074,11 +797,13 @@ impl ClusterFirewallIpsetNamePath {
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
     pub fn post(&self, cidr: impl Into<Cidr>) -> ClusterFirewallIpsetNamePost {
-        let mut request = self
-            .0
-            .request(ClusterFirewallIpsetNamePost::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/firewall/ipset/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<Cidr>("cidr", cidr);
         ClusterFirewallIpsetNamePost(request)
     }
     /// Deletes an IP set of the cluster; without `force` only an empty one.
@@ -1086,37 +811,14 @@ impl ClusterFirewallIpsetNamePath {
     /// `DELETE /cluster/firewall/ipset/{name}`
     #[inline]
     pub fn delete(&self) -> ClusterFirewallIpsetNameDelete {
-        ClusterFirewallIpsetNameDelete(
-            self.0.request(ClusterFirewallIpsetNameDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/firewall/ipset/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallIpsetNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Lists the entries of an IP set of the cluster.
-///
-/// `GET /cluster/firewall/ipset/{name}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallIpsetNameGet(
-    pub(crate) Request<Vec<super::types::FirewallIpsetItem>>,
-);
-
-impl ApiRequest for ClusterFirewallIpsetNameGet {
-    type Output = Vec<super::types::FirewallIpsetItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/ipset/{name}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallIpsetItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetNameGet);
 
 /// Adds an address or network to an IP set of the cluster.
 ///
@@ -1127,33 +829,19 @@ request_impls!(ClusterFirewallIpsetNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallIpsetNamePost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/firewall/ipset/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetNamePost);
+request_impls!(ClusterFirewallIpsetNamePost : ());
 
 impl ClusterFirewallIpsetNamePost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.set("nomatch", &nomatch);
+        self.0.call.set("nomatch", &nomatch);
         self
     }
 }
@@ -1167,26 +855,13 @@ impl ClusterFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallIpsetNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/firewall/ipset/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetNameDelete);
+request_impls!(ClusterFirewallIpsetNameDelete : ());
 
 impl ClusterFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
@@ -1217,57 +892,42 @@ impl ClusterFirewallIpsetNameCidrPath {
     /// Reads one entry of an IP set of the cluster.
     ///
     /// `GET /cluster/firewall/ipset/{name}/{cidr}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallIpsetNameCidrGet {
-        ClusterFirewallIpsetNameCidrGet(
-            self.0.request(ClusterFirewallIpsetNameCidrGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/ipset/{name}/{cidr}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes one entry of an IP set of the cluster.
     ///
     /// `PUT /cluster/firewall/ipset/{name}/{cidr}`
     #[inline]
     pub fn put(&self) -> ClusterFirewallIpsetNameCidrPut {
-        ClusterFirewallIpsetNameCidrPut(
-            self.0.request(ClusterFirewallIpsetNameCidrPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/firewall/ipset/{name}/{cidr}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Takes an address or network out of an IP set of the cluster.
     ///
     /// `DELETE /cluster/firewall/ipset/{name}/{cidr}`
     #[inline]
     pub fn delete(&self) -> ClusterFirewallIpsetNameCidrDelete {
-        ClusterFirewallIpsetNameCidrDelete(
-            self.0.request(ClusterFirewallIpsetNameCidrDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/firewall/ipset/{name}/{cidr}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallIpsetNameCidrDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one entry of an IP set of the cluster.
-///
-/// `GET /cluster/firewall/ipset/{name}/{cidr}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallIpsetNameCidrGet(
-    pub(crate) Request<super::types::FirewallIpsetEntry>,
-);
-
-impl ApiRequest for ClusterFirewallIpsetNameCidrGet {
-    type Output = super::types::FirewallIpsetEntry;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/ipset/{name}/{cidr}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallIpsetEntry> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetNameCidrGet);
 
 /// Changes one entry of an IP set of the cluster.
 ///
@@ -1278,40 +938,25 @@ request_impls!(ClusterFirewallIpsetNameCidrGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallIpsetNameCidrPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/firewall/ipset/{name}/{cidr}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetNameCidrPut);
+request_impls!(ClusterFirewallIpsetNameCidrPut : ());
 
 impl ClusterFirewallIpsetNameCidrPut {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.set("nomatch", &nomatch);
+        self.0.call.set("nomatch", &nomatch);
         self
     }
 }
@@ -1325,27 +970,13 @@ impl ClusterFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallIpsetNameCidrDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/firewall/ipset/{name}/{cidr}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallIpsetNameCidrDelete);
+request_impls!(ClusterFirewallIpsetNameCidrDelete : ());
 
 impl ClusterFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -1371,37 +1002,18 @@ impl ClusterFirewallMacrosPath {
     /// Lists the predefined rule macros.
     ///
     /// `GET /cluster/firewall/macros`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallMacrosGet {
-        ClusterFirewallMacrosGet(
-            self.0.request(ClusterFirewallMacrosGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterFirewallMacrosItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/macros",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the predefined rule macros.
-///
-/// `GET /cluster/firewall/macros`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallMacrosGet(pub(crate) Request<Vec<ClusterFirewallMacrosItem>>);
-
-impl ApiRequest for ClusterFirewallMacrosGet {
-    type Output = Vec<ClusterFirewallMacrosItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/macros",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterFirewallMacrosItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallMacrosGet);
 
 /// The path `/cluster/firewall/options`.
 ///
@@ -1424,46 +1036,31 @@ impl ClusterFirewallOptionsPath {
     /// Reads the firewall options of the cluster.
     ///
     /// `GET /cluster/firewall/options`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallOptionsGet {
-        ClusterFirewallOptionsGet(
-            self.0.request(ClusterFirewallOptionsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterFirewallOptions> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/options",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the firewall options of the cluster.
     ///
     /// `PUT /cluster/firewall/options`
     #[inline]
     pub fn put(&self) -> ClusterFirewallOptionsPut {
-        ClusterFirewallOptionsPut(
-            self.0.request(ClusterFirewallOptionsPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/firewall/options",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .partial(&[Partial::new("policy_forward", Release::new(8, 3), None)]);
+        ClusterFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the firewall options of the cluster.
-///
-/// `GET /cluster/firewall/options`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallOptionsGet(pub(crate) Request<ClusterFirewallOptions>);
-
-impl ApiRequest for ClusterFirewallOptionsGet {
-    type Output = ClusterFirewallOptions;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/options",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterFirewallOptions> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallOptionsGet);
 
 /// Changes the firewall options of the cluster.
 ///
@@ -1474,47 +1071,31 @@ request_impls!(ClusterFirewallOptionsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallOptionsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/firewall/options",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .partial(&[Partial::new("policy_forward", Release::new(8, 3), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallOptionsPut);
+request_impls!(ClusterFirewallOptionsPut : ());
 
 impl ClusterFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether rules on the Ethernet level are set up in the cluster. Default: `true`.
     #[inline]
     pub fn ebtables(mut self, ebtables: bool) -> Self {
-        self.0.set("ebtables", &ebtables);
+        self.0.call.set("ebtables", &ebtables);
         self
     }
     /// Main switch of the firewall: 0 is off everywhere, any other number on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Limit on how much is logged.
@@ -1523,8 +1104,7 @@ impl ClusterFirewallOptionsPut {
         mut self,
         log_ratelimit: impl Into<FirewallLogRatelimit>,
     ) -> Self {
-        let log_ratelimit: FirewallLogRatelimit = log_ratelimit.into();
-        self.0.set("log_ratelimit", &log_ratelimit);
+        self.0.call.set_as::<FirewallLogRatelimit>("log_ratelimit", log_ratelimit);
         self
     }
     /// What happens to forwarded traffic that no rule matches. Since 8.3.
@@ -1533,8 +1113,11 @@ impl ClusterFirewallOptionsPut {
         mut self,
         policy_forward: impl Into<super::types::FirewallPolicyForward>,
     ) -> Self {
-        let policy_forward: super::types::FirewallPolicyForward = policy_forward.into();
-        self.0.set("policy_forward", &policy_forward);
+        self.0
+            .call
+            .set_as::<
+                super::types::FirewallPolicyForward,
+            >("policy_forward", policy_forward);
         self
     }
     /// What happens to incoming traffic that no rule matches.
@@ -1543,8 +1126,7 @@ impl ClusterFirewallOptionsPut {
         mut self,
         policy_in: impl Into<super::types::FirewallPolicyIn>,
     ) -> Self {
-        let policy_in: super::types::FirewallPolicyIn = policy_in.into();
-        self.0.set("policy_in", &policy_in);
+        self.0.call.set_as::<super::types::FirewallPolicyIn>("policy_in", policy_in);
         self
     }
     /// What happens to outgoing traffic that no rule matches.
@@ -1553,14 +1135,13 @@ impl ClusterFirewallOptionsPut {
         mut self,
         policy_out: impl Into<super::types::FirewallPolicyOut>,
     ) -> Self {
-        let policy_out: super::types::FirewallPolicyOut = policy_out.into();
-        self.0.set("policy_out", &policy_out);
+        self.0.call.set_as::<super::types::FirewallPolicyOut>("policy_out", policy_out);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -1588,9 +1169,12 @@ impl ClusterFirewallRefsPath {
     /// `GET /cluster/firewall/refs`
     #[inline]
     pub fn get(&self) -> ClusterFirewallRefsGet {
-        ClusterFirewallRefsGet(
-            self.0.request(ClusterFirewallRefsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/refs",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        ClusterFirewallRefsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -1603,27 +1187,13 @@ impl ClusterFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
 
-impl ApiRequest for ClusterFirewallRefsGet {
-    type Output = Vec<ClusterFirewallRefsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/refs",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterFirewallRefsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallRefsGet);
+request_impls!(ClusterFirewallRefsGet : Vec < ClusterFirewallRefsItem >);
 
 impl ClusterFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
-        let type_: super::types::FirewallRefType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRefType>("type", type_);
         self
     }
 }
@@ -1649,11 +1219,16 @@ impl ClusterFirewallRulesPath {
     /// Lists the firewall rules of the cluster in order.
     ///
     /// `GET /cluster/firewall/rules`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallRulesGet {
-        ClusterFirewallRulesGet(
-            self.0.request(ClusterFirewallRulesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/rules",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds a firewall rule at the top of those of the cluster.
     ///
@@ -1667,40 +1242,17 @@ impl ClusterFirewallRulesPath {
         type_: impl Into<super::types::FirewallRuleType>,
         action: impl Into<String>,
     ) -> ClusterFirewallRulesPost {
-        let mut request = self
-            .0
-            .request(ClusterFirewallRulesPost::ENDPOINT, reply::nothing);
-        let type_: super::types::FirewallRuleType = type_.into();
-        request.set("type", &type_);
-        let action: String = action.into();
-        request.set("action", &action);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/firewall/rules",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
+        request.call.set_as::<String>("action", action);
         ClusterFirewallRulesPost(request)
     }
 }
-
-/// Lists the firewall rules of the cluster in order.
-///
-/// `GET /cluster/firewall/rules`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
-
-impl ApiRequest for ClusterFirewallRulesGet {
-    type Output = Vec<super::types::FirewallRule>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/rules",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallRulesGet);
 
 /// Adds a firewall rule at the top of those of the cluster.
 ///
@@ -1711,109 +1263,85 @@ request_impls!(ClusterFirewallRulesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallRulesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/firewall/rules",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallRulesPost);
+request_impls!(ClusterFirewallRulesPost : ());
 
 impl ClusterFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.set("pos", &pos);
+        self.0.call.set("pos", &pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
 }
@@ -1841,55 +1369,42 @@ impl ClusterFirewallRulesPosPath {
     /// Reads one firewall rule of the cluster.
     ///
     /// `GET /cluster/firewall/rules/{pos}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterFirewallRulesPosGet {
-        ClusterFirewallRulesPosGet(
-            self.0.request(ClusterFirewallRulesPosGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallRule> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/firewall/rules/{pos}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or moves a firewall rule of the cluster.
     ///
     /// `PUT /cluster/firewall/rules/{pos}`
     #[inline]
     pub fn put(&self) -> ClusterFirewallRulesPosPut {
-        ClusterFirewallRulesPosPut(
-            self.0.request(ClusterFirewallRulesPosPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/firewall/rules/{pos}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of the cluster; later rules move up.
     ///
     /// `DELETE /cluster/firewall/rules/{pos}`
     #[inline]
     pub fn delete(&self) -> ClusterFirewallRulesPosDelete {
-        ClusterFirewallRulesPosDelete(
-            self.0.request(ClusterFirewallRulesPosDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/firewall/rules/{pos}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        ClusterFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one firewall rule of the cluster.
-///
-/// `GET /cluster/firewall/rules/{pos}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
-
-impl ApiRequest for ClusterFirewallRulesPosGet {
-    type Output = super::types::FirewallRule;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/firewall/rules/{pos}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallRule> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallRulesPosGet);
 
 /// Changes or moves a firewall rule of the cluster.
 ///
@@ -1900,136 +1415,109 @@ request_impls!(ClusterFirewallRulesPosGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallRulesPosPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/firewall/rules/{pos}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallRulesPosPut);
+request_impls!(ClusterFirewallRulesPosPut : ());
 
 impl ClusterFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn action(mut self, action: impl Into<String>) -> Self {
-        let action: String = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<String>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.set("moveto", &moveto);
+        self.0.call.set("moveto", &moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        let type_: super::types::FirewallRuleType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -2043,27 +1531,13 @@ impl ClusterFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterFirewallRulesPosDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/firewall/rules/{pos}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterFirewallRulesPosDelete);
+request_impls!(ClusterFirewallRulesPosDelete : ());
 
 impl ClusterFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -2071,7 +1545,7 @@ impl ClusterFirewallRulesPosDelete {
 /// One element of the answer to `GET /cluster/firewall/groups`.
 ///
 /// Used by `GET /cluster/firewall/groups`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallGroupsItem {
     /// Comment on the entry.
@@ -2086,32 +1560,26 @@ pub struct ClusterFirewallGroupsItem {
 
 impl Object for ClusterFirewallGroupsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::required(0), &mut self.digest),
-                "group" => (Need::required(1), &mut self.group),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallGroupsItem",
+                required: &["digest", "group"],
+                optional: &["comment"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["digest", "group"]
+            &mut [&mut self.digest, &mut self.group, &mut self.comment, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterFirewallGroupsItem);
+object_impls!(ClusterFirewallGroupsItem);
 
 /// One element of the answer to `GET /cluster/firewall/macros`.
 ///
 /// Used by `GET /cluster/firewall/macros`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallMacrosItem {
     /// What the macro is for.
@@ -2124,31 +1592,26 @@ pub struct ClusterFirewallMacrosItem {
 
 impl Object for ClusterFirewallMacrosItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "descr" => (Need::required(0), &mut self.descr),
-                "macro" => (Need::required(1), &mut self.macro_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallMacrosItem",
+                required: &["descr", "macro"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["descr", "macro"]
+            &mut [&mut self.descr, &mut self.macro_, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterFirewallMacrosItem);
+object_impls!(ClusterFirewallMacrosItem);
 
 /// The answer to `GET /cluster/firewall/options`.
 ///
 /// Used by `GET /cluster/firewall/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -2171,32 +1634,43 @@ pub struct ClusterFirewallOptions {
 
 impl Object for ClusterFirewallOptions {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "ebtables" => (Need::OPTIONAL, &mut self.ebtables),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "log_ratelimit" => (Need::OPTIONAL, &mut self.log_ratelimit),
-                "policy_forward" => (Need::OPTIONAL, &mut self.policy_forward),
-                "policy_in" => (Need::OPTIONAL, &mut self.policy_in),
-                "policy_out" => (Need::OPTIONAL, &mut self.policy_out),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallOptions",
+                required: &[],
+                optional: &[
+                    "digest",
+                    "ebtables",
+                    "enable",
+                    "log_ratelimit",
+                    "policy_forward",
+                    "policy_in",
+                    "policy_out",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.digest,
+                &mut self.ebtables,
+                &mut self.enable,
+                &mut self.log_ratelimit,
+                &mut self.policy_forward,
+                &mut self.policy_in,
+                &mut self.policy_out,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterFirewallOptions);
+object_impls!(ClusterFirewallOptions);
 
 /// One element of the answer to `GET /cluster/firewall/refs`.
 ///
 /// Used by `GET /cluster/firewall/refs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterFirewallRefsItem {
     /// Comment on the entry.
@@ -2215,36 +1689,35 @@ pub struct ClusterFirewallRefsItem {
 
 impl Object for ClusterFirewallRefsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "name" => (Need::required(0), &mut self.name),
-                "ref" => (Need::required(1), &mut self.ref_),
-                "scope" => (Need::OPTIONAL, &mut self.scope),
-                "type" => (Need::required(2), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterFirewallRefsItem",
+                required: &["name", "ref", "type"],
+                optional: &["comment", "scope"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "ref", "type"]
+            &mut [
+                &mut self.name,
+                &mut self.ref_,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.scope,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterFirewallRefsItem);
+object_impls!(ClusterFirewallRefsItem);
 
 /// Limit on how much is logged.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallLogRatelimit {
     /// How many packets are logged before the rate counts. At least 0. Default: `5`.
@@ -2300,36 +1773,30 @@ impl From<bool> for FirewallLogRatelimit {
     }
 }
 
-impl Properties for FirewallLogRatelimit {
+impl Object for FirewallLogRatelimit {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("enable"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["enable"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "enable" => &mut self.enable,
-                "burst" => &mut self.burst,
-                "rate" => &mut self.rate,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallLogRatelimit",
+                required: &["enable"],
+                optional: &["burst", "rate"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("enable"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("enable", &self.enable);
-        out.put("burst", &self.burst);
-        out.put("rate", &self.rate);
+            &mut [
+                &mut self.enable,
+                &mut self.burst,
+                &mut self.rate,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 

@@ -24,35 +24,18 @@ impl ClusterHaPath {
     /// Lists the sub-resources for high availability.
     ///
     /// `GET /cluster/ha`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterHaGet {
-        ClusterHaGet(self.0.request(ClusterHaGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources for high availability.
-///
-/// `GET /cluster/ha`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaGet(pub(crate) Request<Vec<super::types::ClusterHaItem>>);
-
-impl ApiRequest for ClusterHaGet {
-    type Output = Vec<super::types::ClusterHaItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterHaItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaGet);
 
 /// The path `/cluster/ha/groups`.
 ///
@@ -75,9 +58,16 @@ impl ClusterHaGroupsPath {
     /// Lists HA groups; replaced by HA rules.
     ///
     /// `GET /cluster/ha/groups`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterHaGroupsGet {
-        ClusterHaGroupsGet(self.0.request(ClusterHaGroupsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<ClusterHaGroupsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha/groups",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an HA group; replaced by HA rules.
     ///
@@ -91,38 +81,17 @@ impl ClusterHaGroupsPath {
         group: impl Into<String>,
         nodes: impl Into<List>,
     ) -> ClusterHaGroupsPost {
-        let mut request = self.0.request(ClusterHaGroupsPost::ENDPOINT, reply::nothing);
-        let group: String = group.into();
-        request.set("group", &group);
-        let nodes: List = nodes.into();
-        request.set("nodes", &nodes);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/ha/groups",
+            Permission::All("/", &["Sys.Console"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("group", group);
+        request.call.set_as::<List>("nodes", nodes);
         ClusterHaGroupsPost(request)
     }
 }
-
-/// Lists HA groups; replaced by HA rules.
-///
-/// `GET /cluster/ha/groups`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaGroupsGet(pub(crate) Request<Vec<ClusterHaGroupsItem>>);
-
-impl ApiRequest for ClusterHaGroupsGet {
-    type Output = Vec<ClusterHaGroupsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha/groups",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterHaGroupsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaGroupsGet);
 
 /// Creates an HA group; replaced by HA rules.
 ///
@@ -133,46 +102,31 @@ request_impls!(ClusterHaGroupsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterHaGroupsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/ha/groups",
-        Permission::All("/", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaGroupsPost);
+request_impls!(ClusterHaGroupsPost : ());
 
 impl ClusterHaGroupsPost {
     /// Free text about the group. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
     #[inline]
     pub fn nofailback(mut self, nofailback: bool) -> Self {
-        self.0.set("nofailback", &nofailback);
+        self.0.call.set("nofailback", &nofailback);
         self
     }
     /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
     #[inline]
     pub fn restricted(mut self, restricted: bool) -> Self {
-        self.0.set("restricted", &restricted);
+        self.0.call.set("restricted", &restricted);
         self
     }
     /// Kind of section in the configuration.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterHaGroupsType>) -> Self {
-        let type_: ClusterHaGroupsType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterHaGroupsType>("type", type_);
         self
     }
 }
@@ -200,55 +154,44 @@ impl ClusterHaGroupsGroupPath {
     /// Reads an HA group; replaced by HA rules.
     ///
     /// `GET /cluster/ha/groups/{group}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterHaGroupsGroupGet {
-        ClusterHaGroupsGroupGet(
-            self.0.request(ClusterHaGroupsGroupGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterHaGroupsItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha/groups/{group}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes an HA group; replaced by HA rules.
     ///
     /// `PUT /cluster/ha/groups/{group}`
     #[inline]
     pub fn put(&self) -> ClusterHaGroupsGroupPut {
-        ClusterHaGroupsGroupPut(
-            self.0.request(ClusterHaGroupsGroupPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/cluster/ha/groups/{group}",
+            Permission::All("/", &["Sys.Console"]),
+        );
+        ClusterHaGroupsGroupPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes an HA group; replaced by HA rules.
     ///
     /// `DELETE /cluster/ha/groups/{group}`
+    ///
+    /// Needs on `/`: `Sys.Console`.
     #[inline]
-    pub fn delete(&self) -> ClusterHaGroupsGroupDelete {
-        ClusterHaGroupsGroupDelete(
-            self.0.request(ClusterHaGroupsGroupDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/cluster/ha/groups/{group}",
+            Permission::All("/", &["Sys.Console"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads an HA group; replaced by HA rules.
-///
-/// `GET /cluster/ha/groups/{group}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaGroupsGroupGet(pub(crate) Request<ClusterHaGroupsItem>);
-
-impl ApiRequest for ClusterHaGroupsGroupGet {
-    type Output = ClusterHaGroupsItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha/groups/{group}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterHaGroupsItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaGroupsGroupGet);
 
 /// Changes an HA group; replaced by HA rules.
 ///
@@ -259,93 +202,52 @@ request_impls!(ClusterHaGroupsGroupGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterHaGroupsGroupPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/cluster/ha/groups/{group}",
-        Permission::All("/", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaGroupsGroupPut);
+request_impls!(ClusterHaGroupsGroupPut : ());
 
 impl ClusterHaGroupsGroupPut {
     /// Free text about the group. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Nodes of the group, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List>("nodes", nodes);
         self
     }
     /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
     #[inline]
     pub fn nofailback(mut self, nofailback: bool) -> Self {
-        self.0.set("nofailback", &nofailback);
+        self.0.call.set("nofailback", &nofailback);
         self
     }
     /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
     #[inline]
     pub fn restricted(mut self, restricted: bool) -> Self {
-        self.0.set("restricted", &restricted);
+        self.0.call.set("restricted", &restricted);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes an HA group; replaced by HA rules.
-///
-/// `DELETE /cluster/ha/groups/{group}`
-///
-/// Needs on `/`: `Sys.Console`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaGroupsGroupDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterHaGroupsGroupDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/cluster/ha/groups/{group}",
-        Permission::All("/", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaGroupsGroupDelete);
 
 /// The path `/cluster/ha/resources`.
 ///
@@ -370,9 +272,12 @@ impl ClusterHaResourcesPath {
     /// `GET /cluster/ha/resources`
     #[inline]
     pub fn get(&self) -> ClusterHaResourcesGet {
-        ClusterHaResourcesGet(
-            self.0.request(ClusterHaResourcesGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha/resources",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        ClusterHaResourcesGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Puts a guest under HA control.
     ///
@@ -381,11 +286,19 @@ impl ClusterHaResourcesPath {
     /// * `sid`: Resource ID, such as `vm:100` or `ct:101`; requests may give just the VMID.
     #[inline]
     pub fn post(&self, sid: impl Into<String>) -> ClusterHaResourcesPost {
-        let mut request = self
-            .0
-            .request(ClusterHaResourcesPost::ENDPOINT, reply::nothing);
-        let sid: String = sid.into();
-        request.set("sid", &sid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/ha/resources",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .partial(
+                &[
+                    Partial::new("auto-rebalance", Release::new(9, 2), None),
+                    Partial::new("failback", Release::new(9, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("sid", sid);
         ClusterHaResourcesPost(request)
     }
 }
@@ -399,27 +312,13 @@ impl ClusterHaResourcesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesGet(pub(crate) Request<Vec<ClusterHaResourcesItem>>);
 
-impl ApiRequest for ClusterHaResourcesGet {
-    type Output = Vec<ClusterHaResourcesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha/resources",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterHaResourcesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaResourcesGet);
+request_impls!(ClusterHaResourcesGet : Vec < ClusterHaResourcesItem >);
 
 impl ClusterHaResourcesGet {
     /// Lists only resources of this kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterHaResourcesType>) -> Self {
-        let type_: ClusterHaResourcesType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterHaResourcesType>("type", type_);
         self
     }
 }
@@ -433,78 +332,55 @@ impl ClusterHaResourcesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterHaResourcesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/ha/resources",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .partial(
-            &[
-                Partial::new("auto-rebalance", Release::new(9, 2), None),
-                Partial::new("failback", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaResourcesPost);
+request_impls!(ClusterHaResourcesPost : ());
 
 impl ClusterHaResourcesPost {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     #[inline]
     pub fn auto_rebalance(mut self, auto_rebalance: bool) -> Self {
-        self.0.set("auto-rebalance", &auto_rebalance);
+        self.0.call.set("auto-rebalance", &auto_rebalance);
         self
     }
     /// Free text about the resource. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     #[inline]
     pub fn failback(mut self, failback: bool) -> Self {
-        self.0.set("failback", &failback);
+        self.0.call.set("failback", &failback);
         self
     }
     /// HA group of the resource; replaced by HA rules.
     #[inline]
     pub fn group(mut self, group: impl Into<String>) -> Self {
-        let group: String = group.into();
-        self.0.set("group", &group);
+        self.0.call.set_as::<String>("group", group);
         self
     }
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
     pub fn max_relocate(mut self, max_relocate: i64) -> Self {
-        self.0.set("max_relocate", &max_relocate);
+        self.0.call.set("max_relocate", &max_relocate);
         self
     }
     /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
     #[inline]
     pub fn max_restart(mut self, max_restart: i64) -> Self {
-        self.0.set("max_restart", &max_restart);
+        self.0.call.set("max_restart", &max_restart);
         self
     }
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
     #[inline]
     pub fn state(mut self, state: impl Into<ClusterHaResourcesState>) -> Self {
-        let state: ClusterHaResourcesState = state.into();
-        self.0.set("state", &state);
+        self.0.call.set_as::<ClusterHaResourcesState>("state", state);
         self
     }
     /// Kind of resource.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterHaResourcesType>) -> Self {
-        let type_: ClusterHaResourcesType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterHaResourcesType>("type", type_);
         self
     }
 }
@@ -532,55 +408,49 @@ impl ClusterHaResourcesSidPath {
     /// Reads the HA settings of a guest.
     ///
     /// `GET /cluster/ha/resources/{sid}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterHaResourcesSidGet {
-        ClusterHaResourcesSidGet(
-            self.0.request(ClusterHaResourcesSidGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterHaResource> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha/resources/{sid}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the HA settings of a guest, the requested state among them.
     ///
     /// `PUT /cluster/ha/resources/{sid}`
     #[inline]
     pub fn put(&self) -> ClusterHaResourcesSidPut {
-        ClusterHaResourcesSidPut(
-            self.0.request(ClusterHaResourcesSidPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/ha/resources/{sid}",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .partial(
+                &[
+                    Partial::new("auto-rebalance", Release::new(9, 2), None),
+                    Partial::new("failback", Release::new(9, 0), None),
+                ],
+            );
+        ClusterHaResourcesSidPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Takes a guest out of HA control; the guest itself stays.
     ///
     /// `DELETE /cluster/ha/resources/{sid}`
     #[inline]
     pub fn delete(&self) -> ClusterHaResourcesSidDelete {
-        ClusterHaResourcesSidDelete(
-            self.0.request(ClusterHaResourcesSidDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/ha/resources/{sid}",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .partial(&[Partial::new("purge", Release::new(9, 1), None)]);
+        ClusterHaResourcesSidDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the HA settings of a guest.
-///
-/// `GET /cluster/ha/resources/{sid}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaResourcesSidGet(pub(crate) Request<ClusterHaResource>);
-
-impl ApiRequest for ClusterHaResourcesSidGet {
-    type Output = ClusterHaResource;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha/resources/{sid}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterHaResource> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaResourcesSidGet);
 
 /// Changes the HA settings of a guest, the requested state among them.
 ///
@@ -591,91 +461,67 @@ request_impls!(ClusterHaResourcesSidGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterHaResourcesSidPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/ha/resources/{sid}",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .partial(
-            &[
-                Partial::new("auto-rebalance", Release::new(9, 2), None),
-                Partial::new("failback", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaResourcesSidPut);
+request_impls!(ClusterHaResourcesSidPut : ());
 
 impl ClusterHaResourcesSidPut {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     #[inline]
     pub fn auto_rebalance(mut self, auto_rebalance: bool) -> Self {
-        self.0.set("auto-rebalance", &auto_rebalance);
+        self.0.call.set("auto-rebalance", &auto_rebalance);
         self
     }
     /// Free text about the resource. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     #[inline]
     pub fn failback(mut self, failback: bool) -> Self {
-        self.0.set("failback", &failback);
+        self.0.call.set("failback", &failback);
         self
     }
     /// HA group of the resource; replaced by HA rules.
     #[inline]
     pub fn group(mut self, group: impl Into<String>) -> Self {
-        let group: String = group.into();
-        self.0.set("group", &group);
+        self.0.call.set_as::<String>("group", group);
         self
     }
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
     pub fn max_relocate(mut self, max_relocate: i64) -> Self {
-        self.0.set("max_relocate", &max_relocate);
+        self.0.call.set("max_relocate", &max_relocate);
         self
     }
     /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
     #[inline]
     pub fn max_restart(mut self, max_restart: i64) -> Self {
-        self.0.set("max_restart", &max_restart);
+        self.0.call.set("max_restart", &max_restart);
         self
     }
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
     #[inline]
     pub fn state(mut self, state: impl Into<ClusterHaResourcesState>) -> Self {
-        let state: ClusterHaResourcesState = state.into();
-        self.0.set("state", &state);
+        self.0.call.set_as::<ClusterHaResourcesState>("state", state);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -689,27 +535,13 @@ impl ClusterHaResourcesSidPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterHaResourcesSidDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/ha/resources/{sid}",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .partial(&[Partial::new("purge", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaResourcesSidDelete);
+request_impls!(ClusterHaResourcesSidDelete : ());
 
 impl ClusterHaResourcesSidDelete {
     /// Also takes the resource out of all rules, and deletes rules left empty by that. Default: `true`. Since 9.1.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.set("purge", &purge);
+        self.0.call.set("purge", &purge);
         self
     }
 }
@@ -736,43 +568,24 @@ impl ClusterHaResourcesSidMigratePath {
     ///
     /// `POST /cluster/ha/resources/{sid}/migrate`
     ///
+    /// Needs on `/`: `Sys.Console`.
+    ///
     /// * `node`: Node to move the resource to.
     #[inline]
-    pub fn post(&self, node: impl Into<NodeName>) -> ClusterHaResourcesSidMigratePost {
-        let mut request = self
-            .0
-            .request(ClusterHaResourcesSidMigratePost::ENDPOINT, reply::data);
-        let node: NodeName = node.into();
-        request.set("node", &node);
-        ClusterHaResourcesSidMigratePost(request)
+    pub fn post(
+        &self,
+        node: impl Into<NodeName>,
+    ) -> Request<Option<ClusterHaResourcesMigrate>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/ha/resources/{sid}/migrate",
+            Permission::All("/", &["Sys.Console"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<NodeName>("node", node);
+        request
     }
 }
-
-/// Asks the HA manager to migrate a resource to another node, live if it runs.
-///
-/// `POST /cluster/ha/resources/{sid}/migrate`
-///
-/// Needs on `/`: `Sys.Console`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaResourcesSidMigratePost(
-    pub(crate) Request<Option<ClusterHaResourcesMigrate>>,
-);
-
-impl ApiRequest for ClusterHaResourcesSidMigratePost {
-    type Output = Option<ClusterHaResourcesMigrate>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/ha/resources/{sid}/migrate",
-        Permission::All("/", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Option<ClusterHaResourcesMigrate>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaResourcesSidMigratePost);
 
 /// The path `/cluster/ha/resources/{sid}/relocate`.
 ///
@@ -796,43 +609,24 @@ impl ClusterHaResourcesSidRelocatePath {
     ///
     /// `POST /cluster/ha/resources/{sid}/relocate`
     ///
+    /// Needs on `/`: `Sys.Console`.
+    ///
     /// * `node`: Node to move the resource to.
     #[inline]
-    pub fn post(&self, node: impl Into<NodeName>) -> ClusterHaResourcesSidRelocatePost {
-        let mut request = self
-            .0
-            .request(ClusterHaResourcesSidRelocatePost::ENDPOINT, reply::data);
-        let node: NodeName = node.into();
-        request.set("node", &node);
-        ClusterHaResourcesSidRelocatePost(request)
+    pub fn post(
+        &self,
+        node: impl Into<NodeName>,
+    ) -> Request<Option<ClusterHaResourcesMigrate>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/cluster/ha/resources/{sid}/relocate",
+            Permission::All("/", &["Sys.Console"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<NodeName>("node", node);
+        request
     }
 }
-
-/// Asks the HA manager to stop a resource and start it again on another node.
-///
-/// `POST /cluster/ha/resources/{sid}/relocate`
-///
-/// Needs on `/`: `Sys.Console`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaResourcesSidRelocatePost(
-    pub(crate) Request<Option<ClusterHaResourcesMigrate>>,
-);
-
-impl ApiRequest for ClusterHaResourcesSidRelocatePost {
-    type Output = Option<ClusterHaResourcesMigrate>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/cluster/ha/resources/{sid}/relocate",
-        Permission::All("/", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Option<ClusterHaResourcesMigrate>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaResourcesSidRelocatePost);
 
 /// The path `/cluster/ha/rules`.
 ///
@@ -857,7 +651,13 @@ impl ClusterHaRulesPath {
     /// `GET /cluster/ha/rules`
     #[inline]
     pub fn get(&self) -> ClusterHaRulesGet {
-        ClusterHaRulesGet(self.0.request(ClusterHaRulesGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/ha/rules",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .since(9, 0);
+        ClusterHaRulesGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates an HA rule.
     ///
@@ -873,13 +673,16 @@ impl ClusterHaRulesPath {
         rule: impl Into<String>,
         resources: impl Into<List>,
     ) -> ClusterHaRulesPost {
-        let mut request = self.0.request(ClusterHaRulesPost::ENDPOINT, reply::nothing);
-        let type_: ClusterHaRulesType = type_.into();
-        request.set("type", &type_);
-        let rule: String = rule.into();
-        request.set("rule", &rule);
-        let resources: List = resources.into();
-        request.set("resources", &resources);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/ha/rules",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .since(9, 0);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterHaRulesType>("type", type_);
+        request.call.set_as::<String>("rule", rule);
+        request.call.set_as::<List>("resources", resources);
         ClusterHaRulesPost(request)
     }
 }
@@ -895,35 +698,19 @@ impl ClusterHaRulesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesGet(pub(crate) Request<Vec<ClusterHaRulesItem>>);
 
-impl ApiRequest for ClusterHaRulesGet {
-    type Output = Vec<ClusterHaRulesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/ha/rules",
-            Permission::All("/", &["Sys.Audit"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterHaRulesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaRulesGet);
+request_impls!(ClusterHaRulesGet : Vec < ClusterHaRulesItem >);
 
 impl ClusterHaRulesGet {
     /// Lists only rules about this resource.
     #[inline]
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
-        let resource: String = resource.into();
-        self.0.set("resource", &resource);
+        self.0.call.set_as::<String>("resource", resource);
         self
     }
     /// Lists only rules of this kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterHaRulesType>) -> Self {
-        let type_: ClusterHaRulesType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterHaRulesType>("type", type_);
         self
     }
 }
@@ -939,54 +726,37 @@ impl ClusterHaRulesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterHaRulesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/ha/rules",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaRulesPost);
+request_impls!(ClusterHaRulesPost : ());
 
 impl ClusterHaRulesPost {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<ClusterHaRulesAffinity>) -> Self {
-        let affinity: ClusterHaRulesAffinity = affinity.into();
-        self.0.set("affinity", &affinity);
+        self.0.call.set_as::<ClusterHaRulesAffinity>("affinity", affinity);
         self
     }
     /// Free text about the rule. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether the rule is ignored.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List>("nodes", nodes);
         self
     }
     /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
     #[inline]
     pub fn strict(mut self, strict: bool) -> Self {
-        self.0.set("strict", &strict);
+        self.0.call.set("strict", &strict);
         self
     }
 }
@@ -1014,11 +784,19 @@ impl ClusterHaRulesRulePath {
     /// Reads an HA rule.
     ///
     /// `GET /cluster/ha/rules/{rule}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn get(&self) -> ClusterHaRulesRuleGet {
-        ClusterHaRulesRuleGet(
-            self.0.request(ClusterHaRulesRuleGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterHaRulesItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/ha/rules/{rule}",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes an HA rule.
     ///
@@ -1027,50 +805,34 @@ impl ClusterHaRulesRulePath {
     /// * `type_`: Kind of rule.
     #[inline]
     pub fn put(&self, type_: impl Into<ClusterHaRulesType>) -> ClusterHaRulesRulePut {
-        let mut request = self
-            .0
-            .request(ClusterHaRulesRulePut::ENDPOINT, reply::nothing);
-        let type_: ClusterHaRulesType = type_.into();
-        request.set("type", &type_);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/ha/rules/{rule}",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .since(9, 0);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterHaRulesType>("type", type_);
         ClusterHaRulesRulePut(request)
     }
     /// Deletes an HA rule.
     ///
     /// `DELETE /cluster/ha/rules/{rule}`
+    ///
+    /// Needs on `/`: `Sys.Console`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn delete(&self) -> ClusterHaRulesRuleDelete {
-        ClusterHaRulesRuleDelete(
-            self.0.request(ClusterHaRulesRuleDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/ha/rules/{rule}",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads an HA rule.
-///
-/// `GET /cluster/ha/rules/{rule}`
-///
-/// Needs on `/`: `Sys.Audit`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaRulesRuleGet(pub(crate) Request<ClusterHaRulesItem>);
-
-impl ApiRequest for ClusterHaRulesRuleGet {
-    type Output = ClusterHaRulesItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/ha/rules/{rule}",
-            Permission::All("/", &["Sys.Audit"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<ClusterHaRulesItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaRulesRuleGet);
 
 /// Changes an HA rule.
 ///
@@ -1083,111 +845,64 @@ request_impls!(ClusterHaRulesRuleGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaRulesRulePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterHaRulesRulePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/ha/rules/{rule}",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaRulesRulePut);
+request_impls!(ClusterHaRulesRulePut : ());
 
 impl ClusterHaRulesRulePut {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<ClusterHaRulesAffinity>) -> Self {
-        let affinity: ClusterHaRulesAffinity = affinity.into();
-        self.0.set("affinity", &affinity);
+        self.0.call.set_as::<ClusterHaRulesAffinity>("affinity", affinity);
         self
     }
     /// Free text about the rule. At most 4096 characters.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the rule is ignored.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List>) -> Self {
-        let nodes: List = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List>("nodes", nodes);
         self
     }
     /// IDs of the resources under the rule, such as `vm:100`, separated by commas.
     #[inline]
     pub fn resources(mut self, resources: impl Into<List>) -> Self {
-        let resources: List = resources.into();
-        self.0.set("resources", &resources);
+        self.0.call.set_as::<List>("resources", resources);
         self
     }
     /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
     #[inline]
     pub fn strict(mut self, strict: bool) -> Self {
-        self.0.set("strict", &strict);
+        self.0.call.set("strict", &strict);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes an HA rule.
-///
-/// `DELETE /cluster/ha/rules/{rule}`
-///
-/// Needs on `/`: `Sys.Console`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaRulesRuleDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterHaRulesRuleDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/ha/rules/{rule}",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaRulesRuleDelete);
 
 /// The path `/cluster/ha/status`.
 ///
@@ -1210,35 +925,18 @@ impl ClusterHaStatusPath {
     /// Lists the sub-resources for the HA state.
     ///
     /// `GET /cluster/ha/status`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> ClusterHaStatusGet {
-        ClusterHaStatusGet(self.0.request(ClusterHaStatusGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha/status",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources for the HA state.
-///
-/// `GET /cluster/ha/status`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaStatusGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for ClusterHaStatusGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha/status",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaStatusGet);
 
 /// The path `/cluster/ha/status/arm-ha`.
 ///
@@ -1261,40 +959,21 @@ impl ClusterHaStatusArmHaPath {
     /// Asks a disarmed HA stack to resume its work.
     ///
     /// `POST /cluster/ha/status/arm-ha`
+    ///
+    /// Needs on `/`: `Sys.Console`.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn post(&self) -> ClusterHaStatusArmHaPost {
-        ClusterHaStatusArmHaPost(
-            self.0.request(ClusterHaStatusArmHaPost::ENDPOINT, reply::nothing),
-        )
+    pub fn post(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/ha/status/arm-ha",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Asks a disarmed HA stack to resume its work.
-///
-/// `POST /cluster/ha/status/arm-ha`
-///
-/// Needs on `/`: `Sys.Console`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaStatusArmHaPost(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterHaStatusArmHaPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/ha/status/arm-ha",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaStatusArmHaPost);
 
 /// The path `/cluster/ha/status/current`.
 ///
@@ -1317,39 +996,18 @@ impl ClusterHaStatusCurrentPath {
     /// Lists the HA state of quorum, managers, nodes and resources.
     ///
     /// `GET /cluster/ha/status/current`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterHaStatusCurrentGet {
-        ClusterHaStatusCurrentGet(
-            self.0.request(ClusterHaStatusCurrentGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterHaStatusCurrentItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha/status/current",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the HA state of quorum, managers, nodes and resources.
-///
-/// `GET /cluster/ha/status/current`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaStatusCurrentGet(
-    pub(crate) Request<Vec<ClusterHaStatusCurrentItem>>,
-);
-
-impl ApiRequest for ClusterHaStatusCurrentGet {
-    type Output = Vec<ClusterHaStatusCurrentItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha/status/current",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterHaStatusCurrentItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaStatusCurrentGet);
 
 /// The path `/cluster/ha/status/disarm-ha`.
 ///
@@ -1373,47 +1031,31 @@ impl ClusterHaStatusDisarmHaPath {
     ///
     /// `POST /cluster/ha/status/disarm-ha`
     ///
+    /// Needs on `/`: `Sys.Console`.
+    ///
+    /// Since 9.1.
+    ///
     /// * `resource_mode`: Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
     #[inline]
     pub fn post(
         &self,
         resource_mode: impl Into<ClusterHaStatusDisarmHaResourceMode>,
-    ) -> ClusterHaStatusDisarmHaPost {
-        let mut request = self
-            .0
-            .request(ClusterHaStatusDisarmHaPost::ENDPOINT, reply::nothing);
-        let resource_mode: ClusterHaStatusDisarmHaResourceMode = resource_mode.into();
-        request.set("resource-mode", &resource_mode);
-        ClusterHaStatusDisarmHaPost(request)
+    ) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/ha/status/disarm-ha",
+                Permission::All("/", &["Sys.Console"]),
+            )
+            .since(9, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request
+            .call
+            .set_as::<
+                ClusterHaStatusDisarmHaResourceMode,
+            >("resource-mode", resource_mode);
+        request
     }
 }
-
-/// Asks the HA stack to stand down: nothing is fenced and all watchdogs are released.
-///
-/// `POST /cluster/ha/status/disarm-ha`
-///
-/// Needs on `/`: `Sys.Console`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaStatusDisarmHaPost(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterHaStatusDisarmHaPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/ha/status/disarm-ha",
-            Permission::All("/", &["Sys.Console"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaStatusDisarmHaPost);
 
 /// The path `/cluster/ha/status/manager_status`.
 ///
@@ -1436,46 +1078,25 @@ impl ClusterHaStatusManagerStatusPath {
     /// Returns the raw state of the HA manager and of the local managers on the nodes.
     ///
     /// `GET /cluster/ha/status/manager_status`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
+    ///
+    /// The answer is open: the HA manager's own state file is passed through
     #[inline]
-    pub fn get(&self) -> ClusterHaStatusManagerStatusGet {
-        ClusterHaStatusManagerStatusGet(
-            self.0.request(ClusterHaStatusManagerStatusGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterHaStatusManagerStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/ha/status/manager_status",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the raw state of the HA manager and of the local managers on the nodes.
-///
-/// `GET /cluster/ha/status/manager_status`
-///
-/// Needs on `/`: `Sys.Audit`.
-///
-/// The answer is open: the HA manager's own state file is passed through
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterHaStatusManagerStatusGet(
-    pub(crate) Request<ClusterHaStatusManagerStatus>,
-);
-
-impl ApiRequest for ClusterHaStatusManagerStatusGet {
-    type Output = ClusterHaStatusManagerStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/ha/status/manager_status",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterHaStatusManagerStatus> {
-        self.0
-    }
-}
-
-request_impls!(ClusterHaStatusManagerStatusGet);
 
 /// The answer to `GET /cluster/ha/groups`.
 ///
 /// Used by `GET /cluster/ha/groups`, `GET /cluster/ha/groups/{group}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaGroupsItem {
     /// Free text about the group.
@@ -1498,31 +1119,37 @@ pub struct ClusterHaGroupsItem {
 
 impl Object for ClusterHaGroupsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "group" => (Need::required(0), &mut self.group),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "nofailback" => (Need::OPTIONAL, &mut self.nofailback),
-                "restricted" => (Need::OPTIONAL, &mut self.restricted),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaGroupsItem",
+                required: &["group"],
+                optional: &[
+                    "comment",
+                    "digest",
+                    "nodes",
+                    "nofailback",
+                    "restricted",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["group"]
+            &mut [
+                &mut self.group,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.nodes,
+                &mut self.nofailback,
+                &mut self.restricted,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaGroupsItem);
+object_impls!(ClusterHaGroupsItem);
 
 /// Kind of section in the configuration.
 ///
@@ -1536,33 +1163,12 @@ pub enum ClusterHaGroupsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaGroupsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Group => "group",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "group" => Self::Group,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaGroupsType);
+open_enum_impls!(ClusterHaGroupsType : "group" Group,);
 
 /// The answer to `GET /cluster/ha/resources/{sid}`.
 ///
 /// Used by `GET /cluster/ha/resources/{sid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaResource {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
@@ -1591,39 +1197,46 @@ pub struct ClusterHaResource {
 
 impl Object for ClusterHaResource {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "auto-rebalance" => (Need::OPTIONAL, &mut self.auto_rebalance),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::required(0), &mut self.digest),
-                "failback" => (Need::OPTIONAL, &mut self.failback),
-                "group" => (Need::OPTIONAL, &mut self.group),
-                "max_relocate" => (Need::OPTIONAL, &mut self.max_relocate),
-                "max_restart" => (Need::OPTIONAL, &mut self.max_restart),
-                "sid" => (Need::required(1), &mut self.sid),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "type" => (Need::required(2), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaResource",
+                required: &["digest", "sid", "type"],
+                optional: &[
+                    "auto-rebalance",
+                    "comment",
+                    "failback",
+                    "group",
+                    "max_relocate",
+                    "max_restart",
+                    "state",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["digest", "sid", "type"]
+            &mut [
+                &mut self.digest,
+                &mut self.sid,
+                &mut self.type_,
+                &mut self.auto_rebalance,
+                &mut self.comment,
+                &mut self.failback,
+                &mut self.group,
+                &mut self.max_relocate,
+                &mut self.max_restart,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaResource);
+object_impls!(ClusterHaResource);
 
 /// One element of the answer to `GET /cluster/ha/resources`.
 ///
 /// Used by `GET /cluster/ha/resources`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesItem {
     /// Whether automatic rebalancing may move the resource. Default: `true`.
@@ -1652,39 +1265,48 @@ pub struct ClusterHaResourcesItem {
 
 impl Object for ClusterHaResourcesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "auto-rebalance" => (Need::OPTIONAL, &mut self.auto_rebalance),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "failback" => (Need::OPTIONAL, &mut self.failback),
-                "group" => (Need::OPTIONAL, &mut self.group),
-                "max_relocate" => (Need::OPTIONAL, &mut self.max_relocate),
-                "max_restart" => (Need::OPTIONAL, &mut self.max_restart),
-                "sid" => (Need::required(0), &mut self.sid),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaResourcesItem",
+                required: &["sid"],
+                optional: &[
+                    "auto-rebalance",
+                    "comment",
+                    "digest",
+                    "failback",
+                    "group",
+                    "max_relocate",
+                    "max_restart",
+                    "state",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["sid"]
+            &mut [
+                &mut self.sid,
+                &mut self.auto_rebalance,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.failback,
+                &mut self.group,
+                &mut self.max_relocate,
+                &mut self.max_restart,
+                &mut self.state,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaResourcesItem);
+object_impls!(ClusterHaResourcesItem);
 
 /// The answer to `POST /cluster/ha/resources/{sid}/migrate`.
 ///
 /// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrate {
     /// Resources that keep this one from going to the requested node.
@@ -1701,35 +1323,32 @@ pub struct ClusterHaResourcesMigrate {
 
 impl Object for ClusterHaResourcesMigrate {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "blocking-resources" => (Need::OPTIONAL, &mut self.blocking_resources),
-                "comigrated-resources" => {
-                    (Need::OPTIONAL, &mut self.comigrated_resources)
-                }
-                "requested-node" => (Need::required(0), &mut self.requested_node),
-                "sid" => (Need::required(1), &mut self.sid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaResourcesMigrate",
+                required: &["requested-node", "sid"],
+                optional: &["blocking-resources", "comigrated-resources"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["requested-node", "sid"]
+            &mut [
+                &mut self.requested_node,
+                &mut self.sid,
+                &mut self.blocking_resources,
+                &mut self.comigrated_resources,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaResourcesMigrate);
+object_impls!(ClusterHaResourcesMigrate);
 
 /// Resources that keep this one from going to the requested node.
 ///
 /// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
     /// Kind of rule that stands in the way.
@@ -1742,26 +1361,21 @@ pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
 
 impl Object for ClusterHaResourcesMigrateBlockingResourcesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cause" => (Need::required(0), &mut self.cause),
-                "sid" => (Need::required(1), &mut self.sid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaResourcesMigrateBlockingResourcesItem",
+                required: &["cause", "sid"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cause", "sid"]
+            &mut [&mut self.cause, &mut self.sid, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterHaResourcesMigrateBlockingResourcesItem);
+object_impls!(ClusterHaResourcesMigrateBlockingResourcesItem);
 
 /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
 ///
@@ -1783,36 +1397,10 @@ pub enum ClusterHaResourcesState {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaResourcesState {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Started => "started",
-            Self::Stopped => "stopped",
-            Self::Enabled => "enabled",
-            Self::Disabled => "disabled",
-            Self::Ignored => "ignored",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "started" => Self::Started,
-                "stopped" => Self::Stopped,
-                "enabled" => Self::Enabled,
-                "disabled" => Self::Disabled,
-                "ignored" => Self::Ignored,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaResourcesState);
+open_enum_impls!(
+    ClusterHaResourcesState : "started" Started, "stopped" Stopped, "enabled" Enabled,
+    "disabled" Disabled, "ignored" Ignored,
+);
 
 /// Lists only resources of this kind.
 ///
@@ -1828,30 +1416,7 @@ pub enum ClusterHaResourcesType {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaResourcesType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ct => "ct",
-            Self::Vm => "vm",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ct" => Self::Ct,
-                "vm" => Self::Vm,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaResourcesType);
+open_enum_impls!(ClusterHaResourcesType : "ct" Ct, "vm" Vm,);
 
 /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
 ///
@@ -1867,35 +1432,12 @@ pub enum ClusterHaRulesAffinity {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaRulesAffinity {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Positive => "positive",
-            Self::Negative => "negative",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "positive" => Self::Positive,
-                "negative" => Self::Negative,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaRulesAffinity);
+open_enum_impls!(ClusterHaRulesAffinity : "positive" Positive, "negative" Negative,);
 
 /// The answer to `GET /cluster/ha/rules`.
 ///
 /// Used by `GET /cluster/ha/rules`, `GET /cluster/ha/rules/{rule}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaRulesItem {
     /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
@@ -1926,35 +1468,44 @@ pub struct ClusterHaRulesItem {
 
 impl Object for ClusterHaRulesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "affinity" => (Need::OPTIONAL, &mut self.affinity),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "errors" => (Need::OPTIONAL, &mut self.errors),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "order" => (Need::OPTIONAL, &mut self.order),
-                "resources" => (Need::OPTIONAL, &mut self.resources),
-                "rule" => (Need::required(0), &mut self.rule),
-                "strict" => (Need::OPTIONAL, &mut self.strict),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaRulesItem",
+                required: &["rule", "type"],
+                optional: &[
+                    "affinity",
+                    "comment",
+                    "digest",
+                    "disable",
+                    "errors",
+                    "nodes",
+                    "order",
+                    "resources",
+                    "strict",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["rule", "type"]
+            &mut [
+                &mut self.rule,
+                &mut self.type_,
+                &mut self.affinity,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.errors,
+                &mut self.nodes,
+                &mut self.order,
+                &mut self.resources,
+                &mut self.strict,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaRulesItem);
+object_impls!(ClusterHaRulesItem);
 
 /// Lists only rules of this kind.
 ///
@@ -1970,30 +1521,10 @@ pub enum ClusterHaRulesType {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaRulesType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::NodeAffinity => "node-affinity",
-            Self::ResourceAffinity => "resource-affinity",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "node-affinity" => Self::NodeAffinity,
-                "resource-affinity" => Self::ResourceAffinity,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaRulesType);
+open_enum_impls!(
+    ClusterHaRulesType : "node-affinity" NodeAffinity, "resource-affinity"
+    ResourceAffinity,
+);
 
 /// Whether the HA stack is armed; for entries about fencing.
 ///
@@ -2013,39 +1544,15 @@ pub enum ClusterHaStatusCurrentArmedState {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaStatusCurrentArmedState {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Armed => "armed",
-            Self::Standby => "standby",
-            Self::Disarming => "disarming",
-            Self::Disarmed => "disarmed",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "armed" => Self::Armed,
-                "standby" => Self::Standby,
-                "disarming" => Self::Disarming,
-                "disarmed" => Self::Disarmed,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaStatusCurrentArmedState);
+open_enum_impls!(
+    ClusterHaStatusCurrentArmedState : "armed" Armed, "standby" Standby, "disarming"
+    Disarming, "disarmed" Disarmed,
+);
 
 /// One element of the answer to `GET /cluster/ha/status/current`.
 ///
 /// Used by `GET /cluster/ha/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusCurrentItem {
     /// Whether the HA stack is armed; for entries about fencing. Since 9.1.
@@ -2090,42 +1597,56 @@ pub struct ClusterHaStatusCurrentItem {
 
 impl Object for ClusterHaStatusCurrentItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "armed-state" => (Need::OPTIONAL, &mut self.armed_state),
-                "auto-rebalance" => (Need::OPTIONAL, &mut self.auto_rebalance),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "crm_state" => (Need::OPTIONAL, &mut self.crm_state),
-                "failback" => (Need::OPTIONAL, &mut self.failback),
-                "group" => (Need::OPTIONAL, &mut self.group),
-                "id" => (Need::required(0), &mut self.id),
-                "max_relocate" => (Need::OPTIONAL, &mut self.max_relocate),
-                "max_restart" => (Need::OPTIONAL, &mut self.max_restart),
-                "node" => (Need::required(1), &mut self.node),
-                "quorate" => (Need::OPTIONAL, &mut self.quorate),
-                "request_state" => (Need::OPTIONAL, &mut self.request_state),
-                "resource_mode" => (Need::OPTIONAL, &mut self.resource_mode),
-                "sid" => (Need::OPTIONAL, &mut self.sid),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "status" => (Need::required(2), &mut self.status),
-                "timestamp" => (Need::OPTIONAL, &mut self.timestamp),
-                "type" => (Need::required(3), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusCurrentItem",
+                required: &["id", "node", "status", "type"],
+                optional: &[
+                    "armed-state",
+                    "auto-rebalance",
+                    "comment",
+                    "crm_state",
+                    "failback",
+                    "group",
+                    "max_relocate",
+                    "max_restart",
+                    "quorate",
+                    "request_state",
+                    "resource_mode",
+                    "sid",
+                    "state",
+                    "timestamp",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "node", "status", "type"]
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.status,
+                &mut self.type_,
+                &mut self.armed_state,
+                &mut self.auto_rebalance,
+                &mut self.comment,
+                &mut self.crm_state,
+                &mut self.failback,
+                &mut self.group,
+                &mut self.max_relocate,
+                &mut self.max_restart,
+                &mut self.quorate,
+                &mut self.request_state,
+                &mut self.resource_mode,
+                &mut self.sid,
+                &mut self.state,
+                &mut self.timestamp,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusCurrentItem);
+object_impls!(ClusterHaStatusCurrentItem);
 
 /// What happens to resources while the HA stack is disarmed.
 ///
@@ -2141,30 +1662,7 @@ pub enum ClusterHaStatusCurrentResourceMode {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaStatusCurrentResourceMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Freeze => "freeze",
-            Self::Ignore => "ignore",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "freeze" => Self::Freeze,
-                "ignore" => Self::Ignore,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaStatusCurrentResourceMode);
+open_enum_impls!(ClusterHaStatusCurrentResourceMode : "freeze" Freeze, "ignore" Ignore,);
 
 /// What the entry is about.
 ///
@@ -2186,36 +1684,10 @@ pub enum ClusterHaStatusCurrentType {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaStatusCurrentType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Quorum => "quorum",
-            Self::Master => "master",
-            Self::Lrm => "lrm",
-            Self::Service => "service",
-            Self::Fencing => "fencing",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "quorum" => Self::Quorum,
-                "master" => Self::Master,
-                "lrm" => Self::Lrm,
-                "service" => Self::Service,
-                "fencing" => Self::Fencing,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaStatusCurrentType);
+open_enum_impls!(
+    ClusterHaStatusCurrentType : "quorum" Quorum, "master" Master, "lrm" Lrm, "service"
+    Service, "fencing" Fencing,
+);
 
 /// Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
 ///
@@ -2231,35 +1703,14 @@ pub enum ClusterHaStatusDisarmHaResourceMode {
     Unlisted(Unlisted),
 }
 
-impl ClusterHaStatusDisarmHaResourceMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Freeze => "freeze",
-            Self::Ignore => "ignore",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "freeze" => Self::Freeze,
-                "ignore" => Self::Ignore,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterHaStatusDisarmHaResourceMode);
+open_enum_impls!(
+    ClusterHaStatusDisarmHaResourceMode : "freeze" Freeze, "ignore" Ignore,
+);
 
 /// The answer to `GET /cluster/ha/status/manager_status`.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatus {
     /// State of the local resource manager (LRM) of each node, by node.
@@ -2274,28 +1725,31 @@ pub struct ClusterHaStatusManagerStatus {
 
 impl Object for ClusterHaStatusManagerStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "lrm_status" => (Need::OPTIONAL, &mut self.lrm_status),
-                "manager_status" => (Need::OPTIONAL, &mut self.manager_status),
-                "quorum" => (Need::OPTIONAL, &mut self.quorum),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatus",
+                required: &[],
+                optional: &["lrm_status", "manager_status", "quorum"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.lrm_status,
+                &mut self.manager_status,
+                &mut self.quorum,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatus);
+object_impls!(ClusterHaStatusManagerStatus);
 
 /// State of the local resource manager of one node.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusLrmStatusValue {
     /// What the LRM is set to: `active`, `maintenance`, or `restart` and `shutdown` while the node goes down.
@@ -2314,29 +1768,32 @@ pub struct ClusterHaStatusManagerStatusLrmStatusValue {
 
 impl Object for ClusterHaStatusManagerStatusLrmStatusValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "results" => (Need::OPTIONAL, &mut self.results),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "timestamp" => (Need::OPTIONAL, &mut self.timestamp),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatusLrmStatusValue",
+                required: &[],
+                optional: &["mode", "results", "state", "timestamp"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.mode,
+                &mut self.results,
+                &mut self.state,
+                &mut self.timestamp,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatusLrmStatusValue);
+object_impls!(ClusterHaStatusManagerStatusLrmStatusValue);
 
 /// Result of one command.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
     /// Exit code of the command; 0 is success.
@@ -2351,28 +1808,26 @@ pub struct ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
 
 impl Object for ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "exit_code" => (Need::OPTIONAL, &mut self.exit_code),
-                "sid" => (Need::OPTIONAL, &mut self.sid),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatusLrmStatusValueResultsValue",
+                required: &[],
+                optional: &["exit_code", "sid", "state"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.exit_code, &mut self.sid, &mut self.state, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatusLrmStatusValueResultsValue);
+object_impls!(ClusterHaStatusManagerStatusLrmStatusValueResultsValue);
 
 /// State of the cluster-wide HA manager.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatus {
     /// Present only while the HA stack is being disarmed or is disarmed.
@@ -2397,31 +1852,41 @@ pub struct ClusterHaStatusManagerStatusManagerStatus {
 
 impl Object for ClusterHaStatusManagerStatusManagerStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "disarm" => (Need::OPTIONAL, &mut self.disarm),
-                "master_node" => (Need::OPTIONAL, &mut self.master_node),
-                "node_request" => (Need::OPTIONAL, &mut self.node_request),
-                "node_status" => (Need::OPTIONAL, &mut self.node_status),
-                "service_status" => (Need::OPTIONAL, &mut self.service_status),
-                "timestamp" => (Need::OPTIONAL, &mut self.timestamp),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatusManagerStatus",
+                required: &[],
+                optional: &[
+                    "disarm",
+                    "master_node",
+                    "node_request",
+                    "node_status",
+                    "service_status",
+                    "timestamp",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.disarm,
+                &mut self.master_node,
+                &mut self.node_request,
+                &mut self.node_status,
+                &mut self.service_status,
+                &mut self.timestamp,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatusManagerStatus);
+object_impls!(ClusterHaStatusManagerStatusManagerStatus);
 
 /// Present only while the HA stack is being disarmed or is disarmed.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusDisarm {
     /// What happens to resources meanwhile: `freeze` or `ignore`.
@@ -2434,27 +1899,26 @@ pub struct ClusterHaStatusManagerStatusManagerStatusDisarm {
 
 impl Object for ClusterHaStatusManagerStatusManagerStatusDisarm {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatusManagerStatusDisarm",
+                required: &[],
+                optional: &["mode", "state"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.mode, &mut self.state, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatusManagerStatusDisarm);
+object_impls!(ClusterHaStatusManagerStatusManagerStatusDisarm);
 
 /// Requests about one node.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     /// Whether the node is asked to go into maintenance.
@@ -2465,26 +1929,26 @@ pub struct ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
 
 impl Object for ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "maintenance" => (Need::OPTIONAL, &mut self.maintenance),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatusManagerStatusNodeRequestValue",
+                required: &[],
+                optional: &["maintenance"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.maintenance, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue);
+object_impls!(ClusterHaStatusManagerStatusManagerStatusNodeRequestValue);
 
 /// State of one HA resource.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     /// Command that waits to be carried out, followed by its arguments.
@@ -2511,34 +1975,47 @@ pub struct ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
 
 impl Object for ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cmd" => (Need::OPTIONAL, &mut self.cmd),
-                "failed_nodes" => (Need::OPTIONAL, &mut self.failed_nodes),
-                "maintenance_node" => (Need::OPTIONAL, &mut self.maintenance_node),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "running" => (Need::OPTIONAL, &mut self.running),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                "timeout" => (Need::OPTIONAL, &mut self.timeout),
-                "uid" => (Need::OPTIONAL, &mut self.uid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatusManagerStatusServiceStatusValue",
+                required: &[],
+                optional: &[
+                    "cmd",
+                    "failed_nodes",
+                    "maintenance_node",
+                    "node",
+                    "running",
+                    "state",
+                    "target",
+                    "timeout",
+                    "uid",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.cmd,
+                &mut self.failed_nodes,
+                &mut self.maintenance_node,
+                &mut self.node,
+                &mut self.running,
+                &mut self.state,
+                &mut self.target,
+                &mut self.timeout,
+                &mut self.uid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatusManagerStatusServiceStatusValue);
+object_impls!(ClusterHaStatusManagerStatusManagerStatusServiceStatusValue);
 
 /// Quorum as the answering node sees it.
 ///
 /// Used by `GET /cluster/ha/status/manager_status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaStatusManagerStatusQuorum {
     /// Node that answers.
@@ -2551,19 +2028,18 @@ pub struct ClusterHaStatusManagerStatusQuorum {
 
 impl Object for ClusterHaStatusManagerStatusQuorum {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "quorate" => (Need::OPTIONAL, &mut self.quorate),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaStatusManagerStatusQuorum",
+                required: &[],
+                optional: &["node", "quorate"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.node, &mut self.quorate, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterHaStatusManagerStatusQuorum);
+object_impls!(ClusterHaStatusManagerStatusQuorum);

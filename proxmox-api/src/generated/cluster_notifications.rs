@@ -24,42 +24,21 @@ impl ClusterNotificationsPath {
     /// Lists the sub-resources for notifications.
     ///
     /// `GET /cluster/notifications`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsGet {
-        ClusterNotificationsGet(
-            self.0.request(ClusterNotificationsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications",
+                Permission::Authenticated,
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources for notifications.
-///
-/// `GET /cluster/notifications`
-///
-/// Open to every authenticated user.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsGet(
-    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
-);
-
-impl ApiRequest for ClusterNotificationsGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications",
-            Permission::Authenticated,
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsGet);
 
 /// The path `/cluster/notifications/endpoints`.
 ///
@@ -82,42 +61,21 @@ impl ClusterNotificationsEndpointsPath {
     /// Lists the kinds of notification endpoints.
     ///
     /// `GET /cluster/notifications/endpoints`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsGet {
-        ClusterNotificationsEndpointsGet(
-            self.0.request(ClusterNotificationsEndpointsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints",
+                Permission::Authenticated,
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the kinds of notification endpoints.
-///
-/// `GET /cluster/notifications/endpoints`
-///
-/// Open to every authenticated user.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsGet(
-    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints",
-            Permission::Authenticated,
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsGet);
 
 /// The path `/cluster/notifications/endpoints/gotify`.
 ///
@@ -140,11 +98,19 @@ impl ClusterNotificationsEndpointsGotifyPath {
     /// Lists endpoints that send to a Gotify server.
     ///
     /// `GET /cluster/notifications/endpoints/gotify`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsGotifyGet {
-        ClusterNotificationsEndpointsGotifyGet(
-            self.0.request(ClusterNotificationsEndpointsGotifyGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsGotifyItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/gotify",
+                Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an endpoint that sends to a Gotify server.
     ///
@@ -160,47 +126,30 @@ impl ClusterNotificationsEndpointsGotifyPath {
         server: impl Into<String>,
         token: impl Into<Secret>,
     ) -> ClusterNotificationsEndpointsGotifyPost {
-        let mut request = self
-            .0
-            .request(ClusterNotificationsEndpointsGotifyPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
-        let server: String = server.into();
-        request.set("server", &server);
-        let token: Secret = token.into();
-        request.set("token", &token);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/notifications/endpoints/gotify",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
+                ),
+            )
+            .since(8, 1)
+            .secrets(&["token"]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String>("server", server);
+        request.call.set_as::<Secret>("token", token);
         ClusterNotificationsEndpointsGotifyPost(request)
     }
 }
-
-/// Lists endpoints that send to a Gotify server.
-///
-/// `GET /cluster/notifications/endpoints/gotify`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsGotifyGet(
-    pub(crate) Request<Vec<ClusterNotificationsEndpointsGotifyItem>>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsGotifyGet {
-    type Output = Vec<ClusterNotificationsEndpointsGotifyItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/gotify",
-            Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterNotificationsEndpointsGotifyItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsGotifyGet);
 
 /// Creates an endpoint that sends to a Gotify server.
 ///
@@ -213,45 +162,19 @@ request_impls!(ClusterNotificationsEndpointsGotifyGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsGotifyPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/notifications/endpoints/gotify",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 1)
-        .secrets(&["token"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsGotifyPost);
+request_impls!(ClusterNotificationsEndpointsGotifyPost : ());
 
 impl ClusterNotificationsEndpointsGotifyPost {
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
 }
@@ -282,80 +205,69 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     /// Reads a Gotify endpoint; its token is not part of the answer.
     ///
     /// `GET /cluster/notifications/endpoints/gotify/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsGotifyNameGet {
-        ClusterNotificationsEndpointsGotifyNameGet(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsGotifyNameGet::ENDPOINT,
-                    reply::data,
+    pub fn get(&self) -> Request<ClusterNotificationsEndpointsGotify> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/gotify/{name}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
                 ),
-        )
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a Gotify endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/gotify/{name}`
     #[inline]
     pub fn put(&self) -> ClusterNotificationsEndpointsGotifyNamePut {
-        ClusterNotificationsEndpointsGotifyNamePut(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsGotifyNamePut::ENDPOINT,
-                    reply::nothing,
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/notifications/endpoints/gotify/{name}",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
                 ),
+            )
+            .since(8, 1)
+            .secrets(&["token"]);
+        ClusterNotificationsEndpointsGotifyNamePut(
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
     /// Deletes a Gotify endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/gotify/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn delete(&self) -> ClusterNotificationsEndpointsGotifyNameDelete {
-        ClusterNotificationsEndpointsGotifyNameDelete(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsGotifyNameDelete::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/notifications/endpoints/gotify/{name}",
+                Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a Gotify endpoint; its token is not part of the answer.
-///
-/// `GET /cluster/notifications/endpoints/gotify/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsGotifyNameGet(
-    pub(crate) Request<ClusterNotificationsEndpointsGotify>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsGotifyNameGet {
-    type Output = ClusterNotificationsEndpointsGotify;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/gotify/{name}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<ClusterNotificationsEndpointsGotify> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsGotifyNameGet);
 
 /// Changes a Gotify endpoint.
 ///
@@ -368,39 +280,13 @@ request_impls!(ClusterNotificationsEndpointsGotifyNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsGotifyNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsGotifyNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/notifications/endpoints/gotify/{name}",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 1)
-        .secrets(&["token"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsGotifyNamePut);
+request_impls!(ClusterNotificationsEndpointsGotifyNamePut : ());
 
 impl ClusterNotificationsEndpointsGotifyNamePut {
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset.
@@ -409,71 +295,40 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let delete: Vec<String> = delete.into_iter().map(Into::into).collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<String>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Address (URL) of the Gotify server.
     #[inline]
     pub fn server(mut self, server: impl Into<String>) -> Self {
-        let server: String = server.into();
-        self.0.set("server", &server);
+        self.0.call.set_as::<String>("server", server);
         self
     }
     /// Application token of the Gotify server.
     #[inline]
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        let token: Secret = token.into();
-        self.0.set("token", &token);
+        self.0.call.set_as::<Secret>("token", token);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a Gotify endpoint.
-///
-/// `DELETE /cluster/notifications/endpoints/gotify/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsGotifyNameDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterNotificationsEndpointsGotifyNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/notifications/endpoints/gotify/{name}",
-            Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsGotifyNameDelete);
 
 /// The path `/cluster/notifications/endpoints/sendmail`.
 ///
@@ -496,13 +351,24 @@ impl ClusterNotificationsEndpointsSendmailPath {
     /// Lists endpoints that mail through the local `sendmail`.
     ///
     /// `GET /cluster/notifications/endpoints/sendmail`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsSendmailGet {
-        ClusterNotificationsEndpointsSendmailGet(
-            self
-                .0
-                .request(ClusterNotificationsEndpointsSendmailGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsSendmailItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/sendmail",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
+                ),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an endpoint that mails through the local `sendmail`.
     ///
@@ -514,51 +380,27 @@ impl ClusterNotificationsEndpointsSendmailPath {
         &self,
         name: impl Into<String>,
     ) -> ClusterNotificationsEndpointsSendmailPost {
-        let mut request = self
-            .0
-            .request(
-                ClusterNotificationsEndpointsSendmailPost::ENDPOINT,
-                reply::nothing,
-            );
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/notifications/endpoints/sendmail",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
+                ),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
         ClusterNotificationsEndpointsSendmailPost(request)
     }
 }
-
-/// Lists endpoints that mail through the local `sendmail`.
-///
-/// `GET /cluster/notifications/endpoints/sendmail`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsSendmailGet(
-    pub(crate) Request<Vec<ClusterNotificationsEndpointsSendmailItem>>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsSendmailGet {
-    type Output = Vec<ClusterNotificationsEndpointsSendmailItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/sendmail",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterNotificationsEndpointsSendmailItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSendmailGet);
 
 /// Creates an endpoint that mails through the local `sendmail`.
 ///
@@ -571,58 +413,31 @@ request_impls!(ClusterNotificationsEndpointsSendmailGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsSendmailPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/notifications/endpoints/sendmail",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSendmailPost);
+request_impls!(ClusterNotificationsEndpointsSendmailPost : ());
 
 impl ClusterNotificationsEndpointsSendmailPost {
     /// Sender name in the `From` header.
     #[inline]
     pub fn author(mut self, author: impl Into<String>) -> Self {
-        let author: String = author.into();
-        self.0.set("author", &author);
+        self.0.call.set_as::<String>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Sender address of the mails.
     #[inline]
     pub fn from_address(mut self, from_address: impl Into<String>) -> Self {
-        let from_address: String = from_address.into();
-        self.0.set("from-address", &from_address);
+        self.0.call.set_as::<String>("from-address", from_address);
         self
     }
     /// Mail addresses that receive the notifications.
@@ -631,8 +446,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
         mut self,
         mailto: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let mailto: Vec<String> = mailto.into_iter().map(Into::into).collect();
-        self.0.set("mailto", &mailto);
+        self.0.call.set_all::<String>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
@@ -641,8 +455,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
         mut self,
         mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
-        self.0.set("mailto-user", &mailto_user);
+        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
         self
     }
 }
@@ -673,80 +486,68 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     /// Reads a `sendmail` endpoint.
     ///
     /// `GET /cluster/notifications/endpoints/sendmail/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsSendmailNameGet {
-        ClusterNotificationsEndpointsSendmailNameGet(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsSendmailNameGet::ENDPOINT,
-                    reply::data,
+    pub fn get(&self) -> Request<ClusterNotificationsEndpointsSendmail> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/sendmail/{name}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
                 ),
-        )
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a `sendmail` endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/sendmail/{name}`
     #[inline]
     pub fn put(&self) -> ClusterNotificationsEndpointsSendmailNamePut {
-        ClusterNotificationsEndpointsSendmailNamePut(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsSendmailNamePut::ENDPOINT,
-                    reply::nothing,
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/notifications/endpoints/sendmail/{name}",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
                 ),
+            )
+            .since(8, 1);
+        ClusterNotificationsEndpointsSendmailNamePut(
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
     /// Deletes a `sendmail` endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/sendmail/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn delete(&self) -> ClusterNotificationsEndpointsSendmailNameDelete {
-        ClusterNotificationsEndpointsSendmailNameDelete(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsSendmailNameDelete::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/notifications/endpoints/sendmail/{name}",
+                Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a `sendmail` endpoint.
-///
-/// `GET /cluster/notifications/endpoints/sendmail/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsSendmailNameGet(
-    pub(crate) Request<ClusterNotificationsEndpointsSendmail>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsSendmailNameGet {
-    type Output = ClusterNotificationsEndpointsSendmail;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/sendmail/{name}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<ClusterNotificationsEndpointsSendmail> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSendmailNameGet);
 
 /// Changes a `sendmail` endpoint.
 ///
@@ -759,45 +560,19 @@ request_impls!(ClusterNotificationsEndpointsSendmailNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSendmailNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsSendmailNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/notifications/endpoints/sendmail/{name}",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSendmailNamePut);
+request_impls!(ClusterNotificationsEndpointsSendmailNamePut : ());
 
 impl ClusterNotificationsEndpointsSendmailNamePut {
     /// Sender name in the `From` header.
     #[inline]
     pub fn author(mut self, author: impl Into<String>) -> Self {
-        let author: String = author.into();
-        self.0.set("author", &author);
+        self.0.call.set_as::<String>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset.
@@ -806,28 +581,25 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let delete: Vec<String> = delete.into_iter().map(Into::into).collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<String>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Sender address of the mails.
     #[inline]
     pub fn from_address(mut self, from_address: impl Into<String>) -> Self {
-        let from_address: String = from_address.into();
-        self.0.set("from-address", &from_address);
+        self.0.call.set_as::<String>("from-address", from_address);
         self
     }
     /// Mail addresses that receive the notifications.
@@ -836,8 +608,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         mut self,
         mailto: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let mailto: Vec<String> = mailto.into_iter().map(Into::into).collect();
-        self.0.set("mailto", &mailto);
+        self.0.call.set_all::<String>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
@@ -846,44 +617,16 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
         mut self,
         mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
-        self.0.set("mailto-user", &mailto_user);
+        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a `sendmail` endpoint.
-///
-/// `DELETE /cluster/notifications/endpoints/sendmail/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsSendmailNameDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterNotificationsEndpointsSendmailNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/notifications/endpoints/sendmail/{name}",
-            Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSendmailNameDelete);
 
 /// The path `/cluster/notifications/endpoints/smtp`.
 ///
@@ -906,11 +649,24 @@ impl ClusterNotificationsEndpointsSmtpPath {
     /// Lists endpoints that mail through an SMTP server.
     ///
     /// `GET /cluster/notifications/endpoints/smtp`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsSmtpGet {
-        ClusterNotificationsEndpointsSmtpGet(
-            self.0.request(ClusterNotificationsEndpointsSmtpGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsSmtpItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/smtp",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
+                ),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an endpoint that mails through an SMTP server.
     ///
@@ -926,52 +682,30 @@ impl ClusterNotificationsEndpointsSmtpPath {
         server: impl Into<String>,
         from_address: impl Into<String>,
     ) -> ClusterNotificationsEndpointsSmtpPost {
-        let mut request = self
-            .0
-            .request(ClusterNotificationsEndpointsSmtpPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
-        let server: String = server.into();
-        request.set("server", &server);
-        let from_address: String = from_address.into();
-        request.set("from-address", &from_address);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/notifications/endpoints/smtp",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
+                ),
+            )
+            .since(8, 1)
+            .secrets(&["password"]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
+        request.call.set_as::<String>("server", server);
+        request.call.set_as::<String>("from-address", from_address);
         ClusterNotificationsEndpointsSmtpPost(request)
     }
 }
-
-/// Lists endpoints that mail through an SMTP server.
-///
-/// `GET /cluster/notifications/endpoints/smtp`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsSmtpGet(
-    pub(crate) Request<Vec<ClusterNotificationsEndpointsSmtpItem>>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsSmtpGet {
-    type Output = Vec<ClusterNotificationsEndpointsSmtpItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/smtp",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterNotificationsEndpointsSmtpItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSmtpGet);
 
 /// Creates an endpoint that mails through an SMTP server.
 ///
@@ -984,52 +718,25 @@ request_impls!(ClusterNotificationsEndpointsSmtpGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsSmtpPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/notifications/endpoints/smtp",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 1)
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSmtpPost);
+request_impls!(ClusterNotificationsEndpointsSmtpPost : ());
 
 impl ClusterNotificationsEndpointsSmtpPost {
     /// Sender name in the `From` header.
     #[inline]
     pub fn author(mut self, author: impl Into<String>) -> Self {
-        let author: String = author.into();
-        self.0.set("author", &author);
+        self.0.call.set_as::<String>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Mail addresses that receive the notifications.
@@ -1038,8 +745,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
         mut self,
         mailto: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let mailto: Vec<String> = mailto.into_iter().map(Into::into).collect();
-        self.0.set("mailto", &mailto);
+        self.0.call.set_all::<String>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
@@ -1048,8 +754,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
         mut self,
         mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
-        self.0.set("mailto-user", &mailto_user);
+        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
         self
     }
     /// How the connection is encrypted. Default: `tls`.
@@ -1058,28 +763,25 @@ impl ClusterNotificationsEndpointsSmtpPost {
         mut self,
         mode: impl Into<ClusterNotificationsEndpointsSmtpMode>,
     ) -> Self {
-        let mode: ClusterNotificationsEndpointsSmtpMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<ClusterNotificationsEndpointsSmtpMode>("mode", mode);
         self
     }
     /// Password for the login at the SMTP server.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
     /// User name for the login at the SMTP server; no login without it.
     #[inline]
     pub fn username(mut self, username: impl Into<String>) -> Self {
-        let username: String = username.into();
-        self.0.set("username", &username);
+        self.0.call.set_as::<String>("username", username);
         self
     }
 }
@@ -1110,77 +812,69 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     /// Reads an SMTP endpoint; its password is not part of the answer.
     ///
     /// `GET /cluster/notifications/endpoints/smtp/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsSmtpNameGet {
-        ClusterNotificationsEndpointsSmtpNameGet(
-            self
-                .0
-                .request(ClusterNotificationsEndpointsSmtpNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterNotificationsEndpointsSmtp> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/smtp/{name}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
+                ),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes an SMTP endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/smtp/{name}`
     #[inline]
     pub fn put(&self) -> ClusterNotificationsEndpointsSmtpNamePut {
-        ClusterNotificationsEndpointsSmtpNamePut(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsSmtpNamePut::ENDPOINT,
-                    reply::nothing,
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/notifications/endpoints/smtp/{name}",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
                 ),
+            )
+            .since(8, 1)
+            .secrets(&["password"]);
+        ClusterNotificationsEndpointsSmtpNamePut(
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
     /// Deletes an SMTP endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/smtp/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn delete(&self) -> ClusterNotificationsEndpointsSmtpNameDelete {
-        ClusterNotificationsEndpointsSmtpNameDelete(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsSmtpNameDelete::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/notifications/endpoints/smtp/{name}",
+                Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads an SMTP endpoint; its password is not part of the answer.
-///
-/// `GET /cluster/notifications/endpoints/smtp/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsSmtpNameGet(
-    pub(crate) Request<ClusterNotificationsEndpointsSmtp>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsSmtpNameGet {
-    type Output = ClusterNotificationsEndpointsSmtp;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/smtp/{name}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<ClusterNotificationsEndpointsSmtp> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSmtpNameGet);
 
 /// Changes an SMTP endpoint.
 ///
@@ -1193,46 +887,19 @@ request_impls!(ClusterNotificationsEndpointsSmtpNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsSmtpNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsSmtpNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/notifications/endpoints/smtp/{name}",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 1)
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSmtpNamePut);
+request_impls!(ClusterNotificationsEndpointsSmtpNamePut : ());
 
 impl ClusterNotificationsEndpointsSmtpNamePut {
     /// Sender name in the `From` header.
     #[inline]
     pub fn author(mut self, author: impl Into<String>) -> Self {
-        let author: String = author.into();
-        self.0.set("author", &author);
+        self.0.call.set_as::<String>("author", author);
         self
     }
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset.
@@ -1241,28 +908,25 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let delete: Vec<String> = delete.into_iter().map(Into::into).collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<String>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Sender address of the mails.
     #[inline]
     pub fn from_address(mut self, from_address: impl Into<String>) -> Self {
-        let from_address: String = from_address.into();
-        self.0.set("from-address", &from_address);
+        self.0.call.set_as::<String>("from-address", from_address);
         self
     }
     /// Mail addresses that receive the notifications.
@@ -1271,8 +935,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         mut self,
         mailto: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let mailto: Vec<String> = mailto.into_iter().map(Into::into).collect();
-        self.0.set("mailto", &mailto);
+        self.0.call.set_all::<String>("mailto", mailto);
         self
     }
     /// Users who receive the notifications at the address in their account.
@@ -1281,8 +944,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         mut self,
         mailto_user: impl IntoIterator<Item = impl Into<UserId>>,
     ) -> Self {
-        let mailto_user: Vec<UserId> = mailto_user.into_iter().map(Into::into).collect();
-        self.0.set("mailto-user", &mailto_user);
+        self.0.call.set_all::<UserId>("mailto-user", mailto_user);
         self
     }
     /// How the connection is encrypted. Default: `tls`.
@@ -1291,71 +953,40 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
         mut self,
         mode: impl Into<ClusterNotificationsEndpointsSmtpMode>,
     ) -> Self {
-        let mode: ClusterNotificationsEndpointsSmtpMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<ClusterNotificationsEndpointsSmtpMode>("mode", mode);
         self
     }
     /// Password for the login at the SMTP server.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
     /// Host name or IP address of the SMTP server.
     #[inline]
     pub fn server(mut self, server: impl Into<String>) -> Self {
-        let server: String = server.into();
-        self.0.set("server", &server);
+        self.0.call.set_as::<String>("server", server);
         self
     }
     /// User name for the login at the SMTP server; no login without it.
     #[inline]
     pub fn username(mut self, username: impl Into<String>) -> Self {
-        let username: String = username.into();
-        self.0.set("username", &username);
+        self.0.call.set_as::<String>("username", username);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes an SMTP endpoint.
-///
-/// `DELETE /cluster/notifications/endpoints/smtp/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsSmtpNameDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterNotificationsEndpointsSmtpNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/notifications/endpoints/smtp/{name}",
-            Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsSmtpNameDelete);
 
 /// The path `/cluster/notifications/endpoints/webhook`.
 ///
@@ -1378,13 +1009,19 @@ impl ClusterNotificationsEndpointsWebhookPath {
     /// Lists endpoints that make HTTP requests.
     ///
     /// `GET /cluster/notifications/endpoints/webhook`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsWebhookGet {
-        ClusterNotificationsEndpointsWebhookGet(
-            self
-                .0
-                .request(ClusterNotificationsEndpointsWebhookGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterNotificationsEndpointsWebhookItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/webhook",
+                Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an endpoint that makes an HTTP request per notification.
     ///
@@ -1400,47 +1037,32 @@ impl ClusterNotificationsEndpointsWebhookPath {
         method: impl Into<ClusterNotificationsEndpointsWebhookMethod>,
         url: impl Into<String>,
     ) -> ClusterNotificationsEndpointsWebhookPost {
-        let mut request = self
-            .0
-            .request(ClusterNotificationsEndpointsWebhookPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
-        let method: ClusterNotificationsEndpointsWebhookMethod = method.into();
-        request.set("method", &method);
-        let url: String = url.into();
-        request.set("url", &url);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/notifications/endpoints/webhook",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
+                ),
+            )
+            .since(8, 3)
+            .secrets(&["secret"]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
+        request
+            .call
+            .set_as::<ClusterNotificationsEndpointsWebhookMethod>("method", method);
+        request.call.set_as::<String>("url", url);
         ClusterNotificationsEndpointsWebhookPost(request)
     }
 }
-
-/// Lists endpoints that make HTTP requests.
-///
-/// `GET /cluster/notifications/endpoints/webhook`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsWebhookGet(
-    pub(crate) Request<Vec<ClusterNotificationsEndpointsWebhookItem>>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsWebhookGet {
-    type Output = Vec<ClusterNotificationsEndpointsWebhookItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/webhook",
-            Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterNotificationsEndpointsWebhookItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsWebhookGet);
 
 /// Creates an endpoint that makes an HTTP request per notification.
 ///
@@ -1453,52 +1075,25 @@ request_impls!(ClusterNotificationsEndpointsWebhookGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsWebhookPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/notifications/endpoints/webhook",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 3)
-        .secrets(&["secret"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsWebhookPost);
+request_impls!(ClusterNotificationsEndpointsWebhookPost : ());
 
 impl ClusterNotificationsEndpointsWebhookPost {
     /// Template of the request body, base64-encoded.
     #[inline]
     pub fn body(mut self, body: impl Into<String>) -> Self {
-        let body: String = body.into();
-        self.0.set("body", &body);
+        self.0.call.set_as::<String>("body", body);
         self
     }
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Request headers, each written `name=<name>,value=<base64>`.
@@ -1507,8 +1102,7 @@ impl ClusterNotificationsEndpointsWebhookPost {
         mut self,
         header: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let header: Vec<String> = header.into_iter().map(Into::into).collect();
-        self.0.set("header", &header);
+        self.0.call.set_all::<String>("header", header);
         self
     }
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
@@ -1517,8 +1111,7 @@ impl ClusterNotificationsEndpointsWebhookPost {
         mut self,
         secret: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let secret: Vec<String> = secret.into_iter().map(Into::into).collect();
-        self.0.set("secret", &secret);
+        self.0.call.set_all::<String>("secret", secret);
         self
     }
 }
@@ -1549,80 +1142,69 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     /// Reads a webhook endpoint.
     ///
     /// `GET /cluster/notifications/endpoints/webhook/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsEndpointsWebhookNameGet {
-        ClusterNotificationsEndpointsWebhookNameGet(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsWebhookNameGet::ENDPOINT,
-                    reply::data,
+    pub fn get(&self) -> Request<ClusterNotificationsEndpointsWebhook> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/endpoints/webhook/{name}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
                 ),
-        )
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a webhook endpoint.
     ///
     /// `PUT /cluster/notifications/endpoints/webhook/{name}`
     #[inline]
     pub fn put(&self) -> ClusterNotificationsEndpointsWebhookNamePut {
-        ClusterNotificationsEndpointsWebhookNamePut(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsWebhookNamePut::ENDPOINT,
-                    reply::nothing,
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/notifications/endpoints/webhook/{name}",
+                Permission::And(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
                 ),
+            )
+            .since(8, 3)
+            .secrets(&["secret"]);
+        ClusterNotificationsEndpointsWebhookNamePut(
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
     /// Deletes a webhook endpoint.
     ///
     /// `DELETE /cluster/notifications/endpoints/webhook/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn delete(&self) -> ClusterNotificationsEndpointsWebhookNameDelete {
-        ClusterNotificationsEndpointsWebhookNameDelete(
-            self
-                .0
-                .request(
-                    ClusterNotificationsEndpointsWebhookNameDelete::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/notifications/endpoints/webhook/{name}",
+                Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a webhook endpoint.
-///
-/// `GET /cluster/notifications/endpoints/webhook/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsWebhookNameGet(
-    pub(crate) Request<ClusterNotificationsEndpointsWebhook>,
-);
-
-impl ApiRequest for ClusterNotificationsEndpointsWebhookNameGet {
-    type Output = ClusterNotificationsEndpointsWebhook;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/endpoints/webhook/{name}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<ClusterNotificationsEndpointsWebhook> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsWebhookNameGet);
 
 /// Changes a webhook endpoint.
 ///
@@ -1635,46 +1217,19 @@ request_impls!(ClusterNotificationsEndpointsWebhookNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsEndpointsWebhookNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsEndpointsWebhookNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/notifications/endpoints/webhook/{name}",
-            Permission::And(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .since(8, 3)
-        .secrets(&["secret"]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsWebhookNamePut);
+request_impls!(ClusterNotificationsEndpointsWebhookNamePut : ());
 
 impl ClusterNotificationsEndpointsWebhookNamePut {
     /// Template of the request body, base64-encoded.
     #[inline]
     pub fn body(mut self, body: impl Into<String>) -> Self {
-        let body: String = body.into();
-        self.0.set("body", &body);
+        self.0.call.set_as::<String>("body", body);
         self
     }
     /// Free text about the endpoint.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset.
@@ -1683,21 +1238,19 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let delete: Vec<String> = delete.into_iter().map(Into::into).collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<String>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Request headers, each written `name=<name>,value=<base64>`.
@@ -1706,8 +1259,7 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         mut self,
         header: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let header: Vec<String> = header.into_iter().map(Into::into).collect();
-        self.0.set("header", &header);
+        self.0.call.set_all::<String>("header", header);
         self
     }
     /// HTTP method of the request.
@@ -1716,8 +1268,9 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         mut self,
         method: impl Into<ClusterNotificationsEndpointsWebhookMethod>,
     ) -> Self {
-        let method: ClusterNotificationsEndpointsWebhookMethod = method.into();
-        self.0.set("method", &method);
+        self.0
+            .call
+            .set_as::<ClusterNotificationsEndpointsWebhookMethod>("method", method);
         self
     }
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
@@ -1726,51 +1279,22 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
         mut self,
         secret: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let secret: Vec<String> = secret.into_iter().map(Into::into).collect();
-        self.0.set("secret", &secret);
+        self.0.call.set_all::<String>("secret", secret);
         self
     }
     /// Address (URL) the request goes to.
     #[inline]
     pub fn url(mut self, url: impl Into<String>) -> Self {
-        let url: String = url.into();
-        self.0.set("url", &url);
+        self.0.call.set_as::<String>("url", url);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a webhook endpoint.
-///
-/// `DELETE /cluster/notifications/endpoints/webhook/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify`.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsEndpointsWebhookNameDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterNotificationsEndpointsWebhookNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/notifications/endpoints/webhook/{name}",
-            Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsEndpointsWebhookNameDelete);
 
 /// The path `/cluster/notifications/matcher-field-values`.
 ///
@@ -1795,52 +1319,26 @@ impl ClusterNotificationsMatcherFieldValuesPath {
     /// Lists values that occur in the metadata fields of notifications.
     ///
     /// `GET /cluster/notifications/matcher-field-values`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.2.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsMatcherFieldValuesGet {
-        ClusterNotificationsMatcherFieldValuesGet(
-            self
-                .0
-                .request(
-                    ClusterNotificationsMatcherFieldValuesGet::ENDPOINT,
-                    reply::data,
+    pub fn get(&self) -> Request<Vec<ClusterNotificationsMatcherFieldValuesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/matcher-field-values",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
                 ),
-        )
+            )
+            .since(8, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists values that occur in the metadata fields of notifications.
-///
-/// `GET /cluster/notifications/matcher-field-values`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsMatcherFieldValuesGet(
-    pub(crate) Request<Vec<ClusterNotificationsMatcherFieldValuesItem>>,
-);
-
-impl ApiRequest for ClusterNotificationsMatcherFieldValuesGet {
-    type Output = Vec<ClusterNotificationsMatcherFieldValuesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/matcher-field-values",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterNotificationsMatcherFieldValuesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsMatcherFieldValuesGet);
 
 /// The path `/cluster/notifications/matcher-fields`.
 ///
@@ -1863,47 +1361,26 @@ impl ClusterNotificationsMatcherFieldsPath {
     /// Lists the metadata fields that matchers can test.
     ///
     /// `GET /cluster/notifications/matcher-fields`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.2.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsMatcherFieldsGet {
-        ClusterNotificationsMatcherFieldsGet(
-            self.0.request(ClusterNotificationsMatcherFieldsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/matcher-fields",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
+                ),
+            )
+            .since(8, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the metadata fields that matchers can test.
-///
-/// `GET /cluster/notifications/matcher-fields`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsMatcherFieldsGet(
-    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
-);
-
-impl ApiRequest for ClusterNotificationsMatcherFieldsGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/matcher-fields",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsMatcherFieldsGet);
 
 /// The path `/cluster/notifications/matchers`.
 ///
@@ -1926,11 +1403,25 @@ impl ClusterNotificationsMatchersPath {
     /// Lists the matchers, which route notifications to targets.
     ///
     /// `GET /cluster/notifications/matchers`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsMatchersGet {
-        ClusterNotificationsMatchersGet(
-            self.0.request(ClusterNotificationsMatchersGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterNotificationsMatchersItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/matchers",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Use"]),
+                    ],
+                ),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a matcher.
     ///
@@ -1939,49 +1430,17 @@ impl ClusterNotificationsMatchersPath {
     /// * `name`: Matcher name.
     #[inline]
     pub fn post(&self, name: impl Into<String>) -> ClusterNotificationsMatchersPost {
-        let mut request = self
-            .0
-            .request(ClusterNotificationsMatchersPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/notifications/matchers",
+                Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
         ClusterNotificationsMatchersPost(request)
     }
 }
-
-/// Lists the matchers, which route notifications to targets.
-///
-/// `GET /cluster/notifications/matchers`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsMatchersGet(
-    pub(crate) Request<Vec<ClusterNotificationsMatchersItem>>,
-);
-
-impl ApiRequest for ClusterNotificationsMatchersGet {
-    type Output = Vec<ClusterNotificationsMatchersItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/matchers",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Use"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterNotificationsMatchersItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsMatchersGet);
 
 /// Creates a matcher.
 ///
@@ -1994,40 +1453,25 @@ request_impls!(ClusterNotificationsMatchersGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsMatchersPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/notifications/matchers",
-            Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsMatchersPost);
+request_impls!(ClusterNotificationsMatchersPost : ());
 
 impl ClusterNotificationsMatchersPost {
     /// Free text about the matcher.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Turns the overall result of the matcher around.
     #[inline]
     pub fn invert_match(mut self, invert_match: bool) -> Self {
-        self.0.set("invert-match", &invert_match);
+        self.0.call.set("invert-match", &invert_match);
         self
     }
     /// Calendar expressions that the time of the notification has to meet.
@@ -2036,11 +1480,7 @@ impl ClusterNotificationsMatchersPost {
         mut self,
         match_calendar: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let match_calendar: Vec<String> = match_calendar
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("match-calendar", &match_calendar);
+        self.0.call.set_all::<String>("match-calendar", match_calendar);
         self
     }
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
@@ -2049,8 +1489,7 @@ impl ClusterNotificationsMatchersPost {
         mut self,
         match_field: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let match_field: Vec<String> = match_field.into_iter().map(Into::into).collect();
-        self.0.set("match-field", &match_field);
+        self.0.call.set_all::<String>("match-field", match_field);
         self
     }
     /// Severities that match; one condition may list several, separated by commas.
@@ -2059,18 +1498,13 @@ impl ClusterNotificationsMatchersPost {
         mut self,
         match_severity: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let match_severity: Vec<String> = match_severity
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("match-severity", &match_severity);
+        self.0.call.set_all::<String>("match-severity", match_severity);
         self
     }
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     #[inline]
     pub fn mode(mut self, mode: impl Into<ClusterNotificationsMatchersMode>) -> Self {
-        let mode: ClusterNotificationsMatchersMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<ClusterNotificationsMatchersMode>("mode", mode);
         self
     }
     /// Targets that receive the matching notifications.
@@ -2079,8 +1513,7 @@ impl ClusterNotificationsMatchersPost {
         mut self,
         target: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let target: Vec<String> = target.into_iter().map(Into::into).collect();
-        self.0.set("target", &target);
+        self.0.call.set_all::<String>("target", target);
         self
     }
 }
@@ -2111,70 +1544,56 @@ impl ClusterNotificationsMatchersNamePath {
     /// Reads a matcher.
     ///
     /// `GET /cluster/notifications/matchers/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsMatchersNameGet {
-        ClusterNotificationsMatchersNameGet(
-            self.0.request(ClusterNotificationsMatchersNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterNotificationsMatcher> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/matchers/{name}",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                    ],
+                ),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a matcher.
     ///
     /// `PUT /cluster/notifications/matchers/{name}`
     #[inline]
     pub fn put(&self) -> ClusterNotificationsMatchersNamePut {
-        ClusterNotificationsMatchersNamePut(
-            self.0.request(ClusterNotificationsMatchersNamePut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/notifications/matchers/{name}",
+                Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+            )
+            .since(8, 1);
+        ClusterNotificationsMatchersNamePut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a matcher.
     ///
     /// `DELETE /cluster/notifications/matchers/{name}`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn delete(&self) -> ClusterNotificationsMatchersNameDelete {
-        ClusterNotificationsMatchersNameDelete(
-            self
-                .0
-                .request(
-                    ClusterNotificationsMatchersNameDelete::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/notifications/matchers/{name}",
+                Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads a matcher.
-///
-/// `GET /cluster/notifications/matchers/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsMatchersNameGet(
-    pub(crate) Request<ClusterNotificationsMatcher>,
-);
-
-impl ApiRequest for ClusterNotificationsMatchersNameGet {
-    type Output = ClusterNotificationsMatcher;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/matchers/{name}",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<ClusterNotificationsMatcher> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsMatchersNameGet);
 
 /// Changes a matcher.
 ///
@@ -2187,28 +1606,13 @@ request_impls!(ClusterNotificationsMatchersNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterNotificationsMatchersNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterNotificationsMatchersNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/notifications/matchers/{name}",
-            Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsMatchersNamePut);
+request_impls!(ClusterNotificationsMatchersNamePut : ());
 
 impl ClusterNotificationsMatchersNamePut {
     /// Free text about the matcher.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Settings to reset.
@@ -2217,27 +1621,25 @@ impl ClusterNotificationsMatchersNamePut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let delete: Vec<String> = delete.into_iter().map(Into::into).collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<String>("delete", delete);
         self
     }
     /// Digest of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// Turns the overall result of the matcher around.
     #[inline]
     pub fn invert_match(mut self, invert_match: bool) -> Self {
-        self.0.set("invert-match", &invert_match);
+        self.0.call.set("invert-match", &invert_match);
         self
     }
     /// Calendar expressions that the time of the notification has to meet.
@@ -2246,11 +1648,7 @@ impl ClusterNotificationsMatchersNamePut {
         mut self,
         match_calendar: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let match_calendar: Vec<String> = match_calendar
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("match-calendar", &match_calendar);
+        self.0.call.set_all::<String>("match-calendar", match_calendar);
         self
     }
     /// Conditions on metadata fields: `exact:<field>=<value>` or `regex:<field>=<pattern>`.
@@ -2259,8 +1657,7 @@ impl ClusterNotificationsMatchersNamePut {
         mut self,
         match_field: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let match_field: Vec<String> = match_field.into_iter().map(Into::into).collect();
-        self.0.set("match-field", &match_field);
+        self.0.call.set_all::<String>("match-field", match_field);
         self
     }
     /// Severities that match; one condition may list several, separated by commas.
@@ -2269,18 +1666,13 @@ impl ClusterNotificationsMatchersNamePut {
         mut self,
         match_severity: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let match_severity: Vec<String> = match_severity
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("match-severity", &match_severity);
+        self.0.call.set_all::<String>("match-severity", match_severity);
         self
     }
     /// Whether all conditions have to be met or one is enough. Default: `all`.
     #[inline]
     pub fn mode(mut self, mode: impl Into<ClusterNotificationsMatchersMode>) -> Self {
-        let mode: ClusterNotificationsMatchersMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<ClusterNotificationsMatchersMode>("mode", mode);
         self
     }
     /// Targets that receive the matching notifications.
@@ -2289,44 +1681,16 @@ impl ClusterNotificationsMatchersNamePut {
         mut self,
         target: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let target: Vec<String> = target.into_iter().map(Into::into).collect();
-        self.0.set("target", &target);
+        self.0.call.set_all::<String>("target", target);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Deletes a matcher.
-///
-/// `DELETE /cluster/notifications/matchers/{name}`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsMatchersNameDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterNotificationsMatchersNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/notifications/matchers/{name}",
-            Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsMatchersNameDelete);
 
 /// The path `/cluster/notifications/targets`.
 ///
@@ -2349,48 +1713,27 @@ impl ClusterNotificationsTargetsPath {
     /// Lists notification targets of every kind, as matchers name them.
     ///
     /// `GET /cluster/notifications/targets`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterNotificationsTargetsGet {
-        ClusterNotificationsTargetsGet(
-            self.0.request(ClusterNotificationsTargetsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterNotificationsTargetsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/notifications/targets",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Use"]),
+                    ],
+                ),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists notification targets of every kind, as matchers name them.
-///
-/// `GET /cluster/notifications/targets`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsTargetsGet(
-    pub(crate) Request<Vec<ClusterNotificationsTargetsItem>>,
-);
-
-impl ApiRequest for ClusterNotificationsTargetsGet {
-    type Output = Vec<ClusterNotificationsTargetsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/notifications/targets",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Use"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterNotificationsTargetsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsTargetsGet);
 
 /// The path `/cluster/notifications/targets/{name}`.
 ///
@@ -2435,56 +1778,32 @@ impl ClusterNotificationsTargetsNameTestPath {
     /// Sends a test notification to a target.
     ///
     /// `POST /cluster/notifications/targets/{name}/test`
+    ///
+    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn post(&self) -> ClusterNotificationsTargetsNameTestPost {
-        ClusterNotificationsTargetsNameTestPost(
-            self
-                .0
-                .request(
-                    ClusterNotificationsTargetsNameTestPost::ENDPOINT,
-                    reply::nothing,
+    pub fn post(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/notifications/targets/{name}/test",
+                Permission::Or(
+                    &[
+                        Permission::All("/mapping/notifications", &["Mapping.Modify"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Audit"]),
+                        Permission::All("/mapping/notifications", &["Mapping.Use"]),
+                    ],
                 ),
-        )
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Sends a test notification to a target.
-///
-/// `POST /cluster/notifications/targets/{name}/test`
-///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterNotificationsTargetsNameTestPost(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterNotificationsTargetsNameTestPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/notifications/targets/{name}/test",
-            Permission::Or(
-                &[
-                    Permission::All("/mapping/notifications", &["Mapping.Modify"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Audit"]),
-                    Permission::All("/mapping/notifications", &["Mapping.Use"]),
-                ],
-            ),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterNotificationsTargetsNameTestPost);
 
 /// The answer to `GET /cluster/notifications/endpoints/gotify/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/gotify/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsGotify {
     /// Free text about the endpoint.
@@ -2503,34 +1822,33 @@ pub struct ClusterNotificationsEndpointsGotify {
 
 impl Object for ClusterNotificationsEndpointsGotify {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "name" => (Need::required(0), &mut self.name),
-                "server" => (Need::required(1), &mut self.server),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsGotify",
+                required: &["name", "server"],
+                optional: &["comment", "digest", "disable"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "server"]
+            &mut [
+                &mut self.name,
+                &mut self.server,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsGotify);
+object_impls!(ClusterNotificationsEndpointsGotify);
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/gotify`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/gotify`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsGotifyItem {
     /// Free text about the endpoint.
@@ -2549,34 +1867,33 @@ pub struct ClusterNotificationsEndpointsGotifyItem {
 
 impl Object for ClusterNotificationsEndpointsGotifyItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "name" => (Need::required(0), &mut self.name),
-                "origin" => (Need::required(1), &mut self.origin),
-                "server" => (Need::required(2), &mut self.server),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsGotifyItem",
+                required: &["name", "origin", "server"],
+                optional: &["comment", "disable"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "origin", "server"]
+            &mut [
+                &mut self.name,
+                &mut self.origin,
+                &mut self.server,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsGotifyItem);
+object_impls!(ClusterNotificationsEndpointsGotifyItem);
 
 /// The answer to `GET /cluster/notifications/endpoints/sendmail/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/sendmail/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSendmail {
     /// Sender name in the `From` header.
@@ -2601,37 +1918,44 @@ pub struct ClusterNotificationsEndpointsSendmail {
 
 impl Object for ClusterNotificationsEndpointsSendmail {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "author" => (Need::OPTIONAL, &mut self.author),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "from-address" => (Need::OPTIONAL, &mut self.from_address),
-                "mailto" => (Need::OPTIONAL, &mut self.mailto),
-                "mailto-user" => (Need::OPTIONAL, &mut self.mailto_user),
-                "name" => (Need::required(0), &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsSendmail",
+                required: &["name"],
+                optional: &[
+                    "author",
+                    "comment",
+                    "digest",
+                    "disable",
+                    "from-address",
+                    "mailto",
+                    "mailto-user",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.author,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.from_address,
+                &mut self.mailto,
+                &mut self.mailto_user,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsSendmail);
+object_impls!(ClusterNotificationsEndpointsSendmail);
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/sendmail`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/sendmail`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSendmailItem {
     /// Sender name in the `From` header.
@@ -2656,37 +1980,43 @@ pub struct ClusterNotificationsEndpointsSendmailItem {
 
 impl Object for ClusterNotificationsEndpointsSendmailItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "author" => (Need::OPTIONAL, &mut self.author),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "from-address" => (Need::OPTIONAL, &mut self.from_address),
-                "mailto" => (Need::OPTIONAL, &mut self.mailto),
-                "mailto-user" => (Need::OPTIONAL, &mut self.mailto_user),
-                "name" => (Need::required(0), &mut self.name),
-                "origin" => (Need::required(1), &mut self.origin),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsSendmailItem",
+                required: &["name", "origin"],
+                optional: &[
+                    "author",
+                    "comment",
+                    "disable",
+                    "from-address",
+                    "mailto",
+                    "mailto-user",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "origin"]
+            &mut [
+                &mut self.name,
+                &mut self.origin,
+                &mut self.author,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.from_address,
+                &mut self.mailto,
+                &mut self.mailto_user,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsSendmailItem);
+object_impls!(ClusterNotificationsEndpointsSendmailItem);
 
 /// The answer to `GET /cluster/notifications/endpoints/smtp/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/smtp/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSmtp {
     /// Sender name in the `From` header.
@@ -2719,41 +2049,50 @@ pub struct ClusterNotificationsEndpointsSmtp {
 
 impl Object for ClusterNotificationsEndpointsSmtp {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "author" => (Need::OPTIONAL, &mut self.author),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "from-address" => (Need::required(0), &mut self.from_address),
-                "mailto" => (Need::OPTIONAL, &mut self.mailto),
-                "mailto-user" => (Need::OPTIONAL, &mut self.mailto_user),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "name" => (Need::required(1), &mut self.name),
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "server" => (Need::required(2), &mut self.server),
-                "username" => (Need::OPTIONAL, &mut self.username),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsSmtp",
+                required: &["from-address", "name", "server"],
+                optional: &[
+                    "author",
+                    "comment",
+                    "digest",
+                    "disable",
+                    "mailto",
+                    "mailto-user",
+                    "mode",
+                    "port",
+                    "username",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["from-address", "name", "server"]
+            &mut [
+                &mut self.from_address,
+                &mut self.name,
+                &mut self.server,
+                &mut self.author,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.mailto,
+                &mut self.mailto_user,
+                &mut self.mode,
+                &mut self.port,
+                &mut self.username,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsSmtp);
+object_impls!(ClusterNotificationsEndpointsSmtp);
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/smtp`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/smtp`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsSmtpItem {
     /// Sender name in the `From` header.
@@ -2786,36 +2125,44 @@ pub struct ClusterNotificationsEndpointsSmtpItem {
 
 impl Object for ClusterNotificationsEndpointsSmtpItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "author" => (Need::OPTIONAL, &mut self.author),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "from-address" => (Need::required(0), &mut self.from_address),
-                "mailto" => (Need::OPTIONAL, &mut self.mailto),
-                "mailto-user" => (Need::OPTIONAL, &mut self.mailto_user),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "name" => (Need::required(1), &mut self.name),
-                "origin" => (Need::required(2), &mut self.origin),
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "server" => (Need::required(3), &mut self.server),
-                "username" => (Need::OPTIONAL, &mut self.username),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsSmtpItem",
+                required: &["from-address", "name", "origin", "server"],
+                optional: &[
+                    "author",
+                    "comment",
+                    "disable",
+                    "mailto",
+                    "mailto-user",
+                    "mode",
+                    "port",
+                    "username",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["from-address", "name", "origin", "server"]
+            &mut [
+                &mut self.from_address,
+                &mut self.name,
+                &mut self.origin,
+                &mut self.server,
+                &mut self.author,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.mailto,
+                &mut self.mailto_user,
+                &mut self.mode,
+                &mut self.port,
+                &mut self.username,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsSmtpItem);
+object_impls!(ClusterNotificationsEndpointsSmtpItem);
 
 /// How the connection is encrypted.
 ///
@@ -2833,37 +2180,15 @@ pub enum ClusterNotificationsEndpointsSmtpMode {
     Unlisted(Unlisted),
 }
 
-impl ClusterNotificationsEndpointsSmtpMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Insecure => "insecure",
-            Self::Starttls => "starttls",
-            Self::Tls => "tls",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "insecure" => Self::Insecure,
-                "starttls" => Self::Starttls,
-                "tls" => Self::Tls,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterNotificationsEndpointsSmtpMode);
+open_enum_impls!(
+    ClusterNotificationsEndpointsSmtpMode : "insecure" Insecure, "starttls" Starttls,
+    "tls" Tls,
+);
 
 /// The answer to `GET /cluster/notifications/endpoints/webhook/{name}`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/webhook/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsWebhook {
     /// Template of the request body, base64-encoded.
@@ -2890,38 +2215,37 @@ pub struct ClusterNotificationsEndpointsWebhook {
 
 impl Object for ClusterNotificationsEndpointsWebhook {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "body" => (Need::OPTIONAL, &mut self.body),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "header" => (Need::OPTIONAL, &mut self.header),
-                "method" => (Need::required(0), &mut self.method),
-                "name" => (Need::required(1), &mut self.name),
-                "secret" => (Need::OPTIONAL, &mut self.secret),
-                "url" => (Need::required(2), &mut self.url),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsWebhook",
+                required: &["method", "name", "url"],
+                optional: &["body", "comment", "digest", "disable", "header", "secret"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["method", "name", "url"]
+            &mut [
+                &mut self.method,
+                &mut self.name,
+                &mut self.url,
+                &mut self.body,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.header,
+                &mut self.secret,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsWebhook);
+object_impls!(ClusterNotificationsEndpointsWebhook);
 
 /// One element of the answer to `GET /cluster/notifications/endpoints/webhook`.
 ///
 /// Used by `GET /cluster/notifications/endpoints/webhook`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsEndpointsWebhookItem {
     /// Template of the request body, base64-encoded.
@@ -2948,33 +2272,32 @@ pub struct ClusterNotificationsEndpointsWebhookItem {
 
 impl Object for ClusterNotificationsEndpointsWebhookItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "body" => (Need::OPTIONAL, &mut self.body),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "header" => (Need::OPTIONAL, &mut self.header),
-                "method" => (Need::required(0), &mut self.method),
-                "name" => (Need::required(1), &mut self.name),
-                "origin" => (Need::required(2), &mut self.origin),
-                "secret" => (Need::OPTIONAL, &mut self.secret),
-                "url" => (Need::required(3), &mut self.url),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsEndpointsWebhookItem",
+                required: &["method", "name", "origin", "url"],
+                optional: &["body", "comment", "disable", "header", "secret"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["method", "name", "origin", "url"]
+            &mut [
+                &mut self.method,
+                &mut self.name,
+                &mut self.origin,
+                &mut self.url,
+                &mut self.body,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.header,
+                &mut self.secret,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsEndpointsWebhookItem);
+object_impls!(ClusterNotificationsEndpointsWebhookItem);
 
 /// HTTP method of the request.
 ///
@@ -2992,37 +2315,14 @@ pub enum ClusterNotificationsEndpointsWebhookMethod {
     Unlisted(Unlisted),
 }
 
-impl ClusterNotificationsEndpointsWebhookMethod {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Post => "post",
-            Self::Put => "put",
-            Self::Get => "get",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "post" => Self::Post,
-                "put" => Self::Put,
-                "get" => Self::Get,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterNotificationsEndpointsWebhookMethod);
+open_enum_impls!(
+    ClusterNotificationsEndpointsWebhookMethod : "post" Post, "put" Put, "get" Get,
+);
 
 /// The answer to `GET /cluster/notifications/matchers/{name}`.
 ///
 /// Used by `GET /cluster/notifications/matchers/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcher {
     /// Free text about the matcher.
@@ -3051,39 +2351,48 @@ pub struct ClusterNotificationsMatcher {
 
 impl Object for ClusterNotificationsMatcher {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "invert-match" => (Need::OPTIONAL, &mut self.invert_match),
-                "match-calendar" => (Need::OPTIONAL, &mut self.match_calendar),
-                "match-field" => (Need::OPTIONAL, &mut self.match_field),
-                "match-severity" => (Need::OPTIONAL, &mut self.match_severity),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "name" => (Need::required(0), &mut self.name),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsMatcher",
+                required: &["name"],
+                optional: &[
+                    "comment",
+                    "digest",
+                    "disable",
+                    "invert-match",
+                    "match-calendar",
+                    "match-field",
+                    "match-severity",
+                    "mode",
+                    "target",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.invert_match,
+                &mut self.match_calendar,
+                &mut self.match_field,
+                &mut self.match_severity,
+                &mut self.mode,
+                &mut self.target,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsMatcher);
+object_impls!(ClusterNotificationsMatcher);
 
 /// One element of the answer to `GET /cluster/notifications/matcher-field-values`.
 ///
 /// Used by `GET /cluster/notifications/matcher-field-values`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatcherFieldValuesItem {
     /// Explanation of the value.
@@ -3098,32 +2407,26 @@ pub struct ClusterNotificationsMatcherFieldValuesItem {
 
 impl Object for ClusterNotificationsMatcherFieldValuesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "field" => (Need::required(0), &mut self.field),
-                "value" => (Need::required(1), &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsMatcherFieldValuesItem",
+                required: &["field", "value"],
+                optional: &["comment"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["field", "value"]
+            &mut [&mut self.field, &mut self.value, &mut self.comment, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsMatcherFieldValuesItem);
+object_impls!(ClusterNotificationsMatcherFieldValuesItem);
 
 /// One element of the answer to `GET /cluster/notifications/matchers`.
 ///
 /// Used by `GET /cluster/notifications/matchers`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsMatchersItem {
     /// Free text about the matcher.
@@ -3152,34 +2455,42 @@ pub struct ClusterNotificationsMatchersItem {
 
 impl Object for ClusterNotificationsMatchersItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "invert-match" => (Need::OPTIONAL, &mut self.invert_match),
-                "match-calendar" => (Need::OPTIONAL, &mut self.match_calendar),
-                "match-field" => (Need::OPTIONAL, &mut self.match_field),
-                "match-severity" => (Need::OPTIONAL, &mut self.match_severity),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "name" => (Need::required(0), &mut self.name),
-                "origin" => (Need::required(1), &mut self.origin),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsMatchersItem",
+                required: &["name", "origin"],
+                optional: &[
+                    "comment",
+                    "disable",
+                    "invert-match",
+                    "match-calendar",
+                    "match-field",
+                    "match-severity",
+                    "mode",
+                    "target",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "origin"]
+            &mut [
+                &mut self.name,
+                &mut self.origin,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.invert_match,
+                &mut self.match_calendar,
+                &mut self.match_field,
+                &mut self.match_severity,
+                &mut self.mode,
+                &mut self.target,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsMatchersItem);
+object_impls!(ClusterNotificationsMatchersItem);
 
 /// Whether all conditions have to be met or one is enough.
 ///
@@ -3195,30 +2506,7 @@ pub enum ClusterNotificationsMatchersMode {
     Unlisted(Unlisted),
 }
 
-impl ClusterNotificationsMatchersMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::All => "all",
-            Self::Any => "any",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "all" => Self::All,
-                "any" => Self::Any,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterNotificationsMatchersMode);
+open_enum_impls!(ClusterNotificationsMatchersMode : "all" All, "any" Any,);
 
 /// Whether a user created the entry, or it is built in, changed or not.
 ///
@@ -3236,37 +2524,15 @@ pub enum ClusterNotificationsOrigin {
     Unlisted(Unlisted),
 }
 
-impl ClusterNotificationsOrigin {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::UserCreated => "user-created",
-            Self::Builtin => "builtin",
-            Self::ModifiedBuiltin => "modified-builtin",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "user-created" => Self::UserCreated,
-                "builtin" => Self::Builtin,
-                "modified-builtin" => Self::ModifiedBuiltin,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterNotificationsOrigin);
+open_enum_impls!(
+    ClusterNotificationsOrigin : "user-created" UserCreated, "builtin" Builtin,
+    "modified-builtin" ModifiedBuiltin,
+);
 
 /// One element of the answer to `GET /cluster/notifications/targets`.
 ///
 /// Used by `GET /cluster/notifications/targets`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterNotificationsTargetsItem {
     /// Free text about the target.
@@ -3285,29 +2551,28 @@ pub struct ClusterNotificationsTargetsItem {
 
 impl Object for ClusterNotificationsTargetsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "name" => (Need::required(0), &mut self.name),
-                "origin" => (Need::required(1), &mut self.origin),
-                "type" => (Need::required(2), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterNotificationsTargetsItem",
+                required: &["name", "origin", "type"],
+                optional: &["comment", "disable"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "origin", "type"]
+            &mut [
+                &mut self.name,
+                &mut self.origin,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterNotificationsTargetsItem);
+object_impls!(ClusterNotificationsTargetsItem);
 
 /// Kind of endpoint behind the target.
 ///
@@ -3327,31 +2592,7 @@ pub enum ClusterNotificationsTargetsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterNotificationsTargetsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Sendmail => "sendmail",
-            Self::Gotify => "gotify",
-            Self::Smtp => "smtp",
-            Self::Webhook => "webhook",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "sendmail" => Self::Sendmail,
-                "gotify" => Self::Gotify,
-                "smtp" => Self::Smtp,
-                "webhook" => Self::Webhook,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterNotificationsTargetsType);
+open_enum_impls!(
+    ClusterNotificationsTargetsType : "sendmail" Sendmail, "gotify" Gotify, "smtp" Smtp,
+    "webhook" Webhook,
+);

@@ -24,42 +24,36 @@ impl ClusterSdnPath {
     /// Lists the sub-resources of the software-defined network.
     ///
     /// `GET /cluster/sdn`
+    ///
+    /// Needs on `/sdn`: `SDN.Audit`.
     #[inline]
-    pub fn get(&self) -> ClusterSdnGet {
-        ClusterSdnGet(self.0.request(ClusterSdnGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn",
+            Permission::All("/sdn", &["SDN.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Applies pending network changes and reloads the network on all nodes.
     ///
     /// `PUT /cluster/sdn`
     #[inline]
     pub fn put(&self) -> ClusterSdnPut {
-        ClusterSdnPut(self.0.request(ClusterSdnPut::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn",
+                Permission::All("/sdn", &["SDN.Allocate"]),
+            )
+            .partial(
+                &[
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("release-lock", Release::new(9, 0), None),
+                ],
+            );
+        ClusterSdnPut(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the sub-resources of the software-defined network.
-///
-/// `GET /cluster/sdn`
-///
-/// Needs on `/sdn`: `SDN.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnGet(pub(crate) Request<Vec<super::types::ClusterHaItem>>);
-
-impl ApiRequest for ClusterSdnGet {
-    type Output = Vec<super::types::ClusterHaItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn",
-        Permission::All("/sdn", &["SDN.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterHaItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnGet);
 
 /// Applies pending network changes and reloads the network on all nodes.
 ///
@@ -72,39 +66,19 @@ request_impls!(ClusterSdnGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPut(pub(crate) Request<Task>);
 
-impl ApiRequest for ClusterSdnPut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn",
-            Permission::All("/sdn", &["SDN.Allocate"]),
-        )
-        .partial(
-            &[
-                Partial::new("lock-token", Release::new(9, 0), None),
-                Partial::new("release-lock", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPut);
+request_impls!(ClusterSdnPut : Task);
 
 impl ClusterSdnPut {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`. Since 9.0.
     #[inline]
     pub fn release_lock(mut self, release_lock: bool) -> Self {
-        self.0.set("release-lock", &release_lock);
+        self.0.call.set("release-lock", &release_lock);
         self
     }
 }
@@ -132,9 +106,12 @@ impl ClusterSdnControllersPath {
     /// `GET /cluster/sdn/controllers`
     #[inline]
     pub fn get(&self) -> ClusterSdnControllersGet {
-        ClusterSdnControllersGet(
-            self.0.request(ClusterSdnControllersGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/controllers",
+            Permission::Authenticated,
+        );
+        ClusterSdnControllersGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a routing controller to the pending configuration.
     ///
@@ -148,13 +125,28 @@ impl ClusterSdnControllersPath {
         type_: impl Into<ClusterSdnControllersType>,
         controller: impl Into<String>,
     ) -> ClusterSdnControllersPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnControllersPost::ENDPOINT, reply::nothing);
-        let type_: ClusterSdnControllersType = type_.into();
-        request.set("type", &type_);
-        let controller: String = controller.into();
-        request.set("controller", &controller);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/controllers",
+                Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+            )
+            .partial(
+                &[
+                    Partial::new("bgp-mode", Release::new(9, 2), None),
+                    Partial::new("fabric", Release::new(9, 0), None),
+                    Partial::new("isis-domain", Release::new(8, 1), None),
+                    Partial::new("isis-ifaces", Release::new(8, 1), None),
+                    Partial::new("isis-net", Release::new(8, 1), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("nodes", Release::new(9, 2), None),
+                    Partial::new("peer-group-name", Release::new(9, 2), None),
+                    Partial::new("route-map-in", Release::new(9, 2), None),
+                    Partial::new("route-map-out", Release::new(9, 2), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnControllersType>("type", type_);
+        request.call.set_as::<String>("controller", controller);
         ClusterSdnControllersPost(request)
     }
 }
@@ -168,39 +160,25 @@ impl ClusterSdnControllersPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
 
-impl ApiRequest for ClusterSdnControllersGet {
-    type Output = Vec<ClusterSdnControllersItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/controllers",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnControllersItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnControllersGet);
+request_impls!(ClusterSdnControllersGet : Vec < ClusterSdnControllersItem >);
 
 impl ClusterSdnControllersGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
     /// Kind of the controller; in the request, lists only controllers of this kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterSdnControllersType>) -> Self {
-        let type_: ClusterSdnControllersType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterSdnControllersType>("type", type_);
         self
     }
 }
@@ -214,40 +192,13 @@ impl ClusterSdnControllersGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnControllersPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/controllers",
-            Permission::All("/sdn/controllers", &["SDN.Allocate"]),
-        )
-        .partial(
-            &[
-                Partial::new("bgp-mode", Release::new(9, 2), None),
-                Partial::new("fabric", Release::new(9, 0), None),
-                Partial::new("isis-domain", Release::new(8, 1), None),
-                Partial::new("isis-ifaces", Release::new(8, 1), None),
-                Partial::new("isis-net", Release::new(8, 1), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-                Partial::new("nodes", Release::new(9, 2), None),
-                Partial::new("peer-group-name", Release::new(9, 2), None),
-                Partial::new("route-map-in", Release::new(9, 2), None),
-                Partial::new("route-map-out", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnControllersPost);
+request_impls!(ClusterSdnControllersPost : ());
 
 impl ClusterSdnControllersPost {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     #[inline]
     pub fn asn(mut self, asn: i64) -> Self {
-        self.0.set("asn", &asn);
+        self.0.call.set("asn", &asn);
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
@@ -256,8 +207,7 @@ impl ClusterSdnControllersPost {
         mut self,
         bgp_mode: impl Into<ClusterSdnControllersBgpMode>,
     ) -> Self {
-        let bgp_mode: ClusterSdnControllersBgpMode = bgp_mode.into();
-        self.0.set("bgp-mode", &bgp_mode);
+        self.0.call.set_as::<ClusterSdnControllersBgpMode>("bgp-mode", bgp_mode);
         self
     }
     /// Uses paths through different systems at once if they are equally long; BGP.
@@ -266,103 +216,91 @@ impl ClusterSdnControllersPost {
         mut self,
         bgp_multipath_as_path_relax: bool,
     ) -> Self {
-        self.0.set("bgp-multipath-as-path-relax", &bgp_multipath_as_path_relax);
+        self.0.call.set("bgp-multipath-as-path-relax", &bgp_multipath_as_path_relax);
         self
     }
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
     pub fn ebgp(mut self, ebgp: bool) -> Self {
-        self.0.set("ebgp", &ebgp);
+        self.0.call.set("ebgp", &ebgp);
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[inline]
     pub fn ebgp_multihop(mut self, ebgp_multihop: i64) -> Self {
-        self.0.set("ebgp-multihop", &ebgp_multihop);
+        self.0.call.set("ebgp-multihop", &ebgp_multihop);
         self
     }
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     #[inline]
     pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        let fabric: String = fabric.into();
-        self.0.set("fabric", &fabric);
+        self.0.call.set_as::<String>("fabric", fabric);
         self
     }
     /// Domain the IS-IS controller routes in. Since 8.1.
     #[inline]
     pub fn isis_domain(mut self, isis_domain: impl Into<String>) -> Self {
-        let isis_domain: String = isis_domain.into();
-        self.0.set("isis-domain", &isis_domain);
+        self.0.call.set_as::<String>("isis-domain", isis_domain);
         self
     }
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
     #[inline]
     pub fn isis_ifaces(mut self, isis_ifaces: impl Into<List>) -> Self {
-        let isis_ifaces: List = isis_ifaces.into();
-        self.0.set("isis-ifaces", &isis_ifaces);
+        self.0.call.set_as::<List>("isis-ifaces", isis_ifaces);
         self
     }
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
     #[inline]
     pub fn isis_net(mut self, isis_net: impl Into<String>) -> Self {
-        let isis_net: String = isis_net.into();
-        self.0.set("isis-net", &isis_net);
+        self.0.call.set_as::<String>("isis-net", isis_net);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Loopback or dummy interface that holds the router address; BGP.
     #[inline]
     pub fn loopback(mut self, loopback: impl Into<String>) -> Self {
-        let loopback: String = loopback.into();
-        self.0.set("loopback", &loopback);
+        self.0.call.set_as::<String>("loopback", loopback);
         self
     }
     /// Node the controller runs on.
     #[inline]
     pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        let node: NodeName = node.into();
-        self.0.set("node", &node);
+        self.0.call.set_as::<NodeName>("node", node);
         self
     }
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
     #[inline]
     pub fn peer_group_name(mut self, peer_group_name: impl Into<String>) -> Self {
-        let peer_group_name: String = peer_group_name.into();
-        self.0.set("peer-group-name", &peer_group_name);
+        self.0.call.set_as::<String>("peer-group-name", peer_group_name);
         self
     }
     /// Comma-separated addresses of the peers.
     #[inline]
     pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        let peers: List<IpAddress> = peers.into();
-        self.0.set("peers", &peers);
+        self.0.call.set_as::<List<IpAddress>>("peers", peers);
         self
     }
     /// Route map applied to routes that are received. Since 9.2.
     #[inline]
     pub fn route_map_in(mut self, route_map_in: impl Into<String>) -> Self {
-        let route_map_in: String = route_map_in.into();
-        self.0.set("route-map-in", &route_map_in);
+        self.0.call.set_as::<String>("route-map-in", route_map_in);
         self
     }
     /// Route map applied to routes that are announced. Since 9.2.
     #[inline]
     pub fn route_map_out(mut self, route_map_out: impl Into<String>) -> Self {
-        let route_map_out: String = route_map_out.into();
-        self.0.set("route-map-out", &route_map_out);
+        self.0.call.set_as::<String>("route-map-out", route_map_out);
         self
     }
 }
@@ -395,29 +333,51 @@ impl ClusterSdnControllersControllerPath {
     /// `GET /cluster/sdn/controllers/{controller}`
     #[inline]
     pub fn get(&self) -> ClusterSdnControllersControllerGet {
-        ClusterSdnControllersControllerGet(
-            self.0.request(ClusterSdnControllersControllerGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/controllers/{controller}",
+            Permission::All("/sdn/controllers/{controller}", &["SDN.Allocate"]),
+        );
+        ClusterSdnControllersControllerGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the pending configuration of a routing controller.
     ///
     /// `PUT /cluster/sdn/controllers/{controller}`
     #[inline]
     pub fn put(&self) -> ClusterSdnControllersControllerPut {
-        ClusterSdnControllersControllerPut(
-            self.0.request(ClusterSdnControllersControllerPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/controllers/{controller}",
+                Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+            )
+            .partial(
+                &[
+                    Partial::new("bgp-mode", Release::new(9, 2), None),
+                    Partial::new("fabric", Release::new(9, 0), None),
+                    Partial::new("isis-domain", Release::new(8, 1), None),
+                    Partial::new("isis-ifaces", Release::new(8, 1), None),
+                    Partial::new("isis-net", Release::new(8, 1), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("nodes", Release::new(9, 2), None),
+                    Partial::new("peer-group-name", Release::new(9, 2), None),
+                    Partial::new("route-map-in", Release::new(9, 2), None),
+                    Partial::new("route-map-out", Release::new(9, 2), None),
+                ],
+            );
+        ClusterSdnControllersControllerPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes a routing controller from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/controllers/{controller}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnControllersControllerDelete {
-        ClusterSdnControllersControllerDelete(
-            self
-                .0
-                .request(ClusterSdnControllersControllerDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/controllers/{controller}",
+                Permission::All("/sdn/controllers", &["SDN.Allocate"]),
+            )
+            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+        ClusterSdnControllersControllerDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -432,32 +392,19 @@ pub struct ClusterSdnControllersControllerGet(
     pub(crate) Request<ClusterSdnControllersItem>,
 );
 
-impl ApiRequest for ClusterSdnControllersControllerGet {
-    type Output = ClusterSdnControllersItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/controllers/{controller}",
-        Permission::All("/sdn/controllers/{controller}", &["SDN.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnControllersItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnControllersControllerGet);
+request_impls!(ClusterSdnControllersControllerGet : ClusterSdnControllersItem);
 
 impl ClusterSdnControllersControllerGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -471,40 +418,13 @@ impl ClusterSdnControllersControllerGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnControllersControllerPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/controllers/{controller}",
-            Permission::All("/sdn/controllers", &["SDN.Allocate"]),
-        )
-        .partial(
-            &[
-                Partial::new("bgp-mode", Release::new(9, 2), None),
-                Partial::new("fabric", Release::new(9, 0), None),
-                Partial::new("isis-domain", Release::new(8, 1), None),
-                Partial::new("isis-ifaces", Release::new(8, 1), None),
-                Partial::new("isis-net", Release::new(8, 1), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-                Partial::new("nodes", Release::new(9, 2), None),
-                Partial::new("peer-group-name", Release::new(9, 2), None),
-                Partial::new("route-map-in", Release::new(9, 2), None),
-                Partial::new("route-map-out", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnControllersControllerPut);
+request_impls!(ClusterSdnControllersControllerPut : ());
 
 impl ClusterSdnControllersControllerPut {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     #[inline]
     pub fn asn(mut self, asn: i64) -> Self {
-        self.0.set("asn", &asn);
+        self.0.call.set("asn", &asn);
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
@@ -513,8 +433,7 @@ impl ClusterSdnControllersControllerPut {
         mut self,
         bgp_mode: impl Into<ClusterSdnControllersBgpMode>,
     ) -> Self {
-        let bgp_mode: ClusterSdnControllersBgpMode = bgp_mode.into();
-        self.0.set("bgp-mode", &bgp_mode);
+        self.0.call.set_as::<ClusterSdnControllersBgpMode>("bgp-mode", bgp_mode);
         self
     }
     /// Uses paths through different systems at once if they are equally long; BGP.
@@ -523,123 +442,109 @@ impl ClusterSdnControllersControllerPut {
         mut self,
         bgp_multipath_as_path_relax: bool,
     ) -> Self {
-        self.0.set("bgp-multipath-as-path-relax", &bgp_multipath_as_path_relax);
+        self.0.call.set("bgp-multipath-as-path-relax", &bgp_multipath_as_path_relax);
         self
     }
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
     pub fn ebgp(mut self, ebgp: bool) -> Self {
-        self.0.set("ebgp", &ebgp);
+        self.0.call.set("ebgp", &ebgp);
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[inline]
     pub fn ebgp_multihop(mut self, ebgp_multihop: i64) -> Self {
-        self.0.set("ebgp-multihop", &ebgp_multihop);
+        self.0.call.set("ebgp-multihop", &ebgp_multihop);
         self
     }
     /// Fabric whose members become the peers; EVPN. Since 9.0.
     #[inline]
     pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        let fabric: String = fabric.into();
-        self.0.set("fabric", &fabric);
+        self.0.call.set_as::<String>("fabric", fabric);
         self
     }
     /// Domain the IS-IS controller routes in. Since 8.1.
     #[inline]
     pub fn isis_domain(mut self, isis_domain: impl Into<String>) -> Self {
-        let isis_domain: String = isis_domain.into();
-        self.0.set("isis-domain", &isis_domain);
+        self.0.call.set_as::<String>("isis-domain", isis_domain);
         self
     }
     /// Comma-separated interfaces that speak IS-IS; IS-IS. Since 8.1.
     #[inline]
     pub fn isis_ifaces(mut self, isis_ifaces: impl Into<List>) -> Self {
-        let isis_ifaces: List = isis_ifaces.into();
-        self.0.set("isis-ifaces", &isis_ifaces);
+        self.0.call.set_as::<List>("isis-ifaces", isis_ifaces);
         self
     }
     /// Network entity title of the node; IS-IS. At most 50 characters. Since 8.1.
     #[inline]
     pub fn isis_net(mut self, isis_net: impl Into<String>) -> Self {
-        let isis_net: String = isis_net.into();
-        self.0.set("isis-net", &isis_net);
+        self.0.call.set_as::<String>("isis-net", isis_net);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Loopback or dummy interface that holds the router address; BGP.
     #[inline]
     pub fn loopback(mut self, loopback: impl Into<String>) -> Self {
-        let loopback: String = loopback.into();
-        self.0.set("loopback", &loopback);
+        self.0.call.set_as::<String>("loopback", loopback);
         self
     }
     /// Node the controller runs on.
     #[inline]
     pub fn node(mut self, node: impl Into<NodeName>) -> Self {
-        let node: NodeName = node.into();
-        self.0.set("node", &node);
+        self.0.call.set_as::<NodeName>("node", node);
         self
     }
     /// Comma-separated nodes the controller runs on. Since 9.2.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Name of the peer group in the FRR configuration; EVPN. Default: `VTEP`. Since 9.2.
     #[inline]
     pub fn peer_group_name(mut self, peer_group_name: impl Into<String>) -> Self {
-        let peer_group_name: String = peer_group_name.into();
-        self.0.set("peer-group-name", &peer_group_name);
+        self.0.call.set_as::<String>("peer-group-name", peer_group_name);
         self
     }
     /// Comma-separated addresses of the peers.
     #[inline]
     pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        let peers: List<IpAddress> = peers.into();
-        self.0.set("peers", &peers);
+        self.0.call.set_as::<List<IpAddress>>("peers", peers);
         self
     }
     /// Route map applied to routes that are received. Since 9.2.
     #[inline]
     pub fn route_map_in(mut self, route_map_in: impl Into<String>) -> Self {
-        let route_map_in: String = route_map_in.into();
-        self.0.set("route-map-in", &route_map_in);
+        self.0.call.set_as::<String>("route-map-in", route_map_in);
         self
     }
     /// Route map applied to routes that are announced. Since 9.2.
     #[inline]
     pub fn route_map_out(mut self, route_map_out: impl Into<String>) -> Self {
-        let route_map_out: String = route_map_out.into();
-        self.0.set("route-map-out", &route_map_out);
+        self.0.call.set_as::<String>("route-map-out", route_map_out);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -653,28 +558,13 @@ impl ClusterSdnControllersControllerPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnControllersControllerDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/controllers/{controller}",
-            Permission::All("/sdn/controllers", &["SDN.Allocate"]),
-        )
-        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnControllersControllerDelete);
+request_impls!(ClusterSdnControllersControllerDelete : ());
 
 impl ClusterSdnControllersControllerDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -702,7 +592,12 @@ impl ClusterSdnDnsPath {
     /// `GET /cluster/sdn/dns`
     #[inline]
     pub fn get(&self) -> ClusterSdnDnsGet {
-        ClusterSdnDnsGet(self.0.request(ClusterSdnDnsGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/dns",
+            Permission::Authenticated,
+        );
+        ClusterSdnDnsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a DNS server to register names with.
     ///
@@ -720,15 +615,23 @@ impl ClusterSdnDnsPath {
         url: impl Into<String>,
         key: impl Into<Secret>,
     ) -> ClusterSdnDnsPost {
-        let mut request = self.0.request(ClusterSdnDnsPost::ENDPOINT, reply::nothing);
-        let type_: ClusterSdnDnsType = type_.into();
-        request.set("type", &type_);
-        let dns: String = dns.into();
-        request.set("dns", &dns);
-        let url: String = url.into();
-        request.set("url", &url);
-        let key: Secret = key.into();
-        request.set("key", &key);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/dns",
+                Permission::All("/sdn/dns", &["SDN.Allocate"]),
+            )
+            .secrets(&["key"])
+            .partial(
+                &[
+                    Partial::new("fingerprint", Release::new(8, 4), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnDnsType>("type", type_);
+        request.call.set_as::<String>("dns", dns);
+        request.call.set_as::<String>("url", url);
+        request.call.set_as::<Secret>("key", key);
         ClusterSdnDnsPost(request)
     }
 }
@@ -742,27 +645,13 @@ impl ClusterSdnDnsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
 
-impl ApiRequest for ClusterSdnDnsGet {
-    type Output = Vec<ClusterSdnDnsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/dns",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnDnsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnDnsGet);
+request_impls!(ClusterSdnDnsGet : Vec < ClusterSdnDnsItem >);
 
 impl ClusterSdnDnsGet {
     /// Kind of the DNS server; in the request, lists only entries of this kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterSdnDnsType>) -> Self {
-        let type_: ClusterSdnDnsType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterSdnDnsType>("type", type_);
         self
     }
 }
@@ -776,59 +665,37 @@ impl ClusterSdnDnsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnDnsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/dns",
-            Permission::All("/sdn/dns", &["SDN.Allocate"]),
-        )
-        .secrets(&["key"])
-        .partial(
-            &[
-                Partial::new("fingerprint", Release::new(8, 4), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnDnsPost);
+request_impls!(ClusterSdnDnsPost : ());
 
 impl ClusterSdnDnsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        let fingerprint: String = fingerprint.into();
-        self.0.set("fingerprint", &fingerprint);
+        self.0.call.set_as::<String>("fingerprint", fingerprint);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
     pub fn reversemaskv6(mut self, reversemaskv6: i64) -> Self {
-        self.0.set("reversemaskv6", &reversemaskv6);
+        self.0.call.set("reversemaskv6", &reversemaskv6);
         self
     }
     /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
     #[inline]
     pub fn reversev6mask(mut self, reversev6mask: i64) -> Self {
-        self.0.set("reversev6mask", &reversev6mask);
+        self.0.call.set("reversev6mask", &reversev6mask);
         self
     }
     /// Time to live of the records, in seconds.
     #[inline]
     pub fn ttl(mut self, ttl: i64) -> Self {
-        self.0.set("ttl", &ttl);
+        self.0.call.set("ttl", &ttl);
         self
     }
 }
@@ -856,53 +723,50 @@ impl ClusterSdnDnsDnsPath {
     /// Reads the configuration of a DNS server.
     ///
     /// `GET /cluster/sdn/dns/{dns}`
+    ///
+    /// Needs on `/sdn/dns/{dns}`: `SDN.Allocate`.
     #[inline]
-    pub fn get(&self) -> ClusterSdnDnsDnsGet {
-        ClusterSdnDnsDnsGet(self.0.request(ClusterSdnDnsDnsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<ClusterSdnDn> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/dns/{dns}",
+            Permission::All("/sdn/dns/{dns}", &["SDN.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the configuration of a DNS server.
     ///
     /// `PUT /cluster/sdn/dns/{dns}`
     #[inline]
     pub fn put(&self) -> ClusterSdnDnsDnsPut {
-        ClusterSdnDnsDnsPut(
-            self.0.request(ClusterSdnDnsDnsPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/dns/{dns}",
+                Permission::All("/sdn/dns", &["SDN.Allocate"]),
+            )
+            .secrets(&["key"])
+            .partial(
+                &[
+                    Partial::new("fingerprint", Release::new(8, 4), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        ClusterSdnDnsDnsPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes a DNS server.
     ///
     /// `DELETE /cluster/sdn/dns/{dns}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnDnsDnsDelete {
-        ClusterSdnDnsDnsDelete(
-            self.0.request(ClusterSdnDnsDnsDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/dns/{dns}",
+                Permission::All("/sdn/dns", &["SDN.Allocate"]),
+            )
+            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+        ClusterSdnDnsDnsDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the configuration of a DNS server.
-///
-/// `GET /cluster/sdn/dns/{dns}`
-///
-/// Needs on `/sdn/dns/{dns}`: `SDN.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnDnsDnsGet(pub(crate) Request<ClusterSdnDn>);
-
-impl ApiRequest for ClusterSdnDnsDnsGet {
-    type Output = ClusterSdnDn;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/dns/{dns}",
-        Permission::All("/sdn/dns/{dns}", &["SDN.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnDn> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnDnsDnsGet);
 
 /// Changes the configuration of a DNS server.
 ///
@@ -913,87 +777,61 @@ request_impls!(ClusterSdnDnsDnsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnDnsDnsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/dns/{dns}",
-            Permission::All("/sdn/dns", &["SDN.Allocate"]),
-        )
-        .secrets(&["key"])
-        .partial(
-            &[
-                Partial::new("fingerprint", Release::new(8, 4), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnDnsDnsPut);
+request_impls!(ClusterSdnDnsDnsPut : ());
 
 impl ClusterSdnDnsDnsPut {
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        let fingerprint: String = fingerprint.into();
-        self.0.set("fingerprint", &fingerprint);
+        self.0.call.set_as::<String>("fingerprint", fingerprint);
         self
     }
     /// API key for the server.
     #[inline]
     pub fn key(mut self, key: impl Into<Secret>) -> Self {
-        let key: Secret = key.into();
-        self.0.set("key", &key);
+        self.0.call.set_as::<Secret>("key", key);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
     pub fn reversemaskv6(mut self, reversemaskv6: i64) -> Self {
-        self.0.set("reversemaskv6", &reversemaskv6);
+        self.0.call.set("reversemaskv6", &reversemaskv6);
         self
     }
     /// Time to live of the records, in seconds.
     #[inline]
     pub fn ttl(mut self, ttl: i64) -> Self {
-        self.0.set("ttl", &ttl);
+        self.0.call.set("ttl", &ttl);
         self
     }
     /// Base address of the server's API.
     #[inline]
     pub fn url(mut self, url: impl Into<String>) -> Self {
-        let url: String = url.into();
-        self.0.set("url", &url);
+        self.0.call.set_as::<String>("url", url);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -1007,28 +845,13 @@ impl ClusterSdnDnsDnsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnDnsDnsDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/dns/{dns}",
-            Permission::All("/sdn/dns", &["SDN.Allocate"]),
-        )
-        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnDnsDnsDelete);
+request_impls!(ClusterSdnDnsDnsDelete : ());
 
 impl ClusterSdnDnsDnsDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -1055,42 +878,24 @@ impl ClusterSdnDryRunPath {
     ///
     /// `GET /cluster/sdn/dry-run`
     ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    ///
+    /// Since 9.1.
+    ///
     /// * `node`: Node to work out the changes for.
     #[inline]
-    pub fn get(&self, node: impl Into<NodeName>) -> ClusterSdnDryRunGet {
-        let mut request = self.0.request(ClusterSdnDryRunGet::ENDPOINT, reply::data);
-        let node: NodeName = node.into();
-        request.set("node", &node);
-        ClusterSdnDryRunGet(request)
+    pub fn get(&self, node: impl Into<NodeName>) -> Request<ClusterSdnDryRun> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/dry-run",
+                Permission::All("/nodes/{node}", &["Sys.Audit"]),
+            )
+            .since(9, 1);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<NodeName>("node", node);
+        request
     }
 }
-
-/// Shows what applying the pending changes would alter on a node.
-///
-/// `GET /cluster/sdn/dry-run`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnDryRunGet(pub(crate) Request<ClusterSdnDryRun>);
-
-impl ApiRequest for ClusterSdnDryRunGet {
-    type Output = ClusterSdnDryRun;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/dry-run",
-            Permission::All("/nodes/{node}", &["Sys.Audit"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnDryRun> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnDryRunGet);
 
 /// The path `/cluster/sdn/fabrics`.
 ///
@@ -1113,38 +918,21 @@ impl ClusterSdnFabricsPath {
     /// Lists the sub-resources of fabrics.
     ///
     /// `GET /cluster/sdn/fabrics`
+    ///
+    /// Needs on `/sdn/fabrics`: `SDN.Audit`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn get(&self) -> ClusterSdnFabricsGet {
-        ClusterSdnFabricsGet(self.0.request(ClusterSdnFabricsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/fabrics",
+                Permission::All("/sdn/fabrics", &["SDN.Audit"]),
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of fabrics.
-///
-/// `GET /cluster/sdn/fabrics`
-///
-/// Needs on `/sdn/fabrics`: `SDN.Audit`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnFabricsGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for ClusterSdnFabricsGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/fabrics",
-            Permission::All("/sdn/fabrics", &["SDN.Audit"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsGet);
 
 /// The path `/cluster/sdn/fabrics/all`.
 ///
@@ -1169,9 +957,13 @@ impl ClusterSdnFabricsAllPath {
     /// `GET /cluster/sdn/fabrics/all`
     #[inline]
     pub fn get(&self) -> ClusterSdnFabricsAllGet {
-        ClusterSdnFabricsAllGet(
-            self.0.request(ClusterSdnFabricsAllGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/fabrics/all",
+                Permission::Authenticated,
+            )
+            .since(9, 0);
+        ClusterSdnFabricsAllGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -1186,33 +978,19 @@ impl ClusterSdnFabricsAllPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsAllGet(pub(crate) Request<ClusterSdnFabricsAll>);
 
-impl ApiRequest for ClusterSdnFabricsAllGet {
-    type Output = ClusterSdnFabricsAll;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/fabrics/all",
-            Permission::Authenticated,
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnFabricsAll> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsAllGet);
+request_impls!(ClusterSdnFabricsAllGet : ClusterSdnFabricsAll);
 
 impl ClusterSdnFabricsAllGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -1240,9 +1018,13 @@ impl ClusterSdnFabricsFabricPath {
     /// `GET /cluster/sdn/fabrics/fabric`
     #[inline]
     pub fn get(&self) -> ClusterSdnFabricsFabricGet {
-        ClusterSdnFabricsFabricGet(
-            self.0.request(ClusterSdnFabricsFabricGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/fabrics/fabric",
+                Permission::Authenticated,
+            )
+            .since(9, 0);
+        ClusterSdnFabricsFabricGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a fabric to the pending configuration.
     ///
@@ -1256,13 +1038,22 @@ impl ClusterSdnFabricsFabricPath {
         protocol: impl Into<ClusterSdnFabricsProtocol>,
         id: impl Into<String>,
     ) -> ClusterSdnFabricsFabricPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnFabricsFabricPost::ENDPOINT, reply::nothing);
-        let protocol: ClusterSdnFabricsProtocol = protocol.into();
-        request.set("protocol", &protocol);
-        let id: String = id.into();
-        request.set("id", &id);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/fabrics/fabric",
+                Permission::All("/sdn/fabrics", &["SDN.Allocate"]),
+            )
+            .since(9, 0)
+            .partial(
+                &[
+                    Partial::new("persistent_keepalive", Release::new(9, 2), None),
+                    Partial::new("redistribute", Release::new(9, 2), None),
+                    Partial::new("route_filter", Release::new(9, 2), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
+        request.call.set_as::<String>("id", id);
         ClusterSdnFabricsFabricPost(request)
     }
 }
@@ -1280,33 +1071,19 @@ pub struct ClusterSdnFabricsFabricGet(
     pub(crate) Request<Vec<ClusterSdnFabricsFabricItem>>,
 );
 
-impl ApiRequest for ClusterSdnFabricsFabricGet {
-    type Output = Vec<ClusterSdnFabricsFabricItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/fabrics/fabric",
-            Permission::Authenticated,
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnFabricsFabricItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsFabricGet);
+request_impls!(ClusterSdnFabricsFabricGet : Vec < ClusterSdnFabricsFabricItem >);
 
 impl ClusterSdnFabricsFabricGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -1322,81 +1099,55 @@ impl ClusterSdnFabricsFabricGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnFabricsFabricPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/fabrics/fabric",
-            Permission::All("/sdn/fabrics", &["SDN.Allocate"]),
-        )
-        .since(9, 0)
-        .partial(
-            &[
-                Partial::new("persistent_keepalive", Release::new(9, 2), None),
-                Partial::new("redistribute", Release::new(9, 2), None),
-                Partial::new("route_filter", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsFabricPost);
+request_impls!(ClusterSdnFabricsFabricPost : ());
 
 impl ClusterSdnFabricsFabricPost {
     /// Area as a number or in dotted form; OSPF.
     #[inline]
     pub fn area(mut self, area: impl Into<String>) -> Self {
-        let area: String = area.into();
-        self.0.set("area", &area);
+        self.0.call.set_as::<String>("area", area);
         self
     }
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
     pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
-        self.0.set("csnp_interval", &csnp_interval);
+        self.0.call.set("csnp_interval", &csnp_interval);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
     pub fn hello_interval(mut self, hello_interval: i64) -> Self {
-        self.0.set("hello_interval", &hello_interval);
+        self.0.call.set("hello_interval", &hello_interval);
         self
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip6_prefix(mut self, ip6_prefix: impl Into<Cidr>) -> Self {
-        let ip6_prefix: Cidr = ip6_prefix.into();
-        self.0.set("ip6_prefix", &ip6_prefix);
+        self.0.call.set_as::<Cidr>("ip6_prefix", ip6_prefix);
         self
     }
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip_prefix(mut self, ip_prefix: impl Into<Cidr>) -> Self {
-        let ip_prefix: Cidr = ip_prefix.into();
-        self.0.set("ip_prefix", &ip_prefix);
+        self.0.call.set_as::<Cidr>("ip_prefix", ip_prefix);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
-        self.0.set("persistent_keepalive", &persistent_keepalive);
+        self.0.call.set("persistent_keepalive", &persistent_keepalive);
         self
     }
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
@@ -1405,18 +1156,13 @@ impl ClusterSdnFabricsFabricPost {
         mut self,
         redistribute: impl IntoIterator<Item = impl Into<FabricRedistribute>>,
     ) -> Self {
-        let redistribute: Vec<FabricRedistribute> = redistribute
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("redistribute", &redistribute);
+        self.0.call.set_all::<FabricRedistribute>("redistribute", redistribute);
         self
     }
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     #[inline]
     pub fn route_filter(mut self, route_filter: impl Into<String>) -> Self {
-        let route_filter: String = route_filter.into();
-        self.0.set("route_filter", &route_filter);
+        self.0.call.set_as::<String>("route_filter", route_filter);
         self
     }
 }
@@ -1444,11 +1190,19 @@ impl ClusterSdnFabricsFabricIdPath {
     /// Reads the configuration of a fabric.
     ///
     /// `GET /cluster/sdn/fabrics/fabric/{id}`
+    ///
+    /// Needs on `/sdn/fabrics/{id}`: `SDN.Audit` or `SDN.Allocate`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn get(&self) -> ClusterSdnFabricsFabricIdGet {
-        ClusterSdnFabricsFabricIdGet(
-            self.0.request(ClusterSdnFabricsFabricIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterSdnFabricsFabricItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/fabrics/fabric/{id}",
+                Permission::Any("/sdn/fabrics/{id}", &["SDN.Audit", "SDN.Allocate"]),
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the pending configuration of a fabric.
     ///
@@ -1460,50 +1214,41 @@ impl ClusterSdnFabricsFabricIdPath {
         &self,
         protocol: impl Into<ClusterSdnFabricsProtocol>,
     ) -> ClusterSdnFabricsFabricIdPut {
-        let mut request = self
-            .0
-            .request(ClusterSdnFabricsFabricIdPut::ENDPOINT, reply::nothing);
-        let protocol: ClusterSdnFabricsProtocol = protocol.into();
-        request.set("protocol", &protocol);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/fabrics/fabric/{id}",
+                Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
+            )
+            .since(9, 0)
+            .partial(
+                &[
+                    Partial::new("persistent_keepalive", Release::new(9, 2), None),
+                    Partial::new("redistribute", Release::new(9, 2), None),
+                    Partial::new("route_filter", Release::new(9, 2), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
         ClusterSdnFabricsFabricIdPut(request)
     }
     /// Removes a fabric from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/fabrics/fabric/{id}`
+    ///
+    /// Needs on `/sdn/fabrics/{id}`: `SDN.Allocate`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn delete(&self) -> ClusterSdnFabricsFabricIdDelete {
-        ClusterSdnFabricsFabricIdDelete(
-            self.0.request(ClusterSdnFabricsFabricIdDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/fabrics/fabric/{id}",
+                Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads the configuration of a fabric.
-///
-/// `GET /cluster/sdn/fabrics/fabric/{id}`
-///
-/// Needs on `/sdn/fabrics/{id}`: `SDN.Audit` or `SDN.Allocate`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnFabricsFabricIdGet(pub(crate) Request<ClusterSdnFabricsFabricItem>);
-
-impl ApiRequest for ClusterSdnFabricsFabricIdGet {
-    type Output = ClusterSdnFabricsFabricItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/fabrics/fabric/{id}",
-            Permission::Any("/sdn/fabrics/{id}", &["SDN.Audit", "SDN.Allocate"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnFabricsFabricItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsFabricIdGet);
 
 /// Changes the pending configuration of a fabric.
 ///
@@ -1516,41 +1261,19 @@ request_impls!(ClusterSdnFabricsFabricIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnFabricsFabricIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/fabrics/fabric/{id}",
-            Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
-        )
-        .since(9, 0)
-        .partial(
-            &[
-                Partial::new("persistent_keepalive", Release::new(9, 2), None),
-                Partial::new("redistribute", Release::new(9, 2), None),
-                Partial::new("route_filter", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsFabricIdPut);
+request_impls!(ClusterSdnFabricsFabricIdPut : ());
 
 impl ClusterSdnFabricsFabricIdPut {
     /// Area as a number or in dotted form; OSPF.
     #[inline]
     pub fn area(mut self, area: impl Into<String>) -> Self {
-        let area: String = area.into();
-        self.0.set("area", &area);
+        self.0.call.set_as::<String>("area", area);
         self
     }
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
     pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
-        self.0.set("csnp_interval", &csnp_interval);
+        self.0.call.set("csnp_interval", &csnp_interval);
         self
     }
     /// Names of settings to remove.
@@ -1559,51 +1282,43 @@ impl ClusterSdnFabricsFabricIdPut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<ClusterSdnFabricsFabricDelete>>,
     ) -> Self {
-        let delete: Vec<ClusterSdnFabricsFabricDelete> = delete
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<ClusterSdnFabricsFabricDelete>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
     pub fn hello_interval(mut self, hello_interval: i64) -> Self {
-        self.0.set("hello_interval", &hello_interval);
+        self.0.call.set("hello_interval", &hello_interval);
         self
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip6_prefix(mut self, ip6_prefix: impl Into<Cidr>) -> Self {
-        let ip6_prefix: Cidr = ip6_prefix.into();
-        self.0.set("ip6_prefix", &ip6_prefix);
+        self.0.call.set_as::<Cidr>("ip6_prefix", ip6_prefix);
         self
     }
     /// IPv4 network that the node addresses are taken from, in CIDR notation.
     #[inline]
     pub fn ip_prefix(mut self, ip_prefix: impl Into<Cidr>) -> Self {
-        let ip_prefix: Cidr = ip_prefix.into();
-        self.0.set("ip_prefix", &ip_prefix);
+        self.0.call.set_as::<Cidr>("ip_prefix", ip_prefix);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
-        self.0.set("persistent_keepalive", &persistent_keepalive);
+        self.0.call.set("persistent_keepalive", &persistent_keepalive);
         self
     }
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
@@ -1612,54 +1327,22 @@ impl ClusterSdnFabricsFabricIdPut {
         mut self,
         redistribute: impl IntoIterator<Item = impl Into<FabricRedistribute>>,
     ) -> Self {
-        let redistribute: Vec<FabricRedistribute> = redistribute
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("redistribute", &redistribute);
+        self.0.call.set_all::<FabricRedistribute>("redistribute", redistribute);
         self
     }
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
     #[inline]
     pub fn route_filter(mut self, route_filter: impl Into<String>) -> Self {
-        let route_filter: String = route_filter.into();
-        self.0.set("route_filter", &route_filter);
+        self.0.call.set_as::<String>("route_filter", route_filter);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Removes a fabric from the pending configuration.
-///
-/// `DELETE /cluster/sdn/fabrics/fabric/{id}`
-///
-/// Needs on `/sdn/fabrics/{id}`: `SDN.Allocate`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnFabricsFabricIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterSdnFabricsFabricIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/fabrics/fabric/{id}",
-            Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsFabricIdDelete);
 
 /// The path `/cluster/sdn/fabrics/node`.
 ///
@@ -1684,9 +1367,13 @@ impl ClusterSdnFabricsNodePath {
     /// `GET /cluster/sdn/fabrics/node`
     #[inline]
     pub fn get(&self) -> ClusterSdnFabricsNodeGet {
-        ClusterSdnFabricsNodeGet(
-            self.0.request(ClusterSdnFabricsNodeGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/fabrics/node",
+                Permission::Authenticated,
+            )
+            .since(9, 0);
+        ClusterSdnFabricsNodeGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -1701,33 +1388,19 @@ impl ClusterSdnFabricsNodePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeGet(pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>);
 
-impl ApiRequest for ClusterSdnFabricsNodeGet {
-    type Output = Vec<ClusterSdnFabricsNodeItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/fabrics/node",
-            Permission::Authenticated,
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnFabricsNodeItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsNodeGet);
+request_impls!(ClusterSdnFabricsNodeGet : Vec < ClusterSdnFabricsNodeItem >);
 
 impl ClusterSdnFabricsNodeGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -1760,9 +1433,13 @@ impl ClusterSdnFabricsNodeFabricIdPath {
     /// `GET /cluster/sdn/fabrics/node/{fabric_id}`
     #[inline]
     pub fn get(&self) -> ClusterSdnFabricsNodeFabricIdGet {
-        ClusterSdnFabricsNodeFabricIdGet(
-            self.0.request(ClusterSdnFabricsNodeFabricIdGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/fabrics/node/{fabric_id}",
+                Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Audit"]),
+            )
+            .since(9, 0);
+        ClusterSdnFabricsNodeFabricIdGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a node to a fabric.
     ///
@@ -1776,13 +1453,29 @@ impl ClusterSdnFabricsNodeFabricIdPath {
         protocol: impl Into<ClusterSdnFabricsProtocol>,
         node_id: impl Into<NodeName>,
     ) -> ClusterSdnFabricsNodeFabricIdPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnFabricsNodeFabricIdPost::ENDPOINT, reply::nothing);
-        let protocol: ClusterSdnFabricsProtocol = protocol.into();
-        request.set("protocol", &protocol);
-        let node_id: NodeName = node_id.into();
-        request.set("node_id", &node_id);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/fabrics/node/{fabric_id}",
+                Permission::And(
+                    &[
+                        Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Allocate"]),
+                        Permission::All("/nodes/{node_id}", &["Sys.Modify"]),
+                    ],
+                ),
+            )
+            .since(9, 0)
+            .partial(
+                &[
+                    Partial::new("allowed_ips", Release::new(9, 2), None),
+                    Partial::new("endpoint", Release::new(9, 2), None),
+                    Partial::new("peers", Release::new(9, 2), None),
+                    Partial::new("public_key", Release::new(9, 2), None),
+                    Partial::new("role", Release::new(9, 2), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
+        request.call.set_as::<NodeName>("node_id", node_id);
         ClusterSdnFabricsNodeFabricIdPost(request)
     }
 }
@@ -1800,33 +1493,19 @@ pub struct ClusterSdnFabricsNodeFabricIdGet(
     pub(crate) Request<Vec<ClusterSdnFabricsNodeItem>>,
 );
 
-impl ApiRequest for ClusterSdnFabricsNodeFabricIdGet {
-    type Output = Vec<ClusterSdnFabricsNodeItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/fabrics/node/{fabric_id}",
-            Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Audit"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnFabricsNodeItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsNodeFabricIdGet);
+request_impls!(ClusterSdnFabricsNodeFabricIdGet : Vec < ClusterSdnFabricsNodeItem >);
 
 impl ClusterSdnFabricsNodeFabricIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -1842,35 +1521,7 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnFabricsNodeFabricIdPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/fabrics/node/{fabric_id}",
-            Permission::And(
-                &[
-                    Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Allocate"]),
-                    Permission::All("/nodes/{node_id}", &["Sys.Modify"]),
-                ],
-            ),
-        )
-        .since(9, 0)
-        .partial(
-            &[
-                Partial::new("allowed_ips", Release::new(9, 2), None),
-                Partial::new("endpoint", Release::new(9, 2), None),
-                Partial::new("peers", Release::new(9, 2), None),
-                Partial::new("public_key", Release::new(9, 2), None),
-                Partial::new("role", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsNodeFabricIdPost);
+request_impls!(ClusterSdnFabricsNodeFabricIdPost : ());
 
 impl ClusterSdnFabricsNodeFabricIdPost {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -1879,22 +1530,19 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         mut self,
         allowed_ips: impl IntoIterator<Item = impl Into<Cidr>>,
     ) -> Self {
-        let allowed_ips: Vec<Cidr> = allowed_ips.into_iter().map(Into::into).collect();
-        self.0.set("allowed_ips", &allowed_ips);
+        self.0.call.set_all::<Cidr>("allowed_ips", allowed_ips);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     #[inline]
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        let endpoint: String = endpoint.into();
-        self.0.set("endpoint", &endpoint);
+        self.0.call.set_as::<String>("endpoint", endpoint);
         self
     }
     /// Interfaces of the node that take part.
@@ -1903,32 +1551,25 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         mut self,
         interfaces: impl IntoIterator<Item = impl Into<FabricInterface>>,
     ) -> Self {
-        let interfaces: Vec<FabricInterface> = interfaces
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("interfaces", &interfaces);
+        self.0.call.set_all::<FabricInterface>("interfaces", interfaces);
         self
     }
     /// IPv4 address of the node in the fabric.
     #[inline]
     pub fn ip(mut self, ip: impl Into<IpAddress>) -> Self {
-        let ip: IpAddress = ip.into();
-        self.0.set("ip", &ip);
+        self.0.call.set_as::<IpAddress>("ip", ip);
         self
     }
     /// IPv6 address of the node in the fabric.
     #[inline]
     pub fn ip6(mut self, ip6: impl Into<IpAddress>) -> Self {
-        let ip6: IpAddress = ip6.into();
-        self.0.set("ip6", &ip6);
+        self.0.call.set_as::<IpAddress>("ip6", ip6);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
@@ -1937,22 +1578,19 @@ impl ClusterSdnFabricsNodeFabricIdPost {
         mut self,
         peers: impl IntoIterator<Item = impl Into<FabricPeer>>,
     ) -> Self {
-        let peers: Vec<FabricPeer> = peers.into_iter().map(Into::into).collect();
-        self.0.set("peers", &peers);
+        self.0.call.set_all::<FabricPeer>("peers", peers);
         self
     }
     /// Public key of an external member; WireGuard. Since 9.2.
     #[inline]
     pub fn public_key(mut self, public_key: impl Into<String>) -> Self {
-        let public_key: String = public_key.into();
-        self.0.set("public_key", &public_key);
+        self.0.call.set_as::<String>("public_key", public_key);
         self
     }
     /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
     #[inline]
     pub fn role(mut self, role: impl Into<ClusterSdnFabricsRole>) -> Self {
-        let role: ClusterSdnFabricsRole = role.into();
-        self.0.set("role", &role);
+        self.0.call.set_as::<ClusterSdnFabricsRole>("role", role);
         self
     }
 }
@@ -1983,11 +1621,27 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     /// Reads how a node takes part in a fabric.
     ///
     /// `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
+    ///
+    /// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Audit` or `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Audit` or `Sys.Modify`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn get(&self) -> ClusterSdnFabricsNodeFabricIdNodeIdGet {
-        ClusterSdnFabricsNodeFabricIdNodeIdGet(
-            self.0.request(ClusterSdnFabricsNodeFabricIdNodeIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterSdnFabricsNodeItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
+                Permission::And(
+                    &[
+                        Permission::Any(
+                            "/sdn/fabrics/{fabric_id}",
+                            &["SDN.Audit", "SDN.Allocate"],
+                        ),
+                        Permission::Any("/nodes/{node_id}", &["Sys.Audit", "Sys.Modify"]),
+                    ],
+                ),
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes how a node takes part in a fabric.
     ///
@@ -1999,65 +1653,53 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
         &self,
         protocol: impl Into<ClusterSdnFabricsProtocol>,
     ) -> ClusterSdnFabricsNodeFabricIdNodeIdPut {
-        let mut request = self
-            .0
-            .request(ClusterSdnFabricsNodeFabricIdNodeIdPut::ENDPOINT, reply::nothing);
-        let protocol: ClusterSdnFabricsProtocol = protocol.into();
-        request.set("protocol", &protocol);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
+                Permission::And(
+                    &[
+                        Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Allocate"]),
+                        Permission::All("/nodes/{node_id}", &["Sys.Modify"]),
+                    ],
+                ),
+            )
+            .since(9, 0)
+            .partial(
+                &[
+                    Partial::new("allowed_ips", Release::new(9, 2), None),
+                    Partial::new("endpoint", Release::new(9, 2), None),
+                    Partial::new("peers", Release::new(9, 2), None),
+                    Partial::new("public_key", Release::new(9, 2), None),
+                    Partial::new("role", Release::new(9, 2), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnFabricsProtocol>("protocol", protocol);
         ClusterSdnFabricsNodeFabricIdNodeIdPut(request)
     }
     /// Removes a node from a fabric.
     ///
     /// `DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
+    ///
+    /// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn delete(&self) -> ClusterSdnFabricsNodeFabricIdNodeIdDelete {
-        ClusterSdnFabricsNodeFabricIdNodeIdDelete(
-            self
-                .0
-                .request(
-                    ClusterSdnFabricsNodeFabricIdNodeIdDelete::ENDPOINT,
-                    reply::nothing,
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
+                Permission::And(
+                    &[
+                        Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Allocate"]),
+                        Permission::All("/nodes/{node_id}", &["Sys.Modify"]),
+                    ],
                 ),
-        )
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads how a node takes part in a fabric.
-///
-/// `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
-///
-/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Audit` or `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Audit` or `Sys.Modify`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnFabricsNodeFabricIdNodeIdGet(
-    pub(crate) Request<ClusterSdnFabricsNodeItem>,
-);
-
-impl ApiRequest for ClusterSdnFabricsNodeFabricIdNodeIdGet {
-    type Output = ClusterSdnFabricsNodeItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
-            Permission::And(
-                &[
-                    Permission::Any(
-                        "/sdn/fabrics/{fabric_id}",
-                        &["SDN.Audit", "SDN.Allocate"],
-                    ),
-                    Permission::Any("/nodes/{node_id}", &["Sys.Audit", "Sys.Modify"]),
-                ],
-            ),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnFabricsNodeItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdGet);
 
 /// Changes how a node takes part in a fabric.
 ///
@@ -2070,35 +1712,7 @@ request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsNodeFabricIdNodeIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnFabricsNodeFabricIdNodeIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
-            Permission::And(
-                &[
-                    Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Allocate"]),
-                    Permission::All("/nodes/{node_id}", &["Sys.Modify"]),
-                ],
-            ),
-        )
-        .since(9, 0)
-        .partial(
-            &[
-                Partial::new("allowed_ips", Release::new(9, 2), None),
-                Partial::new("endpoint", Release::new(9, 2), None),
-                Partial::new("peers", Release::new(9, 2), None),
-                Partial::new("public_key", Release::new(9, 2), None),
-                Partial::new("role", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut);
+request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdPut : ());
 
 impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -2107,8 +1721,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         mut self,
         allowed_ips: impl IntoIterator<Item = impl Into<Cidr>>,
     ) -> Self {
-        let allowed_ips: Vec<Cidr> = allowed_ips.into_iter().map(Into::into).collect();
-        self.0.set("allowed_ips", &allowed_ips);
+        self.0.call.set_all::<Cidr>("allowed_ips", allowed_ips);
         self
     }
     /// Names of settings to remove.
@@ -2117,25 +1730,19 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<ClusterSdnFabricsNodeDelete>>,
     ) -> Self {
-        let delete: Vec<ClusterSdnFabricsNodeDelete> = delete
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<ClusterSdnFabricsNodeDelete>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Address and port that peers reach the member at; WireGuard. Since 9.2.
     #[inline]
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        let endpoint: String = endpoint.into();
-        self.0.set("endpoint", &endpoint);
+        self.0.call.set_as::<String>("endpoint", endpoint);
         self
     }
     /// Interfaces of the node that take part.
@@ -2144,32 +1751,25 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         mut self,
         interfaces: impl IntoIterator<Item = impl Into<FabricInterface>>,
     ) -> Self {
-        let interfaces: Vec<FabricInterface> = interfaces
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("interfaces", &interfaces);
+        self.0.call.set_all::<FabricInterface>("interfaces", interfaces);
         self
     }
     /// IPv4 address of the node in the fabric.
     #[inline]
     pub fn ip(mut self, ip: impl Into<IpAddress>) -> Self {
-        let ip: IpAddress = ip.into();
-        self.0.set("ip", &ip);
+        self.0.call.set_as::<IpAddress>("ip", ip);
         self
     }
     /// IPv6 address of the node in the fabric.
     #[inline]
     pub fn ip6(mut self, ip6: impl Into<IpAddress>) -> Self {
-        let ip6: IpAddress = ip6.into();
-        self.0.set("ip6", &ip6);
+        self.0.call.set_as::<IpAddress>("ip6", ip6);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
@@ -2178,63 +1778,28 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPut {
         mut self,
         peers: impl IntoIterator<Item = impl Into<FabricPeer>>,
     ) -> Self {
-        let peers: Vec<FabricPeer> = peers.into_iter().map(Into::into).collect();
-        self.0.set("peers", &peers);
+        self.0.call.set_all::<FabricPeer>("peers", peers);
         self
     }
     /// Public key of an external member; WireGuard. Since 9.2.
     #[inline]
     pub fn public_key(mut self, public_key: impl Into<String>) -> Self {
-        let public_key: String = public_key.into();
-        self.0.set("public_key", &public_key);
+        self.0.call.set_as::<String>("public_key", public_key);
         self
     }
     /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
     #[inline]
     pub fn role(mut self, role: impl Into<ClusterSdnFabricsRole>) -> Self {
-        let role: ClusterSdnFabricsRole = role.into();
-        self.0.set("role", &role);
+        self.0.call.set_as::<ClusterSdnFabricsRole>("role", role);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Removes a node from a fabric.
-///
-/// `DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
-///
-/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnFabricsNodeFabricIdNodeIdDelete(pub(crate) Request<()>);
-
-impl ApiRequest for ClusterSdnFabricsNodeFabricIdNodeIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
-            Permission::And(
-                &[
-                    Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Allocate"]),
-                    Permission::All("/nodes/{node_id}", &["Sys.Modify"]),
-                ],
-            ),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnFabricsNodeFabricIdNodeIdDelete);
 
 /// The path `/cluster/sdn/ipams`.
 ///
@@ -2259,7 +1824,12 @@ impl ClusterSdnIpamsPath {
     /// `GET /cluster/sdn/ipams`
     #[inline]
     pub fn get(&self) -> ClusterSdnIpamsGet {
-        ClusterSdnIpamsGet(self.0.request(ClusterSdnIpamsGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/ipams",
+            Permission::Authenticated,
+        );
+        ClusterSdnIpamsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds an IP address manager.
     ///
@@ -2273,11 +1843,21 @@ impl ClusterSdnIpamsPath {
         type_: impl Into<ClusterSdnIpamsType>,
         ipam: impl Into<String>,
     ) -> ClusterSdnIpamsPost {
-        let mut request = self.0.request(ClusterSdnIpamsPost::ENDPOINT, reply::nothing);
-        let type_: ClusterSdnIpamsType = type_.into();
-        request.set("type", &type_);
-        let ipam: String = ipam.into();
-        request.set("ipam", &ipam);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/ipams",
+                Permission::All("/sdn/ipams", &["SDN.Allocate"]),
+            )
+            .secrets(&["token"])
+            .partial(
+                &[
+                    Partial::new("fingerprint", Release::new(8, 4), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnIpamsType>("type", type_);
+        request.call.set_as::<String>("ipam", ipam);
         ClusterSdnIpamsPost(request)
     }
 }
@@ -2291,27 +1871,13 @@ impl ClusterSdnIpamsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
 
-impl ApiRequest for ClusterSdnIpamsGet {
-    type Output = Vec<ClusterSdnIpamsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/ipams",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnIpamsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnIpamsGet);
+request_impls!(ClusterSdnIpamsGet : Vec < ClusterSdnIpamsItem >);
 
 impl ClusterSdnIpamsGet {
     /// Kind of the IP address manager; in the request, lists only entries of this kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterSdnIpamsType>) -> Self {
-        let type_: ClusterSdnIpamsType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterSdnIpamsType>("type", type_);
         self
     }
 }
@@ -2325,61 +1891,37 @@ impl ClusterSdnIpamsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnIpamsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/ipams",
-            Permission::All("/sdn/ipams", &["SDN.Allocate"]),
-        )
-        .secrets(&["token"])
-        .partial(
-            &[
-                Partial::new("fingerprint", Release::new(8, 4), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnIpamsPost);
+request_impls!(ClusterSdnIpamsPost : ());
 
 impl ClusterSdnIpamsPost {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        let fingerprint: String = fingerprint.into();
-        self.0.set("fingerprint", &fingerprint);
+        self.0.call.set_as::<String>("fingerprint", fingerprint);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Number of the section to use; phpIPAM only.
     #[inline]
     pub fn section(mut self, section: i64) -> Self {
-        self.0.set("section", &section);
+        self.0.call.set("section", &section);
         self
     }
     /// API token for the server.
     #[inline]
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        let token: Secret = token.into();
-        self.0.set("token", &token);
+        self.0.call.set_as::<Secret>("token", token);
         self
     }
     /// Base address of the server's API.
     #[inline]
     pub fn url(mut self, url: impl Into<String>) -> Self {
-        let url: String = url.into();
-        self.0.set("url", &url);
+        self.0.call.set_as::<String>("url", url);
         self
     }
 }
@@ -2407,55 +1949,50 @@ impl ClusterSdnIpamsIpamPath {
     /// Reads the configuration of an IP address manager.
     ///
     /// `GET /cluster/sdn/ipams/{ipam}`
+    ///
+    /// Needs on `/sdn/ipams/{ipam}`: `SDN.Allocate`.
     #[inline]
-    pub fn get(&self) -> ClusterSdnIpamsIpamGet {
-        ClusterSdnIpamsIpamGet(
-            self.0.request(ClusterSdnIpamsIpamGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterSdnIpamsItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/ipams/{ipam}",
+            Permission::All("/sdn/ipams/{ipam}", &["SDN.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the configuration of an IP address manager.
     ///
     /// `PUT /cluster/sdn/ipams/{ipam}`
     #[inline]
     pub fn put(&self) -> ClusterSdnIpamsIpamPut {
-        ClusterSdnIpamsIpamPut(
-            self.0.request(ClusterSdnIpamsIpamPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/ipams/{ipam}",
+                Permission::All("/sdn/ipams", &["SDN.Allocate"]),
+            )
+            .secrets(&["token"])
+            .partial(
+                &[
+                    Partial::new("fingerprint", Release::new(8, 4), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        ClusterSdnIpamsIpamPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes an IP address manager.
     ///
     /// `DELETE /cluster/sdn/ipams/{ipam}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnIpamsIpamDelete {
-        ClusterSdnIpamsIpamDelete(
-            self.0.request(ClusterSdnIpamsIpamDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/ipams/{ipam}",
+                Permission::All("/sdn/ipams", &["SDN.Allocate"]),
+            )
+            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+        ClusterSdnIpamsIpamDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the configuration of an IP address manager.
-///
-/// `GET /cluster/sdn/ipams/{ipam}`
-///
-/// Needs on `/sdn/ipams/{ipam}`: `SDN.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnIpamsIpamGet(pub(crate) Request<ClusterSdnIpamsItem>);
-
-impl ApiRequest for ClusterSdnIpamsIpamGet {
-    type Output = ClusterSdnIpamsItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/ipams/{ipam}",
-        Permission::All("/sdn/ipams/{ipam}", &["SDN.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnIpamsItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnIpamsIpamGet);
 
 /// Changes the configuration of an IP address manager.
 ///
@@ -2466,81 +2003,55 @@ request_impls!(ClusterSdnIpamsIpamGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnIpamsIpamPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/ipams/{ipam}",
-            Permission::All("/sdn/ipams", &["SDN.Allocate"]),
-        )
-        .secrets(&["token"])
-        .partial(
-            &[
-                Partial::new("fingerprint", Release::new(8, 4), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnIpamsIpamPut);
+request_impls!(ClusterSdnIpamsIpamPut : ());
 
 impl ClusterSdnIpamsIpamPut {
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it. Since 8.4.
     #[inline]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        let fingerprint: String = fingerprint.into();
-        self.0.set("fingerprint", &fingerprint);
+        self.0.call.set_as::<String>("fingerprint", fingerprint);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Number of the section to use; phpIPAM only.
     #[inline]
     pub fn section(mut self, section: i64) -> Self {
-        self.0.set("section", &section);
+        self.0.call.set("section", &section);
         self
     }
     /// API token for the server.
     #[inline]
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        let token: Secret = token.into();
-        self.0.set("token", &token);
+        self.0.call.set_as::<Secret>("token", token);
         self
     }
     /// Base address of the server's API.
     #[inline]
     pub fn url(mut self, url: impl Into<String>) -> Self {
-        let url: String = url.into();
-        self.0.set("url", &url);
+        self.0.call.set_as::<String>("url", url);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -2554,28 +2065,13 @@ impl ClusterSdnIpamsIpamPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnIpamsIpamDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/ipams/{ipam}",
-            Permission::All("/sdn/ipams", &["SDN.Allocate"]),
-        )
-        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnIpamsIpamDelete);
+request_impls!(ClusterSdnIpamsIpamDelete : ());
 
 impl ClusterSdnIpamsIpamDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -2601,42 +2097,21 @@ impl ClusterSdnIpamsIpamStatusPath {
     /// Lists the addresses given out; works with the built-in IPAM only.
     ///
     /// `GET /cluster/sdn/ipams/{ipam}/status`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> ClusterSdnIpamsIpamStatusGet {
-        ClusterSdnIpamsIpamStatusGet(
-            self.0.request(ClusterSdnIpamsIpamStatusGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterSdnIpamsStatusItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/ipams/{ipam}/status",
+                Permission::Authenticated,
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the addresses given out; works with the built-in IPAM only.
-///
-/// `GET /cluster/sdn/ipams/{ipam}/status`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnIpamsIpamStatusGet(
-    pub(crate) Request<Vec<ClusterSdnIpamsStatusItem>>,
-);
-
-impl ApiRequest for ClusterSdnIpamsIpamStatusGet {
-    type Output = Vec<ClusterSdnIpamsStatusItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/ipams/{ipam}/status",
-            Permission::Authenticated,
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnIpamsStatusItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnIpamsIpamStatusGet);
 
 /// The path `/cluster/sdn/lock`.
 ///
@@ -2661,16 +2136,26 @@ impl ClusterSdnLockPath {
     /// `POST /cluster/sdn/lock`
     #[inline]
     pub fn post(&self) -> ClusterSdnLockPost {
-        ClusterSdnLockPost(self.0.request(ClusterSdnLockPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/lock",
+                Permission::All("/sdn", &["SDN.Allocate"]),
+            )
+            .since(9, 0);
+        ClusterSdnLockPost(self.0.request(ENDPOINT, reply::data))
     }
     /// Gives the cluster-wide lock on the network configuration back.
     ///
     /// `DELETE /cluster/sdn/lock`
     #[inline]
     pub fn delete(&self) -> ClusterSdnLockDelete {
-        ClusterSdnLockDelete(
-            self.0.request(ClusterSdnLockDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/lock",
+                Permission::All("/sdn", &["SDN.Allocate"]),
+            )
+            .since(9, 0);
+        ClusterSdnLockDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -2685,27 +2170,13 @@ impl ClusterSdnLockPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockPost(pub(crate) Request<String>);
 
-impl ApiRequest for ClusterSdnLockPost {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/lock",
-            Permission::All("/sdn", &["SDN.Allocate"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnLockPost);
+request_impls!(ClusterSdnLockPost : String);
 
 impl ClusterSdnLockPost {
     /// Takes the lock even though there are pending changes. Default: `false`.
     #[inline]
     pub fn allow_pending(mut self, allow_pending: bool) -> Self {
-        self.0.set("allow-pending", &allow_pending);
+        self.0.call.set("allow-pending", &allow_pending);
         self
     }
 }
@@ -2721,34 +2192,19 @@ impl ClusterSdnLockPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnLockDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnLockDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/lock",
-            Permission::All("/sdn", &["SDN.Allocate"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnLockDelete);
+request_impls!(ClusterSdnLockDelete : ());
 
 impl ClusterSdnLockDelete {
     /// Breaks the lock without its token. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -2776,9 +2232,13 @@ impl ClusterSdnPrefixListsPath {
     /// `GET /cluster/sdn/prefix-lists`
     #[inline]
     pub fn get(&self) -> ClusterSdnPrefixListsGet {
-        ClusterSdnPrefixListsGet(
-            self.0.request(ClusterSdnPrefixListsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/prefix-lists",
+                Permission::Authenticated,
+            )
+            .since(9, 2);
+        ClusterSdnPrefixListsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a prefix list, optionally with its entries.
     ///
@@ -2787,11 +2247,14 @@ impl ClusterSdnPrefixListsPath {
     /// * `id`: Name of the prefix list.
     #[inline]
     pub fn post(&self, id: impl Into<String>) -> ClusterSdnPrefixListsPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnPrefixListsPost::ENDPOINT, reply::nothing);
-        let id: String = id.into();
-        request.set("id", &id);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/prefix-lists",
+                Permission::All("/sdn/prefix-lists", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("id", id);
         ClusterSdnPrefixListsPost(request)
     }
 }
@@ -2807,39 +2270,25 @@ impl ClusterSdnPrefixListsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsGet(pub(crate) Request<Vec<ClusterSdnPrefixListsItem>>);
 
-impl ApiRequest for ClusterSdnPrefixListsGet {
-    type Output = Vec<ClusterSdnPrefixListsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/prefix-lists",
-            Permission::Authenticated,
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnPrefixListsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsGet);
+request_impls!(ClusterSdnPrefixListsGet : Vec < ClusterSdnPrefixListsItem >);
 
 impl ClusterSdnPrefixListsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
     /// Answers with whole lists; if off, with names alone.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.set("verbose", &verbose);
+        self.0.call.set("verbose", &verbose);
         self
     }
 }
@@ -2855,28 +2304,13 @@ impl ClusterSdnPrefixListsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnPrefixListsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/prefix-lists",
-            Permission::All("/sdn/prefix-lists", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsPost);
+request_impls!(ClusterSdnPrefixListsPost : ());
 
 impl ClusterSdnPrefixListsPost {
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Entries of the list, checked in the order of their numbers.
@@ -2885,15 +2319,13 @@ impl ClusterSdnPrefixListsPost {
         mut self,
         entries: impl IntoIterator<Item = impl Into<PrefixListRule>>,
     ) -> Self {
-        let entries: Vec<PrefixListRule> = entries.into_iter().map(Into::into).collect();
-        self.0.set("entries", &entries);
+        self.0.call.set_all::<PrefixListRule>("entries", entries);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -2921,58 +2353,47 @@ impl ClusterSdnPrefixListsIdPath {
     /// Reads a prefix list.
     ///
     /// `GET /cluster/sdn/prefix-lists/{id}`
+    ///
+    /// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> ClusterSdnPrefixListsIdGet {
-        ClusterSdnPrefixListsIdGet(
-            self.0.request(ClusterSdnPrefixListsIdGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterSdnPrefixListsItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/prefix-lists/{id}",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Audit"]),
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a prefix list.
     ///
     /// `PUT /cluster/sdn/prefix-lists/{id}`
     #[inline]
     pub fn put(&self) -> ClusterSdnPrefixListsIdPut {
-        ClusterSdnPrefixListsIdPut(
-            self.0.request(ClusterSdnPrefixListsIdPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/prefix-lists/{id}",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
+        ClusterSdnPrefixListsIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes a prefix list with all its entries.
     ///
     /// `DELETE /cluster/sdn/prefix-lists/{id}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnPrefixListsIdDelete {
-        ClusterSdnPrefixListsIdDelete(
-            self.0.request(ClusterSdnPrefixListsIdDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/prefix-lists/{id}",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
+        ClusterSdnPrefixListsIdDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads a prefix list.
-///
-/// `GET /cluster/sdn/prefix-lists/{id}`
-///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnPrefixListsIdGet(pub(crate) Request<ClusterSdnPrefixListsItem>);
-
-impl ApiRequest for ClusterSdnPrefixListsIdGet {
-    type Output = ClusterSdnPrefixListsItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/prefix-lists/{id}",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Audit"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnPrefixListsItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdGet);
 
 /// Changes a prefix list.
 ///
@@ -2985,21 +2406,7 @@ request_impls!(ClusterSdnPrefixListsIdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnPrefixListsIdPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/prefix-lists/{id}",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdPut);
+request_impls!(ClusterSdnPrefixListsIdPut : ());
 
 impl ClusterSdnPrefixListsIdPut {
     /// Names of settings to remove.
@@ -3008,18 +2415,13 @@ impl ClusterSdnPrefixListsIdPut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<ClusterSdnPrefixListDelete>>,
     ) -> Self {
-        let delete: Vec<ClusterSdnPrefixListDelete> = delete
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<ClusterSdnPrefixListDelete>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Entries of the list, checked in the order of their numbers.
@@ -3028,21 +2430,19 @@ impl ClusterSdnPrefixListsIdPut {
         mut self,
         entries: impl IntoIterator<Item = impl Into<PrefixListRule>>,
     ) -> Self {
-        let entries: Vec<PrefixListRule> = entries.into_iter().map(Into::into).collect();
-        self.0.set("entries", &entries);
+        self.0.call.set_all::<PrefixListRule>("entries", entries);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -3058,28 +2458,13 @@ impl ClusterSdnPrefixListsIdPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnPrefixListsIdDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/prefix-lists/{id}",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdDelete);
+request_impls!(ClusterSdnPrefixListsIdDelete : ());
 
 impl ClusterSdnPrefixListsIdDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -3105,11 +2490,19 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     /// Lists the entries of a prefix list.
     ///
     /// `GET /cluster/sdn/prefix-lists/{id}/entries`
+    ///
+    /// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> ClusterSdnPrefixListsIdEntriesGet {
-        ClusterSdnPrefixListsIdEntriesGet(
-            self.0.request(ClusterSdnPrefixListsIdEntriesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<ClusterSdnPrefixListsEntriesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/prefix-lists/{id}/entries",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Audit"]),
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds an entry to a prefix list.
     ///
@@ -3123,45 +2516,18 @@ impl ClusterSdnPrefixListsIdEntriesPath {
         action: impl Into<ClusterSdnAction>,
         prefix: impl Into<Cidr>,
     ) -> ClusterSdnPrefixListsIdEntriesPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnPrefixListsIdEntriesPost::ENDPOINT, reply::nothing);
-        let action: ClusterSdnAction = action.into();
-        request.set("action", &action);
-        let prefix: Cidr = prefix.into();
-        request.set("prefix", &prefix);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/prefix-lists/{id}/entries",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnAction>("action", action);
+        request.call.set_as::<Cidr>("prefix", prefix);
         ClusterSdnPrefixListsIdEntriesPost(request)
     }
 }
-
-/// Lists the entries of a prefix list.
-///
-/// `GET /cluster/sdn/prefix-lists/{id}/entries`
-///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnPrefixListsIdEntriesGet(
-    pub(crate) Request<Vec<ClusterSdnPrefixListsEntriesItem>>,
-);
-
-impl ApiRequest for ClusterSdnPrefixListsIdEntriesGet {
-    type Output = Vec<ClusterSdnPrefixListsEntriesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/prefix-lists/{id}/entries",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Audit"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnPrefixListsEntriesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdEntriesGet);
 
 /// Adds an entry to a prefix list.
 ///
@@ -3174,46 +2540,31 @@ request_impls!(ClusterSdnPrefixListsIdEntriesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnPrefixListsIdEntriesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/prefix-lists/{id}/entries",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdEntriesPost);
+request_impls!(ClusterSdnPrefixListsIdEntriesPost : ());
 
 impl ClusterSdnPrefixListsIdEntriesPost {
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn ge(mut self, ge: i64) -> Self {
-        self.0.set("ge", &ge);
+        self.0.call.set("ge", &ge);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn le(mut self, le: i64) -> Self {
-        self.0.set("le", &le);
+        self.0.call.set("le", &le);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     pub fn seq(mut self, seq: i64) -> Self {
-        self.0.set("seq", &seq);
+        self.0.call.set("seq", &seq);
         self
     }
 }
@@ -3241,72 +2592,49 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
     /// Reads an entry of a prefix list.
     ///
     /// `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
+    ///
+    /// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> ClusterSdnPrefixListsIdEntriesUrlSeqGet {
-        ClusterSdnPrefixListsIdEntriesUrlSeqGet(
-            self
-                .0
-                .request(ClusterSdnPrefixListsIdEntriesUrlSeqGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterSdnPrefixListsEntriesItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Audit"]),
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes an entry of a prefix list.
     ///
     /// `PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
     #[inline]
     pub fn put(&self) -> ClusterSdnPrefixListsIdEntriesUrlSeqPut {
-        ClusterSdnPrefixListsIdEntriesUrlSeqPut(
-            self
-                .0
-                .request(
-                    ClusterSdnPrefixListsIdEntriesUrlSeqPut::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
+        ClusterSdnPrefixListsIdEntriesUrlSeqPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes an entry from a prefix list.
     ///
     /// `DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
+                Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
         ClusterSdnPrefixListsIdEntriesUrlSeqDelete(
-            self
-                .0
-                .request(
-                    ClusterSdnPrefixListsIdEntriesUrlSeqDelete::ENDPOINT,
-                    reply::nothing,
-                ),
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
 }
-
-/// Reads an entry of a prefix list.
-///
-/// `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
-///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnPrefixListsIdEntriesUrlSeqGet(
-    pub(crate) Request<ClusterSdnPrefixListsEntriesItem>,
-);
-
-impl ApiRequest for ClusterSdnPrefixListsIdEntriesUrlSeqGet {
-    type Output = ClusterSdnPrefixListsEntriesItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Audit"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnPrefixListsEntriesItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqGet);
 
 /// Changes an entry of a prefix list.
 ///
@@ -3319,28 +2647,13 @@ request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnPrefixListsIdEntriesUrlSeqPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut);
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqPut : ());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
     pub fn action(mut self, action: impl Into<ClusterSdnAction>) -> Self {
-        let action: ClusterSdnAction = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<ClusterSdnAction>("action", action);
         self
     }
     /// Names of settings to remove.
@@ -3349,56 +2662,49 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
         mut self,
         delete: impl IntoIterator<Item = impl Into<ClusterSdnPrefixListsEntryDelete>>,
     ) -> Self {
-        let delete: Vec<ClusterSdnPrefixListsEntryDelete> = delete
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<ClusterSdnPrefixListsEntryDelete>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn ge(mut self, ge: i64) -> Self {
-        self.0.set("ge", &ge);
+        self.0.call.set("ge", &ge);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn le(mut self, le: i64) -> Self {
-        self.0.set("le", &le);
+        self.0.call.set("le", &le);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Network to match, in CIDR notation.
     #[inline]
     pub fn prefix(mut self, prefix: impl Into<Cidr>) -> Self {
-        let prefix: Cidr = prefix.into();
-        self.0.set("prefix", &prefix);
+        self.0.call.set_as::<Cidr>("prefix", prefix);
         self
     }
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     pub fn seq(mut self, seq: i64) -> Self {
-        self.0.set("seq", &seq);
+        self.0.call.set("seq", &seq);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -3414,28 +2720,13 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnPrefixListsIdEntriesUrlSeqDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
-            Permission::All("/sdn/prefix-lists/{id}", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete);
+request_impls!(ClusterSdnPrefixListsIdEntriesUrlSeqDelete : ());
 
 impl ClusterSdnPrefixListsIdEntriesUrlSeqDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -3463,9 +2754,13 @@ impl ClusterSdnRollbackPath {
     /// `POST /cluster/sdn/rollback`
     #[inline]
     pub fn post(&self) -> ClusterSdnRollbackPost {
-        ClusterSdnRollbackPost(
-            self.0.request(ClusterSdnRollbackPost::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/rollback",
+                Permission::All("/sdn", &["SDN.Allocate"]),
+            )
+            .since(9, 0);
+        ClusterSdnRollbackPost(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -3480,34 +2775,19 @@ impl ClusterSdnRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRollbackPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnRollbackPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/rollback",
-            Permission::All("/sdn", &["SDN.Allocate"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRollbackPost);
+request_impls!(ClusterSdnRollbackPost : ());
 
 impl ClusterSdnRollbackPost {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`.
     #[inline]
     pub fn release_lock(mut self, release_lock: bool) -> Self {
-        self.0.set("release-lock", &release_lock);
+        self.0.call.set("release-lock", &release_lock);
         self
     }
 }
@@ -3535,9 +2815,13 @@ impl ClusterSdnRouteMapsPath {
     /// `GET /cluster/sdn/route-maps`
     #[inline]
     pub fn get(&self) -> ClusterSdnRouteMapsGet {
-        ClusterSdnRouteMapsGet(
-            self.0.request(ClusterSdnRouteMapsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/route-maps",
+                Permission::Authenticated,
+            )
+            .since(9, 2);
+        ClusterSdnRouteMapsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -3552,27 +2836,13 @@ impl ClusterSdnRouteMapsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<super::types::ClusterHaItem>>);
 
-impl ApiRequest for ClusterSdnRouteMapsGet {
-    type Output = Vec<super::types::ClusterHaItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/route-maps",
-            Permission::Authenticated,
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterHaItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRouteMapsGet);
+request_impls!(ClusterSdnRouteMapsGet : Vec < super::types::ClusterHaItem >);
 
 impl ClusterSdnRouteMapsGet {
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -3600,9 +2870,13 @@ impl ClusterSdnRouteMapsEntriesPath {
     /// `GET /cluster/sdn/route-maps/entries`
     #[inline]
     pub fn get(&self) -> ClusterSdnRouteMapsEntriesGet {
-        ClusterSdnRouteMapsEntriesGet(
-            self.0.request(ClusterSdnRouteMapsEntriesGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/route-maps/entries",
+                Permission::Authenticated,
+            )
+            .since(9, 2);
+        ClusterSdnRouteMapsEntriesGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds an entry to a route map.
     ///
@@ -3618,14 +2892,16 @@ impl ClusterSdnRouteMapsEntriesPath {
         order: i64,
         action: impl Into<ClusterSdnAction>,
     ) -> ClusterSdnRouteMapsEntriesPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnRouteMapsEntriesPost::ENDPOINT, reply::nothing);
-        let route_map_id: String = route_map_id.into();
-        request.set("route-map-id", &route_map_id);
-        request.set("order", &order);
-        let action: ClusterSdnAction = action.into();
-        request.set("action", &action);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/route-maps/entries",
+                Permission::All("/sdn/route-maps", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("route-map-id", route_map_id);
+        request.call.set("order", &order);
+        request.call.set_as::<ClusterSdnAction>("action", action);
         ClusterSdnRouteMapsEntriesPost(request)
     }
 }
@@ -3643,33 +2919,19 @@ pub struct ClusterSdnRouteMapsEntriesGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-impl ApiRequest for ClusterSdnRouteMapsEntriesGet {
-    type Output = Vec<ClusterSdnRouteMapsEntriesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/route-maps/entries",
-            Permission::Authenticated,
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnRouteMapsEntriesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRouteMapsEntriesGet);
+request_impls!(ClusterSdnRouteMapsEntriesGet : Vec < ClusterSdnRouteMapsEntriesItem >);
 
 impl ClusterSdnRouteMapsEntriesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -3685,49 +2947,31 @@ impl ClusterSdnRouteMapsEntriesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnRouteMapsEntriesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/route-maps/entries",
-            Permission::All("/sdn/route-maps", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRouteMapsEntriesPost);
+request_impls!(ClusterSdnRouteMapsEntriesPost : ());
 
 impl ClusterSdnRouteMapsEntriesPost {
     /// Route map to run next on a route that matches.
     #[inline]
     pub fn call_(mut self, call_: impl Into<String>) -> Self {
-        let call_: String = call_.into();
-        self.0.set("call", &call_);
+        self.0.call.set_as::<String>("call", call_);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Where to go on after a match; without it, a match ends the route map.
     #[inline]
     pub fn exit_action(mut self, exit_action: impl Into<RouteMapExitAction>) -> Self {
-        let exit_action: RouteMapExitAction = exit_action.into();
-        self.0.set("exit-action", &exit_action);
+        self.0.call.set_as::<RouteMapExitAction>("exit-action", exit_action);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
@@ -3736,15 +2980,13 @@ impl ClusterSdnRouteMapsEntriesPost {
         mut self,
         match_: impl IntoIterator<Item = impl Into<RouteMapMatch>>,
     ) -> Self {
-        let match_: Vec<RouteMapMatch> = match_.into_iter().map(Into::into).collect();
-        self.0.set("match", &match_);
+        self.0.call.set_all::<RouteMapMatch>("match", match_);
         self
     }
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     #[inline]
     pub fn set(mut self, set: impl IntoIterator<Item = impl Into<RouteMapSet>>) -> Self {
-        let set: Vec<RouteMapSet> = set.into_iter().map(Into::into).collect();
-        self.0.set("set", &set);
+        self.0.call.set_all::<RouteMapSet>("set", set);
         self
     }
 }
@@ -3779,11 +3021,16 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
     /// `GET /cluster/sdn/route-maps/entries/{route-map-id}`
     #[inline]
     pub fn get(&self) -> ClusterSdnRouteMapsEntriesRouteMapIdGet {
-        ClusterSdnRouteMapsEntriesRouteMapIdGet(
-            self
-                .0
-                .request(ClusterSdnRouteMapsEntriesRouteMapIdGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/route-maps/entries/{route-map-id}",
+                Permission::Any(
+                    "/sdn/route-maps/{route-map-id}",
+                    &["SDN.Audit", "SDN.Allocate"],
+                ),
+            )
+            .since(9, 2);
+        ClusterSdnRouteMapsEntriesRouteMapIdGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -3800,36 +3047,21 @@ pub struct ClusterSdnRouteMapsEntriesRouteMapIdGet(
     pub(crate) Request<Vec<ClusterSdnRouteMapsEntriesItem>>,
 );
 
-impl ApiRequest for ClusterSdnRouteMapsEntriesRouteMapIdGet {
-    type Output = Vec<ClusterSdnRouteMapsEntriesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/route-maps/entries/{route-map-id}",
-            Permission::Any(
-                "/sdn/route-maps/{route-map-id}",
-                &["SDN.Audit", "SDN.Allocate"],
-            ),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnRouteMapsEntriesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdGet);
+request_impls!(
+    ClusterSdnRouteMapsEntriesRouteMapIdGet : Vec < ClusterSdnRouteMapsEntriesItem >
+);
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -3877,29 +3109,36 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
     /// Reads an entry of a route map.
     ///
     /// `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
+    ///
+    /// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Audit` or `SDN.Allocate`.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet {
-        ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet(
-            self
-                .0
-                .request(
-                    ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet::ENDPOINT,
-                    reply::data,
+    pub fn get(&self) -> Request<ClusterSdnRouteMapsEntriesItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
+                Permission::Any(
+                    "/sdn/route-maps/{route-map-id}",
+                    &["SDN.Audit", "SDN.Allocate"],
                 ),
-        )
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes an entry of a route map.
     ///
     /// `PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
     #[inline]
     pub fn put(&self) -> ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
+                Permission::All("/sdn/route-maps/{route-map-id}", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
         ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(
-            self
-                .0
-                .request(
-                    ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut::ENDPOINT,
-                    reply::nothing,
-                ),
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
     /// Removes an entry from a route map.
@@ -3907,48 +3146,17 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
     /// `DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
+                Permission::All("/sdn/route-maps/{route-map-id}", &["SDN.Allocate"]),
+            )
+            .since(9, 2);
         ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete(
-            self
-                .0
-                .request(
-                    ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete::ENDPOINT,
-                    reply::nothing,
-                ),
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
 }
-
-/// Reads an entry of a route map.
-///
-/// `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
-///
-/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Audit` or `SDN.Allocate`.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet(
-    pub(crate) Request<ClusterSdnRouteMapsEntriesItem>,
-);
-
-impl ApiRequest for ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet {
-    type Output = ClusterSdnRouteMapsEntriesItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
-            Permission::Any(
-                "/sdn/route-maps/{route-map-id}",
-                &["SDN.Audit", "SDN.Allocate"],
-            ),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnRouteMapsEntriesItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet);
 
 /// Changes an entry of a route map.
 ///
@@ -3961,35 +3169,19 @@ request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
-            Permission::All("/sdn/route-maps/{route-map-id}", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut);
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut : ());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
     /// What happens to routes that match: `permit` or `deny`.
     #[inline]
     pub fn action(mut self, action: impl Into<ClusterSdnAction>) -> Self {
-        let action: ClusterSdnAction = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<ClusterSdnAction>("action", action);
         self
     }
     /// Route map to run next on a route that matches.
     #[inline]
     pub fn call_(mut self, call_: impl Into<String>) -> Self {
-        let call_: String = call_.into();
-        self.0.set("call", &call_);
+        self.0.call.set_as::<String>("call", call_);
         self
     }
     /// Names of settings to remove.
@@ -4000,32 +3192,25 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
             Item = impl Into<ClusterSdnRouteMapsEntriesEntryDelete>,
         >,
     ) -> Self {
-        let delete: Vec<ClusterSdnRouteMapsEntriesEntryDelete> = delete
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("delete", &delete);
+        self.0.call.set_all::<ClusterSdnRouteMapsEntriesEntryDelete>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Where to go on after a match; without it, a match ends the route map.
     #[inline]
     pub fn exit_action(mut self, exit_action: impl Into<RouteMapExitAction>) -> Self {
-        let exit_action: RouteMapExitAction = exit_action.into();
-        self.0.set("exit-action", &exit_action);
+        self.0.call.set_as::<RouteMapExitAction>("exit-action", exit_action);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
@@ -4034,21 +3219,19 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
         mut self,
         match_: impl IntoIterator<Item = impl Into<RouteMapMatch>>,
     ) -> Self {
-        let match_: Vec<RouteMapMatch> = match_.into_iter().map(Into::into).collect();
-        self.0.set("match", &match_);
+        self.0.call.set_all::<RouteMapMatch>("match", match_);
         self
     }
     /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
     #[inline]
     pub fn set(mut self, set: impl IntoIterator<Item = impl Into<RouteMapSet>>) -> Self {
-        let set: Vec<RouteMapSet> = set.into_iter().map(Into::into).collect();
-        self.0.set("set", &set);
+        self.0.call.set_all::<RouteMapSet>("set", set);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -4064,28 +3247,13 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
-            Permission::All("/sdn/route-maps/{route-map-id}", &["SDN.Allocate"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete);
+request_impls!(ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete : ());
 
 impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderDelete {
     /// Token from taking the configuration lock; needed while the lock is held.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -4113,7 +3281,12 @@ impl ClusterSdnVnetsPath {
     /// `GET /cluster/sdn/vnets`
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsGet {
-        ClusterSdnVnetsGet(self.0.request(ClusterSdnVnetsGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/vnets",
+            Permission::Authenticated,
+        );
+        ClusterSdnVnetsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a VNet to the pending configuration.
     ///
@@ -4127,11 +3300,20 @@ impl ClusterSdnVnetsPath {
         vnet: impl Into<String>,
         zone: impl Into<String>,
     ) -> ClusterSdnVnetsPost {
-        let mut request = self.0.request(ClusterSdnVnetsPost::ENDPOINT, reply::nothing);
-        let vnet: String = vnet.into();
-        request.set("vnet", &vnet);
-        let zone: String = zone.into();
-        request.set("zone", &zone);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/vnets",
+                Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+            )
+            .partial(
+                &[
+                    Partial::new("isolate-ports", Release::new(8, 3), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("vnet", vnet);
+        request.call.set_as::<String>("zone", zone);
         ClusterSdnVnetsPost(request)
     }
 }
@@ -4145,32 +3327,19 @@ impl ClusterSdnVnetsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
 
-impl ApiRequest for ClusterSdnVnetsGet {
-    type Output = Vec<ClusterSdnVnetsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/vnets",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnVnetsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsGet);
+request_impls!(ClusterSdnVnetsGet : Vec < ClusterSdnVnetsItem >);
 
 impl ClusterSdnVnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -4184,65 +3353,43 @@ impl ClusterSdnVnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/vnets",
-            Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
-        )
-        .partial(
-            &[
-                Partial::new("isolate-ports", Release::new(8, 3), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsPost);
+request_impls!(ClusterSdnVnetsPost : ());
 
 impl ClusterSdnVnetsPost {
     /// Free text that describes the VNet. At most 256 characters.
     #[inline]
     pub fn alias(mut self, alias: impl Into<String>) -> Self {
-        let alias: String = alias.into();
-        self.0.set("alias", &alias);
+        self.0.call.set_as::<String>("alias", alias);
         self
     }
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[inline]
     pub fn isolate_ports(mut self, isolate_ports: bool) -> Self {
-        self.0.set("isolate-ports", &isolate_ports);
+        self.0.call.set("isolate-ports", &isolate_ports);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.set("tag", &tag);
+        self.0.call.set("tag", &tag);
         self
     }
     /// Kind of the object; always `vnet`.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterSdnVnetsType>) -> Self {
-        let type_: ClusterSdnVnetsType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterSdnVnetsType>("type", type_);
         self
     }
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
     pub fn vlanaware(mut self, vlanaware: bool) -> Self {
-        self.0.set("vlanaware", &vlanaware);
+        self.0.call.set("vlanaware", &vlanaware);
         self
     }
 }
@@ -4272,27 +3419,43 @@ impl ClusterSdnVnetsVnetPath {
     /// `GET /cluster/sdn/vnets/{vnet}`
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsVnetGet {
-        ClusterSdnVnetsVnetGet(
-            self.0.request(ClusterSdnVnetsVnetGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/vnets/{vnet}",
+            Permission::Authenticated,
+        );
+        ClusterSdnVnetsVnetGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the pending configuration of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}`
     #[inline]
     pub fn put(&self) -> ClusterSdnVnetsVnetPut {
-        ClusterSdnVnetsVnetPut(
-            self.0.request(ClusterSdnVnetsVnetPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/vnets/{vnet}",
+                Permission::Authenticated,
+            )
+            .partial(
+                &[
+                    Partial::new("isolate-ports", Release::new(8, 3), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        ClusterSdnVnetsVnetPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes a VNet from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnVnetsVnetDelete {
-        ClusterSdnVnetsVnetDelete(
-            self.0.request(ClusterSdnVnetsVnetDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/vnets/{vnet}",
+                Permission::Authenticated,
+            )
+            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+        ClusterSdnVnetsVnetDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -4305,32 +3468,19 @@ impl ClusterSdnVnetsVnetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
 
-impl ApiRequest for ClusterSdnVnetsVnetGet {
-    type Output = ClusterSdnVnetsItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/vnets/{vnet}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnVnetsItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetGet);
+request_impls!(ClusterSdnVnetsVnetGet : ClusterSdnVnetsItem);
 
 impl ClusterSdnVnetsVnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -4344,85 +3494,61 @@ impl ClusterSdnVnetsVnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/vnets/{vnet}",
-            Permission::Authenticated,
-        )
-        .partial(
-            &[
-                Partial::new("isolate-ports", Release::new(8, 3), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetPut);
+request_impls!(ClusterSdnVnetsVnetPut : ());
 
 impl ClusterSdnVnetsVnetPut {
     /// Free text that describes the VNet. At most 256 characters.
     #[inline]
     pub fn alias(mut self, alias: impl Into<String>) -> Self {
-        let alias: String = alias.into();
-        self.0.set("alias", &alias);
+        self.0.call.set_as::<String>("alias", alias);
         self
     }
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[inline]
     pub fn isolate_ports(mut self, isolate_ports: bool) -> Self {
-        self.0.set("isolate-ports", &isolate_ports);
+        self.0.call.set("isolate-ports", &isolate_ports);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.set("tag", &tag);
+        self.0.call.set("tag", &tag);
         self
     }
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
     pub fn vlanaware(mut self, vlanaware: bool) -> Self {
-        self.0.set("vlanaware", &vlanaware);
+        self.0.call.set("vlanaware", &vlanaware);
         self
     }
     /// Zone the VNet belongs to.
     #[inline]
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
-        let zone: String = zone.into();
-        self.0.set("zone", &zone);
+        self.0.call.set_as::<String>("zone", zone);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -4436,28 +3562,13 @@ impl ClusterSdnVnetsVnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/vnets/{vnet}",
-            Permission::Authenticated,
-        )
-        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetDelete);
+request_impls!(ClusterSdnVnetsVnetDelete : ());
 
 impl ClusterSdnVnetsVnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -4483,42 +3594,21 @@ impl ClusterSdnVnetsVnetFirewallPath {
     /// Lists the firewall sub-resources of a VNet.
     ///
     /// `GET /cluster/sdn/vnets/{vnet}/firewall`
+    ///
+    /// Needs to be `root@pam` itself.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> ClusterSdnVnetsVnetFirewallGet {
-        ClusterSdnVnetsVnetFirewallGet(
-            self.0.request(ClusterSdnVnetsVnetFirewallGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/vnets/{vnet}/firewall",
+                Permission::Root,
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the firewall sub-resources of a VNet.
-///
-/// `GET /cluster/sdn/vnets/{vnet}/firewall`
-///
-/// Needs to be `root@pam` itself.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsVnetFirewallGet(
-    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
-);
-
-impl ApiRequest for ClusterSdnVnetsVnetFirewallGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/vnets/{vnet}/firewall",
-            Permission::Root,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallGet);
 
 /// The path `/cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
@@ -4541,53 +3631,34 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
     /// Reads the firewall options of a VNet.
     ///
     /// `GET /cluster/sdn/vnets/{vnet}/firewall/options`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> ClusterSdnVnetsVnetFirewallOptionsGet {
-        ClusterSdnVnetsVnetFirewallOptionsGet(
-            self.0.request(ClusterSdnVnetsVnetFirewallOptionsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<ClusterSdnVnetsFirewallOptions> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/vnets/{vnet}/firewall/options",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the firewall options of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/firewall/options`
     #[inline]
     pub fn put(&self) -> ClusterSdnVnetsVnetFirewallOptionsPut {
-        ClusterSdnVnetsVnetFirewallOptionsPut(
-            self
-                .0
-                .request(ClusterSdnVnetsVnetFirewallOptionsPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/vnets/{vnet}/firewall/options",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
+        ClusterSdnVnetsVnetFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the firewall options of a VNet.
-///
-/// `GET /cluster/sdn/vnets/{vnet}/firewall/options`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsVnetFirewallOptionsGet(
-    pub(crate) Request<ClusterSdnVnetsFirewallOptions>,
-);
-
-impl ApiRequest for ClusterSdnVnetsVnetFirewallOptionsGet {
-    type Output = ClusterSdnVnetsFirewallOptions;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/vnets/{vnet}/firewall/options",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnVnetsFirewallOptions> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallOptionsGet);
 
 /// Changes the firewall options of a VNet.
 ///
@@ -4600,41 +3671,25 @@ request_impls!(ClusterSdnVnetsVnetFirewallOptionsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallOptionsPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetFirewallOptionsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/vnets/{vnet}/firewall/options",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut);
+request_impls!(ClusterSdnVnetsVnetFirewallOptionsPut : ());
 
 impl ClusterSdnVnetsVnetFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the firewall of the VNet is on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Level to log forwarded traffic at; `nolog` logs nothing.
@@ -4643,9 +3698,11 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
         mut self,
         log_level_forward: impl Into<super::types::FirewallLogLevelForward>,
     ) -> Self {
-        let log_level_forward: super::types::FirewallLogLevelForward = log_level_forward
-            .into();
-        self.0.set("log_level_forward", &log_level_forward);
+        self.0
+            .call
+            .set_as::<
+                super::types::FirewallLogLevelForward,
+            >("log_level_forward", log_level_forward);
         self
     }
     /// What happens to forwarded traffic that no rule matches.
@@ -4654,14 +3711,17 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
         mut self,
         policy_forward: impl Into<super::types::FirewallPolicyForward>,
     ) -> Self {
-        let policy_forward: super::types::FirewallPolicyForward = policy_forward.into();
-        self.0.set("policy_forward", &policy_forward);
+        self.0
+            .call
+            .set_as::<
+                super::types::FirewallPolicyForward,
+            >("policy_forward", policy_forward);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -4687,11 +3747,19 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     /// Lists the firewall rules of a VNet in order.
     ///
     /// `GET /cluster/sdn/vnets/{vnet}/firewall/rules`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> ClusterSdnVnetsVnetFirewallRulesGet {
-        ClusterSdnVnetsVnetFirewallRulesGet(
-            self.0.request(ClusterSdnVnetsVnetFirewallRulesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/vnets/{vnet}/firewall/rules",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds a firewall rule at the top of those of a VNet.
     ///
@@ -4705,45 +3773,18 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
         type_: impl Into<super::types::FirewallRuleType>,
         action: impl Into<String>,
     ) -> ClusterSdnVnetsVnetFirewallRulesPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnVnetsVnetFirewallRulesPost::ENDPOINT, reply::nothing);
-        let type_: super::types::FirewallRuleType = type_.into();
-        request.set("type", &type_);
-        let action: String = action.into();
-        request.set("action", &action);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/vnets/{vnet}/firewall/rules",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
+        request.call.set_as::<String>("action", action);
         ClusterSdnVnetsVnetFirewallRulesPost(request)
     }
 }
-
-/// Lists the firewall rules of a VNet in order.
-///
-/// `GET /cluster/sdn/vnets/{vnet}/firewall/rules`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsVnetFirewallRulesGet(
-    pub(crate) Request<Vec<super::types::FirewallRule>>,
-);
-
-impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesGet {
-    type Output = Vec<super::types::FirewallRule>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/vnets/{vnet}/firewall/rules",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallRulesGet);
 
 /// Adds a firewall rule at the top of those of a VNet.
 ///
@@ -4756,110 +3797,85 @@ request_impls!(ClusterSdnVnetsVnetFirewallRulesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/vnets/{vnet}/firewall/rules",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPost);
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPost : ());
 
 impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.set("pos", &pos);
+        self.0.call.set("pos", &pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
 }
@@ -4887,70 +3903,49 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
     /// Reads one firewall rule of a VNet.
     ///
     /// `GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> ClusterSdnVnetsVnetFirewallRulesPosGet {
-        ClusterSdnVnetsVnetFirewallRulesPosGet(
-            self.0.request(ClusterSdnVnetsVnetFirewallRulesPosGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallRule> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or moves a firewall rule of a VNet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
     #[inline]
     pub fn put(&self) -> ClusterSdnVnetsVnetFirewallRulesPosPut {
-        ClusterSdnVnetsVnetFirewallRulesPosPut(
-            self
-                .0
-                .request(
-                    ClusterSdnVnetsVnetFirewallRulesPosPut::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
+        ClusterSdnVnetsVnetFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a VNet; later rules move up.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnVnetsVnetFirewallRulesPosDelete {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
         ClusterSdnVnetsVnetFirewallRulesPosDelete(
-            self
-                .0
-                .request(
-                    ClusterSdnVnetsVnetFirewallRulesPosDelete::ENDPOINT,
-                    reply::nothing,
-                ),
+            self.0.request(ENDPOINT, reply::nothing),
         )
     }
 }
-
-/// Reads one firewall rule of a VNet.
-///
-/// `GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnVnetsVnetFirewallRulesPosGet(
-    pub(crate) Request<super::types::FirewallRule>,
-);
-
-impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPosGet {
-    type Output = super::types::FirewallRule;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallRule> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosGet);
 
 /// Changes or moves a firewall rule of a VNet.
 ///
@@ -4963,137 +3958,109 @@ request_impls!(ClusterSdnVnetsVnetFirewallRulesPosGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPosPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut);
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosPut : ());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn action(mut self, action: impl Into<String>) -> Self {
-        let action: String = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<String>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.set("moveto", &moveto);
+        self.0.call.set("moveto", &moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        let type_: super::types::FirewallRuleType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -5109,28 +4076,13 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetFirewallRulesPosDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetFirewallRulesPosDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete);
+request_impls!(ClusterSdnVnetsVnetFirewallRulesPosDelete : ());
 
 impl ClusterSdnVnetsVnetFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -5165,13 +4117,15 @@ impl ClusterSdnVnetsVnetIpsPath {
         zone: impl Into<String>,
         ip: impl Into<IpAddress>,
     ) -> ClusterSdnVnetsVnetIpsPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnVnetsVnetIpsPost::ENDPOINT, reply::nothing);
-        let zone: String = zone.into();
-        request.set("zone", &zone);
-        let ip: IpAddress = ip.into();
-        request.set("ip", &ip);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/vnets/{vnet}/ips",
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("zone", zone);
+        request.call.set_as::<IpAddress>("ip", ip);
         ClusterSdnVnetsVnetIpsPost(request)
     }
     /// Changes the IP address mapped to a MAC address in the IPAM of a VNet.
@@ -5186,13 +4140,15 @@ impl ClusterSdnVnetsVnetIpsPath {
         zone: impl Into<String>,
         ip: impl Into<IpAddress>,
     ) -> ClusterSdnVnetsVnetIpsPut {
-        let mut request = self
-            .0
-            .request(ClusterSdnVnetsVnetIpsPut::ENDPOINT, reply::nothing);
-        let zone: String = zone.into();
-        request.set("zone", &zone);
-        let ip: IpAddress = ip.into();
-        request.set("ip", &ip);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/vnets/{vnet}/ips",
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("zone", zone);
+        request.call.set_as::<IpAddress>("ip", ip);
         ClusterSdnVnetsVnetIpsPut(request)
     }
     /// Removes the address mapping of a MAC address from the IPAM of a VNet.
@@ -5207,13 +4163,15 @@ impl ClusterSdnVnetsVnetIpsPath {
         zone: impl Into<String>,
         ip: impl Into<IpAddress>,
     ) -> ClusterSdnVnetsVnetIpsDelete {
-        let mut request = self
-            .0
-            .request(ClusterSdnVnetsVnetIpsDelete::ENDPOINT, reply::nothing);
-        let zone: String = zone.into();
-        request.set("zone", &zone);
-        let ip: IpAddress = ip.into();
-        request.set("ip", &ip);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/vnets/{vnet}/ips",
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("zone", zone);
+        request.call.set_as::<IpAddress>("ip", ip);
         ClusterSdnVnetsVnetIpsDelete(request)
     }
 }
@@ -5229,28 +4187,13 @@ impl ClusterSdnVnetsVnetIpsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetIpsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/vnets/{vnet}/ips",
-            Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetIpsPost);
+request_impls!(ClusterSdnVnetsVnetIpsPost : ());
 
 impl ClusterSdnVnetsVnetIpsPost {
     /// MAC address of the guest's network card.
     #[inline]
     pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        let mac: MacAddr = mac.into();
-        self.0.set("mac", &mac);
+        self.0.call.set_as::<MacAddr>("mac", mac);
         self
     }
 }
@@ -5266,34 +4209,19 @@ impl ClusterSdnVnetsVnetIpsPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetIpsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/vnets/{vnet}/ips",
-            Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetIpsPut);
+request_impls!(ClusterSdnVnetsVnetIpsPut : ());
 
 impl ClusterSdnVnetsVnetIpsPut {
     /// MAC address of the guest's network card.
     #[inline]
     pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        let mac: MacAddr = mac.into();
-        self.0.set("mac", &mac);
+        self.0.call.set_as::<MacAddr>("mac", mac);
         self
     }
     /// Guest the card belongs to. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.set("vmid", &vmid);
+        self.0.call.set("vmid", &vmid);
         self
     }
 }
@@ -5309,28 +4237,13 @@ impl ClusterSdnVnetsVnetIpsPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetIpsDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetIpsDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/vnets/{vnet}/ips",
-            Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetIpsDelete);
+request_impls!(ClusterSdnVnetsVnetIpsDelete : ());
 
 impl ClusterSdnVnetsVnetIpsDelete {
     /// MAC address of the guest's network card.
     #[inline]
     pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        let mac: MacAddr = mac.into();
-        self.0.set("mac", &mac);
+        self.0.call.set_as::<MacAddr>("mac", mac);
         self
     }
 }
@@ -5358,9 +4271,12 @@ impl ClusterSdnVnetsVnetSubnetsPath {
     /// `GET /cluster/sdn/vnets/{vnet}/subnets`
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsVnetSubnetsGet {
-        ClusterSdnVnetsVnetSubnetsGet(
-            self.0.request(ClusterSdnVnetsVnetSubnetsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/vnets/{vnet}/subnets",
+            Permission::Authenticated,
+        );
+        ClusterSdnVnetsVnetSubnetsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a subnet to a VNet.
     ///
@@ -5374,13 +4290,21 @@ impl ClusterSdnVnetsVnetSubnetsPath {
         type_: impl Into<ClusterSdnVnetsSubnetsType>,
         subnet: impl Into<String>,
     ) -> ClusterSdnVnetsVnetSubnetsPost {
-        let mut request = self
-            .0
-            .request(ClusterSdnVnetsVnetSubnetsPost::ENDPOINT, reply::nothing);
-        let type_: ClusterSdnVnetsSubnetsType = type_.into();
-        request.set("type", &type_);
-        let subnet: String = subnet.into();
-        request.set("subnet", &subnet);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/vnets/{vnet}/subnets",
+                Permission::Authenticated,
+            )
+            .partial(
+                &[
+                    Partial::new("dhcp-dns-server", Release::new(8, 1), None),
+                    Partial::new("dhcp-range", Release::new(8, 1), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnVnetsSubnetsType>("type", type_);
+        request.call.set_as::<String>("subnet", subnet);
         ClusterSdnVnetsVnetSubnetsPost(request)
     }
 }
@@ -5396,32 +4320,19 @@ pub struct ClusterSdnVnetsVnetSubnetsGet(
     pub(crate) Request<Vec<ClusterSdnVnetsSubnetsItem>>,
 );
 
-impl ApiRequest for ClusterSdnVnetsVnetSubnetsGet {
-    type Output = Vec<ClusterSdnVnetsSubnetsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/vnets/{vnet}/subnets",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnVnetsSubnetsItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetSubnetsGet);
+request_impls!(ClusterSdnVnetsVnetSubnetsGet : Vec < ClusterSdnVnetsSubnetsItem >);
 
 impl ClusterSdnVnetsVnetSubnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -5435,34 +4346,13 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetSubnetsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/vnets/{vnet}/subnets",
-            Permission::Authenticated,
-        )
-        .partial(
-            &[
-                Partial::new("dhcp-dns-server", Release::new(8, 1), None),
-                Partial::new("dhcp-range", Release::new(8, 1), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetSubnetsPost);
+request_impls!(ClusterSdnVnetsVnetSubnetsPost : ());
 
 impl ClusterSdnVnetsVnetSubnetsPost {
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
     #[inline]
     pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<IpAddress>) -> Self {
-        let dhcp_dns_server: IpAddress = dhcp_dns_server.into();
-        self.0.set("dhcp-dns-server", &dhcp_dns_server);
+        self.0.call.set_as::<IpAddress>("dhcp-dns-server", dhcp_dns_server);
         self
     }
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
@@ -5471,38 +4361,31 @@ impl ClusterSdnVnetsVnetSubnetsPost {
         mut self,
         dhcp_range: impl IntoIterator<Item = impl Into<DhcpRange>>,
     ) -> Self {
-        let dhcp_range: Vec<DhcpRange> = dhcp_range
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("dhcp-range", &dhcp_range);
+        self.0.call.set_all::<DhcpRange>("dhcp-range", dhcp_range);
         self
     }
     /// Label put between host name and zone domain in DNS names.
     #[inline]
     pub fn dnszoneprefix(mut self, dnszoneprefix: impl Into<String>) -> Self {
-        let dnszoneprefix: String = dnszoneprefix.into();
-        self.0.set("dnszoneprefix", &dnszoneprefix);
+        self.0.call.set_as::<String>("dnszoneprefix", dnszoneprefix);
         self
     }
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
     pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        let gateway: IpAddress = gateway.into();
-        self.0.set("gateway", &gateway);
+        self.0.call.set_as::<IpAddress>("gateway", gateway);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
     pub fn snat(mut self, snat: bool) -> Self {
-        self.0.set("snat", &snat);
+        self.0.call.set("snat", &snat);
         self
     }
 }
@@ -5535,32 +4418,44 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
     /// `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`
     #[inline]
     pub fn get(&self) -> ClusterSdnVnetsVnetSubnetsSubnetGet {
-        ClusterSdnVnetsVnetSubnetsSubnetGet(
-            self.0.request(ClusterSdnVnetsVnetSubnetsSubnetGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
+            Permission::Authenticated,
+        );
+        ClusterSdnVnetsVnetSubnetsSubnetGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the pending configuration of a subnet.
     ///
     /// `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`
     #[inline]
     pub fn put(&self) -> ClusterSdnVnetsVnetSubnetsSubnetPut {
-        ClusterSdnVnetsVnetSubnetsSubnetPut(
-            self.0.request(ClusterSdnVnetsVnetSubnetsSubnetPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
+                Permission::Authenticated,
+            )
+            .partial(
+                &[
+                    Partial::new("dhcp-dns-server", Release::new(8, 1), None),
+                    Partial::new("dhcp-range", Release::new(8, 1), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                ],
+            );
+        ClusterSdnVnetsVnetSubnetsSubnetPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes a subnet from a VNet.
     ///
     /// `DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnVnetsVnetSubnetsSubnetDelete {
-        ClusterSdnVnetsVnetSubnetsSubnetDelete(
-            self
-                .0
-                .request(
-                    ClusterSdnVnetsVnetSubnetsSubnetDelete::ENDPOINT,
-                    reply::nothing,
-                ),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
+                Permission::Authenticated,
+            )
+            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+        ClusterSdnVnetsVnetSubnetsSubnetDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -5575,32 +4470,19 @@ pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
     pub(crate) Request<ClusterSdnVnetsSubnetsItem>,
 );
 
-impl ApiRequest for ClusterSdnVnetsVnetSubnetsSubnetGet {
-    type Output = ClusterSdnVnetsSubnetsItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnVnetsSubnetsItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet);
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetGet : ClusterSdnVnetsSubnetsItem);
 
 impl ClusterSdnVnetsVnetSubnetsSubnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -5614,41 +4496,19 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetSubnetsSubnetPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-            Permission::Authenticated,
-        )
-        .partial(
-            &[
-                Partial::new("dhcp-dns-server", Release::new(8, 1), None),
-                Partial::new("dhcp-range", Release::new(8, 1), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut);
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetPut : ());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Address of the DNS server that DHCP clients are told. Since 8.1.
     #[inline]
     pub fn dhcp_dns_server(mut self, dhcp_dns_server: impl Into<IpAddress>) -> Self {
-        let dhcp_dns_server: IpAddress = dhcp_dns_server.into();
-        self.0.set("dhcp-dns-server", &dhcp_dns_server);
+        self.0.call.set_as::<IpAddress>("dhcp-dns-server", dhcp_dns_server);
         self
     }
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`. Since 8.1.
@@ -5657,51 +4517,43 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
         mut self,
         dhcp_range: impl IntoIterator<Item = impl Into<DhcpRange>>,
     ) -> Self {
-        let dhcp_range: Vec<DhcpRange> = dhcp_range
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("dhcp-range", &dhcp_range);
+        self.0.call.set_all::<DhcpRange>("dhcp-range", dhcp_range);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Label put between host name and zone domain in DNS names.
     #[inline]
     pub fn dnszoneprefix(mut self, dnszoneprefix: impl Into<String>) -> Self {
-        let dnszoneprefix: String = dnszoneprefix.into();
-        self.0.set("dnszoneprefix", &dnszoneprefix);
+        self.0.call.set_as::<String>("dnszoneprefix", dnszoneprefix);
         self
     }
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
     #[inline]
     pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        let gateway: IpAddress = gateway.into();
-        self.0.set("gateway", &gateway);
+        self.0.call.set_as::<IpAddress>("gateway", gateway);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
     pub fn snat(mut self, snat: bool) -> Self {
-        self.0.set("snat", &snat);
+        self.0.call.set("snat", &snat);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -5715,28 +4567,13 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnVnetsVnetSubnetsSubnetDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-            Permission::Authenticated,
-        )
-        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete);
+request_impls!(ClusterSdnVnetsVnetSubnetsSubnetDelete : ());
 
 impl ClusterSdnVnetsVnetSubnetsSubnetDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -5764,7 +4601,12 @@ impl ClusterSdnZonesPath {
     /// `GET /cluster/sdn/zones`
     #[inline]
     pub fn get(&self) -> ClusterSdnZonesGet {
-        ClusterSdnZonesGet(self.0.request(ClusterSdnZonesGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/zones",
+            Permission::Authenticated,
+        );
+        ClusterSdnZonesGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a zone to the pending configuration.
     ///
@@ -5778,11 +4620,23 @@ impl ClusterSdnZonesPath {
         type_: impl Into<ClusterSdnZonesType>,
         zone: impl Into<String>,
     ) -> ClusterSdnZonesPost {
-        let mut request = self.0.request(ClusterSdnZonesPost::ENDPOINT, reply::nothing);
-        let type_: ClusterSdnZonesType = type_.into();
-        request.set("type", &type_);
-        let zone: String = zone.into();
-        request.set("zone", &zone);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/cluster/sdn/zones",
+                Permission::All("/sdn/zones", &["SDN.Allocate"]),
+            )
+            .partial(
+                &[
+                    Partial::new("dhcp", Release::new(8, 1), None),
+                    Partial::new("fabric", Release::new(9, 0), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("secondary-controllers", Release::new(9, 2), None),
+                    Partial::new("vxlan-port", Release::new(8, 0), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<ClusterSdnZonesType>("type", type_);
+        request.call.set_as::<String>("zone", zone);
         ClusterSdnZonesPost(request)
     }
 }
@@ -5796,39 +4650,25 @@ impl ClusterSdnZonesPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
 
-impl ApiRequest for ClusterSdnZonesGet {
-    type Output = Vec<ClusterSdnZonesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/zones",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<ClusterSdnZonesItem>> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnZonesGet);
+request_impls!(ClusterSdnZonesGet : Vec < ClusterSdnZonesItem >);
 
 impl ClusterSdnZonesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
     /// Kind of the zone; in the request, lists only zones of this kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<ClusterSdnZonesType>) -> Self {
-        let type_: ClusterSdnZonesType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<ClusterSdnZonesType>("type", type_);
         self
     }
 }
@@ -5842,42 +4682,19 @@ impl ClusterSdnZonesGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnZonesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/cluster/sdn/zones",
-            Permission::All("/sdn/zones", &["SDN.Allocate"]),
-        )
-        .partial(
-            &[
-                Partial::new("dhcp", Release::new(8, 1), None),
-                Partial::new("fabric", Release::new(9, 0), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-                Partial::new("secondary-controllers", Release::new(9, 2), None),
-                Partial::new("vxlan-port", Release::new(8, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnZonesPost);
+request_impls!(ClusterSdnZonesPost : ());
 
 impl ClusterSdnZonesPost {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
     #[inline]
     pub fn advertise_subnets(mut self, advertise_subnets: bool) -> Self {
-        self.0.set("advertise-subnets", &advertise_subnets);
+        self.0.call.set("advertise-subnets", &advertise_subnets);
         self
     }
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     #[inline]
     pub fn bridge(mut self, bridge: impl Into<String>) -> Self {
-        let bridge: String = bridge.into();
-        self.0.set("bridge", &bridge);
+        self.0.call.set_as::<String>("bridge", bridge);
         self
     }
     /// Turns the learning of MAC addresses on the bridge off.
@@ -5886,21 +4703,19 @@ impl ClusterSdnZonesPost {
         mut self,
         bridge_disable_mac_learning: bool,
     ) -> Self {
-        self.0.set("bridge-disable-mac-learning", &bridge_disable_mac_learning);
+        self.0.call.set("bridge-disable-mac-learning", &bridge_disable_mac_learning);
         self
     }
     /// Controller that routes for the zone; EVPN zones.
     #[inline]
     pub fn controller(mut self, controller: impl Into<String>) -> Self {
-        let controller: String = controller.into();
-        self.0.set("controller", &controller);
+        self.0.call.set_as::<String>("controller", controller);
         self
     }
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
     pub fn dhcp(mut self, dhcp: impl Into<ClusterSdnZonesDhcp>) -> Self {
-        let dhcp: ClusterSdnZonesDhcp = dhcp.into();
-        self.0.set("dhcp", &dhcp);
+        self.0.call.set_as::<ClusterSdnZonesDhcp>("dhcp", dhcp);
         self
     }
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
@@ -5909,109 +4724,97 @@ impl ClusterSdnZonesPost {
         mut self,
         disable_arp_nd_suppression: bool,
     ) -> Self {
-        self.0.set("disable-arp-nd-suppression", &disable_arp_nd_suppression);
+        self.0.call.set("disable-arp-nd-suppression", &disable_arp_nd_suppression);
         self
     }
     /// DNS server entry that guest names are registered with.
     #[inline]
     pub fn dns(mut self, dns: impl Into<String>) -> Self {
-        let dns: String = dns.into();
-        self.0.set("dns", &dns);
+        self.0.call.set_as::<String>("dns", dns);
         self
     }
     /// Domain that names of guests are registered in.
     #[inline]
     pub fn dnszone(mut self, dnszone: impl Into<String>) -> Self {
-        let dnszone: String = dnszone.into();
-        self.0.set("dnszone", &dnszone);
+        self.0.call.set_as::<String>("dnszone", dnszone);
         self
     }
     /// Datapath number; Faucet zones.
     #[inline]
     pub fn dp_id(mut self, dp_id: i64) -> Self {
-        self.0.set("dp-id", &dp_id);
+        self.0.call.set("dp-id", &dp_id);
         self
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
     pub fn exitnodes(mut self, exitnodes: impl Into<List<NodeName>>) -> Self {
-        let exitnodes: List<NodeName> = exitnodes.into();
-        self.0.set("exitnodes", &exitnodes);
+        self.0.call.set_as::<List<NodeName>>("exitnodes", exitnodes);
         self
     }
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[inline]
     pub fn exitnodes_local_routing(mut self, exitnodes_local_routing: bool) -> Self {
-        self.0.set("exitnodes-local-routing", &exitnodes_local_routing);
+        self.0.call.set("exitnodes-local-routing", &exitnodes_local_routing);
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[inline]
     pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<NodeName>) -> Self {
-        let exitnodes_primary: NodeName = exitnodes_primary.into();
-        self.0.set("exitnodes-primary", &exitnodes_primary);
+        self.0.call.set_as::<NodeName>("exitnodes-primary", exitnodes_primary);
         self
     }
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     #[inline]
     pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        let fabric: String = fabric.into();
-        self.0.set("fabric", &fabric);
+        self.0.call.set_as::<String>("fabric", fabric);
         self
     }
     /// IP address manager the zone uses.
     #[inline]
     pub fn ipam(mut self, ipam: impl Into<String>) -> Self {
-        let ipam: String = ipam.into();
-        self.0.set("ipam", &ipam);
+        self.0.call.set_as::<String>("ipam", ipam);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
     pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        let mac: MacAddr = mac.into();
-        self.0.set("mac", &mac);
+        self.0.call.set_as::<MacAddr>("mac", mac);
         self
     }
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.set("mtu", &mtu);
+        self.0.call.set("mtu", &mtu);
         self
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
     pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        let peers: List<IpAddress> = peers.into();
-        self.0.set("peers", &peers);
+        self.0.call.set_as::<List<IpAddress>>("peers", peers);
         self
     }
     /// DNS server entry for reverse lookups.
     #[inline]
     pub fn reversedns(mut self, reversedns: impl Into<String>) -> Self {
-        let reversedns: String = reversedns.into();
-        self.0.set("reversedns", &reversedns);
+        self.0.call.set_as::<String>("reversedns", reversedns);
         self
     }
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
     #[inline]
     pub fn rt_import(mut self, rt_import: impl Into<List>) -> Self {
-        let rt_import: List = rt_import.into();
-        self.0.set("rt-import", &rt_import);
+        self.0.call.set_as::<List>("rt-import", rt_import);
         self
     }
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
@@ -6020,17 +4823,13 @@ impl ClusterSdnZonesPost {
         mut self,
         secondary_controllers: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let secondary_controllers: Vec<String> = secondary_controllers
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("secondary-controllers", &secondary_controllers);
+        self.0.call.set_all::<String>("secondary-controllers", secondary_controllers);
         self
     }
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.set("tag", &tag);
+        self.0.call.set("tag", &tag);
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
@@ -6039,20 +4838,19 @@ impl ClusterSdnZonesPost {
         mut self,
         vlan_protocol: impl Into<super::types::VlanProtocol>,
     ) -> Self {
-        let vlan_protocol: super::types::VlanProtocol = vlan_protocol.into();
-        self.0.set("vlan-protocol", &vlan_protocol);
+        self.0.call.set_as::<super::types::VlanProtocol>("vlan-protocol", vlan_protocol);
         self
     }
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn vrf_vxlan(mut self, vrf_vxlan: i64) -> Self {
-        self.0.set("vrf-vxlan", &vrf_vxlan);
+        self.0.call.set("vrf-vxlan", &vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[inline]
     pub fn vxlan_port(mut self, vxlan_port: i64) -> Self {
-        self.0.set("vxlan-port", &vxlan_port);
+        self.0.call.set("vxlan-port", &vxlan_port);
         self
     }
 }
@@ -6082,27 +4880,46 @@ impl ClusterSdnZonesZonePath {
     /// `GET /cluster/sdn/zones/{zone}`
     #[inline]
     pub fn get(&self) -> ClusterSdnZonesZoneGet {
-        ClusterSdnZonesZoneGet(
-            self.0.request(ClusterSdnZonesZoneGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/cluster/sdn/zones/{zone}",
+            Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+        );
+        ClusterSdnZonesZoneGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the pending configuration of a zone.
     ///
     /// `PUT /cluster/sdn/zones/{zone}`
     #[inline]
     pub fn put(&self) -> ClusterSdnZonesZonePut {
-        ClusterSdnZonesZonePut(
-            self.0.request(ClusterSdnZonesZonePut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/cluster/sdn/zones/{zone}",
+                Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+            )
+            .partial(
+                &[
+                    Partial::new("dhcp", Release::new(8, 1), None),
+                    Partial::new("fabric", Release::new(9, 0), None),
+                    Partial::new("lock-token", Release::new(9, 0), None),
+                    Partial::new("secondary-controllers", Release::new(9, 2), None),
+                    Partial::new("vxlan-port", Release::new(8, 0), None),
+                ],
+            );
+        ClusterSdnZonesZonePut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Removes a zone from the pending configuration.
     ///
     /// `DELETE /cluster/sdn/zones/{zone}`
     #[inline]
     pub fn delete(&self) -> ClusterSdnZonesZoneDelete {
-        ClusterSdnZonesZoneDelete(
-            self.0.request(ClusterSdnZonesZoneDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/cluster/sdn/zones/{zone}",
+                Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
+            )
+            .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
+        ClusterSdnZonesZoneDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -6115,32 +4932,19 @@ impl ClusterSdnZonesZonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
 
-impl ApiRequest for ClusterSdnZonesZoneGet {
-    type Output = ClusterSdnZonesItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/cluster/sdn/zones/{zone}",
-        Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<ClusterSdnZonesItem> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnZonesZoneGet);
+request_impls!(ClusterSdnZonesZoneGet : ClusterSdnZonesItem);
 
 impl ClusterSdnZonesZoneGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.set("pending", &pending);
+        self.0.call.set("pending", &pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.set("running", &running);
+        self.0.call.set("running", &running);
         self
     }
 }
@@ -6154,42 +4958,19 @@ impl ClusterSdnZonesZoneGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnZonesZonePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/cluster/sdn/zones/{zone}",
-            Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
-        )
-        .partial(
-            &[
-                Partial::new("dhcp", Release::new(8, 1), None),
-                Partial::new("fabric", Release::new(9, 0), None),
-                Partial::new("lock-token", Release::new(9, 0), None),
-                Partial::new("secondary-controllers", Release::new(9, 2), None),
-                Partial::new("vxlan-port", Release::new(8, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnZonesZonePut);
+request_impls!(ClusterSdnZonesZonePut : ());
 
 impl ClusterSdnZonesZonePut {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
     #[inline]
     pub fn advertise_subnets(mut self, advertise_subnets: bool) -> Self {
-        self.0.set("advertise-subnets", &advertise_subnets);
+        self.0.call.set("advertise-subnets", &advertise_subnets);
         self
     }
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
     #[inline]
     pub fn bridge(mut self, bridge: impl Into<String>) -> Self {
-        let bridge: String = bridge.into();
-        self.0.set("bridge", &bridge);
+        self.0.call.set_as::<String>("bridge", bridge);
         self
     }
     /// Turns the learning of MAC addresses on the bridge off.
@@ -6198,35 +4979,31 @@ impl ClusterSdnZonesZonePut {
         mut self,
         bridge_disable_mac_learning: bool,
     ) -> Self {
-        self.0.set("bridge-disable-mac-learning", &bridge_disable_mac_learning);
+        self.0.call.set("bridge-disable-mac-learning", &bridge_disable_mac_learning);
         self
     }
     /// Controller that routes for the zone; EVPN zones.
     #[inline]
     pub fn controller(mut self, controller: impl Into<String>) -> Self {
-        let controller: String = controller.into();
-        self.0.set("controller", &controller);
+        self.0.call.set_as::<String>("controller", controller);
         self
     }
     /// Names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// DHCP server that serves the subnets of the zone. Since 8.1.
     #[inline]
     pub fn dhcp(mut self, dhcp: impl Into<ClusterSdnZonesDhcp>) -> Self {
-        let dhcp: ClusterSdnZonesDhcp = dhcp.into();
-        self.0.set("dhcp", &dhcp);
+        self.0.call.set_as::<ClusterSdnZonesDhcp>("dhcp", dhcp);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
@@ -6235,109 +5012,97 @@ impl ClusterSdnZonesZonePut {
         mut self,
         disable_arp_nd_suppression: bool,
     ) -> Self {
-        self.0.set("disable-arp-nd-suppression", &disable_arp_nd_suppression);
+        self.0.call.set("disable-arp-nd-suppression", &disable_arp_nd_suppression);
         self
     }
     /// DNS server entry that guest names are registered with.
     #[inline]
     pub fn dns(mut self, dns: impl Into<String>) -> Self {
-        let dns: String = dns.into();
-        self.0.set("dns", &dns);
+        self.0.call.set_as::<String>("dns", dns);
         self
     }
     /// Domain that names of guests are registered in.
     #[inline]
     pub fn dnszone(mut self, dnszone: impl Into<String>) -> Self {
-        let dnszone: String = dnszone.into();
-        self.0.set("dnszone", &dnszone);
+        self.0.call.set_as::<String>("dnszone", dnszone);
         self
     }
     /// Datapath number; Faucet zones.
     #[inline]
     pub fn dp_id(mut self, dp_id: i64) -> Self {
-        self.0.set("dp-id", &dp_id);
+        self.0.call.set("dp-id", &dp_id);
         self
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     #[inline]
     pub fn exitnodes(mut self, exitnodes: impl Into<List<NodeName>>) -> Self {
-        let exitnodes: List<NodeName> = exitnodes.into();
-        self.0.set("exitnodes", &exitnodes);
+        self.0.call.set_as::<List<NodeName>>("exitnodes", exitnodes);
         self
     }
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[inline]
     pub fn exitnodes_local_routing(mut self, exitnodes_local_routing: bool) -> Self {
-        self.0.set("exitnodes-local-routing", &exitnodes_local_routing);
+        self.0.call.set("exitnodes-local-routing", &exitnodes_local_routing);
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     #[inline]
     pub fn exitnodes_primary(mut self, exitnodes_primary: impl Into<NodeName>) -> Self {
-        let exitnodes_primary: NodeName = exitnodes_primary.into();
-        self.0.set("exitnodes-primary", &exitnodes_primary);
+        self.0.call.set_as::<NodeName>("exitnodes-primary", exitnodes_primary);
         self
     }
     /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
     #[inline]
     pub fn fabric(mut self, fabric: impl Into<String>) -> Self {
-        let fabric: String = fabric.into();
-        self.0.set("fabric", &fabric);
+        self.0.call.set_as::<String>("fabric", fabric);
         self
     }
     /// IP address manager the zone uses.
     #[inline]
     pub fn ipam(mut self, ipam: impl Into<String>) -> Self {
-        let ipam: String = ipam.into();
-        self.0.set("ipam", &ipam);
+        self.0.call.set_as::<String>("ipam", ipam);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
     #[inline]
     pub fn mac(mut self, mac: impl Into<MacAddr>) -> Self {
-        let mac: MacAddr = mac.into();
-        self.0.set("mac", &mac);
+        self.0.call.set_as::<MacAddr>("mac", mac);
         self
     }
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.set("mtu", &mtu);
+        self.0.call.set("mtu", &mtu);
         self
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
     #[inline]
     pub fn peers(mut self, peers: impl Into<List<IpAddress>>) -> Self {
-        let peers: List<IpAddress> = peers.into();
-        self.0.set("peers", &peers);
+        self.0.call.set_as::<List<IpAddress>>("peers", peers);
         self
     }
     /// DNS server entry for reverse lookups.
     #[inline]
     pub fn reversedns(mut self, reversedns: impl Into<String>) -> Self {
-        let reversedns: String = reversedns.into();
-        self.0.set("reversedns", &reversedns);
+        self.0.call.set_as::<String>("reversedns", reversedns);
         self
     }
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
     #[inline]
     pub fn rt_import(mut self, rt_import: impl Into<List>) -> Self {
-        let rt_import: List = rt_import.into();
-        self.0.set("rt-import", &rt_import);
+        self.0.call.set_as::<List>("rt-import", rt_import);
         self
     }
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
@@ -6346,17 +5111,13 @@ impl ClusterSdnZonesZonePut {
         mut self,
         secondary_controllers: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let secondary_controllers: Vec<String> = secondary_controllers
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("secondary-controllers", &secondary_controllers);
+        self.0.call.set_all::<String>("secondary-controllers", secondary_controllers);
         self
     }
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.set("tag", &tag);
+        self.0.call.set("tag", &tag);
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
@@ -6365,26 +5126,25 @@ impl ClusterSdnZonesZonePut {
         mut self,
         vlan_protocol: impl Into<super::types::VlanProtocol>,
     ) -> Self {
-        let vlan_protocol: super::types::VlanProtocol = vlan_protocol.into();
-        self.0.set("vlan-protocol", &vlan_protocol);
+        self.0.call.set_as::<super::types::VlanProtocol>("vlan-protocol", vlan_protocol);
         self
     }
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn vrf_vxlan(mut self, vrf_vxlan: i64) -> Self {
-        self.0.set("vrf-vxlan", &vrf_vxlan);
+        self.0.call.set("vrf-vxlan", &vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[inline]
     pub fn vxlan_port(mut self, vxlan_port: i64) -> Self {
-        self.0.set("vxlan-port", &vxlan_port);
+        self.0.call.set("vxlan-port", &vxlan_port);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -6398,28 +5158,13 @@ impl ClusterSdnZonesZonePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);
 
-impl ApiRequest for ClusterSdnZonesZoneDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/cluster/sdn/zones/{zone}",
-            Permission::All("/sdn/zones/{zone}", &["SDN.Allocate"]),
-        )
-        .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(ClusterSdnZonesZoneDelete);
+request_impls!(ClusterSdnZonesZoneDelete : ());
 
 impl ClusterSdnZonesZoneDelete {
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
     #[inline]
     pub fn lock_token(mut self, lock_token: impl Into<String>) -> Self {
-        let lock_token: String = lock_token.into();
-        self.0.set("lock-token", &lock_token);
+        self.0.call.set_as::<String>("lock-token", lock_token);
         self
     }
 }
@@ -6438,30 +5183,7 @@ pub enum ClusterSdnAction {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnAction {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Permit => "permit",
-            Self::Deny => "deny",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "permit" => Self::Permit,
-                "deny" => Self::Deny,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnAction);
+open_enum_impls!(ClusterSdnAction : "permit" Permit, "deny" Deny,);
 
 /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
 ///
@@ -6479,37 +5201,14 @@ pub enum ClusterSdnControllersBgpMode {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnControllersBgpMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Auto => "auto",
-            Self::External => "external",
-            Self::Internal => "internal",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "auto" => Self::Auto,
-                "external" => Self::External,
-                "internal" => Self::Internal,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnControllersBgpMode);
+open_enum_impls!(
+    ClusterSdnControllersBgpMode : "auto" Auto, "external" External, "internal" Internal,
+);
 
 /// The answer to `GET /cluster/sdn/controllers`.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersItem {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -6554,49 +5253,63 @@ pub struct ClusterSdnControllersItem {
 
 impl Object for ClusterSdnControllersItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "asn" => (Need::OPTIONAL, &mut self.asn),
-                "bgp-mode" => (Need::OPTIONAL, &mut self.bgp_mode),
-                "bgp-multipath-as-relax" => {
-                    (Need::OPTIONAL, &mut self.bgp_multipath_as_relax)
-                }
-                "controller" => (Need::required(0), &mut self.controller),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "ebgp" => (Need::OPTIONAL, &mut self.ebgp),
-                "ebgp-multihop" => (Need::OPTIONAL, &mut self.ebgp_multihop),
-                "isis-domain" => (Need::OPTIONAL, &mut self.isis_domain),
-                "isis-ifaces" => (Need::OPTIONAL, &mut self.isis_ifaces),
-                "isis-net" => (Need::OPTIONAL, &mut self.isis_net),
-                "loopback" => (Need::OPTIONAL, &mut self.loopback),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "peer-group-name" => (Need::OPTIONAL, &mut self.peer_group_name),
-                "peers" => (Need::OPTIONAL, &mut self.peers),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnControllersItem",
+                required: &["controller", "type"],
+                optional: &[
+                    "asn",
+                    "bgp-mode",
+                    "bgp-multipath-as-relax",
+                    "digest",
+                    "ebgp",
+                    "ebgp-multihop",
+                    "isis-domain",
+                    "isis-ifaces",
+                    "isis-net",
+                    "loopback",
+                    "node",
+                    "nodes",
+                    "peer-group-name",
+                    "peers",
+                    "pending",
+                    "state",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["controller", "type"]
+            &mut [
+                &mut self.controller,
+                &mut self.type_,
+                &mut self.asn,
+                &mut self.bgp_mode,
+                &mut self.bgp_multipath_as_relax,
+                &mut self.digest,
+                &mut self.ebgp,
+                &mut self.ebgp_multihop,
+                &mut self.isis_domain,
+                &mut self.isis_ifaces,
+                &mut self.isis_net,
+                &mut self.loopback,
+                &mut self.node,
+                &mut self.nodes,
+                &mut self.peer_group_name,
+                &mut self.peers,
+                &mut self.pending,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnControllersItem);
+object_impls!(ClusterSdnControllersItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
@@ -6631,35 +5344,50 @@ pub struct ClusterSdnControllersPending {
 
 impl Object for ClusterSdnControllersPending {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "asn" => (Need::OPTIONAL, &mut self.asn),
-                "bgp-mode" => (Need::OPTIONAL, &mut self.bgp_mode),
-                "bgp-multipath-as-relax" => {
-                    (Need::OPTIONAL, &mut self.bgp_multipath_as_relax)
-                }
-                "ebgp" => (Need::OPTIONAL, &mut self.ebgp),
-                "ebgp-multihop" => (Need::OPTIONAL, &mut self.ebgp_multihop),
-                "isis-domain" => (Need::OPTIONAL, &mut self.isis_domain),
-                "isis-ifaces" => (Need::OPTIONAL, &mut self.isis_ifaces),
-                "isis-net" => (Need::OPTIONAL, &mut self.isis_net),
-                "loopback" => (Need::OPTIONAL, &mut self.loopback),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "peer-group-name" => (Need::OPTIONAL, &mut self.peer_group_name),
-                "peers" => (Need::OPTIONAL, &mut self.peers),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnControllersPending",
+                required: &[],
+                optional: &[
+                    "asn",
+                    "bgp-mode",
+                    "bgp-multipath-as-relax",
+                    "ebgp",
+                    "ebgp-multihop",
+                    "isis-domain",
+                    "isis-ifaces",
+                    "isis-net",
+                    "loopback",
+                    "node",
+                    "nodes",
+                    "peer-group-name",
+                    "peers",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.asn,
+                &mut self.bgp_mode,
+                &mut self.bgp_multipath_as_relax,
+                &mut self.ebgp,
+                &mut self.ebgp_multihop,
+                &mut self.isis_domain,
+                &mut self.isis_ifaces,
+                &mut self.isis_net,
+                &mut self.loopback,
+                &mut self.node,
+                &mut self.nodes,
+                &mut self.peer_group_name,
+                &mut self.peers,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnControllersPending);
+object_impls!(ClusterSdnControllersPending);
 
 /// Kind of the controller; in the request, lists only controllers of this kind.
 ///
@@ -6679,39 +5407,14 @@ pub enum ClusterSdnControllersType {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnControllersType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Bgp => "bgp",
-            Self::Evpn => "evpn",
-            Self::Faucet => "faucet",
-            Self::Isis => "isis",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "bgp" => Self::Bgp,
-                "evpn" => Self::Evpn,
-                "faucet" => Self::Faucet,
-                "isis" => Self::Isis,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnControllersType);
+open_enum_impls!(
+    ClusterSdnControllersType : "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
+);
 
 /// The answer to `GET /cluster/sdn/dns/{dns}`.
 ///
 /// Used by `GET /cluster/sdn/dns/{dns}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnDn {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6738,38 +5441,46 @@ pub struct ClusterSdnDn {
 
 impl Object for ClusterSdnDn {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "dns" => (Need::required(0), &mut self.dns),
-                "fingerprint" => (Need::OPTIONAL, &mut self.fingerprint),
-                "key" => (Need::OPTIONAL, &mut self.key),
-                "reversemaskv6" => (Need::OPTIONAL, &mut self.reversemaskv6),
-                "reversev6mask" => (Need::OPTIONAL, &mut self.reversev6mask),
-                "ttl" => (Need::OPTIONAL, &mut self.ttl),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "url" => (Need::OPTIONAL, &mut self.url),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnDn",
+                required: &["dns"],
+                optional: &[
+                    "digest",
+                    "fingerprint",
+                    "key",
+                    "reversemaskv6",
+                    "reversev6mask",
+                    "ttl",
+                    "type",
+                    "url",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["dns"]
+            &mut [
+                &mut self.dns,
+                &mut self.digest,
+                &mut self.fingerprint,
+                &mut self.key,
+                &mut self.reversemaskv6,
+                &mut self.reversev6mask,
+                &mut self.ttl,
+                &mut self.type_,
+                &mut self.url,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnDn);
+object_impls!(ClusterSdnDn);
 
 /// One element of the answer to `GET /cluster/sdn/dns`.
 ///
 /// Used by `GET /cluster/sdn/dns`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -6796,33 +5507,41 @@ pub struct ClusterSdnDnsItem {
 
 impl Object for ClusterSdnDnsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "dns" => (Need::required(0), &mut self.dns),
-                "fingerprint" => (Need::OPTIONAL, &mut self.fingerprint),
-                "key" => (Need::OPTIONAL, &mut self.key),
-                "reversemaskv6" => (Need::OPTIONAL, &mut self.reversemaskv6),
-                "reversev6mask" => (Need::OPTIONAL, &mut self.reversev6mask),
-                "ttl" => (Need::OPTIONAL, &mut self.ttl),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "url" => (Need::OPTIONAL, &mut self.url),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnDnsItem",
+                required: &["dns"],
+                optional: &[
+                    "digest",
+                    "fingerprint",
+                    "key",
+                    "reversemaskv6",
+                    "reversev6mask",
+                    "ttl",
+                    "type",
+                    "url",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["dns"]
+            &mut [
+                &mut self.dns,
+                &mut self.digest,
+                &mut self.fingerprint,
+                &mut self.key,
+                &mut self.reversemaskv6,
+                &mut self.reversev6mask,
+                &mut self.ttl,
+                &mut self.type_,
+                &mut self.url,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnDnsItem);
+object_impls!(ClusterSdnDnsItem);
 
 /// Kind of the DNS server; in the request, lists only entries of this kind.
 ///
@@ -6836,33 +5555,12 @@ pub enum ClusterSdnDnsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnDnsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Powerdns => "powerdns",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "powerdns" => Self::Powerdns,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnDnsType);
+open_enum_impls!(ClusterSdnDnsType : "powerdns" Powerdns,);
 
 /// The answer to `GET /cluster/sdn/dry-run`.
 ///
 /// Used by `GET /cluster/sdn/dry-run`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnDryRun {
     /// Changes to the configuration of the routing daemon FRR, as a diff.
@@ -6875,27 +5573,26 @@ pub struct ClusterSdnDryRun {
 
 impl Object for ClusterSdnDryRun {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "frr-diff" => (Need::OPTIONAL, &mut self.frr_diff),
-                "interfaces-diff" => (Need::OPTIONAL, &mut self.interfaces_diff),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnDryRun",
+                required: &[],
+                optional: &["frr-diff", "interfaces-diff"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.frr_diff, &mut self.interfaces_diff, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterSdnDryRun);
+object_impls!(ClusterSdnDryRun);
 
 /// The answer to `GET /cluster/sdn/fabrics/all`.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsAll {
     /// All fabrics.
@@ -6908,26 +5605,21 @@ pub struct ClusterSdnFabricsAll {
 
 impl Object for ClusterSdnFabricsAll {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "fabrics" => (Need::required(0), &mut self.fabrics),
-                "nodes" => (Need::required(1), &mut self.nodes),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsAll",
+                required: &["fabrics", "nodes"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["fabrics", "nodes"]
+            &mut [&mut self.fabrics, &mut self.nodes, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterSdnFabricsAll);
+object_impls!(ClusterSdnFabricsAll);
 
 /// Names of settings to remove.
 ///
@@ -6959,51 +5651,17 @@ pub enum ClusterSdnFabricsFabricDelete {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnFabricsFabricDelete {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::IpPrefix => "ip_prefix",
-            Self::Ip6Prefix => "ip6_prefix",
-            Self::HelloInterval => "hello_interval",
-            Self::CsnpInterval => "csnp_interval",
-            Self::RouteFilter => "route_filter",
-            Self::Redistribute => "redistribute",
-            Self::RouteMapIn => "route_map_in",
-            Self::RouteMapOut => "route_map_out",
-            Self::Area => "area",
-            Self::PersistentKeepalive => "persistent_keepalive",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ip_prefix" => Self::IpPrefix,
-                "ip6_prefix" => Self::Ip6Prefix,
-                "hello_interval" => Self::HelloInterval,
-                "csnp_interval" => Self::CsnpInterval,
-                "route_filter" => Self::RouteFilter,
-                "redistribute" => Self::Redistribute,
-                "route_map_in" => Self::RouteMapIn,
-                "route_map_out" => Self::RouteMapOut,
-                "area" => Self::Area,
-                "persistent_keepalive" => Self::PersistentKeepalive,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnFabricsFabricDelete);
+open_enum_impls!(
+    ClusterSdnFabricsFabricDelete : "ip_prefix" IpPrefix, "ip6_prefix" Ip6Prefix,
+    "hello_interval" HelloInterval, "csnp_interval" CsnpInterval, "route_filter"
+    RouteFilter, "redistribute" Redistribute, "route_map_in" RouteMapIn, "route_map_out"
+    RouteMapOut, "area" Area, "persistent_keepalive" PersistentKeepalive,
+);
 
 /// All fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsFabricItem {
     /// Area as a number or in dotted form; OSPF.
@@ -7036,38 +5694,46 @@ pub struct ClusterSdnFabricsFabricItem {
 
 impl Object for ClusterSdnFabricsFabricItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "area" => (Need::OPTIONAL, &mut self.area),
-                "csnp_interval" => (Need::OPTIONAL, &mut self.csnp_interval),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "hello_interval" => (Need::OPTIONAL, &mut self.hello_interval),
-                "id" => (Need::required(0), &mut self.id),
-                "ip6_prefix" => (Need::OPTIONAL, &mut self.ip6_prefix),
-                "ip_prefix" => (Need::OPTIONAL, &mut self.ip_prefix),
-                "lock-token" => (Need::OPTIONAL, &mut self.lock_token),
-                "persistent_keepalive" => {
-                    (Need::OPTIONAL, &mut self.persistent_keepalive)
-                }
-                "protocol" => (Need::required(1), &mut self.protocol),
-                "redistribute" => (Need::OPTIONAL, &mut self.redistribute),
-                "route_filter" => (Need::OPTIONAL, &mut self.route_filter),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsFabricItem",
+                required: &["id", "protocol"],
+                optional: &[
+                    "area",
+                    "csnp_interval",
+                    "digest",
+                    "hello_interval",
+                    "ip6_prefix",
+                    "ip_prefix",
+                    "lock-token",
+                    "persistent_keepalive",
+                    "redistribute",
+                    "route_filter",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "protocol"]
+            &mut [
+                &mut self.id,
+                &mut self.protocol,
+                &mut self.area,
+                &mut self.csnp_interval,
+                &mut self.digest,
+                &mut self.hello_interval,
+                &mut self.ip6_prefix,
+                &mut self.ip_prefix,
+                &mut self.lock_token,
+                &mut self.persistent_keepalive,
+                &mut self.redistribute,
+                &mut self.route_filter,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnFabricsFabricItem);
+object_impls!(ClusterSdnFabricsFabricItem);
 
 /// Names of settings to remove.
 ///
@@ -7091,43 +5757,15 @@ pub enum ClusterSdnFabricsNodeDelete {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnFabricsNodeDelete {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Interfaces => "interfaces",
-            Self::Ip => "ip",
-            Self::Ip6 => "ip6",
-            Self::AllowedIps => "allowed_ips",
-            Self::Endpoint => "endpoint",
-            Self::Peers => "peers",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "interfaces" => Self::Interfaces,
-                "ip" => Self::Ip,
-                "ip6" => Self::Ip6,
-                "allowed_ips" => Self::AllowedIps,
-                "endpoint" => Self::Endpoint,
-                "peers" => Self::Peers,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnFabricsNodeDelete);
+open_enum_impls!(
+    ClusterSdnFabricsNodeDelete : "interfaces" Interfaces, "ip" Ip, "ip6" Ip6,
+    "allowed_ips" AllowedIps, "endpoint" Endpoint, "peers" Peers,
+);
 
 /// All member nodes of all fabrics.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnFabricsNodeItem {
     /// Networks that can be reached through the member; WireGuard. Since 9.2.
@@ -7162,37 +5800,47 @@ pub struct ClusterSdnFabricsNodeItem {
 
 impl Object for ClusterSdnFabricsNodeItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "allowed_ips" => (Need::OPTIONAL, &mut self.allowed_ips),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "endpoint" => (Need::OPTIONAL, &mut self.endpoint),
-                "fabric_id" => (Need::required(0), &mut self.fabric_id),
-                "interfaces" => (Need::OPTIONAL, &mut self.interfaces),
-                "ip" => (Need::OPTIONAL, &mut self.ip),
-                "ip6" => (Need::OPTIONAL, &mut self.ip6),
-                "lock-token" => (Need::OPTIONAL, &mut self.lock_token),
-                "node_id" => (Need::required(1), &mut self.node_id),
-                "peers" => (Need::OPTIONAL, &mut self.peers),
-                "protocol" => (Need::required(2), &mut self.protocol),
-                "public_key" => (Need::OPTIONAL, &mut self.public_key),
-                "role" => (Need::OPTIONAL, &mut self.role),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsNodeItem",
+                required: &["fabric_id", "node_id", "protocol"],
+                optional: &[
+                    "allowed_ips",
+                    "digest",
+                    "endpoint",
+                    "interfaces",
+                    "ip",
+                    "ip6",
+                    "lock-token",
+                    "peers",
+                    "public_key",
+                    "role",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["fabric_id", "node_id", "protocol"]
+            &mut [
+                &mut self.fabric_id,
+                &mut self.node_id,
+                &mut self.protocol,
+                &mut self.allowed_ips,
+                &mut self.digest,
+                &mut self.endpoint,
+                &mut self.interfaces,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.lock_token,
+                &mut self.peers,
+                &mut self.public_key,
+                &mut self.role,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnFabricsNodeItem);
+object_impls!(ClusterSdnFabricsNodeItem);
 
 /// Routing protocol of the fabric; decides which other settings apply.
 ///
@@ -7212,34 +5860,10 @@ pub enum ClusterSdnFabricsProtocol {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnFabricsProtocol {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Openfabric => "openfabric",
-            Self::Ospf => "ospf",
-            Self::Wireguard => "wireguard",
-            Self::Bgp => "bgp",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "openfabric" => Self::Openfabric,
-                "ospf" => Self::Ospf,
-                "wireguard" => Self::Wireguard,
-                "bgp" => Self::Bgp,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnFabricsProtocol);
+open_enum_impls!(
+    ClusterSdnFabricsProtocol : "openfabric" Openfabric, "ospf" Ospf, "wireguard"
+    Wireguard, "bgp" Bgp,
+);
 
 /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
 ///
@@ -7255,35 +5879,12 @@ pub enum ClusterSdnFabricsRole {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnFabricsRole {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Internal => "internal",
-            Self::External => "external",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "internal" => Self::Internal,
-                "external" => Self::External,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnFabricsRole);
+open_enum_impls!(ClusterSdnFabricsRole : "internal" Internal, "external" External,);
 
 /// The answer to `GET /cluster/sdn/ipams`.
 ///
 /// Used by `GET /cluster/sdn/ipams`, `GET /cluster/sdn/ipams/{ipam}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -7306,36 +5907,35 @@ pub struct ClusterSdnIpamsItem {
 
 impl Object for ClusterSdnIpamsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "fingerprint" => (Need::OPTIONAL, &mut self.fingerprint),
-                "ipam" => (Need::required(0), &mut self.ipam),
-                "section" => (Need::OPTIONAL, &mut self.section),
-                "token" => (Need::OPTIONAL, &mut self.token),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "url" => (Need::OPTIONAL, &mut self.url),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnIpamsItem",
+                required: &["ipam"],
+                optional: &["digest", "fingerprint", "section", "token", "type", "url"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["ipam"]
+            &mut [
+                &mut self.ipam,
+                &mut self.digest,
+                &mut self.fingerprint,
+                &mut self.section,
+                &mut self.token,
+                &mut self.type_,
+                &mut self.url,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnIpamsItem);
+object_impls!(ClusterSdnIpamsItem);
 
 /// One element of the answer to `GET /cluster/sdn/ipams/{ipam}/status`.
 ///
 /// Used by `GET /cluster/sdn/ipams/{ipam}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnIpamsStatusItem {
     /// Set if the address is the subnet's gateway.
@@ -7360,32 +5960,31 @@ pub struct ClusterSdnIpamsStatusItem {
 
 impl Object for ClusterSdnIpamsStatusItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "gateway" => (Need::OPTIONAL, &mut self.gateway),
-                "hostname" => (Need::OPTIONAL, &mut self.hostname),
-                "ip" => (Need::required(0), &mut self.ip),
-                "mac" => (Need::OPTIONAL, &mut self.mac),
-                "subnet" => (Need::required(1), &mut self.subnet),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "vnet" => (Need::OPTIONAL, &mut self.vnet),
-                "zone" => (Need::required(2), &mut self.zone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnIpamsStatusItem",
+                required: &["ip", "subnet", "zone"],
+                optional: &["gateway", "hostname", "mac", "vmid", "vnet"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["ip", "subnet", "zone"]
+            &mut [
+                &mut self.ip,
+                &mut self.subnet,
+                &mut self.zone,
+                &mut self.gateway,
+                &mut self.hostname,
+                &mut self.mac,
+                &mut self.vmid,
+                &mut self.vnet,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnIpamsStatusItem);
+object_impls!(ClusterSdnIpamsStatusItem);
 
 /// Kind of the IP address manager; in the request, lists only entries of this kind.
 ///
@@ -7403,32 +6002,7 @@ pub enum ClusterSdnIpamsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnIpamsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Netbox => "netbox",
-            Self::Phpipam => "phpipam",
-            Self::Pve => "pve",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "netbox" => Self::Netbox,
-                "phpipam" => Self::Phpipam,
-                "pve" => Self::Pve,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnIpamsType);
+open_enum_impls!(ClusterSdnIpamsType : "netbox" Netbox, "phpipam" Phpipam, "pve" Pve,);
 
 /// Names of settings to remove.
 ///
@@ -7442,33 +6016,12 @@ pub enum ClusterSdnPrefixListDelete {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnPrefixListDelete {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Entries => "entries",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "entries" => Self::Entries,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnPrefixListDelete);
+open_enum_impls!(ClusterSdnPrefixListDelete : "entries" Entries,);
 
 /// The answer to `GET /cluster/sdn/prefix-lists/{id}/entries`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists/{id}/entries`, `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -7489,26 +6042,29 @@ pub struct ClusterSdnPrefixListsEntriesItem {
 
 impl Object for ClusterSdnPrefixListsEntriesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "action" => (Need::OPTIONAL, &mut self.action),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "ge" => (Need::OPTIONAL, &mut self.ge),
-                "le" => (Need::OPTIONAL, &mut self.le),
-                "prefix" => (Need::OPTIONAL, &mut self.prefix),
-                "seq" => (Need::OPTIONAL, &mut self.seq),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnPrefixListsEntriesItem",
+                required: &[],
+                optional: &["action", "digest", "ge", "le", "prefix", "seq"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.action,
+                &mut self.digest,
+                &mut self.ge,
+                &mut self.le,
+                &mut self.prefix,
+                &mut self.seq,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnPrefixListsEntriesItem);
+object_impls!(ClusterSdnPrefixListsEntriesItem);
 
 /// Names of settings to remove.
 ///
@@ -7526,37 +6082,12 @@ pub enum ClusterSdnPrefixListsEntryDelete {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnPrefixListsEntryDelete {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Le => "le",
-            Self::Ge => "ge",
-            Self::Seq => "seq",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "le" => Self::Le,
-                "ge" => Self::Ge,
-                "seq" => Self::Seq,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnPrefixListsEntryDelete);
+open_enum_impls!(ClusterSdnPrefixListsEntryDelete : "le" Le, "ge" Ge, "seq" Seq,);
 
 /// The answer to `GET /cluster/sdn/prefix-lists`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsItem {
     /// Checksum of the configuration; on a write, the call fails if it changed since.
@@ -7575,30 +6106,33 @@ pub struct ClusterSdnPrefixListsItem {
 
 impl Object for ClusterSdnPrefixListsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "entries" => (Need::OPTIONAL, &mut self.entries),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnPrefixListsItem",
+                required: &[],
+                optional: &["digest", "entries", "id", "pending", "state"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.digest,
+                &mut self.entries,
+                &mut self.id,
+                &mut self.pending,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnPrefixListsItem);
+object_impls!(ClusterSdnPrefixListsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
@@ -7609,21 +6143,21 @@ pub struct ClusterSdnPrefixListsPending {
 
 impl Object for ClusterSdnPrefixListsPending {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "entries" => (Need::OPTIONAL, &mut self.entries),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnPrefixListsPending",
+                required: &[],
+                optional: &["entries"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.entries, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterSdnPrefixListsPending);
+object_impls!(ClusterSdnPrefixListsPending);
 
 /// Names of settings to remove.
 ///
@@ -7643,39 +6177,15 @@ pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnRouteMapsEntriesEntryDelete {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Set => "set",
-            Self::Match => "match",
-            Self::Call => "call",
-            Self::ExitAction => "exit-action",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "set" => Self::Set,
-                "match" => Self::Match,
-                "call" => Self::Call,
-                "exit-action" => Self::ExitAction,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnRouteMapsEntriesEntryDelete);
+open_enum_impls!(
+    ClusterSdnRouteMapsEntriesEntryDelete : "set" Set, "match" Match, "call" Call,
+    "exit-action" ExitAction,
+);
 
 /// The answer to `GET /cluster/sdn/route-maps/entries`.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnRouteMapsEntriesItem {
     /// What happens to routes that match: `permit` or `deny`.
@@ -7700,32 +6210,31 @@ pub struct ClusterSdnRouteMapsEntriesItem {
 
 impl Object for ClusterSdnRouteMapsEntriesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "action" => (Need::required(0), &mut self.action),
-                "call" => (Need::OPTIONAL, &mut self.call),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "exit-action" => (Need::OPTIONAL, &mut self.exit_action),
-                "match" => (Need::OPTIONAL, &mut self.match_),
-                "order" => (Need::required(1), &mut self.order),
-                "route-map-id" => (Need::required(2), &mut self.route_map_id),
-                "set" => (Need::OPTIONAL, &mut self.set),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnRouteMapsEntriesItem",
+                required: &["action", "order", "route-map-id"],
+                optional: &["call", "digest", "exit-action", "match", "set"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["action", "order", "route-map-id"]
+            &mut [
+                &mut self.action,
+                &mut self.order,
+                &mut self.route_map_id,
+                &mut self.call,
+                &mut self.digest,
+                &mut self.exit_action,
+                &mut self.match_,
+                &mut self.set,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnRouteMapsEntriesItem);
+object_impls!(ClusterSdnRouteMapsEntriesItem);
 
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///
@@ -7743,37 +6252,12 @@ pub enum ClusterSdnState {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnState {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::New => "new",
-            Self::Changed => "changed",
-            Self::Deleted => "deleted",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "new" => Self::New,
-                "changed" => Self::Changed,
-                "deleted" => Self::Deleted,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnState);
+open_enum_impls!(ClusterSdnState : "new" New, "changed" Changed, "deleted" Deleted,);
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -7790,29 +6274,32 @@ pub struct ClusterSdnVnetsFirewallOptions {
 
 impl Object for ClusterSdnVnetsFirewallOptions {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "log_level_forward" => (Need::OPTIONAL, &mut self.log_level_forward),
-                "policy_forward" => (Need::OPTIONAL, &mut self.policy_forward),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsFirewallOptions",
+                required: &[],
+                optional: &["digest", "enable", "log_level_forward", "policy_forward"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.digest,
+                &mut self.enable,
+                &mut self.log_level_forward,
+                &mut self.policy_forward,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnVnetsFirewallOptions);
+object_impls!(ClusterSdnVnetsFirewallOptions);
 
 /// The answer to `GET /cluster/sdn/vnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsItem {
     /// Free text that describes the VNet. At most 256 characters.
@@ -7841,39 +6328,47 @@ pub struct ClusterSdnVnetsItem {
 
 impl Object for ClusterSdnVnetsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "alias" => (Need::OPTIONAL, &mut self.alias),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "isolate-ports" => (Need::OPTIONAL, &mut self.isolate_ports),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "tag" => (Need::OPTIONAL, &mut self.tag),
-                "type" => (Need::required(0), &mut self.type_),
-                "vlanaware" => (Need::OPTIONAL, &mut self.vlanaware),
-                "vnet" => (Need::required(1), &mut self.vnet),
-                "zone" => (Need::OPTIONAL, &mut self.zone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsItem",
+                required: &["type", "vnet"],
+                optional: &[
+                    "alias",
+                    "digest",
+                    "isolate-ports",
+                    "pending",
+                    "state",
+                    "tag",
+                    "vlanaware",
+                    "zone",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["type", "vnet"]
+            &mut [
+                &mut self.type_,
+                &mut self.vnet,
+                &mut self.alias,
+                &mut self.digest,
+                &mut self.isolate_ports,
+                &mut self.pending,
+                &mut self.state,
+                &mut self.tag,
+                &mut self.vlanaware,
+                &mut self.zone,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnVnetsItem);
+object_impls!(ClusterSdnVnetsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
@@ -7892,30 +6387,33 @@ pub struct ClusterSdnVnetsPending {
 
 impl Object for ClusterSdnVnetsPending {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "alias" => (Need::OPTIONAL, &mut self.alias),
-                "isolate-ports" => (Need::OPTIONAL, &mut self.isolate_ports),
-                "tag" => (Need::OPTIONAL, &mut self.tag),
-                "vlanaware" => (Need::OPTIONAL, &mut self.vlanaware),
-                "zone" => (Need::OPTIONAL, &mut self.zone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsPending",
+                required: &[],
+                optional: &["alias", "isolate-ports", "tag", "vlanaware", "zone"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.alias,
+                &mut self.isolate_ports,
+                &mut self.tag,
+                &mut self.vlanaware,
+                &mut self.zone,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnVnetsPending);
+object_impls!(ClusterSdnVnetsPending);
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
     /// Last address of the range.
@@ -7928,27 +6426,26 @@ pub struct ClusterSdnVnetsSubnetsDhcpRangeItem {
 
 impl Object for ClusterSdnVnetsSubnetsDhcpRangeItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "end-address" => (Need::OPTIONAL, &mut self.end_address),
-                "start-address" => (Need::OPTIONAL, &mut self.start_address),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsSubnetsDhcpRangeItem",
+                required: &[],
+                optional: &["end-address", "start-address"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.end_address, &mut self.start_address, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterSdnVnetsSubnetsDhcpRangeItem);
+object_impls!(ClusterSdnVnetsSubnetsDhcpRangeItem);
 
 /// The answer to `GET /cluster/sdn/vnets/{vnet}/subnets`.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsItem {
     /// Subnet in CIDR notation.
@@ -7989,45 +6486,60 @@ pub struct ClusterSdnVnetsSubnetsItem {
 
 impl Object for ClusterSdnVnetsSubnetsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cidr" => (Need::OPTIONAL, &mut self.cidr),
-                "dhcp-dns-server" => (Need::OPTIONAL, &mut self.dhcp_dns_server),
-                "dhcp-range" => (Need::OPTIONAL, &mut self.dhcp_range),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "dnszoneprefix" => (Need::OPTIONAL, &mut self.dnszoneprefix),
-                "gateway" => (Need::OPTIONAL, &mut self.gateway),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "mask" => (Need::OPTIONAL, &mut self.mask),
-                "network" => (Need::OPTIONAL, &mut self.network),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "snat" => (Need::OPTIONAL, &mut self.snat),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "subnet" => (Need::required(0), &mut self.subnet),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "vnet" => (Need::OPTIONAL, &mut self.vnet),
-                "zone" => (Need::OPTIONAL, &mut self.zone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsSubnetsItem",
+                required: &["subnet"],
+                optional: &[
+                    "cidr",
+                    "dhcp-dns-server",
+                    "dhcp-range",
+                    "digest",
+                    "dnszoneprefix",
+                    "gateway",
+                    "id",
+                    "mask",
+                    "network",
+                    "pending",
+                    "snat",
+                    "state",
+                    "type",
+                    "vnet",
+                    "zone",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["subnet"]
+            &mut [
+                &mut self.subnet,
+                &mut self.cidr,
+                &mut self.dhcp_dns_server,
+                &mut self.dhcp_range,
+                &mut self.digest,
+                &mut self.dnszoneprefix,
+                &mut self.gateway,
+                &mut self.id,
+                &mut self.mask,
+                &mut self.network,
+                &mut self.pending,
+                &mut self.snat,
+                &mut self.state,
+                &mut self.type_,
+                &mut self.vnet,
+                &mut self.zone,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnVnetsSubnetsItem);
+object_impls!(ClusterSdnVnetsSubnetsItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
@@ -8048,26 +6560,36 @@ pub struct ClusterSdnVnetsSubnetsPending {
 
 impl Object for ClusterSdnVnetsSubnetsPending {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "dhcp-dns-server" => (Need::OPTIONAL, &mut self.dhcp_dns_server),
-                "dhcp-range" => (Need::OPTIONAL, &mut self.dhcp_range),
-                "dnszoneprefix" => (Need::OPTIONAL, &mut self.dnszoneprefix),
-                "gateway" => (Need::OPTIONAL, &mut self.gateway),
-                "snat" => (Need::OPTIONAL, &mut self.snat),
-                "vnet" => (Need::OPTIONAL, &mut self.vnet),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnVnetsSubnetsPending",
+                required: &[],
+                optional: &[
+                    "dhcp-dns-server",
+                    "dhcp-range",
+                    "dnszoneprefix",
+                    "gateway",
+                    "snat",
+                    "vnet",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.dhcp_dns_server,
+                &mut self.dhcp_range,
+                &mut self.dnszoneprefix,
+                &mut self.gateway,
+                &mut self.snat,
+                &mut self.vnet,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnVnetsSubnetsPending);
+object_impls!(ClusterSdnVnetsSubnetsPending);
 
 /// Kind of the object; always `subnet`.
 ///
@@ -8081,28 +6603,7 @@ pub enum ClusterSdnVnetsSubnetsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnVnetsSubnetsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Subnet => "subnet",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "subnet" => Self::Subnet,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnVnetsSubnetsType);
+open_enum_impls!(ClusterSdnVnetsSubnetsType : "subnet" Subnet,);
 
 /// Kind of the object; always `vnet`.
 ///
@@ -8116,28 +6617,7 @@ pub enum ClusterSdnVnetsType {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnVnetsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Vnet => "vnet",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "vnet" => Self::Vnet,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnVnetsType);
+open_enum_impls!(ClusterSdnVnetsType : "vnet" Vnet,);
 
 /// DHCP server that serves the subnets of the zone.
 ///
@@ -8151,33 +6631,12 @@ pub enum ClusterSdnZonesDhcp {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnZonesDhcp {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Dnsmasq => "dnsmasq",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "dnsmasq" => Self::Dnsmasq,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnZonesDhcp);
+open_enum_impls!(ClusterSdnZonesDhcp : "dnsmasq" Dnsmasq,);
 
 /// The answer to `GET /cluster/sdn/zones`.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesItem {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -8242,65 +6701,83 @@ pub struct ClusterSdnZonesItem {
 
 impl Object for ClusterSdnZonesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "advertise-subnets" => (Need::OPTIONAL, &mut self.advertise_subnets),
-                "bridge" => (Need::OPTIONAL, &mut self.bridge),
-                "bridge-disable-mac-learning" => {
-                    (Need::OPTIONAL, &mut self.bridge_disable_mac_learning)
-                }
-                "controller" => (Need::OPTIONAL, &mut self.controller),
-                "dhcp" => (Need::OPTIONAL, &mut self.dhcp),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable-arp-nd-suppression" => {
-                    (Need::OPTIONAL, &mut self.disable_arp_nd_suppression)
-                }
-                "dns" => (Need::OPTIONAL, &mut self.dns),
-                "dnszone" => (Need::OPTIONAL, &mut self.dnszone),
-                "exitnodes" => (Need::OPTIONAL, &mut self.exitnodes),
-                "exitnodes-local-routing" => {
-                    (Need::OPTIONAL, &mut self.exitnodes_local_routing)
-                }
-                "exitnodes-primary" => (Need::OPTIONAL, &mut self.exitnodes_primary),
-                "ipam" => (Need::OPTIONAL, &mut self.ipam),
-                "mac" => (Need::OPTIONAL, &mut self.mac),
-                "mtu" => (Need::OPTIONAL, &mut self.mtu),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "peers" => (Need::OPTIONAL, &mut self.peers),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "reversedns" => (Need::OPTIONAL, &mut self.reversedns),
-                "rt-import" => (Need::OPTIONAL, &mut self.rt_import),
-                "secondary-controllers" => {
-                    (Need::OPTIONAL, &mut self.secondary_controllers)
-                }
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "tag" => (Need::OPTIONAL, &mut self.tag),
-                "type" => (Need::required(0), &mut self.type_),
-                "vlan-protocol" => (Need::OPTIONAL, &mut self.vlan_protocol),
-                "vrf-vxlan" => (Need::OPTIONAL, &mut self.vrf_vxlan),
-                "vxlan-port" => (Need::OPTIONAL, &mut self.vxlan_port),
-                "zone" => (Need::required(1), &mut self.zone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnZonesItem",
+                required: &["type", "zone"],
+                optional: &[
+                    "advertise-subnets",
+                    "bridge",
+                    "bridge-disable-mac-learning",
+                    "controller",
+                    "dhcp",
+                    "digest",
+                    "disable-arp-nd-suppression",
+                    "dns",
+                    "dnszone",
+                    "exitnodes",
+                    "exitnodes-local-routing",
+                    "exitnodes-primary",
+                    "ipam",
+                    "mac",
+                    "mtu",
+                    "nodes",
+                    "peers",
+                    "pending",
+                    "reversedns",
+                    "rt-import",
+                    "secondary-controllers",
+                    "state",
+                    "tag",
+                    "vlan-protocol",
+                    "vrf-vxlan",
+                    "vxlan-port",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["type", "zone"]
+            &mut [
+                &mut self.type_,
+                &mut self.zone,
+                &mut self.advertise_subnets,
+                &mut self.bridge,
+                &mut self.bridge_disable_mac_learning,
+                &mut self.controller,
+                &mut self.dhcp,
+                &mut self.digest,
+                &mut self.disable_arp_nd_suppression,
+                &mut self.dns,
+                &mut self.dnszone,
+                &mut self.exitnodes,
+                &mut self.exitnodes_local_routing,
+                &mut self.exitnodes_primary,
+                &mut self.ipam,
+                &mut self.mac,
+                &mut self.mtu,
+                &mut self.nodes,
+                &mut self.peers,
+                &mut self.pending,
+                &mut self.reversedns,
+                &mut self.rt_import,
+                &mut self.secondary_controllers,
+                &mut self.state,
+                &mut self.tag,
+                &mut self.vlan_protocol,
+                &mut self.vrf_vxlan,
+                &mut self.vxlan_port,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnZonesItem);
+object_impls!(ClusterSdnZonesItem);
 
 /// In the request, shows changes not applied yet; in the answer, the settings they alter.
 ///
 /// Used by `GET /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
@@ -8355,51 +6832,70 @@ pub struct ClusterSdnZonesPending {
 
 impl Object for ClusterSdnZonesPending {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "advertise-subnets" => (Need::OPTIONAL, &mut self.advertise_subnets),
-                "bridge" => (Need::OPTIONAL, &mut self.bridge),
-                "bridge-disable-mac-learning" => {
-                    (Need::OPTIONAL, &mut self.bridge_disable_mac_learning)
-                }
-                "controller" => (Need::OPTIONAL, &mut self.controller),
-                "dhcp" => (Need::OPTIONAL, &mut self.dhcp),
-                "disable-arp-nd-suppression" => {
-                    (Need::OPTIONAL, &mut self.disable_arp_nd_suppression)
-                }
-                "dns" => (Need::OPTIONAL, &mut self.dns),
-                "dnszone" => (Need::OPTIONAL, &mut self.dnszone),
-                "exitnodes" => (Need::OPTIONAL, &mut self.exitnodes),
-                "exitnodes-local-routing" => {
-                    (Need::OPTIONAL, &mut self.exitnodes_local_routing)
-                }
-                "exitnodes-primary" => (Need::OPTIONAL, &mut self.exitnodes_primary),
-                "ipam" => (Need::OPTIONAL, &mut self.ipam),
-                "mac" => (Need::OPTIONAL, &mut self.mac),
-                "mtu" => (Need::OPTIONAL, &mut self.mtu),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "peers" => (Need::OPTIONAL, &mut self.peers),
-                "reversedns" => (Need::OPTIONAL, &mut self.reversedns),
-                "rt-import" => (Need::OPTIONAL, &mut self.rt_import),
-                "secondary-controllers" => {
-                    (Need::OPTIONAL, &mut self.secondary_controllers)
-                }
-                "tag" => (Need::OPTIONAL, &mut self.tag),
-                "vlan-protocol" => (Need::OPTIONAL, &mut self.vlan_protocol),
-                "vrf-vxlan" => (Need::OPTIONAL, &mut self.vrf_vxlan),
-                "vxlan-port" => (Need::OPTIONAL, &mut self.vxlan_port),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnZonesPending",
+                required: &[],
+                optional: &[
+                    "advertise-subnets",
+                    "bridge",
+                    "bridge-disable-mac-learning",
+                    "controller",
+                    "dhcp",
+                    "disable-arp-nd-suppression",
+                    "dns",
+                    "dnszone",
+                    "exitnodes",
+                    "exitnodes-local-routing",
+                    "exitnodes-primary",
+                    "ipam",
+                    "mac",
+                    "mtu",
+                    "nodes",
+                    "peers",
+                    "reversedns",
+                    "rt-import",
+                    "secondary-controllers",
+                    "tag",
+                    "vlan-protocol",
+                    "vrf-vxlan",
+                    "vxlan-port",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.advertise_subnets,
+                &mut self.bridge,
+                &mut self.bridge_disable_mac_learning,
+                &mut self.controller,
+                &mut self.dhcp,
+                &mut self.disable_arp_nd_suppression,
+                &mut self.dns,
+                &mut self.dnszone,
+                &mut self.exitnodes,
+                &mut self.exitnodes_local_routing,
+                &mut self.exitnodes_primary,
+                &mut self.ipam,
+                &mut self.mac,
+                &mut self.mtu,
+                &mut self.nodes,
+                &mut self.peers,
+                &mut self.reversedns,
+                &mut self.rt_import,
+                &mut self.secondary_controllers,
+                &mut self.tag,
+                &mut self.vlan_protocol,
+                &mut self.vrf_vxlan,
+                &mut self.vxlan_port,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(ClusterSdnZonesPending);
+object_impls!(ClusterSdnZonesPending);
 
 /// Kind of the zone; in the request, lists only zones of this kind.
 ///
@@ -8423,45 +6919,17 @@ pub enum ClusterSdnZonesType {
     Unlisted(Unlisted),
 }
 
-impl ClusterSdnZonesType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Evpn => "evpn",
-            Self::Faucet => "faucet",
-            Self::Qinq => "qinq",
-            Self::Simple => "simple",
-            Self::Vlan => "vlan",
-            Self::Vxlan => "vxlan",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "evpn" => Self::Evpn,
-                "faucet" => Self::Faucet,
-                "qinq" => Self::Qinq,
-                "simple" => Self::Simple,
-                "vlan" => Self::Vlan,
-                "vxlan" => Self::Vxlan,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ClusterSdnZonesType);
+open_enum_impls!(
+    ClusterSdnZonesType : "evpn" Evpn, "faucet" Faucet, "qinq" Qinq, "simple" Simple,
+    "vlan" Vlan, "vxlan" Vxlan,
+);
 
 /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/sdn/vnets/{vnet}/subnets`, `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
@@ -8502,34 +6970,25 @@ impl DhcpRange {
     }
 }
 
-impl Properties for DhcpRange {
+impl Object for DhcpRange {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["end-address", "start-address"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "end-address" => &mut self.end_address,
-                "start-address" => &mut self.start_address,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "DhcpRange",
+                required: &["end-address", "start-address"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("end-address", &self.end_address);
-        out.put("start-address", &self.start_address);
+            &mut [&mut self.end_address, &mut self.start_address, &mut self.undeclared],
+        );
     }
 }
 
@@ -8540,7 +6999,7 @@ property_string_impls!(DhcpRange);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FabricInterface {
     /// How many missed hello packets end a neighborhood; OpenFabric. From 2 to 100.
@@ -8631,46 +7090,43 @@ impl FabricInterface {
     }
 }
 
-impl Properties for FabricInterface {
+impl Object for FabricInterface {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["name"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "name" => &mut self.name,
-                "hello_multiplier" => &mut self.hello_multiplier,
-                "ip" => &mut self.ip,
-                "ip6" => &mut self.ip6,
-                "ip6_ll" => &mut self.ip6_ll,
-                "listen_port" => &mut self.listen_port,
-                "network_type" => &mut self.network_type,
-                "public_key" => &mut self.public_key,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FabricInterface",
+                required: &["name"],
+                optional: &[
+                    "hello_multiplier",
+                    "ip",
+                    "ip6",
+                    "ip6_ll",
+                    "listen_port",
+                    "network_type",
+                    "public_key",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("name", &self.name);
-        out.put("hello_multiplier", &self.hello_multiplier);
-        out.put("ip", &self.ip);
-        out.put("ip6", &self.ip6);
-        out.put("ip6_ll", &self.ip6_ll);
-        out.put("listen_port", &self.listen_port);
-        out.put("network_type", &self.network_type);
-        out.put("public_key", &self.public_key);
+            &mut [
+                &mut self.name,
+                &mut self.hello_multiplier,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.ip6_ll,
+                &mut self.listen_port,
+                &mut self.network_type,
+                &mut self.public_key,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -8694,41 +7150,17 @@ pub enum FabricInterfaceNetworkType {
     Unlisted(Unlisted),
 }
 
-impl FabricInterfaceNetworkType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Broadcast => "broadcast",
-            Self::NonBroadcast => "non-broadcast",
-            Self::PointToMultipoint => "point-to-multipoint",
-            Self::PointToPoint => "point-to-point",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "broadcast" => Self::Broadcast,
-                "non-broadcast" => Self::NonBroadcast,
-                "point-to-multipoint" => Self::PointToMultipoint,
-                "point-to-point" => Self::PointToPoint,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FabricInterfaceNetworkType);
+open_enum_impls!(
+    FabricInterfaceNetworkType : "broadcast" Broadcast, "non-broadcast" NonBroadcast,
+    "point-to-multipoint" PointToMultipoint, "point-to-point" PointToPoint,
+);
 
 /// Other members that this one has tunnels to; WireGuard.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FabricPeer {
     /// Address and port to reach the peer at, in place of the peer's own setting.
@@ -8807,42 +7239,33 @@ impl FabricPeer {
     }
 }
 
-impl Properties for FabricPeer {
+impl Object for FabricPeer {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["iface", "node", "type"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "iface" => &mut self.iface,
-                "node" => &mut self.node,
-                "type" => &mut self.type_,
-                "endpoint" => &mut self.endpoint,
-                "node_iface" => &mut self.node_iface,
-                "skip_route_generation" => &mut self.skip_route_generation,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FabricPeer",
+                required: &["iface", "node", "type"],
+                optional: &["endpoint", "node_iface", "skip_route_generation"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("iface", &self.iface);
-        out.put("node", &self.node);
-        out.put("type", &self.type_);
-        out.put("endpoint", &self.endpoint);
-        out.put("node_iface", &self.node_iface);
-        out.put("skip_route_generation", &self.skip_route_generation);
+            &mut [
+                &mut self.iface,
+                &mut self.node,
+                &mut self.type_,
+                &mut self.endpoint,
+                &mut self.node_iface,
+                &mut self.skip_route_generation,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -8862,37 +7285,14 @@ pub enum FabricPeerType {
     Unlisted(Unlisted),
 }
 
-impl FabricPeerType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Internal => "internal",
-            Self::External => "external",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "internal" => Self::Internal,
-                "external" => Self::External,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FabricPeerType);
+open_enum_impls!(FabricPeerType : "internal" Internal, "external" External,);
 
 /// Routes from other sources to announce in the fabric; OSPF and BGP.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `POST /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FabricRedistribute {
     /// Route map that filters or alters these routes.
@@ -8929,34 +7329,25 @@ impl FabricRedistribute {
     }
 }
 
-impl Properties for FabricRedistribute {
+impl Object for FabricRedistribute {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["source"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "source" => &mut self.source,
-                "route-map" => &mut self.route_map,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FabricRedistribute",
+                required: &["source"],
+                optional: &["route-map"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("source", &self.source);
-        out.put("route-map", &self.route_map);
+            &mut [&mut self.source, &mut self.route_map, &mut self.undeclared],
+        );
     }
 }
 
@@ -8982,43 +7373,17 @@ pub enum FabricRedistributeSource {
     Unlisted(Unlisted),
 }
 
-impl FabricRedistributeSource {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Bgp => "bgp",
-            Self::Connected => "connected",
-            Self::Kernel => "kernel",
-            Self::Static => "static",
-            Self::Ospf => "ospf",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "bgp" => Self::Bgp,
-                "connected" => Self::Connected,
-                "kernel" => Self::Kernel,
-                "static" => Self::Static,
-                "ospf" => Self::Ospf,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FabricRedistributeSource);
+open_enum_impls!(
+    FabricRedistributeSource : "bgp" Bgp, "connected" Connected, "kernel" Kernel,
+    "static" Static, "ospf" Ospf,
+);
 
 /// Entries of the list, checked in the order of their numbers.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `POST /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`, `PUT /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PrefixListRule {
     /// What happens to routes that match: `permit` or `deny`.
@@ -9079,40 +7444,32 @@ impl PrefixListRule {
     }
 }
 
-impl Properties for PrefixListRule {
+impl Object for PrefixListRule {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "action" => &mut self.action,
-                "ge" => &mut self.ge,
-                "le" => &mut self.le,
-                "prefix" => &mut self.prefix,
-                "seq" => &mut self.seq,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PrefixListRule",
+                required: &[],
+                optional: &["action", "ge", "le", "prefix", "seq"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("action", &self.action);
-        out.put("ge", &self.ge);
-        out.put("le", &self.le);
-        out.put("prefix", &self.prefix);
-        out.put("seq", &self.seq);
+            &mut [
+                &mut self.action,
+                &mut self.ge,
+                &mut self.le,
+                &mut self.prefix,
+                &mut self.seq,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -9123,7 +7480,7 @@ property_string_impls!(PrefixListRule);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RouteMapExitAction {
     /// How to go on: with the next entry or with a later one.
@@ -9160,34 +7517,25 @@ impl RouteMapExitAction {
     }
 }
 
-impl Properties for RouteMapExitAction {
+impl Object for RouteMapExitAction {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["key"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "key" => &mut self.key,
-                "value" => &mut self.value,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RouteMapExitAction",
+                required: &["key"],
+                optional: &["value"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("key", &self.key);
-        out.put("value", &self.value);
+            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
+        );
     }
 }
 
@@ -9209,39 +7557,17 @@ pub enum RouteMapExitActionKey {
     Unlisted(Unlisted),
 }
 
-impl RouteMapExitActionKey {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::OnMatchGoto => "on-match-goto",
-            Self::OnMatchNext => "on-match-next",
-            Self::Continue => "continue",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "on-match-goto" => Self::OnMatchGoto,
-                "on-match-next" => Self::OnMatchNext,
-                "continue" => Self::Continue,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(RouteMapExitActionKey);
+open_enum_impls!(
+    RouteMapExitActionKey : "on-match-goto" OnMatchGoto, "on-match-next" OnMatchNext,
+    "continue" Continue,
+);
 
 /// Conditions a route must meet, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RouteMapMatch {
     /// Property of the route to look at.
@@ -9278,34 +7604,25 @@ impl RouteMapMatch {
     }
 }
 
-impl Properties for RouteMapMatch {
+impl Object for RouteMapMatch {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["key"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "key" => &mut self.key,
-                "value" => &mut self.value,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RouteMapMatch",
+                required: &["key"],
+                optional: &["value"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("key", &self.key);
-        out.put("value", &self.value);
+            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
+        );
     }
 }
 
@@ -9345,57 +7662,21 @@ pub enum RouteMapMatchKey {
     Unlisted(Unlisted),
 }
 
-impl RouteMapMatchKey {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::RouteType => "route-type",
-            Self::Vni => "vni",
-            Self::IpAddressPrefixList => "ip-address-prefix-list",
-            Self::Ip6AddressPrefixList => "ip6-address-prefix-list",
-            Self::IpNextHopPrefixList => "ip-next-hop-prefix-list",
-            Self::Ip6NextHopPrefixList => "ip6-next-hop-prefix-list",
-            Self::IpNextHopAddress => "ip-next-hop-address",
-            Self::Ip6NextHopAddress => "ip6-next-hop-address",
-            Self::Metric => "metric",
-            Self::LocalPreference => "local-preference",
-            Self::Peer => "peer",
-            Self::Tag => "tag",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "route-type" => Self::RouteType,
-                "vni" => Self::Vni,
-                "ip-address-prefix-list" => Self::IpAddressPrefixList,
-                "ip6-address-prefix-list" => Self::Ip6AddressPrefixList,
-                "ip-next-hop-prefix-list" => Self::IpNextHopPrefixList,
-                "ip6-next-hop-prefix-list" => Self::Ip6NextHopPrefixList,
-                "ip-next-hop-address" => Self::IpNextHopAddress,
-                "ip6-next-hop-address" => Self::Ip6NextHopAddress,
-                "metric" => Self::Metric,
-                "local-preference" => Self::LocalPreference,
-                "peer" => Self::Peer,
-                "tag" => Self::Tag,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(RouteMapMatchKey);
+open_enum_impls!(
+    RouteMapMatchKey : "route-type" RouteType, "vni" Vni, "ip-address-prefix-list"
+    IpAddressPrefixList, "ip6-address-prefix-list" Ip6AddressPrefixList,
+    "ip-next-hop-prefix-list" IpNextHopPrefixList, "ip6-next-hop-prefix-list"
+    Ip6NextHopPrefixList, "ip-next-hop-address" IpNextHopAddress, "ip6-next-hop-address"
+    Ip6NextHopAddress, "metric" Metric, "local-preference" LocalPreference, "peer" Peer,
+    "tag" Tag,
+);
 
 /// Changes to make to a route that matches, each as `key=NAME,value=VALUE`.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RouteMapSet {
     /// Property of the route to change.
@@ -9432,34 +7713,25 @@ impl RouteMapSet {
     }
 }
 
-impl Properties for RouteMapSet {
+impl Object for RouteMapSet {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["key"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "key" => &mut self.key,
-                "value" => &mut self.value,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RouteMapSet",
+                required: &["key"],
+                optional: &["value"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("key", &self.key);
-        out.put("value", &self.value);
+            &mut [&mut self.key, &mut self.value, &mut self.undeclared],
+        );
     }
 }
 
@@ -9497,45 +7769,10 @@ pub enum RouteMapSetKey {
     Unlisted(Unlisted),
 }
 
-impl RouteMapSetKey {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::IpNextHopPeerAddress => "ip-next-hop-peer-address",
-            Self::IpNextHop => "ip-next-hop",
-            Self::IpNextHopUnchanged => "ip-next-hop-unchanged",
-            Self::Ip6NextHopPeerAddress => "ip6-next-hop-peer-address",
-            Self::Ip6NextHopPreferGlobal => "ip6-next-hop-prefer-global",
-            Self::Ip6NextHop => "ip6-next-hop",
-            Self::LocalPreference => "local-preference",
-            Self::Tag => "tag",
-            Self::Weight => "weight",
-            Self::Metric => "metric",
-            Self::Src => "src",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ip-next-hop-peer-address" => Self::IpNextHopPeerAddress,
-                "ip-next-hop" => Self::IpNextHop,
-                "ip-next-hop-unchanged" => Self::IpNextHopUnchanged,
-                "ip6-next-hop-peer-address" => Self::Ip6NextHopPeerAddress,
-                "ip6-next-hop-prefer-global" => Self::Ip6NextHopPreferGlobal,
-                "ip6-next-hop" => Self::Ip6NextHop,
-                "local-preference" => Self::LocalPreference,
-                "tag" => Self::Tag,
-                "weight" => Self::Weight,
-                "metric" => Self::Metric,
-                "src" => Self::Src,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(RouteMapSetKey);
+open_enum_impls!(
+    RouteMapSetKey : "ip-next-hop-peer-address" IpNextHopPeerAddress, "ip-next-hop"
+    IpNextHop, "ip-next-hop-unchanged" IpNextHopUnchanged, "ip6-next-hop-peer-address"
+    Ip6NextHopPeerAddress, "ip6-next-hop-prefer-global" Ip6NextHopPreferGlobal,
+    "ip6-next-hop" Ip6NextHop, "local-preference" LocalPreference, "tag" Tag, "weight"
+    Weight, "metric" Metric, "src" Src,
+);

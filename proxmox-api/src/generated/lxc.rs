@@ -24,9 +24,16 @@ impl LxcPath {
     /// Lists the containers of a node with their live figures.
     ///
     /// `GET /nodes/{node}/lxc`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> LxcGet {
-        LxcGet(self.0.request(LxcGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<LxcItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a container from a template, or restores one from a backup with `restore`.
     ///
@@ -36,37 +43,26 @@ impl LxcPath {
     /// * `ostemplate`: Volume ID of the template to unpack, or with `restore` of the backup. At most 255 characters.
     #[inline]
     pub fn post(&self, vmid: u32, ostemplate: impl Into<String>) -> LxcPost {
-        let mut request = self.0.request(LxcPost::ENDPOINT, reply::task);
-        request.set("vmid", &vmid);
-        let ostemplate: String = ostemplate.into();
-        request.set("ostemplate", &ostemplate);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/lxc",
+                Permission::Authenticated,
+            )
+            .secrets(&["password"])
+            .partial(
+                &[
+                    Partial::new("dev[n]", Release::new(8, 1), None),
+                    Partial::new("entrypoint", Release::new(9, 1), None),
+                    Partial::new("env", Release::new(9, 1), None),
+                    Partial::new("ha-managed", Release::new(9, 1), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set("vmid", &vmid);
+        request.call.set_as::<String>("ostemplate", ostemplate);
         LxcPost(request)
     }
 }
-
-/// Lists the containers of a node with their live figures.
-///
-/// `GET /nodes/{node}/lxc`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcGet(pub(crate) Request<Vec<LxcItem>>);
-
-impl ApiRequest for LxcGet {
-    type Output = Vec<LxcItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<LxcItem>> {
-        self.0
-    }
-}
-
-request_impls!(LxcGet);
 
 /// Creates a container from a template, or restores one from a backup with `restore`.
 ///
@@ -79,312 +75,265 @@ request_impls!(LxcGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcPost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc",
-            Permission::Authenticated,
-        )
-        .secrets(&["password"])
-        .partial(
-            &[
-                Partial::new("dev[n]", Release::new(8, 1), None),
-                Partial::new("entrypoint", Release::new(9, 1), None),
-                Partial::new("env", Release::new(9, 1), None),
-                Partial::new("ha-managed", Release::new(9, 1), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcPost);
+request_impls!(LxcPost : Task);
 
 impl LxcPost {
     /// Architecture of the programs in the container. Default: `amd64`.
     #[inline]
     pub fn arch(mut self, arch: impl Into<LxcArch>) -> Self {
-        let arch: LxcArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<LxcArch>("arch", arch);
         self
     }
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
     #[inline]
     pub fn cmode(mut self, cmode: impl Into<LxcCmode>) -> Self {
-        let cmode: LxcCmode = cmode.into();
-        self.0.set("cmode", &cmode);
+        self.0.call.set_as::<LxcCmode>("cmode", cmode);
         self
     }
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
     pub fn console(mut self, console: bool) -> Self {
-        self.0.set("console", &console);
+        self.0.call.set("console", &console);
         self
     }
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.set("cores", &cores);
+        self.0.call.set("cores", &cores);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
     #[inline]
     pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        let cpulimit: f64 = cpulimit.into();
-        self.0.set("cpulimit", &cpulimit);
+        self.0.call.set_as::<f64>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.set("cpuunits", &cpuunits);
+        self.0.call.set("cpuunits", &cpuunits);
         self
     }
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
     pub fn debug(mut self, debug: bool) -> Self {
-        self.0.set("debug", &debug);
+        self.0.call.set("debug", &debug);
         self
     }
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[inline]
     pub fn dev(mut self, index: u8, dev: impl Into<LxcDevice>) -> Self {
-        let dev: LxcDevice = dev.into();
-        self.0.set_indexed("dev", index, &dev);
+        self.0.call.set_indexed_as::<LxcDevice>("dev", index, dev);
         self
     }
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
     #[inline]
     pub fn entrypoint(mut self, entrypoint: impl Into<String>) -> Self {
-        let entrypoint: String = entrypoint.into();
-        self.0.set("entrypoint", &entrypoint);
+        self.0.call.set_as::<String>("entrypoint", entrypoint);
         self
     }
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
     pub fn env(mut self, env: impl Into<String>) -> Self {
-        let env: String = env.into();
-        self.0.set("env", &env);
+        self.0.call.set_as::<String>("env", env);
         self
     }
     /// Special capabilities of the container; some weaken its isolation.
     #[inline]
     pub fn features(mut self, features: impl Into<LxcFeatures>) -> Self {
-        let features: LxcFeatures = features.into();
-        self.0.set("features", &features);
+        self.0.call.set_as::<LxcFeatures>("features", features);
         self
     }
     /// Overwrites an existing container.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Puts the new container under high availability. Default: `false`. Since 9.1.
     #[inline]
     pub fn ha_managed(mut self, ha_managed: bool) -> Self {
-        self.0.set("ha-managed", &ha_managed);
+        self.0.call.set("ha-managed", &ha_managed);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        let hookscript: VolumeId = hookscript.into();
-        self.0.set("hookscript", &hookscript);
+        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
         self
     }
     /// Host name of the container. At most 255 characters.
     #[inline]
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        let hostname: String = hostname.into();
-        self.0.set("hostname", &hostname);
+        self.0.call.set_as::<String>("hostname", hostname);
         self
     }
     /// Goes on when unpacking the template fails in parts.
     #[inline]
     pub fn ignore_unpack_errors(mut self, ignore_unpack_errors: bool) -> Self {
-        self.0.set("ignore-unpack-errors", &ignore_unpack_errors);
+        self.0.call.set("ignore-unpack-errors", &ignore_unpack_errors);
         self
     }
     /// Lock that keeps other operations off the container.
     #[inline]
     pub fn lock(mut self, lock: impl Into<LxcLock>) -> Self {
-        let lock: LxcLock = lock.into();
-        self.0.set("lock", &lock);
+        self.0.call.set_as::<LxcLock>("lock", lock);
         self
     }
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
     pub fn memory(mut self, memory: i64) -> Self {
-        self.0.set("memory", &memory);
+        self.0.call.set("memory", &memory);
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     #[inline]
     pub fn mp(mut self, index: u8, mp: impl Into<LxcMountPoint>) -> Self {
-        let mp: LxcMountPoint = mp.into();
-        self.0.set_indexed("mp", index, &mp);
+        self.0.call.set_indexed_as::<LxcMountPoint>("mp", index, mp);
         self
     }
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        let nameserver: List = nameserver.into();
-        self.0.set("nameserver", &nameserver);
+        self.0.call.set_as::<List>("nameserver", nameserver);
         self
     }
     /// Network interface of the container. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<LxcNet>) -> Self {
-        let net: LxcNet = net.into();
-        self.0.set_indexed("net", index, &net);
+        self.0.call.set_indexed_as::<LxcNet>("net", index, net);
         self
     }
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.set("onboot", &onboot);
+        self.0.call.set("onboot", &onboot);
         self
     }
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
     #[inline]
     pub fn ostype(mut self, ostype: impl Into<LxcOstype>) -> Self {
-        let ostype: LxcOstype = ostype.into();
-        self.0.set("ostype", &ostype);
+        self.0.call.set_as::<LxcOstype>("ostype", ostype);
         self
     }
     /// Password of root in the container.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// Resource pool the new container joins.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.set("protection", &protection);
+        self.0.call.set("protection", &protection);
         self
     }
     /// Treats `ostemplate` as a backup to restore.
     #[inline]
     pub fn restore(mut self, restore: bool) -> Self {
-        self.0.set("restore", &restore);
+        self.0.call.set("restore", &restore);
         self
     }
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     #[inline]
     pub fn rootfs(mut self, rootfs: impl Into<LxcRootfs>) -> Self {
-        let rootfs: LxcRootfs = rootfs.into();
-        self.0.set("rootfs", &rootfs);
+        self.0.call.set_as::<LxcRootfs>("rootfs", rootfs);
         self
     }
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
-        let searchdomain: List = searchdomain.into();
-        self.0.set("searchdomain", &searchdomain);
+        self.0.call.set_as::<List>("searchdomain", searchdomain);
         self
     }
     /// SSH public keys that may log in as root, one a line, in OpenSSH form.
     #[inline]
     pub fn ssh_public_keys(mut self, ssh_public_keys: impl Into<String>) -> Self {
-        let ssh_public_keys: String = ssh_public_keys.into();
-        self.0.set("ssh-public-keys", &ssh_public_keys);
+        self.0.call.set_as::<String>("ssh-public-keys", ssh_public_keys);
         self
     }
     /// Starts the container once it was created. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        let startup: super::types::StartupOrder = startup.into();
-        self.0.set("startup", &startup);
+        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
         self
     }
     /// Storage for the root volume and restored volumes where none is given. Default: `local`.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
     pub fn swap(mut self, swap: i64) -> Self {
-        self.0.set("swap", &swap);
+        self.0.call.set("swap", &swap);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     #[inline]
     pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        let tags: List = tags.into();
-        self.0.set("tags", &tags);
+        self.0.call.set_as::<List>("tags", tags);
         self
     }
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.set("template", &template);
+        self.0.call.set("template", &template);
         self
     }
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
     #[inline]
     pub fn timezone(mut self, timezone: impl Into<String>) -> Self {
-        let timezone: String = timezone.into();
-        self.0.set("timezone", &timezone);
+        self.0.call.set_as::<String>("timezone", timezone);
         self
     }
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
     pub fn tty(mut self, tty: i64) -> Self {
-        self.0.set("tty", &tty);
+        self.0.call.set("tty", &tty);
         self
     }
     /// Gives restored network interfaces new random MAC addresses. Only together with `restore`.
     #[inline]
     pub fn unique(mut self, unique: bool) -> Self {
-        self.0.set("unique", &unique);
+        self.0.call.set("unique", &unique);
         self
     }
     /// Runs the container in a user namespace, its root being no root on the host; a restore keeps what the backup says. Default: `false`.
     #[inline]
     pub fn unprivileged(mut self, unprivileged: bool) -> Self {
-        self.0.set("unprivileged", &unprivileged);
+        self.0.call.set("unprivileged", &unprivileged);
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<LxcUnused>) -> Self {
-        let unused: LxcUnused = unused.into();
-        self.0.set_indexed("unused", index, &unused);
+        self.0.call.set_indexed_as::<LxcUnused>("unused", index, unused);
         self
     }
 }
@@ -412,42 +361,30 @@ impl LxcVmidPath {
     /// Lists the sub-resources of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> LxcVmidGet {
-        LxcVmidGet(self.0.request(LxcVmidGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Deletes a container with its volumes, permissions and firewall rules.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}`
     #[inline]
     pub fn delete(&self) -> LxcVmidDelete {
-        LxcVmidDelete(self.0.request(LxcVmidDelete::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/lxc/{vmid}",
+            Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+        );
+        LxcVmidDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the sub-resources of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for LxcVmidGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidGet);
 
 /// Deletes a container with its volumes, permissions and firewall rules.
 ///
@@ -460,20 +397,7 @@ request_impls!(LxcVmidGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/lxc/{vmid}",
-        Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidDelete);
+request_impls!(LxcVmidDelete : Task);
 
 impl LxcVmidDelete {
     /// Also deletes volumes with this ID that the configuration does not mention, on all enabled storages.
@@ -482,19 +406,19 @@ impl LxcVmidDelete {
         mut self,
         destroy_unreferenced_disks: bool,
     ) -> Self {
-        self.0.set("destroy-unreferenced-disks", &destroy_unreferenced_disks);
+        self.0.call.set("destroy-unreferenced-disks", &destroy_unreferenced_disks);
         self
     }
     /// Deletes the container even if it runs, stopping it first. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Also removes the container from backup and replication jobs and from high availability. Default: `false`.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.set("purge", &purge);
+        self.0.call.set("purge", &purge);
         self
     }
 }
@@ -524,8 +448,23 @@ impl LxcVmidClonePath {
     /// * `newid`: ID of the new container; must be free. From 100 to 999999999.
     #[inline]
     pub fn post(&self, newid: u32) -> LxcVmidClonePost {
-        let mut request = self.0.request(LxcVmidClonePost::ENDPOINT, reply::task);
-        request.set("newid", &newid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/clone",
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Clone"]),
+                    Permission::Or(
+                        &[
+                            Permission::All("/vms/{newid}", &["VM.Allocate"]),
+                            Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                        ],
+                    ),
+                ],
+            ),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set("newid", &newid);
         LxcVmidClonePost(request)
     }
 }
@@ -541,84 +480,55 @@ impl LxcVmidClonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidClonePost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidClonePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/clone",
-        Permission::And(
-            &[
-                Permission::All("/vms/{vmid}", &["VM.Clone"]),
-                Permission::Or(
-                    &[
-                        Permission::All("/vms/{newid}", &["VM.Allocate"]),
-                        Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
-                    ],
-                ),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidClonePost);
+request_impls!(LxcVmidClonePost : Task);
 
 impl LxcVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Notes about the new container.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Copies all volumes in full; always so unless the source is a template, where a linked clone is the default.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.set("full", &full);
+        self.0.call.set("full", &full);
         self
     }
     /// Host name of the new container.
     #[inline]
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        let hostname: String = hostname.into();
-        self.0.set("hostname", &hostname);
+        self.0.call.set_as::<String>("hostname", hostname);
         self
     }
     /// Resource pool the new container joins.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Snapshot to clone from instead of the present state. At most 40 characters.
     #[inline]
     pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        let snapname: String = snapname.into();
-        self.0.set("snapname", &snapname);
+        self.0.call.set_as::<String>("snapname", snapname);
         self
     }
     /// Storage for a full copy's volumes; by default each stays on the storage of its original.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Node for the new container; another one is possible only if all volumes are on shared storage.
     #[inline]
     pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        let target: NodeName = target.into();
-        self.0.set("target", &target);
+        self.0.call.set_as::<NodeName>("target", target);
         self
     }
 }
@@ -646,14 +556,40 @@ impl LxcVmidConfigPath {
     /// `GET /nodes/{node}/lxc/{vmid}/config`
     #[inline]
     pub fn get(&self) -> LxcVmidConfigGet {
-        LxcVmidConfigGet(self.0.request(LxcVmidConfigGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/config",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        LxcVmidConfigGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the configuration; what cannot change while running is left pending.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/config`
     #[inline]
     pub fn put(&self) -> LxcVmidConfigPut {
-        LxcVmidConfigPut(self.0.request(LxcVmidConfigPut::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/nodes/{node}/lxc/{vmid}/config",
+                Permission::Any(
+                    "/vms/{vmid}",
+                    &[
+                        "VM.Config.Disk",
+                        "VM.Config.CPU",
+                        "VM.Config.Memory",
+                        "VM.Config.Network",
+                        "VM.Config.Options",
+                    ],
+                ),
+            )
+            .partial(
+                &[
+                    Partial::new("dev[n]", Release::new(8, 1), None),
+                    Partial::new("entrypoint", Release::new(9, 1), None),
+                    Partial::new("env", Release::new(9, 1), None),
+                ],
+            );
+        LxcVmidConfigPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -666,33 +602,19 @@ impl LxcVmidConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigGet(pub(crate) Request<LxcConfig>);
 
-impl ApiRequest for LxcVmidConfigGet {
-    type Output = LxcConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/config",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<LxcConfig> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidConfigGet);
+request_impls!(LxcVmidConfigGet : LxcConfig);
 
 impl LxcVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
     #[inline]
     pub fn current(mut self, current: bool) -> Self {
-        self.0.set("current", &current);
+        self.0.call.set("current", &current);
         self
     }
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
     #[inline]
     pub fn snapshot(mut self, snapshot: impl Into<String>) -> Self {
-        let snapshot: String = snapshot.into();
-        self.0.set("snapshot", &snapshot);
+        self.0.call.set_as::<String>("snapshot", snapshot);
         self
     }
 }
@@ -706,276 +628,223 @@ impl LxcVmidConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigPut(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidConfigPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/lxc/{vmid}/config",
-            Permission::Any(
-                "/vms/{vmid}",
-                &[
-                    "VM.Config.Disk",
-                    "VM.Config.CPU",
-                    "VM.Config.Memory",
-                    "VM.Config.Network",
-                    "VM.Config.Options",
-                ],
-            ),
-        )
-        .partial(
-            &[
-                Partial::new("dev[n]", Release::new(8, 1), None),
-                Partial::new("entrypoint", Release::new(9, 1), None),
-                Partial::new("env", Release::new(9, 1), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidConfigPut);
+request_impls!(LxcVmidConfigPut : ());
 
 impl LxcVmidConfigPut {
     /// Architecture of the programs in the container. Default: `amd64`.
     #[inline]
     pub fn arch(mut self, arch: impl Into<LxcArch>) -> Self {
-        let arch: LxcArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<LxcArch>("arch", arch);
         self
     }
     /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
     #[inline]
     pub fn cmode(mut self, cmode: impl Into<LxcCmode>) -> Self {
-        let cmode: LxcCmode = cmode.into();
-        self.0.set("cmode", &cmode);
+        self.0.call.set_as::<LxcCmode>("cmode", cmode);
         self
     }
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
     pub fn console(mut self, console: bool) -> Self {
-        self.0.set("console", &console);
+        self.0.call.set("console", &console);
         self
     }
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.set("cores", &cores);
+        self.0.call.set("cores", &cores);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
     #[inline]
     pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        let cpulimit: f64 = cpulimit.into();
-        self.0.set("cpulimit", &cpulimit);
+        self.0.call.set_as::<f64>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.set("cpuunits", &cpuunits);
+        self.0.call.set("cpuunits", &cpuunits);
         self
     }
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
     pub fn debug(mut self, debug: bool) -> Self {
-        self.0.set("debug", &debug);
+        self.0.call.set("debug", &debug);
         self
     }
     /// Comma-separated options to remove from the configuration.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
     #[inline]
     pub fn dev(mut self, index: u8, dev: impl Into<LxcDevice>) -> Self {
-        let dev: LxcDevice = dev.into();
-        self.0.set_indexed("dev", index, &dev);
+        self.0.call.set_indexed_as::<LxcDevice>("dev", index, dev);
         self
     }
     /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
     #[inline]
     pub fn entrypoint(mut self, entrypoint: impl Into<String>) -> Self {
-        let entrypoint: String = entrypoint.into();
-        self.0.set("entrypoint", &entrypoint);
+        self.0.call.set_as::<String>("entrypoint", entrypoint);
         self
     }
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
     pub fn env(mut self, env: impl Into<String>) -> Self {
-        let env: String = env.into();
-        self.0.set("env", &env);
+        self.0.call.set_as::<String>("env", env);
         self
     }
     /// Special capabilities of the container; some weaken its isolation.
     #[inline]
     pub fn features(mut self, features: impl Into<LxcFeatures>) -> Self {
-        let features: LxcFeatures = features.into();
-        self.0.set("features", &features);
+        self.0.call.set_as::<LxcFeatures>("features", features);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        let hookscript: VolumeId = hookscript.into();
-        self.0.set("hookscript", &hookscript);
+        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
         self
     }
     /// Host name of the container. At most 255 characters.
     #[inline]
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        let hostname: String = hostname.into();
-        self.0.set("hostname", &hostname);
+        self.0.call.set_as::<String>("hostname", hostname);
         self
     }
     /// Lock that keeps other operations off the container.
     #[inline]
     pub fn lock(mut self, lock: impl Into<LxcLock>) -> Self {
-        let lock: LxcLock = lock.into();
-        self.0.set("lock", &lock);
+        self.0.call.set_as::<LxcLock>("lock", lock);
         self
     }
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
     pub fn memory(mut self, memory: i64) -> Self {
-        self.0.set("memory", &memory);
+        self.0.call.set("memory", &memory);
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
     #[inline]
     pub fn mp(mut self, index: u8, mp: impl Into<LxcMountPoint>) -> Self {
-        let mp: LxcMountPoint = mp.into();
-        self.0.set_indexed("mp", index, &mp);
+        self.0.call.set_indexed_as::<LxcMountPoint>("mp", index, mp);
         self
     }
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        let nameserver: List = nameserver.into();
-        self.0.set("nameserver", &nameserver);
+        self.0.call.set_as::<List>("nameserver", nameserver);
         self
     }
     /// Network interface of the container. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<LxcNet>) -> Self {
-        let net: LxcNet = net.into();
-        self.0.set_indexed("net", index, &net);
+        self.0.call.set_indexed_as::<LxcNet>("net", index, net);
         self
     }
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.set("onboot", &onboot);
+        self.0.call.set("onboot", &onboot);
         self
     }
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
     #[inline]
     pub fn ostype(mut self, ostype: impl Into<LxcOstype>) -> Self {
-        let ostype: LxcOstype = ostype.into();
-        self.0.set("ostype", &ostype);
+        self.0.call.set_as::<LxcOstype>("ostype", ostype);
         self
     }
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.set("protection", &protection);
+        self.0.call.set("protection", &protection);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
     pub fn revert(mut self, revert: impl Into<List>) -> Self {
-        let revert: List = revert.into();
-        self.0.set("revert", &revert);
+        self.0.call.set_as::<List>("revert", revert);
         self
     }
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     #[inline]
     pub fn rootfs(mut self, rootfs: impl Into<LxcRootfs>) -> Self {
-        let rootfs: LxcRootfs = rootfs.into();
-        self.0.set("rootfs", &rootfs);
+        self.0.call.set_as::<LxcRootfs>("rootfs", rootfs);
         self
     }
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
-        let searchdomain: List = searchdomain.into();
-        self.0.set("searchdomain", &searchdomain);
+        self.0.call.set_as::<List>("searchdomain", searchdomain);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        let startup: super::types::StartupOrder = startup.into();
-        self.0.set("startup", &startup);
+        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
         self
     }
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
     pub fn swap(mut self, swap: i64) -> Self {
-        self.0.set("swap", &swap);
+        self.0.call.set("swap", &swap);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
     #[inline]
     pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        let tags: List = tags.into();
-        self.0.set("tags", &tags);
+        self.0.call.set_as::<List>("tags", tags);
         self
     }
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.set("template", &template);
+        self.0.call.set("template", &template);
         self
     }
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
     #[inline]
     pub fn timezone(mut self, timezone: impl Into<String>) -> Self {
-        let timezone: String = timezone.into();
-        self.0.set("timezone", &timezone);
+        self.0.call.set_as::<String>("timezone", timezone);
         self
     }
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
     pub fn tty(mut self, tty: i64) -> Self {
-        self.0.set("tty", &tty);
+        self.0.call.set("tty", &tty);
         self
     }
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     #[inline]
     pub fn unprivileged(mut self, unprivileged: bool) -> Self {
-        self.0.set("unprivileged", &unprivileged);
+        self.0.call.set("unprivileged", &unprivileged);
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<LxcUnused>) -> Self {
-        let unused: LxcUnused = unused.into();
-        self.0.set_indexed("unused", index, &unused);
+        self.0.call.set_indexed_as::<LxcUnused>("unused", index, unused);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -1008,9 +877,13 @@ impl LxcVmidFeaturePath {
         &self,
         feature: impl Into<super::types::GuestFeature>,
     ) -> LxcVmidFeatureGet {
-        let mut request = self.0.request(LxcVmidFeatureGet::ENDPOINT, reply::data);
-        let feature: super::types::GuestFeature = feature.into();
-        request.set("feature", &feature);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/feature",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<super::types::GuestFeature>("feature", feature);
         LxcVmidFeatureGet(request)
     }
 }
@@ -1024,27 +897,13 @@ impl LxcVmidFeaturePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFeatureGet(pub(crate) Request<LxcFeature>);
 
-impl ApiRequest for LxcVmidFeatureGet {
-    type Output = LxcFeature;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/feature",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<LxcFeature> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFeatureGet);
+request_impls!(LxcVmidFeatureGet : LxcFeature);
 
 impl LxcVmidFeatureGet {
     /// Snapshot to check instead of the present state. At most 40 characters.
     #[inline]
     pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        let snapname: String = snapname.into();
-        self.0.set("snapname", &snapname);
+        self.0.call.set_as::<String>("snapname", snapname);
         self
     }
 }
@@ -1070,35 +929,18 @@ impl LxcVmidFirewallPath {
     /// Lists the firewall sub-resources of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallGet {
-        LxcVmidFirewallGet(self.0.request(LxcVmidFirewallGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the firewall sub-resources of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for LxcVmidFirewallGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallGet);
 
 /// The path `/nodes/{node}/lxc/{vmid}/firewall/aliases`.
 ///
@@ -1121,11 +963,16 @@ impl LxcVmidFirewallAliasesPath {
     /// Lists the address aliases of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallAliasesGet {
-        LxcVmidFirewallAliasesGet(
-            self.0.request(LxcVmidFirewallAliasesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/aliases",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an address alias for a container.
     ///
@@ -1139,42 +986,17 @@ impl LxcVmidFirewallAliasesPath {
         name: impl Into<String>,
         cidr: impl Into<Cidr>,
     ) -> LxcVmidFirewallAliasesPost {
-        let mut request = self
-            .0
-            .request(LxcVmidFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/firewall/aliases",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
+        request.call.set_as::<Cidr>("cidr", cidr);
         LxcVmidFirewallAliasesPost(request)
     }
 }
-
-/// Lists the address aliases of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallAliasesGet(
-    pub(crate) Request<Vec<super::types::FirewallAliasesItem>>,
-);
-
-impl ApiRequest for LxcVmidFirewallAliasesGet {
-    type Output = Vec<super::types::FirewallAliasesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/aliases",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallAliasesItem>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallAliasesGet);
 
 /// Creates an address alias for a container.
 ///
@@ -1185,27 +1007,13 @@ request_impls!(LxcVmidFirewallAliasesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesPost(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallAliasesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/firewall/aliases",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallAliasesPost);
+request_impls!(LxcVmidFirewallAliasesPost : ());
 
 impl LxcVmidFirewallAliasesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
 }
@@ -1233,11 +1041,16 @@ impl LxcVmidFirewallAliasesNamePath {
     /// Reads one address alias of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallAliasesNameGet {
-        LxcVmidFirewallAliasesNameGet(
-            self.0.request(LxcVmidFirewallAliasesNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallAlias> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or renames an address alias of a container.
     ///
@@ -1246,11 +1059,13 @@ impl LxcVmidFirewallAliasesNamePath {
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
     pub fn put(&self, cidr: impl Into<Cidr>) -> LxcVmidFirewallAliasesNamePut {
-        let mut request = self
-            .0
-            .request(LxcVmidFirewallAliasesNamePut::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<Cidr>("cidr", cidr);
         LxcVmidFirewallAliasesNamePut(request)
     }
     /// Deletes an address alias of a container.
@@ -1258,37 +1073,14 @@ impl LxcVmidFirewallAliasesNamePath {
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
     #[inline]
     pub fn delete(&self) -> LxcVmidFirewallAliasesNameDelete {
-        LxcVmidFirewallAliasesNameDelete(
-            self.0.request(LxcVmidFirewallAliasesNameDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        LxcVmidFirewallAliasesNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one address alias of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallAliasesNameGet(
-    pub(crate) Request<super::types::FirewallAlias>,
-);
-
-impl ApiRequest for LxcVmidFirewallAliasesNameGet {
-    type Output = super::types::FirewallAlias;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallAlias> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallAliasesNameGet);
 
 /// Changes or renames an address alias of a container.
 ///
@@ -1299,41 +1091,25 @@ request_impls!(LxcVmidFirewallAliasesNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallAliasesNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallAliasesNamePut);
+request_impls!(LxcVmidFirewallAliasesNamePut : ());
 
 impl LxcVmidFirewallAliasesNamePut {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// New name for the alias. At most 64 characters.
     #[inline]
     pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        let rename: String = rename.into();
-        self.0.set("rename", &rename);
+        self.0.call.set_as::<String>("rename", rename);
         self
     }
 }
@@ -1347,27 +1123,13 @@ impl LxcVmidFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallAliasesNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallAliasesNameDelete);
+request_impls!(LxcVmidFirewallAliasesNameDelete : ());
 
 impl LxcVmidFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -1393,11 +1155,16 @@ impl LxcVmidFirewallIpsetPath {
     /// Lists the IP sets of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallIpsetGet {
-        LxcVmidFirewallIpsetGet(
-            self.0.request(LxcVmidFirewallIpsetGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an IP set for a container, or renames one.
     ///
@@ -1406,38 +1173,16 @@ impl LxcVmidFirewallIpsetPath {
     /// * `name`: Name of the IP set. At most 64 characters.
     #[inline]
     pub fn post(&self, name: impl Into<String>) -> LxcVmidFirewallIpsetPost {
-        let mut request = self
-            .0
-            .request(LxcVmidFirewallIpsetPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
         LxcVmidFirewallIpsetPost(request)
     }
 }
-
-/// Lists the IP sets of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallIpsetGet(pub(crate) Request<Vec<super::types::FirewallIpset>>);
-
-impl ApiRequest for LxcVmidFirewallIpsetGet {
-    type Output = Vec<super::types::FirewallIpset>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallIpset>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetGet);
 
 /// Creates an IP set for a container, or renames one.
 ///
@@ -1448,41 +1193,25 @@ request_impls!(LxcVmidFirewallIpsetGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetPost(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallIpsetPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetPost);
+request_impls!(LxcVmidFirewallIpsetPost : ());
 
 impl LxcVmidFirewallIpsetPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
     #[inline]
     pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        let rename: String = rename.into();
-        self.0.set("rename", &rename);
+        self.0.call.set_as::<String>("rename", rename);
         self
     }
 }
@@ -1510,11 +1239,16 @@ impl LxcVmidFirewallIpsetNamePath {
     /// Lists the entries of an IP set of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallIpsetNameGet {
-        LxcVmidFirewallIpsetNameGet(
-            self.0.request(LxcVmidFirewallIpsetNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds an address or network to an IP set of a container.
     ///
@@ -1523,11 +1257,13 @@ impl LxcVmidFirewallIpsetNamePath {
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
     pub fn post(&self, cidr: impl Into<Cidr>) -> LxcVmidFirewallIpsetNamePost {
-        let mut request = self
-            .0
-            .request(LxcVmidFirewallIpsetNamePost::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<Cidr>("cidr", cidr);
         LxcVmidFirewallIpsetNamePost(request)
     }
     /// Deletes an IP set of a container; without `force` only an empty one.
@@ -1535,37 +1271,14 @@ impl LxcVmidFirewallIpsetNamePath {
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
     #[inline]
     pub fn delete(&self) -> LxcVmidFirewallIpsetNameDelete {
-        LxcVmidFirewallIpsetNameDelete(
-            self.0.request(LxcVmidFirewallIpsetNameDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        LxcVmidFirewallIpsetNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Lists the entries of an IP set of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallIpsetNameGet(
-    pub(crate) Request<Vec<super::types::FirewallIpsetItem>>,
-);
-
-impl ApiRequest for LxcVmidFirewallIpsetNameGet {
-    type Output = Vec<super::types::FirewallIpsetItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallIpsetItem>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetNameGet);
 
 /// Adds an address or network to an IP set of a container.
 ///
@@ -1576,33 +1289,19 @@ request_impls!(LxcVmidFirewallIpsetNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNamePost(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallIpsetNamePost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetNamePost);
+request_impls!(LxcVmidFirewallIpsetNamePost : ());
 
 impl LxcVmidFirewallIpsetNamePost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.set("nomatch", &nomatch);
+        self.0.call.set("nomatch", &nomatch);
         self
     }
 }
@@ -1616,26 +1315,13 @@ impl LxcVmidFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallIpsetNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetNameDelete);
+request_impls!(LxcVmidFirewallIpsetNameDelete : ());
 
 impl LxcVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
@@ -1666,57 +1352,42 @@ impl LxcVmidFirewallIpsetNameCidrPath {
     /// Reads one entry of an IP set of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallIpsetNameCidrGet {
-        LxcVmidFirewallIpsetNameCidrGet(
-            self.0.request(LxcVmidFirewallIpsetNameCidrGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes one entry of an IP set of a container.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
     #[inline]
     pub fn put(&self) -> LxcVmidFirewallIpsetNameCidrPut {
-        LxcVmidFirewallIpsetNameCidrPut(
-            self.0.request(LxcVmidFirewallIpsetNameCidrPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        LxcVmidFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Takes an address or network out of an IP set of a container.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
     #[inline]
     pub fn delete(&self) -> LxcVmidFirewallIpsetNameCidrDelete {
-        LxcVmidFirewallIpsetNameCidrDelete(
-            self.0.request(LxcVmidFirewallIpsetNameCidrDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        LxcVmidFirewallIpsetNameCidrDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one entry of an IP set of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallIpsetNameCidrGet(
-    pub(crate) Request<super::types::FirewallIpsetEntry>,
-);
-
-impl ApiRequest for LxcVmidFirewallIpsetNameCidrGet {
-    type Output = super::types::FirewallIpsetEntry;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallIpsetEntry> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetNameCidrGet);
 
 /// Changes one entry of an IP set of a container.
 ///
@@ -1727,40 +1398,25 @@ request_impls!(LxcVmidFirewallIpsetNameCidrGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallIpsetNameCidrPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetNameCidrPut);
+request_impls!(LxcVmidFirewallIpsetNameCidrPut : ());
 
 impl LxcVmidFirewallIpsetNameCidrPut {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.set("nomatch", &nomatch);
+        self.0.call.set("nomatch", &nomatch);
         self
     }
 }
@@ -1774,27 +1430,13 @@ impl LxcVmidFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallIpsetNameCidrDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallIpsetNameCidrDelete);
+request_impls!(LxcVmidFirewallIpsetNameCidrDelete : ());
 
 impl LxcVmidFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -1822,9 +1464,12 @@ impl LxcVmidFirewallLogPath {
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/log`
     #[inline]
     pub fn get(&self) -> LxcVmidFirewallLogGet {
-        LxcVmidFirewallLogGet(
-            self.0.request(LxcVmidFirewallLogGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/log",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        LxcVmidFirewallLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -1837,44 +1482,31 @@ impl LxcVmidFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-impl ApiRequest for LxcVmidFirewallLogGet {
-    type Output = Vec<super::types::LogLine>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/log",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallLogGet);
+request_impls!(LxcVmidFirewallLogGet : Vec < super::types::LogLine >);
 
 impl LxcVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.set("since", &since);
+        self.0.call.set("since", &since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.set("until", &until);
+        self.0.call.set("until", &until);
         self
     }
 }
@@ -1900,48 +1532,30 @@ impl LxcVmidFirewallOptionsPath {
     /// Reads the firewall options of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/options`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallOptionsGet {
-        LxcVmidFirewallOptionsGet(
-            self.0.request(LxcVmidFirewallOptionsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::GuestFirewallOptions> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/options",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the firewall options of a container.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/options`
     #[inline]
     pub fn put(&self) -> LxcVmidFirewallOptionsPut {
-        LxcVmidFirewallOptionsPut(
-            self.0.request(LxcVmidFirewallOptionsPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/lxc/{vmid}/firewall/options",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        LxcVmidFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the firewall options of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/options`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallOptionsGet(
-    pub(crate) Request<super::types::GuestFirewallOptions>,
-);
-
-impl ApiRequest for LxcVmidFirewallOptionsGet {
-    type Output = super::types::GuestFirewallOptions;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/options",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::GuestFirewallOptions> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallOptionsGet);
 
 /// Changes the firewall options of a container.
 ///
@@ -1952,52 +1566,37 @@ request_impls!(LxcVmidFirewallOptionsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsPut(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallOptionsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/lxc/{vmid}/firewall/options",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallOptionsPut);
+request_impls!(LxcVmidFirewallOptionsPut : ());
 
 impl LxcVmidFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Lets DHCP through. Default: `false`.
     #[inline]
     pub fn dhcp(mut self, dhcp: bool) -> Self {
-        self.0.set("dhcp", &dhcp);
+        self.0.call.set("dhcp", &dhcp);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
     pub fn ipfilter(mut self, ipfilter: bool) -> Self {
-        self.0.set("ipfilter", &ipfilter);
+        self.0.call.set("ipfilter", &ipfilter);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
@@ -2006,8 +1605,9 @@ impl LxcVmidFirewallOptionsPut {
         mut self,
         log_level_in: impl Into<super::types::FirewallLogLevelIn>,
     ) -> Self {
-        let log_level_in: super::types::FirewallLogLevelIn = log_level_in.into();
-        self.0.set("log_level_in", &log_level_in);
+        self.0
+            .call
+            .set_as::<super::types::FirewallLogLevelIn>("log_level_in", log_level_in);
         self
     }
     /// Level to log outgoing traffic at; `nolog` logs nothing.
@@ -2016,20 +1616,21 @@ impl LxcVmidFirewallOptionsPut {
         mut self,
         log_level_out: impl Into<super::types::FirewallLogLevelOut>,
     ) -> Self {
-        let log_level_out: super::types::FirewallLogLevelOut = log_level_out.into();
-        self.0.set("log_level_out", &log_level_out);
+        self.0
+            .call
+            .set_as::<super::types::FirewallLogLevelOut>("log_level_out", log_level_out);
         self
     }
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
     pub fn macfilter(mut self, macfilter: bool) -> Self {
-        self.0.set("macfilter", &macfilter);
+        self.0.call.set("macfilter", &macfilter);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.set("ndp", &ndp);
+        self.0.call.set("ndp", &ndp);
         self
     }
     /// What happens to incoming traffic that no rule matches.
@@ -2038,8 +1639,7 @@ impl LxcVmidFirewallOptionsPut {
         mut self,
         policy_in: impl Into<super::types::FirewallPolicyIn>,
     ) -> Self {
-        let policy_in: super::types::FirewallPolicyIn = policy_in.into();
-        self.0.set("policy_in", &policy_in);
+        self.0.call.set_as::<super::types::FirewallPolicyIn>("policy_in", policy_in);
         self
     }
     /// What happens to outgoing traffic that no rule matches.
@@ -2048,20 +1648,19 @@ impl LxcVmidFirewallOptionsPut {
         mut self,
         policy_out: impl Into<super::types::FirewallPolicyOut>,
     ) -> Self {
-        let policy_out: super::types::FirewallPolicyOut = policy_out.into();
-        self.0.set("policy_out", &policy_out);
+        self.0.call.set_as::<super::types::FirewallPolicyOut>("policy_out", policy_out);
         self
     }
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
     pub fn radv(mut self, radv: bool) -> Self {
-        self.0.set("radv", &radv);
+        self.0.call.set("radv", &radv);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -2089,9 +1688,12 @@ impl LxcVmidFirewallRefsPath {
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/refs`
     #[inline]
     pub fn get(&self) -> LxcVmidFirewallRefsGet {
-        LxcVmidFirewallRefsGet(
-            self.0.request(LxcVmidFirewallRefsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/refs",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        LxcVmidFirewallRefsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -2104,27 +1706,13 @@ impl LxcVmidFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
-impl ApiRequest for LxcVmidFirewallRefsGet {
-    type Output = Vec<super::types::FirewallRef>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/refs",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRef>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallRefsGet);
+request_impls!(LxcVmidFirewallRefsGet : Vec < super::types::FirewallRef >);
 
 impl LxcVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
-        let type_: super::types::FirewallRefType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRefType>("type", type_);
         self
     }
 }
@@ -2150,11 +1738,16 @@ impl LxcVmidFirewallRulesPath {
     /// Lists the firewall rules of a container in order.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/rules`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallRulesGet {
-        LxcVmidFirewallRulesGet(
-            self.0.request(LxcVmidFirewallRulesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/rules",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds a firewall rule at the top of those of a container.
     ///
@@ -2168,40 +1761,17 @@ impl LxcVmidFirewallRulesPath {
         type_: impl Into<super::types::FirewallRuleType>,
         action: impl Into<String>,
     ) -> LxcVmidFirewallRulesPost {
-        let mut request = self
-            .0
-            .request(LxcVmidFirewallRulesPost::ENDPOINT, reply::nothing);
-        let type_: super::types::FirewallRuleType = type_.into();
-        request.set("type", &type_);
-        let action: String = action.into();
-        request.set("action", &action);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/firewall/rules",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
+        request.call.set_as::<String>("action", action);
         LxcVmidFirewallRulesPost(request)
     }
 }
-
-/// Lists the firewall rules of a container in order.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/rules`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
-
-impl ApiRequest for LxcVmidFirewallRulesGet {
-    type Output = Vec<super::types::FirewallRule>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/rules",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallRulesGet);
 
 /// Adds a firewall rule at the top of those of a container.
 ///
@@ -2212,109 +1782,85 @@ request_impls!(LxcVmidFirewallRulesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPost(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallRulesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/firewall/rules",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallRulesPost);
+request_impls!(LxcVmidFirewallRulesPost : ());
 
 impl LxcVmidFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.set("pos", &pos);
+        self.0.call.set("pos", &pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
 }
@@ -2342,55 +1888,42 @@ impl LxcVmidFirewallRulesPosPath {
     /// Reads one firewall rule of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidFirewallRulesPosGet {
-        LxcVmidFirewallRulesPosGet(
-            self.0.request(LxcVmidFirewallRulesPosGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallRule> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or moves a firewall rule of a container.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
     #[inline]
     pub fn put(&self) -> LxcVmidFirewallRulesPosPut {
-        LxcVmidFirewallRulesPosPut(
-            self.0.request(LxcVmidFirewallRulesPosPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        LxcVmidFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a container; later rules move up.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
     #[inline]
     pub fn delete(&self) -> LxcVmidFirewallRulesPosDelete {
-        LxcVmidFirewallRulesPosDelete(
-            self.0.request(LxcVmidFirewallRulesPosDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        LxcVmidFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one firewall rule of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
-
-impl ApiRequest for LxcVmidFirewallRulesPosGet {
-    type Output = super::types::FirewallRule;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallRule> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallRulesPosGet);
 
 /// Changes or moves a firewall rule of a container.
 ///
@@ -2401,136 +1934,109 @@ request_impls!(LxcVmidFirewallRulesPosGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallRulesPosPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallRulesPosPut);
+request_impls!(LxcVmidFirewallRulesPosPut : ());
 
 impl LxcVmidFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn action(mut self, action: impl Into<String>) -> Self {
-        let action: String = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<String>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.set("moveto", &moveto);
+        self.0.call.set("moveto", &moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        let type_: super::types::FirewallRuleType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -2544,27 +2050,13 @@ impl LxcVmidFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidFirewallRulesPosDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidFirewallRulesPosDelete);
+request_impls!(LxcVmidFirewallRulesPosDelete : ());
 
 impl LxcVmidFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -2590,38 +2082,21 @@ impl LxcVmidInterfacesPath {
     /// Lists the network interfaces of a running container with their addresses.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/interfaces`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    ///
+    /// Since 8.1.
     #[inline]
-    pub fn get(&self) -> LxcVmidInterfacesGet {
-        LxcVmidInterfacesGet(self.0.request(LxcVmidInterfacesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Option<Vec<LxcInterfacesItem>>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/lxc/{vmid}/interfaces",
+                Permission::All("/vms/{vmid}", &["VM.Audit"]),
+            )
+            .since(8, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the network interfaces of a running container with their addresses.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/interfaces`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidInterfacesGet(pub(crate) Request<Option<Vec<LxcInterfacesItem>>>);
-
-impl ApiRequest for LxcVmidInterfacesGet {
-    type Output = Option<Vec<LxcInterfacesItem>>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/lxc/{vmid}/interfaces",
-            Permission::All("/vms/{vmid}", &["VM.Audit"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<Option<Vec<LxcInterfacesItem>>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidInterfacesGet);
 
 /// The path `/nodes/{node}/lxc/{vmid}/migrate`.
 ///
@@ -2646,7 +2121,13 @@ impl LxcVmidMigratePath {
     /// `GET /nodes/{node}/lxc/{vmid}/migrate`
     #[inline]
     pub fn get(&self) -> LxcVmidMigrateGet {
-        LxcVmidMigrateGet(self.0.request(LxcVmidMigrateGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/lxc/{vmid}/migrate",
+                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+            )
+            .since(9, 0);
+        LxcVmidMigrateGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Migrates the container to another node of the cluster; a running one needs `restart`.
     ///
@@ -2655,9 +2136,13 @@ impl LxcVmidMigratePath {
     /// * `target`: Node to migrate to.
     #[inline]
     pub fn post(&self, target: impl Into<NodeName>) -> LxcVmidMigratePost {
-        let mut request = self.0.request(LxcVmidMigratePost::ENDPOINT, reply::task);
-        let target: NodeName = target.into();
-        request.set("target", &target);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/migrate",
+            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<NodeName>("target", target);
         LxcVmidMigratePost(request)
     }
 }
@@ -2673,28 +2158,13 @@ impl LxcVmidMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigrateGet(pub(crate) Request<LxcMigrate>);
 
-impl ApiRequest for LxcVmidMigrateGet {
-    type Output = LxcMigrate;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/lxc/{vmid}/migrate",
-            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<LxcMigrate> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidMigrateGet);
+request_impls!(LxcVmidMigrateGet : LxcMigrate);
 
 impl LxcVmidMigrateGet {
     /// Node to check as target.
     #[inline]
     pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        let target: NodeName = target.into();
-        self.0.set("target", &target);
+        self.0.call.set_as::<NodeName>("target", target);
         self
     }
 }
@@ -2710,51 +2180,37 @@ impl LxcVmidMigrateGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMigratePost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidMigratePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/migrate",
-        Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidMigratePost);
+request_impls!(LxcVmidMigratePost : Task);
 
 impl LxcVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.set("online", &online);
+        self.0.call.set("online", &online);
         self
     }
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.set("restart", &restart);
+        self.0.call.set("restart", &restart);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     #[inline]
     pub fn target_storage(mut self, target_storage: impl Into<List>) -> Self {
-        let target_storage: List = target_storage.into();
-        self.0.set("target-storage", &target_storage);
+        self.0.call.set_as::<List>("target-storage", target_storage);
         self
     }
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
 }
@@ -2784,9 +2240,13 @@ impl LxcVmidMoveVolumePath {
     /// * `volume`: Key of the volume to move, such as `rootfs` or `mp0`.
     #[inline]
     pub fn post(&self, volume: impl Into<LxcMoveVolumeVolume>) -> LxcVmidMoveVolumePost {
-        let mut request = self.0.request(LxcVmidMoveVolumePost::ENDPOINT, reply::task);
-        let volume: LxcMoveVolumeVolume = volume.into();
-        request.set("volume", &volume);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/move_volume",
+            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<LxcMoveVolumeVolume>("volume", volume);
         LxcVmidMoveVolumePost(request)
     }
 }
@@ -2802,59 +2262,43 @@ impl LxcVmidMoveVolumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMoveVolumePost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidMoveVolumePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/move_volume",
-        Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidMoveVolumePost);
+request_impls!(LxcVmidMoveVolumePost : Task);
 
 impl LxcVmidMoveVolumePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.set("delete", &delete);
+        self.0.call.set("delete", &delete);
         self
     }
     /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Storage to move the volume to.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
     pub fn target_digest(mut self, target_digest: impl Into<String>) -> Self {
-        let target_digest: String = target_digest.into();
-        self.0.set("target-digest", &target_digest);
+        self.0.call.set_as::<String>("target-digest", target_digest);
         self
     }
     /// ID of the container that receives the volume. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.set("target-vmid", &target_vmid);
+        self.0.call.set("target-vmid", &target_vmid);
         self
     }
     /// Key the volume gets in the receiving configuration; the same one if absent.
@@ -2863,8 +2307,7 @@ impl LxcVmidMoveVolumePost {
         mut self,
         target_volume: impl Into<LxcMoveVolumeTargetVolume>,
     ) -> Self {
-        let target_volume: LxcMoveVolumeTargetVolume = target_volume.into();
-        self.0.set("target-volume", &target_volume);
+        self.0.call.set_as::<LxcMoveVolumeTargetVolume>("target-volume", target_volume);
         self
     }
 }
@@ -2892,7 +2335,17 @@ impl LxcVmidMtunnelPath {
     /// `POST /nodes/{node}/lxc/{vmid}/mtunnel`
     #[inline]
     pub fn post(&self) -> LxcVmidMtunnelPost {
-        LxcVmidMtunnelPost(self.0.request(LxcVmidMtunnelPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/mtunnel",
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                    Permission::All("/", &["Sys.Incoming"]),
+                ],
+            ),
+        );
+        LxcVmidMtunnelPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -2905,39 +2358,19 @@ impl LxcVmidMtunnelPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
-impl ApiRequest for LxcVmidMtunnelPost {
-    type Output = super::types::Mtunnel;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/mtunnel",
-        Permission::And(
-            &[
-                Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-                Permission::All("/", &["Sys.Incoming"]),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Mtunnel> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidMtunnelPost);
+request_impls!(LxcVmidMtunnelPost : super::types::Mtunnel);
 
 impl LxcVmidMtunnelPost {
     /// Bridges the migration will use; their availability is checked first.
     #[inline]
     pub fn bridges(mut self, bridges: impl Into<List>) -> Self {
-        let bridges: List = bridges.into();
-        self.0.set("bridges", &bridges);
+        self.0.call.set_as::<List>("bridges", bridges);
         self
     }
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
     pub fn storages(mut self, storages: impl Into<List<StorageId>>) -> Self {
-        let storages: List<StorageId> = storages.into();
-        self.0.set("storages", &storages);
+        self.0.call.set_as::<List<StorageId>>("storages", storages);
         self
     }
 }
@@ -2964,6 +2397,8 @@ impl LxcVmidMtunnelwebsocketPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`
     ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
     /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
     #[inline]
@@ -2971,44 +2406,19 @@ impl LxcVmidMtunnelwebsocketPath {
         &self,
         socket: impl Into<String>,
         ticket: impl Into<Secret>,
-    ) -> LxcVmidMtunnelwebsocketGet {
-        let mut request = self
-            .0
-            .request(LxcVmidMtunnelwebsocketGet::ENDPOINT, reply::data);
-        let socket: String = socket.into();
-        request.set("socket", &socket);
-        let ticket: Secret = ticket.into();
-        request.set("ticket", &ticket);
-        LxcVmidMtunnelwebsocketGet(request)
+    ) -> Request<super::types::MtunnelWebsocket> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
+                Permission::Authenticated,
+            )
+            .secrets(&["ticket"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("socket", socket);
+        request.call.set_as::<Secret>("ticket", ticket);
+        request
     }
 }
-
-/// Upgrades to the migration tunnel's WebSocket; meant only for a migration between clusters.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidMtunnelwebsocketGet(
-    pub(crate) Request<super::types::MtunnelWebsocket>,
-);
-
-impl ApiRequest for LxcVmidMtunnelwebsocketGet {
-    type Output = super::types::MtunnelWebsocket;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
-            Permission::Authenticated,
-        )
-        .secrets(&["ticket"]);
-    #[inline]
-    fn into_request(self) -> Request<super::types::MtunnelWebsocket> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidMtunnelwebsocketGet);
 
 /// The path `/nodes/{node}/lxc/{vmid}/pending`.
 ///
@@ -3031,35 +2441,18 @@ impl LxcVmidPendingPath {
     /// Lists every configuration option with its active and its pending value.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/pending`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidPendingGet {
-        LxcVmidPendingGet(self.0.request(LxcVmidPendingGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::PendingSetting>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/pending",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists every configuration option with its active and its pending value.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/pending`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidPendingGet(pub(crate) Request<Vec<super::types::PendingSetting>>);
-
-impl ApiRequest for LxcVmidPendingGet {
-    type Output = Vec<super::types::PendingSetting>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/pending",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::PendingSetting>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidPendingGet);
 
 /// The path `/nodes/{node}/lxc/{vmid}/remote_migrate`.
 ///
@@ -3093,15 +2486,18 @@ impl LxcVmidRemoteMigratePath {
         target_storage: impl Into<List>,
         target_bridge: impl Into<List>,
     ) -> LxcVmidRemoteMigratePost {
-        let mut request = self
-            .0
-            .request(LxcVmidRemoteMigratePost::ENDPOINT, reply::task);
-        let target_endpoint: super::types::RemoteEndpoint = target_endpoint.into();
-        request.set("target-endpoint", &target_endpoint);
-        let target_storage: List = target_storage.into();
-        request.set("target-storage", &target_storage);
-        let target_bridge: List = target_bridge.into();
-        request.set("target-bridge", &target_bridge);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/remote_migrate",
+                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+            )
+            .secrets(&["target-endpoint"]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request
+            .call
+            .set_as::<super::types::RemoteEndpoint>("target-endpoint", target_endpoint);
+        request.call.set_as::<List>("target-storage", target_storage);
+        request.call.set_as::<List>("target-bridge", target_bridge);
         LxcVmidRemoteMigratePost(request)
     }
 }
@@ -3117,57 +2513,43 @@ impl LxcVmidRemoteMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRemoteMigratePost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidRemoteMigratePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/remote_migrate",
-            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-        )
-        .secrets(&["target-endpoint"]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidRemoteMigratePost);
+request_impls!(LxcVmidRemoteMigratePost : Task);
 
 impl LxcVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.set("delete", &delete);
+        self.0.call.set("delete", &delete);
         self
     }
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.set("online", &online);
+        self.0.call.set("online", &online);
         self
     }
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.set("restart", &restart);
+        self.0.call.set("restart", &restart);
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.set("target-vmid", &target_vmid);
+        self.0.call.set("target-vmid", &target_vmid);
         self
     }
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
 }
@@ -3202,11 +2584,14 @@ impl LxcVmidResizePath {
         disk: impl Into<LxcResizeDisk>,
         size: impl Into<String>,
     ) -> LxcVmidResizePut {
-        let mut request = self.0.request(LxcVmidResizePut::ENDPOINT, reply::task);
-        let disk: LxcResizeDisk = disk.into();
-        request.set("disk", &disk);
-        let size: String = size.into();
-        request.set("size", &size);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/lxc/{vmid}/resize",
+            Permission::Any("/vms/{vmid}", &["VM.Config.Disk"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<LxcResizeDisk>("disk", disk);
+        request.call.set_as::<String>("size", size);
         LxcVmidResizePut(request)
     }
 }
@@ -3222,27 +2607,13 @@ impl LxcVmidResizePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidResizePut(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidResizePut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/lxc/{vmid}/resize",
-        Permission::Any("/vms/{vmid}", &["VM.Config.Disk"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidResizePut);
+request_impls!(LxcVmidResizePut : Task);
 
 impl LxcVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -3277,11 +2648,14 @@ impl LxcVmidRrdPath {
         ds: impl Into<List>,
         timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> LxcVmidRrdGet {
-        let mut request = self.0.request(LxcVmidRrdGet::ENDPOINT, reply::data);
-        let ds: List = ds.into();
-        request.set("ds", &ds);
-        let timeframe: super::types::RrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/rrd",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<List>("ds", ds);
+        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
         LxcVmidRrdGet(request)
     }
 }
@@ -3295,27 +2669,13 @@ impl LxcVmidRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-impl ApiRequest for LxcVmidRrdGet {
-    type Output = super::types::RrdImage;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/rrd",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::RrdImage> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidRrdGet);
+request_impls!(LxcVmidRrdGet : super::types::RrdImage);
 
 impl LxcVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -3348,9 +2708,13 @@ impl LxcVmidRrddataPath {
         &self,
         timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> LxcVmidRrddataGet {
-        let mut request = self.0.request(LxcVmidRrddataGet::ENDPOINT, reply::data);
-        let timeframe: super::types::RrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/rrddata",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
         LxcVmidRrddataGet(request)
     }
 }
@@ -3364,27 +2728,13 @@ impl LxcVmidRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
-impl ApiRequest for LxcVmidRrddataGet {
-    type Output = Vec<super::types::GuestRrdSample>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/rrddata",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::GuestRrdSample>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidRrddataGet);
+request_impls!(LxcVmidRrddataGet : Vec < super::types::GuestRrdSample >);
 
 impl LxcVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -3410,9 +2760,16 @@ impl LxcVmidSnapshotPath {
     /// Lists the snapshots, plus an entry `current` for the present state.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/snapshot`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidSnapshotGet {
-        LxcVmidSnapshotGet(self.0.request(LxcVmidSnapshotGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<LxcVmidSnapshotItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/snapshot",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Takes a snapshot of the container.
     ///
@@ -3421,36 +2778,16 @@ impl LxcVmidSnapshotPath {
     /// * `snapname`: Name for the snapshot. At most 40 characters.
     #[inline]
     pub fn post(&self, snapname: impl Into<String>) -> LxcVmidSnapshotPost {
-        let mut request = self.0.request(LxcVmidSnapshotPost::ENDPOINT, reply::task);
-        let snapname: String = snapname.into();
-        request.set("snapname", &snapname);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/snapshot",
+            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("snapname", snapname);
         LxcVmidSnapshotPost(request)
     }
 }
-
-/// Lists the snapshots, plus an entry `current` for the present state.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/snapshot`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidSnapshotGet(pub(crate) Request<Vec<LxcVmidSnapshotItem>>);
-
-impl ApiRequest for LxcVmidSnapshotGet {
-    type Output = Vec<LxcVmidSnapshotItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/snapshot",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<LxcVmidSnapshotItem>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSnapshotGet);
 
 /// Takes a snapshot of the container.
 ///
@@ -3463,27 +2800,13 @@ request_impls!(LxcVmidSnapshotGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotPost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidSnapshotPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/snapshot",
-        Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSnapshotPost);
+request_impls!(LxcVmidSnapshotPost : Task);
 
 impl LxcVmidSnapshotPost {
     /// Notes about the snapshot.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
 }
@@ -3514,48 +2837,30 @@ impl LxcVmidSnapshotSnapnamePath {
     /// Lists the sub-resources of a snapshot.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> LxcVmidSnapshotSnapnameGet {
-        LxcVmidSnapshotSnapnameGet(
-            self.0.request(LxcVmidSnapshotSnapnameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Deletes a snapshot.
     ///
     /// `DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`
     #[inline]
     pub fn delete(&self) -> LxcVmidSnapshotSnapnameDelete {
-        LxcVmidSnapshotSnapnameDelete(
-            self.0.request(LxcVmidSnapshotSnapnameDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
+            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+        );
+        LxcVmidSnapshotSnapnameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the sub-resources of a snapshot.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidSnapshotSnapnameGet(
-    pub(crate) Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>>,
-);
-
-impl ApiRequest for LxcVmidSnapshotSnapnameGet {
-    type Output = Vec<super::types::LxcVmidSnapshotSnapnameItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSnapshotSnapnameGet);
 
 /// Deletes a snapshot.
 ///
@@ -3568,26 +2873,13 @@ request_impls!(LxcVmidSnapshotSnapnameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidSnapshotSnapnameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
-        Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSnapshotSnapnameDelete);
+request_impls!(LxcVmidSnapshotSnapnameDelete : Task);
 
 impl LxcVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting volume snapshots fails.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
@@ -3613,49 +2905,33 @@ impl LxcVmidSnapshotSnapnameConfigPath {
     /// Returns the configuration saved with a snapshot.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidSnapshotSnapnameConfigGet {
-        LxcVmidSnapshotSnapnameConfigGet(
-            self.0.request(LxcVmidSnapshotSnapnameConfigGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<LxcSnapshotConfig> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.Snapshot", "VM.Snapshot.Rollback", "VM.Audit"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the description of a snapshot.
     ///
     /// `PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
     #[inline]
     pub fn put(&self) -> LxcVmidSnapshotSnapnameConfigPut {
-        LxcVmidSnapshotSnapnameConfigPut(
-            self.0.request(LxcVmidSnapshotSnapnameConfigPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
+            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+        );
+        LxcVmidSnapshotSnapnameConfigPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Returns the configuration saved with a snapshot.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
-///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidSnapshotSnapnameConfigGet(pub(crate) Request<LxcSnapshotConfig>);
-
-impl ApiRequest for LxcVmidSnapshotSnapnameConfigGet {
-    type Output = LxcSnapshotConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.Snapshot", "VM.Snapshot.Rollback", "VM.Audit"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<LxcSnapshotConfig> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSnapshotSnapnameConfigGet);
 
 /// Changes the description of a snapshot.
 ///
@@ -3666,27 +2942,13 @@ request_impls!(LxcVmidSnapshotSnapnameConfigGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
 
-impl ApiRequest for LxcVmidSnapshotSnapnameConfigPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
-        Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSnapshotSnapnameConfigPut);
+request_impls!(LxcVmidSnapshotSnapnameConfigPut : ());
 
 impl LxcVmidSnapshotSnapnameConfigPut {
     /// Notes about the snapshot.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
 }
@@ -3714,9 +2976,12 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
     /// `POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`
     #[inline]
     pub fn post(&self) -> LxcVmidSnapshotSnapnameRollbackPost {
-        LxcVmidSnapshotSnapnameRollbackPost(
-            self.0.request(LxcVmidSnapshotSnapnameRollbackPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback",
+            Permission::Any("/vms/{vmid}", &["VM.Snapshot", "VM.Snapshot.Rollback"]),
+        );
+        LxcVmidSnapshotSnapnameRollbackPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -3731,26 +2996,13 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidSnapshotSnapnameRollbackPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback",
-        Permission::Any("/vms/{vmid}", &["VM.Snapshot", "VM.Snapshot.Rollback"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSnapshotSnapnameRollbackPost);
+request_impls!(LxcVmidSnapshotSnapnameRollbackPost : Task);
 
 impl LxcVmidSnapshotSnapnameRollbackPost {
     /// Starts the container afterwards. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
 }
@@ -3778,9 +3030,12 @@ impl LxcVmidSpiceproxyPath {
     /// `POST /nodes/{node}/lxc/{vmid}/spiceproxy`
     #[inline]
     pub fn post(&self) -> LxcVmidSpiceproxyPost {
-        LxcVmidSpiceproxyPost(
-            self.0.request(LxcVmidSpiceproxyPost::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/spiceproxy",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        LxcVmidSpiceproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -3793,27 +3048,13 @@ impl LxcVmidSpiceproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
-impl ApiRequest for LxcVmidSpiceproxyPost {
-    type Output = super::types::SpiceConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/spiceproxy",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::SpiceConfig> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidSpiceproxyPost);
+request_impls!(LxcVmidSpiceproxyPost : super::types::SpiceConfig);
 
 impl LxcVmidSpiceproxyPost {
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
     #[inline]
     pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
-        let proxy: String = proxy.into();
-        self.0.set("proxy", &proxy);
+        self.0.call.set_as::<String>("proxy", proxy);
         self
     }
 }
@@ -3839,35 +3080,18 @@ impl LxcVmidStatusPath {
     /// Lists the status commands of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/status`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> LxcVmidStatusGet {
-        LxcVmidStatusGet(self.0.request(LxcVmidStatusGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/status",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the status commands of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/status`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidStatusGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for LxcVmidStatusGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/status",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusGet);
 
 /// The path `/nodes/{node}/lxc/{vmid}/status/current`.
 ///
@@ -3890,37 +3114,18 @@ impl LxcVmidStatusCurrentPath {
     /// Returns the run state and live figures of a container.
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/status/current`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> LxcVmidStatusCurrentGet {
-        LxcVmidStatusCurrentGet(
-            self.0.request(LxcVmidStatusCurrentGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<LxcStatusCurrent> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/lxc/{vmid}/status/current",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the run state and live figures of a container.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/status/current`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidStatusCurrentGet(pub(crate) Request<LxcStatusCurrent>);
-
-impl ApiRequest for LxcVmidStatusCurrentGet {
-    type Output = LxcStatusCurrent;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/lxc/{vmid}/status/current",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<LxcStatusCurrent> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusCurrentGet);
 
 /// The path `/nodes/{node}/lxc/{vmid}/status/reboot`.
 ///
@@ -3945,9 +3150,12 @@ impl LxcVmidStatusRebootPath {
     /// `POST /nodes/{node}/lxc/{vmid}/status/reboot`
     #[inline]
     pub fn post(&self) -> LxcVmidStatusRebootPost {
-        LxcVmidStatusRebootPost(
-            self.0.request(LxcVmidStatusRebootPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/status/reboot",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        LxcVmidStatusRebootPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -3962,26 +3170,13 @@ impl LxcVmidStatusRebootPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusRebootPost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidStatusRebootPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/status/reboot",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusRebootPost);
+request_impls!(LxcVmidStatusRebootPost : Task);
 
 impl LxcVmidStatusRebootPost {
     /// Seconds to wait for the container to shut down. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
 }
@@ -4007,39 +3202,20 @@ impl LxcVmidStatusResumePath {
     /// Resumes a suspended container; experimental.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/status/resume`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn post(&self) -> LxcVmidStatusResumePost {
-        LxcVmidStatusResumePost(
-            self.0.request(LxcVmidStatusResumePost::ENDPOINT, reply::task),
-        )
+    pub fn post(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/status/resume",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Resumes a suspended container; experimental.
-///
-/// `POST /nodes/{node}/lxc/{vmid}/status/resume`
-///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidStatusResumePost(pub(crate) Request<Task>);
-
-impl ApiRequest for LxcVmidStatusResumePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/status/resume",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusResumePost);
 
 /// The path `/nodes/{node}/lxc/{vmid}/status/shutdown`.
 ///
@@ -4064,9 +3240,12 @@ impl LxcVmidStatusShutdownPath {
     /// `POST /nodes/{node}/lxc/{vmid}/status/shutdown`
     #[inline]
     pub fn post(&self) -> LxcVmidStatusShutdownPost {
-        LxcVmidStatusShutdownPost(
-            self.0.request(LxcVmidStatusShutdownPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/status/shutdown",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        LxcVmidStatusShutdownPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -4081,32 +3260,19 @@ impl LxcVmidStatusShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusShutdownPost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidStatusShutdownPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/status/shutdown",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusShutdownPost);
+request_impls!(LxcVmidStatusShutdownPost : Task);
 
 impl LxcVmidStatusShutdownPost {
     /// Stops the container the hard way if it is not down in time. Default: `false`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.set("forceStop", &force_stop);
+        self.0.call.set("forceStop", &force_stop);
         self
     }
     /// Seconds to wait for the container to shut down. At least 0. Default: `60`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
 }
@@ -4134,9 +3300,12 @@ impl LxcVmidStatusStartPath {
     /// `POST /nodes/{node}/lxc/{vmid}/status/start`
     #[inline]
     pub fn post(&self) -> LxcVmidStatusStartPost {
-        LxcVmidStatusStartPost(
-            self.0.request(LxcVmidStatusStartPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/status/start",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        LxcVmidStatusStartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -4151,32 +3320,19 @@ impl LxcVmidStatusStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStartPost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidStatusStartPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/status/start",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusStartPost);
+request_impls!(LxcVmidStatusStartPost : Task);
 
 impl LxcVmidStatusStartPost {
     /// Logs this start in debug detail. Default: `false`.
     #[inline]
     pub fn debug(mut self, debug: bool) -> Self {
-        self.0.set("debug", &debug);
+        self.0.call.set("debug", &debug);
         self
     }
     /// Acts even if the container is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
 }
@@ -4204,9 +3360,13 @@ impl LxcVmidStatusStopPath {
     /// `POST /nodes/{node}/lxc/{vmid}/status/stop`
     #[inline]
     pub fn post(&self) -> LxcVmidStatusStopPost {
-        LxcVmidStatusStopPost(
-            self.0.request(LxcVmidStatusStopPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/lxc/{vmid}/status/stop",
+                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            )
+            .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
+        LxcVmidStatusStopPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -4221,33 +3381,19 @@ impl LxcVmidStatusStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidStatusStopPost(pub(crate) Request<Task>);
 
-impl ApiRequest for LxcVmidStatusStopPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/lxc/{vmid}/status/stop",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-        )
-        .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusStopPost);
+request_impls!(LxcVmidStatusStopPost : Task);
 
 impl LxcVmidStatusStopPost {
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
     #[inline]
     pub fn overrule_shutdown(mut self, overrule_shutdown: bool) -> Self {
-        self.0.set("overrule-shutdown", &overrule_shutdown);
+        self.0.call.set("overrule-shutdown", &overrule_shutdown);
         self
     }
     /// Acts even if the container is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
 }
@@ -4273,39 +3419,20 @@ impl LxcVmidStatusSuspendPath {
     /// Suspends the container by checkpointing it; experimental.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/status/suspend`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn post(&self) -> LxcVmidStatusSuspendPost {
-        LxcVmidStatusSuspendPost(
-            self.0.request(LxcVmidStatusSuspendPost::ENDPOINT, reply::task),
-        )
+    pub fn post(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/status/suspend",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Suspends the container by checkpointing it; experimental.
-///
-/// `POST /nodes/{node}/lxc/{vmid}/status/suspend`
-///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidStatusSuspendPost(pub(crate) Request<Task>);
-
-impl ApiRequest for LxcVmidStatusSuspendPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/status/suspend",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidStatusSuspendPost);
 
 /// The path `/nodes/{node}/lxc/{vmid}/template`.
 ///
@@ -4328,37 +3455,18 @@ impl LxcVmidTemplatePath {
     /// Turns the container into a template; this cannot be undone.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/template`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
     #[inline]
-    pub fn post(&self) -> LxcVmidTemplatePost {
-        LxcVmidTemplatePost(
-            self.0.request(LxcVmidTemplatePost::ENDPOINT, reply::nothing),
-        )
+    pub fn post(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/template",
+            Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Turns the container into a template; this cannot be undone.
-///
-/// `POST /nodes/{node}/lxc/{vmid}/template`
-///
-/// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidTemplatePost(pub(crate) Request<()>);
-
-impl ApiRequest for LxcVmidTemplatePost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/template",
-        Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidTemplatePost);
 
 /// The path `/nodes/{node}/lxc/{vmid}/termproxy`.
 ///
@@ -4381,35 +3489,18 @@ impl LxcVmidTermproxyPath {
     /// Opens a terminal proxy to the console and returns the port and the ticket for connecting.
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/termproxy`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Console`.
     #[inline]
-    pub fn post(&self) -> LxcVmidTermproxyPost {
-        LxcVmidTermproxyPost(self.0.request(LxcVmidTermproxyPost::ENDPOINT, reply::data))
+    pub fn post(&self) -> Request<super::types::Termproxy> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/termproxy",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Opens a terminal proxy to the console and returns the port and the ticket for connecting.
-///
-/// `POST /nodes/{node}/lxc/{vmid}/termproxy`
-///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
-
-impl ApiRequest for LxcVmidTermproxyPost {
-    type Output = super::types::Termproxy;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/termproxy",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Termproxy> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidTermproxyPost);
 
 /// The path `/nodes/{node}/lxc/{vmid}/vncproxy`.
 ///
@@ -4434,7 +3525,12 @@ impl LxcVmidVncproxyPath {
     /// `POST /nodes/{node}/lxc/{vmid}/vncproxy`
     #[inline]
     pub fn post(&self) -> LxcVmidVncproxyPost {
-        LxcVmidVncproxyPost(self.0.request(LxcVmidVncproxyPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/lxc/{vmid}/vncproxy",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        LxcVmidVncproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -4447,38 +3543,25 @@ impl LxcVmidVncproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
-impl ApiRequest for LxcVmidVncproxyPost {
-    type Output = super::types::Vncproxy;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/lxc/{vmid}/vncproxy",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Vncproxy> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidVncproxyPost);
+request_impls!(LxcVmidVncproxyPost : super::types::Vncproxy);
 
 impl LxcVmidVncproxyPost {
     /// Height of the console in pixels. From 16 to 2160.
     #[inline]
     pub fn height(mut self, height: i64) -> Self {
-        self.0.set("height", &height);
+        self.0.call.set("height", &height);
         self
     }
     /// Prepares for a WebSocket connection in place of a plain VNC one.
     #[inline]
     pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.set("websocket", &websocket);
+        self.0.call.set("websocket", &websocket);
         self
     }
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
     pub fn width(mut self, width: i64) -> Self {
-        self.0.set("width", &width);
+        self.0.call.set("width", &width);
         self
     }
 }
@@ -4505,6 +3588,8 @@ impl LxcVmidVncwebsocketPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`
     ///
+    /// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
+    ///
     /// * `port`: Port that the call that opened the proxy returned. From 5900 to 5999.
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
     #[inline]
@@ -4512,39 +3597,19 @@ impl LxcVmidVncwebsocketPath {
         &self,
         port: i64,
         vncticket: impl Into<Secret>,
-    ) -> LxcVmidVncwebsocketGet {
-        let mut request = self.0.request(LxcVmidVncwebsocketGet::ENDPOINT, reply::data);
-        request.set("port", &port);
-        let vncticket: Secret = vncticket.into();
-        request.set("vncticket", &vncticket);
-        LxcVmidVncwebsocketGet(request)
+    ) -> Request<super::types::VncWebsocket> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/lxc/{vmid}/vncwebsocket",
+                Permission::All("/vms/{vmid}", &["VM.Console"]),
+            )
+            .secrets(&["vncticket"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set("port", &port);
+        request.call.set_as::<Secret>("vncticket", vncticket);
+        request
     }
 }
-
-/// Upgrades the connection to a WebSocket that carries VNC or terminal traffic.
-///
-/// `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`
-///
-/// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct LxcVmidVncwebsocketGet(pub(crate) Request<super::types::VncWebsocket>);
-
-impl ApiRequest for LxcVmidVncwebsocketGet {
-    type Output = super::types::VncWebsocket;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/lxc/{vmid}/vncwebsocket",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
-        )
-        .secrets(&["vncticket"]);
-    #[inline]
-    fn into_request(self) -> Request<super::types::VncWebsocket> {
-        self.0
-    }
-}
-
-request_impls!(LxcVmidVncwebsocketGet);
 
 /// Architecture of the programs in the container.
 ///
@@ -4568,38 +3633,10 @@ pub enum LxcArch {
     Unlisted(Unlisted),
 }
 
-impl LxcArch {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::I386 => "i386",
-            Self::Arm64 => "arm64",
-            Self::Armhf => "armhf",
-            Self::Riscv32 => "riscv32",
-            Self::Riscv64 => "riscv64",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "amd64" => Self::Amd64,
-                "i386" => Self::I386,
-                "arm64" => Self::Arm64,
-                "armhf" => Self::Armhf,
-                "riscv32" => Self::Riscv32,
-                "riscv64" => Self::Riscv64,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcArch);
+open_enum_impls!(
+    LxcArch : "amd64" Amd64, "i386" I386, "arm64" Arm64, "armhf" Armhf, "riscv32"
+    Riscv32, "riscv64" Riscv64,
+);
 
 /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
 ///
@@ -4617,37 +3654,12 @@ pub enum LxcCmode {
     Unlisted(Unlisted),
 }
 
-impl LxcCmode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Shell => "shell",
-            Self::Console => "console",
-            Self::Tty => "tty",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "shell" => Self::Shell,
-                "console" => Self::Console,
-                "tty" => Self::Tty,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcCmode);
+open_enum_impls!(LxcCmode : "shell" Shell, "console" Console, "tty" Tty,);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcConfig {
     /// Architecture of the programs in the container. Default: `amd64`.
@@ -4724,74 +3736,95 @@ pub struct LxcConfig {
 
 impl Object for LxcConfig {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "arch" => (Need::OPTIONAL, &mut self.arch),
-                "cmode" => (Need::OPTIONAL, &mut self.cmode),
-                "console" => (Need::OPTIONAL, &mut self.console),
-                "cores" => (Need::OPTIONAL, &mut self.cores),
-                "cpulimit" => (Need::OPTIONAL, &mut self.cpulimit),
-                "cpuunits" => (Need::OPTIONAL, &mut self.cpuunits),
-                "debug" => (Need::OPTIONAL, &mut self.debug),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "entrypoint" => (Need::OPTIONAL, &mut self.entrypoint),
-                "env" => (Need::OPTIONAL, &mut self.env),
-                "features" => (Need::OPTIONAL, &mut self.features),
-                "hookscript" => (Need::OPTIONAL, &mut self.hookscript),
-                "hostname" => (Need::OPTIONAL, &mut self.hostname),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "lxc" => (Need::OPTIONAL, &mut self.lxc),
-                "memory" => (Need::OPTIONAL, &mut self.memory),
-                "nameserver" => (Need::OPTIONAL, &mut self.nameserver),
-                "onboot" => (Need::OPTIONAL, &mut self.onboot),
-                "ostype" => (Need::OPTIONAL, &mut self.ostype),
-                "protection" => (Need::OPTIONAL, &mut self.protection),
-                "rootfs" => (Need::OPTIONAL, &mut self.rootfs),
-                "searchdomain" => (Need::OPTIONAL, &mut self.searchdomain),
-                "startup" => (Need::OPTIONAL, &mut self.startup),
-                "swap" => (Need::OPTIONAL, &mut self.swap),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "timezone" => (Need::OPTIONAL, &mut self.timezone),
-                "tty" => (Need::OPTIONAL, &mut self.tty),
-                "unprivileged" => (Need::OPTIONAL, &mut self.unprivileged),
-                _ => {
-                    let (name, index) = indexed(key)?;
-                    let slot = match name {
-                        "dev" => family(&mut self.dev, index),
-                        "mp" => family(&mut self.mp, index),
-                        "net" => family(&mut self.net, index),
-                        "unused" => family(&mut self.unused, index),
-                        _ => return None,
-                    };
-                    (Need::OPTIONAL, slot)
-                }
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcConfig",
+                required: &[],
+                optional: &[
+                    "arch",
+                    "cmode",
+                    "console",
+                    "cores",
+                    "cpulimit",
+                    "cpuunits",
+                    "debug",
+                    "description",
+                    "digest",
+                    "entrypoint",
+                    "env",
+                    "features",
+                    "hookscript",
+                    "hostname",
+                    "lock",
+                    "lxc",
+                    "memory",
+                    "nameserver",
+                    "onboot",
+                    "ostype",
+                    "protection",
+                    "rootfs",
+                    "searchdomain",
+                    "startup",
+                    "swap",
+                    "tags",
+                    "template",
+                    "timezone",
+                    "tty",
+                    "unprivileged",
+                ],
+                families: &["dev", "mp", "net", "unused"],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn forget(&mut self, key: &str) {
-        strike(&mut self.dev, "dev", key);
-        strike(&mut self.mp, "mp", key);
-        strike(&mut self.net, "net", key);
-        strike(&mut self.unused, "unused", key);
+            &mut [
+                &mut self.arch,
+                &mut self.cmode,
+                &mut self.console,
+                &mut self.cores,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.debug,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.entrypoint,
+                &mut self.env,
+                &mut self.features,
+                &mut self.hookscript,
+                &mut self.hostname,
+                &mut self.lock,
+                &mut self.lxc,
+                &mut self.memory,
+                &mut self.nameserver,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.protection,
+                &mut self.rootfs,
+                &mut self.searchdomain,
+                &mut self.startup,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.timezone,
+                &mut self.tty,
+                &mut self.unprivileged,
+                &mut self.dev,
+                &mut self.mp,
+                &mut self.net,
+                &mut self.unused,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(LxcConfig);
+object_impls!(LxcConfig);
 
 /// Device of the host given to the container.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcDevice {
     /// Forbids the container to write to the device. Default: `false`.
@@ -4852,40 +3885,32 @@ impl LxcDevice {
     }
 }
 
-impl Properties for LxcDevice {
+impl Object for LxcDevice {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("path"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "deny-write" => &mut self.deny_write,
-                "gid" => &mut self.gid,
-                "mode" => &mut self.mode,
-                "path" => &mut self.path,
-                "uid" => &mut self.uid,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcDevice",
+                required: &[],
+                optional: &["deny-write", "gid", "mode", "path", "uid"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("path"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("deny-write", &self.deny_write);
-        out.put("gid", &self.gid);
-        out.put("mode", &self.mode);
-        out.put("path", &self.path);
-        out.put("uid", &self.uid);
+            &mut [
+                &mut self.deny_write,
+                &mut self.gid,
+                &mut self.mode,
+                &mut self.path,
+                &mut self.uid,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -4894,7 +3919,7 @@ property_string_impls!(LxcDevice);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/feature`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcFeature {
     /// Whether it is possible.
@@ -4905,32 +3930,28 @@ pub struct LxcFeature {
 
 impl Object for LxcFeature {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "hasFeature" => (Need::required(0), &mut self.has_feature),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcFeature",
+                required: &["hasFeature"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["hasFeature"]
+            &mut [&mut self.has_feature, &mut self.extra],
+        );
     }
 }
 
-response_impls!(LxcFeature);
+object_impls!(LxcFeature);
 
 /// Special capabilities of the container; some weaken its isolation.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcFeatures {
     /// Mounts `/sys` writable in an unprivileged container; can break its networking with newer systemd. Default: `false`.
@@ -5000,42 +4021,40 @@ impl LxcFeatures {
     }
 }
 
-impl Properties for LxcFeatures {
+impl Object for LxcFeatures {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "force_rw_sys" => &mut self.force_rw_sys,
-                "fuse" => &mut self.fuse,
-                "keyctl" => &mut self.keyctl,
-                "mknod" => &mut self.mknod,
-                "mount" => &mut self.mount,
-                "nesting" => &mut self.nesting,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcFeatures",
+                required: &[],
+                optional: &[
+                    "force_rw_sys",
+                    "fuse",
+                    "keyctl",
+                    "mknod",
+                    "mount",
+                    "nesting",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("force_rw_sys", &self.force_rw_sys);
-        out.put("fuse", &self.fuse);
-        out.put("keyctl", &self.keyctl);
-        out.put("mknod", &self.mknod);
-        out.put("mount", &self.mount);
-        out.put("nesting", &self.nesting);
+            &mut [
+                &mut self.force_rw_sys,
+                &mut self.fuse,
+                &mut self.keyctl,
+                &mut self.mknod,
+                &mut self.mount,
+                &mut self.nesting,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -5044,7 +4063,7 @@ property_string_impls!(LxcFeatures);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/interfaces`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcInterfacesItem {
     /// MAC address of the interface. Since 8.4.
@@ -5065,35 +4084,40 @@ pub struct LxcInterfacesItem {
 
 impl Object for LxcInterfacesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "hardware-address" => (Need::OPTIONAL, &mut self.hardware_address),
-                "hwaddr" => (Need::OPTIONAL, &mut self.hwaddr),
-                "inet" => (Need::OPTIONAL, &mut self.inet),
-                "inet6" => (Need::OPTIONAL, &mut self.inet6),
-                "ip-addresses" => (Need::OPTIONAL, &mut self.ip_addresses),
-                "name" => (Need::required(0), &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcInterfacesItem",
+                required: &["name"],
+                optional: &[
+                    "hardware-address",
+                    "hwaddr",
+                    "inet",
+                    "inet6",
+                    "ip-addresses",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.hardware_address,
+                &mut self.hwaddr,
+                &mut self.inet,
+                &mut self.inet6,
+                &mut self.ip_addresses,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(LxcInterfacesItem);
+object_impls!(LxcInterfacesItem);
 
 /// One element of the answer to `GET /nodes/{node}/lxc`.
 ///
 /// Used by `GET /nodes/{node}/lxc`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcItem {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -5154,50 +4178,74 @@ pub struct LxcItem {
 
 impl Object for LxcItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "cpus" => (Need::OPTIONAL, &mut self.cpus),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "maxswap" => (Need::OPTIONAL, &mut self.maxswap),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "pid" => (Need::OPTIONAL, &mut self.pid),
-                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
-                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
-                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
-                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
-                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
-                "status" => (Need::required(0), &mut self.status),
-                "swap" => (Need::OPTIONAL, &mut self.swap),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::required(1), &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcItem",
+                required: &["status", "vmid"],
+                optional: &[
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "maxswap",
+                    "mem",
+                    "name",
+                    "netin",
+                    "netout",
+                    "pid",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "swap",
+                    "tags",
+                    "template",
+                    "type",
+                    "uptime",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["status", "vmid"]
+            &mut [
+                &mut self.status,
+                &mut self.vmid,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.maxswap,
+                &mut self.mem,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.pid,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.type_,
+                &mut self.uptime,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(LxcItem);
+object_impls!(LxcItem);
 
 /// Lock that keeps other operations off the container.
 ///
@@ -5229,51 +4277,16 @@ pub enum LxcLock {
     Unlisted(Unlisted),
 }
 
-impl LxcLock {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Backup => "backup",
-            Self::Create => "create",
-            Self::Destroyed => "destroyed",
-            Self::Disk => "disk",
-            Self::Fstrim => "fstrim",
-            Self::Migrate => "migrate",
-            Self::Mounted => "mounted",
-            Self::Rollback => "rollback",
-            Self::Snapshot => "snapshot",
-            Self::SnapshotDelete => "snapshot-delete",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "backup" => Self::Backup,
-                "create" => Self::Create,
-                "destroyed" => Self::Destroyed,
-                "disk" => Self::Disk,
-                "fstrim" => Self::Fstrim,
-                "migrate" => Self::Migrate,
-                "mounted" => Self::Mounted,
-                "rollback" => Self::Rollback,
-                "snapshot" => Self::Snapshot,
-                "snapshot-delete" => Self::SnapshotDelete,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcLock);
+open_enum_impls!(
+    LxcLock : "backup" Backup, "create" Create, "destroyed" Destroyed, "disk" Disk,
+    "fstrim" Fstrim, "migrate" Migrate, "mounted" Mounted, "rollback" Rollback,
+    "snapshot" Snapshot, "snapshot-delete" SnapshotDelete,
+);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcMigrate {
     /// Nodes to which the container can go.
@@ -5290,35 +4303,36 @@ pub struct LxcMigrate {
 
 impl Object for LxcMigrate {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "allowed-nodes" => (Need::OPTIONAL, &mut self.allowed_nodes),
-                "dependent-ha-resources" => {
-                    (Need::OPTIONAL, &mut self.dependent_ha_resources)
-                }
-                "not-allowed-nodes" => (Need::OPTIONAL, &mut self.not_allowed_nodes),
-                "running" => (Need::required(0), &mut self.running),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcMigrate",
+                required: &["running"],
+                optional: &[
+                    "allowed-nodes",
+                    "dependent-ha-resources",
+                    "not-allowed-nodes",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["running"]
+            &mut [
+                &mut self.running,
+                &mut self.allowed_nodes,
+                &mut self.dependent_ha_resources,
+                &mut self.not_allowed_nodes,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(LxcMigrate);
+object_impls!(LxcMigrate);
 
 /// Part of `not-allowed-nodes.*` in `GET /nodes/{node}/lxc/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcMigrateNotAllowedNodesValue {
     /// High availability resources that keep the container off the node.
@@ -5329,30 +4343,28 @@ pub struct LxcMigrateNotAllowedNodesValue {
 
 impl Object for LxcMigrateNotAllowedNodesValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "blocking-ha-resources" => {
-                    (Need::OPTIONAL, &mut self.blocking_ha_resources)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcMigrateNotAllowedNodesValue",
+                required: &[],
+                optional: &["blocking-ha-resources"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.blocking_ha_resources, &mut self.extra],
+        );
     }
 }
 
-response_impls!(LxcMigrateNotAllowedNodesValue);
+object_impls!(LxcMigrateNotAllowedNodesValue);
 
 /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcMountPoint {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -5480,54 +4492,50 @@ impl LxcMountPoint {
     }
 }
 
-impl Properties for LxcMountPoint {
+impl Object for LxcMountPoint {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("volume"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["mp", "volume"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "mp" => &mut self.mp,
-                "volume" => &mut self.volume,
-                "acl" => &mut self.acl,
-                "backup" => &mut self.backup,
-                "idmap" => &mut self.idmap,
-                "keepattrs" => &mut self.keepattrs,
-                "mountoptions" => &mut self.mountoptions,
-                "quota" => &mut self.quota,
-                "replicate" => &mut self.replicate,
-                "ro" => &mut self.ro,
-                "shared" => &mut self.shared,
-                "size" => &mut self.size,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcMountPoint",
+                required: &["mp", "volume"],
+                optional: &[
+                    "acl",
+                    "backup",
+                    "idmap",
+                    "keepattrs",
+                    "mountoptions",
+                    "quota",
+                    "replicate",
+                    "ro",
+                    "shared",
+                    "size",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("volume"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("mp", &self.mp);
-        out.put("volume", &self.volume);
-        out.put("acl", &self.acl);
-        out.put("backup", &self.backup);
-        out.put("idmap", &self.idmap);
-        out.put("keepattrs", &self.keepattrs);
-        out.put("mountoptions", &self.mountoptions);
-        out.put("quota", &self.quota);
-        out.put("replicate", &self.replicate);
-        out.put("ro", &self.ro);
-        out.put("shared", &self.shared);
-        out.put("size", &self.size);
+            &mut [
+                &mut self.mp,
+                &mut self.volume,
+                &mut self.acl,
+                &mut self.backup,
+                &mut self.idmap,
+                &mut self.keepattrs,
+                &mut self.mountoptions,
+                &mut self.quota,
+                &mut self.replicate,
+                &mut self.ro,
+                &mut self.shared,
+                &mut self.size,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -6569,1052 +5577,122 @@ pub enum LxcMoveVolumeTargetVolume {
     Unlisted(Unlisted),
 }
 
-impl LxcMoveVolumeTargetVolume {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Rootfs => "rootfs",
-            Self::Mp0 => "mp0",
-            Self::Mp1 => "mp1",
-            Self::Mp2 => "mp2",
-            Self::Mp3 => "mp3",
-            Self::Mp4 => "mp4",
-            Self::Mp5 => "mp5",
-            Self::Mp6 => "mp6",
-            Self::Mp7 => "mp7",
-            Self::Mp8 => "mp8",
-            Self::Mp9 => "mp9",
-            Self::Mp10 => "mp10",
-            Self::Mp11 => "mp11",
-            Self::Mp12 => "mp12",
-            Self::Mp13 => "mp13",
-            Self::Mp14 => "mp14",
-            Self::Mp15 => "mp15",
-            Self::Mp16 => "mp16",
-            Self::Mp17 => "mp17",
-            Self::Mp18 => "mp18",
-            Self::Mp19 => "mp19",
-            Self::Mp20 => "mp20",
-            Self::Mp21 => "mp21",
-            Self::Mp22 => "mp22",
-            Self::Mp23 => "mp23",
-            Self::Mp24 => "mp24",
-            Self::Mp25 => "mp25",
-            Self::Mp26 => "mp26",
-            Self::Mp27 => "mp27",
-            Self::Mp28 => "mp28",
-            Self::Mp29 => "mp29",
-            Self::Mp30 => "mp30",
-            Self::Mp31 => "mp31",
-            Self::Mp32 => "mp32",
-            Self::Mp33 => "mp33",
-            Self::Mp34 => "mp34",
-            Self::Mp35 => "mp35",
-            Self::Mp36 => "mp36",
-            Self::Mp37 => "mp37",
-            Self::Mp38 => "mp38",
-            Self::Mp39 => "mp39",
-            Self::Mp40 => "mp40",
-            Self::Mp41 => "mp41",
-            Self::Mp42 => "mp42",
-            Self::Mp43 => "mp43",
-            Self::Mp44 => "mp44",
-            Self::Mp45 => "mp45",
-            Self::Mp46 => "mp46",
-            Self::Mp47 => "mp47",
-            Self::Mp48 => "mp48",
-            Self::Mp49 => "mp49",
-            Self::Mp50 => "mp50",
-            Self::Mp51 => "mp51",
-            Self::Mp52 => "mp52",
-            Self::Mp53 => "mp53",
-            Self::Mp54 => "mp54",
-            Self::Mp55 => "mp55",
-            Self::Mp56 => "mp56",
-            Self::Mp57 => "mp57",
-            Self::Mp58 => "mp58",
-            Self::Mp59 => "mp59",
-            Self::Mp60 => "mp60",
-            Self::Mp61 => "mp61",
-            Self::Mp62 => "mp62",
-            Self::Mp63 => "mp63",
-            Self::Mp64 => "mp64",
-            Self::Mp65 => "mp65",
-            Self::Mp66 => "mp66",
-            Self::Mp67 => "mp67",
-            Self::Mp68 => "mp68",
-            Self::Mp69 => "mp69",
-            Self::Mp70 => "mp70",
-            Self::Mp71 => "mp71",
-            Self::Mp72 => "mp72",
-            Self::Mp73 => "mp73",
-            Self::Mp74 => "mp74",
-            Self::Mp75 => "mp75",
-            Self::Mp76 => "mp76",
-            Self::Mp77 => "mp77",
-            Self::Mp78 => "mp78",
-            Self::Mp79 => "mp79",
-            Self::Mp80 => "mp80",
-            Self::Mp81 => "mp81",
-            Self::Mp82 => "mp82",
-            Self::Mp83 => "mp83",
-            Self::Mp84 => "mp84",
-            Self::Mp85 => "mp85",
-            Self::Mp86 => "mp86",
-            Self::Mp87 => "mp87",
-            Self::Mp88 => "mp88",
-            Self::Mp89 => "mp89",
-            Self::Mp90 => "mp90",
-            Self::Mp91 => "mp91",
-            Self::Mp92 => "mp92",
-            Self::Mp93 => "mp93",
-            Self::Mp94 => "mp94",
-            Self::Mp95 => "mp95",
-            Self::Mp96 => "mp96",
-            Self::Mp97 => "mp97",
-            Self::Mp98 => "mp98",
-            Self::Mp99 => "mp99",
-            Self::Mp100 => "mp100",
-            Self::Mp101 => "mp101",
-            Self::Mp102 => "mp102",
-            Self::Mp103 => "mp103",
-            Self::Mp104 => "mp104",
-            Self::Mp105 => "mp105",
-            Self::Mp106 => "mp106",
-            Self::Mp107 => "mp107",
-            Self::Mp108 => "mp108",
-            Self::Mp109 => "mp109",
-            Self::Mp110 => "mp110",
-            Self::Mp111 => "mp111",
-            Self::Mp112 => "mp112",
-            Self::Mp113 => "mp113",
-            Self::Mp114 => "mp114",
-            Self::Mp115 => "mp115",
-            Self::Mp116 => "mp116",
-            Self::Mp117 => "mp117",
-            Self::Mp118 => "mp118",
-            Self::Mp119 => "mp119",
-            Self::Mp120 => "mp120",
-            Self::Mp121 => "mp121",
-            Self::Mp122 => "mp122",
-            Self::Mp123 => "mp123",
-            Self::Mp124 => "mp124",
-            Self::Mp125 => "mp125",
-            Self::Mp126 => "mp126",
-            Self::Mp127 => "mp127",
-            Self::Mp128 => "mp128",
-            Self::Mp129 => "mp129",
-            Self::Mp130 => "mp130",
-            Self::Mp131 => "mp131",
-            Self::Mp132 => "mp132",
-            Self::Mp133 => "mp133",
-            Self::Mp134 => "mp134",
-            Self::Mp135 => "mp135",
-            Self::Mp136 => "mp136",
-            Self::Mp137 => "mp137",
-            Self::Mp138 => "mp138",
-            Self::Mp139 => "mp139",
-            Self::Mp140 => "mp140",
-            Self::Mp141 => "mp141",
-            Self::Mp142 => "mp142",
-            Self::Mp143 => "mp143",
-            Self::Mp144 => "mp144",
-            Self::Mp145 => "mp145",
-            Self::Mp146 => "mp146",
-            Self::Mp147 => "mp147",
-            Self::Mp148 => "mp148",
-            Self::Mp149 => "mp149",
-            Self::Mp150 => "mp150",
-            Self::Mp151 => "mp151",
-            Self::Mp152 => "mp152",
-            Self::Mp153 => "mp153",
-            Self::Mp154 => "mp154",
-            Self::Mp155 => "mp155",
-            Self::Mp156 => "mp156",
-            Self::Mp157 => "mp157",
-            Self::Mp158 => "mp158",
-            Self::Mp159 => "mp159",
-            Self::Mp160 => "mp160",
-            Self::Mp161 => "mp161",
-            Self::Mp162 => "mp162",
-            Self::Mp163 => "mp163",
-            Self::Mp164 => "mp164",
-            Self::Mp165 => "mp165",
-            Self::Mp166 => "mp166",
-            Self::Mp167 => "mp167",
-            Self::Mp168 => "mp168",
-            Self::Mp169 => "mp169",
-            Self::Mp170 => "mp170",
-            Self::Mp171 => "mp171",
-            Self::Mp172 => "mp172",
-            Self::Mp173 => "mp173",
-            Self::Mp174 => "mp174",
-            Self::Mp175 => "mp175",
-            Self::Mp176 => "mp176",
-            Self::Mp177 => "mp177",
-            Self::Mp178 => "mp178",
-            Self::Mp179 => "mp179",
-            Self::Mp180 => "mp180",
-            Self::Mp181 => "mp181",
-            Self::Mp182 => "mp182",
-            Self::Mp183 => "mp183",
-            Self::Mp184 => "mp184",
-            Self::Mp185 => "mp185",
-            Self::Mp186 => "mp186",
-            Self::Mp187 => "mp187",
-            Self::Mp188 => "mp188",
-            Self::Mp189 => "mp189",
-            Self::Mp190 => "mp190",
-            Self::Mp191 => "mp191",
-            Self::Mp192 => "mp192",
-            Self::Mp193 => "mp193",
-            Self::Mp194 => "mp194",
-            Self::Mp195 => "mp195",
-            Self::Mp196 => "mp196",
-            Self::Mp197 => "mp197",
-            Self::Mp198 => "mp198",
-            Self::Mp199 => "mp199",
-            Self::Mp200 => "mp200",
-            Self::Mp201 => "mp201",
-            Self::Mp202 => "mp202",
-            Self::Mp203 => "mp203",
-            Self::Mp204 => "mp204",
-            Self::Mp205 => "mp205",
-            Self::Mp206 => "mp206",
-            Self::Mp207 => "mp207",
-            Self::Mp208 => "mp208",
-            Self::Mp209 => "mp209",
-            Self::Mp210 => "mp210",
-            Self::Mp211 => "mp211",
-            Self::Mp212 => "mp212",
-            Self::Mp213 => "mp213",
-            Self::Mp214 => "mp214",
-            Self::Mp215 => "mp215",
-            Self::Mp216 => "mp216",
-            Self::Mp217 => "mp217",
-            Self::Mp218 => "mp218",
-            Self::Mp219 => "mp219",
-            Self::Mp220 => "mp220",
-            Self::Mp221 => "mp221",
-            Self::Mp222 => "mp222",
-            Self::Mp223 => "mp223",
-            Self::Mp224 => "mp224",
-            Self::Mp225 => "mp225",
-            Self::Mp226 => "mp226",
-            Self::Mp227 => "mp227",
-            Self::Mp228 => "mp228",
-            Self::Mp229 => "mp229",
-            Self::Mp230 => "mp230",
-            Self::Mp231 => "mp231",
-            Self::Mp232 => "mp232",
-            Self::Mp233 => "mp233",
-            Self::Mp234 => "mp234",
-            Self::Mp235 => "mp235",
-            Self::Mp236 => "mp236",
-            Self::Mp237 => "mp237",
-            Self::Mp238 => "mp238",
-            Self::Mp239 => "mp239",
-            Self::Mp240 => "mp240",
-            Self::Mp241 => "mp241",
-            Self::Mp242 => "mp242",
-            Self::Mp243 => "mp243",
-            Self::Mp244 => "mp244",
-            Self::Mp245 => "mp245",
-            Self::Mp246 => "mp246",
-            Self::Mp247 => "mp247",
-            Self::Mp248 => "mp248",
-            Self::Mp249 => "mp249",
-            Self::Mp250 => "mp250",
-            Self::Mp251 => "mp251",
-            Self::Mp252 => "mp252",
-            Self::Mp253 => "mp253",
-            Self::Mp254 => "mp254",
-            Self::Mp255 => "mp255",
-            Self::Unused0 => "unused0",
-            Self::Unused1 => "unused1",
-            Self::Unused2 => "unused2",
-            Self::Unused3 => "unused3",
-            Self::Unused4 => "unused4",
-            Self::Unused5 => "unused5",
-            Self::Unused6 => "unused6",
-            Self::Unused7 => "unused7",
-            Self::Unused8 => "unused8",
-            Self::Unused9 => "unused9",
-            Self::Unused10 => "unused10",
-            Self::Unused11 => "unused11",
-            Self::Unused12 => "unused12",
-            Self::Unused13 => "unused13",
-            Self::Unused14 => "unused14",
-            Self::Unused15 => "unused15",
-            Self::Unused16 => "unused16",
-            Self::Unused17 => "unused17",
-            Self::Unused18 => "unused18",
-            Self::Unused19 => "unused19",
-            Self::Unused20 => "unused20",
-            Self::Unused21 => "unused21",
-            Self::Unused22 => "unused22",
-            Self::Unused23 => "unused23",
-            Self::Unused24 => "unused24",
-            Self::Unused25 => "unused25",
-            Self::Unused26 => "unused26",
-            Self::Unused27 => "unused27",
-            Self::Unused28 => "unused28",
-            Self::Unused29 => "unused29",
-            Self::Unused30 => "unused30",
-            Self::Unused31 => "unused31",
-            Self::Unused32 => "unused32",
-            Self::Unused33 => "unused33",
-            Self::Unused34 => "unused34",
-            Self::Unused35 => "unused35",
-            Self::Unused36 => "unused36",
-            Self::Unused37 => "unused37",
-            Self::Unused38 => "unused38",
-            Self::Unused39 => "unused39",
-            Self::Unused40 => "unused40",
-            Self::Unused41 => "unused41",
-            Self::Unused42 => "unused42",
-            Self::Unused43 => "unused43",
-            Self::Unused44 => "unused44",
-            Self::Unused45 => "unused45",
-            Self::Unused46 => "unused46",
-            Self::Unused47 => "unused47",
-            Self::Unused48 => "unused48",
-            Self::Unused49 => "unused49",
-            Self::Unused50 => "unused50",
-            Self::Unused51 => "unused51",
-            Self::Unused52 => "unused52",
-            Self::Unused53 => "unused53",
-            Self::Unused54 => "unused54",
-            Self::Unused55 => "unused55",
-            Self::Unused56 => "unused56",
-            Self::Unused57 => "unused57",
-            Self::Unused58 => "unused58",
-            Self::Unused59 => "unused59",
-            Self::Unused60 => "unused60",
-            Self::Unused61 => "unused61",
-            Self::Unused62 => "unused62",
-            Self::Unused63 => "unused63",
-            Self::Unused64 => "unused64",
-            Self::Unused65 => "unused65",
-            Self::Unused66 => "unused66",
-            Self::Unused67 => "unused67",
-            Self::Unused68 => "unused68",
-            Self::Unused69 => "unused69",
-            Self::Unused70 => "unused70",
-            Self::Unused71 => "unused71",
-            Self::Unused72 => "unused72",
-            Self::Unused73 => "unused73",
-            Self::Unused74 => "unused74",
-            Self::Unused75 => "unused75",
-            Self::Unused76 => "unused76",
-            Self::Unused77 => "unused77",
-            Self::Unused78 => "unused78",
-            Self::Unused79 => "unused79",
-            Self::Unused80 => "unused80",
-            Self::Unused81 => "unused81",
-            Self::Unused82 => "unused82",
-            Self::Unused83 => "unused83",
-            Self::Unused84 => "unused84",
-            Self::Unused85 => "unused85",
-            Self::Unused86 => "unused86",
-            Self::Unused87 => "unused87",
-            Self::Unused88 => "unused88",
-            Self::Unused89 => "unused89",
-            Self::Unused90 => "unused90",
-            Self::Unused91 => "unused91",
-            Self::Unused92 => "unused92",
-            Self::Unused93 => "unused93",
-            Self::Unused94 => "unused94",
-            Self::Unused95 => "unused95",
-            Self::Unused96 => "unused96",
-            Self::Unused97 => "unused97",
-            Self::Unused98 => "unused98",
-            Self::Unused99 => "unused99",
-            Self::Unused100 => "unused100",
-            Self::Unused101 => "unused101",
-            Self::Unused102 => "unused102",
-            Self::Unused103 => "unused103",
-            Self::Unused104 => "unused104",
-            Self::Unused105 => "unused105",
-            Self::Unused106 => "unused106",
-            Self::Unused107 => "unused107",
-            Self::Unused108 => "unused108",
-            Self::Unused109 => "unused109",
-            Self::Unused110 => "unused110",
-            Self::Unused111 => "unused111",
-            Self::Unused112 => "unused112",
-            Self::Unused113 => "unused113",
-            Self::Unused114 => "unused114",
-            Self::Unused115 => "unused115",
-            Self::Unused116 => "unused116",
-            Self::Unused117 => "unused117",
-            Self::Unused118 => "unused118",
-            Self::Unused119 => "unused119",
-            Self::Unused120 => "unused120",
-            Self::Unused121 => "unused121",
-            Self::Unused122 => "unused122",
-            Self::Unused123 => "unused123",
-            Self::Unused124 => "unused124",
-            Self::Unused125 => "unused125",
-            Self::Unused126 => "unused126",
-            Self::Unused127 => "unused127",
-            Self::Unused128 => "unused128",
-            Self::Unused129 => "unused129",
-            Self::Unused130 => "unused130",
-            Self::Unused131 => "unused131",
-            Self::Unused132 => "unused132",
-            Self::Unused133 => "unused133",
-            Self::Unused134 => "unused134",
-            Self::Unused135 => "unused135",
-            Self::Unused136 => "unused136",
-            Self::Unused137 => "unused137",
-            Self::Unused138 => "unused138",
-            Self::Unused139 => "unused139",
-            Self::Unused140 => "unused140",
-            Self::Unused141 => "unused141",
-            Self::Unused142 => "unused142",
-            Self::Unused143 => "unused143",
-            Self::Unused144 => "unused144",
-            Self::Unused145 => "unused145",
-            Self::Unused146 => "unused146",
-            Self::Unused147 => "unused147",
-            Self::Unused148 => "unused148",
-            Self::Unused149 => "unused149",
-            Self::Unused150 => "unused150",
-            Self::Unused151 => "unused151",
-            Self::Unused152 => "unused152",
-            Self::Unused153 => "unused153",
-            Self::Unused154 => "unused154",
-            Self::Unused155 => "unused155",
-            Self::Unused156 => "unused156",
-            Self::Unused157 => "unused157",
-            Self::Unused158 => "unused158",
-            Self::Unused159 => "unused159",
-            Self::Unused160 => "unused160",
-            Self::Unused161 => "unused161",
-            Self::Unused162 => "unused162",
-            Self::Unused163 => "unused163",
-            Self::Unused164 => "unused164",
-            Self::Unused165 => "unused165",
-            Self::Unused166 => "unused166",
-            Self::Unused167 => "unused167",
-            Self::Unused168 => "unused168",
-            Self::Unused169 => "unused169",
-            Self::Unused170 => "unused170",
-            Self::Unused171 => "unused171",
-            Self::Unused172 => "unused172",
-            Self::Unused173 => "unused173",
-            Self::Unused174 => "unused174",
-            Self::Unused175 => "unused175",
-            Self::Unused176 => "unused176",
-            Self::Unused177 => "unused177",
-            Self::Unused178 => "unused178",
-            Self::Unused179 => "unused179",
-            Self::Unused180 => "unused180",
-            Self::Unused181 => "unused181",
-            Self::Unused182 => "unused182",
-            Self::Unused183 => "unused183",
-            Self::Unused184 => "unused184",
-            Self::Unused185 => "unused185",
-            Self::Unused186 => "unused186",
-            Self::Unused187 => "unused187",
-            Self::Unused188 => "unused188",
-            Self::Unused189 => "unused189",
-            Self::Unused190 => "unused190",
-            Self::Unused191 => "unused191",
-            Self::Unused192 => "unused192",
-            Self::Unused193 => "unused193",
-            Self::Unused194 => "unused194",
-            Self::Unused195 => "unused195",
-            Self::Unused196 => "unused196",
-            Self::Unused197 => "unused197",
-            Self::Unused198 => "unused198",
-            Self::Unused199 => "unused199",
-            Self::Unused200 => "unused200",
-            Self::Unused201 => "unused201",
-            Self::Unused202 => "unused202",
-            Self::Unused203 => "unused203",
-            Self::Unused204 => "unused204",
-            Self::Unused205 => "unused205",
-            Self::Unused206 => "unused206",
-            Self::Unused207 => "unused207",
-            Self::Unused208 => "unused208",
-            Self::Unused209 => "unused209",
-            Self::Unused210 => "unused210",
-            Self::Unused211 => "unused211",
-            Self::Unused212 => "unused212",
-            Self::Unused213 => "unused213",
-            Self::Unused214 => "unused214",
-            Self::Unused215 => "unused215",
-            Self::Unused216 => "unused216",
-            Self::Unused217 => "unused217",
-            Self::Unused218 => "unused218",
-            Self::Unused219 => "unused219",
-            Self::Unused220 => "unused220",
-            Self::Unused221 => "unused221",
-            Self::Unused222 => "unused222",
-            Self::Unused223 => "unused223",
-            Self::Unused224 => "unused224",
-            Self::Unused225 => "unused225",
-            Self::Unused226 => "unused226",
-            Self::Unused227 => "unused227",
-            Self::Unused228 => "unused228",
-            Self::Unused229 => "unused229",
-            Self::Unused230 => "unused230",
-            Self::Unused231 => "unused231",
-            Self::Unused232 => "unused232",
-            Self::Unused233 => "unused233",
-            Self::Unused234 => "unused234",
-            Self::Unused235 => "unused235",
-            Self::Unused236 => "unused236",
-            Self::Unused237 => "unused237",
-            Self::Unused238 => "unused238",
-            Self::Unused239 => "unused239",
-            Self::Unused240 => "unused240",
-            Self::Unused241 => "unused241",
-            Self::Unused242 => "unused242",
-            Self::Unused243 => "unused243",
-            Self::Unused244 => "unused244",
-            Self::Unused245 => "unused245",
-            Self::Unused246 => "unused246",
-            Self::Unused247 => "unused247",
-            Self::Unused248 => "unused248",
-            Self::Unused249 => "unused249",
-            Self::Unused250 => "unused250",
-            Self::Unused251 => "unused251",
-            Self::Unused252 => "unused252",
-            Self::Unused253 => "unused253",
-            Self::Unused254 => "unused254",
-            Self::Unused255 => "unused255",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "rootfs" => Self::Rootfs,
-                "mp0" => Self::Mp0,
-                "mp1" => Self::Mp1,
-                "mp2" => Self::Mp2,
-                "mp3" => Self::Mp3,
-                "mp4" => Self::Mp4,
-                "mp5" => Self::Mp5,
-                "mp6" => Self::Mp6,
-                "mp7" => Self::Mp7,
-                "mp8" => Self::Mp8,
-                "mp9" => Self::Mp9,
-                "mp10" => Self::Mp10,
-                "mp11" => Self::Mp11,
-                "mp12" => Self::Mp12,
-                "mp13" => Self::Mp13,
-                "mp14" => Self::Mp14,
-                "mp15" => Self::Mp15,
-                "mp16" => Self::Mp16,
-                "mp17" => Self::Mp17,
-                "mp18" => Self::Mp18,
-                "mp19" => Self::Mp19,
-                "mp20" => Self::Mp20,
-                "mp21" => Self::Mp21,
-                "mp22" => Self::Mp22,
-                "mp23" => Self::Mp23,
-                "mp24" => Self::Mp24,
-                "mp25" => Self::Mp25,
-                "mp26" => Self::Mp26,
-                "mp27" => Self::Mp27,
-                "mp28" => Self::Mp28,
-                "mp29" => Self::Mp29,
-                "mp30" => Self::Mp30,
-                "mp31" => Self::Mp31,
-                "mp32" => Self::Mp32,
-                "mp33" => Self::Mp33,
-                "mp34" => Self::Mp34,
-                "mp35" => Self::Mp35,
-                "mp36" => Self::Mp36,
-                "mp37" => Self::Mp37,
-                "mp38" => Self::Mp38,
-                "mp39" => Self::Mp39,
-                "mp40" => Self::Mp40,
-                "mp41" => Self::Mp41,
-                "mp42" => Self::Mp42,
-                "mp43" => Self::Mp43,
-                "mp44" => Self::Mp44,
-                "mp45" => Self::Mp45,
-                "mp46" => Self::Mp46,
-                "mp47" => Self::Mp47,
-                "mp48" => Self::Mp48,
-                "mp49" => Self::Mp49,
-                "mp50" => Self::Mp50,
-                "mp51" => Self::Mp51,
-                "mp52" => Self::Mp52,
-                "mp53" => Self::Mp53,
-                "mp54" => Self::Mp54,
-                "mp55" => Self::Mp55,
-                "mp56" => Self::Mp56,
-                "mp57" => Self::Mp57,
-                "mp58" => Self::Mp58,
-                "mp59" => Self::Mp59,
-                "mp60" => Self::Mp60,
-                "mp61" => Self::Mp61,
-                "mp62" => Self::Mp62,
-                "mp63" => Self::Mp63,
-                "mp64" => Self::Mp64,
-                "mp65" => Self::Mp65,
-                "mp66" => Self::Mp66,
-                "mp67" => Self::Mp67,
-                "mp68" => Self::Mp68,
-                "mp69" => Self::Mp69,
-                "mp70" => Self::Mp70,
-                "mp71" => Self::Mp71,
-                "mp72" => Self::Mp72,
-                "mp73" => Self::Mp73,
-                "mp74" => Self::Mp74,
-                "mp75" => Self::Mp75,
-                "mp76" => Self::Mp76,
-                "mp77" => Self::Mp77,
-                "mp78" => Self::Mp78,
-                "mp79" => Self::Mp79,
-                "mp80" => Self::Mp80,
-                "mp81" => Self::Mp81,
-                "mp82" => Self::Mp82,
-                "mp83" => Self::Mp83,
-                "mp84" => Self::Mp84,
-                "mp85" => Self::Mp85,
-                "mp86" => Self::Mp86,
-                "mp87" => Self::Mp87,
-                "mp88" => Self::Mp88,
-                "mp89" => Self::Mp89,
-                "mp90" => Self::Mp90,
-                "mp91" => Self::Mp91,
-                "mp92" => Self::Mp92,
-                "mp93" => Self::Mp93,
-                "mp94" => Self::Mp94,
-                "mp95" => Self::Mp95,
-                "mp96" => Self::Mp96,
-                "mp97" => Self::Mp97,
-                "mp98" => Self::Mp98,
-                "mp99" => Self::Mp99,
-                "mp100" => Self::Mp100,
-                "mp101" => Self::Mp101,
-                "mp102" => Self::Mp102,
-                "mp103" => Self::Mp103,
-                "mp104" => Self::Mp104,
-                "mp105" => Self::Mp105,
-                "mp106" => Self::Mp106,
-                "mp107" => Self::Mp107,
-                "mp108" => Self::Mp108,
-                "mp109" => Self::Mp109,
-                "mp110" => Self::Mp110,
-                "mp111" => Self::Mp111,
-                "mp112" => Self::Mp112,
-                "mp113" => Self::Mp113,
-                "mp114" => Self::Mp114,
-                "mp115" => Self::Mp115,
-                "mp116" => Self::Mp116,
-                "mp117" => Self::Mp117,
-                "mp118" => Self::Mp118,
-                "mp119" => Self::Mp119,
-                "mp120" => Self::Mp120,
-                "mp121" => Self::Mp121,
-                "mp122" => Self::Mp122,
-                "mp123" => Self::Mp123,
-                "mp124" => Self::Mp124,
-                "mp125" => Self::Mp125,
-                "mp126" => Self::Mp126,
-                "mp127" => Self::Mp127,
-                "mp128" => Self::Mp128,
-                "mp129" => Self::Mp129,
-                "mp130" => Self::Mp130,
-                "mp131" => Self::Mp131,
-                "mp132" => Self::Mp132,
-                "mp133" => Self::Mp133,
-                "mp134" => Self::Mp134,
-                "mp135" => Self::Mp135,
-                "mp136" => Self::Mp136,
-                "mp137" => Self::Mp137,
-                "mp138" => Self::Mp138,
-                "mp139" => Self::Mp139,
-                "mp140" => Self::Mp140,
-                "mp141" => Self::Mp141,
-                "mp142" => Self::Mp142,
-                "mp143" => Self::Mp143,
-                "mp144" => Self::Mp144,
-                "mp145" => Self::Mp145,
-                "mp146" => Self::Mp146,
-                "mp147" => Self::Mp147,
-                "mp148" => Self::Mp148,
-                "mp149" => Self::Mp149,
-                "mp150" => Self::Mp150,
-                "mp151" => Self::Mp151,
-                "mp152" => Self::Mp152,
-                "mp153" => Self::Mp153,
-                "mp154" => Self::Mp154,
-                "mp155" => Self::Mp155,
-                "mp156" => Self::Mp156,
-                "mp157" => Self::Mp157,
-                "mp158" => Self::Mp158,
-                "mp159" => Self::Mp159,
-                "mp160" => Self::Mp160,
-                "mp161" => Self::Mp161,
-                "mp162" => Self::Mp162,
-                "mp163" => Self::Mp163,
-                "mp164" => Self::Mp164,
-                "mp165" => Self::Mp165,
-                "mp166" => Self::Mp166,
-                "mp167" => Self::Mp167,
-                "mp168" => Self::Mp168,
-                "mp169" => Self::Mp169,
-                "mp170" => Self::Mp170,
-                "mp171" => Self::Mp171,
-                "mp172" => Self::Mp172,
-                "mp173" => Self::Mp173,
-                "mp174" => Self::Mp174,
-                "mp175" => Self::Mp175,
-                "mp176" => Self::Mp176,
-                "mp177" => Self::Mp177,
-                "mp178" => Self::Mp178,
-                "mp179" => Self::Mp179,
-                "mp180" => Self::Mp180,
-                "mp181" => Self::Mp181,
-                "mp182" => Self::Mp182,
-                "mp183" => Self::Mp183,
-                "mp184" => Self::Mp184,
-                "mp185" => Self::Mp185,
-                "mp186" => Self::Mp186,
-                "mp187" => Self::Mp187,
-                "mp188" => Self::Mp188,
-                "mp189" => Self::Mp189,
-                "mp190" => Self::Mp190,
-                "mp191" => Self::Mp191,
-                "mp192" => Self::Mp192,
-                "mp193" => Self::Mp193,
-                "mp194" => Self::Mp194,
-                "mp195" => Self::Mp195,
-                "mp196" => Self::Mp196,
-                "mp197" => Self::Mp197,
-                "mp198" => Self::Mp198,
-                "mp199" => Self::Mp199,
-                "mp200" => Self::Mp200,
-                "mp201" => Self::Mp201,
-                "mp202" => Self::Mp202,
-                "mp203" => Self::Mp203,
-                "mp204" => Self::Mp204,
-                "mp205" => Self::Mp205,
-                "mp206" => Self::Mp206,
-                "mp207" => Self::Mp207,
-                "mp208" => Self::Mp208,
-                "mp209" => Self::Mp209,
-                "mp210" => Self::Mp210,
-                "mp211" => Self::Mp211,
-                "mp212" => Self::Mp212,
-                "mp213" => Self::Mp213,
-                "mp214" => Self::Mp214,
-                "mp215" => Self::Mp215,
-                "mp216" => Self::Mp216,
-                "mp217" => Self::Mp217,
-                "mp218" => Self::Mp218,
-                "mp219" => Self::Mp219,
-                "mp220" => Self::Mp220,
-                "mp221" => Self::Mp221,
-                "mp222" => Self::Mp222,
-                "mp223" => Self::Mp223,
-                "mp224" => Self::Mp224,
-                "mp225" => Self::Mp225,
-                "mp226" => Self::Mp226,
-                "mp227" => Self::Mp227,
-                "mp228" => Self::Mp228,
-                "mp229" => Self::Mp229,
-                "mp230" => Self::Mp230,
-                "mp231" => Self::Mp231,
-                "mp232" => Self::Mp232,
-                "mp233" => Self::Mp233,
-                "mp234" => Self::Mp234,
-                "mp235" => Self::Mp235,
-                "mp236" => Self::Mp236,
-                "mp237" => Self::Mp237,
-                "mp238" => Self::Mp238,
-                "mp239" => Self::Mp239,
-                "mp240" => Self::Mp240,
-                "mp241" => Self::Mp241,
-                "mp242" => Self::Mp242,
-                "mp243" => Self::Mp243,
-                "mp244" => Self::Mp244,
-                "mp245" => Self::Mp245,
-                "mp246" => Self::Mp246,
-                "mp247" => Self::Mp247,
-                "mp248" => Self::Mp248,
-                "mp249" => Self::Mp249,
-                "mp250" => Self::Mp250,
-                "mp251" => Self::Mp251,
-                "mp252" => Self::Mp252,
-                "mp253" => Self::Mp253,
-                "mp254" => Self::Mp254,
-                "mp255" => Self::Mp255,
-                "unused0" => Self::Unused0,
-                "unused1" => Self::Unused1,
-                "unused2" => Self::Unused2,
-                "unused3" => Self::Unused3,
-                "unused4" => Self::Unused4,
-                "unused5" => Self::Unused5,
-                "unused6" => Self::Unused6,
-                "unused7" => Self::Unused7,
-                "unused8" => Self::Unused8,
-                "unused9" => Self::Unused9,
-                "unused10" => Self::Unused10,
-                "unused11" => Self::Unused11,
-                "unused12" => Self::Unused12,
-                "unused13" => Self::Unused13,
-                "unused14" => Self::Unused14,
-                "unused15" => Self::Unused15,
-                "unused16" => Self::Unused16,
-                "unused17" => Self::Unused17,
-                "unused18" => Self::Unused18,
-                "unused19" => Self::Unused19,
-                "unused20" => Self::Unused20,
-                "unused21" => Self::Unused21,
-                "unused22" => Self::Unused22,
-                "unused23" => Self::Unused23,
-                "unused24" => Self::Unused24,
-                "unused25" => Self::Unused25,
-                "unused26" => Self::Unused26,
-                "unused27" => Self::Unused27,
-                "unused28" => Self::Unused28,
-                "unused29" => Self::Unused29,
-                "unused30" => Self::Unused30,
-                "unused31" => Self::Unused31,
-                "unused32" => Self::Unused32,
-                "unused33" => Self::Unused33,
-                "unused34" => Self::Unused34,
-                "unused35" => Self::Unused35,
-                "unused36" => Self::Unused36,
-                "unused37" => Self::Unused37,
-                "unused38" => Self::Unused38,
-                "unused39" => Self::Unused39,
-                "unused40" => Self::Unused40,
-                "unused41" => Self::Unused41,
-                "unused42" => Self::Unused42,
-                "unused43" => Self::Unused43,
-                "unused44" => Self::Unused44,
-                "unused45" => Self::Unused45,
-                "unused46" => Self::Unused46,
-                "unused47" => Self::Unused47,
-                "unused48" => Self::Unused48,
-                "unused49" => Self::Unused49,
-                "unused50" => Self::Unused50,
-                "unused51" => Self::Unused51,
-                "unused52" => Self::Unused52,
-                "unused53" => Self::Unused53,
-                "unused54" => Self::Unused54,
-                "unused55" => Self::Unused55,
-                "unused56" => Self::Unused56,
-                "unused57" => Self::Unused57,
-                "unused58" => Self::Unused58,
-                "unused59" => Self::Unused59,
-                "unused60" => Self::Unused60,
-                "unused61" => Self::Unused61,
-                "unused62" => Self::Unused62,
-                "unused63" => Self::Unused63,
-                "unused64" => Self::Unused64,
-                "unused65" => Self::Unused65,
-                "unused66" => Self::Unused66,
-                "unused67" => Self::Unused67,
-                "unused68" => Self::Unused68,
-                "unused69" => Self::Unused69,
-                "unused70" => Self::Unused70,
-                "unused71" => Self::Unused71,
-                "unused72" => Self::Unused72,
-                "unused73" => Self::Unused73,
-                "unused74" => Self::Unused74,
-                "unused75" => Self::Unused75,
-                "unused76" => Self::Unused76,
-                "unused77" => Self::Unused77,
-                "unused78" => Self::Unused78,
-                "unused79" => Self::Unused79,
-                "unused80" => Self::Unused80,
-                "unused81" => Self::Unused81,
-                "unused82" => Self::Unused82,
-                "unused83" => Self::Unused83,
-                "unused84" => Self::Unused84,
-                "unused85" => Self::Unused85,
-                "unused86" => Self::Unused86,
-                "unused87" => Self::Unused87,
-                "unused88" => Self::Unused88,
-                "unused89" => Self::Unused89,
-                "unused90" => Self::Unused90,
-                "unused91" => Self::Unused91,
-                "unused92" => Self::Unused92,
-                "unused93" => Self::Unused93,
-                "unused94" => Self::Unused94,
-                "unused95" => Self::Unused95,
-                "unused96" => Self::Unused96,
-                "unused97" => Self::Unused97,
-                "unused98" => Self::Unused98,
-                "unused99" => Self::Unused99,
-                "unused100" => Self::Unused100,
-                "unused101" => Self::Unused101,
-                "unused102" => Self::Unused102,
-                "unused103" => Self::Unused103,
-                "unused104" => Self::Unused104,
-                "unused105" => Self::Unused105,
-                "unused106" => Self::Unused106,
-                "unused107" => Self::Unused107,
-                "unused108" => Self::Unused108,
-                "unused109" => Self::Unused109,
-                "unused110" => Self::Unused110,
-                "unused111" => Self::Unused111,
-                "unused112" => Self::Unused112,
-                "unused113" => Self::Unused113,
-                "unused114" => Self::Unused114,
-                "unused115" => Self::Unused115,
-                "unused116" => Self::Unused116,
-                "unused117" => Self::Unused117,
-                "unused118" => Self::Unused118,
-                "unused119" => Self::Unused119,
-                "unused120" => Self::Unused120,
-                "unused121" => Self::Unused121,
-                "unused122" => Self::Unused122,
-                "unused123" => Self::Unused123,
-                "unused124" => Self::Unused124,
-                "unused125" => Self::Unused125,
-                "unused126" => Self::Unused126,
-                "unused127" => Self::Unused127,
-                "unused128" => Self::Unused128,
-                "unused129" => Self::Unused129,
-                "unused130" => Self::Unused130,
-                "unused131" => Self::Unused131,
-                "unused132" => Self::Unused132,
-                "unused133" => Self::Unused133,
-                "unused134" => Self::Unused134,
-                "unused135" => Self::Unused135,
-                "unused136" => Self::Unused136,
-                "unused137" => Self::Unused137,
-                "unused138" => Self::Unused138,
-                "unused139" => Self::Unused139,
-                "unused140" => Self::Unused140,
-                "unused141" => Self::Unused141,
-                "unused142" => Self::Unused142,
-                "unused143" => Self::Unused143,
-                "unused144" => Self::Unused144,
-                "unused145" => Self::Unused145,
-                "unused146" => Self::Unused146,
-                "unused147" => Self::Unused147,
-                "unused148" => Self::Unused148,
-                "unused149" => Self::Unused149,
-                "unused150" => Self::Unused150,
-                "unused151" => Self::Unused151,
-                "unused152" => Self::Unused152,
-                "unused153" => Self::Unused153,
-                "unused154" => Self::Unused154,
-                "unused155" => Self::Unused155,
-                "unused156" => Self::Unused156,
-                "unused157" => Self::Unused157,
-                "unused158" => Self::Unused158,
-                "unused159" => Self::Unused159,
-                "unused160" => Self::Unused160,
-                "unused161" => Self::Unused161,
-                "unused162" => Self::Unused162,
-                "unused163" => Self::Unused163,
-                "unused164" => Self::Unused164,
-                "unused165" => Self::Unused165,
-                "unused166" => Self::Unused166,
-                "unused167" => Self::Unused167,
-                "unused168" => Self::Unused168,
-                "unused169" => Self::Unused169,
-                "unused170" => Self::Unused170,
-                "unused171" => Self::Unused171,
-                "unused172" => Self::Unused172,
-                "unused173" => Self::Unused173,
-                "unused174" => Self::Unused174,
-                "unused175" => Self::Unused175,
-                "unused176" => Self::Unused176,
-                "unused177" => Self::Unused177,
-                "unused178" => Self::Unused178,
-                "unused179" => Self::Unused179,
-                "unused180" => Self::Unused180,
-                "unused181" => Self::Unused181,
-                "unused182" => Self::Unused182,
-                "unused183" => Self::Unused183,
-                "unused184" => Self::Unused184,
-                "unused185" => Self::Unused185,
-                "unused186" => Self::Unused186,
-                "unused187" => Self::Unused187,
-                "unused188" => Self::Unused188,
-                "unused189" => Self::Unused189,
-                "unused190" => Self::Unused190,
-                "unused191" => Self::Unused191,
-                "unused192" => Self::Unused192,
-                "unused193" => Self::Unused193,
-                "unused194" => Self::Unused194,
-                "unused195" => Self::Unused195,
-                "unused196" => Self::Unused196,
-                "unused197" => Self::Unused197,
-                "unused198" => Self::Unused198,
-                "unused199" => Self::Unused199,
-                "unused200" => Self::Unused200,
-                "unused201" => Self::Unused201,
-                "unused202" => Self::Unused202,
-                "unused203" => Self::Unused203,
-                "unused204" => Self::Unused204,
-                "unused205" => Self::Unused205,
-                "unused206" => Self::Unused206,
-                "unused207" => Self::Unused207,
-                "unused208" => Self::Unused208,
-                "unused209" => Self::Unused209,
-                "unused210" => Self::Unused210,
-                "unused211" => Self::Unused211,
-                "unused212" => Self::Unused212,
-                "unused213" => Self::Unused213,
-                "unused214" => Self::Unused214,
-                "unused215" => Self::Unused215,
-                "unused216" => Self::Unused216,
-                "unused217" => Self::Unused217,
-                "unused218" => Self::Unused218,
-                "unused219" => Self::Unused219,
-                "unused220" => Self::Unused220,
-                "unused221" => Self::Unused221,
-                "unused222" => Self::Unused222,
-                "unused223" => Self::Unused223,
-                "unused224" => Self::Unused224,
-                "unused225" => Self::Unused225,
-                "unused226" => Self::Unused226,
-                "unused227" => Self::Unused227,
-                "unused228" => Self::Unused228,
-                "unused229" => Self::Unused229,
-                "unused230" => Self::Unused230,
-                "unused231" => Self::Unused231,
-                "unused232" => Self::Unused232,
-                "unused233" => Self::Unused233,
-                "unused234" => Self::Unused234,
-                "unused235" => Self::Unused235,
-                "unused236" => Self::Unused236,
-                "unused237" => Self::Unused237,
-                "unused238" => Self::Unused238,
-                "unused239" => Self::Unused239,
-                "unused240" => Self::Unused240,
-                "unused241" => Self::Unused241,
-                "unused242" => Self::Unused242,
-                "unused243" => Self::Unused243,
-                "unused244" => Self::Unused244,
-                "unused245" => Self::Unused245,
-                "unused246" => Self::Unused246,
-                "unused247" => Self::Unused247,
-                "unused248" => Self::Unused248,
-                "unused249" => Self::Unused249,
-                "unused250" => Self::Unused250,
-                "unused251" => Self::Unused251,
-                "unused252" => Self::Unused252,
-                "unused253" => Self::Unused253,
-                "unused254" => Self::Unused254,
-                "unused255" => Self::Unused255,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcMoveVolumeTargetVolume);
+open_enum_impls!(
+    LxcMoveVolumeTargetVolume : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3"
+    Mp3, "mp4" Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10,
+    "mp11" Mp11, "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17"
+    Mp17, "mp18" Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23,
+    "mp24" Mp24, "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30"
+    Mp30, "mp31" Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36,
+    "mp37" Mp37, "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43"
+    Mp43, "mp44" Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49,
+    "mp50" Mp50, "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56"
+    Mp56, "mp57" Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62,
+    "mp63" Mp63, "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69"
+    Mp69, "mp70" Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75,
+    "mp76" Mp76, "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82"
+    Mp82, "mp83" Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88,
+    "mp89" Mp89, "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95"
+    Mp95, "mp96" Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101"
+    Mp101, "mp102" Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106,
+    "mp107" Mp107, "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112"
+    Mp112, "mp113" Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117,
+    "mp118" Mp118, "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123"
+    Mp123, "mp124" Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128,
+    "mp129" Mp129, "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134"
+    Mp134, "mp135" Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139,
+    "mp140" Mp140, "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145"
+    Mp145, "mp146" Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150,
+    "mp151" Mp151, "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156"
+    Mp156, "mp157" Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161,
+    "mp162" Mp162, "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167"
+    Mp167, "mp168" Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172,
+    "mp173" Mp173, "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178"
+    Mp178, "mp179" Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183,
+    "mp184" Mp184, "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189"
+    Mp189, "mp190" Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194,
+    "mp195" Mp195, "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200"
+    Mp200, "mp201" Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205,
+    "mp206" Mp206, "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211"
+    Mp211, "mp212" Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216,
+    "mp217" Mp217, "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222"
+    Mp222, "mp223" Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227,
+    "mp228" Mp228, "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233"
+    Mp233, "mp234" Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238,
+    "mp239" Mp239, "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244"
+    Mp244, "mp245" Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249,
+    "mp250" Mp250, "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255"
+    Mp255, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2, "unused3" Unused3,
+    "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7" Unused7, "unused8"
+    Unused8, "unused9" Unused9, "unused10" Unused10, "unused11" Unused11, "unused12"
+    Unused12, "unused13" Unused13, "unused14" Unused14, "unused15" Unused15, "unused16"
+    Unused16, "unused17" Unused17, "unused18" Unused18, "unused19" Unused19, "unused20"
+    Unused20, "unused21" Unused21, "unused22" Unused22, "unused23" Unused23, "unused24"
+    Unused24, "unused25" Unused25, "unused26" Unused26, "unused27" Unused27, "unused28"
+    Unused28, "unused29" Unused29, "unused30" Unused30, "unused31" Unused31, "unused32"
+    Unused32, "unused33" Unused33, "unused34" Unused34, "unused35" Unused35, "unused36"
+    Unused36, "unused37" Unused37, "unused38" Unused38, "unused39" Unused39, "unused40"
+    Unused40, "unused41" Unused41, "unused42" Unused42, "unused43" Unused43, "unused44"
+    Unused44, "unused45" Unused45, "unused46" Unused46, "unused47" Unused47, "unused48"
+    Unused48, "unused49" Unused49, "unused50" Unused50, "unused51" Unused51, "unused52"
+    Unused52, "unused53" Unused53, "unused54" Unused54, "unused55" Unused55, "unused56"
+    Unused56, "unused57" Unused57, "unused58" Unused58, "unused59" Unused59, "unused60"
+    Unused60, "unused61" Unused61, "unused62" Unused62, "unused63" Unused63, "unused64"
+    Unused64, "unused65" Unused65, "unused66" Unused66, "unused67" Unused67, "unused68"
+    Unused68, "unused69" Unused69, "unused70" Unused70, "unused71" Unused71, "unused72"
+    Unused72, "unused73" Unused73, "unused74" Unused74, "unused75" Unused75, "unused76"
+    Unused76, "unused77" Unused77, "unused78" Unused78, "unused79" Unused79, "unused80"
+    Unused80, "unused81" Unused81, "unused82" Unused82, "unused83" Unused83, "unused84"
+    Unused84, "unused85" Unused85, "unused86" Unused86, "unused87" Unused87, "unused88"
+    Unused88, "unused89" Unused89, "unused90" Unused90, "unused91" Unused91, "unused92"
+    Unused92, "unused93" Unused93, "unused94" Unused94, "unused95" Unused95, "unused96"
+    Unused96, "unused97" Unused97, "unused98" Unused98, "unused99" Unused99, "unused100"
+    Unused100, "unused101" Unused101, "unused102" Unused102, "unused103" Unused103,
+    "unused104" Unused104, "unused105" Unused105, "unused106" Unused106, "unused107"
+    Unused107, "unused108" Unused108, "unused109" Unused109, "unused110" Unused110,
+    "unused111" Unused111, "unused112" Unused112, "unused113" Unused113, "unused114"
+    Unused114, "unused115" Unused115, "unused116" Unused116, "unused117" Unused117,
+    "unused118" Unused118, "unused119" Unused119, "unused120" Unused120, "unused121"
+    Unused121, "unused122" Unused122, "unused123" Unused123, "unused124" Unused124,
+    "unused125" Unused125, "unused126" Unused126, "unused127" Unused127, "unused128"
+    Unused128, "unused129" Unused129, "unused130" Unused130, "unused131" Unused131,
+    "unused132" Unused132, "unused133" Unused133, "unused134" Unused134, "unused135"
+    Unused135, "unused136" Unused136, "unused137" Unused137, "unused138" Unused138,
+    "unused139" Unused139, "unused140" Unused140, "unused141" Unused141, "unused142"
+    Unused142, "unused143" Unused143, "unused144" Unused144, "unused145" Unused145,
+    "unused146" Unused146, "unused147" Unused147, "unused148" Unused148, "unused149"
+    Unused149, "unused150" Unused150, "unused151" Unused151, "unused152" Unused152,
+    "unused153" Unused153, "unused154" Unused154, "unused155" Unused155, "unused156"
+    Unused156, "unused157" Unused157, "unused158" Unused158, "unused159" Unused159,
+    "unused160" Unused160, "unused161" Unused161, "unused162" Unused162, "unused163"
+    Unused163, "unused164" Unused164, "unused165" Unused165, "unused166" Unused166,
+    "unused167" Unused167, "unused168" Unused168, "unused169" Unused169, "unused170"
+    Unused170, "unused171" Unused171, "unused172" Unused172, "unused173" Unused173,
+    "unused174" Unused174, "unused175" Unused175, "unused176" Unused176, "unused177"
+    Unused177, "unused178" Unused178, "unused179" Unused179, "unused180" Unused180,
+    "unused181" Unused181, "unused182" Unused182, "unused183" Unused183, "unused184"
+    Unused184, "unused185" Unused185, "unused186" Unused186, "unused187" Unused187,
+    "unused188" Unused188, "unused189" Unused189, "unused190" Unused190, "unused191"
+    Unused191, "unused192" Unused192, "unused193" Unused193, "unused194" Unused194,
+    "unused195" Unused195, "unused196" Unused196, "unused197" Unused197, "unused198"
+    Unused198, "unused199" Unused199, "unused200" Unused200, "unused201" Unused201,
+    "unused202" Unused202, "unused203" Unused203, "unused204" Unused204, "unused205"
+    Unused205, "unused206" Unused206, "unused207" Unused207, "unused208" Unused208,
+    "unused209" Unused209, "unused210" Unused210, "unused211" Unused211, "unused212"
+    Unused212, "unused213" Unused213, "unused214" Unused214, "unused215" Unused215,
+    "unused216" Unused216, "unused217" Unused217, "unused218" Unused218, "unused219"
+    Unused219, "unused220" Unused220, "unused221" Unused221, "unused222" Unused222,
+    "unused223" Unused223, "unused224" Unused224, "unused225" Unused225, "unused226"
+    Unused226, "unused227" Unused227, "unused228" Unused228, "unused229" Unused229,
+    "unused230" Unused230, "unused231" Unused231, "unused232" Unused232, "unused233"
+    Unused233, "unused234" Unused234, "unused235" Unused235, "unused236" Unused236,
+    "unused237" Unused237, "unused238" Unused238, "unused239" Unused239, "unused240"
+    Unused240, "unused241" Unused241, "unused242" Unused242, "unused243" Unused243,
+    "unused244" Unused244, "unused245" Unused245, "unused246" Unused246, "unused247"
+    Unused247, "unused248" Unused248, "unused249" Unused249, "unused250" Unused250,
+    "unused251" Unused251, "unused252" Unused252, "unused253" Unused253, "unused254"
+    Unused254, "unused255" Unused255,
+);
 
 /// Key of the volume to move, such as `rootfs` or `mp0`.
 ///
@@ -8652,1059 +6730,129 @@ pub enum LxcMoveVolumeVolume {
     Unlisted(Unlisted),
 }
 
-impl LxcMoveVolumeVolume {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Rootfs => "rootfs",
-            Self::Mp0 => "mp0",
-            Self::Mp1 => "mp1",
-            Self::Mp2 => "mp2",
-            Self::Mp3 => "mp3",
-            Self::Mp4 => "mp4",
-            Self::Mp5 => "mp5",
-            Self::Mp6 => "mp6",
-            Self::Mp7 => "mp7",
-            Self::Mp8 => "mp8",
-            Self::Mp9 => "mp9",
-            Self::Mp10 => "mp10",
-            Self::Mp11 => "mp11",
-            Self::Mp12 => "mp12",
-            Self::Mp13 => "mp13",
-            Self::Mp14 => "mp14",
-            Self::Mp15 => "mp15",
-            Self::Mp16 => "mp16",
-            Self::Mp17 => "mp17",
-            Self::Mp18 => "mp18",
-            Self::Mp19 => "mp19",
-            Self::Mp20 => "mp20",
-            Self::Mp21 => "mp21",
-            Self::Mp22 => "mp22",
-            Self::Mp23 => "mp23",
-            Self::Mp24 => "mp24",
-            Self::Mp25 => "mp25",
-            Self::Mp26 => "mp26",
-            Self::Mp27 => "mp27",
-            Self::Mp28 => "mp28",
-            Self::Mp29 => "mp29",
-            Self::Mp30 => "mp30",
-            Self::Mp31 => "mp31",
-            Self::Mp32 => "mp32",
-            Self::Mp33 => "mp33",
-            Self::Mp34 => "mp34",
-            Self::Mp35 => "mp35",
-            Self::Mp36 => "mp36",
-            Self::Mp37 => "mp37",
-            Self::Mp38 => "mp38",
-            Self::Mp39 => "mp39",
-            Self::Mp40 => "mp40",
-            Self::Mp41 => "mp41",
-            Self::Mp42 => "mp42",
-            Self::Mp43 => "mp43",
-            Self::Mp44 => "mp44",
-            Self::Mp45 => "mp45",
-            Self::Mp46 => "mp46",
-            Self::Mp47 => "mp47",
-            Self::Mp48 => "mp48",
-            Self::Mp49 => "mp49",
-            Self::Mp50 => "mp50",
-            Self::Mp51 => "mp51",
-            Self::Mp52 => "mp52",
-            Self::Mp53 => "mp53",
-            Self::Mp54 => "mp54",
-            Self::Mp55 => "mp55",
-            Self::Mp56 => "mp56",
-            Self::Mp57 => "mp57",
-            Self::Mp58 => "mp58",
-            Self::Mp59 => "mp59",
-            Self::Mp60 => "mp60",
-            Self::Mp61 => "mp61",
-            Self::Mp62 => "mp62",
-            Self::Mp63 => "mp63",
-            Self::Mp64 => "mp64",
-            Self::Mp65 => "mp65",
-            Self::Mp66 => "mp66",
-            Self::Mp67 => "mp67",
-            Self::Mp68 => "mp68",
-            Self::Mp69 => "mp69",
-            Self::Mp70 => "mp70",
-            Self::Mp71 => "mp71",
-            Self::Mp72 => "mp72",
-            Self::Mp73 => "mp73",
-            Self::Mp74 => "mp74",
-            Self::Mp75 => "mp75",
-            Self::Mp76 => "mp76",
-            Self::Mp77 => "mp77",
-            Self::Mp78 => "mp78",
-            Self::Mp79 => "mp79",
-            Self::Mp80 => "mp80",
-            Self::Mp81 => "mp81",
-            Self::Mp82 => "mp82",
-            Self::Mp83 => "mp83",
-            Self::Mp84 => "mp84",
-            Self::Mp85 => "mp85",
-            Self::Mp86 => "mp86",
-            Self::Mp87 => "mp87",
-            Self::Mp88 => "mp88",
-            Self::Mp89 => "mp89",
-            Self::Mp90 => "mp90",
-            Self::Mp91 => "mp91",
-            Self::Mp92 => "mp92",
-            Self::Mp93 => "mp93",
-            Self::Mp94 => "mp94",
-            Self::Mp95 => "mp95",
-            Self::Mp96 => "mp96",
-            Self::Mp97 => "mp97",
-            Self::Mp98 => "mp98",
-            Self::Mp99 => "mp99",
-            Self::Mp100 => "mp100",
-            Self::Mp101 => "mp101",
-            Self::Mp102 => "mp102",
-            Self::Mp103 => "mp103",
-            Self::Mp104 => "mp104",
-            Self::Mp105 => "mp105",
-            Self::Mp106 => "mp106",
-            Self::Mp107 => "mp107",
-            Self::Mp108 => "mp108",
-            Self::Mp109 => "mp109",
-            Self::Mp110 => "mp110",
-            Self::Mp111 => "mp111",
-            Self::Mp112 => "mp112",
-            Self::Mp113 => "mp113",
-            Self::Mp114 => "mp114",
-            Self::Mp115 => "mp115",
-            Self::Mp116 => "mp116",
-            Self::Mp117 => "mp117",
-            Self::Mp118 => "mp118",
-            Self::Mp119 => "mp119",
-            Self::Mp120 => "mp120",
-            Self::Mp121 => "mp121",
-            Self::Mp122 => "mp122",
-            Self::Mp123 => "mp123",
-            Self::Mp124 => "mp124",
-            Self::Mp125 => "mp125",
-            Self::Mp126 => "mp126",
-            Self::Mp127 => "mp127",
-            Self::Mp128 => "mp128",
-            Self::Mp129 => "mp129",
-            Self::Mp130 => "mp130",
-            Self::Mp131 => "mp131",
-            Self::Mp132 => "mp132",
-            Self::Mp133 => "mp133",
-            Self::Mp134 => "mp134",
-            Self::Mp135 => "mp135",
-            Self::Mp136 => "mp136",
-            Self::Mp137 => "mp137",
-            Self::Mp138 => "mp138",
-            Self::Mp139 => "mp139",
-            Self::Mp140 => "mp140",
-            Self::Mp141 => "mp141",
-            Self::Mp142 => "mp142",
-            Self::Mp143 => "mp143",
-            Self::Mp144 => "mp144",
-            Self::Mp145 => "mp145",
-            Self::Mp146 => "mp146",
-            Self::Mp147 => "mp147",
-            Self::Mp148 => "mp148",
-            Self::Mp149 => "mp149",
-            Self::Mp150 => "mp150",
-            Self::Mp151 => "mp151",
-            Self::Mp152 => "mp152",
-            Self::Mp153 => "mp153",
-            Self::Mp154 => "mp154",
-            Self::Mp155 => "mp155",
-            Self::Mp156 => "mp156",
-            Self::Mp157 => "mp157",
-            Self::Mp158 => "mp158",
-            Self::Mp159 => "mp159",
-            Self::Mp160 => "mp160",
-            Self::Mp161 => "mp161",
-            Self::Mp162 => "mp162",
-            Self::Mp163 => "mp163",
-            Self::Mp164 => "mp164",
-            Self::Mp165 => "mp165",
-            Self::Mp166 => "mp166",
-            Self::Mp167 => "mp167",
-            Self::Mp168 => "mp168",
-            Self::Mp169 => "mp169",
-            Self::Mp170 => "mp170",
-            Self::Mp171 => "mp171",
-            Self::Mp172 => "mp172",
-            Self::Mp173 => "mp173",
-            Self::Mp174 => "mp174",
-            Self::Mp175 => "mp175",
-            Self::Mp176 => "mp176",
-            Self::Mp177 => "mp177",
-            Self::Mp178 => "mp178",
-            Self::Mp179 => "mp179",
-            Self::Mp180 => "mp180",
-            Self::Mp181 => "mp181",
-            Self::Mp182 => "mp182",
-            Self::Mp183 => "mp183",
-            Self::Mp184 => "mp184",
-            Self::Mp185 => "mp185",
-            Self::Mp186 => "mp186",
-            Self::Mp187 => "mp187",
-            Self::Mp188 => "mp188",
-            Self::Mp189 => "mp189",
-            Self::Mp190 => "mp190",
-            Self::Mp191 => "mp191",
-            Self::Mp192 => "mp192",
-            Self::Mp193 => "mp193",
-            Self::Mp194 => "mp194",
-            Self::Mp195 => "mp195",
-            Self::Mp196 => "mp196",
-            Self::Mp197 => "mp197",
-            Self::Mp198 => "mp198",
-            Self::Mp199 => "mp199",
-            Self::Mp200 => "mp200",
-            Self::Mp201 => "mp201",
-            Self::Mp202 => "mp202",
-            Self::Mp203 => "mp203",
-            Self::Mp204 => "mp204",
-            Self::Mp205 => "mp205",
-            Self::Mp206 => "mp206",
-            Self::Mp207 => "mp207",
-            Self::Mp208 => "mp208",
-            Self::Mp209 => "mp209",
-            Self::Mp210 => "mp210",
-            Self::Mp211 => "mp211",
-            Self::Mp212 => "mp212",
-            Self::Mp213 => "mp213",
-            Self::Mp214 => "mp214",
-            Self::Mp215 => "mp215",
-            Self::Mp216 => "mp216",
-            Self::Mp217 => "mp217",
-            Self::Mp218 => "mp218",
-            Self::Mp219 => "mp219",
-            Self::Mp220 => "mp220",
-            Self::Mp221 => "mp221",
-            Self::Mp222 => "mp222",
-            Self::Mp223 => "mp223",
-            Self::Mp224 => "mp224",
-            Self::Mp225 => "mp225",
-            Self::Mp226 => "mp226",
-            Self::Mp227 => "mp227",
-            Self::Mp228 => "mp228",
-            Self::Mp229 => "mp229",
-            Self::Mp230 => "mp230",
-            Self::Mp231 => "mp231",
-            Self::Mp232 => "mp232",
-            Self::Mp233 => "mp233",
-            Self::Mp234 => "mp234",
-            Self::Mp235 => "mp235",
-            Self::Mp236 => "mp236",
-            Self::Mp237 => "mp237",
-            Self::Mp238 => "mp238",
-            Self::Mp239 => "mp239",
-            Self::Mp240 => "mp240",
-            Self::Mp241 => "mp241",
-            Self::Mp242 => "mp242",
-            Self::Mp243 => "mp243",
-            Self::Mp244 => "mp244",
-            Self::Mp245 => "mp245",
-            Self::Mp246 => "mp246",
-            Self::Mp247 => "mp247",
-            Self::Mp248 => "mp248",
-            Self::Mp249 => "mp249",
-            Self::Mp250 => "mp250",
-            Self::Mp251 => "mp251",
-            Self::Mp252 => "mp252",
-            Self::Mp253 => "mp253",
-            Self::Mp254 => "mp254",
-            Self::Mp255 => "mp255",
-            Self::Unused0 => "unused0",
-            Self::Unused1 => "unused1",
-            Self::Unused2 => "unused2",
-            Self::Unused3 => "unused3",
-            Self::Unused4 => "unused4",
-            Self::Unused5 => "unused5",
-            Self::Unused6 => "unused6",
-            Self::Unused7 => "unused7",
-            Self::Unused8 => "unused8",
-            Self::Unused9 => "unused9",
-            Self::Unused10 => "unused10",
-            Self::Unused11 => "unused11",
-            Self::Unused12 => "unused12",
-            Self::Unused13 => "unused13",
-            Self::Unused14 => "unused14",
-            Self::Unused15 => "unused15",
-            Self::Unused16 => "unused16",
-            Self::Unused17 => "unused17",
-            Self::Unused18 => "unused18",
-            Self::Unused19 => "unused19",
-            Self::Unused20 => "unused20",
-            Self::Unused21 => "unused21",
-            Self::Unused22 => "unused22",
-            Self::Unused23 => "unused23",
-            Self::Unused24 => "unused24",
-            Self::Unused25 => "unused25",
-            Self::Unused26 => "unused26",
-            Self::Unused27 => "unused27",
-            Self::Unused28 => "unused28",
-            Self::Unused29 => "unused29",
-            Self::Unused30 => "unused30",
-            Self::Unused31 => "unused31",
-            Self::Unused32 => "unused32",
-            Self::Unused33 => "unused33",
-            Self::Unused34 => "unused34",
-            Self::Unused35 => "unused35",
-            Self::Unused36 => "unused36",
-            Self::Unused37 => "unused37",
-            Self::Unused38 => "unused38",
-            Self::Unused39 => "unused39",
-            Self::Unused40 => "unused40",
-            Self::Unused41 => "unused41",
-            Self::Unused42 => "unused42",
-            Self::Unused43 => "unused43",
-            Self::Unused44 => "unused44",
-            Self::Unused45 => "unused45",
-            Self::Unused46 => "unused46",
-            Self::Unused47 => "unused47",
-            Self::Unused48 => "unused48",
-            Self::Unused49 => "unused49",
-            Self::Unused50 => "unused50",
-            Self::Unused51 => "unused51",
-            Self::Unused52 => "unused52",
-            Self::Unused53 => "unused53",
-            Self::Unused54 => "unused54",
-            Self::Unused55 => "unused55",
-            Self::Unused56 => "unused56",
-            Self::Unused57 => "unused57",
-            Self::Unused58 => "unused58",
-            Self::Unused59 => "unused59",
-            Self::Unused60 => "unused60",
-            Self::Unused61 => "unused61",
-            Self::Unused62 => "unused62",
-            Self::Unused63 => "unused63",
-            Self::Unused64 => "unused64",
-            Self::Unused65 => "unused65",
-            Self::Unused66 => "unused66",
-            Self::Unused67 => "unused67",
-            Self::Unused68 => "unused68",
-            Self::Unused69 => "unused69",
-            Self::Unused70 => "unused70",
-            Self::Unused71 => "unused71",
-            Self::Unused72 => "unused72",
-            Self::Unused73 => "unused73",
-            Self::Unused74 => "unused74",
-            Self::Unused75 => "unused75",
-            Self::Unused76 => "unused76",
-            Self::Unused77 => "unused77",
-            Self::Unused78 => "unused78",
-            Self::Unused79 => "unused79",
-            Self::Unused80 => "unused80",
-            Self::Unused81 => "unused81",
-            Self::Unused82 => "unused82",
-            Self::Unused83 => "unused83",
-            Self::Unused84 => "unused84",
-            Self::Unused85 => "unused85",
-            Self::Unused86 => "unused86",
-            Self::Unused87 => "unused87",
-            Self::Unused88 => "unused88",
-            Self::Unused89 => "unused89",
-            Self::Unused90 => "unused90",
-            Self::Unused91 => "unused91",
-            Self::Unused92 => "unused92",
-            Self::Unused93 => "unused93",
-            Self::Unused94 => "unused94",
-            Self::Unused95 => "unused95",
-            Self::Unused96 => "unused96",
-            Self::Unused97 => "unused97",
-            Self::Unused98 => "unused98",
-            Self::Unused99 => "unused99",
-            Self::Unused100 => "unused100",
-            Self::Unused101 => "unused101",
-            Self::Unused102 => "unused102",
-            Self::Unused103 => "unused103",
-            Self::Unused104 => "unused104",
-            Self::Unused105 => "unused105",
-            Self::Unused106 => "unused106",
-            Self::Unused107 => "unused107",
-            Self::Unused108 => "unused108",
-            Self::Unused109 => "unused109",
-            Self::Unused110 => "unused110",
-            Self::Unused111 => "unused111",
-            Self::Unused112 => "unused112",
-            Self::Unused113 => "unused113",
-            Self::Unused114 => "unused114",
-            Self::Unused115 => "unused115",
-            Self::Unused116 => "unused116",
-            Self::Unused117 => "unused117",
-            Self::Unused118 => "unused118",
-            Self::Unused119 => "unused119",
-            Self::Unused120 => "unused120",
-            Self::Unused121 => "unused121",
-            Self::Unused122 => "unused122",
-            Self::Unused123 => "unused123",
-            Self::Unused124 => "unused124",
-            Self::Unused125 => "unused125",
-            Self::Unused126 => "unused126",
-            Self::Unused127 => "unused127",
-            Self::Unused128 => "unused128",
-            Self::Unused129 => "unused129",
-            Self::Unused130 => "unused130",
-            Self::Unused131 => "unused131",
-            Self::Unused132 => "unused132",
-            Self::Unused133 => "unused133",
-            Self::Unused134 => "unused134",
-            Self::Unused135 => "unused135",
-            Self::Unused136 => "unused136",
-            Self::Unused137 => "unused137",
-            Self::Unused138 => "unused138",
-            Self::Unused139 => "unused139",
-            Self::Unused140 => "unused140",
-            Self::Unused141 => "unused141",
-            Self::Unused142 => "unused142",
-            Self::Unused143 => "unused143",
-            Self::Unused144 => "unused144",
-            Self::Unused145 => "unused145",
-            Self::Unused146 => "unused146",
-            Self::Unused147 => "unused147",
-            Self::Unused148 => "unused148",
-            Self::Unused149 => "unused149",
-            Self::Unused150 => "unused150",
-            Self::Unused151 => "unused151",
-            Self::Unused152 => "unused152",
-            Self::Unused153 => "unused153",
-            Self::Unused154 => "unused154",
-            Self::Unused155 => "unused155",
-            Self::Unused156 => "unused156",
-            Self::Unused157 => "unused157",
-            Self::Unused158 => "unused158",
-            Self::Unused159 => "unused159",
-            Self::Unused160 => "unused160",
-            Self::Unused161 => "unused161",
-            Self::Unused162 => "unused162",
-            Self::Unused163 => "unused163",
-            Self::Unused164 => "unused164",
-            Self::Unused165 => "unused165",
-            Self::Unused166 => "unused166",
-            Self::Unused167 => "unused167",
-            Self::Unused168 => "unused168",
-            Self::Unused169 => "unused169",
-            Self::Unused170 => "unused170",
-            Self::Unused171 => "unused171",
-            Self::Unused172 => "unused172",
-            Self::Unused173 => "unused173",
-            Self::Unused174 => "unused174",
-            Self::Unused175 => "unused175",
-            Self::Unused176 => "unused176",
-            Self::Unused177 => "unused177",
-            Self::Unused178 => "unused178",
-            Self::Unused179 => "unused179",
-            Self::Unused180 => "unused180",
-            Self::Unused181 => "unused181",
-            Self::Unused182 => "unused182",
-            Self::Unused183 => "unused183",
-            Self::Unused184 => "unused184",
-            Self::Unused185 => "unused185",
-            Self::Unused186 => "unused186",
-            Self::Unused187 => "unused187",
-            Self::Unused188 => "unused188",
-            Self::Unused189 => "unused189",
-            Self::Unused190 => "unused190",
-            Self::Unused191 => "unused191",
-            Self::Unused192 => "unused192",
-            Self::Unused193 => "unused193",
-            Self::Unused194 => "unused194",
-            Self::Unused195 => "unused195",
-            Self::Unused196 => "unused196",
-            Self::Unused197 => "unused197",
-            Self::Unused198 => "unused198",
-            Self::Unused199 => "unused199",
-            Self::Unused200 => "unused200",
-            Self::Unused201 => "unused201",
-            Self::Unused202 => "unused202",
-            Self::Unused203 => "unused203",
-            Self::Unused204 => "unused204",
-            Self::Unused205 => "unused205",
-            Self::Unused206 => "unused206",
-            Self::Unused207 => "unused207",
-            Self::Unused208 => "unused208",
-            Self::Unused209 => "unused209",
-            Self::Unused210 => "unused210",
-            Self::Unused211 => "unused211",
-            Self::Unused212 => "unused212",
-            Self::Unused213 => "unused213",
-            Self::Unused214 => "unused214",
-            Self::Unused215 => "unused215",
-            Self::Unused216 => "unused216",
-            Self::Unused217 => "unused217",
-            Self::Unused218 => "unused218",
-            Self::Unused219 => "unused219",
-            Self::Unused220 => "unused220",
-            Self::Unused221 => "unused221",
-            Self::Unused222 => "unused222",
-            Self::Unused223 => "unused223",
-            Self::Unused224 => "unused224",
-            Self::Unused225 => "unused225",
-            Self::Unused226 => "unused226",
-            Self::Unused227 => "unused227",
-            Self::Unused228 => "unused228",
-            Self::Unused229 => "unused229",
-            Self::Unused230 => "unused230",
-            Self::Unused231 => "unused231",
-            Self::Unused232 => "unused232",
-            Self::Unused233 => "unused233",
-            Self::Unused234 => "unused234",
-            Self::Unused235 => "unused235",
-            Self::Unused236 => "unused236",
-            Self::Unused237 => "unused237",
-            Self::Unused238 => "unused238",
-            Self::Unused239 => "unused239",
-            Self::Unused240 => "unused240",
-            Self::Unused241 => "unused241",
-            Self::Unused242 => "unused242",
-            Self::Unused243 => "unused243",
-            Self::Unused244 => "unused244",
-            Self::Unused245 => "unused245",
-            Self::Unused246 => "unused246",
-            Self::Unused247 => "unused247",
-            Self::Unused248 => "unused248",
-            Self::Unused249 => "unused249",
-            Self::Unused250 => "unused250",
-            Self::Unused251 => "unused251",
-            Self::Unused252 => "unused252",
-            Self::Unused253 => "unused253",
-            Self::Unused254 => "unused254",
-            Self::Unused255 => "unused255",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "rootfs" => Self::Rootfs,
-                "mp0" => Self::Mp0,
-                "mp1" => Self::Mp1,
-                "mp2" => Self::Mp2,
-                "mp3" => Self::Mp3,
-                "mp4" => Self::Mp4,
-                "mp5" => Self::Mp5,
-                "mp6" => Self::Mp6,
-                "mp7" => Self::Mp7,
-                "mp8" => Self::Mp8,
-                "mp9" => Self::Mp9,
-                "mp10" => Self::Mp10,
-                "mp11" => Self::Mp11,
-                "mp12" => Self::Mp12,
-                "mp13" => Self::Mp13,
-                "mp14" => Self::Mp14,
-                "mp15" => Self::Mp15,
-                "mp16" => Self::Mp16,
-                "mp17" => Self::Mp17,
-                "mp18" => Self::Mp18,
-                "mp19" => Self::Mp19,
-                "mp20" => Self::Mp20,
-                "mp21" => Self::Mp21,
-                "mp22" => Self::Mp22,
-                "mp23" => Self::Mp23,
-                "mp24" => Self::Mp24,
-                "mp25" => Self::Mp25,
-                "mp26" => Self::Mp26,
-                "mp27" => Self::Mp27,
-                "mp28" => Self::Mp28,
-                "mp29" => Self::Mp29,
-                "mp30" => Self::Mp30,
-                "mp31" => Self::Mp31,
-                "mp32" => Self::Mp32,
-                "mp33" => Self::Mp33,
-                "mp34" => Self::Mp34,
-                "mp35" => Self::Mp35,
-                "mp36" => Self::Mp36,
-                "mp37" => Self::Mp37,
-                "mp38" => Self::Mp38,
-                "mp39" => Self::Mp39,
-                "mp40" => Self::Mp40,
-                "mp41" => Self::Mp41,
-                "mp42" => Self::Mp42,
-                "mp43" => Self::Mp43,
-                "mp44" => Self::Mp44,
-                "mp45" => Self::Mp45,
-                "mp46" => Self::Mp46,
-                "mp47" => Self::Mp47,
-                "mp48" => Self::Mp48,
-                "mp49" => Self::Mp49,
-                "mp50" => Self::Mp50,
-                "mp51" => Self::Mp51,
-                "mp52" => Self::Mp52,
-                "mp53" => Self::Mp53,
-                "mp54" => Self::Mp54,
-                "mp55" => Self::Mp55,
-                "mp56" => Self::Mp56,
-                "mp57" => Self::Mp57,
-                "mp58" => Self::Mp58,
-                "mp59" => Self::Mp59,
-                "mp60" => Self::Mp60,
-                "mp61" => Self::Mp61,
-                "mp62" => Self::Mp62,
-                "mp63" => Self::Mp63,
-                "mp64" => Self::Mp64,
-                "mp65" => Self::Mp65,
-                "mp66" => Self::Mp66,
-                "mp67" => Self::Mp67,
-                "mp68" => Self::Mp68,
-                "mp69" => Self::Mp69,
-                "mp70" => Self::Mp70,
-                "mp71" => Self::Mp71,
-                "mp72" => Self::Mp72,
-                "mp73" => Self::Mp73,
-                "mp74" => Self::Mp74,
-                "mp75" => Self::Mp75,
-                "mp76" => Self::Mp76,
-                "mp77" => Self::Mp77,
-                "mp78" => Self::Mp78,
-                "mp79" => Self::Mp79,
-                "mp80" => Self::Mp80,
-                "mp81" => Self::Mp81,
-                "mp82" => Self::Mp82,
-                "mp83" => Self::Mp83,
-                "mp84" => Self::Mp84,
-                "mp85" => Self::Mp85,
-                "mp86" => Self::Mp86,
-                "mp87" => Self::Mp87,
-                "mp88" => Self::Mp88,
-                "mp89" => Self::Mp89,
-                "mp90" => Self::Mp90,
-                "mp91" => Self::Mp91,
-                "mp92" => Self::Mp92,
-                "mp93" => Self::Mp93,
-                "mp94" => Self::Mp94,
-                "mp95" => Self::Mp95,
-                "mp96" => Self::Mp96,
-                "mp97" => Self::Mp97,
-                "mp98" => Self::Mp98,
-                "mp99" => Self::Mp99,
-                "mp100" => Self::Mp100,
-                "mp101" => Self::Mp101,
-                "mp102" => Self::Mp102,
-                "mp103" => Self::Mp103,
-                "mp104" => Self::Mp104,
-                "mp105" => Self::Mp105,
-                "mp106" => Self::Mp106,
-                "mp107" => Self::Mp107,
-                "mp108" => Self::Mp108,
-                "mp109" => Self::Mp109,
-                "mp110" => Self::Mp110,
-                "mp111" => Self::Mp111,
-                "mp112" => Self::Mp112,
-                "mp113" => Self::Mp113,
-                "mp114" => Self::Mp114,
-                "mp115" => Self::Mp115,
-                "mp116" => Self::Mp116,
-                "mp117" => Self::Mp117,
-                "mp118" => Self::Mp118,
-                "mp119" => Self::Mp119,
-                "mp120" => Self::Mp120,
-                "mp121" => Self::Mp121,
-                "mp122" => Self::Mp122,
-                "mp123" => Self::Mp123,
-                "mp124" => Self::Mp124,
-                "mp125" => Self::Mp125,
-                "mp126" => Self::Mp126,
-                "mp127" => Self::Mp127,
-                "mp128" => Self::Mp128,
-                "mp129" => Self::Mp129,
-                "mp130" => Self::Mp130,
-                "mp131" => Self::Mp131,
-                "mp132" => Self::Mp132,
-                "mp133" => Self::Mp133,
-                "mp134" => Self::Mp134,
-                "mp135" => Self::Mp135,
-                "mp136" => Self::Mp136,
-                "mp137" => Self::Mp137,
-                "mp138" => Self::Mp138,
-                "mp139" => Self::Mp139,
-                "mp140" => Self::Mp140,
-                "mp141" => Self::Mp141,
-                "mp142" => Self::Mp142,
-                "mp143" => Self::Mp143,
-                "mp144" => Self::Mp144,
-                "mp145" => Self::Mp145,
-                "mp146" => Self::Mp146,
-                "mp147" => Self::Mp147,
-                "mp148" => Self::Mp148,
-                "mp149" => Self::Mp149,
-                "mp150" => Self::Mp150,
-                "mp151" => Self::Mp151,
-                "mp152" => Self::Mp152,
-                "mp153" => Self::Mp153,
-                "mp154" => Self::Mp154,
-                "mp155" => Self::Mp155,
-                "mp156" => Self::Mp156,
-                "mp157" => Self::Mp157,
-                "mp158" => Self::Mp158,
-                "mp159" => Self::Mp159,
-                "mp160" => Self::Mp160,
-                "mp161" => Self::Mp161,
-                "mp162" => Self::Mp162,
-                "mp163" => Self::Mp163,
-                "mp164" => Self::Mp164,
-                "mp165" => Self::Mp165,
-                "mp166" => Self::Mp166,
-                "mp167" => Self::Mp167,
-                "mp168" => Self::Mp168,
-                "mp169" => Self::Mp169,
-                "mp170" => Self::Mp170,
-                "mp171" => Self::Mp171,
-                "mp172" => Self::Mp172,
-                "mp173" => Self::Mp173,
-                "mp174" => Self::Mp174,
-                "mp175" => Self::Mp175,
-                "mp176" => Self::Mp176,
-                "mp177" => Self::Mp177,
-                "mp178" => Self::Mp178,
-                "mp179" => Self::Mp179,
-                "mp180" => Self::Mp180,
-                "mp181" => Self::Mp181,
-                "mp182" => Self::Mp182,
-                "mp183" => Self::Mp183,
-                "mp184" => Self::Mp184,
-                "mp185" => Self::Mp185,
-                "mp186" => Self::Mp186,
-                "mp187" => Self::Mp187,
-                "mp188" => Self::Mp188,
-                "mp189" => Self::Mp189,
-                "mp190" => Self::Mp190,
-                "mp191" => Self::Mp191,
-                "mp192" => Self::Mp192,
-                "mp193" => Self::Mp193,
-                "mp194" => Self::Mp194,
-                "mp195" => Self::Mp195,
-                "mp196" => Self::Mp196,
-                "mp197" => Self::Mp197,
-                "mp198" => Self::Mp198,
-                "mp199" => Self::Mp199,
-                "mp200" => Self::Mp200,
-                "mp201" => Self::Mp201,
-                "mp202" => Self::Mp202,
-                "mp203" => Self::Mp203,
-                "mp204" => Self::Mp204,
-                "mp205" => Self::Mp205,
-                "mp206" => Self::Mp206,
-                "mp207" => Self::Mp207,
-                "mp208" => Self::Mp208,
-                "mp209" => Self::Mp209,
-                "mp210" => Self::Mp210,
-                "mp211" => Self::Mp211,
-                "mp212" => Self::Mp212,
-                "mp213" => Self::Mp213,
-                "mp214" => Self::Mp214,
-                "mp215" => Self::Mp215,
-                "mp216" => Self::Mp216,
-                "mp217" => Self::Mp217,
-                "mp218" => Self::Mp218,
-                "mp219" => Self::Mp219,
-                "mp220" => Self::Mp220,
-                "mp221" => Self::Mp221,
-                "mp222" => Self::Mp222,
-                "mp223" => Self::Mp223,
-                "mp224" => Self::Mp224,
-                "mp225" => Self::Mp225,
-                "mp226" => Self::Mp226,
-                "mp227" => Self::Mp227,
-                "mp228" => Self::Mp228,
-                "mp229" => Self::Mp229,
-                "mp230" => Self::Mp230,
-                "mp231" => Self::Mp231,
-                "mp232" => Self::Mp232,
-                "mp233" => Self::Mp233,
-                "mp234" => Self::Mp234,
-                "mp235" => Self::Mp235,
-                "mp236" => Self::Mp236,
-                "mp237" => Self::Mp237,
-                "mp238" => Self::Mp238,
-                "mp239" => Self::Mp239,
-                "mp240" => Self::Mp240,
-                "mp241" => Self::Mp241,
-                "mp242" => Self::Mp242,
-                "mp243" => Self::Mp243,
-                "mp244" => Self::Mp244,
-                "mp245" => Self::Mp245,
-                "mp246" => Self::Mp246,
-                "mp247" => Self::Mp247,
-                "mp248" => Self::Mp248,
-                "mp249" => Self::Mp249,
-                "mp250" => Self::Mp250,
-                "mp251" => Self::Mp251,
-                "mp252" => Self::Mp252,
-                "mp253" => Self::Mp253,
-                "mp254" => Self::Mp254,
-                "mp255" => Self::Mp255,
-                "unused0" => Self::Unused0,
-                "unused1" => Self::Unused1,
-                "unused2" => Self::Unused2,
-                "unused3" => Self::Unused3,
-                "unused4" => Self::Unused4,
-                "unused5" => Self::Unused5,
-                "unused6" => Self::Unused6,
-                "unused7" => Self::Unused7,
-                "unused8" => Self::Unused8,
-                "unused9" => Self::Unused9,
-                "unused10" => Self::Unused10,
-                "unused11" => Self::Unused11,
-                "unused12" => Self::Unused12,
-                "unused13" => Self::Unused13,
-                "unused14" => Self::Unused14,
-                "unused15" => Self::Unused15,
-                "unused16" => Self::Unused16,
-                "unused17" => Self::Unused17,
-                "unused18" => Self::Unused18,
-                "unused19" => Self::Unused19,
-                "unused20" => Self::Unused20,
-                "unused21" => Self::Unused21,
-                "unused22" => Self::Unused22,
-                "unused23" => Self::Unused23,
-                "unused24" => Self::Unused24,
-                "unused25" => Self::Unused25,
-                "unused26" => Self::Unused26,
-                "unused27" => Self::Unused27,
-                "unused28" => Self::Unused28,
-                "unused29" => Self::Unused29,
-                "unused30" => Self::Unused30,
-                "unused31" => Self::Unused31,
-                "unused32" => Self::Unused32,
-                "unused33" => Self::Unused33,
-                "unused34" => Self::Unused34,
-                "unused35" => Self::Unused35,
-                "unused36" => Self::Unused36,
-                "unused37" => Self::Unused37,
-                "unused38" => Self::Unused38,
-                "unused39" => Self::Unused39,
-                "unused40" => Self::Unused40,
-                "unused41" => Self::Unused41,
-                "unused42" => Self::Unused42,
-                "unused43" => Self::Unused43,
-                "unused44" => Self::Unused44,
-                "unused45" => Self::Unused45,
-                "unused46" => Self::Unused46,
-                "unused47" => Self::Unused47,
-                "unused48" => Self::Unused48,
-                "unused49" => Self::Unused49,
-                "unused50" => Self::Unused50,
-                "unused51" => Self::Unused51,
-                "unused52" => Self::Unused52,
-                "unused53" => Self::Unused53,
-                "unused54" => Self::Unused54,
-                "unused55" => Self::Unused55,
-                "unused56" => Self::Unused56,
-                "unused57" => Self::Unused57,
-                "unused58" => Self::Unused58,
-                "unused59" => Self::Unused59,
-                "unused60" => Self::Unused60,
-                "unused61" => Self::Unused61,
-                "unused62" => Self::Unused62,
-                "unused63" => Self::Unused63,
-                "unused64" => Self::Unused64,
-                "unused65" => Self::Unused65,
-                "unused66" => Self::Unused66,
-                "unused67" => Self::Unused67,
-                "unused68" => Self::Unused68,
-                "unused69" => Self::Unused69,
-                "unused70" => Self::Unused70,
-                "unused71" => Self::Unused71,
-                "unused72" => Self::Unused72,
-                "unused73" => Self::Unused73,
-                "unused74" => Self::Unused74,
-                "unused75" => Self::Unused75,
-                "unused76" => Self::Unused76,
-                "unused77" => Self::Unused77,
-                "unused78" => Self::Unused78,
-                "unused79" => Self::Unused79,
-                "unused80" => Self::Unused80,
-                "unused81" => Self::Unused81,
-                "unused82" => Self::Unused82,
-                "unused83" => Self::Unused83,
-                "unused84" => Self::Unused84,
-                "unused85" => Self::Unused85,
-                "unused86" => Self::Unused86,
-                "unused87" => Self::Unused87,
-                "unused88" => Self::Unused88,
-                "unused89" => Self::Unused89,
-                "unused90" => Self::Unused90,
-                "unused91" => Self::Unused91,
-                "unused92" => Self::Unused92,
-                "unused93" => Self::Unused93,
-                "unused94" => Self::Unused94,
-                "unused95" => Self::Unused95,
-                "unused96" => Self::Unused96,
-                "unused97" => Self::Unused97,
-                "unused98" => Self::Unused98,
-                "unused99" => Self::Unused99,
-                "unused100" => Self::Unused100,
-                "unused101" => Self::Unused101,
-                "unused102" => Self::Unused102,
-                "unused103" => Self::Unused103,
-                "unused104" => Self::Unused104,
-                "unused105" => Self::Unused105,
-                "unused106" => Self::Unused106,
-                "unused107" => Self::Unused107,
-                "unused108" => Self::Unused108,
-                "unused109" => Self::Unused109,
-                "unused110" => Self::Unused110,
-                "unused111" => Self::Unused111,
-                "unused112" => Self::Unused112,
-                "unused113" => Self::Unused113,
-                "unused114" => Self::Unused114,
-                "unused115" => Self::Unused115,
-                "unused116" => Self::Unused116,
-                "unused117" => Self::Unused117,
-                "unused118" => Self::Unused118,
-                "unused119" => Self::Unused119,
-                "unused120" => Self::Unused120,
-                "unused121" => Self::Unused121,
-                "unused122" => Self::Unused122,
-                "unused123" => Self::Unused123,
-                "unused124" => Self::Unused124,
-                "unused125" => Self::Unused125,
-                "unused126" => Self::Unused126,
-                "unused127" => Self::Unused127,
-                "unused128" => Self::Unused128,
-                "unused129" => Self::Unused129,
-                "unused130" => Self::Unused130,
-                "unused131" => Self::Unused131,
-                "unused132" => Self::Unused132,
-                "unused133" => Self::Unused133,
-                "unused134" => Self::Unused134,
-                "unused135" => Self::Unused135,
-                "unused136" => Self::Unused136,
-                "unused137" => Self::Unused137,
-                "unused138" => Self::Unused138,
-                "unused139" => Self::Unused139,
-                "unused140" => Self::Unused140,
-                "unused141" => Self::Unused141,
-                "unused142" => Self::Unused142,
-                "unused143" => Self::Unused143,
-                "unused144" => Self::Unused144,
-                "unused145" => Self::Unused145,
-                "unused146" => Self::Unused146,
-                "unused147" => Self::Unused147,
-                "unused148" => Self::Unused148,
-                "unused149" => Self::Unused149,
-                "unused150" => Self::Unused150,
-                "unused151" => Self::Unused151,
-                "unused152" => Self::Unused152,
-                "unused153" => Self::Unused153,
-                "unused154" => Self::Unused154,
-                "unused155" => Self::Unused155,
-                "unused156" => Self::Unused156,
-                "unused157" => Self::Unused157,
-                "unused158" => Self::Unused158,
-                "unused159" => Self::Unused159,
-                "unused160" => Self::Unused160,
-                "unused161" => Self::Unused161,
-                "unused162" => Self::Unused162,
-                "unused163" => Self::Unused163,
-                "unused164" => Self::Unused164,
-                "unused165" => Self::Unused165,
-                "unused166" => Self::Unused166,
-                "unused167" => Self::Unused167,
-                "unused168" => Self::Unused168,
-                "unused169" => Self::Unused169,
-                "unused170" => Self::Unused170,
-                "unused171" => Self::Unused171,
-                "unused172" => Self::Unused172,
-                "unused173" => Self::Unused173,
-                "unused174" => Self::Unused174,
-                "unused175" => Self::Unused175,
-                "unused176" => Self::Unused176,
-                "unused177" => Self::Unused177,
-                "unused178" => Self::Unused178,
-                "unused179" => Self::Unused179,
-                "unused180" => Self::Unused180,
-                "unused181" => Self::Unused181,
-                "unused182" => Self::Unused182,
-                "unused183" => Self::Unused183,
-                "unused184" => Self::Unused184,
-                "unused185" => Self::Unused185,
-                "unused186" => Self::Unused186,
-                "unused187" => Self::Unused187,
-                "unused188" => Self::Unused188,
-                "unused189" => Self::Unused189,
-                "unused190" => Self::Unused190,
-                "unused191" => Self::Unused191,
-                "unused192" => Self::Unused192,
-                "unused193" => Self::Unused193,
-                "unused194" => Self::Unused194,
-                "unused195" => Self::Unused195,
-                "unused196" => Self::Unused196,
-                "unused197" => Self::Unused197,
-                "unused198" => Self::Unused198,
-                "unused199" => Self::Unused199,
-                "unused200" => Self::Unused200,
-                "unused201" => Self::Unused201,
-                "unused202" => Self::Unused202,
-                "unused203" => Self::Unused203,
-                "unused204" => Self::Unused204,
-                "unused205" => Self::Unused205,
-                "unused206" => Self::Unused206,
-                "unused207" => Self::Unused207,
-                "unused208" => Self::Unused208,
-                "unused209" => Self::Unused209,
-                "unused210" => Self::Unused210,
-                "unused211" => Self::Unused211,
-                "unused212" => Self::Unused212,
-                "unused213" => Self::Unused213,
-                "unused214" => Self::Unused214,
-                "unused215" => Self::Unused215,
-                "unused216" => Self::Unused216,
-                "unused217" => Self::Unused217,
-                "unused218" => Self::Unused218,
-                "unused219" => Self::Unused219,
-                "unused220" => Self::Unused220,
-                "unused221" => Self::Unused221,
-                "unused222" => Self::Unused222,
-                "unused223" => Self::Unused223,
-                "unused224" => Self::Unused224,
-                "unused225" => Self::Unused225,
-                "unused226" => Self::Unused226,
-                "unused227" => Self::Unused227,
-                "unused228" => Self::Unused228,
-                "unused229" => Self::Unused229,
-                "unused230" => Self::Unused230,
-                "unused231" => Self::Unused231,
-                "unused232" => Self::Unused232,
-                "unused233" => Self::Unused233,
-                "unused234" => Self::Unused234,
-                "unused235" => Self::Unused235,
-                "unused236" => Self::Unused236,
-                "unused237" => Self::Unused237,
-                "unused238" => Self::Unused238,
-                "unused239" => Self::Unused239,
-                "unused240" => Self::Unused240,
-                "unused241" => Self::Unused241,
-                "unused242" => Self::Unused242,
-                "unused243" => Self::Unused243,
-                "unused244" => Self::Unused244,
-                "unused245" => Self::Unused245,
-                "unused246" => Self::Unused246,
-                "unused247" => Self::Unused247,
-                "unused248" => Self::Unused248,
-                "unused249" => Self::Unused249,
-                "unused250" => Self::Unused250,
-                "unused251" => Self::Unused251,
-                "unused252" => Self::Unused252,
-                "unused253" => Self::Unused253,
-                "unused254" => Self::Unused254,
-                "unused255" => Self::Unused255,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcMoveVolumeVolume);
+open_enum_impls!(
+    LxcMoveVolumeVolume : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3" Mp3,
+    "mp4" Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10, "mp11"
+    Mp11, "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17" Mp17,
+    "mp18" Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23, "mp24"
+    Mp24, "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30" Mp30,
+    "mp31" Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36, "mp37"
+    Mp37, "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43" Mp43,
+    "mp44" Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49, "mp50"
+    Mp50, "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56" Mp56,
+    "mp57" Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62, "mp63"
+    Mp63, "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69" Mp69,
+    "mp70" Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75, "mp76"
+    Mp76, "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82" Mp82,
+    "mp83" Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88, "mp89"
+    Mp89, "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95" Mp95,
+    "mp96" Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101" Mp101,
+    "mp102" Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106, "mp107"
+    Mp107, "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112" Mp112,
+    "mp113" Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117, "mp118"
+    Mp118, "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123" Mp123,
+    "mp124" Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128, "mp129"
+    Mp129, "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134" Mp134,
+    "mp135" Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139, "mp140"
+    Mp140, "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145" Mp145,
+    "mp146" Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150, "mp151"
+    Mp151, "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156" Mp156,
+    "mp157" Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161, "mp162"
+    Mp162, "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167" Mp167,
+    "mp168" Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172, "mp173"
+    Mp173, "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178" Mp178,
+    "mp179" Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183, "mp184"
+    Mp184, "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189" Mp189,
+    "mp190" Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194, "mp195"
+    Mp195, "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200" Mp200,
+    "mp201" Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205, "mp206"
+    Mp206, "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211" Mp211,
+    "mp212" Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216, "mp217"
+    Mp217, "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222" Mp222,
+    "mp223" Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227, "mp228"
+    Mp228, "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233" Mp233,
+    "mp234" Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238, "mp239"
+    Mp239, "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244" Mp244,
+    "mp245" Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249, "mp250"
+    Mp250, "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255" Mp255,
+    "unused0" Unused0, "unused1" Unused1, "unused2" Unused2, "unused3" Unused3, "unused4"
+    Unused4, "unused5" Unused5, "unused6" Unused6, "unused7" Unused7, "unused8" Unused8,
+    "unused9" Unused9, "unused10" Unused10, "unused11" Unused11, "unused12" Unused12,
+    "unused13" Unused13, "unused14" Unused14, "unused15" Unused15, "unused16" Unused16,
+    "unused17" Unused17, "unused18" Unused18, "unused19" Unused19, "unused20" Unused20,
+    "unused21" Unused21, "unused22" Unused22, "unused23" Unused23, "unused24" Unused24,
+    "unused25" Unused25, "unused26" Unused26, "unused27" Unused27, "unused28" Unused28,
+    "unused29" Unused29, "unused30" Unused30, "unused31" Unused31, "unused32" Unused32,
+    "unused33" Unused33, "unused34" Unused34, "unused35" Unused35, "unused36" Unused36,
+    "unused37" Unused37, "unused38" Unused38, "unused39" Unused39, "unused40" Unused40,
+    "unused41" Unused41, "unused42" Unused42, "unused43" Unused43, "unused44" Unused44,
+    "unused45" Unused45, "unused46" Unused46, "unused47" Unused47, "unused48" Unused48,
+    "unused49" Unused49, "unused50" Unused50, "unused51" Unused51, "unused52" Unused52,
+    "unused53" Unused53, "unused54" Unused54, "unused55" Unused55, "unused56" Unused56,
+    "unused57" Unused57, "unused58" Unused58, "unused59" Unused59, "unused60" Unused60,
+    "unused61" Unused61, "unused62" Unused62, "unused63" Unused63, "unused64" Unused64,
+    "unused65" Unused65, "unused66" Unused66, "unused67" Unused67, "unused68" Unused68,
+    "unused69" Unused69, "unused70" Unused70, "unused71" Unused71, "unused72" Unused72,
+    "unused73" Unused73, "unused74" Unused74, "unused75" Unused75, "unused76" Unused76,
+    "unused77" Unused77, "unused78" Unused78, "unused79" Unused79, "unused80" Unused80,
+    "unused81" Unused81, "unused82" Unused82, "unused83" Unused83, "unused84" Unused84,
+    "unused85" Unused85, "unused86" Unused86, "unused87" Unused87, "unused88" Unused88,
+    "unused89" Unused89, "unused90" Unused90, "unused91" Unused91, "unused92" Unused92,
+    "unused93" Unused93, "unused94" Unused94, "unused95" Unused95, "unused96" Unused96,
+    "unused97" Unused97, "unused98" Unused98, "unused99" Unused99, "unused100" Unused100,
+    "unused101" Unused101, "unused102" Unused102, "unused103" Unused103, "unused104"
+    Unused104, "unused105" Unused105, "unused106" Unused106, "unused107" Unused107,
+    "unused108" Unused108, "unused109" Unused109, "unused110" Unused110, "unused111"
+    Unused111, "unused112" Unused112, "unused113" Unused113, "unused114" Unused114,
+    "unused115" Unused115, "unused116" Unused116, "unused117" Unused117, "unused118"
+    Unused118, "unused119" Unused119, "unused120" Unused120, "unused121" Unused121,
+    "unused122" Unused122, "unused123" Unused123, "unused124" Unused124, "unused125"
+    Unused125, "unused126" Unused126, "unused127" Unused127, "unused128" Unused128,
+    "unused129" Unused129, "unused130" Unused130, "unused131" Unused131, "unused132"
+    Unused132, "unused133" Unused133, "unused134" Unused134, "unused135" Unused135,
+    "unused136" Unused136, "unused137" Unused137, "unused138" Unused138, "unused139"
+    Unused139, "unused140" Unused140, "unused141" Unused141, "unused142" Unused142,
+    "unused143" Unused143, "unused144" Unused144, "unused145" Unused145, "unused146"
+    Unused146, "unused147" Unused147, "unused148" Unused148, "unused149" Unused149,
+    "unused150" Unused150, "unused151" Unused151, "unused152" Unused152, "unused153"
+    Unused153, "unused154" Unused154, "unused155" Unused155, "unused156" Unused156,
+    "unused157" Unused157, "unused158" Unused158, "unused159" Unused159, "unused160"
+    Unused160, "unused161" Unused161, "unused162" Unused162, "unused163" Unused163,
+    "unused164" Unused164, "unused165" Unused165, "unused166" Unused166, "unused167"
+    Unused167, "unused168" Unused168, "unused169" Unused169, "unused170" Unused170,
+    "unused171" Unused171, "unused172" Unused172, "unused173" Unused173, "unused174"
+    Unused174, "unused175" Unused175, "unused176" Unused176, "unused177" Unused177,
+    "unused178" Unused178, "unused179" Unused179, "unused180" Unused180, "unused181"
+    Unused181, "unused182" Unused182, "unused183" Unused183, "unused184" Unused184,
+    "unused185" Unused185, "unused186" Unused186, "unused187" Unused187, "unused188"
+    Unused188, "unused189" Unused189, "unused190" Unused190, "unused191" Unused191,
+    "unused192" Unused192, "unused193" Unused193, "unused194" Unused194, "unused195"
+    Unused195, "unused196" Unused196, "unused197" Unused197, "unused198" Unused198,
+    "unused199" Unused199, "unused200" Unused200, "unused201" Unused201, "unused202"
+    Unused202, "unused203" Unused203, "unused204" Unused204, "unused205" Unused205,
+    "unused206" Unused206, "unused207" Unused207, "unused208" Unused208, "unused209"
+    Unused209, "unused210" Unused210, "unused211" Unused211, "unused212" Unused212,
+    "unused213" Unused213, "unused214" Unused214, "unused215" Unused215, "unused216"
+    Unused216, "unused217" Unused217, "unused218" Unused218, "unused219" Unused219,
+    "unused220" Unused220, "unused221" Unused221, "unused222" Unused222, "unused223"
+    Unused223, "unused224" Unused224, "unused225" Unused225, "unused226" Unused226,
+    "unused227" Unused227, "unused228" Unused228, "unused229" Unused229, "unused230"
+    Unused230, "unused231" Unused231, "unused232" Unused232, "unused233" Unused233,
+    "unused234" Unused234, "unused235" Unused235, "unused236" Unused236, "unused237"
+    Unused237, "unused238" Unused238, "unused239" Unused239, "unused240" Unused240,
+    "unused241" Unused241, "unused242" Unused242, "unused243" Unused243, "unused244"
+    Unused244, "unused245" Unused245, "unused246" Unused246, "unused247" Unused247,
+    "unused248" Unused248, "unused249" Unused249, "unused250" Unused250, "unused251"
+    Unused251, "unused252" Unused252, "unused253" Unused253, "unused254" Unused254,
+    "unused255" Unused255,
+);
 
 /// Network interface of the container.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcNet {
     /// Network bridge the interface is plugged into.
@@ -9858,60 +7006,57 @@ impl LxcNet {
     }
 }
 
-impl Properties for LxcNet {
+impl Object for LxcNet {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["name"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "name" => &mut self.name,
-                "bridge" => &mut self.bridge,
-                "firewall" => &mut self.firewall,
-                "gw" => &mut self.gw,
-                "gw6" => &mut self.gw6,
-                "host-managed" => &mut self.host_managed,
-                "hwaddr" => &mut self.hwaddr,
-                "ip" => &mut self.ip,
-                "ip6" => &mut self.ip6,
-                "link_down" => &mut self.link_down,
-                "mtu" => &mut self.mtu,
-                "rate" => &mut self.rate,
-                "tag" => &mut self.tag,
-                "trunks" => &mut self.trunks,
-                "type" => &mut self.type_,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcNet",
+                required: &["name"],
+                optional: &[
+                    "bridge",
+                    "firewall",
+                    "gw",
+                    "gw6",
+                    "host-managed",
+                    "hwaddr",
+                    "ip",
+                    "ip6",
+                    "link_down",
+                    "mtu",
+                    "rate",
+                    "tag",
+                    "trunks",
+                    "type",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("name", &self.name);
-        out.put("bridge", &self.bridge);
-        out.put("firewall", &self.firewall);
-        out.put("gw", &self.gw);
-        out.put("gw6", &self.gw6);
-        out.put("host-managed", &self.host_managed);
-        out.put("hwaddr", &self.hwaddr);
-        out.put("ip", &self.ip);
-        out.put("ip6", &self.ip6);
-        out.put("link_down", &self.link_down);
-        out.put("mtu", &self.mtu);
-        out.put("rate", &self.rate);
-        out.put("tag", &self.tag);
-        out.put("trunks", &self.trunks);
-        out.put("type", &self.type_);
+            &mut [
+                &mut self.name,
+                &mut self.bridge,
+                &mut self.firewall,
+                &mut self.gw,
+                &mut self.gw6,
+                &mut self.host_managed,
+                &mut self.hwaddr,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.link_down,
+                &mut self.mtu,
+                &mut self.rate,
+                &mut self.tag,
+                &mut self.trunks,
+                &mut self.type_,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -9929,28 +7074,7 @@ pub enum LxcNetType {
     Unlisted(Unlisted),
 }
 
-impl LxcNetType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Veth => "veth",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "veth" => Self::Veth,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcNetType);
+open_enum_impls!(LxcNetType : "veth" Veth,);
 
 /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
 ///
@@ -9984,48 +7108,11 @@ pub enum LxcOstype {
     Unlisted(Unlisted),
 }
 
-impl LxcOstype {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Debian => "debian",
-            Self::Devuan => "devuan",
-            Self::Ubuntu => "ubuntu",
-            Self::Centos => "centos",
-            Self::Fedora => "fedora",
-            Self::Opensuse => "opensuse",
-            Self::Archlinux => "archlinux",
-            Self::Alpine => "alpine",
-            Self::Gentoo => "gentoo",
-            Self::Nixos => "nixos",
-            Self::Unmanaged => "unmanaged",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "debian" => Self::Debian,
-                "devuan" => Self::Devuan,
-                "ubuntu" => Self::Ubuntu,
-                "centos" => Self::Centos,
-                "fedora" => Self::Fedora,
-                "opensuse" => Self::Opensuse,
-                "archlinux" => Self::Archlinux,
-                "alpine" => Self::Alpine,
-                "gentoo" => Self::Gentoo,
-                "nixos" => Self::Nixos,
-                "unmanaged" => Self::Unmanaged,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcOstype);
+open_enum_impls!(
+    LxcOstype : "debian" Debian, "devuan" Devuan, "ubuntu" Ubuntu, "centos" Centos,
+    "fedora" Fedora, "opensuse" Opensuse, "archlinux" Archlinux, "alpine" Alpine,
+    "gentoo" Gentoo, "nixos" Nixos, "unmanaged" Unmanaged,
+);
 
 /// Key of the volume to enlarge, such as `rootfs` or `mp0`.
 ///
@@ -10551,547 +7638,59 @@ pub enum LxcResizeDisk {
     Unlisted(Unlisted),
 }
 
-impl LxcResizeDisk {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Rootfs => "rootfs",
-            Self::Mp0 => "mp0",
-            Self::Mp1 => "mp1",
-            Self::Mp2 => "mp2",
-            Self::Mp3 => "mp3",
-            Self::Mp4 => "mp4",
-            Self::Mp5 => "mp5",
-            Self::Mp6 => "mp6",
-            Self::Mp7 => "mp7",
-            Self::Mp8 => "mp8",
-            Self::Mp9 => "mp9",
-            Self::Mp10 => "mp10",
-            Self::Mp11 => "mp11",
-            Self::Mp12 => "mp12",
-            Self::Mp13 => "mp13",
-            Self::Mp14 => "mp14",
-            Self::Mp15 => "mp15",
-            Self::Mp16 => "mp16",
-            Self::Mp17 => "mp17",
-            Self::Mp18 => "mp18",
-            Self::Mp19 => "mp19",
-            Self::Mp20 => "mp20",
-            Self::Mp21 => "mp21",
-            Self::Mp22 => "mp22",
-            Self::Mp23 => "mp23",
-            Self::Mp24 => "mp24",
-            Self::Mp25 => "mp25",
-            Self::Mp26 => "mp26",
-            Self::Mp27 => "mp27",
-            Self::Mp28 => "mp28",
-            Self::Mp29 => "mp29",
-            Self::Mp30 => "mp30",
-            Self::Mp31 => "mp31",
-            Self::Mp32 => "mp32",
-            Self::Mp33 => "mp33",
-            Self::Mp34 => "mp34",
-            Self::Mp35 => "mp35",
-            Self::Mp36 => "mp36",
-            Self::Mp37 => "mp37",
-            Self::Mp38 => "mp38",
-            Self::Mp39 => "mp39",
-            Self::Mp40 => "mp40",
-            Self::Mp41 => "mp41",
-            Self::Mp42 => "mp42",
-            Self::Mp43 => "mp43",
-            Self::Mp44 => "mp44",
-            Self::Mp45 => "mp45",
-            Self::Mp46 => "mp46",
-            Self::Mp47 => "mp47",
-            Self::Mp48 => "mp48",
-            Self::Mp49 => "mp49",
-            Self::Mp50 => "mp50",
-            Self::Mp51 => "mp51",
-            Self::Mp52 => "mp52",
-            Self::Mp53 => "mp53",
-            Self::Mp54 => "mp54",
-            Self::Mp55 => "mp55",
-            Self::Mp56 => "mp56",
-            Self::Mp57 => "mp57",
-            Self::Mp58 => "mp58",
-            Self::Mp59 => "mp59",
-            Self::Mp60 => "mp60",
-            Self::Mp61 => "mp61",
-            Self::Mp62 => "mp62",
-            Self::Mp63 => "mp63",
-            Self::Mp64 => "mp64",
-            Self::Mp65 => "mp65",
-            Self::Mp66 => "mp66",
-            Self::Mp67 => "mp67",
-            Self::Mp68 => "mp68",
-            Self::Mp69 => "mp69",
-            Self::Mp70 => "mp70",
-            Self::Mp71 => "mp71",
-            Self::Mp72 => "mp72",
-            Self::Mp73 => "mp73",
-            Self::Mp74 => "mp74",
-            Self::Mp75 => "mp75",
-            Self::Mp76 => "mp76",
-            Self::Mp77 => "mp77",
-            Self::Mp78 => "mp78",
-            Self::Mp79 => "mp79",
-            Self::Mp80 => "mp80",
-            Self::Mp81 => "mp81",
-            Self::Mp82 => "mp82",
-            Self::Mp83 => "mp83",
-            Self::Mp84 => "mp84",
-            Self::Mp85 => "mp85",
-            Self::Mp86 => "mp86",
-            Self::Mp87 => "mp87",
-            Self::Mp88 => "mp88",
-            Self::Mp89 => "mp89",
-            Self::Mp90 => "mp90",
-            Self::Mp91 => "mp91",
-            Self::Mp92 => "mp92",
-            Self::Mp93 => "mp93",
-            Self::Mp94 => "mp94",
-            Self::Mp95 => "mp95",
-            Self::Mp96 => "mp96",
-            Self::Mp97 => "mp97",
-            Self::Mp98 => "mp98",
-            Self::Mp99 => "mp99",
-            Self::Mp100 => "mp100",
-            Self::Mp101 => "mp101",
-            Self::Mp102 => "mp102",
-            Self::Mp103 => "mp103",
-            Self::Mp104 => "mp104",
-            Self::Mp105 => "mp105",
-            Self::Mp106 => "mp106",
-            Self::Mp107 => "mp107",
-            Self::Mp108 => "mp108",
-            Self::Mp109 => "mp109",
-            Self::Mp110 => "mp110",
-            Self::Mp111 => "mp111",
-            Self::Mp112 => "mp112",
-            Self::Mp113 => "mp113",
-            Self::Mp114 => "mp114",
-            Self::Mp115 => "mp115",
-            Self::Mp116 => "mp116",
-            Self::Mp117 => "mp117",
-            Self::Mp118 => "mp118",
-            Self::Mp119 => "mp119",
-            Self::Mp120 => "mp120",
-            Self::Mp121 => "mp121",
-            Self::Mp122 => "mp122",
-            Self::Mp123 => "mp123",
-            Self::Mp124 => "mp124",
-            Self::Mp125 => "mp125",
-            Self::Mp126 => "mp126",
-            Self::Mp127 => "mp127",
-            Self::Mp128 => "mp128",
-            Self::Mp129 => "mp129",
-            Self::Mp130 => "mp130",
-            Self::Mp131 => "mp131",
-            Self::Mp132 => "mp132",
-            Self::Mp133 => "mp133",
-            Self::Mp134 => "mp134",
-            Self::Mp135 => "mp135",
-            Self::Mp136 => "mp136",
-            Self::Mp137 => "mp137",
-            Self::Mp138 => "mp138",
-            Self::Mp139 => "mp139",
-            Self::Mp140 => "mp140",
-            Self::Mp141 => "mp141",
-            Self::Mp142 => "mp142",
-            Self::Mp143 => "mp143",
-            Self::Mp144 => "mp144",
-            Self::Mp145 => "mp145",
-            Self::Mp146 => "mp146",
-            Self::Mp147 => "mp147",
-            Self::Mp148 => "mp148",
-            Self::Mp149 => "mp149",
-            Self::Mp150 => "mp150",
-            Self::Mp151 => "mp151",
-            Self::Mp152 => "mp152",
-            Self::Mp153 => "mp153",
-            Self::Mp154 => "mp154",
-            Self::Mp155 => "mp155",
-            Self::Mp156 => "mp156",
-            Self::Mp157 => "mp157",
-            Self::Mp158 => "mp158",
-            Self::Mp159 => "mp159",
-            Self::Mp160 => "mp160",
-            Self::Mp161 => "mp161",
-            Self::Mp162 => "mp162",
-            Self::Mp163 => "mp163",
-            Self::Mp164 => "mp164",
-            Self::Mp165 => "mp165",
-            Self::Mp166 => "mp166",
-            Self::Mp167 => "mp167",
-            Self::Mp168 => "mp168",
-            Self::Mp169 => "mp169",
-            Self::Mp170 => "mp170",
-            Self::Mp171 => "mp171",
-            Self::Mp172 => "mp172",
-            Self::Mp173 => "mp173",
-            Self::Mp174 => "mp174",
-            Self::Mp175 => "mp175",
-            Self::Mp176 => "mp176",
-            Self::Mp177 => "mp177",
-            Self::Mp178 => "mp178",
-            Self::Mp179 => "mp179",
-            Self::Mp180 => "mp180",
-            Self::Mp181 => "mp181",
-            Self::Mp182 => "mp182",
-            Self::Mp183 => "mp183",
-            Self::Mp184 => "mp184",
-            Self::Mp185 => "mp185",
-            Self::Mp186 => "mp186",
-            Self::Mp187 => "mp187",
-            Self::Mp188 => "mp188",
-            Self::Mp189 => "mp189",
-            Self::Mp190 => "mp190",
-            Self::Mp191 => "mp191",
-            Self::Mp192 => "mp192",
-            Self::Mp193 => "mp193",
-            Self::Mp194 => "mp194",
-            Self::Mp195 => "mp195",
-            Self::Mp196 => "mp196",
-            Self::Mp197 => "mp197",
-            Self::Mp198 => "mp198",
-            Self::Mp199 => "mp199",
-            Self::Mp200 => "mp200",
-            Self::Mp201 => "mp201",
-            Self::Mp202 => "mp202",
-            Self::Mp203 => "mp203",
-            Self::Mp204 => "mp204",
-            Self::Mp205 => "mp205",
-            Self::Mp206 => "mp206",
-            Self::Mp207 => "mp207",
-            Self::Mp208 => "mp208",
-            Self::Mp209 => "mp209",
-            Self::Mp210 => "mp210",
-            Self::Mp211 => "mp211",
-            Self::Mp212 => "mp212",
-            Self::Mp213 => "mp213",
-            Self::Mp214 => "mp214",
-            Self::Mp215 => "mp215",
-            Self::Mp216 => "mp216",
-            Self::Mp217 => "mp217",
-            Self::Mp218 => "mp218",
-            Self::Mp219 => "mp219",
-            Self::Mp220 => "mp220",
-            Self::Mp221 => "mp221",
-            Self::Mp222 => "mp222",
-            Self::Mp223 => "mp223",
-            Self::Mp224 => "mp224",
-            Self::Mp225 => "mp225",
-            Self::Mp226 => "mp226",
-            Self::Mp227 => "mp227",
-            Self::Mp228 => "mp228",
-            Self::Mp229 => "mp229",
-            Self::Mp230 => "mp230",
-            Self::Mp231 => "mp231",
-            Self::Mp232 => "mp232",
-            Self::Mp233 => "mp233",
-            Self::Mp234 => "mp234",
-            Self::Mp235 => "mp235",
-            Self::Mp236 => "mp236",
-            Self::Mp237 => "mp237",
-            Self::Mp238 => "mp238",
-            Self::Mp239 => "mp239",
-            Self::Mp240 => "mp240",
-            Self::Mp241 => "mp241",
-            Self::Mp242 => "mp242",
-            Self::Mp243 => "mp243",
-            Self::Mp244 => "mp244",
-            Self::Mp245 => "mp245",
-            Self::Mp246 => "mp246",
-            Self::Mp247 => "mp247",
-            Self::Mp248 => "mp248",
-            Self::Mp249 => "mp249",
-            Self::Mp250 => "mp250",
-            Self::Mp251 => "mp251",
-            Self::Mp252 => "mp252",
-            Self::Mp253 => "mp253",
-            Self::Mp254 => "mp254",
-            Self::Mp255 => "mp255",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "rootfs" => Self::Rootfs,
-                "mp0" => Self::Mp0,
-                "mp1" => Self::Mp1,
-                "mp2" => Self::Mp2,
-                "mp3" => Self::Mp3,
-                "mp4" => Self::Mp4,
-                "mp5" => Self::Mp5,
-                "mp6" => Self::Mp6,
-                "mp7" => Self::Mp7,
-                "mp8" => Self::Mp8,
-                "mp9" => Self::Mp9,
-                "mp10" => Self::Mp10,
-                "mp11" => Self::Mp11,
-                "mp12" => Self::Mp12,
-                "mp13" => Self::Mp13,
-                "mp14" => Self::Mp14,
-                "mp15" => Self::Mp15,
-                "mp16" => Self::Mp16,
-                "mp17" => Self::Mp17,
-                "mp18" => Self::Mp18,
-                "mp19" => Self::Mp19,
-                "mp20" => Self::Mp20,
-                "mp21" => Self::Mp21,
-                "mp22" => Self::Mp22,
-                "mp23" => Self::Mp23,
-                "mp24" => Self::Mp24,
-                "mp25" => Self::Mp25,
-                "mp26" => Self::Mp26,
-                "mp27" => Self::Mp27,
-                "mp28" => Self::Mp28,
-                "mp29" => Self::Mp29,
-                "mp30" => Self::Mp30,
-                "mp31" => Self::Mp31,
-                "mp32" => Self::Mp32,
-                "mp33" => Self::Mp33,
-                "mp34" => Self::Mp34,
-                "mp35" => Self::Mp35,
-                "mp36" => Self::Mp36,
-                "mp37" => Self::Mp37,
-                "mp38" => Self::Mp38,
-                "mp39" => Self::Mp39,
-                "mp40" => Self::Mp40,
-                "mp41" => Self::Mp41,
-                "mp42" => Self::Mp42,
-                "mp43" => Self::Mp43,
-                "mp44" => Self::Mp44,
-                "mp45" => Self::Mp45,
-                "mp46" => Self::Mp46,
-                "mp47" => Self::Mp47,
-                "mp48" => Self::Mp48,
-                "mp49" => Self::Mp49,
-                "mp50" => Self::Mp50,
-                "mp51" => Self::Mp51,
-                "mp52" => Self::Mp52,
-                "mp53" => Self::Mp53,
-                "mp54" => Self::Mp54,
-                "mp55" => Self::Mp55,
-                "mp56" => Self::Mp56,
-                "mp57" => Self::Mp57,
-                "mp58" => Self::Mp58,
-                "mp59" => Self::Mp59,
-                "mp60" => Self::Mp60,
-                "mp61" => Self::Mp61,
-                "mp62" => Self::Mp62,
-                "mp63" => Self::Mp63,
-                "mp64" => Self::Mp64,
-                "mp65" => Self::Mp65,
-                "mp66" => Self::Mp66,
-                "mp67" => Self::Mp67,
-                "mp68" => Self::Mp68,
-                "mp69" => Self::Mp69,
-                "mp70" => Self::Mp70,
-                "mp71" => Self::Mp71,
-                "mp72" => Self::Mp72,
-                "mp73" => Self::Mp73,
-                "mp74" => Self::Mp74,
-                "mp75" => Self::Mp75,
-                "mp76" => Self::Mp76,
-                "mp77" => Self::Mp77,
-                "mp78" => Self::Mp78,
-                "mp79" => Self::Mp79,
-                "mp80" => Self::Mp80,
-                "mp81" => Self::Mp81,
-                "mp82" => Self::Mp82,
-                "mp83" => Self::Mp83,
-                "mp84" => Self::Mp84,
-                "mp85" => Self::Mp85,
-                "mp86" => Self::Mp86,
-                "mp87" => Self::Mp87,
-                "mp88" => Self::Mp88,
-                "mp89" => Self::Mp89,
-                "mp90" => Self::Mp90,
-                "mp91" => Self::Mp91,
-                "mp92" => Self::Mp92,
-                "mp93" => Self::Mp93,
-                "mp94" => Self::Mp94,
-                "mp95" => Self::Mp95,
-                "mp96" => Self::Mp96,
-                "mp97" => Self::Mp97,
-                "mp98" => Self::Mp98,
-                "mp99" => Self::Mp99,
-                "mp100" => Self::Mp100,
-                "mp101" => Self::Mp101,
-                "mp102" => Self::Mp102,
-                "mp103" => Self::Mp103,
-                "mp104" => Self::Mp104,
-                "mp105" => Self::Mp105,
-                "mp106" => Self::Mp106,
-                "mp107" => Self::Mp107,
-                "mp108" => Self::Mp108,
-                "mp109" => Self::Mp109,
-                "mp110" => Self::Mp110,
-                "mp111" => Self::Mp111,
-                "mp112" => Self::Mp112,
-                "mp113" => Self::Mp113,
-                "mp114" => Self::Mp114,
-                "mp115" => Self::Mp115,
-                "mp116" => Self::Mp116,
-                "mp117" => Self::Mp117,
-                "mp118" => Self::Mp118,
-                "mp119" => Self::Mp119,
-                "mp120" => Self::Mp120,
-                "mp121" => Self::Mp121,
-                "mp122" => Self::Mp122,
-                "mp123" => Self::Mp123,
-                "mp124" => Self::Mp124,
-                "mp125" => Self::Mp125,
-                "mp126" => Self::Mp126,
-                "mp127" => Self::Mp127,
-                "mp128" => Self::Mp128,
-                "mp129" => Self::Mp129,
-                "mp130" => Self::Mp130,
-                "mp131" => Self::Mp131,
-                "mp132" => Self::Mp132,
-                "mp133" => Self::Mp133,
-                "mp134" => Self::Mp134,
-                "mp135" => Self::Mp135,
-                "mp136" => Self::Mp136,
-                "mp137" => Self::Mp137,
-                "mp138" => Self::Mp138,
-                "mp139" => Self::Mp139,
-                "mp140" => Self::Mp140,
-                "mp141" => Self::Mp141,
-                "mp142" => Self::Mp142,
-                "mp143" => Self::Mp143,
-                "mp144" => Self::Mp144,
-                "mp145" => Self::Mp145,
-                "mp146" => Self::Mp146,
-                "mp147" => Self::Mp147,
-                "mp148" => Self::Mp148,
-                "mp149" => Self::Mp149,
-                "mp150" => Self::Mp150,
-                "mp151" => Self::Mp151,
-                "mp152" => Self::Mp152,
-                "mp153" => Self::Mp153,
-                "mp154" => Self::Mp154,
-                "mp155" => Self::Mp155,
-                "mp156" => Self::Mp156,
-                "mp157" => Self::Mp157,
-                "mp158" => Self::Mp158,
-                "mp159" => Self::Mp159,
-                "mp160" => Self::Mp160,
-                "mp161" => Self::Mp161,
-                "mp162" => Self::Mp162,
-                "mp163" => Self::Mp163,
-                "mp164" => Self::Mp164,
-                "mp165" => Self::Mp165,
-                "mp166" => Self::Mp166,
-                "mp167" => Self::Mp167,
-                "mp168" => Self::Mp168,
-                "mp169" => Self::Mp169,
-                "mp170" => Self::Mp170,
-                "mp171" => Self::Mp171,
-                "mp172" => Self::Mp172,
-                "mp173" => Self::Mp173,
-                "mp174" => Self::Mp174,
-                "mp175" => Self::Mp175,
-                "mp176" => Self::Mp176,
-                "mp177" => Self::Mp177,
-                "mp178" => Self::Mp178,
-                "mp179" => Self::Mp179,
-                "mp180" => Self::Mp180,
-                "mp181" => Self::Mp181,
-                "mp182" => Self::Mp182,
-                "mp183" => Self::Mp183,
-                "mp184" => Self::Mp184,
-                "mp185" => Self::Mp185,
-                "mp186" => Self::Mp186,
-                "mp187" => Self::Mp187,
-                "mp188" => Self::Mp188,
-                "mp189" => Self::Mp189,
-                "mp190" => Self::Mp190,
-                "mp191" => Self::Mp191,
-                "mp192" => Self::Mp192,
-                "mp193" => Self::Mp193,
-                "mp194" => Self::Mp194,
-                "mp195" => Self::Mp195,
-                "mp196" => Self::Mp196,
-                "mp197" => Self::Mp197,
-                "mp198" => Self::Mp198,
-                "mp199" => Self::Mp199,
-                "mp200" => Self::Mp200,
-                "mp201" => Self::Mp201,
-                "mp202" => Self::Mp202,
-                "mp203" => Self::Mp203,
-                "mp204" => Self::Mp204,
-                "mp205" => Self::Mp205,
-                "mp206" => Self::Mp206,
-                "mp207" => Self::Mp207,
-                "mp208" => Self::Mp208,
-                "mp209" => Self::Mp209,
-                "mp210" => Self::Mp210,
-                "mp211" => Self::Mp211,
-                "mp212" => Self::Mp212,
-                "mp213" => Self::Mp213,
-                "mp214" => Self::Mp214,
-                "mp215" => Self::Mp215,
-                "mp216" => Self::Mp216,
-                "mp217" => Self::Mp217,
-                "mp218" => Self::Mp218,
-                "mp219" => Self::Mp219,
-                "mp220" => Self::Mp220,
-                "mp221" => Self::Mp221,
-                "mp222" => Self::Mp222,
-                "mp223" => Self::Mp223,
-                "mp224" => Self::Mp224,
-                "mp225" => Self::Mp225,
-                "mp226" => Self::Mp226,
-                "mp227" => Self::Mp227,
-                "mp228" => Self::Mp228,
-                "mp229" => Self::Mp229,
-                "mp230" => Self::Mp230,
-                "mp231" => Self::Mp231,
-                "mp232" => Self::Mp232,
-                "mp233" => Self::Mp233,
-                "mp234" => Self::Mp234,
-                "mp235" => Self::Mp235,
-                "mp236" => Self::Mp236,
-                "mp237" => Self::Mp237,
-                "mp238" => Self::Mp238,
-                "mp239" => Self::Mp239,
-                "mp240" => Self::Mp240,
-                "mp241" => Self::Mp241,
-                "mp242" => Self::Mp242,
-                "mp243" => Self::Mp243,
-                "mp244" => Self::Mp244,
-                "mp245" => Self::Mp245,
-                "mp246" => Self::Mp246,
-                "mp247" => Self::Mp247,
-                "mp248" => Self::Mp248,
-                "mp249" => Self::Mp249,
-                "mp250" => Self::Mp250,
-                "mp251" => Self::Mp251,
-                "mp252" => Self::Mp252,
-                "mp253" => Self::Mp253,
-                "mp254" => Self::Mp254,
-                "mp255" => Self::Mp255,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(LxcResizeDisk);
+open_enum_impls!(
+    LxcResizeDisk : "rootfs" Rootfs, "mp0" Mp0, "mp1" Mp1, "mp2" Mp2, "mp3" Mp3, "mp4"
+    Mp4, "mp5" Mp5, "mp6" Mp6, "mp7" Mp7, "mp8" Mp8, "mp9" Mp9, "mp10" Mp10, "mp11" Mp11,
+    "mp12" Mp12, "mp13" Mp13, "mp14" Mp14, "mp15" Mp15, "mp16" Mp16, "mp17" Mp17, "mp18"
+    Mp18, "mp19" Mp19, "mp20" Mp20, "mp21" Mp21, "mp22" Mp22, "mp23" Mp23, "mp24" Mp24,
+    "mp25" Mp25, "mp26" Mp26, "mp27" Mp27, "mp28" Mp28, "mp29" Mp29, "mp30" Mp30, "mp31"
+    Mp31, "mp32" Mp32, "mp33" Mp33, "mp34" Mp34, "mp35" Mp35, "mp36" Mp36, "mp37" Mp37,
+    "mp38" Mp38, "mp39" Mp39, "mp40" Mp40, "mp41" Mp41, "mp42" Mp42, "mp43" Mp43, "mp44"
+    Mp44, "mp45" Mp45, "mp46" Mp46, "mp47" Mp47, "mp48" Mp48, "mp49" Mp49, "mp50" Mp50,
+    "mp51" Mp51, "mp52" Mp52, "mp53" Mp53, "mp54" Mp54, "mp55" Mp55, "mp56" Mp56, "mp57"
+    Mp57, "mp58" Mp58, "mp59" Mp59, "mp60" Mp60, "mp61" Mp61, "mp62" Mp62, "mp63" Mp63,
+    "mp64" Mp64, "mp65" Mp65, "mp66" Mp66, "mp67" Mp67, "mp68" Mp68, "mp69" Mp69, "mp70"
+    Mp70, "mp71" Mp71, "mp72" Mp72, "mp73" Mp73, "mp74" Mp74, "mp75" Mp75, "mp76" Mp76,
+    "mp77" Mp77, "mp78" Mp78, "mp79" Mp79, "mp80" Mp80, "mp81" Mp81, "mp82" Mp82, "mp83"
+    Mp83, "mp84" Mp84, "mp85" Mp85, "mp86" Mp86, "mp87" Mp87, "mp88" Mp88, "mp89" Mp89,
+    "mp90" Mp90, "mp91" Mp91, "mp92" Mp92, "mp93" Mp93, "mp94" Mp94, "mp95" Mp95, "mp96"
+    Mp96, "mp97" Mp97, "mp98" Mp98, "mp99" Mp99, "mp100" Mp100, "mp101" Mp101, "mp102"
+    Mp102, "mp103" Mp103, "mp104" Mp104, "mp105" Mp105, "mp106" Mp106, "mp107" Mp107,
+    "mp108" Mp108, "mp109" Mp109, "mp110" Mp110, "mp111" Mp111, "mp112" Mp112, "mp113"
+    Mp113, "mp114" Mp114, "mp115" Mp115, "mp116" Mp116, "mp117" Mp117, "mp118" Mp118,
+    "mp119" Mp119, "mp120" Mp120, "mp121" Mp121, "mp122" Mp122, "mp123" Mp123, "mp124"
+    Mp124, "mp125" Mp125, "mp126" Mp126, "mp127" Mp127, "mp128" Mp128, "mp129" Mp129,
+    "mp130" Mp130, "mp131" Mp131, "mp132" Mp132, "mp133" Mp133, "mp134" Mp134, "mp135"
+    Mp135, "mp136" Mp136, "mp137" Mp137, "mp138" Mp138, "mp139" Mp139, "mp140" Mp140,
+    "mp141" Mp141, "mp142" Mp142, "mp143" Mp143, "mp144" Mp144, "mp145" Mp145, "mp146"
+    Mp146, "mp147" Mp147, "mp148" Mp148, "mp149" Mp149, "mp150" Mp150, "mp151" Mp151,
+    "mp152" Mp152, "mp153" Mp153, "mp154" Mp154, "mp155" Mp155, "mp156" Mp156, "mp157"
+    Mp157, "mp158" Mp158, "mp159" Mp159, "mp160" Mp160, "mp161" Mp161, "mp162" Mp162,
+    "mp163" Mp163, "mp164" Mp164, "mp165" Mp165, "mp166" Mp166, "mp167" Mp167, "mp168"
+    Mp168, "mp169" Mp169, "mp170" Mp170, "mp171" Mp171, "mp172" Mp172, "mp173" Mp173,
+    "mp174" Mp174, "mp175" Mp175, "mp176" Mp176, "mp177" Mp177, "mp178" Mp178, "mp179"
+    Mp179, "mp180" Mp180, "mp181" Mp181, "mp182" Mp182, "mp183" Mp183, "mp184" Mp184,
+    "mp185" Mp185, "mp186" Mp186, "mp187" Mp187, "mp188" Mp188, "mp189" Mp189, "mp190"
+    Mp190, "mp191" Mp191, "mp192" Mp192, "mp193" Mp193, "mp194" Mp194, "mp195" Mp195,
+    "mp196" Mp196, "mp197" Mp197, "mp198" Mp198, "mp199" Mp199, "mp200" Mp200, "mp201"
+    Mp201, "mp202" Mp202, "mp203" Mp203, "mp204" Mp204, "mp205" Mp205, "mp206" Mp206,
+    "mp207" Mp207, "mp208" Mp208, "mp209" Mp209, "mp210" Mp210, "mp211" Mp211, "mp212"
+    Mp212, "mp213" Mp213, "mp214" Mp214, "mp215" Mp215, "mp216" Mp216, "mp217" Mp217,
+    "mp218" Mp218, "mp219" Mp219, "mp220" Mp220, "mp221" Mp221, "mp222" Mp222, "mp223"
+    Mp223, "mp224" Mp224, "mp225" Mp225, "mp226" Mp226, "mp227" Mp227, "mp228" Mp228,
+    "mp229" Mp229, "mp230" Mp230, "mp231" Mp231, "mp232" Mp232, "mp233" Mp233, "mp234"
+    Mp234, "mp235" Mp235, "mp236" Mp236, "mp237" Mp237, "mp238" Mp238, "mp239" Mp239,
+    "mp240" Mp240, "mp241" Mp241, "mp242" Mp242, "mp243" Mp243, "mp244" Mp244, "mp245"
+    Mp245, "mp246" Mp246, "mp247" Mp247, "mp248" Mp248, "mp249" Mp249, "mp250" Mp250,
+    "mp251" Mp251, "mp252" Mp252, "mp253" Mp253, "mp254" Mp254, "mp255" Mp255,
+);
 
 /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcRootfs {
     /// Turns POSIX ACLs on or off, in place of the file system's default.
@@ -11191,48 +7790,45 @@ impl LxcRootfs {
     }
 }
 
-impl Properties for LxcRootfs {
+impl Object for LxcRootfs {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("volume"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["volume"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "volume" => &mut self.volume,
-                "acl" => &mut self.acl,
-                "idmap" => &mut self.idmap,
-                "mountoptions" => &mut self.mountoptions,
-                "quota" => &mut self.quota,
-                "replicate" => &mut self.replicate,
-                "ro" => &mut self.ro,
-                "shared" => &mut self.shared,
-                "size" => &mut self.size,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcRootfs",
+                required: &["volume"],
+                optional: &[
+                    "acl",
+                    "idmap",
+                    "mountoptions",
+                    "quota",
+                    "replicate",
+                    "ro",
+                    "shared",
+                    "size",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("volume"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("volume", &self.volume);
-        out.put("acl", &self.acl);
-        out.put("idmap", &self.idmap);
-        out.put("mountoptions", &self.mountoptions);
-        out.put("quota", &self.quota);
-        out.put("replicate", &self.replicate);
-        out.put("ro", &self.ro);
-        out.put("shared", &self.shared);
-        out.put("size", &self.size);
+            &mut [
+                &mut self.volume,
+                &mut self.acl,
+                &mut self.idmap,
+                &mut self.mountoptions,
+                &mut self.quota,
+                &mut self.replicate,
+                &mut self.ro,
+                &mut self.shared,
+                &mut self.size,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -11241,7 +7837,7 @@ property_string_impls!(LxcRootfs);
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcSnapshotConfig {
     /// Architecture of the programs in the container.
@@ -11320,73 +7916,95 @@ pub struct LxcSnapshotConfig {
 
 impl Object for LxcSnapshotConfig {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "arch" => (Need::OPTIONAL, &mut self.arch),
-                "cmode" => (Need::OPTIONAL, &mut self.cmode),
-                "console" => (Need::OPTIONAL, &mut self.console),
-                "cores" => (Need::OPTIONAL, &mut self.cores),
-                "cpulimit" => (Need::OPTIONAL, &mut self.cpulimit),
-                "cpuunits" => (Need::OPTIONAL, &mut self.cpuunits),
-                "debug" => (Need::OPTIONAL, &mut self.debug),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "entrypoint" => (Need::OPTIONAL, &mut self.entrypoint),
-                "env" => (Need::OPTIONAL, &mut self.env),
-                "features" => (Need::OPTIONAL, &mut self.features),
-                "hookscript" => (Need::OPTIONAL, &mut self.hookscript),
-                "hostname" => (Need::OPTIONAL, &mut self.hostname),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "lxc" => (Need::OPTIONAL, &mut self.lxc),
-                "memory" => (Need::OPTIONAL, &mut self.memory),
-                "nameserver" => (Need::OPTIONAL, &mut self.nameserver),
-                "onboot" => (Need::OPTIONAL, &mut self.onboot),
-                "ostype" => (Need::OPTIONAL, &mut self.ostype),
-                "parent" => (Need::OPTIONAL, &mut self.parent),
-                "protection" => (Need::OPTIONAL, &mut self.protection),
-                "rootfs" => (Need::OPTIONAL, &mut self.rootfs),
-                "searchdomain" => (Need::OPTIONAL, &mut self.searchdomain),
-                "snapstate" => (Need::OPTIONAL, &mut self.snapstate),
-                "snaptime" => (Need::OPTIONAL, &mut self.snaptime),
-                "startup" => (Need::OPTIONAL, &mut self.startup),
-                "swap" => (Need::OPTIONAL, &mut self.swap),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "timezone" => (Need::OPTIONAL, &mut self.timezone),
-                "tty" => (Need::OPTIONAL, &mut self.tty),
-                "unprivileged" => (Need::OPTIONAL, &mut self.unprivileged),
-                _ => {
-                    let (name, index) = indexed(key)?;
-                    let slot = match name {
-                        "dev" => family(&mut self.dev, index),
-                        "mp" => family(&mut self.mp, index),
-                        "net" => family(&mut self.net, index),
-                        "unused" => family(&mut self.unused, index),
-                        _ => return None,
-                    };
-                    (Need::OPTIONAL, slot)
-                }
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcSnapshotConfig",
+                required: &[],
+                optional: &[
+                    "arch",
+                    "cmode",
+                    "console",
+                    "cores",
+                    "cpulimit",
+                    "cpuunits",
+                    "debug",
+                    "description",
+                    "entrypoint",
+                    "env",
+                    "features",
+                    "hookscript",
+                    "hostname",
+                    "lock",
+                    "lxc",
+                    "memory",
+                    "nameserver",
+                    "onboot",
+                    "ostype",
+                    "parent",
+                    "protection",
+                    "rootfs",
+                    "searchdomain",
+                    "snapstate",
+                    "snaptime",
+                    "startup",
+                    "swap",
+                    "tags",
+                    "timezone",
+                    "tty",
+                    "unprivileged",
+                ],
+                families: &["dev", "mp", "net", "unused"],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn forget(&mut self, key: &str) {
-        strike(&mut self.dev, "dev", key);
-        strike(&mut self.mp, "mp", key);
-        strike(&mut self.net, "net", key);
-        strike(&mut self.unused, "unused", key);
+            &mut [
+                &mut self.arch,
+                &mut self.cmode,
+                &mut self.console,
+                &mut self.cores,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.debug,
+                &mut self.description,
+                &mut self.entrypoint,
+                &mut self.env,
+                &mut self.features,
+                &mut self.hookscript,
+                &mut self.hostname,
+                &mut self.lock,
+                &mut self.lxc,
+                &mut self.memory,
+                &mut self.nameserver,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.parent,
+                &mut self.protection,
+                &mut self.rootfs,
+                &mut self.searchdomain,
+                &mut self.snapstate,
+                &mut self.snaptime,
+                &mut self.startup,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.timezone,
+                &mut self.tty,
+                &mut self.unprivileged,
+                &mut self.dev,
+                &mut self.mp,
+                &mut self.net,
+                &mut self.unused,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(LxcSnapshotConfig);
+object_impls!(LxcSnapshotConfig);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcStatusCurrent {
     /// CPU load as a fraction of all the container's CPUs: 0.5 is half busy. Since 8.4.
@@ -11449,58 +8067,84 @@ pub struct LxcStatusCurrent {
 
 impl Object for LxcStatusCurrent {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "cpus" => (Need::OPTIONAL, &mut self.cpus),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "ha" => (Need::OPTIONAL, &mut self.ha),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "maxswap" => (Need::OPTIONAL, &mut self.maxswap),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "pid" => (Need::OPTIONAL, &mut self.pid),
-                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
-                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
-                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
-                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
-                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
-                "status" => (Need::required(0), &mut self.status),
-                "swap" => (Need::OPTIONAL, &mut self.swap),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcStatusCurrent",
+                required: &["status"],
+                optional: &[
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "ha",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "maxswap",
+                    "mem",
+                    "name",
+                    "netin",
+                    "netout",
+                    "pid",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "swap",
+                    "tags",
+                    "template",
+                    "type",
+                    "uptime",
+                    "vmid",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["status"]
+            &mut [
+                &mut self.status,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.ha,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.maxswap,
+                &mut self.mem,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.pid,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.swap,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.type_,
+                &mut self.uptime,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(LxcStatusCurrent);
+object_impls!(LxcStatusCurrent);
 
 /// Volume that belongs to the container but is not attached; kept by the server, not to be set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcUnused {
     /// Volume ID of the detached volume.
@@ -11528,32 +8172,25 @@ impl LxcUnused {
     }
 }
 
-impl Properties for LxcUnused {
+impl Object for LxcUnused {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("volume"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["volume"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "volume" => &mut self.volume,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcUnused",
+                required: &["volume"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("volume"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("volume", &self.volume);
+            &mut [&mut self.volume, &mut self.undeclared],
+        );
     }
 }
 
@@ -11562,7 +8199,7 @@ property_string_impls!(LxcUnused);
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotItem {
     /// Notes about the snapshot.
@@ -11583,27 +8220,26 @@ pub struct LxcVmidSnapshotItem {
 
 impl Object for LxcVmidSnapshotItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "name" => (Need::required(0), &mut self.name),
-                "parent" => (Need::OPTIONAL, &mut self.parent),
-                "running" => (Need::OPTIONAL, &mut self.running),
-                "snaptime" => (Need::OPTIONAL, &mut self.snaptime),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcVmidSnapshotItem",
+                required: &["name"],
+                optional: &["description", "digest", "parent", "running", "snaptime"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.parent,
+                &mut self.running,
+                &mut self.snaptime,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(LxcVmidSnapshotItem);
+object_impls!(LxcVmidSnapshotItem);

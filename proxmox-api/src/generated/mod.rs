@@ -59,7 +59,7 @@ pub mod lxc;
 
 pub mod types;
 
-use crate::support::{At, Client, Release};
+use crate::support::{At, Client, Release, fmt, place_impls};
 
 /// The Proxmox VE releases whose schemas this crate is made of, oldest first.
 pub const RELEASES: &[Release] = &[
@@ -79,7 +79,7 @@ pub const RELEASES: &[Release] = &[
 #[derive(Clone)]
 pub struct Root(pub(crate) At);
 
-crate::support::place_impls!(Root);
+place_impls!(Root);
 
 impl Root {
     /// A tree without a client: its requests are plain values, to be sent with

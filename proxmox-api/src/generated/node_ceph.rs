@@ -24,35 +24,18 @@ impl NodeCephPath {
     /// Lists the Ceph sub-resources of the node.
     ///
     /// `GET /nodes/{node}/ceph`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephGet {
-        NodeCephGet(self.0.request(NodeCephGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the Ceph sub-resources of the node.
-///
-/// `GET /nodes/{node}/ceph`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeCephGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephGet);
 
 /// The path `/nodes/{node}/ceph/cfg`.
 ///
@@ -75,35 +58,18 @@ impl NodeCephCfgPath {
     /// Lists the ways to read the Ceph configuration.
     ///
     /// `GET /nodes/{node}/ceph/cfg`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeCephCfgGet {
-        NodeCephCfgGet(self.0.request(NodeCephCfgGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/cfg",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the ways to read the Ceph configuration.
-///
-/// `GET /nodes/{node}/ceph/cfg`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephCfgGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeCephCfgGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/cfg",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephCfgGet);
 
 /// The path `/nodes/{node}/ceph/cfg/db`.
 ///
@@ -126,35 +92,18 @@ impl NodeCephCfgDbPath {
     /// Lists the entries of the configuration database that the monitors keep.
     ///
     /// `GET /nodes/{node}/ceph/cfg/db`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephCfgDbGet {
-        NodeCephCfgDbGet(self.0.request(NodeCephCfgDbGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephCfgDbItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/cfg/db",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the entries of the configuration database that the monitors keep.
-///
-/// `GET /nodes/{node}/ceph/cfg/db`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephCfgDbGet(pub(crate) Request<Vec<NodeCephCfgDbItem>>);
-
-impl ApiRequest for NodeCephCfgDbGet {
-    type Output = Vec<NodeCephCfgDbItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/cfg/db",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephCfgDbItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephCfgDbGet);
 
 /// The path `/nodes/{node}/ceph/cfg/raw`.
 ///
@@ -177,35 +126,18 @@ impl NodeCephCfgRawPath {
     /// Returns the text of `ceph.conf`.
     ///
     /// `GET /nodes/{node}/ceph/cfg/raw`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephCfgRawGet {
-        NodeCephCfgRawGet(self.0.request(NodeCephCfgRawGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/cfg/raw",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the text of `ceph.conf`.
-///
-/// `GET /nodes/{node}/ceph/cfg/raw`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephCfgRawGet(pub(crate) Request<String>);
-
-impl ApiRequest for NodeCephCfgRawGet {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/cfg/raw",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephCfgRawGet);
 
 /// The path `/nodes/{node}/ceph/cfg/value`.
 ///
@@ -229,44 +161,27 @@ impl NodeCephCfgValuePath {
     ///
     /// `GET /nodes/{node}/ceph/cfg/value`
     ///
+    /// Needs on `/`: `Sys.Audit`.
+    ///
+    /// Since 8.1.
+    ///
     /// * `config_keys`: Settings to look up, each as `section:key`, separated by semicolons, commas or spaces. At most 4096 characters.
     #[inline]
-    pub fn get(&self, config_keys: impl Into<String>) -> NodeCephCfgValueGet {
-        let mut request = self.0.request(NodeCephCfgValueGet::ENDPOINT, reply::data);
-        let config_keys: String = config_keys.into();
-        request.set("config-keys", &config_keys);
-        NodeCephCfgValueGet(request)
+    pub fn get(
+        &self,
+        config_keys: impl Into<String>,
+    ) -> Request<BTreeMap<String, BTreeMap<String, String>>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/ceph/cfg/value",
+                Permission::All("/", &["Sys.Audit"]),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("config-keys", config_keys);
+        request
     }
 }
-
-/// Looks up settings in `ceph.conf` and the monitors' database; names come back with hyphens.
-///
-/// `GET /nodes/{node}/ceph/cfg/value`
-///
-/// Needs on `/`: `Sys.Audit`.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephCfgValueGet(
-    pub(crate) Request<BTreeMap<String, BTreeMap<String, String>>>,
-);
-
-impl ApiRequest for NodeCephCfgValueGet {
-    type Output = BTreeMap<String, BTreeMap<String, String>>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/ceph/cfg/value",
-            Permission::All("/", &["Sys.Audit"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<BTreeMap<String, BTreeMap<String, String>>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephCfgValueGet);
 
 /// The path `/nodes/{node}/ceph/cmd-safety`.
 ///
@@ -290,6 +205,8 @@ impl NodeCephCmdSafetyPath {
     ///
     /// `GET /nodes/{node}/ceph/cmd-safety`
     ///
+    /// Needs on `/`: `Sys.Audit`.
+    ///
     /// * `service`: Type of the daemon.
     /// * `id`: Id of the daemon.
     /// * `action`: What is to be done with the daemon.
@@ -299,41 +216,19 @@ impl NodeCephCmdSafetyPath {
         service: impl Into<NodeCephCmdSafetyService>,
         id: impl Into<String>,
         action: impl Into<NodeCephCmdSafetyAction>,
-    ) -> NodeCephCmdSafetyGet {
-        let mut request = self.0.request(NodeCephCmdSafetyGet::ENDPOINT, reply::data);
-        let service: NodeCephCmdSafetyService = service.into();
-        request.set("service", &service);
-        let id: String = id.into();
-        request.set("id", &id);
-        let action: NodeCephCmdSafetyAction = action.into();
-        request.set("action", &action);
-        NodeCephCmdSafetyGet(request)
+    ) -> Request<NodeCephCmdSafety> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/cmd-safety",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<NodeCephCmdSafetyService>("service", service);
+        request.call.set_as::<String>("id", id);
+        request.call.set_as::<NodeCephCmdSafetyAction>("action", action);
+        request
     }
 }
-
-/// Asks Ceph whether a daemon can be stopped or destroyed without harm; only an estimate.
-///
-/// `GET /nodes/{node}/ceph/cmd-safety`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephCmdSafetyGet(pub(crate) Request<NodeCephCmdSafety>);
-
-impl ApiRequest for NodeCephCmdSafetyGet {
-    type Output = NodeCephCmdSafety;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/cmd-safety",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeCephCmdSafety> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephCmdSafetyGet);
 
 /// The path `/nodes/{node}/ceph/config`.
 ///
@@ -356,38 +251,21 @@ impl NodeCephConfigPath {
     /// Returns the text of `ceph.conf`; `GET /nodes/{node}/ceph/cfg/raw` took its place.
     ///
     /// `GET /nodes/{node}/ceph/config`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    ///
+    /// Until 7.4.
     #[inline]
-    pub fn get(&self) -> NodeCephConfigGet {
-        NodeCephConfigGet(self.0.request(NodeCephConfigGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/ceph/config",
+                Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+            )
+            .until(7, 4);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the text of `ceph.conf`; `GET /nodes/{node}/ceph/cfg/raw` took its place.
-///
-/// `GET /nodes/{node}/ceph/config`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-///
-/// Until 7.4.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephConfigGet(pub(crate) Request<String>);
-
-impl ApiRequest for NodeCephConfigGet {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/ceph/config",
-            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-        )
-        .until(7, 4);
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephConfigGet);
 
 /// The path `/nodes/{node}/ceph/configdb`.
 ///
@@ -410,38 +288,21 @@ impl NodeCephConfigdbPath {
     /// Lists the configuration database; `GET /nodes/{node}/ceph/cfg/db` took its place.
     ///
     /// `GET /nodes/{node}/ceph/configdb`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    ///
+    /// Until 7.4.
     #[inline]
-    pub fn get(&self) -> NodeCephConfigdbGet {
-        NodeCephConfigdbGet(self.0.request(NodeCephConfigdbGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephConfigdbItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/ceph/configdb",
+                Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+            )
+            .until(7, 4);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the configuration database; `GET /nodes/{node}/ceph/cfg/db` took its place.
-///
-/// `GET /nodes/{node}/ceph/configdb`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-///
-/// Until 7.4.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephConfigdbGet(pub(crate) Request<Vec<NodeCephConfigdbItem>>);
-
-impl ApiRequest for NodeCephConfigdbGet {
-    type Output = Vec<NodeCephConfigdbItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/ceph/configdb",
-            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-        )
-        .until(7, 4);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephConfigdbItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephConfigdbGet);
 
 /// The path `/nodes/{node}/ceph/crush`.
 ///
@@ -464,35 +325,18 @@ impl NodeCephCrushPath {
     /// Returns the CRUSH map as text.
     ///
     /// `GET /nodes/{node}/ceph/crush`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephCrushGet {
-        NodeCephCrushGet(self.0.request(NodeCephCrushGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/crush",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the CRUSH map as text.
-///
-/// `GET /nodes/{node}/ceph/crush`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephCrushGet(pub(crate) Request<String>);
-
-impl ApiRequest for NodeCephCrushGet {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/crush",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephCrushGet);
 
 /// The path `/nodes/{node}/ceph/fs`.
 ///
@@ -515,35 +359,18 @@ impl NodeCephFsPath {
     /// Lists the CephFS file systems and their pools.
     ///
     /// `GET /nodes/{node}/ceph/fs`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephFsGet {
-        NodeCephFsGet(self.0.request(NodeCephFsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephFsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/fs",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the CephFS file systems and their pools.
-///
-/// `GET /nodes/{node}/ceph/fs`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephFsGet(pub(crate) Request<Vec<NodeCephFsItem>>);
-
-impl ApiRequest for NodeCephFsGet {
-    type Output = Vec<NodeCephFsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/fs",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephFsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephFsGet);
 
 /// The path `/nodes/{node}/ceph/fs/{name}`.
 ///
@@ -570,14 +397,25 @@ impl NodeCephFsNamePath {
     /// `POST /nodes/{node}/ceph/fs/{name}`
     #[inline]
     pub fn post(&self) -> NodeCephFsNamePost {
-        NodeCephFsNamePost(self.0.request(NodeCephFsNamePost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/fs/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephFsNamePost(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a CephFS; fails while an enabled storage refers to it.
     ///
     /// `DELETE /nodes/{node}/ceph/fs/{name}`
     #[inline]
     pub fn delete(&self) -> NodeCephFsNameDelete {
-        NodeCephFsNameDelete(self.0.request(NodeCephFsNameDelete::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/nodes/{node}/ceph/fs/{name}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .since(9, 2);
+        NodeCephFsNameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -592,32 +430,19 @@ impl NodeCephFsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNamePost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephFsNamePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/fs/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephFsNamePost);
+request_impls!(NodeCephFsNamePost : Task);
 
 impl NodeCephFsNamePost {
     /// Also sets the CephFS up as a storage of the cluster. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.set("add-storage", &add_storage);
+        self.0.call.set("add-storage", &add_storage);
         self
     }
     /// Number of placement groups of the data pool; the metadata pool gets a quarter of it. From 8 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.set("pg_num", &pg_num);
+        self.0.call.set("pg_num", &pg_num);
         self
     }
 }
@@ -633,33 +458,19 @@ impl NodeCephFsNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephFsNameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephFsNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/ceph/fs/{name}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephFsNameDelete);
+request_impls!(NodeCephFsNameDelete : Task);
 
 impl NodeCephFsNameDelete {
     /// Also destroys the file system's data and metadata pools. Default: `false`.
     #[inline]
     pub fn remove_pools(mut self, remove_pools: bool) -> Self {
-        self.0.set("remove-pools", &remove_pools);
+        self.0.call.set("remove-pools", &remove_pools);
         self
     }
     /// Also removes the storages that were set up for the file system. Default: `false`.
     #[inline]
     pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.set("remove-storages", &remove_storages);
+        self.0.call.set("remove-storages", &remove_storages);
         self
     }
 }
@@ -687,7 +498,12 @@ impl NodeCephInitPath {
     /// `POST /nodes/{node}/ceph/init`
     #[inline]
     pub fn post(&self) -> NodeCephInitPost {
-        NodeCephInitPost(self.0.request(NodeCephInitPost::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/init",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephInitPost(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -700,58 +516,43 @@ impl NodeCephInitPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephInitPost(pub(crate) Request<()>);
 
-impl ApiRequest for NodeCephInitPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/init",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephInitPost);
+request_impls!(NodeCephInitPost : ());
 
 impl NodeCephInitPost {
     /// Separate network for heartbeat, replication and recovery traffic between OSDs. At most 128 characters. Only together with `network`.
     #[inline]
     pub fn cluster_network(mut self, cluster_network: impl Into<Cidr>) -> Self {
-        let cluster_network: Cidr = cluster_network.into();
-        self.0.set("cluster-network", &cluster_network);
+        self.0.call.set_as::<Cidr>("cluster-network", cluster_network);
         self
     }
     /// Turns off `cephx` authentication; only for networks nobody else can reach. Default: `false`.
     #[inline]
     pub fn disable_cephx(mut self, disable_cephx: bool) -> Self {
-        self.0.set("disable_cephx", &disable_cephx);
+        self.0.call.set("disable_cephx", &disable_cephx);
         self
     }
     /// Number of copies new pools need for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.set("min_size", &min_size);
+        self.0.call.set("min_size", &min_size);
         self
     }
     /// Network for all Ceph traffic. At most 128 characters.
     #[inline]
     pub fn network(mut self, network: impl Into<Cidr>) -> Self {
-        let network: Cidr = network.into();
-        self.0.set("network", &network);
+        self.0.call.set_as::<Cidr>("network", network);
         self
     }
     /// Number of placement groups for new pools, as a power of two; deprecated. From 6 to 14. Default: `6`.
     #[inline]
     pub fn pg_bits(mut self, pg_bits: i64) -> Self {
-        self.0.set("pg_bits", &pg_bits);
+        self.0.call.set("pg_bits", &pg_bits);
         self
     }
     /// Number of copies new pools keep of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.set("size", &size);
+        self.0.call.set("size", &size);
         self
     }
 }
@@ -779,7 +580,12 @@ impl NodeCephLogPath {
     /// `GET /nodes/{node}/ceph/log`
     #[inline]
     pub fn get(&self) -> NodeCephLogGet {
-        NodeCephLogGet(self.0.request(NodeCephLogGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/log",
+            Permission::All("/nodes/{node}", &["Sys.Syslog"]),
+        );
+        NodeCephLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -792,32 +598,19 @@ impl NodeCephLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-impl ApiRequest for NodeCephLogGet {
-    type Output = Vec<super::types::LogLine>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/log",
-        Permission::All("/nodes/{node}", &["Sys.Syslog"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephLogGet);
+request_impls!(NodeCephLogGet : Vec < super::types::LogLine >);
 
 impl NodeCephLogGet {
     /// Most log lines to return. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
 }
@@ -843,35 +636,18 @@ impl NodeCephMdsPath {
     /// Lists the metadata servers of the Ceph cluster.
     ///
     /// `GET /nodes/{node}/ceph/mds`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephMdsGet {
-        NodeCephMdsGet(self.0.request(NodeCephMdsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephMdsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/mds",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the metadata servers of the Ceph cluster.
-///
-/// `GET /nodes/{node}/ceph/mds`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephMdsGet(pub(crate) Request<Vec<NodeCephMdsItem>>);
-
-impl ApiRequest for NodeCephMdsGet {
-    type Output = Vec<NodeCephMdsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/mds",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephMdsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMdsGet);
 
 /// The path `/nodes/{node}/ceph/mds/{name}`.
 ///
@@ -898,16 +674,28 @@ impl NodeCephMdsNamePath {
     /// `POST /nodes/{node}/ceph/mds/{name}`
     #[inline]
     pub fn post(&self) -> NodeCephMdsNamePost {
-        NodeCephMdsNamePost(self.0.request(NodeCephMdsNamePost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/mds/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephMdsNamePost(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a metadata server.
     ///
     /// `DELETE /nodes/{node}/ceph/mds/{name}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn delete(&self) -> NodeCephMdsNameDelete {
-        NodeCephMdsNameDelete(
-            self.0.request(NodeCephMdsNameDelete::ENDPOINT, reply::task),
-        )
+    pub fn delete(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/ceph/mds/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
 
@@ -922,55 +710,16 @@ impl NodeCephMdsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMdsNamePost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephMdsNamePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/mds/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMdsNamePost);
+request_impls!(NodeCephMdsNamePost : Task);
 
 impl NodeCephMdsNamePost {
     /// Makes a standby server follow the active one's journal: faster takeover at the price of idle load. Default: `false`.
     #[inline]
     pub fn hotstandby(mut self, hotstandby: bool) -> Self {
-        self.0.set("hotstandby", &hotstandby);
+        self.0.call.set("hotstandby", &hotstandby);
         self
     }
 }
-
-/// Destroys a metadata server.
-///
-/// `DELETE /nodes/{node}/ceph/mds/{name}`
-///
-/// Needs on `/`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephMdsNameDelete(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeCephMdsNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/ceph/mds/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMdsNameDelete);
 
 /// The path `/nodes/{node}/ceph/mgr`.
 ///
@@ -993,35 +742,18 @@ impl NodeCephMgrPath {
     /// Lists the managers of the Ceph cluster.
     ///
     /// `GET /nodes/{node}/ceph/mgr`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephMgrGet {
-        NodeCephMgrGet(self.0.request(NodeCephMgrGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephMgrItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/mgr",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the managers of the Ceph cluster.
-///
-/// `GET /nodes/{node}/ceph/mgr`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephMgrGet(pub(crate) Request<Vec<NodeCephMgrItem>>);
-
-impl ApiRequest for NodeCephMgrGet {
-    type Output = Vec<NodeCephMgrItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/mgr",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephMgrItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMgrGet);
 
 /// The path `/nodes/{node}/ceph/mgr/{id}`.
 ///
@@ -1046,70 +778,36 @@ impl NodeCephMgrIdPath {
     /// Creates a manager on the node.
     ///
     /// `POST /nodes/{node}/ceph/mgr/{id}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn post(&self) -> NodeCephMgrIdPost {
-        NodeCephMgrIdPost(self.0.request(NodeCephMgrIdPost::ENDPOINT, reply::task))
+    pub fn post(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/mgr/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
     /// Destroys a manager.
     ///
     /// `DELETE /nodes/{node}/ceph/mgr/{id}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn delete(&self) -> NodeCephMgrIdDelete {
-        NodeCephMgrIdDelete(self.0.request(NodeCephMgrIdDelete::ENDPOINT, reply::task))
+    pub fn delete(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/ceph/mgr/{id}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Creates a manager on the node.
-///
-/// `POST /nodes/{node}/ceph/mgr/{id}`
-///
-/// Needs on `/`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephMgrIdPost(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeCephMgrIdPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/mgr/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMgrIdPost);
-
-/// Destroys a manager.
-///
-/// `DELETE /nodes/{node}/ceph/mgr/{id}`
-///
-/// Needs on `/`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephMgrIdDelete(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeCephMgrIdDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/ceph/mgr/{id}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMgrIdDelete);
 
 /// The path `/nodes/{node}/ceph/mon`.
 ///
@@ -1132,35 +830,18 @@ impl NodeCephMonPath {
     /// Lists the monitors of the Ceph cluster.
     ///
     /// `GET /nodes/{node}/ceph/mon`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephMonGet {
-        NodeCephMonGet(self.0.request(NodeCephMonGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephMonItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/mon",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the monitors of the Ceph cluster.
-///
-/// `GET /nodes/{node}/ceph/mon`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephMonGet(pub(crate) Request<Vec<NodeCephMonItem>>);
-
-impl ApiRequest for NodeCephMonGet {
-    type Output = Vec<NodeCephMonItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/mon",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephMonItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMonGet);
 
 /// The path `/nodes/{node}/ceph/mon/{monid}`.
 ///
@@ -1187,16 +868,28 @@ impl NodeCephMonMonidPath {
     /// `POST /nodes/{node}/ceph/mon/{monid}`
     #[inline]
     pub fn post(&self) -> NodeCephMonMonidPost {
-        NodeCephMonMonidPost(self.0.request(NodeCephMonMonidPost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/mon/{monid}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephMonMonidPost(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a monitor but no manager; fails for the last monitor of the cluster.
     ///
     /// `DELETE /nodes/{node}/ceph/mon/{monid}`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn delete(&self) -> NodeCephMonMonidDelete {
-        NodeCephMonMonidDelete(
-            self.0.request(NodeCephMonMonidDelete::ENDPOINT, reply::task),
-        )
+    pub fn delete(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/ceph/mon/{monid}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
 
@@ -1211,56 +904,16 @@ impl NodeCephMonMonidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephMonMonidPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephMonMonidPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/mon/{monid}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMonMonidPost);
+request_impls!(NodeCephMonMonidPost : Task);
 
 impl NodeCephMonMonidPost {
     /// IP addresses of the monitor, within Ceph's public networks, instead of the detected ones.
     #[inline]
     pub fn mon_address(mut self, mon_address: impl Into<List<IpAddress>>) -> Self {
-        let mon_address: List<IpAddress> = mon_address.into();
-        self.0.set("mon-address", &mon_address);
+        self.0.call.set_as::<List<IpAddress>>("mon-address", mon_address);
         self
     }
 }
-
-/// Destroys a monitor but no manager; fails for the last monitor of the cluster.
-///
-/// `DELETE /nodes/{node}/ceph/mon/{monid}`
-///
-/// Needs on `/`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephMonMonidDelete(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeCephMonMonidDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/ceph/mon/{monid}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephMonMonidDelete);
 
 /// The path `/nodes/{node}/ceph/osd`.
 ///
@@ -1283,9 +936,18 @@ impl NodeCephOsdPath {
     /// Returns the OSDs as a tree of CRUSH buckets.
     ///
     /// `GET /nodes/{node}/ceph/osd`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    ///
+    /// The answer is open: the depth of the tree follows the CRUSH map
     #[inline]
-    pub fn get(&self) -> NodeCephOsdGet {
-        NodeCephOsdGet(self.0.request(NodeCephOsdGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeCephOsd> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/osd",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an OSD on an unused disk.
     ///
@@ -1294,38 +956,17 @@ impl NodeCephOsdPath {
     /// * `dev`: Disk the OSD stores its data on.
     #[inline]
     pub fn post(&self, dev: impl Into<String>) -> NodeCephOsdPost {
-        let mut request = self.0.request(NodeCephOsdPost::ENDPOINT, reply::task);
-        let dev: String = dev.into();
-        request.set("dev", &dev);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/ceph/osd",
+                Permission::Root,
+            )
+            .partial(&[Partial::new("osds-per-device", Release::new(8, 1), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("dev", dev);
         NodeCephOsdPost(request)
     }
 }
-
-/// Returns the OSDs as a tree of CRUSH buckets.
-///
-/// `GET /nodes/{node}/ceph/osd`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-///
-/// The answer is open: the depth of the tree follows the CRUSH map
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephOsdGet(pub(crate) Request<NodeCephOsd>);
-
-impl ApiRequest for NodeCephOsdGet {
-    type Output = NodeCephOsd;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/osd",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeCephOsd> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdGet);
 
 /// Creates an OSD on an unused disk.
 ///
@@ -1338,68 +979,49 @@ request_impls!(NodeCephOsdGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephOsdPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/osd",
-            Permission::Root,
-        )
-        .partial(&[Partial::new("osds-per-device", Release::new(8, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdPost);
+request_impls!(NodeCephOsdPost : Task);
 
 impl NodeCephOsdPost {
     /// CRUSH device class to give the OSD instead of the detected one.
     #[inline]
     pub fn crush_device_class(mut self, crush_device_class: impl Into<String>) -> Self {
-        let crush_device_class: String = crush_device_class.into();
-        self.0.set("crush-device-class", &crush_device_class);
+        self.0.call.set_as::<String>("crush-device-class", crush_device_class);
         self
     }
     /// Disk for the OSD's database (`block.db`).
     #[inline]
     pub fn db_dev(mut self, db_dev: impl Into<String>) -> Self {
-        let db_dev: String = db_dev.into();
-        self.0.set("db_dev", &db_dev);
+        self.0.call.set_as::<String>("db_dev", db_dev);
         self
     }
     /// Size of the database volume in GiB; taken from the Ceph settings when left out. At least 1. Only together with `db_dev`.
     #[inline]
     pub fn db_dev_size(mut self, db_dev_size: impl Into<f64>) -> Self {
-        let db_dev_size: f64 = db_dev_size.into();
-        self.0.set("db_dev_size", &db_dev_size);
+        self.0.call.set_as::<f64>("db_dev_size", db_dev_size);
         self
     }
     /// Encrypts the OSD. Default: `false`.
     #[inline]
     pub fn encrypted(mut self, encrypted: bool) -> Self {
-        self.0.set("encrypted", &encrypted);
+        self.0.call.set("encrypted", &encrypted);
         self
     }
     /// Number of OSDs created on the disk, for fast NVMe; excludes `db_dev` and `wal_dev`. At least 1. Since 8.1.
     #[inline]
     pub fn osds_per_device(mut self, osds_per_device: i64) -> Self {
-        self.0.set("osds-per-device", &osds_per_device);
+        self.0.call.set("osds-per-device", &osds_per_device);
         self
     }
     /// Disk for the OSD's write-ahead log (`block.wal`).
     #[inline]
     pub fn wal_dev(mut self, wal_dev: impl Into<String>) -> Self {
-        let wal_dev: String = wal_dev.into();
-        self.0.set("wal_dev", &wal_dev);
+        self.0.call.set_as::<String>("wal_dev", wal_dev);
         self
     }
     /// Size of the write-ahead log volume in GiB; taken from the Ceph settings when left out. At least 0.5. Only together with `wal_dev`.
     #[inline]
     pub fn wal_dev_size(mut self, wal_dev_size: impl Into<f64>) -> Self {
-        let wal_dev_size: f64 = wal_dev_size.into();
-        self.0.set("wal_dev_size", &wal_dev_size);
+        self.0.call.set_as::<f64>("wal_dev_size", wal_dev_size);
         self
     }
 }
@@ -1427,44 +1049,30 @@ impl NodeCephOsdOsdidPath {
     /// Lists the sub-resources of an OSD.
     ///
     /// `GET /nodes/{node}/ceph/osd/{osdid}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeCephOsdOsdidGet {
-        NodeCephOsdOsdidGet(self.0.request(NodeCephOsdOsdidGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/osd/{osdid}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Destroys an OSD.
     ///
     /// `DELETE /nodes/{node}/ceph/osd/{osdid}`
     #[inline]
     pub fn delete(&self) -> NodeCephOsdOsdidDelete {
-        NodeCephOsdOsdidDelete(
-            self.0.request(NodeCephOsdOsdidDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/ceph/osd/{osdid}",
+            Permission::Root,
+        );
+        NodeCephOsdOsdidDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the sub-resources of an OSD.
-///
-/// `GET /nodes/{node}/ceph/osd/{osdid}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephOsdOsdidGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeCephOsdOsdidGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/osd/{osdid}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdOsdidGet);
 
 /// Destroys an OSD.
 ///
@@ -1477,26 +1085,13 @@ request_impls!(NodeCephOsdOsdidGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephOsdOsdidDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/ceph/osd/{osdid}",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdOsdidDelete);
+request_impls!(NodeCephOsdOsdidDelete : Task);
 
 impl NodeCephOsdOsdidDelete {
     /// Also removes the OSD's volumes, LVM labels and leftover partitions from the disks. Default: `false`.
     #[inline]
     pub fn cleanup(mut self, cleanup: bool) -> Self {
-        self.0.set("cleanup", &cleanup);
+        self.0.call.set("cleanup", &cleanup);
         self
     }
 }
@@ -1522,37 +1117,18 @@ impl NodeCephOsdOsdidInPath {
     /// Marks an OSD in, so that it receives data again.
     ///
     /// `POST /nodes/{node}/ceph/osd/{osdid}/in`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn post(&self) -> NodeCephOsdOsdidInPost {
-        NodeCephOsdOsdidInPost(
-            self.0.request(NodeCephOsdOsdidInPost::ENDPOINT, reply::nothing),
-        )
+    pub fn post(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/osd/{osdid}/in",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Marks an OSD in, so that it receives data again.
-///
-/// `POST /nodes/{node}/ceph/osd/{osdid}/in`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephOsdOsdidInPost(pub(crate) Request<()>);
-
-impl ApiRequest for NodeCephOsdOsdidInPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/osd/{osdid}/in",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdOsdidInPost);
 
 /// The path `/nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
@@ -1577,9 +1153,12 @@ impl NodeCephOsdOsdidLvInfoPath {
     /// `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`
     #[inline]
     pub fn get(&self) -> NodeCephOsdOsdidLvInfoGet {
-        NodeCephOsdOsdidLvInfoGet(
-            self.0.request(NodeCephOsdOsdidLvInfoGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/osd/{osdid}/lv-info",
+            Permission::Any("/", &["Sys.Audit"]),
+        );
+        NodeCephOsdOsdidLvInfoGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -1592,27 +1171,13 @@ impl NodeCephOsdOsdidLvInfoPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidLvInfoGet(pub(crate) Request<NodeCephOsdLvInfo>);
 
-impl ApiRequest for NodeCephOsdOsdidLvInfoGet {
-    type Output = NodeCephOsdLvInfo;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/osd/{osdid}/lv-info",
-        Permission::Any("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeCephOsdLvInfo> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdOsdidLvInfoGet);
+request_impls!(NodeCephOsdOsdidLvInfoGet : NodeCephOsdLvInfo);
 
 impl NodeCephOsdOsdidLvInfoGet {
     /// Role of the device within the OSD whose volume to look at. Default: `block`.
     #[inline]
     pub fn type_(mut self, type_: impl Into<NodeCephOsdLvInfoType>) -> Self {
-        let type_: NodeCephOsdLvInfoType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<NodeCephOsdLvInfoType>("type", type_);
         self
     }
 }
@@ -1638,37 +1203,18 @@ impl NodeCephOsdOsdidMetadataPath {
     /// Returns addresses, process and devices of an OSD.
     ///
     /// `GET /nodes/{node}/ceph/osd/{osdid}/metadata`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephOsdOsdidMetadataGet {
-        NodeCephOsdOsdidMetadataGet(
-            self.0.request(NodeCephOsdOsdidMetadataGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeCephOsdMetadata> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/osd/{osdid}/metadata",
+            Permission::Any("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns addresses, process and devices of an OSD.
-///
-/// `GET /nodes/{node}/ceph/osd/{osdid}/metadata`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephOsdOsdidMetadataGet(pub(crate) Request<NodeCephOsdMetadata>);
-
-impl ApiRequest for NodeCephOsdOsdidMetadataGet {
-    type Output = NodeCephOsdMetadata;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/osd/{osdid}/metadata",
-        Permission::Any("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeCephOsdMetadata> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdOsdidMetadataGet);
 
 /// The path `/nodes/{node}/ceph/osd/{osdid}/out`.
 ///
@@ -1691,37 +1237,18 @@ impl NodeCephOsdOsdidOutPath {
     /// Marks an OSD out, so that its data moves to other OSDs.
     ///
     /// `POST /nodes/{node}/ceph/osd/{osdid}/out`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn post(&self) -> NodeCephOsdOsdidOutPost {
-        NodeCephOsdOsdidOutPost(
-            self.0.request(NodeCephOsdOsdidOutPost::ENDPOINT, reply::nothing),
-        )
+    pub fn post(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/osd/{osdid}/out",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Marks an OSD out, so that its data moves to other OSDs.
-///
-/// `POST /nodes/{node}/ceph/osd/{osdid}/out`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephOsdOsdidOutPost(pub(crate) Request<()>);
-
-impl ApiRequest for NodeCephOsdOsdidOutPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/osd/{osdid}/out",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdOsdidOutPost);
 
 /// The path `/nodes/{node}/ceph/osd/{osdid}/scrub`.
 ///
@@ -1746,9 +1273,12 @@ impl NodeCephOsdOsdidScrubPath {
     /// `POST /nodes/{node}/ceph/osd/{osdid}/scrub`
     #[inline]
     pub fn post(&self) -> NodeCephOsdOsdidScrubPost {
-        NodeCephOsdOsdidScrubPost(
-            self.0.request(NodeCephOsdOsdidScrubPost::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/osd/{osdid}/scrub",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephOsdOsdidScrubPost(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -1761,26 +1291,13 @@ impl NodeCephOsdOsdidScrubPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
 
-impl ApiRequest for NodeCephOsdOsdidScrubPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/osd/{osdid}/scrub",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephOsdOsdidScrubPost);
+request_impls!(NodeCephOsdOsdidScrubPost : ());
 
 impl NodeCephOsdOsdidScrubPost {
     /// Compares the data itself (deep scrub) instead of only sizes and attributes. Default: `false`.
     #[inline]
     pub fn deep(mut self, deep: bool) -> Self {
-        self.0.set("deep", &deep);
+        self.0.call.set("deep", &deep);
         self
     }
 }
@@ -1806,9 +1323,18 @@ impl NodeCephPoolPath {
     /// Lists the Ceph pools with settings and usage.
     ///
     /// `GET /nodes/{node}/ceph/pool`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    ///
+    /// The answer is open: status and statistics are Ceph's own and change with its release
     #[inline]
-    pub fn get(&self) -> NodeCephPoolGet {
-        NodeCephPoolGet(self.0.request(NodeCephPoolGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephPoolItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/pool",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a Ceph pool.
     ///
@@ -1817,38 +1343,16 @@ impl NodeCephPoolPath {
     /// * `name`: Name of the pool.
     #[inline]
     pub fn post(&self, name: impl Into<String>) -> NodeCephPoolPost {
-        let mut request = self.0.request(NodeCephPoolPost::ENDPOINT, reply::task);
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/pool",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("name", name);
         NodeCephPoolPost(request)
     }
 }
-
-/// Lists the Ceph pools with settings and usage.
-///
-/// `GET /nodes/{node}/ceph/pool`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-///
-/// The answer is open: status and statistics are Ceph's own and change with its release
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephPoolGet(pub(crate) Request<Vec<NodeCephPoolItem>>);
-
-impl ApiRequest for NodeCephPoolGet {
-    type Output = Vec<NodeCephPoolItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/pool",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephPoolItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolGet);
 
 /// Creates a Ceph pool.
 ///
@@ -1861,40 +1365,25 @@ request_impls!(NodeCephPoolGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephPoolPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/pool",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolPost);
+request_impls!(NodeCephPoolPost : Task);
 
 impl NodeCephPoolPost {
     /// Also sets the pool up as a storage for guest disks. Default: `false`.
     #[inline]
     pub fn add_storages(mut self, add_storages: bool) -> Self {
-        self.0.set("add_storages", &add_storages);
+        self.0.call.set("add_storages", &add_storages);
         self
     }
     /// What the pool is used for. Default: `rbd`.
     #[inline]
     pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        let application: NodeCephApplication = application.into();
-        self.0.set("application", &application);
+        self.0.call.set_as::<NodeCephApplication>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        let crush_rule: String = crush_rule.into();
-        self.0.set("crush_rule", &crush_rule);
+        self.0.call.set_as::<String>("crush_rule", crush_rule);
         self
     }
     /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
@@ -1903,14 +1392,13 @@ impl NodeCephPoolPost {
         mut self,
         erasure_coding: impl Into<CephErasureCoding>,
     ) -> Self {
-        let erasure_coding: CephErasureCoding = erasure_coding.into();
-        self.0.set("erasure-coding", &erasure_coding);
+        self.0.call.set_as::<CephErasureCoding>("erasure-coding", erasure_coding);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.set("min_size", &min_size);
+        self.0.call.set("min_size", &min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
@@ -1919,40 +1407,39 @@ impl NodeCephPoolPost {
         mut self,
         pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
     ) -> Self {
-        let pg_autoscale_mode: NodeCephPgAutoscaleMode = pg_autoscale_mode.into();
-        self.0.set("pg_autoscale_mode", &pg_autoscale_mode);
+        self.0
+            .call
+            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.set("pg_num", &pg_num);
+        self.0.call.set("pg_num", &pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.set("pg_num_min", &pg_num_min);
+        self.0.call.set("pg_num_min", &pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.set("size", &size);
+        self.0.call.set("size", &size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
     pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        let target_size: String = target_size.into();
-        self.0.set("target_size", &target_size);
+        self.0.call.set_as::<String>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        let target_size_ratio: f64 = target_size_ratio.into();
-        self.0.set("target_size_ratio", &target_size_ratio);
+        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -1980,51 +1467,42 @@ impl NodeCephPoolNamePath {
     /// Lists the sub-resources of a pool.
     ///
     /// `GET /nodes/{node}/ceph/pool/{name}`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephPoolNameGet {
-        NodeCephPoolNameGet(self.0.request(NodeCephPoolNameGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/pool/{name}",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes settings of a Ceph pool.
     ///
     /// `PUT /nodes/{node}/ceph/pool/{name}`
     #[inline]
     pub fn put(&self) -> NodeCephPoolNamePut {
-        NodeCephPoolNamePut(self.0.request(NodeCephPoolNamePut::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/ceph/pool/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephPoolNamePut(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a Ceph pool and everything in it.
     ///
     /// `DELETE /nodes/{node}/ceph/pool/{name}`
     #[inline]
     pub fn delete(&self) -> NodeCephPoolNameDelete {
-        NodeCephPoolNameDelete(
-            self.0.request(NodeCephPoolNameDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/ceph/pool/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephPoolNameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the sub-resources of a pool.
-///
-/// `GET /nodes/{node}/ceph/pool/{name}`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephPoolNameGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeCephPoolNameGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/pool/{name}",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolNameGet);
 
 /// Changes settings of a Ceph pool.
 ///
@@ -2037,40 +1515,25 @@ request_impls!(NodeCephPoolNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNamePut(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephPoolNamePut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/ceph/pool/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolNamePut);
+request_impls!(NodeCephPoolNamePut : Task);
 
 impl NodeCephPoolNamePut {
     /// What the pool is used for.
     #[inline]
     pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        let application: NodeCephApplication = application.into();
-        self.0.set("application", &application);
+        self.0.call.set_as::<NodeCephApplication>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        let crush_rule: String = crush_rule.into();
-        self.0.set("crush_rule", &crush_rule);
+        self.0.call.set_as::<String>("crush_rule", crush_rule);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.set("min_size", &min_size);
+        self.0.call.set("min_size", &min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
@@ -2079,40 +1542,39 @@ impl NodeCephPoolNamePut {
         mut self,
         pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
     ) -> Self {
-        let pg_autoscale_mode: NodeCephPgAutoscaleMode = pg_autoscale_mode.into();
-        self.0.set("pg_autoscale_mode", &pg_autoscale_mode);
+        self.0
+            .call
+            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.set("pg_num", &pg_num);
+        self.0.call.set("pg_num", &pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.set("pg_num_min", &pg_num_min);
+        self.0.call.set("pg_num_min", &pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.set("size", &size);
+        self.0.call.set("size", &size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
     pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        let target_size: String = target_size.into();
-        self.0.set("target_size", &target_size);
+        self.0.call.set_as::<String>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        let target_size_ratio: f64 = target_size_ratio.into();
-        self.0.set("target_size_ratio", &target_size_ratio);
+        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -2128,38 +1590,25 @@ impl NodeCephPoolNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephPoolNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/ceph/pool/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolNameDelete);
+request_impls!(NodeCephPoolNameDelete : Task);
 
 impl NodeCephPoolNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
     pub fn remove_ecprofile(mut self, remove_ecprofile: bool) -> Self {
-        self.0.set("remove_ecprofile", &remove_ecprofile);
+        self.0.call.set("remove_ecprofile", &remove_ecprofile);
         self
     }
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
     pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.set("remove_storages", &remove_storages);
+        self.0.call.set("remove_storages", &remove_storages);
         self
     }
 }
@@ -2187,9 +1636,12 @@ impl NodeCephPoolNameStatusPath {
     /// `GET /nodes/{node}/ceph/pool/{name}/status`
     #[inline]
     pub fn get(&self) -> NodeCephPoolNameStatusGet {
-        NodeCephPoolNameStatusGet(
-            self.0.request(NodeCephPoolNameStatusGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/pool/{name}/status",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        NodeCephPoolNameStatusGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -2204,26 +1656,13 @@ impl NodeCephPoolNameStatusPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolNameStatusGet(pub(crate) Request<NodeCephPool>);
 
-impl ApiRequest for NodeCephPoolNameStatusGet {
-    type Output = NodeCephPool;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/pool/{name}/status",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeCephPool> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolNameStatusGet);
+request_impls!(NodeCephPoolNameStatusGet : NodeCephPool);
 
 impl NodeCephPoolNameStatusGet {
     /// Adds usage and I/O statistics. Default: `false`.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.set("verbose", &verbose);
+        self.0.call.set("verbose", &verbose);
         self
     }
 }
@@ -2249,9 +1688,19 @@ impl NodeCephPoolsPath {
     /// Lists the Ceph pools; `GET /nodes/{node}/ceph/pool` took its place.
     ///
     /// `GET /nodes/{node}/ceph/pools`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    ///
+    /// Until 7.4. The answer is open: status and statistics are Ceph's own and change with its release
     #[inline]
-    pub fn get(&self) -> NodeCephPoolsGet {
-        NodeCephPoolsGet(self.0.request(NodeCephPoolsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeCephPoolsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/ceph/pools",
+                Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+            )
+            .until(7, 4);
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a Ceph pool; `POST /nodes/{node}/ceph/pool` took its place.
     ///
@@ -2260,39 +1709,17 @@ impl NodeCephPoolsPath {
     /// * `name`: Name of the pool.
     #[inline]
     pub fn post(&self, name: impl Into<String>) -> NodeCephPoolsPost {
-        let mut request = self.0.request(NodeCephPoolsPost::ENDPOINT, reply::task);
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/ceph/pools",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .until(7, 4);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("name", name);
         NodeCephPoolsPost(request)
     }
 }
-
-/// Lists the Ceph pools; `GET /nodes/{node}/ceph/pool` took its place.
-///
-/// `GET /nodes/{node}/ceph/pools`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-///
-/// Until 7.4. The answer is open: status and statistics are Ceph's own and change with its release
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephPoolsGet(pub(crate) Request<Vec<NodeCephPoolsItem>>);
-
-impl ApiRequest for NodeCephPoolsGet {
-    type Output = Vec<NodeCephPoolsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/ceph/pools",
-            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-        )
-        .until(7, 4);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCephPoolsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolsGet);
 
 /// Creates a Ceph pool; `POST /nodes/{node}/ceph/pool` took its place.
 ///
@@ -2305,41 +1732,25 @@ request_impls!(NodeCephPoolsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephPoolsPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/ceph/pools",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .until(7, 4);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolsPost);
+request_impls!(NodeCephPoolsPost : Task);
 
 impl NodeCephPoolsPost {
     /// Also sets the pool up as a storage for guest disks.
     #[inline]
     pub fn add_storages(mut self, add_storages: bool) -> Self {
-        self.0.set("add_storages", &add_storages);
+        self.0.call.set("add_storages", &add_storages);
         self
     }
     /// What the pool is used for. Default: `rbd`.
     #[inline]
     pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        let application: NodeCephApplication = application.into();
-        self.0.set("application", &application);
+        self.0.call.set_as::<NodeCephApplication>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        let crush_rule: String = crush_rule.into();
-        self.0.set("crush_rule", &crush_rule);
+        self.0.call.set_as::<String>("crush_rule", crush_rule);
         self
     }
     /// Creates an erasure-coded pool plus a replicated pool for its metadata, which takes the size settings.
@@ -2348,14 +1759,13 @@ impl NodeCephPoolsPost {
         mut self,
         erasure_coding: impl Into<CephErasureCoding>,
     ) -> Self {
-        let erasure_coding: CephErasureCoding = erasure_coding.into();
-        self.0.set("erasure-coding", &erasure_coding);
+        self.0.call.set_as::<CephErasureCoding>("erasure-coding", erasure_coding);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.set("min_size", &min_size);
+        self.0.call.set("min_size", &min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
@@ -2364,40 +1774,39 @@ impl NodeCephPoolsPost {
         mut self,
         pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
     ) -> Self {
-        let pg_autoscale_mode: NodeCephPgAutoscaleMode = pg_autoscale_mode.into();
-        self.0.set("pg_autoscale_mode", &pg_autoscale_mode);
+        self.0
+            .call
+            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.set("pg_num", &pg_num);
+        self.0.call.set("pg_num", &pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.set("pg_num_min", &pg_num_min);
+        self.0.call.set("pg_num_min", &pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.set("size", &size);
+        self.0.call.set("size", &size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
     pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        let target_size: String = target_size.into();
-        self.0.set("target_size", &target_size);
+        self.0.call.set_as::<String>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        let target_size_ratio: f64 = target_size_ratio.into();
-        self.0.set("target_size_ratio", &target_size_ratio);
+        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -2427,23 +1836,39 @@ impl NodeCephPoolsNamePath {
     /// `GET /nodes/{node}/ceph/pools/{name}`
     #[inline]
     pub fn get(&self) -> NodeCephPoolsNameGet {
-        NodeCephPoolsNameGet(self.0.request(NodeCephPoolsNameGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/ceph/pools/{name}",
+                Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+            )
+            .until(7, 4);
+        NodeCephPoolsNameGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes a pool's settings; `PUT /nodes/{node}/ceph/pool/{name}` took its place.
     ///
     /// `PUT /nodes/{node}/ceph/pools/{name}`
     #[inline]
     pub fn put(&self) -> NodeCephPoolsNamePut {
-        NodeCephPoolsNamePut(self.0.request(NodeCephPoolsNamePut::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/nodes/{node}/ceph/pools/{name}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .until(7, 4);
+        NodeCephPoolsNamePut(self.0.request(ENDPOINT, reply::task))
     }
     /// Destroys a Ceph pool; `DELETE /nodes/{node}/ceph/pool/{name}` took its place.
     ///
     /// `DELETE /nodes/{node}/ceph/pools/{name}`
     #[inline]
     pub fn delete(&self) -> NodeCephPoolsNameDelete {
-        NodeCephPoolsNameDelete(
-            self.0.request(NodeCephPoolsNameDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/nodes/{node}/ceph/pools/{name}",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .until(7, 4);
+        NodeCephPoolsNameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -2458,27 +1883,13 @@ impl NodeCephPoolsNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameGet(pub(crate) Request<NodeCephPool>);
 
-impl ApiRequest for NodeCephPoolsNameGet {
-    type Output = NodeCephPool;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/ceph/pools/{name}",
-            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-        )
-        .until(7, 4);
-    #[inline]
-    fn into_request(self) -> Request<NodeCephPool> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolsNameGet);
+request_impls!(NodeCephPoolsNameGet : NodeCephPool);
 
 impl NodeCephPoolsNameGet {
     /// Adds usage and I/O statistics. Default: `false`.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.set("verbose", &verbose);
+        self.0.call.set("verbose", &verbose);
         self
     }
 }
@@ -2494,41 +1905,25 @@ impl NodeCephPoolsNameGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNamePut(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephPoolsNamePut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/ceph/pools/{name}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .until(7, 4);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolsNamePut);
+request_impls!(NodeCephPoolsNamePut : Task);
 
 impl NodeCephPoolsNamePut {
     /// What the pool is used for.
     #[inline]
     pub fn application(mut self, application: impl Into<NodeCephApplication>) -> Self {
-        let application: NodeCephApplication = application.into();
-        self.0.set("application", &application);
+        self.0.call.set_as::<NodeCephApplication>("application", application);
         self
     }
     /// Name of the CRUSH rule that places the objects.
     #[inline]
     pub fn crush_rule(mut self, crush_rule: impl Into<String>) -> Self {
-        let crush_rule: String = crush_rule.into();
-        self.0.set("crush_rule", &crush_rule);
+        self.0.call.set_as::<String>("crush_rule", crush_rule);
         self
     }
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.set("min_size", &min_size);
+        self.0.call.set("min_size", &min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
@@ -2537,40 +1932,39 @@ impl NodeCephPoolsNamePut {
         mut self,
         pg_autoscale_mode: impl Into<NodeCephPgAutoscaleMode>,
     ) -> Self {
-        let pg_autoscale_mode: NodeCephPgAutoscaleMode = pg_autoscale_mode.into();
-        self.0.set("pg_autoscale_mode", &pg_autoscale_mode);
+        self.0
+            .call
+            .set_as::<NodeCephPgAutoscaleMode>("pg_autoscale_mode", pg_autoscale_mode);
         self
     }
     /// Number of placement groups. From 1 to 32768.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.set("pg_num", &pg_num);
+        self.0.call.set("pg_num", &pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.set("pg_num_min", &pg_num_min);
+        self.0.call.set("pg_num_min", &pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.set("size", &size);
+        self.0.call.set("size", &size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
     #[inline]
     pub fn target_size(mut self, target_size: impl Into<String>) -> Self {
-        let target_size: String = target_size.into();
-        self.0.set("target_size", &target_size);
+        self.0.call.set_as::<String>("target_size", target_size);
         self
     }
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     #[inline]
     pub fn target_size_ratio(mut self, target_size_ratio: impl Into<f64>) -> Self {
-        let target_size_ratio: f64 = target_size_ratio.into();
-        self.0.set("target_size_ratio", &target_size_ratio);
+        self.0.call.set_as::<f64>("target_size_ratio", target_size_ratio);
         self
     }
 }
@@ -2586,39 +1980,25 @@ impl NodeCephPoolsNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephPoolsNameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephPoolsNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/nodes/{node}/ceph/pools/{name}",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .until(7, 4);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephPoolsNameDelete);
+request_impls!(NodeCephPoolsNameDelete : Task);
 
 impl NodeCephPoolsNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
     pub fn remove_ecprofile(mut self, remove_ecprofile: bool) -> Self {
-        self.0.set("remove_ecprofile", &remove_ecprofile);
+        self.0.call.set("remove_ecprofile", &remove_ecprofile);
         self
     }
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
     pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.set("remove_storages", &remove_storages);
+        self.0.call.set("remove_storages", &remove_storages);
         self
     }
 }
@@ -2646,7 +2026,12 @@ impl NodeCephRestartPath {
     /// `POST /nodes/{node}/ceph/restart`
     #[inline]
     pub fn post(&self) -> NodeCephRestartPost {
-        NodeCephRestartPost(self.0.request(NodeCephRestartPost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/restart",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephRestartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -2661,27 +2046,13 @@ impl NodeCephRestartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephRestartPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephRestartPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/restart",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephRestartPost);
+request_impls!(NodeCephRestartPost : Task);
 
 impl NodeCephRestartPost {
     /// Service to restart: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
     #[inline]
     pub fn service(mut self, service: impl Into<String>) -> Self {
-        let service: String = service.into();
-        self.0.set("service", &service);
+        self.0.call.set_as::<String>("service", service);
         self
     }
 }
@@ -2707,35 +2078,18 @@ impl NodeCephRulesPath {
     /// Lists the CRUSH rules.
     ///
     /// `GET /nodes/{node}/ceph/rules`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeCephRulesGet {
-        NodeCephRulesGet(self.0.request(NodeCephRulesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/rules",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the CRUSH rules.
-///
-/// `GET /nodes/{node}/ceph/rules`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephRulesGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeCephRulesGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/rules",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephRulesGet);
 
 /// The path `/nodes/{node}/ceph/start`.
 ///
@@ -2760,7 +2114,12 @@ impl NodeCephStartPath {
     /// `POST /nodes/{node}/ceph/start`
     #[inline]
     pub fn post(&self) -> NodeCephStartPost {
-        NodeCephStartPost(self.0.request(NodeCephStartPost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/start",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephStartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -2775,27 +2134,13 @@ impl NodeCephStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStartPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephStartPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/start",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephStartPost);
+request_impls!(NodeCephStartPost : Task);
 
 impl NodeCephStartPost {
     /// Service to start: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
     #[inline]
     pub fn service(mut self, service: impl Into<String>) -> Self {
-        let service: String = service.into();
-        self.0.set("service", &service);
+        self.0.call.set_as::<String>("service", service);
         self
     }
 }
@@ -2821,37 +2166,20 @@ impl NodeCephStatusPath {
     /// Returns the state of the whole Ceph cluster, as `GET /cluster/ceph/status` does.
     ///
     /// `GET /nodes/{node}/ceph/status`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    ///
+    /// The answer is open: the maps are Ceph's own and change with its release
     #[inline]
-    pub fn get(&self) -> NodeCephStatusGet {
-        NodeCephStatusGet(self.0.request(NodeCephStatusGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<super::types::CephStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/ceph/status",
+            Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the state of the whole Ceph cluster, as `GET /cluster/ceph/status` does.
-///
-/// `GET /nodes/{node}/ceph/status`
-///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
-///
-/// The answer is open: the maps are Ceph's own and change with its release
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCephStatusGet(pub(crate) Request<super::types::CephStatus>);
-
-impl ApiRequest for NodeCephStatusGet {
-    type Output = super::types::CephStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/ceph/status",
-        Permission::Any("/", &["Sys.Audit", "Datastore.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::CephStatus> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephStatusGet);
 
 /// The path `/nodes/{node}/ceph/stop`.
 ///
@@ -2876,7 +2204,12 @@ impl NodeCephStopPath {
     /// `POST /nodes/{node}/ceph/stop`
     #[inline]
     pub fn post(&self) -> NodeCephStopPost {
-        NodeCephStopPost(self.0.request(NodeCephStopPost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/ceph/stop",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeCephStopPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -2891,27 +2224,13 @@ impl NodeCephStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephStopPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCephStopPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/ceph/stop",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCephStopPost);
+request_impls!(NodeCephStopPost : Task);
 
 impl NodeCephStopPost {
     /// Service to stop: `ceph` for all, a daemon type, or a type, dot and daemon id. Default: `ceph.target`.
     #[inline]
     pub fn service(mut self, service: impl Into<String>) -> Self {
-        let service: String = service.into();
-        self.0.set("service", &service);
+        self.0.call.set_as::<String>("service", service);
         self
     }
 }
@@ -2921,7 +2240,7 @@ impl NodeCephStopPost {
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/ceph/pool`, `POST /nodes/{node}/ceph/pools`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephErasureCoding {
     /// CRUSH device class the data is kept on.
@@ -2986,40 +2305,32 @@ impl CephErasureCoding {
     }
 }
 
-impl Properties for CephErasureCoding {
+impl Object for CephErasureCoding {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["k", "m"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "k" => &mut self.k,
-                "m" => &mut self.m,
-                "device-class" => &mut self.device_class,
-                "failure-domain" => &mut self.failure_domain,
-                "profile" => &mut self.profile,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephErasureCoding",
+                required: &["k", "m"],
+                optional: &["device-class", "failure-domain", "profile"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("k", &self.k);
-        out.put("m", &self.m);
-        out.put("device-class", &self.device_class);
-        out.put("failure-domain", &self.failure_domain);
-        out.put("profile", &self.profile);
+            &mut [
+                &mut self.k,
+                &mut self.m,
+                &mut self.device_class,
+                &mut self.failure_domain,
+                &mut self.profile,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -3041,37 +2352,12 @@ pub enum NodeCephApplication {
     Unlisted(Unlisted),
 }
 
-impl NodeCephApplication {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Rbd => "rbd",
-            Self::Cephfs => "cephfs",
-            Self::Rgw => "rgw",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "rbd" => Self::Rbd,
-                "cephfs" => Self::Cephfs,
-                "rgw" => Self::Rgw,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephApplication);
+open_enum_impls!(NodeCephApplication : "rbd" Rbd, "cephfs" Cephfs, "rgw" Rgw,);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/cfg/db`.
 ///
 /// Used by `GET /nodes/{node}/ceph/cfg/db`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephCfgDbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -3092,32 +2378,36 @@ pub struct NodeCephCfgDbItem {
 
 impl Object for NodeCephCfgDbItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "can_update_at_runtime" => {
-                    (Need::required(0), &mut self.can_update_at_runtime)
-                }
-                "level" => (Need::required(1), &mut self.level),
-                "mask" => (Need::required(2), &mut self.mask),
-                "name" => (Need::required(3), &mut self.name),
-                "section" => (Need::required(4), &mut self.section),
-                "value" => (Need::required(5), &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephCfgDbItem",
+                required: &[
+                    "can_update_at_runtime",
+                    "level",
+                    "mask",
+                    "name",
+                    "section",
+                    "value",
+                ],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["can_update_at_runtime", "level", "mask", "name", "section", "value"]
+            &mut [
+                &mut self.can_update_at_runtime,
+                &mut self.level,
+                &mut self.mask,
+                &mut self.name,
+                &mut self.section,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephCfgDbItem);
+object_impls!(NodeCephCfgDbItem);
 
 /// Audience of the setting, from everyday use to development.
 ///
@@ -3135,37 +2425,12 @@ pub enum NodeCephCfgDbLevel {
     Unlisted(Unlisted),
 }
 
-impl NodeCephCfgDbLevel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Basic => "basic",
-            Self::Advanced => "advanced",
-            Self::Dev => "dev",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "basic" => Self::Basic,
-                "advanced" => Self::Advanced,
-                "dev" => Self::Dev,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephCfgDbLevel);
+open_enum_impls!(NodeCephCfgDbLevel : "basic" Basic, "advanced" Advanced, "dev" Dev,);
 
 /// The answer to `GET /nodes/{node}/ceph/cmd-safety`.
 ///
 /// Used by `GET /nodes/{node}/ceph/cmd-safety`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephCmdSafety {
     /// Whether Ceph considers the action safe.
@@ -3178,26 +2443,21 @@ pub struct NodeCephCmdSafety {
 
 impl Object for NodeCephCmdSafety {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "safe" => (Need::required(0), &mut self.safe),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephCmdSafety",
+                required: &["safe"],
+                optional: &["status"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["safe"]
+            &mut [&mut self.safe, &mut self.status, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeCephCmdSafety);
+object_impls!(NodeCephCmdSafety);
 
 /// What is to be done with the daemon.
 ///
@@ -3213,30 +2473,7 @@ pub enum NodeCephCmdSafetyAction {
     Unlisted(Unlisted),
 }
 
-impl NodeCephCmdSafetyAction {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Stop => "stop",
-            Self::Destroy => "destroy",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "stop" => Self::Stop,
-                "destroy" => Self::Destroy,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephCmdSafetyAction);
+open_enum_impls!(NodeCephCmdSafetyAction : "stop" Stop, "destroy" Destroy,);
 
 /// Type of the daemon.
 ///
@@ -3254,37 +2491,12 @@ pub enum NodeCephCmdSafetyService {
     Unlisted(Unlisted),
 }
 
-impl NodeCephCmdSafetyService {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Osd => "osd",
-            Self::Mon => "mon",
-            Self::Mds => "mds",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "osd" => Self::Osd,
-                "mon" => Self::Mon,
-                "mds" => Self::Mds,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephCmdSafetyService);
+open_enum_impls!(NodeCephCmdSafetyService : "osd" Osd, "mon" Mon, "mds" Mds,);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/configdb`.
 ///
 /// Used by `GET /nodes/{node}/ceph/configdb`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephConfigdbItem {
     /// Whether a change takes effect without a restart of the daemons.
@@ -3305,37 +2517,41 @@ pub struct NodeCephConfigdbItem {
 
 impl Object for NodeCephConfigdbItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "can_update_at_runtime" => {
-                    (Need::required(0), &mut self.can_update_at_runtime)
-                }
-                "level" => (Need::required(1), &mut self.level),
-                "mask" => (Need::required(2), &mut self.mask),
-                "name" => (Need::required(3), &mut self.name),
-                "section" => (Need::required(4), &mut self.section),
-                "value" => (Need::required(5), &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephConfigdbItem",
+                required: &[
+                    "can_update_at_runtime",
+                    "level",
+                    "mask",
+                    "name",
+                    "section",
+                    "value",
+                ],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["can_update_at_runtime", "level", "mask", "name", "section", "value"]
+            &mut [
+                &mut self.can_update_at_runtime,
+                &mut self.level,
+                &mut self.mask,
+                &mut self.name,
+                &mut self.section,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephConfigdbItem);
+object_impls!(NodeCephConfigdbItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/fs`.
 ///
 /// Used by `GET /nodes/{node}/ceph/fs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephFsItem {
     /// Name of the first data pool; `data_pools` names them all.
@@ -3356,35 +2572,34 @@ pub struct NodeCephFsItem {
 
 impl Object for NodeCephFsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "data_pool" => (Need::required(0), &mut self.data_pool),
-                "data_pool_ids" => (Need::OPTIONAL, &mut self.data_pool_ids),
-                "data_pools" => (Need::OPTIONAL, &mut self.data_pools),
-                "metadata_pool" => (Need::required(1), &mut self.metadata_pool),
-                "metadata_pool_id" => (Need::OPTIONAL, &mut self.metadata_pool_id),
-                "name" => (Need::required(2), &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephFsItem",
+                required: &["data_pool", "metadata_pool", "name"],
+                optional: &["data_pool_ids", "data_pools", "metadata_pool_id"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["data_pool", "metadata_pool", "name"]
+            &mut [
+                &mut self.data_pool,
+                &mut self.metadata_pool,
+                &mut self.name,
+                &mut self.data_pool_ids,
+                &mut self.data_pools,
+                &mut self.metadata_pool_id,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephFsItem);
+object_impls!(NodeCephFsItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mds`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mds`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephMdsItem {
     /// Address the metadata server announces, in Ceph's notation.
@@ -3415,40 +2630,49 @@ pub struct NodeCephMdsItem {
 
 impl Object for NodeCephMdsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "addr" => (Need::OPTIONAL, &mut self.addr),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "direxists" => (Need::OPTIONAL, &mut self.direxists),
-                "fs_name" => (Need::OPTIONAL, &mut self.fs_name),
-                "host" => (Need::OPTIONAL, &mut self.host),
-                "name" => (Need::required(0), &mut self.name),
-                "rank" => (Need::OPTIONAL, &mut self.rank),
-                "service" => (Need::OPTIONAL, &mut self.service),
-                "standby_replay" => (Need::OPTIONAL, &mut self.standby_replay),
-                "state" => (Need::required(1), &mut self.state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephMdsItem",
+                required: &["name", "state"],
+                optional: &[
+                    "addr",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "direxists",
+                    "fs_name",
+                    "host",
+                    "rank",
+                    "service",
+                    "standby_replay",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "state"]
+            &mut [
+                &mut self.name,
+                &mut self.state,
+                &mut self.addr,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.direxists,
+                &mut self.fs_name,
+                &mut self.host,
+                &mut self.rank,
+                &mut self.service,
+                &mut self.standby_replay,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephMdsItem);
+object_impls!(NodeCephMdsItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mgr`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mgr`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephMgrItem {
     /// Address the manager announces, in Ceph's notation.
@@ -3473,37 +2697,43 @@ pub struct NodeCephMgrItem {
 
 impl Object for NodeCephMgrItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "addr" => (Need::OPTIONAL, &mut self.addr),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "direxists" => (Need::OPTIONAL, &mut self.direxists),
-                "host" => (Need::OPTIONAL, &mut self.host),
-                "name" => (Need::required(0), &mut self.name),
-                "service" => (Need::OPTIONAL, &mut self.service),
-                "state" => (Need::required(1), &mut self.state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephMgrItem",
+                required: &["name", "state"],
+                optional: &[
+                    "addr",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "direxists",
+                    "host",
+                    "service",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "state"]
+            &mut [
+                &mut self.name,
+                &mut self.state,
+                &mut self.addr,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.direxists,
+                &mut self.host,
+                &mut self.service,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephMgrItem);
+object_impls!(NodeCephMgrItem);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/mon`.
 ///
 /// Used by `GET /nodes/{node}/ceph/mon`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephMonItem {
     /// Address the monitor announces, in Ceph's notation.
@@ -3532,39 +2762,48 @@ pub struct NodeCephMonItem {
 
 impl Object for NodeCephMonItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "addr" => (Need::OPTIONAL, &mut self.addr),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "direxists" => (Need::OPTIONAL, &mut self.direxists),
-                "host" => (Need::OPTIONAL, &mut self.host),
-                "name" => (Need::required(0), &mut self.name),
-                "quorum" => (Need::OPTIONAL, &mut self.quorum),
-                "rank" => (Need::OPTIONAL, &mut self.rank),
-                "service" => (Need::OPTIONAL, &mut self.service),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephMonItem",
+                required: &["name"],
+                optional: &[
+                    "addr",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "direxists",
+                    "host",
+                    "quorum",
+                    "rank",
+                    "service",
+                    "state",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.addr,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.direxists,
+                &mut self.host,
+                &mut self.quorum,
+                &mut self.rank,
+                &mut self.service,
+                &mut self.state,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephMonItem);
+object_impls!(NodeCephMonItem);
 
 /// The answer to `GET /nodes/{node}/ceph/osd`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsd {
     /// OSD flags set on the cluster, separated by commas; absent if there are none.
@@ -3577,31 +2816,26 @@ pub struct NodeCephOsd {
 
 impl Object for NodeCephOsd {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "flags" => (Need::OPTIONAL, &mut self.flags),
-                "root" => (Need::required(0), &mut self.root),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsd",
+                required: &["root"],
+                optional: &["flags"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["root"]
+            &mut [&mut self.root, &mut self.flags, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeCephOsd);
+object_impls!(NodeCephOsd);
 
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdLvInfo {
     /// When the volume was created, as `lvs` prints it.
@@ -3622,30 +2856,36 @@ pub struct NodeCephOsdLvInfo {
 
 impl Object for NodeCephOsdLvInfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "creation_time" => (Need::required(0), &mut self.creation_time),
-                "lv_name" => (Need::required(1), &mut self.lv_name),
-                "lv_path" => (Need::required(2), &mut self.lv_path),
-                "lv_size" => (Need::required(3), &mut self.lv_size),
-                "lv_uuid" => (Need::required(4), &mut self.lv_uuid),
-                "vg_name" => (Need::required(5), &mut self.vg_name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdLvInfo",
+                required: &[
+                    "creation_time",
+                    "lv_name",
+                    "lv_path",
+                    "lv_size",
+                    "lv_uuid",
+                    "vg_name",
+                ],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["creation_time", "lv_name", "lv_path", "lv_size", "lv_uuid", "vg_name"]
+            &mut [
+                &mut self.creation_time,
+                &mut self.lv_name,
+                &mut self.lv_path,
+                &mut self.lv_size,
+                &mut self.lv_uuid,
+                &mut self.vg_name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephOsdLvInfo);
+object_impls!(NodeCephOsdLvInfo);
 
 /// Role of the device within the OSD whose volume to look at.
 ///
@@ -3663,37 +2903,12 @@ pub enum NodeCephOsdLvInfoType {
     Unlisted(Unlisted),
 }
 
-impl NodeCephOsdLvInfoType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Block => "block",
-            Self::Db => "db",
-            Self::Wal => "wal",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "block" => Self::Block,
-                "db" => Self::Db,
-                "wal" => Self::Wal,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephOsdLvInfoType);
+open_enum_impls!(NodeCephOsdLvInfoType : "block" Block, "db" Db, "wal" Wal,);
 
 /// The answer to `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadata {
     /// Devices the OSD consists of.
@@ -3706,26 +2921,21 @@ pub struct NodeCephOsdMetadata {
 
 impl Object for NodeCephOsdMetadata {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "devices" => (Need::required(0), &mut self.devices),
-                "osd" => (Need::required(1), &mut self.osd),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdMetadata",
+                required: &["devices", "osd"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["devices", "osd"]
+            &mut [&mut self.devices, &mut self.osd, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeCephOsdMetadata);
+object_impls!(NodeCephOsdMetadata);
 
 /// Role of the device within the OSD.
 ///
@@ -3743,37 +2953,12 @@ pub enum NodeCephOsdMetadataDevice {
     Unlisted(Unlisted),
 }
 
-impl NodeCephOsdMetadataDevice {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Block => "block",
-            Self::Db => "db",
-            Self::Wal => "wal",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "block" => Self::Block,
-                "db" => Self::Db,
-                "wal" => Self::Wal,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephOsdMetadataDevice);
+open_enum_impls!(NodeCephOsdMetadataDevice : "block" Block, "db" Db, "wal" Wal,);
 
 /// Devices the OSD consists of.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataDevicesItem {
     /// Path of the device node.
@@ -3796,32 +2981,43 @@ pub struct NodeCephOsdMetadataDevicesItem {
 
 impl Object for NodeCephOsdMetadataDevicesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "dev_node" => (Need::OPTIONAL, &mut self.dev_node),
-                "device" => (Need::OPTIONAL, &mut self.device),
-                "devices" => (Need::OPTIONAL, &mut self.devices),
-                "physical_device" => (Need::OPTIONAL, &mut self.physical_device),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                "support_discard" => (Need::OPTIONAL, &mut self.support_discard),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdMetadataDevicesItem",
+                required: &[],
+                optional: &[
+                    "dev_node",
+                    "device",
+                    "devices",
+                    "physical_device",
+                    "size",
+                    "support_discard",
+                    "type",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.dev_node,
+                &mut self.device,
+                &mut self.devices,
+                &mut self.physical_device,
+                &mut self.size,
+                &mut self.support_discard,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephOsdMetadataDevicesItem);
+object_impls!(NodeCephOsdMetadataDevicesItem);
 
 /// General information about the OSD.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdMetadataOsd {
     /// Address and port for traffic with other OSDs.
@@ -3854,41 +3050,52 @@ pub struct NodeCephOsdMetadataOsd {
 
 impl Object for NodeCephOsdMetadataOsd {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "back_addr" => (Need::OPTIONAL, &mut self.back_addr),
-                "encrypted" => (Need::OPTIONAL, &mut self.encrypted),
-                "front_addr" => (Need::OPTIONAL, &mut self.front_addr),
-                "hb_back_addr" => (Need::OPTIONAL, &mut self.hb_back_addr),
-                "hb_front_addr" => (Need::OPTIONAL, &mut self.hb_front_addr),
-                "hostname" => (Need::OPTIONAL, &mut self.hostname),
-                "id" => (Need::required(0), &mut self.id),
-                "mem_usage" => (Need::OPTIONAL, &mut self.mem_usage),
-                "osd_data" => (Need::OPTIONAL, &mut self.osd_data),
-                "osd_objectstore" => (Need::OPTIONAL, &mut self.osd_objectstore),
-                "pid" => (Need::OPTIONAL, &mut self.pid),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdMetadataOsd",
+                required: &["id"],
+                optional: &[
+                    "back_addr",
+                    "encrypted",
+                    "front_addr",
+                    "hb_back_addr",
+                    "hb_front_addr",
+                    "hostname",
+                    "mem_usage",
+                    "osd_data",
+                    "osd_objectstore",
+                    "pid",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id"]
+            &mut [
+                &mut self.id,
+                &mut self.back_addr,
+                &mut self.encrypted,
+                &mut self.front_addr,
+                &mut self.hb_back_addr,
+                &mut self.hb_front_addr,
+                &mut self.hostname,
+                &mut self.mem_usage,
+                &mut self.osd_data,
+                &mut self.osd_objectstore,
+                &mut self.pid,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephOsdMetadataOsd);
+object_impls!(NodeCephOsdMetadataOsd);
 
 /// Top of the CRUSH tree; `children` holds nested buckets and, as leaves, OSDs.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRoot {
     /// What is directly below: buckets, or OSDs as leaves.
@@ -3901,27 +3108,26 @@ pub struct NodeCephOsdRoot {
 
 impl Object for NodeCephOsdRoot {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "children" => (Need::OPTIONAL, &mut self.children),
-                "leaf" => (Need::OPTIONAL, &mut self.leaf),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRoot",
+                required: &[],
+                optional: &["children", "leaf"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.children, &mut self.leaf, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeCephOsdRoot);
+object_impls!(NodeCephOsdRoot);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -3978,49 +3184,77 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
 
 impl Object for NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "apply_latency_ms" => (Need::OPTIONAL, &mut self.apply_latency_ms),
-                "blfsdev" => (Need::OPTIONAL, &mut self.blfsdev),
-                "bytes_used" => (Need::OPTIONAL, &mut self.bytes_used),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "children" => (Need::OPTIONAL, &mut self.children),
-                "commit_latency_ms" => (Need::OPTIONAL, &mut self.commit_latency_ms),
-                "crush_weight" => (Need::OPTIONAL, &mut self.crush_weight),
-                "dbdev" => (Need::OPTIONAL, &mut self.dbdev),
-                "device_class" => (Need::OPTIONAL, &mut self.device_class),
-                "host" => (Need::OPTIONAL, &mut self.host),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "in" => (Need::OPTIONAL, &mut self.in_),
-                "leaf" => (Need::OPTIONAL, &mut self.leaf),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "osdtype" => (Need::OPTIONAL, &mut self.osdtype),
-                "percent_used" => (Need::OPTIONAL, &mut self.percent_used),
-                "pgs" => (Need::OPTIONAL, &mut self.pgs),
-                "reweight" => (Need::OPTIONAL, &mut self.reweight),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "total_space" => (Need::OPTIONAL, &mut self.total_space),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                "waldev" => (Need::OPTIONAL, &mut self.waldev),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenChildrenChildrenChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem);
+object_impls!(NodeCephOsdRootChildrenChildrenChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -4077,49 +3311,77 @@ pub struct NodeCephOsdRootChildrenChildrenChildrenItem {
 
 impl Object for NodeCephOsdRootChildrenChildrenChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "apply_latency_ms" => (Need::OPTIONAL, &mut self.apply_latency_ms),
-                "blfsdev" => (Need::OPTIONAL, &mut self.blfsdev),
-                "bytes_used" => (Need::OPTIONAL, &mut self.bytes_used),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "children" => (Need::OPTIONAL, &mut self.children),
-                "commit_latency_ms" => (Need::OPTIONAL, &mut self.commit_latency_ms),
-                "crush_weight" => (Need::OPTIONAL, &mut self.crush_weight),
-                "dbdev" => (Need::OPTIONAL, &mut self.dbdev),
-                "device_class" => (Need::OPTIONAL, &mut self.device_class),
-                "host" => (Need::OPTIONAL, &mut self.host),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "in" => (Need::OPTIONAL, &mut self.in_),
-                "leaf" => (Need::OPTIONAL, &mut self.leaf),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "osdtype" => (Need::OPTIONAL, &mut self.osdtype),
-                "percent_used" => (Need::OPTIONAL, &mut self.percent_used),
-                "pgs" => (Need::OPTIONAL, &mut self.pgs),
-                "reweight" => (Need::OPTIONAL, &mut self.reweight),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "total_space" => (Need::OPTIONAL, &mut self.total_space),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                "waldev" => (Need::OPTIONAL, &mut self.waldev),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenChildrenChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephOsdRootChildrenChildrenChildrenItem);
+object_impls!(NodeCephOsdRootChildrenChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -4176,49 +3438,77 @@ pub struct NodeCephOsdRootChildrenChildrenItem {
 
 impl Object for NodeCephOsdRootChildrenChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "apply_latency_ms" => (Need::OPTIONAL, &mut self.apply_latency_ms),
-                "blfsdev" => (Need::OPTIONAL, &mut self.blfsdev),
-                "bytes_used" => (Need::OPTIONAL, &mut self.bytes_used),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "children" => (Need::OPTIONAL, &mut self.children),
-                "commit_latency_ms" => (Need::OPTIONAL, &mut self.commit_latency_ms),
-                "crush_weight" => (Need::OPTIONAL, &mut self.crush_weight),
-                "dbdev" => (Need::OPTIONAL, &mut self.dbdev),
-                "device_class" => (Need::OPTIONAL, &mut self.device_class),
-                "host" => (Need::OPTIONAL, &mut self.host),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "in" => (Need::OPTIONAL, &mut self.in_),
-                "leaf" => (Need::OPTIONAL, &mut self.leaf),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "osdtype" => (Need::OPTIONAL, &mut self.osdtype),
-                "percent_used" => (Need::OPTIONAL, &mut self.percent_used),
-                "pgs" => (Need::OPTIONAL, &mut self.pgs),
-                "reweight" => (Need::OPTIONAL, &mut self.reweight),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "total_space" => (Need::OPTIONAL, &mut self.total_space),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                "waldev" => (Need::OPTIONAL, &mut self.waldev),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephOsdRootChildrenChildrenItem);
+object_impls!(NodeCephOsdRootChildrenChildrenItem);
 
 /// What is directly below: buckets, or OSDs as leaves.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephOsdRootChildrenItem {
     /// Apply latency of the OSD in milliseconds.
@@ -4275,44 +3565,72 @@ pub struct NodeCephOsdRootChildrenItem {
 
 impl Object for NodeCephOsdRootChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "apply_latency_ms" => (Need::OPTIONAL, &mut self.apply_latency_ms),
-                "blfsdev" => (Need::OPTIONAL, &mut self.blfsdev),
-                "bytes_used" => (Need::OPTIONAL, &mut self.bytes_used),
-                "ceph_version" => (Need::OPTIONAL, &mut self.ceph_version),
-                "ceph_version_short" => (Need::OPTIONAL, &mut self.ceph_version_short),
-                "children" => (Need::OPTIONAL, &mut self.children),
-                "commit_latency_ms" => (Need::OPTIONAL, &mut self.commit_latency_ms),
-                "crush_weight" => (Need::OPTIONAL, &mut self.crush_weight),
-                "dbdev" => (Need::OPTIONAL, &mut self.dbdev),
-                "device_class" => (Need::OPTIONAL, &mut self.device_class),
-                "host" => (Need::OPTIONAL, &mut self.host),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "in" => (Need::OPTIONAL, &mut self.in_),
-                "leaf" => (Need::OPTIONAL, &mut self.leaf),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "osdtype" => (Need::OPTIONAL, &mut self.osdtype),
-                "percent_used" => (Need::OPTIONAL, &mut self.percent_used),
-                "pgs" => (Need::OPTIONAL, &mut self.pgs),
-                "reweight" => (Need::OPTIONAL, &mut self.reweight),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "total_space" => (Need::OPTIONAL, &mut self.total_space),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                "waldev" => (Need::OPTIONAL, &mut self.waldev),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephOsdRootChildrenItem",
+                required: &[],
+                optional: &[
+                    "apply_latency_ms",
+                    "blfsdev",
+                    "bytes_used",
+                    "ceph_version",
+                    "ceph_version_short",
+                    "children",
+                    "commit_latency_ms",
+                    "crush_weight",
+                    "dbdev",
+                    "device_class",
+                    "host",
+                    "id",
+                    "in",
+                    "leaf",
+                    "name",
+                    "osdtype",
+                    "percent_used",
+                    "pgs",
+                    "reweight",
+                    "status",
+                    "total_space",
+                    "type",
+                    "version",
+                    "waldev",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.apply_latency_ms,
+                &mut self.blfsdev,
+                &mut self.bytes_used,
+                &mut self.ceph_version,
+                &mut self.ceph_version_short,
+                &mut self.children,
+                &mut self.commit_latency_ms,
+                &mut self.crush_weight,
+                &mut self.dbdev,
+                &mut self.device_class,
+                &mut self.host,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.osdtype,
+                &mut self.percent_used,
+                &mut self.pgs,
+                &mut self.reweight,
+                &mut self.status,
+                &mut self.total_space,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.waldev,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephOsdRootChildrenItem);
+object_impls!(NodeCephOsdRootChildrenItem);
 
 /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
 ///
@@ -4330,37 +3648,12 @@ pub enum NodeCephPgAutoscaleMode {
     Unlisted(Unlisted),
 }
 
-impl NodeCephPgAutoscaleMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::On => "on",
-            Self::Off => "off",
-            Self::Warn => "warn",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "on" => Self::On,
-                "off" => Self::Off,
-                "warn" => Self::Warn,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephPgAutoscaleMode);
+open_enum_impls!(NodeCephPgAutoscaleMode : "on" On, "off" Off, "warn" Warn,);
 
 /// The answer to `GET /nodes/{node}/ceph/pool/{name}/status`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPool {
     /// What the pool is used for. Default: `rbd`.
@@ -4417,68 +3710,78 @@ pub struct NodeCephPool {
 
 impl Object for NodeCephPool {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "application" => (Need::OPTIONAL, &mut self.application),
-                "application_list" => (Need::OPTIONAL, &mut self.application_list),
-                "autoscale_status" => (Need::OPTIONAL, &mut self.autoscale_status),
-                "crush_rule" => (Need::OPTIONAL, &mut self.crush_rule),
-                "fast_read" => (Need::required(0), &mut self.fast_read),
-                "hashpspool" => (Need::required(1), &mut self.hashpspool),
-                "id" => (Need::required(2), &mut self.id),
-                "min_size" => (Need::OPTIONAL, &mut self.min_size),
-                "name" => (Need::required(3), &mut self.name),
-                "nodeep-scrub" => (Need::required(4), &mut self.nodeep_scrub),
-                "nodelete" => (Need::required(5), &mut self.nodelete),
-                "nopgchange" => (Need::required(6), &mut self.nopgchange),
-                "noscrub" => (Need::required(7), &mut self.noscrub),
-                "nosizechange" => (Need::required(8), &mut self.nosizechange),
-                "pg_autoscale_mode" => (Need::OPTIONAL, &mut self.pg_autoscale_mode),
-                "pg_num" => (Need::OPTIONAL, &mut self.pg_num),
-                "pg_num_min" => (Need::OPTIONAL, &mut self.pg_num_min),
-                "pgp_num" => (Need::required(9), &mut self.pgp_num),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                "statistics" => (Need::OPTIONAL, &mut self.statistics),
-                "target_size" => (Need::OPTIONAL, &mut self.target_size),
-                "target_size_ratio" => (Need::OPTIONAL, &mut self.target_size_ratio),
-                "use_gmt_hitset" => (Need::required(10), &mut self.use_gmt_hitset),
-                "write_fadvise_dontneed" => {
-                    (Need::required(11), &mut self.write_fadvise_dontneed)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPool",
+                required: &[
+                    "fast_read",
+                    "hashpspool",
+                    "id",
+                    "name",
+                    "nodeep-scrub",
+                    "nodelete",
+                    "nopgchange",
+                    "noscrub",
+                    "nosizechange",
+                    "pgp_num",
+                    "use_gmt_hitset",
+                    "write_fadvise_dontneed",
+                ],
+                optional: &[
+                    "application",
+                    "application_list",
+                    "autoscale_status",
+                    "crush_rule",
+                    "min_size",
+                    "pg_autoscale_mode",
+                    "pg_num",
+                    "pg_num_min",
+                    "size",
+                    "statistics",
+                    "target_size",
+                    "target_size_ratio",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &[
-            "fast_read",
-            "hashpspool",
-            "id",
-            "name",
-            "nodeep-scrub",
-            "nodelete",
-            "nopgchange",
-            "noscrub",
-            "nosizechange",
-            "pgp_num",
-            "use_gmt_hitset",
-            "write_fadvise_dontneed",
-        ]
+            &mut [
+                &mut self.fast_read,
+                &mut self.hashpspool,
+                &mut self.id,
+                &mut self.name,
+                &mut self.nodeep_scrub,
+                &mut self.nodelete,
+                &mut self.nopgchange,
+                &mut self.noscrub,
+                &mut self.nosizechange,
+                &mut self.pgp_num,
+                &mut self.use_gmt_hitset,
+                &mut self.write_fadvise_dontneed,
+                &mut self.application,
+                &mut self.application_list,
+                &mut self.autoscale_status,
+                &mut self.crush_rule,
+                &mut self.min_size,
+                &mut self.pg_autoscale_mode,
+                &mut self.pg_num,
+                &mut self.pg_num_min,
+                &mut self.size,
+                &mut self.statistics,
+                &mut self.target_size,
+                &mut self.target_size_ratio,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephPool);
+object_impls!(NodeCephPool);
 
 /// What the autoscaler reports about the pool; differs between Ceph releases.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool`, `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolAutoscaleStatus {
     /// Share of the CRUSH root's capacity the pool takes up, from 0 to 1.
@@ -4527,49 +3830,69 @@ pub struct NodeCephPoolAutoscaleStatus {
 
 impl Object for NodeCephPoolAutoscaleStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "actual_capacity_ratio" => {
-                    (Need::OPTIONAL, &mut self.actual_capacity_ratio)
-                }
-                "actual_raw_used" => (Need::OPTIONAL, &mut self.actual_raw_used),
-                "bias" => (Need::OPTIONAL, &mut self.bias),
-                "bulk" => (Need::OPTIONAL, &mut self.bulk),
-                "capacity_ratio" => (Need::OPTIONAL, &mut self.capacity_ratio),
-                "crush_root_id" => (Need::OPTIONAL, &mut self.crush_root_id),
-                "effective_target_ratio" => {
-                    (Need::OPTIONAL, &mut self.effective_target_ratio)
-                }
-                "logical_used" => (Need::OPTIONAL, &mut self.logical_used),
-                "pg_autoscale_mode" => (Need::OPTIONAL, &mut self.pg_autoscale_mode),
-                "pg_num_final" => (Need::OPTIONAL, &mut self.pg_num_final),
-                "pg_num_ideal" => (Need::OPTIONAL, &mut self.pg_num_ideal),
-                "pg_num_target" => (Need::OPTIONAL, &mut self.pg_num_target),
-                "pool_id" => (Need::OPTIONAL, &mut self.pool_id),
-                "pool_name" => (Need::OPTIONAL, &mut self.pool_name),
-                "raw_used" => (Need::OPTIONAL, &mut self.raw_used),
-                "raw_used_rate" => (Need::OPTIONAL, &mut self.raw_used_rate),
-                "subtree_capacity" => (Need::OPTIONAL, &mut self.subtree_capacity),
-                "target_bytes" => (Need::OPTIONAL, &mut self.target_bytes),
-                "target_ratio" => (Need::OPTIONAL, &mut self.target_ratio),
-                "would_adjust" => (Need::OPTIONAL, &mut self.would_adjust),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPoolAutoscaleStatus",
+                required: &[],
+                optional: &[
+                    "actual_capacity_ratio",
+                    "actual_raw_used",
+                    "bias",
+                    "bulk",
+                    "capacity_ratio",
+                    "crush_root_id",
+                    "effective_target_ratio",
+                    "logical_used",
+                    "pg_autoscale_mode",
+                    "pg_num_final",
+                    "pg_num_ideal",
+                    "pg_num_target",
+                    "pool_id",
+                    "pool_name",
+                    "raw_used",
+                    "raw_used_rate",
+                    "subtree_capacity",
+                    "target_bytes",
+                    "target_ratio",
+                    "would_adjust",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.actual_capacity_ratio,
+                &mut self.actual_raw_used,
+                &mut self.bias,
+                &mut self.bulk,
+                &mut self.capacity_ratio,
+                &mut self.crush_root_id,
+                &mut self.effective_target_ratio,
+                &mut self.logical_used,
+                &mut self.pg_autoscale_mode,
+                &mut self.pg_num_final,
+                &mut self.pg_num_ideal,
+                &mut self.pg_num_target,
+                &mut self.pool_id,
+                &mut self.pool_name,
+                &mut self.raw_used,
+                &mut self.raw_used_rate,
+                &mut self.subtree_capacity,
+                &mut self.target_bytes,
+                &mut self.target_ratio,
+                &mut self.would_adjust,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephPoolAutoscaleStatus);
+object_impls!(NodeCephPoolAutoscaleStatus);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/pool`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
     /// Applications the pool is tagged with, each with its metadata.
@@ -4612,48 +3935,64 @@ pub struct NodeCephPoolItem {
 
 impl Object for NodeCephPoolItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "application_metadata" => {
-                    (Need::OPTIONAL, &mut self.application_metadata)
-                }
-                "autoscale_status" => (Need::OPTIONAL, &mut self.autoscale_status),
-                "bytes_used" => (Need::OPTIONAL, &mut self.bytes_used),
-                "crush_rule" => (Need::required(0), &mut self.crush_rule),
-                "crush_rule_name" => (Need::OPTIONAL, &mut self.crush_rule_name),
-                "min_size" => (Need::required(1), &mut self.min_size),
-                "percent_used" => (Need::OPTIONAL, &mut self.percent_used),
-                "pg_autoscale_mode" => (Need::OPTIONAL, &mut self.pg_autoscale_mode),
-                "pg_num" => (Need::required(2), &mut self.pg_num),
-                "pg_num_final" => (Need::OPTIONAL, &mut self.pg_num_final),
-                "pg_num_min" => (Need::OPTIONAL, &mut self.pg_num_min),
-                "pool" => (Need::required(3), &mut self.pool),
-                "pool_name" => (Need::required(4), &mut self.pool_name),
-                "size" => (Need::required(5), &mut self.size),
-                "target_size" => (Need::OPTIONAL, &mut self.target_size),
-                "target_size_ratio" => (Need::OPTIONAL, &mut self.target_size_ratio),
-                "type" => (Need::required(6), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPoolItem",
+                required: &[
+                    "crush_rule",
+                    "min_size",
+                    "pg_num",
+                    "pool",
+                    "pool_name",
+                    "size",
+                    "type",
+                ],
+                optional: &[
+                    "application_metadata",
+                    "autoscale_status",
+                    "bytes_used",
+                    "crush_rule_name",
+                    "percent_used",
+                    "pg_autoscale_mode",
+                    "pg_num_final",
+                    "pg_num_min",
+                    "target_size",
+                    "target_size_ratio",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["crush_rule", "min_size", "pg_num", "pool", "pool_name", "size", "type"]
+            &mut [
+                &mut self.crush_rule,
+                &mut self.min_size,
+                &mut self.pg_num,
+                &mut self.pool,
+                &mut self.pool_name,
+                &mut self.size,
+                &mut self.type_,
+                &mut self.application_metadata,
+                &mut self.autoscale_status,
+                &mut self.bytes_used,
+                &mut self.crush_rule_name,
+                &mut self.percent_used,
+                &mut self.pg_autoscale_mode,
+                &mut self.pg_num_final,
+                &mut self.pg_num_min,
+                &mut self.target_size,
+                &mut self.target_size_ratio,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephPoolItem);
+object_impls!(NodeCephPoolItem);
 
 /// Usage and I/O statistics; only with `verbose`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool/{name}/status`, `GET /nodes/{node}/ceph/pools/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolStatistics {
     /// Raw space available to the pool. In bytes.
@@ -4704,48 +4043,71 @@ pub struct NodeCephPoolStatistics {
 
 impl Object for NodeCephPoolStatistics {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "avail_raw" => (Need::OPTIONAL, &mut self.avail_raw),
-                "bytes_used" => (Need::OPTIONAL, &mut self.bytes_used),
-                "compress_bytes_used" => (Need::OPTIONAL, &mut self.compress_bytes_used),
-                "compress_under_bytes" => {
-                    (Need::OPTIONAL, &mut self.compress_under_bytes)
-                }
-                "data_bytes_used" => (Need::OPTIONAL, &mut self.data_bytes_used),
-                "dirty" => (Need::OPTIONAL, &mut self.dirty),
-                "kb_used" => (Need::OPTIONAL, &mut self.kb_used),
-                "max_avail" => (Need::OPTIONAL, &mut self.max_avail),
-                "objects" => (Need::OPTIONAL, &mut self.objects),
-                "omap_bytes_used" => (Need::OPTIONAL, &mut self.omap_bytes_used),
-                "percent_used" => (Need::OPTIONAL, &mut self.percent_used),
-                "quota_bytes" => (Need::OPTIONAL, &mut self.quota_bytes),
-                "quota_objects" => (Need::OPTIONAL, &mut self.quota_objects),
-                "rd" => (Need::OPTIONAL, &mut self.rd),
-                "rd_bytes" => (Need::OPTIONAL, &mut self.rd_bytes),
-                "stored" => (Need::OPTIONAL, &mut self.stored),
-                "stored_data" => (Need::OPTIONAL, &mut self.stored_data),
-                "stored_omap" => (Need::OPTIONAL, &mut self.stored_omap),
-                "stored_raw" => (Need::OPTIONAL, &mut self.stored_raw),
-                "wr" => (Need::OPTIONAL, &mut self.wr),
-                "wr_bytes" => (Need::OPTIONAL, &mut self.wr_bytes),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPoolStatistics",
+                required: &[],
+                optional: &[
+                    "avail_raw",
+                    "bytes_used",
+                    "compress_bytes_used",
+                    "compress_under_bytes",
+                    "data_bytes_used",
+                    "dirty",
+                    "kb_used",
+                    "max_avail",
+                    "objects",
+                    "omap_bytes_used",
+                    "percent_used",
+                    "quota_bytes",
+                    "quota_objects",
+                    "rd",
+                    "rd_bytes",
+                    "stored",
+                    "stored_data",
+                    "stored_omap",
+                    "stored_raw",
+                    "wr",
+                    "wr_bytes",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.avail_raw,
+                &mut self.bytes_used,
+                &mut self.compress_bytes_used,
+                &mut self.compress_under_bytes,
+                &mut self.data_bytes_used,
+                &mut self.dirty,
+                &mut self.kb_used,
+                &mut self.max_avail,
+                &mut self.objects,
+                &mut self.omap_bytes_used,
+                &mut self.percent_used,
+                &mut self.quota_bytes,
+                &mut self.quota_objects,
+                &mut self.rd,
+                &mut self.rd_bytes,
+                &mut self.stored,
+                &mut self.stored_data,
+                &mut self.stored_omap,
+                &mut self.stored_raw,
+                &mut self.wr,
+                &mut self.wr_bytes,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephPoolStatistics);
+object_impls!(NodeCephPoolStatistics);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/pools`.
 ///
 /// Used by `GET /nodes/{node}/ceph/pools`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolsItem {
     /// Applications the pool is tagged with, each with its metadata.
@@ -4788,54 +4150,59 @@ pub struct NodeCephPoolsItem {
 
 impl Object for NodeCephPoolsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "application_metadata" => {
-                    (Need::OPTIONAL, &mut self.application_metadata)
-                }
-                "autoscale_status" => (Need::OPTIONAL, &mut self.autoscale_status),
-                "bytes_used" => (Need::required(0), &mut self.bytes_used),
-                "crush_rule" => (Need::required(1), &mut self.crush_rule),
-                "crush_rule_name" => (Need::required(2), &mut self.crush_rule_name),
-                "min_size" => (Need::required(3), &mut self.min_size),
-                "percent_used" => (Need::required(4), &mut self.percent_used),
-                "pg_autoscale_mode" => (Need::OPTIONAL, &mut self.pg_autoscale_mode),
-                "pg_num" => (Need::required(5), &mut self.pg_num),
-                "pg_num_final" => (Need::OPTIONAL, &mut self.pg_num_final),
-                "pg_num_min" => (Need::OPTIONAL, &mut self.pg_num_min),
-                "pool" => (Need::required(6), &mut self.pool),
-                "pool_name" => (Need::required(7), &mut self.pool_name),
-                "size" => (Need::required(8), &mut self.size),
-                "target_size" => (Need::OPTIONAL, &mut self.target_size),
-                "target_size_ratio" => (Need::OPTIONAL, &mut self.target_size_ratio),
-                "type" => (Need::required(9), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCephPoolsItem",
+                required: &[
+                    "bytes_used",
+                    "crush_rule",
+                    "crush_rule_name",
+                    "min_size",
+                    "percent_used",
+                    "pg_num",
+                    "pool",
+                    "pool_name",
+                    "size",
+                    "type",
+                ],
+                optional: &[
+                    "application_metadata",
+                    "autoscale_status",
+                    "pg_autoscale_mode",
+                    "pg_num_final",
+                    "pg_num_min",
+                    "target_size",
+                    "target_size_ratio",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &[
-            "bytes_used",
-            "crush_rule",
-            "crush_rule_name",
-            "min_size",
-            "percent_used",
-            "pg_num",
-            "pool",
-            "pool_name",
-            "size",
-            "type",
-        ]
+            &mut [
+                &mut self.bytes_used,
+                &mut self.crush_rule,
+                &mut self.crush_rule_name,
+                &mut self.min_size,
+                &mut self.percent_used,
+                &mut self.pg_num,
+                &mut self.pool,
+                &mut self.pool_name,
+                &mut self.size,
+                &mut self.type_,
+                &mut self.application_metadata,
+                &mut self.autoscale_status,
+                &mut self.pg_autoscale_mode,
+                &mut self.pg_num_final,
+                &mut self.pg_num_min,
+                &mut self.target_size,
+                &mut self.target_size_ratio,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCephPoolsItem);
+object_impls!(NodeCephPoolsItem);
 
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///
@@ -4853,29 +4220,6 @@ pub enum NodeCephType {
     Unlisted(Unlisted),
 }
 
-impl NodeCephType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Replicated => "replicated",
-            Self::Erasure => "erasure",
-            Self::Unknown => "unknown",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "replicated" => Self::Replicated,
-                "erasure" => Self::Erasure,
-                "unknown" => Self::Unknown,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCephType);
+open_enum_impls!(
+    NodeCephType : "replicated" Replicated, "erasure" Erasure, "unknown" Unknown,
+);

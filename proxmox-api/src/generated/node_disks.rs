@@ -24,35 +24,18 @@ impl NodeDisksPath {
     /// Lists the sub-resources of disk management.
     ///
     /// `GET /nodes/{node}/disks`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeDisksGet {
-        NodeDisksGet(self.0.request(NodeDisksGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of disk management.
-///
-/// `GET /nodes/{node}/disks`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeDisksGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksGet);
 
 /// The path `/nodes/{node}/disks/directory`.
 ///
@@ -75,11 +58,16 @@ impl NodeDisksDirectoryPath {
     /// Lists the directory storages the node mounts through its own mount units.
     ///
     /// `GET /nodes/{node}/disks/directory`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeDisksDirectoryGet {
-        NodeDisksDirectoryGet(
-            self.0.request(NodeDisksDirectoryGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeDisksDirectoryItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks/directory",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Formats an unused disk and mounts it at `/mnt/pve/<name>`.
     ///
@@ -93,38 +81,17 @@ impl NodeDisksDirectoryPath {
         name: impl Into<StorageId>,
         device: impl Into<String>,
     ) -> NodeDisksDirectoryPost {
-        let mut request = self.0.request(NodeDisksDirectoryPost::ENDPOINT, reply::task);
-        let name: StorageId = name.into();
-        request.set("name", &name);
-        let device: String = device.into();
-        request.set("device", &device);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/disks/directory",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<StorageId>("name", name);
+        request.call.set_as::<String>("device", device);
         NodeDisksDirectoryPost(request)
     }
 }
-
-/// Lists the directory storages the node mounts through its own mount units.
-///
-/// `GET /nodes/{node}/disks/directory`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksDirectoryGet(pub(crate) Request<Vec<NodeDisksDirectoryItem>>);
-
-impl ApiRequest for NodeDisksDirectoryGet {
-    type Output = Vec<NodeDisksDirectoryItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks/directory",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeDisksDirectoryItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksDirectoryGet);
 
 /// Formats an unused disk and mounts it at `/mnt/pve/<name>`.
 ///
@@ -137,26 +104,13 @@ request_impls!(NodeDisksDirectoryGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksDirectoryPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/disks/directory",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksDirectoryPost);
+request_impls!(NodeDisksDirectoryPost : Task);
 
 impl NodeDisksDirectoryPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.set("add_storage", &add_storage);
+        self.0.call.set("add_storage", &add_storage);
         self
     }
     /// File system to create. Default: `ext4`.
@@ -165,8 +119,7 @@ impl NodeDisksDirectoryPost {
         mut self,
         filesystem: impl Into<NodeDisksDirectoryFilesystem>,
     ) -> Self {
-        let filesystem: NodeDisksDirectoryFilesystem = filesystem.into();
-        self.0.set("filesystem", &filesystem);
+        self.0.call.set_as::<NodeDisksDirectoryFilesystem>("filesystem", filesystem);
         self
     }
 }
@@ -196,9 +149,12 @@ impl NodeDisksDirectoryNamePath {
     /// `DELETE /nodes/{node}/disks/directory/{name}`
     #[inline]
     pub fn delete(&self) -> NodeDisksDirectoryNameDelete {
-        NodeDisksDirectoryNameDelete(
-            self.0.request(NodeDisksDirectoryNameDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/disks/directory/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeDisksDirectoryNameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -213,32 +169,19 @@ impl NodeDisksDirectoryNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksDirectoryNameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksDirectoryNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/disks/directory/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksDirectoryNameDelete);
+request_impls!(NodeDisksDirectoryNameDelete : Task);
 
 impl NodeDisksDirectoryNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.set("cleanup-config", &cleanup_config);
+        self.0.call.set("cleanup-config", &cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set("cleanup-disks", &cleanup_disks);
         self
     }
 }
@@ -268,9 +211,13 @@ impl NodeDisksInitgptPath {
     /// * `disk`: Path of the block device, such as `/dev/sda`.
     #[inline]
     pub fn post(&self, disk: impl Into<String>) -> NodeDisksInitgptPost {
-        let mut request = self.0.request(NodeDisksInitgptPost::ENDPOINT, reply::task);
-        let disk: String = disk.into();
-        request.set("disk", &disk);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/disks/initgpt",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("disk", disk);
         NodeDisksInitgptPost(request)
     }
 }
@@ -286,27 +233,13 @@ impl NodeDisksInitgptPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksInitgptPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksInitgptPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/disks/initgpt",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksInitgptPost);
+request_impls!(NodeDisksInitgptPost : Task);
 
 impl NodeDisksInitgptPost {
     /// UUID for the new table; a random one if absent. At most 36 characters.
     #[inline]
     pub fn uuid(mut self, uuid: impl Into<String>) -> Self {
-        let uuid: String = uuid.into();
-        self.0.set("uuid", &uuid);
+        self.0.call.set_as::<String>("uuid", uuid);
         self
     }
 }
@@ -334,7 +267,17 @@ impl NodeDisksListPath {
     /// `GET /nodes/{node}/disks/list`
     #[inline]
     pub fn get(&self) -> NodeDisksListGet {
-        NodeDisksListGet(self.0.request(NodeDisksListGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks/list",
+            Permission::Or(
+                &[
+                    Permission::All("/", &["Sys.Audit"]),
+                    Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                ],
+            ),
+        );
+        NodeDisksListGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -347,44 +290,25 @@ impl NodeDisksListPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
 
-impl ApiRequest for NodeDisksListGet {
-    type Output = Vec<NodeDisksListItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks/list",
-        Permission::Or(
-            &[
-                Permission::All("/", &["Sys.Audit"]),
-                Permission::All("/nodes/{node}", &["Sys.Audit"]),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeDisksListItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksListGet);
+request_impls!(NodeDisksListGet : Vec < NodeDisksListItem >);
 
 impl NodeDisksListGet {
     /// Lists partitions too. Default: `false`.
     #[inline]
     pub fn include_partitions(mut self, include_partitions: bool) -> Self {
-        self.0.set("include-partitions", &include_partitions);
+        self.0.call.set("include-partitions", &include_partitions);
         self
     }
     /// Leaves out the SMART query, which is faster and does not wake disks. Default: `false`.
     #[inline]
     pub fn skipsmart(mut self, skipsmart: bool) -> Self {
-        self.0.set("skipsmart", &skipsmart);
+        self.0.call.set("skipsmart", &skipsmart);
         self
     }
     /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
     #[inline]
     pub fn type_(mut self, type_: impl Into<NodeDisksListType>) -> Self {
-        let type_: NodeDisksListType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<NodeDisksListType>("type", type_);
         self
     }
 }
@@ -410,9 +334,16 @@ impl NodeDisksLvmPath {
     /// Lists LVM volume groups with their physical volumes, as a tree.
     ///
     /// `GET /nodes/{node}/disks/lvm`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeDisksLvmGet {
-        NodeDisksLvmGet(self.0.request(NodeDisksLvmGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeDisksLvm> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks/lvm",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an LVM volume group on an unused disk.
     ///
@@ -426,38 +357,17 @@ impl NodeDisksLvmPath {
         name: impl Into<StorageId>,
         device: impl Into<String>,
     ) -> NodeDisksLvmPost {
-        let mut request = self.0.request(NodeDisksLvmPost::ENDPOINT, reply::task);
-        let name: StorageId = name.into();
-        request.set("name", &name);
-        let device: String = device.into();
-        request.set("device", &device);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/disks/lvm",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<StorageId>("name", name);
+        request.call.set_as::<String>("device", device);
         NodeDisksLvmPost(request)
     }
 }
-
-/// Lists LVM volume groups with their physical volumes, as a tree.
-///
-/// `GET /nodes/{node}/disks/lvm`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksLvmGet(pub(crate) Request<NodeDisksLvm>);
-
-impl ApiRequest for NodeDisksLvmGet {
-    type Output = NodeDisksLvm;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks/lvm",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeDisksLvm> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksLvmGet);
 
 /// Creates an LVM volume group on an unused disk.
 ///
@@ -470,26 +380,13 @@ request_impls!(NodeDisksLvmGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksLvmPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/disks/lvm",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksLvmPost);
+request_impls!(NodeDisksLvmPost : Task);
 
 impl NodeDisksLvmPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.set("add_storage", &add_storage);
+        self.0.call.set("add_storage", &add_storage);
         self
     }
 }
@@ -519,9 +416,12 @@ impl NodeDisksLvmNamePath {
     /// `DELETE /nodes/{node}/disks/lvm/{name}`
     #[inline]
     pub fn delete(&self) -> NodeDisksLvmNameDelete {
-        NodeDisksLvmNameDelete(
-            self.0.request(NodeDisksLvmNameDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/disks/lvm/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeDisksLvmNameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -536,32 +436,19 @@ impl NodeDisksLvmNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmNameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksLvmNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/disks/lvm/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksLvmNameDelete);
+request_impls!(NodeDisksLvmNameDelete : Task);
 
 impl NodeDisksLvmNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.set("cleanup-config", &cleanup_config);
+        self.0.call.set("cleanup-config", &cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set("cleanup-disks", &cleanup_disks);
         self
     }
 }
@@ -587,9 +474,16 @@ impl NodeDisksLvmthinPath {
     /// Lists the LVM thin pools of a node with their usage.
     ///
     /// `GET /nodes/{node}/disks/lvmthin`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeDisksLvmthinGet {
-        NodeDisksLvmthinGet(self.0.request(NodeDisksLvmthinGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeDisksLvmthinItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks/lvmthin",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an LVM thin pool on an unused disk.
     ///
@@ -603,38 +497,17 @@ impl NodeDisksLvmthinPath {
         name: impl Into<StorageId>,
         device: impl Into<String>,
     ) -> NodeDisksLvmthinPost {
-        let mut request = self.0.request(NodeDisksLvmthinPost::ENDPOINT, reply::task);
-        let name: StorageId = name.into();
-        request.set("name", &name);
-        let device: String = device.into();
-        request.set("device", &device);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/disks/lvmthin",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<StorageId>("name", name);
+        request.call.set_as::<String>("device", device);
         NodeDisksLvmthinPost(request)
     }
 }
-
-/// Lists the LVM thin pools of a node with their usage.
-///
-/// `GET /nodes/{node}/disks/lvmthin`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksLvmthinGet(pub(crate) Request<Vec<NodeDisksLvmthinItem>>);
-
-impl ApiRequest for NodeDisksLvmthinGet {
-    type Output = Vec<NodeDisksLvmthinItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks/lvmthin",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeDisksLvmthinItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksLvmthinGet);
 
 /// Creates an LVM thin pool on an unused disk.
 ///
@@ -647,26 +520,13 @@ request_impls!(NodeDisksLvmthinGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksLvmthinPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/disks/lvmthin",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksLvmthinPost);
+request_impls!(NodeDisksLvmthinPost : Task);
 
 impl NodeDisksLvmthinPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.set("add_storage", &add_storage);
+        self.0.call.set("add_storage", &add_storage);
         self
     }
 }
@@ -701,11 +561,13 @@ impl NodeDisksLvmthinNamePath {
         &self,
         volume_group: impl Into<StorageId>,
     ) -> NodeDisksLvmthinNameDelete {
-        let mut request = self
-            .0
-            .request(NodeDisksLvmthinNameDelete::ENDPOINT, reply::task);
-        let volume_group: StorageId = volume_group.into();
-        request.set("volume-group", &volume_group);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/disks/lvmthin/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<StorageId>("volume-group", volume_group);
         NodeDisksLvmthinNameDelete(request)
     }
 }
@@ -721,32 +583,19 @@ impl NodeDisksLvmthinNamePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksLvmthinNameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksLvmthinNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/disks/lvmthin/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksLvmthinNameDelete);
+request_impls!(NodeDisksLvmthinNameDelete : Task);
 
 impl NodeDisksLvmthinNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.set("cleanup-config", &cleanup_config);
+        self.0.call.set("cleanup-config", &cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set("cleanup-disks", &cleanup_disks);
         self
     }
 }
@@ -776,9 +625,13 @@ impl NodeDisksSmartPath {
     /// * `disk`: Path of the block device, such as `/dev/sda`.
     #[inline]
     pub fn get(&self, disk: impl Into<String>) -> NodeDisksSmartGet {
-        let mut request = self.0.request(NodeDisksSmartGet::ENDPOINT, reply::data);
-        let disk: String = disk.into();
-        request.set("disk", &disk);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks/smart",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("disk", disk);
         NodeDisksSmartGet(request)
     }
 }
@@ -792,26 +645,13 @@ impl NodeDisksSmartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
 
-impl ApiRequest for NodeDisksSmartGet {
-    type Output = NodeDisksSmart;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks/smart",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeDisksSmart> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksSmartGet);
+request_impls!(NodeDisksSmartGet : NodeDisksSmart);
 
 impl NodeDisksSmartGet {
     /// Reads the verdict alone, not the attributes.
     #[inline]
     pub fn healthonly(mut self, healthonly: bool) -> Self {
-        self.0.set("healthonly", &healthonly);
+        self.0.call.set("healthonly", &healthonly);
         self
     }
 }
@@ -838,41 +678,23 @@ impl NodeDisksWipediskPath {
     ///
     /// `PUT /nodes/{node}/disks/wipedisk`
     ///
+    /// Needs to be `root@pam` itself.
+    ///
+    /// Runs as a task.
+    ///
     /// * `disk`: Path of the disk or partition to wipe; what is on it is lost.
     #[inline]
-    pub fn put(&self, disk: impl Into<String>) -> NodeDisksWipediskPut {
-        let mut request = self.0.request(NodeDisksWipediskPut::ENDPOINT, reply::task);
-        let disk: String = disk.into();
-        request.set("disk", &disk);
-        NodeDisksWipediskPut(request)
+    pub fn put(&self, disk: impl Into<String>) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/disks/wipedisk",
+            Permission::Root,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("disk", disk);
+        request
     }
 }
-
-/// Wipes a disk or partition so that it can be used anew.
-///
-/// `PUT /nodes/{node}/disks/wipedisk`
-///
-/// Needs to be `root@pam` itself.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksWipediskPut(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeDisksWipediskPut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/disks/wipedisk",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksWipediskPut);
 
 /// The path `/nodes/{node}/disks/zfs`.
 ///
@@ -895,9 +717,16 @@ impl NodeDisksZfsPath {
     /// Lists the ZFS pools of a node with size and health.
     ///
     /// `GET /nodes/{node}/disks/zfs`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeDisksZfsGet {
-        NodeDisksZfsGet(self.0.request(NodeDisksZfsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeDisksZfsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks/zfs",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates a ZFS pool on unused disks.
     ///
@@ -913,40 +742,18 @@ impl NodeDisksZfsPath {
         raidlevel: impl Into<NodeDisksZfsRaidlevel>,
         devices: impl Into<List>,
     ) -> NodeDisksZfsPost {
-        let mut request = self.0.request(NodeDisksZfsPost::ENDPOINT, reply::task);
-        let name: StorageId = name.into();
-        request.set("name", &name);
-        let raidlevel: NodeDisksZfsRaidlevel = raidlevel.into();
-        request.set("raidlevel", &raidlevel);
-        let devices: List = devices.into();
-        request.set("devices", &devices);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/disks/zfs",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<StorageId>("name", name);
+        request.call.set_as::<NodeDisksZfsRaidlevel>("raidlevel", raidlevel);
+        request.call.set_as::<List>("devices", devices);
         NodeDisksZfsPost(request)
     }
 }
-
-/// Lists the ZFS pools of a node with size and health.
-///
-/// `GET /nodes/{node}/disks/zfs`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksZfsGet(pub(crate) Request<Vec<NodeDisksZfsItem>>);
-
-impl ApiRequest for NodeDisksZfsGet {
-    type Output = Vec<NodeDisksZfsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks/zfs",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeDisksZfsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksZfsGet);
 
 /// Creates a ZFS pool on unused disks.
 ///
@@ -959,32 +766,19 @@ request_impls!(NodeDisksZfsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksZfsPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/disks/zfs",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksZfsPost);
+request_impls!(NodeDisksZfsPost : Task);
 
 impl NodeDisksZfsPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.set("add_storage", &add_storage);
+        self.0.call.set("add_storage", &add_storage);
         self
     }
     /// Sector size of the pool as a power of two: 9 means 512 bytes, 12 means 4096. From 9 to 16. Default: `12`.
     #[inline]
     pub fn ashift(mut self, ashift: i64) -> Self {
-        self.0.set("ashift", &ashift);
+        self.0.call.set("ashift", &ashift);
         self
     }
     /// Compression of the data on the pool. Default: `on`.
@@ -993,15 +787,13 @@ impl NodeDisksZfsPost {
         mut self,
         compression: impl Into<NodeDisksZfsCompression>,
     ) -> Self {
-        let compression: NodeDisksZfsCompression = compression.into();
-        self.0.set("compression", &compression);
+        self.0.call.set_as::<NodeDisksZfsCompression>("compression", compression);
         self
     }
     /// Layout of a dRAID pool; only for the dRAID levels.
     #[inline]
     pub fn draid_config(mut self, draid_config: impl Into<ZfsDraidConfig>) -> Self {
-        let draid_config: ZfsDraidConfig = draid_config.into();
-        self.0.set("draid-config", &draid_config);
+        self.0.call.set_as::<ZfsDraidConfig>("draid-config", draid_config);
         self
     }
 }
@@ -1029,44 +821,30 @@ impl NodeDisksZfsNamePath {
     /// Reads state, errors and device tree of a ZFS pool.
     ///
     /// `GET /nodes/{node}/disks/zfs/{name}`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeDisksZfsNameGet {
-        NodeDisksZfsNameGet(self.0.request(NodeDisksZfsNameGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeDisksZf> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/disks/zfs/{name}",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Destroys a ZFS pool and everything on it.
     ///
     /// `DELETE /nodes/{node}/disks/zfs/{name}`
     #[inline]
     pub fn delete(&self) -> NodeDisksZfsNameDelete {
-        NodeDisksZfsNameDelete(
-            self.0.request(NodeDisksZfsNameDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/disks/zfs/{name}",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        NodeDisksZfsNameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Reads state, errors and device tree of a ZFS pool.
-///
-/// `GET /nodes/{node}/disks/zfs/{name}`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDisksZfsNameGet(pub(crate) Request<NodeDisksZf>);
-
-impl ApiRequest for NodeDisksZfsNameGet {
-    type Output = NodeDisksZf;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/disks/zfs/{name}",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeDisksZf> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksZfsNameGet);
 
 /// Destroys a ZFS pool and everything on it.
 ///
@@ -1079,32 +857,19 @@ request_impls!(NodeDisksZfsNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksZfsNameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeDisksZfsNameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/disks/zfs/{name}",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeDisksZfsNameDelete);
+request_impls!(NodeDisksZfsNameDelete : Task);
 
 impl NodeDisksZfsNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.set("cleanup-config", &cleanup_config);
+        self.0.call.set("cleanup-config", &cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set("cleanup-disks", &cleanup_disks);
         self
     }
 }
@@ -1123,35 +888,12 @@ pub enum NodeDisksDirectoryFilesystem {
     Unlisted(Unlisted),
 }
 
-impl NodeDisksDirectoryFilesystem {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ext4 => "ext4",
-            Self::Xfs => "xfs",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ext4" => Self::Ext4,
-                "xfs" => Self::Xfs,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeDisksDirectoryFilesystem);
+open_enum_impls!(NodeDisksDirectoryFilesystem : "ext4" Ext4, "xfs" Xfs,);
 
 /// One element of the answer to `GET /nodes/{node}/disks/directory`.
 ///
 /// Used by `GET /nodes/{node}/disks/directory`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksDirectoryItem {
     /// Device that is mounted; in the request, the block device to format.
@@ -1170,34 +912,33 @@ pub struct NodeDisksDirectoryItem {
 
 impl Object for NodeDisksDirectoryItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "device" => (Need::required(0), &mut self.device),
-                "options" => (Need::required(1), &mut self.options),
-                "path" => (Need::required(2), &mut self.path),
-                "type" => (Need::required(3), &mut self.type_),
-                "unitfile" => (Need::required(4), &mut self.unitfile),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksDirectoryItem",
+                required: &["device", "options", "path", "type", "unitfile"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["device", "options", "path", "type", "unitfile"]
+            &mut [
+                &mut self.device,
+                &mut self.options,
+                &mut self.path,
+                &mut self.type_,
+                &mut self.unitfile,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksDirectoryItem);
+object_impls!(NodeDisksDirectoryItem);
 
 /// One element of the answer to `GET /nodes/{node}/disks/list`.
 ///
 /// Used by `GET /nodes/{node}/disks/list`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksListItem {
     /// Whether the Ceph OSD on the disk uses BlueStore.
@@ -1250,46 +991,66 @@ pub struct NodeDisksListItem {
 
 impl Object for NodeDisksListItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bluestore" => (Need::OPTIONAL, &mut self.bluestore),
-                "by_id_link" => (Need::OPTIONAL, &mut self.by_id_link),
-                "db" => (Need::OPTIONAL, &mut self.db),
-                "devpath" => (Need::required(0), &mut self.devpath),
-                "gpt" => (Need::OPTIONAL, &mut self.gpt),
-                "health" => (Need::OPTIONAL, &mut self.health),
-                "journals" => (Need::OPTIONAL, &mut self.journals),
-                "model" => (Need::OPTIONAL, &mut self.model),
-                "mounted" => (Need::OPTIONAL, &mut self.mounted),
-                "osdencrypted" => (Need::OPTIONAL, &mut self.osdencrypted),
-                "osdid" => (Need::OPTIONAL, &mut self.osdid),
-                "osdid-list" => (Need::OPTIONAL, &mut self.osdid_list),
-                "parent" => (Need::OPTIONAL, &mut self.parent),
-                "rpm" => (Need::OPTIONAL, &mut self.rpm),
-                "serial" => (Need::OPTIONAL, &mut self.serial),
-                "size" => (Need::required(1), &mut self.size),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                "vendor" => (Need::OPTIONAL, &mut self.vendor),
-                "wal" => (Need::OPTIONAL, &mut self.wal),
-                "wearout" => (Need::OPTIONAL, &mut self.wearout),
-                "wwn" => (Need::OPTIONAL, &mut self.wwn),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksListItem",
+                required: &["devpath", "size"],
+                optional: &[
+                    "bluestore",
+                    "by_id_link",
+                    "db",
+                    "gpt",
+                    "health",
+                    "journals",
+                    "model",
+                    "mounted",
+                    "osdencrypted",
+                    "osdid",
+                    "osdid-list",
+                    "parent",
+                    "rpm",
+                    "serial",
+                    "type",
+                    "used",
+                    "vendor",
+                    "wal",
+                    "wearout",
+                    "wwn",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["devpath", "size"]
+            &mut [
+                &mut self.devpath,
+                &mut self.size,
+                &mut self.bluestore,
+                &mut self.by_id_link,
+                &mut self.db,
+                &mut self.gpt,
+                &mut self.health,
+                &mut self.journals,
+                &mut self.model,
+                &mut self.mounted,
+                &mut self.osdencrypted,
+                &mut self.osdid,
+                &mut self.osdid_list,
+                &mut self.parent,
+                &mut self.rpm,
+                &mut self.serial,
+                &mut self.type_,
+                &mut self.used,
+                &mut self.vendor,
+                &mut self.wal,
+                &mut self.wearout,
+                &mut self.wwn,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksListItem);
+object_impls!(NodeDisksListItem);
 
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
 ///
@@ -1305,35 +1066,12 @@ pub enum NodeDisksListType {
     Unlisted(Unlisted),
 }
 
-impl NodeDisksListType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Unused => "unused",
-            Self::JournalDisks => "journal_disks",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "unused" => Self::Unused,
-                "journal_disks" => Self::JournalDisks,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeDisksListType);
+open_enum_impls!(NodeDisksListType : "unused" Unused, "journal_disks" JournalDisks,);
 
 /// The answer to `GET /nodes/{node}/disks/lvm`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvm {
     /// Volume groups of the node.
@@ -1346,31 +1084,26 @@ pub struct NodeDisksLvm {
 
 impl Object for NodeDisksLvm {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "children" => (Need::required(0), &mut self.children),
-                "leaf" => (Need::required(1), &mut self.leaf),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvm",
+                required: &["children", "leaf"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["children", "leaf"]
+            &mut [&mut self.children, &mut self.leaf, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeDisksLvm);
+object_impls!(NodeDisksLvm);
 
 /// Physical volumes the group is made of.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenChildrenItem {
     /// Space of the physical volume not given out yet, in bytes.
@@ -1387,33 +1120,32 @@ pub struct NodeDisksLvmChildrenChildrenItem {
 
 impl Object for NodeDisksLvmChildrenChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "free" => (Need::required(0), &mut self.free),
-                "leaf" => (Need::required(1), &mut self.leaf),
-                "name" => (Need::required(2), &mut self.name),
-                "size" => (Need::required(3), &mut self.size),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvmChildrenChildrenItem",
+                required: &["free", "leaf", "name", "size"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["free", "leaf", "name", "size"]
+            &mut [
+                &mut self.free,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksLvmChildrenChildrenItem);
+object_impls!(NodeDisksLvmChildrenChildrenItem);
 
 /// Volume groups of the node.
 ///
 /// Used by `GET /nodes/{node}/disks/lvm`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvmChildrenItem {
     /// Physical volumes the group is made of.
@@ -1432,34 +1164,33 @@ pub struct NodeDisksLvmChildrenItem {
 
 impl Object for NodeDisksLvmChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "children" => (Need::OPTIONAL, &mut self.children),
-                "free" => (Need::required(0), &mut self.free),
-                "leaf" => (Need::required(1), &mut self.leaf),
-                "name" => (Need::required(2), &mut self.name),
-                "size" => (Need::required(3), &mut self.size),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvmChildrenItem",
+                required: &["free", "leaf", "name", "size"],
+                optional: &["children"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["free", "leaf", "name", "size"]
+            &mut [
+                &mut self.free,
+                &mut self.leaf,
+                &mut self.name,
+                &mut self.size,
+                &mut self.children,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksLvmChildrenItem);
+object_impls!(NodeDisksLvmChildrenItem);
 
 /// One element of the answer to `GET /nodes/{node}/disks/lvmthin`.
 ///
 /// Used by `GET /nodes/{node}/disks/lvmthin`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksLvmthinItem {
     /// Name of the thin pool.
@@ -1480,35 +1211,41 @@ pub struct NodeDisksLvmthinItem {
 
 impl Object for NodeDisksLvmthinItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "lv" => (Need::required(0), &mut self.lv),
-                "lv_size" => (Need::required(1), &mut self.lv_size),
-                "metadata_size" => (Need::required(2), &mut self.metadata_size),
-                "metadata_used" => (Need::required(3), &mut self.metadata_used),
-                "used" => (Need::required(4), &mut self.used),
-                "vg" => (Need::required(5), &mut self.vg),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksLvmthinItem",
+                required: &[
+                    "lv",
+                    "lv_size",
+                    "metadata_size",
+                    "metadata_used",
+                    "used",
+                    "vg",
+                ],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["lv", "lv_size", "metadata_size", "metadata_used", "used", "vg"]
+            &mut [
+                &mut self.lv,
+                &mut self.lv_size,
+                &mut self.metadata_size,
+                &mut self.metadata_used,
+                &mut self.used,
+                &mut self.vg,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksLvmthinItem);
+object_impls!(NodeDisksLvmthinItem);
 
 /// The answer to `GET /nodes/{node}/disks/smart`.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksSmart {
     /// SMART attributes of an ATA disk.
@@ -1527,30 +1264,33 @@ pub struct NodeDisksSmart {
 
 impl Object for NodeDisksSmart {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "attributes" => (Need::OPTIONAL, &mut self.attributes),
-                "health" => (Need::OPTIONAL, &mut self.health),
-                "text" => (Need::OPTIONAL, &mut self.text),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "wearout" => (Need::OPTIONAL, &mut self.wearout),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksSmart",
+                required: &[],
+                optional: &["attributes", "health", "text", "type", "wearout"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.attributes,
+                &mut self.health,
+                &mut self.text,
+                &mut self.type_,
+                &mut self.wearout,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksSmart);
+object_impls!(NodeDisksSmart);
 
 /// SMART attributes of an ATA disk.
 ///
 /// Used by `GET /nodes/{node}/disks/smart`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksSmartAttributesItem {
     /// When the attribute failed; `-` if it never did.
@@ -1577,34 +1317,47 @@ pub struct NodeDisksSmartAttributesItem {
 
 impl Object for NodeDisksSmartAttributesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "fail" => (Need::OPTIONAL, &mut self.fail),
-                "flags" => (Need::OPTIONAL, &mut self.flags),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "normalized" => (Need::OPTIONAL, &mut self.normalized),
-                "raw" => (Need::OPTIONAL, &mut self.raw),
-                "threshold" => (Need::OPTIONAL, &mut self.threshold),
-                "value" => (Need::OPTIONAL, &mut self.value),
-                "worst" => (Need::OPTIONAL, &mut self.worst),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksSmartAttributesItem",
+                required: &[],
+                optional: &[
+                    "fail",
+                    "flags",
+                    "id",
+                    "name",
+                    "normalized",
+                    "raw",
+                    "threshold",
+                    "value",
+                    "worst",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.fail,
+                &mut self.flags,
+                &mut self.id,
+                &mut self.name,
+                &mut self.normalized,
+                &mut self.raw,
+                &mut self.threshold,
+                &mut self.value,
+                &mut self.worst,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksSmartAttributesItem);
+object_impls!(NodeDisksSmartAttributesItem);
 
 /// The answer to `GET /nodes/{node}/disks/zfs/{name}`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZf {
     /// What ZFS advises to do about the state.
@@ -1627,36 +1380,35 @@ pub struct NodeDisksZf {
 
 impl Object for NodeDisksZf {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "action" => (Need::OPTIONAL, &mut self.action),
-                "children" => (Need::required(0), &mut self.children),
-                "errors" => (Need::OPTIONAL, &mut self.errors),
-                "name" => (Need::required(1), &mut self.name),
-                "scan" => (Need::OPTIONAL, &mut self.scan),
-                "state" => (Need::required(2), &mut self.state),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZf",
+                required: &["children", "name", "state"],
+                optional: &["action", "errors", "scan", "status"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["children", "name", "state"]
+            &mut [
+                &mut self.children,
+                &mut self.name,
+                &mut self.state,
+                &mut self.action,
+                &mut self.errors,
+                &mut self.scan,
+                &mut self.status,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksZf);
+object_impls!(NodeDisksZf);
 
 /// Devices of the pool, section by section; entries may hold further ones.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenItem {
     /// Checksum errors so far.
@@ -1677,30 +1429,29 @@ pub struct NodeDisksZfChildrenItem {
 
 impl Object for NodeDisksZfChildrenItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cksum" => (Need::OPTIONAL, &mut self.cksum),
-                "msg" => (Need::OPTIONAL, &mut self.msg),
-                "name" => (Need::required(0), &mut self.name),
-                "read" => (Need::OPTIONAL, &mut self.read),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                "write" => (Need::OPTIONAL, &mut self.write),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfChildrenItem",
+                required: &["name"],
+                optional: &["cksum", "msg", "read", "state", "write"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.cksum,
+                &mut self.msg,
+                &mut self.read,
+                &mut self.state,
+                &mut self.write,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksZfChildrenItem);
+object_impls!(NodeDisksZfChildrenItem);
 
 /// Compression of the data on the pool.
 ///
@@ -1726,45 +1477,15 @@ pub enum NodeDisksZfsCompression {
     Unlisted(Unlisted),
 }
 
-impl NodeDisksZfsCompression {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::On => "on",
-            Self::Off => "off",
-            Self::Gzip => "gzip",
-            Self::Lz4 => "lz4",
-            Self::Lzjb => "lzjb",
-            Self::Zle => "zle",
-            Self::Zstd => "zstd",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "on" => Self::On,
-                "off" => Self::Off,
-                "gzip" => Self::Gzip,
-                "lz4" => Self::Lz4,
-                "lzjb" => Self::Lzjb,
-                "zle" => Self::Zle,
-                "zstd" => Self::Zstd,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeDisksZfsCompression);
+open_enum_impls!(
+    NodeDisksZfsCompression : "on" On, "off" Off, "gzip" Gzip, "lz4" Lz4, "lzjb" Lzjb,
+    "zle" Zle, "zstd" Zstd,
+);
 
 /// One element of the answer to `GET /nodes/{node}/disks/zfs`.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZfsItem {
     /// Space given out, in bytes.
@@ -1787,31 +1508,30 @@ pub struct NodeDisksZfsItem {
 
 impl Object for NodeDisksZfsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "alloc" => (Need::required(0), &mut self.alloc),
-                "dedup" => (Need::required(1), &mut self.dedup),
-                "frag" => (Need::required(2), &mut self.frag),
-                "free" => (Need::required(3), &mut self.free),
-                "health" => (Need::required(4), &mut self.health),
-                "name" => (Need::required(5), &mut self.name),
-                "size" => (Need::required(6), &mut self.size),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfsItem",
+                required: &["alloc", "dedup", "frag", "free", "health", "name", "size"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["alloc", "dedup", "frag", "free", "health", "name", "size"]
+            &mut [
+                &mut self.alloc,
+                &mut self.dedup,
+                &mut self.frag,
+                &mut self.free,
+                &mut self.health,
+                &mut self.name,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDisksZfsItem);
+object_impls!(NodeDisksZfsItem);
 
 /// How the devices are combined.
 ///
@@ -1841,51 +1561,18 @@ pub enum NodeDisksZfsRaidlevel {
     Unlisted(Unlisted),
 }
 
-impl NodeDisksZfsRaidlevel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Single => "single",
-            Self::Mirror => "mirror",
-            Self::Raid10 => "raid10",
-            Self::Raidz => "raidz",
-            Self::Raidz2 => "raidz2",
-            Self::Raidz3 => "raidz3",
-            Self::Draid => "draid",
-            Self::Draid2 => "draid2",
-            Self::Draid3 => "draid3",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "single" => Self::Single,
-                "mirror" => Self::Mirror,
-                "raid10" => Self::Raid10,
-                "raidz" => Self::Raidz,
-                "raidz2" => Self::Raidz2,
-                "raidz3" => Self::Raidz3,
-                "draid" => Self::Draid,
-                "draid2" => Self::Draid2,
-                "draid3" => Self::Draid3,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeDisksZfsRaidlevel);
+open_enum_impls!(
+    NodeDisksZfsRaidlevel : "single" Single, "mirror" Mirror, "raid10" Raid10, "raidz"
+    Raidz, "raidz2" Raidz2, "raidz3" Raidz3, "draid" Draid, "draid2" Draid2, "draid3"
+    Draid3,
+);
 
 /// Layout of a dRAID pool; only for the dRAID levels.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/disks/zfs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ZfsDraidConfig {
     /// How many devices of each redundancy group hold data. At least 1.
@@ -1923,34 +1610,25 @@ impl ZfsDraidConfig {
     }
 }
 
-impl Properties for ZfsDraidConfig {
+impl Object for ZfsDraidConfig {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["data", "spares"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "data" => &mut self.data,
-                "spares" => &mut self.spares,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ZfsDraidConfig",
+                required: &["data", "spares"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("data", &self.data);
-        out.put("spares", &self.spares);
+            &mut [&mut self.data, &mut self.spares, &mut self.undeclared],
+        );
     }
 }
 

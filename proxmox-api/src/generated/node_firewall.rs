@@ -24,35 +24,18 @@ impl NodeFirewallPath {
     /// Lists the firewall sub-resources of a node.
     ///
     /// `GET /nodes/{node}/firewall`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeFirewallGet {
-        NodeFirewallGet(self.0.request(NodeFirewallGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/firewall",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the firewall sub-resources of a node.
-///
-/// `GET /nodes/{node}/firewall`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeFirewallGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/firewall",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallGet);
 
 /// The path `/nodes/{node}/firewall/log`.
 ///
@@ -77,7 +60,12 @@ impl NodeFirewallLogPath {
     /// `GET /nodes/{node}/firewall/log`
     #[inline]
     pub fn get(&self) -> NodeFirewallLogGet {
-        NodeFirewallLogGet(self.0.request(NodeFirewallLogGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/firewall/log",
+            Permission::All("/nodes/{node}", &["Sys.Syslog"]),
+        );
+        NodeFirewallLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -90,44 +78,31 @@ impl NodeFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-impl ApiRequest for NodeFirewallLogGet {
-    type Output = Vec<super::types::LogLine>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/firewall/log",
-        Permission::All("/nodes/{node}", &["Sys.Syslog"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallLogGet);
+request_impls!(NodeFirewallLogGet : Vec < super::types::LogLine >);
 
 impl NodeFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.set("since", &since);
+        self.0.call.set("since", &since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.set("until", &until);
+        self.0.call.set("until", &until);
         self
     }
 }
@@ -153,46 +128,36 @@ impl NodeFirewallOptionsPath {
     /// Reads the firewall options of a node.
     ///
     /// `GET /nodes/{node}/firewall/options`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeFirewallOptionsGet {
-        NodeFirewallOptionsGet(
-            self.0.request(NodeFirewallOptionsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeFirewallOptions> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/firewall/options",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the firewall options of a node.
     ///
     /// `PUT /nodes/{node}/firewall/options`
     #[inline]
     pub fn put(&self) -> NodeFirewallOptionsPut {
-        NodeFirewallOptionsPut(
-            self.0.request(NodeFirewallOptionsPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/nodes/{node}/firewall/options",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .partial(
+                &[
+                    Partial::new("log_level_forward", Release::new(8, 3), None),
+                    Partial::new("nftables", Release::new(8, 2), None),
+                ],
+            );
+        NodeFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the firewall options of a node.
-///
-/// `GET /nodes/{node}/firewall/options`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallOptionsGet(pub(crate) Request<NodeFirewallOptions>);
-
-impl ApiRequest for NodeFirewallOptionsGet {
-    type Output = NodeFirewallOptions;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/firewall/options",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeFirewallOptions> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallOptionsGet);
 
 /// Changes the firewall options of a node.
 ///
@@ -203,46 +168,25 @@ request_impls!(NodeFirewallOptionsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallOptionsPut(pub(crate) Request<()>);
 
-impl ApiRequest for NodeFirewallOptionsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/firewall/options",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        )
-        .partial(
-            &[
-                Partial::new("log_level_forward", Release::new(8, 3), None),
-                Partial::new("nftables", Release::new(8, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallOptionsPut);
+request_impls!(NodeFirewallOptionsPut : ());
 
 impl NodeFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the firewall of the node is on. Default: `true`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Level to log forwarded traffic at; `nolog` logs nothing. Since 8.3.
@@ -251,9 +195,11 @@ impl NodeFirewallOptionsPut {
         mut self,
         log_level_forward: impl Into<super::types::FirewallLogLevelForward>,
     ) -> Self {
-        let log_level_forward: super::types::FirewallLogLevelForward = log_level_forward
-            .into();
-        self.0.set("log_level_forward", &log_level_forward);
+        self.0
+            .call
+            .set_as::<
+                super::types::FirewallLogLevelForward,
+            >("log_level_forward", log_level_forward);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
@@ -262,8 +208,9 @@ impl NodeFirewallOptionsPut {
         mut self,
         log_level_in: impl Into<super::types::FirewallLogLevelIn>,
     ) -> Self {
-        let log_level_in: super::types::FirewallLogLevelIn = log_level_in.into();
-        self.0.set("log_level_in", &log_level_in);
+        self.0
+            .call
+            .set_as::<super::types::FirewallLogLevelIn>("log_level_in", log_level_in);
         self
     }
     /// Level to log outgoing traffic at; `nolog` logs nothing.
@@ -272,20 +219,21 @@ impl NodeFirewallOptionsPut {
         mut self,
         log_level_out: impl Into<super::types::FirewallLogLevelOut>,
     ) -> Self {
-        let log_level_out: super::types::FirewallLogLevelOut = log_level_out.into();
-        self.0.set("log_level_out", &log_level_out);
+        self.0
+            .call
+            .set_as::<super::types::FirewallLogLevelOut>("log_level_out", log_level_out);
         self
     }
     /// Logs connection tracking events. Default: `false`.
     #[inline]
     pub fn log_nf_conntrack(mut self, log_nf_conntrack: bool) -> Self {
-        self.0.set("log_nf_conntrack", &log_nf_conntrack);
+        self.0.call.set("log_nf_conntrack", &log_nf_conntrack);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.set("ndp", &ndp);
+        self.0.call.set("ndp", &ndp);
         self
     }
     /// Lets packets through that connection tracking finds invalid. Default: `false`.
@@ -294,7 +242,7 @@ impl NodeFirewallOptionsPut {
         mut self,
         nf_conntrack_allow_invalid: bool,
     ) -> Self {
-        self.0.set("nf_conntrack_allow_invalid", &nf_conntrack_allow_invalid);
+        self.0.call.set("nf_conntrack_allow_invalid", &nf_conntrack_allow_invalid);
         self
     }
     /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Default: ``.
@@ -303,14 +251,13 @@ impl NodeFirewallOptionsPut {
         mut self,
         nf_conntrack_helpers: impl Into<String>,
     ) -> Self {
-        let nf_conntrack_helpers: String = nf_conntrack_helpers.into();
-        self.0.set("nf_conntrack_helpers", &nf_conntrack_helpers);
+        self.0.call.set_as::<String>("nf_conntrack_helpers", nf_conntrack_helpers);
         self
     }
     /// How many connections are tracked at most. At least 32768. Default: `262144`.
     #[inline]
     pub fn nf_conntrack_max(mut self, nf_conntrack_max: i64) -> Self {
-        self.0.set("nf_conntrack_max", &nf_conntrack_max);
+        self.0.call.set("nf_conntrack_max", &nf_conntrack_max);
         self
     }
     /// Seconds after which an idle TCP connection is forgotten. At least 7875. Default: `432000`.
@@ -320,6 +267,7 @@ impl NodeFirewallOptionsPut {
         nf_conntrack_tcp_timeout_established: i64,
     ) -> Self {
         self.0
+            .call
             .set(
                 "nf_conntrack_tcp_timeout_established",
                 &nf_conntrack_tcp_timeout_established,
@@ -333,6 +281,7 @@ impl NodeFirewallOptionsPut {
         nf_conntrack_tcp_timeout_syn_recv: i64,
     ) -> Self {
         self.0
+            .call
             .set(
                 "nf_conntrack_tcp_timeout_syn_recv",
                 &nf_conntrack_tcp_timeout_syn_recv,
@@ -342,31 +291,31 @@ impl NodeFirewallOptionsPut {
     /// Uses the nftables implementation of the firewall, a technology preview. Default: `false`. Since 8.2.
     #[inline]
     pub fn nftables(mut self, nftables: bool) -> Self {
-        self.0.set("nftables", &nftables);
+        self.0.call.set("nftables", &nftables);
         self
     }
     /// Drops smurf packets, whose source is a broadcast address.
     #[inline]
     pub fn nosmurfs(mut self, nosmurfs: bool) -> Self {
-        self.0.set("nosmurfs", &nosmurfs);
+        self.0.call.set("nosmurfs", &nosmurfs);
         self
     }
     /// Limits new TCP connections from each source address, against SYN floods. Default: `false`.
     #[inline]
     pub fn protection_synflood(mut self, protection_synflood: bool) -> Self {
-        self.0.set("protection_synflood", &protection_synflood);
+        self.0.call.set("protection_synflood", &protection_synflood);
         self
     }
     /// SYN packets a source may send in one burst before the rate counts. Default: `1000`.
     #[inline]
     pub fn protection_synflood_burst(mut self, protection_synflood_burst: i64) -> Self {
-        self.0.set("protection_synflood_burst", &protection_synflood_burst);
+        self.0.call.set("protection_synflood_burst", &protection_synflood_burst);
         self
     }
     /// SYN packets a source may send per second. Default: `200`.
     #[inline]
     pub fn protection_synflood_rate(mut self, protection_synflood_rate: i64) -> Self {
-        self.0.set("protection_synflood_rate", &protection_synflood_rate);
+        self.0.call.set("protection_synflood_rate", &protection_synflood_rate);
         self
     }
     /// Level to log smurf packets at; `nolog` logs nothing.
@@ -375,8 +324,11 @@ impl NodeFirewallOptionsPut {
         mut self,
         smurf_log_level: impl Into<NodeFirewallOptionsSmurfLogLevel>,
     ) -> Self {
-        let smurf_log_level: NodeFirewallOptionsSmurfLogLevel = smurf_log_level.into();
-        self.0.set("smurf_log_level", &smurf_log_level);
+        self.0
+            .call
+            .set_as::<
+                NodeFirewallOptionsSmurfLogLevel,
+            >("smurf_log_level", smurf_log_level);
         self
     }
     /// Level to log packets with bad TCP flags at; `nolog` logs nothing.
@@ -385,21 +337,23 @@ impl NodeFirewallOptionsPut {
         mut self,
         tcp_flags_log_level: impl Into<NodeFirewallOptionsTcpFlagsLogLevel>,
     ) -> Self {
-        let tcp_flags_log_level: NodeFirewallOptionsTcpFlagsLogLevel = tcp_flags_log_level
-            .into();
-        self.0.set("tcp_flags_log_level", &tcp_flags_log_level);
+        self.0
+            .call
+            .set_as::<
+                NodeFirewallOptionsTcpFlagsLogLevel,
+            >("tcp_flags_log_level", tcp_flags_log_level);
         self
     }
     /// Drops packets with impossible combinations of TCP flags. Default: `false`.
     #[inline]
     pub fn tcpflags(mut self, tcpflags: bool) -> Self {
-        self.0.set("tcpflags", &tcpflags);
+        self.0.call.set("tcpflags", &tcpflags);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -425,9 +379,16 @@ impl NodeFirewallRulesPath {
     /// Lists the firewall rules of a node in order.
     ///
     /// `GET /nodes/{node}/firewall/rules`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeFirewallRulesGet {
-        NodeFirewallRulesGet(self.0.request(NodeFirewallRulesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/firewall/rules",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds a firewall rule at the top of those of a node.
     ///
@@ -441,40 +402,17 @@ impl NodeFirewallRulesPath {
         type_: impl Into<super::types::FirewallRuleType>,
         action: impl Into<String>,
     ) -> NodeFirewallRulesPost {
-        let mut request = self
-            .0
-            .request(NodeFirewallRulesPost::ENDPOINT, reply::nothing);
-        let type_: super::types::FirewallRuleType = type_.into();
-        request.set("type", &type_);
-        let action: String = action.into();
-        request.set("action", &action);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/firewall/rules",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
+        request.call.set_as::<String>("action", action);
         NodeFirewallRulesPost(request)
     }
 }
-
-/// Lists the firewall rules of a node in order.
-///
-/// `GET /nodes/{node}/firewall/rules`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
-
-impl ApiRequest for NodeFirewallRulesGet {
-    type Output = Vec<super::types::FirewallRule>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/firewall/rules",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallRulesGet);
 
 /// Adds a firewall rule at the top of those of a node.
 ///
@@ -485,109 +423,85 @@ request_impls!(NodeFirewallRulesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPost(pub(crate) Request<()>);
 
-impl ApiRequest for NodeFirewallRulesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/firewall/rules",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallRulesPost);
+request_impls!(NodeFirewallRulesPost : ());
 
 impl NodeFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.set("pos", &pos);
+        self.0.call.set("pos", &pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
 }
@@ -615,55 +529,42 @@ impl NodeFirewallRulesPosPath {
     /// Reads one firewall rule of a node.
     ///
     /// `GET /nodes/{node}/firewall/rules/{pos}`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeFirewallRulesPosGet {
-        NodeFirewallRulesPosGet(
-            self.0.request(NodeFirewallRulesPosGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallRule> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/firewall/rules/{pos}",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or moves a firewall rule of a node.
     ///
     /// `PUT /nodes/{node}/firewall/rules/{pos}`
     #[inline]
     pub fn put(&self) -> NodeFirewallRulesPosPut {
-        NodeFirewallRulesPosPut(
-            self.0.request(NodeFirewallRulesPosPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/firewall/rules/{pos}",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        NodeFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a node; later rules move up.
     ///
     /// `DELETE /nodes/{node}/firewall/rules/{pos}`
     #[inline]
     pub fn delete(&self) -> NodeFirewallRulesPosDelete {
-        NodeFirewallRulesPosDelete(
-            self.0.request(NodeFirewallRulesPosDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/firewall/rules/{pos}",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        NodeFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one firewall rule of a node.
-///
-/// `GET /nodes/{node}/firewall/rules/{pos}`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
-
-impl ApiRequest for NodeFirewallRulesPosGet {
-    type Output = super::types::FirewallRule;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/firewall/rules/{pos}",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallRule> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallRulesPosGet);
 
 /// Changes or moves a firewall rule of a node.
 ///
@@ -674,136 +575,109 @@ request_impls!(NodeFirewallRulesPosGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosPut(pub(crate) Request<()>);
 
-impl ApiRequest for NodeFirewallRulesPosPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/firewall/rules/{pos}",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallRulesPosPut);
+request_impls!(NodeFirewallRulesPosPut : ());
 
 impl NodeFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn action(mut self, action: impl Into<String>) -> Self {
-        let action: String = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<String>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.set("moveto", &moveto);
+        self.0.call.set("moveto", &moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        let type_: super::types::FirewallRuleType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -817,27 +691,13 @@ impl NodeFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosDelete(pub(crate) Request<()>);
 
-impl ApiRequest for NodeFirewallRulesPosDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/firewall/rules/{pos}",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeFirewallRulesPosDelete);
+request_impls!(NodeFirewallRulesPosDelete : ());
 
 impl NodeFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -845,7 +705,7 @@ impl NodeFirewallRulesPosDelete {
 /// The answer to `GET /nodes/{node}/firewall/options`.
 ///
 /// Used by `GET /nodes/{node}/firewall/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeFirewallOptions {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since.
@@ -894,52 +754,64 @@ pub struct NodeFirewallOptions {
 
 impl Object for NodeFirewallOptions {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "log_level_forward" => (Need::OPTIONAL, &mut self.log_level_forward),
-                "log_level_in" => (Need::OPTIONAL, &mut self.log_level_in),
-                "log_level_out" => (Need::OPTIONAL, &mut self.log_level_out),
-                "log_nf_conntrack" => (Need::OPTIONAL, &mut self.log_nf_conntrack),
-                "ndp" => (Need::OPTIONAL, &mut self.ndp),
-                "nf_conntrack_allow_invalid" => {
-                    (Need::OPTIONAL, &mut self.nf_conntrack_allow_invalid)
-                }
-                "nf_conntrack_helpers" => {
-                    (Need::OPTIONAL, &mut self.nf_conntrack_helpers)
-                }
-                "nf_conntrack_max" => (Need::OPTIONAL, &mut self.nf_conntrack_max),
-                "nf_conntrack_tcp_timeout_established" => {
-                    (Need::OPTIONAL, &mut self.nf_conntrack_tcp_timeout_established)
-                }
-                "nf_conntrack_tcp_timeout_syn_recv" => {
-                    (Need::OPTIONAL, &mut self.nf_conntrack_tcp_timeout_syn_recv)
-                }
-                "nftables" => (Need::OPTIONAL, &mut self.nftables),
-                "nosmurfs" => (Need::OPTIONAL, &mut self.nosmurfs),
-                "protection_synflood" => (Need::OPTIONAL, &mut self.protection_synflood),
-                "protection_synflood_burst" => {
-                    (Need::OPTIONAL, &mut self.protection_synflood_burst)
-                }
-                "protection_synflood_rate" => {
-                    (Need::OPTIONAL, &mut self.protection_synflood_rate)
-                }
-                "smurf_log_level" => (Need::OPTIONAL, &mut self.smurf_log_level),
-                "tcp_flags_log_level" => (Need::OPTIONAL, &mut self.tcp_flags_log_level),
-                "tcpflags" => (Need::OPTIONAL, &mut self.tcpflags),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeFirewallOptions",
+                required: &[],
+                optional: &[
+                    "digest",
+                    "enable",
+                    "log_level_forward",
+                    "log_level_in",
+                    "log_level_out",
+                    "log_nf_conntrack",
+                    "ndp",
+                    "nf_conntrack_allow_invalid",
+                    "nf_conntrack_helpers",
+                    "nf_conntrack_max",
+                    "nf_conntrack_tcp_timeout_established",
+                    "nf_conntrack_tcp_timeout_syn_recv",
+                    "nftables",
+                    "nosmurfs",
+                    "protection_synflood",
+                    "protection_synflood_burst",
+                    "protection_synflood_rate",
+                    "smurf_log_level",
+                    "tcp_flags_log_level",
+                    "tcpflags",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.digest,
+                &mut self.enable,
+                &mut self.log_level_forward,
+                &mut self.log_level_in,
+                &mut self.log_level_out,
+                &mut self.log_nf_conntrack,
+                &mut self.ndp,
+                &mut self.nf_conntrack_allow_invalid,
+                &mut self.nf_conntrack_helpers,
+                &mut self.nf_conntrack_max,
+                &mut self.nf_conntrack_tcp_timeout_established,
+                &mut self.nf_conntrack_tcp_timeout_syn_recv,
+                &mut self.nftables,
+                &mut self.nosmurfs,
+                &mut self.protection_synflood,
+                &mut self.protection_synflood_burst,
+                &mut self.protection_synflood_rate,
+                &mut self.smurf_log_level,
+                &mut self.tcp_flags_log_level,
+                &mut self.tcpflags,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeFirewallOptions);
+object_impls!(NodeFirewallOptions);
 
 /// Level to log smurf packets at; `nolog` logs nothing.
 ///
@@ -969,44 +841,10 @@ pub enum NodeFirewallOptionsSmurfLogLevel {
     Unlisted(Unlisted),
 }
 
-impl NodeFirewallOptionsSmurfLogLevel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeFirewallOptionsSmurfLogLevel);
+open_enum_impls!(
+    NodeFirewallOptionsSmurfLogLevel : "emerg" Emerg, "alert" Alert, "crit" Crit, "err"
+    Err, "warning" Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
+);
 
 /// Level to log packets with bad TCP flags at; `nolog` logs nothing.
 ///
@@ -1036,41 +874,8 @@ pub enum NodeFirewallOptionsTcpFlagsLogLevel {
     Unlisted(Unlisted),
 }
 
-impl NodeFirewallOptionsTcpFlagsLogLevel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeFirewallOptionsTcpFlagsLogLevel);
+open_enum_impls!(
+    NodeFirewallOptionsTcpFlagsLogLevel : "emerg" Emerg, "alert" Alert, "crit" Crit,
+    "err" Err, "warning" Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog"
+    Nolog,
+);

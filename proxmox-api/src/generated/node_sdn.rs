@@ -24,35 +24,18 @@ impl NodeSdnPath {
     /// Lists the network sub-resources of a node.
     ///
     /// `GET /nodes/{node}/sdn`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeSdnGet {
-        NodeSdnGet(self.0.request(NodeSdnGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/sdn",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the network sub-resources of a node.
-///
-/// `GET /nodes/{node}/sdn`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeSdnGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/sdn",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnGet);
 
 /// The path `/nodes/{node}/sdn/fabrics`.
 ///
@@ -94,40 +77,21 @@ impl NodeSdnFabricsFabricPath {
     /// Lists what can be asked about a fabric on a node.
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}`
+    ///
+    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnFabricsFabricGet {
-        NodeSdnFabricsFabricGet(
-            self.0.request(NodeSdnFabricsFabricGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/fabrics/{fabric}",
+                Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists what can be asked about a fabric on a node.
-///
-/// `GET /nodes/{node}/sdn/fabrics/{fabric}`
-///
-/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnFabricsFabricGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for NodeSdnFabricsFabricGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/fabrics/{fabric}",
-            Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnFabricsFabricGet);
 
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
 ///
@@ -150,42 +114,21 @@ impl NodeSdnFabricsFabricInterfacesPath {
     /// Lists the interfaces a node uses for a fabric.
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`
+    ///
+    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnFabricsFabricInterfacesGet {
-        NodeSdnFabricsFabricInterfacesGet(
-            self.0.request(NodeSdnFabricsFabricInterfacesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeSdnFabricsInterfacesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/fabrics/{fabric}/interfaces",
+                Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the interfaces a node uses for a fabric.
-///
-/// `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`
-///
-/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnFabricsFabricInterfacesGet(
-    pub(crate) Request<Vec<NodeSdnFabricsInterfacesItem>>,
-);
-
-impl ApiRequest for NodeSdnFabricsFabricInterfacesGet {
-    type Output = Vec<NodeSdnFabricsInterfacesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/fabrics/{fabric}/interfaces",
-            Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnFabricsInterfacesItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnFabricsFabricInterfacesGet);
 
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
 ///
@@ -208,42 +151,21 @@ impl NodeSdnFabricsFabricNeighborsPath {
     /// Lists the neighbors a node sees in a fabric.
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`
+    ///
+    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnFabricsFabricNeighborsGet {
-        NodeSdnFabricsFabricNeighborsGet(
-            self.0.request(NodeSdnFabricsFabricNeighborsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeSdnFabricsNeighborsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/fabrics/{fabric}/neighbors",
+                Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the neighbors a node sees in a fabric.
-///
-/// `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`
-///
-/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnFabricsFabricNeighborsGet(
-    pub(crate) Request<Vec<NodeSdnFabricsNeighborsItem>>,
-);
-
-impl ApiRequest for NodeSdnFabricsFabricNeighborsGet {
-    type Output = Vec<NodeSdnFabricsNeighborsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/fabrics/{fabric}/neighbors",
-            Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnFabricsNeighborsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnFabricsFabricNeighborsGet);
 
 /// The path `/nodes/{node}/sdn/fabrics/{fabric}/routes`.
 ///
@@ -266,42 +188,21 @@ impl NodeSdnFabricsFabricRoutesPath {
     /// Lists the routes a node learned through a fabric.
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`
+    ///
+    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnFabricsFabricRoutesGet {
-        NodeSdnFabricsFabricRoutesGet(
-            self.0.request(NodeSdnFabricsFabricRoutesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeSdnFabricsRoutesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/fabrics/{fabric}/routes",
+                Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the routes a node learned through a fabric.
-///
-/// `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`
-///
-/// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnFabricsFabricRoutesGet(
-    pub(crate) Request<Vec<NodeSdnFabricsRoutesItem>>,
-);
-
-impl ApiRequest for NodeSdnFabricsFabricRoutesGet {
-    type Output = Vec<NodeSdnFabricsRoutesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/fabrics/{fabric}/routes",
-            Permission::All("/sdn/fabrics/{fabric}", &["SDN.Audit"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnFabricsRoutesItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnFabricsFabricRoutesGet);
 
 /// The path `/nodes/{node}/sdn/vnets`.
 ///
@@ -343,38 +244,21 @@ impl NodeSdnVnetsVnetPath {
     /// Lists what can be asked about a VNet on a node.
     ///
     /// `GET /nodes/{node}/sdn/vnets/{vnet}`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnVnetsVnetGet {
-        NodeSdnVnetsVnetGet(self.0.request(NodeSdnVnetsVnetGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/vnets/{vnet}",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists what can be asked about a VNet on a node.
-///
-/// `GET /nodes/{node}/sdn/vnets/{vnet}`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnVnetsVnetGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for NodeSdnVnetsVnetGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/vnets/{vnet}",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnVnetsVnetGet);
 
 /// The path `/nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
 ///
@@ -397,40 +281,21 @@ impl NodeSdnVnetsVnetMacVrfPath {
     /// Reads the MAC table of a VNet in an EVPN zone on a node.
     ///
     /// `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnVnetsVnetMacVrfGet {
-        NodeSdnVnetsVnetMacVrfGet(
-            self.0.request(NodeSdnVnetsVnetMacVrfGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeSdnVnetsMacVrfItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/vnets/{vnet}/mac-vrf",
+                Permission::Authenticated,
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Reads the MAC table of a VNet in an EVPN zone on a node.
-///
-/// `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnVnetsVnetMacVrfGet(pub(crate) Request<Vec<NodeSdnVnetsMacVrfItem>>);
-
-impl ApiRequest for NodeSdnVnetsVnetMacVrfGet {
-    type Output = Vec<NodeSdnVnetsMacVrfItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/vnets/{vnet}/mac-vrf",
-            Permission::Authenticated,
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnVnetsMacVrfItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnVnetsVnetMacVrfGet);
 
 /// The path `/nodes/{node}/sdn/zones`.
 ///
@@ -453,35 +318,18 @@ impl NodeSdnZonesPath {
     /// Lists the zones on a node with their state.
     ///
     /// `GET /nodes/{node}/sdn/zones`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> NodeSdnZonesGet {
-        NodeSdnZonesGet(self.0.request(NodeSdnZonesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeSdnZonesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/sdn/zones",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the zones on a node with their state.
-///
-/// `GET /nodes/{node}/sdn/zones`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnZonesGet(pub(crate) Request<Vec<NodeSdnZonesItem>>);
-
-impl ApiRequest for NodeSdnZonesGet {
-    type Output = Vec<NodeSdnZonesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/sdn/zones",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnZonesItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnZonesGet);
 
 /// The path `/nodes/{node}/sdn/zones/{zone}`.
 ///
@@ -506,35 +354,18 @@ impl NodeSdnZonesZonePath {
     /// Lists what can be asked about a zone on a node.
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}`
+    ///
+    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeSdnZonesZoneGet {
-        NodeSdnZonesZoneGet(self.0.request(NodeSdnZonesZoneGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/sdn/zones/{zone}",
+            Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists what can be asked about a zone on a node.
-///
-/// `GET /nodes/{node}/sdn/zones/{zone}`
-///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnZonesZoneGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for NodeSdnZonesZoneGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/sdn/zones/{zone}",
-        Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnZonesZoneGet);
 
 /// The path `/nodes/{node}/sdn/zones/{zone}/bridges`.
 ///
@@ -557,40 +388,21 @@ impl NodeSdnZonesZoneBridgesPath {
     /// Lists the bridges of a zone on a node with the ports plugged into them.
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}/bridges`
+    ///
+    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnZonesZoneBridgesGet {
-        NodeSdnZonesZoneBridgesGet(
-            self.0.request(NodeSdnZonesZoneBridgesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeSdnZonesBridgesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/zones/{zone}/bridges",
+                Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the bridges of a zone on a node with the ports plugged into them.
-///
-/// `GET /nodes/{node}/sdn/zones/{zone}/bridges`
-///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnZonesZoneBridgesGet(pub(crate) Request<Vec<NodeSdnZonesBridgesItem>>);
-
-impl ApiRequest for NodeSdnZonesZoneBridgesGet {
-    type Output = Vec<NodeSdnZonesBridgesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/zones/{zone}/bridges",
-            Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnZonesBridgesItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnZonesZoneBridgesGet);
 
 /// The path `/nodes/{node}/sdn/zones/{zone}/content`.
 ///
@@ -613,37 +425,18 @@ impl NodeSdnZonesZoneContentPath {
     /// Lists the VNets of a zone on a node with their state.
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}/content`
+    ///
+    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeSdnZonesZoneContentGet {
-        NodeSdnZonesZoneContentGet(
-            self.0.request(NodeSdnZonesZoneContentGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeSdnZonesContentItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/sdn/zones/{zone}/content",
+            Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the VNets of a zone on a node with their state.
-///
-/// `GET /nodes/{node}/sdn/zones/{zone}/content`
-///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnZonesZoneContentGet(pub(crate) Request<Vec<NodeSdnZonesContentItem>>);
-
-impl ApiRequest for NodeSdnZonesZoneContentGet {
-    type Output = Vec<NodeSdnZonesContentItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/sdn/zones/{zone}/content",
-        Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnZonesContentItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnZonesZoneContentGet);
 
 /// The path `/nodes/{node}/sdn/zones/{zone}/ip-vrf`.
 ///
@@ -666,45 +459,26 @@ impl NodeSdnZonesZoneIpVrfPath {
     /// Reads the routing table of an EVPN zone on a node.
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`
+    ///
+    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
+    ///
+    /// Since 9.1.
     #[inline]
-    pub fn get(&self) -> NodeSdnZonesZoneIpVrfGet {
-        NodeSdnZonesZoneIpVrfGet(
-            self.0.request(NodeSdnZonesZoneIpVrfGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeSdnZonesIpVrfItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/sdn/zones/{zone}/ip-vrf",
+                Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
+            )
+            .since(9, 1);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Reads the routing table of an EVPN zone on a node.
-///
-/// `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`
-///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSdnZonesZoneIpVrfGet(pub(crate) Request<Vec<NodeSdnZonesIpVrfItem>>);
-
-impl ApiRequest for NodeSdnZonesZoneIpVrfGet {
-    type Output = Vec<NodeSdnZonesIpVrfItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/sdn/zones/{zone}/ip-vrf",
-            Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeSdnZonesIpVrfItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSdnZonesZoneIpVrfGet);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
 ///
 /// Used by `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsInterfacesItem {
     /// Name of the interface.
@@ -719,32 +493,26 @@ pub struct NodeSdnFabricsInterfacesItem {
 
 impl Object for NodeSdnFabricsInterfacesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "name" => (Need::required(0), &mut self.name),
-                "state" => (Need::required(1), &mut self.state),
-                "type" => (Need::required(2), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnFabricsInterfacesItem",
+                required: &["name", "state", "type"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "state", "type"]
+            &mut [&mut self.name, &mut self.state, &mut self.type_, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeSdnFabricsInterfacesItem);
+object_impls!(NodeSdnFabricsInterfacesItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
 ///
 /// Used by `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsNeighborsItem {
     /// Address or host name of the neighbor.
@@ -759,32 +527,31 @@ pub struct NodeSdnFabricsNeighborsItem {
 
 impl Object for NodeSdnFabricsNeighborsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "neighbor" => (Need::required(0), &mut self.neighbor),
-                "status" => (Need::required(1), &mut self.status),
-                "uptime" => (Need::required(2), &mut self.uptime),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnFabricsNeighborsItem",
+                required: &["neighbor", "status", "uptime"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["neighbor", "status", "uptime"]
+            &mut [
+                &mut self.neighbor,
+                &mut self.status,
+                &mut self.uptime,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeSdnFabricsNeighborsItem);
+object_impls!(NodeSdnFabricsNeighborsItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`.
 ///
 /// Used by `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnFabricsRoutesItem {
     /// Network the route leads to, in CIDR notation.
@@ -797,31 +564,26 @@ pub struct NodeSdnFabricsRoutesItem {
 
 impl Object for NodeSdnFabricsRoutesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "route" => (Need::required(0), &mut self.route),
-                "via" => (Need::required(1), &mut self.via),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnFabricsRoutesItem",
+                required: &["route", "via"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["route", "via"]
+            &mut [&mut self.route, &mut self.via, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeSdnFabricsRoutesItem);
+object_impls!(NodeSdnFabricsRoutesItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
 ///
 /// Used by `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnVnetsMacVrfItem {
     /// IP address of the entry.
@@ -836,32 +598,26 @@ pub struct NodeSdnVnetsMacVrfItem {
 
 impl Object for NodeSdnVnetsMacVrfItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ip" => (Need::required(0), &mut self.ip),
-                "mac" => (Need::required(1), &mut self.mac),
-                "nexthop" => (Need::required(2), &mut self.nexthop),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnVnetsMacVrfItem",
+                required: &["ip", "mac", "nexthop"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["ip", "mac", "nexthop"]
+            &mut [&mut self.ip, &mut self.mac, &mut self.nexthop, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeSdnVnetsMacVrfItem);
+object_impls!(NodeSdnVnetsMacVrfItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesItem {
     /// Name of the bridge.
@@ -876,32 +632,31 @@ pub struct NodeSdnZonesBridgesItem {
 
 impl Object for NodeSdnZonesBridgesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "name" => (Need::required(0), &mut self.name),
-                "ports" => (Need::OPTIONAL, &mut self.ports),
-                "vlan_filtering" => (Need::required(1), &mut self.vlan_filtering),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnZonesBridgesItem",
+                required: &["name", "vlan_filtering"],
+                optional: &["ports"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "vlan_filtering"]
+            &mut [
+                &mut self.name,
+                &mut self.vlan_filtering,
+                &mut self.ports,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeSdnZonesBridgesItem);
+object_impls!(NodeSdnZonesBridgesItem);
 
 /// Ports plugged into the bridge.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/bridges`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnZonesBridgesPortsItem {
     /// Which network card of the guest the port is, such as `net0`.
@@ -920,34 +675,33 @@ pub struct NodeSdnZonesBridgesPortsItem {
 
 impl Object for NodeSdnZonesBridgesPortsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "index" => (Need::OPTIONAL, &mut self.index),
-                "name" => (Need::required(0), &mut self.name),
-                "primary_vlan" => (Need::OPTIONAL, &mut self.primary_vlan),
-                "vlans" => (Need::OPTIONAL, &mut self.vlans),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnZonesBridgesPortsItem",
+                required: &["name"],
+                optional: &["index", "primary_vlan", "vlans", "vmid"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.index,
+                &mut self.primary_vlan,
+                &mut self.vlans,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeSdnZonesBridgesPortsItem);
+object_impls!(NodeSdnZonesBridgesPortsItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/content`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/content`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnZonesContentItem {
     /// State of the VNet on this node.
@@ -962,32 +716,26 @@ pub struct NodeSdnZonesContentItem {
 
 impl Object for NodeSdnZonesContentItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "statusmsg" => (Need::OPTIONAL, &mut self.statusmsg),
-                "vnet" => (Need::required(0), &mut self.vnet),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnZonesContentItem",
+                required: &["vnet"],
+                optional: &["status", "statusmsg"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["vnet"]
+            &mut [&mut self.vnet, &mut self.status, &mut self.statusmsg, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeSdnZonesContentItem);
+object_impls!(NodeSdnZonesContentItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnZonesIpVrfItem {
     /// Network the route leads to, in CIDR notation.
@@ -1004,33 +752,32 @@ pub struct NodeSdnZonesIpVrfItem {
 
 impl Object for NodeSdnZonesIpVrfItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ip" => (Need::required(0), &mut self.ip),
-                "metric" => (Need::required(1), &mut self.metric),
-                "nexthops" => (Need::required(2), &mut self.nexthops),
-                "protocol" => (Need::required(3), &mut self.protocol),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnZonesIpVrfItem",
+                required: &["ip", "metric", "nexthops", "protocol"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["ip", "metric", "nexthops", "protocol"]
+            &mut [
+                &mut self.ip,
+                &mut self.metric,
+                &mut self.nexthops,
+                &mut self.protocol,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeSdnZonesIpVrfItem);
+object_impls!(NodeSdnZonesIpVrfItem);
 
 /// One element of the answer to `GET /nodes/{node}/sdn/zones`.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSdnZonesItem {
     /// Whether the zone works on this node, waits for changes to be applied, or failed.
@@ -1043,26 +790,21 @@ pub struct NodeSdnZonesItem {
 
 impl Object for NodeSdnZonesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "status" => (Need::required(0), &mut self.status),
-                "zone" => (Need::required(1), &mut self.zone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSdnZonesItem",
+                required: &["status", "zone"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["status", "zone"]
+            &mut [&mut self.status, &mut self.zone, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeSdnZonesItem);
+object_impls!(NodeSdnZonesItem);
 
 /// Whether the zone works on this node, waits for changes to be applied, or failed.
 ///
@@ -1080,29 +822,6 @@ pub enum NodeSdnZonesStatus {
     Unlisted(Unlisted),
 }
 
-impl NodeSdnZonesStatus {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Available => "available",
-            Self::Pending => "pending",
-            Self::Error => "error",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "available" => Self::Available,
-                "pending" => Self::Pending,
-                "error" => Self::Error,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeSdnZonesStatus);
+open_enum_impls!(
+    NodeSdnZonesStatus : "available" Available, "pending" Pending, "error" Error,
+);

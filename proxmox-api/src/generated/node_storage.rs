@@ -26,7 +26,12 @@ impl NodeStoragePath {
     /// `GET /nodes/{node}/storage`
     #[inline]
     pub fn get(&self) -> NodeStorageGet {
-        NodeStorageGet(self.0.request(NodeStorageGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage",
+            Permission::Authenticated,
+        );
+        NodeStorageGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -39,53 +44,37 @@ impl NodeStoragePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageGet(pub(crate) Request<Vec<NodeStorageItem>>);
 
-impl ApiRequest for NodeStorageGet {
-    type Output = Vec<NodeStorageItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeStorageItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageGet);
+request_impls!(NodeStorageGet : Vec < NodeStorageItem >);
 
 impl NodeStorageGet {
     /// Content types the storage may hold; in the request, lists storages that take any of these.
     #[inline]
     pub fn content(mut self, content: impl Into<List>) -> Self {
-        let content: List = content.into();
-        self.0.set("content", &content);
+        self.0.call.set_as::<List>("content", content);
         self
     }
     /// Whether the storage is enabled; in the request, leaves out disabled ones. Default: `false`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.set("enabled", &enabled);
+        self.0.call.set("enabled", &enabled);
         self
     }
     /// Adds the members about image formats to the answer. Default: `false`.
     #[inline]
     pub fn format(mut self, format: bool) -> Self {
-        self.0.set("format", &format);
+        self.0.call.set("format", &format);
         self
     }
     /// Storage identifier; in the request, limits the answer to this storage.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Second node: lists only shared storages usable on it as well as on the node in the path.
     #[inline]
     pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        let target: NodeName = target.into();
-        self.0.set("target", &target);
+        self.0.call.set_as::<NodeName>("target", target);
         self
     }
 }
@@ -113,40 +102,21 @@ impl NodeStorageStoragePath {
     /// Lists the sub-resources of a storage.
     ///
     /// `GET /nodes/{node}/storage/{storage}`
+    ///
+    /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
     #[inline]
-    pub fn get(&self) -> NodeStorageStorageGet {
-        NodeStorageStorageGet(
-            self.0.request(NodeStorageStorageGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}",
+            Permission::Any(
+                "/storage/{storage}",
+                &["Datastore.Audit", "Datastore.AllocateSpace"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of a storage.
-///
-/// `GET /nodes/{node}/storage/{storage}`
-///
-/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for NodeStorageStorageGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}",
-        Permission::Any(
-            "/storage/{storage}",
-            &["Datastore.Audit", "Datastore.AllocateSpace"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageGet);
 
 /// The path `/nodes/{node}/storage/{storage}/content`.
 ///
@@ -171,9 +141,15 @@ impl NodeStorageStorageContentPath {
     /// `GET /nodes/{node}/storage/{storage}/content`
     #[inline]
     pub fn get(&self) -> NodeStorageStorageContentGet {
-        NodeStorageStorageContentGet(
-            self.0.request(NodeStorageStorageContentGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}/content",
+            Permission::Any(
+                "/storage/{storage}",
+                &["Datastore.Audit", "Datastore.AllocateSpace"],
+            ),
+        );
+        NodeStorageStorageContentGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Allocates a new disk image and returns its volume identifier.
     ///
@@ -189,14 +165,15 @@ impl NodeStorageStorageContentPath {
         filename: impl Into<String>,
         size: impl Into<String>,
     ) -> NodeStorageStorageContentPost {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageContentPost::ENDPOINT, reply::data);
-        request.set("vmid", &vmid);
-        let filename: String = filename.into();
-        request.set("filename", &filename);
-        let size: String = size.into();
-        request.set("size", &size);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/storage/{storage}/content",
+            Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set("vmid", &vmid);
+        request.call.set_as::<String>("filename", filename);
+        request.call.set_as::<String>("size", size);
         NodeStorageStorageContentPost(request)
     }
 }
@@ -210,36 +187,19 @@ impl NodeStorageStorageContentPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentGet(pub(crate) Request<Vec<NodeStorageContentItem>>);
 
-impl ApiRequest for NodeStorageStorageContentGet {
-    type Output = Vec<NodeStorageContentItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}/content",
-        Permission::Any(
-            "/storage/{storage}",
-            &["Datastore.Audit", "Datastore.AllocateSpace"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeStorageContentItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageContentGet);
+request_impls!(NodeStorageStorageContentGet : Vec < NodeStorageContentItem >);
 
 impl NodeStorageStorageContentGet {
     /// Content type of the volume; in the request, lists only volumes of this type.
     #[inline]
     pub fn content(mut self, content: impl Into<String>) -> Self {
-        let content: String = content.into();
-        self.0.set("content", &content);
+        self.0.call.set_as::<String>("content", content);
         self
     }
     /// Guest that owns the volume; in the request, lists only volumes of this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.set("vmid", &vmid);
+        self.0.call.set("vmid", &vmid);
         self
     }
 }
@@ -253,27 +213,13 @@ impl NodeStorageStorageContentGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentPost(pub(crate) Request<String>);
 
-impl ApiRequest for NodeStorageStorageContentPost {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/storage/{storage}/content",
-        Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageContentPost);
+request_impls!(NodeStorageStorageContentPost : String);
 
 impl NodeStorageStorageContentPost {
     /// Format of the new image; must suit the storage and the file name. Only together with `size`.
     #[inline]
     pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
-        let format: super::types::DiskFormat = format.into();
-        self.0.set("format", &format);
+        self.0.call.set_as::<super::types::DiskFormat>("format", format);
         self
     }
 }
@@ -304,11 +250,16 @@ impl NodeStorageStorageContentVolumePath {
     /// Reads size, format and other attributes of a volume.
     ///
     /// `GET /nodes/{node}/storage/{storage}/content/{volume}`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> NodeStorageStorageContentVolumeGet {
-        NodeStorageStorageContentVolumeGet(
-            self.0.request(NodeStorageStorageContentVolumeGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeStorageContentGet> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}/content/{volume}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Copies a volume; the server calls this experimental and advises against it.
     ///
@@ -320,11 +271,13 @@ impl NodeStorageStorageContentVolumePath {
         &self,
         target: impl Into<String>,
     ) -> NodeStorageStorageContentVolumePost {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageContentVolumePost::ENDPOINT, reply::task);
-        let target: String = target.into();
-        request.set("target", &target);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/storage/{storage}/content/{volume}",
+            Permission::Root,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("target", target);
         NodeStorageStorageContentVolumePost(request)
     }
     /// Changes the notes or the protection flag of a volume.
@@ -332,49 +285,28 @@ impl NodeStorageStorageContentVolumePath {
     /// `PUT /nodes/{node}/storage/{storage}/content/{volume}`
     #[inline]
     pub fn put(&self) -> NodeStorageStorageContentVolumePut {
-        NodeStorageStorageContentVolumePut(
-            self.0.request(NodeStorageStorageContentVolumePut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/storage/{storage}/content/{volume}",
+            Permission::Authenticated,
+        );
+        NodeStorageStorageContentVolumePut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a volume; its data is lost.
     ///
     /// `DELETE /nodes/{node}/storage/{storage}/content/{volume}`
     #[inline]
     pub fn delete(&self) -> NodeStorageStorageContentVolumeDelete {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/storage/{storage}/content/{volume}",
+            Permission::Authenticated,
+        );
         NodeStorageStorageContentVolumeDelete(
-            self
-                .0
-                .request(
-                    NodeStorageStorageContentVolumeDelete::ENDPOINT,
-                    reply::optional_task,
-                ),
+            self.0.request(ENDPOINT, reply::optional_task),
         )
     }
 }
-
-/// Reads size, format and other attributes of a volume.
-///
-/// `GET /nodes/{node}/storage/{storage}/content/{volume}`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageContentVolumeGet(pub(crate) Request<NodeStorageContentGet>);
-
-impl ApiRequest for NodeStorageStorageContentVolumeGet {
-    type Output = NodeStorageContentGet;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}/content/{volume}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeStorageContentGet> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageContentVolumeGet);
 
 /// Copies a volume; the server calls this experimental and advises against it.
 ///
@@ -387,27 +319,13 @@ request_impls!(NodeStorageStorageContentVolumeGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeStorageStorageContentVolumePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/storage/{storage}/content/{volume}",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageContentVolumePost);
+request_impls!(NodeStorageStorageContentVolumePost : Task);
 
 impl NodeStorageStorageContentVolumePost {
     /// Node to place the copy on; without it, the node in the path.
     #[inline]
     pub fn target_node(mut self, target_node: impl Into<NodeName>) -> Self {
-        let target_node: NodeName = target_node.into();
-        self.0.set("target_node", &target_node);
+        self.0.call.set_as::<NodeName>("target_node", target_node);
         self
     }
 }
@@ -421,33 +339,19 @@ impl NodeStorageStorageContentVolumePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePut(pub(crate) Request<()>);
 
-impl ApiRequest for NodeStorageStorageContentVolumePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/storage/{storage}/content/{volume}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageContentVolumePut);
+request_impls!(NodeStorageStorageContentVolumePut : ());
 
 impl NodeStorageStorageContentVolumePut {
     /// New notes; replaces the old ones.
     #[inline]
     pub fn notes(mut self, notes: impl Into<String>) -> Self {
-        let notes: String = notes.into();
-        self.0.set("notes", &notes);
+        self.0.call.set_as::<String>("notes", notes);
         self
     }
     /// Whether the volume is protected from removal; works for backups only.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.set("protected", &protected);
+        self.0.call.set("protected", &protected);
         self
     }
 }
@@ -463,26 +367,13 @@ impl NodeStorageStorageContentVolumePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumeDelete(pub(crate) Request<Option<Task>>);
 
-impl ApiRequest for NodeStorageStorageContentVolumeDelete {
-    type Output = Option<Task>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/storage/{storage}/content/{volume}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Option<Task>> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageContentVolumeDelete);
+request_impls!(NodeStorageStorageContentVolumeDelete : Option < Task >);
 
 impl NodeStorageStorageContentVolumeDelete {
     /// Seconds to wait for the removal; nothing is returned if it is done by then. From 1 to 30.
     #[inline]
     pub fn delay(mut self, delay: i64) -> Self {
-        self.0.set("delay", &delay);
+        self.0.call.set("delay", &delay);
         self
     }
 }
@@ -519,15 +410,29 @@ impl NodeStorageStorageDownloadUrlPath {
         content: impl Into<NodeStorageDownloadUrlContent>,
         filename: impl Into<String>,
     ) -> NodeStorageStorageDownloadUrlPost {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageDownloadUrlPost::ENDPOINT, reply::task);
-        let url: String = url.into();
-        request.set("url", &url);
-        let content: NodeStorageDownloadUrlContent = content.into();
-        request.set("content", &content);
-        let filename: String = filename.into();
-        request.set("filename", &filename);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/storage/{storage}/download-url",
+                Permission::And(
+                    &[
+                        Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateTemplate"],
+                        ),
+                        Permission::Or(
+                            &[
+                                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                                Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
+                            ],
+                        ),
+                    ],
+                ),
+            )
+            .partial(&[Partial::new("compression", Release::new(8, 1), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("url", url);
+        request.call.set_as::<NodeStorageDownloadUrlContent>("content", content);
+        request.call.set_as::<String>("filename", filename);
         NodeStorageStorageDownloadUrlPost(request)
     }
 }
@@ -543,41 +448,13 @@ impl NodeStorageStorageDownloadUrlPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageDownloadUrlPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeStorageStorageDownloadUrlPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/storage/{storage}/download-url",
-            Permission::And(
-                &[
-                    Permission::All(
-                        "/storage/{storage}",
-                        &["Datastore.AllocateTemplate"],
-                    ),
-                    Permission::Or(
-                        &[
-                            Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                            Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
-                        ],
-                    ),
-                ],
-            ),
-        )
-        .partial(&[Partial::new("compression", Release::new(8, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageDownloadUrlPost);
+request_impls!(NodeStorageStorageDownloadUrlPost : Task);
 
 impl NodeStorageStorageDownloadUrlPost {
     /// Checksum the downloaded file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
     #[inline]
     pub fn checksum(mut self, checksum: impl Into<String>) -> Self {
-        let checksum: String = checksum.into();
-        self.0.set("checksum", &checksum);
+        self.0.call.set_as::<String>("checksum", checksum);
         self
     }
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
@@ -586,21 +463,23 @@ impl NodeStorageStorageDownloadUrlPost {
         mut self,
         checksum_algorithm: impl Into<NodeStorageChecksumAlgorithm>,
     ) -> Self {
-        let checksum_algorithm: NodeStorageChecksumAlgorithm = checksum_algorithm.into();
-        self.0.set("checksum-algorithm", &checksum_algorithm);
+        self.0
+            .call
+            .set_as::<
+                NodeStorageChecksumAlgorithm,
+            >("checksum-algorithm", checksum_algorithm);
         self
     }
     /// Compression of the remote file; the node unpacks it after the download. Since 8.1.
     #[inline]
     pub fn compression(mut self, compression: impl Into<String>) -> Self {
-        let compression: String = compression.into();
-        self.0.set("compression", &compression);
+        self.0.call.set_as::<String>("compression", compression);
         self
     }
     /// Whether the TLS certificate of the remote server is checked. Default: `true`.
     #[inline]
     pub fn verify_certificates(mut self, verify_certificates: bool) -> Self {
-        self.0.set("verify-certificates", &verify_certificates);
+        self.0.call.set("verify-certificates", &verify_certificates);
         self
     }
 }
@@ -652,13 +531,16 @@ impl NodeStorageStorageFileRestoreDownloadPath {
         volume: impl Into<String>,
         filepath: impl Into<String>,
     ) -> NodeStorageStorageFileRestoreDownloadGet {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageFileRestoreDownloadGet::ENDPOINT, reply::bytes);
-        let volume: String = volume.into();
-        request.set("volume", &volume);
-        let filepath: String = filepath.into();
-        request.set("filepath", &filepath);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/storage/{storage}/file-restore/download",
+                Permission::Authenticated,
+            )
+            .download()
+            .partial(&[Partial::new("tar", Release::new(8, 1), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::bytes);
+        request.call.set_as::<String>("volume", volume);
+        request.call.set_as::<String>("filepath", filepath);
         NodeStorageStorageFileRestoreDownloadGet(request)
     }
 }
@@ -674,28 +556,13 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageFileRestoreDownloadGet(pub(crate) Request<Bytes>);
 
-impl ApiRequest for NodeStorageStorageFileRestoreDownloadGet {
-    type Output = Bytes;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/storage/{storage}/file-restore/download",
-            Permission::Authenticated,
-        )
-        .download()
-        .partial(&[Partial::new("tar", Release::new(8, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Bytes> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageFileRestoreDownloadGet);
+request_impls!(NodeStorageStorageFileRestoreDownloadGet : Bytes);
 
 impl NodeStorageStorageFileRestoreDownloadGet {
     /// Packs directories as `tar.zst` and not as `zip`. Default: `false`. Since 8.1.
     #[inline]
     pub fn tar(mut self, tar: bool) -> Self {
-        self.0.set("tar", &tar);
+        self.0.call.set("tar", &tar);
         self
     }
 }
@@ -722,6 +589,8 @@ impl NodeStorageStorageFileRestoreListPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/file-restore/list`
     ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
     /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
     /// * `filepath`: Path inside the backup, as Base64; a request may also use a plain `/` for the top.
     #[inline]
@@ -729,43 +598,18 @@ impl NodeStorageStorageFileRestoreListPath {
         &self,
         volume: impl Into<String>,
         filepath: impl Into<String>,
-    ) -> NodeStorageStorageFileRestoreListGet {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageFileRestoreListGet::ENDPOINT, reply::data);
-        let volume: String = volume.into();
-        request.set("volume", &volume);
-        let filepath: String = filepath.into();
-        request.set("filepath", &filepath);
-        NodeStorageStorageFileRestoreListGet(request)
+    ) -> Request<Vec<NodeStorageFileRestoreListItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}/file-restore/list",
+            Permission::Authenticated,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("volume", volume);
+        request.call.set_as::<String>("filepath", filepath);
+        request
     }
 }
-
-/// Lists one directory inside a backup, for restoring single files.
-///
-/// `GET /nodes/{node}/storage/{storage}/file-restore/list`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageFileRestoreListGet(
-    pub(crate) Request<Vec<NodeStorageFileRestoreListItem>>,
-);
-
-impl ApiRequest for NodeStorageStorageFileRestoreListGet {
-    type Output = Vec<NodeStorageFileRestoreListItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}/file-restore/list",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeStorageFileRestoreListItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageFileRestoreListGet);
 
 /// The path `/nodes/{node}/storage/{storage}/identity`.
 ///
@@ -788,43 +632,24 @@ impl NodeStorageStorageIdentityPath {
     /// Reads what identifies the storage behind this entry.
     ///
     /// `GET /nodes/{node}/storage/{storage}/identity`
+    ///
+    /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+    ///
+    /// Since 9.2.
     #[inline]
-    pub fn get(&self) -> NodeStorageStorageIdentityGet {
-        NodeStorageStorageIdentityGet(
-            self.0.request(NodeStorageStorageIdentityGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeStorageIdentity> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/storage/{storage}/identity",
+                Permission::Any(
+                    "/storage/{storage}",
+                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                ),
+            )
+            .since(9, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Reads what identifies the storage behind this entry.
-///
-/// `GET /nodes/{node}/storage/{storage}/identity`
-///
-/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
-///
-/// Since 9.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageIdentityGet(pub(crate) Request<NodeStorageIdentity>);
-
-impl ApiRequest for NodeStorageStorageIdentityGet {
-    type Output = NodeStorageIdentity;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/storage/{storage}/identity",
-            Permission::Any(
-                "/storage/{storage}",
-                &["Datastore.Audit", "Datastore.AllocateSpace"],
-            ),
-        )
-        .since(9, 2);
-    #[inline]
-    fn into_request(self) -> Request<NodeStorageIdentity> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageIdentityGet);
 
 /// The path `/nodes/{node}/storage/{storage}/import-metadata`.
 ///
@@ -848,46 +673,24 @@ impl NodeStorageStorageImportMetadataPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/import-metadata`
     ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
+    /// Since 8.1. The answer is open: create-args holds any setting of a new guest; a disk is an object or the number 1
+    ///
     /// * `volume`: Volume identifier of the machine or image to import.
     #[inline]
-    pub fn get(&self, volume: impl Into<String>) -> NodeStorageStorageImportMetadataGet {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageImportMetadataGet::ENDPOINT, reply::data);
-        let volume: String = volume.into();
-        request.set("volume", &volume);
-        NodeStorageStorageImportMetadataGet(request)
+    pub fn get(&self, volume: impl Into<String>) -> Request<NodeStorageImportMetadata> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/storage/{storage}/import-metadata",
+                Permission::Authenticated,
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("volume", volume);
+        request
     }
 }
-
-/// Reads what is needed to create a guest from a foreign machine or image.
-///
-/// `GET /nodes/{node}/storage/{storage}/import-metadata`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-///
-/// Since 8.1. The answer is open: create-args holds any setting of a new guest; a disk is an object or the number 1
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageImportMetadataGet(
-    pub(crate) Request<NodeStorageImportMetadata>,
-);
-
-impl ApiRequest for NodeStorageStorageImportMetadataGet {
-    type Output = NodeStorageImportMetadata;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/storage/{storage}/import-metadata",
-            Permission::Authenticated,
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<NodeStorageImportMetadata> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageImportMetadataGet);
 
 /// The path `/nodes/{node}/storage/{storage}/oci-registry-pull`.
 ///
@@ -917,11 +720,22 @@ impl NodeStorageStorageOciRegistryPullPath {
         &self,
         reference: impl Into<String>,
     ) -> NodeStorageStorageOciRegistryPullPost {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageOciRegistryPullPost::ENDPOINT, reply::task);
-        let reference: String = reference.into();
-        request.set("reference", &reference);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/storage/{storage}/oci-registry-pull",
+                Permission::And(
+                    &[
+                        Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateTemplate"],
+                        ),
+                        Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
+                    ],
+                ),
+            )
+            .since(9, 1);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("reference", reference);
         NodeStorageStorageOciRegistryPullPost(request)
     }
 }
@@ -937,36 +751,13 @@ impl NodeStorageStorageOciRegistryPullPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageOciRegistryPullPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeStorageStorageOciRegistryPullPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/storage/{storage}/oci-registry-pull",
-            Permission::And(
-                &[
-                    Permission::All(
-                        "/storage/{storage}",
-                        &["Datastore.AllocateTemplate"],
-                    ),
-                    Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
-                ],
-            ),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageOciRegistryPullPost);
+request_impls!(NodeStorageStorageOciRegistryPullPost : Task);
 
 impl NodeStorageStorageOciRegistryPullPost {
     /// Name of the file on the storage; the server replaces characters it does not accept. At most 255 characters.
     #[inline]
     pub fn filename(mut self, filename: impl Into<String>) -> Self {
-        let filename: String = filename.into();
-        self.0.set("filename", &filename);
+        self.0.call.set_as::<String>("filename", filename);
         self
     }
 }
@@ -994,18 +785,27 @@ impl NodeStorageStoragePrunebackupsPath {
     /// `GET /nodes/{node}/storage/{storage}/prunebackups`
     #[inline]
     pub fn get(&self) -> NodeStorageStoragePrunebackupsGet {
-        NodeStorageStoragePrunebackupsGet(
-            self.0.request(NodeStorageStoragePrunebackupsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}/prunebackups",
+            Permission::Any(
+                "/storage/{storage}",
+                &["Datastore.Audit", "Datastore.AllocateSpace"],
+            ),
+        );
+        NodeStorageStoragePrunebackupsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Removes backups that retention rules no longer keep; renamed backups are never touched.
     ///
     /// `DELETE /nodes/{node}/storage/{storage}/prunebackups`
     #[inline]
     pub fn delete(&self) -> NodeStorageStoragePrunebackupsDelete {
-        NodeStorageStoragePrunebackupsDelete(
-            self.0.request(NodeStorageStoragePrunebackupsDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/storage/{storage}/prunebackups",
+            Permission::Authenticated,
+        );
+        NodeStorageStoragePrunebackupsDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -1020,23 +820,7 @@ pub struct NodeStorageStoragePrunebackupsGet(
     pub(crate) Request<Vec<NodeStoragePrunebackupsItem>>,
 );
 
-impl ApiRequest for NodeStorageStoragePrunebackupsGet {
-    type Output = Vec<NodeStoragePrunebackupsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}/prunebackups",
-        Permission::Any(
-            "/storage/{storage}",
-            &["Datastore.Audit", "Datastore.AllocateSpace"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeStoragePrunebackupsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStoragePrunebackupsGet);
+request_impls!(NodeStorageStoragePrunebackupsGet : Vec < NodeStoragePrunebackupsItem >);
 
 impl NodeStorageStoragePrunebackupsGet {
     /// Retention rules to apply in place of the ones configured for the storage.
@@ -1045,21 +829,19 @@ impl NodeStorageStoragePrunebackupsGet {
         mut self,
         prune_backups: impl Into<super::types::PruneBackups>,
     ) -> Self {
-        let prune_backups: super::types::PruneBackups = prune_backups.into();
-        self.0.set("prune-backups", &prune_backups);
+        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
         self
     }
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`; in the request, a filter.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::GuestKind>) -> Self {
-        let type_: super::types::GuestKind = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::GuestKind>("type", type_);
         self
     }
     /// Guest the backup was made of; in the request, limits the call to this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.set("vmid", &vmid);
+        self.0.call.set("vmid", &vmid);
         self
     }
 }
@@ -1075,20 +857,7 @@ impl NodeStorageStoragePrunebackupsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeStorageStoragePrunebackupsDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/storage/{storage}/prunebackups",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStoragePrunebackupsDelete);
+request_impls!(NodeStorageStoragePrunebackupsDelete : Task);
 
 impl NodeStorageStoragePrunebackupsDelete {
     /// Retention rules to apply in place of the ones configured for the storage.
@@ -1097,21 +866,19 @@ impl NodeStorageStoragePrunebackupsDelete {
         mut self,
         prune_backups: impl Into<super::types::PruneBackups>,
     ) -> Self {
-        let prune_backups: super::types::PruneBackups = prune_backups.into();
-        self.0.set("prune-backups", &prune_backups);
+        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
         self
     }
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`; in the request, a filter.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::GuestKind>) -> Self {
-        let type_: super::types::GuestKind = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::GuestKind>("type", type_);
         self
     }
     /// Guest the backup was made of; in the request, limits the call to this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.set("vmid", &vmid);
+        self.0.call.set("vmid", &vmid);
         self
     }
 }
@@ -1146,13 +913,17 @@ impl NodeStorageStorageRrdPath {
         ds: impl Into<List>,
         timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> NodeStorageStorageRrdGet {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageRrdGet::ENDPOINT, reply::data);
-        let ds: List = ds.into();
-        request.set("ds", &ds);
-        let timeframe: super::types::RrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}/rrd",
+            Permission::Any(
+                "/storage/{storage}",
+                &["Datastore.Audit", "Datastore.AllocateSpace"],
+            ),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<List>("ds", ds);
+        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
         NodeStorageStorageRrdGet(request)
     }
 }
@@ -1166,30 +937,13 @@ impl NodeStorageStorageRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-impl ApiRequest for NodeStorageStorageRrdGet {
-    type Output = super::types::RrdImage;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}/rrd",
-        Permission::Any(
-            "/storage/{storage}",
-            &["Datastore.Audit", "Datastore.AllocateSpace"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::RrdImage> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageRrdGet);
+request_impls!(NodeStorageStorageRrdGet : super::types::RrdImage);
 
 impl NodeStorageStorageRrdGet {
     /// Whether data points are averages or maxima of the values they sum up.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -1222,11 +976,16 @@ impl NodeStorageStorageRrddataPath {
         &self,
         timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> NodeStorageStorageRrddataGet {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageRrddataGet::ENDPOINT, reply::data);
-        let timeframe: super::types::RrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}/rrddata",
+            Permission::Any(
+                "/storage/{storage}",
+                &["Datastore.Audit", "Datastore.AllocateSpace"],
+            ),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
         NodeStorageStorageRrddataGet(request)
     }
 }
@@ -1240,30 +999,13 @@ impl NodeStorageStorageRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrddataGet(pub(crate) Request<Vec<NodeStorageRrddataItem>>);
 
-impl ApiRequest for NodeStorageStorageRrddataGet {
-    type Output = Vec<NodeStorageRrddataItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}/rrddata",
-        Permission::Any(
-            "/storage/{storage}",
-            &["Datastore.Audit", "Datastore.AllocateSpace"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeStorageRrddataItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageRrddataGet);
+request_impls!(NodeStorageStorageRrddataGet : Vec < NodeStorageRrddataItem >);
 
 impl NodeStorageStorageRrddataGet {
     /// Whether data points are averages or maxima of the values they sum up.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -1289,40 +1031,21 @@ impl NodeStorageStorageStatusPath {
     /// Reads the state and space usage of one storage on a node.
     ///
     /// `GET /nodes/{node}/storage/{storage}/status`
+    ///
+    /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
     #[inline]
-    pub fn get(&self) -> NodeStorageStorageStatusGet {
-        NodeStorageStorageStatusGet(
-            self.0.request(NodeStorageStorageStatusGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeStorageStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/storage/{storage}/status",
+            Permission::Any(
+                "/storage/{storage}",
+                &["Datastore.Audit", "Datastore.AllocateSpace"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Reads the state and space usage of one storage on a node.
-///
-/// `GET /nodes/{node}/storage/{storage}/status`
-///
-/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageStatusGet(pub(crate) Request<NodeStorageStatus>);
-
-impl ApiRequest for NodeStorageStorageStatusGet {
-    type Output = NodeStorageStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/storage/{storage}/status",
-        Permission::Any(
-            "/storage/{storage}",
-            &["Datastore.Audit", "Datastore.AllocateSpace"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeStorageStatus> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageStatusGet);
 
 /// The path `/nodes/{node}/storage/{storage}/upload`.
 ///
@@ -1354,13 +1077,14 @@ impl NodeStorageStorageUploadPath {
         content: impl Into<NodeStorageDownloadUrlContent>,
         filename: impl Into<String>,
     ) -> NodeStorageStorageUploadPost {
-        let mut request = self
-            .0
-            .request(NodeStorageStorageUploadPost::ENDPOINT, reply::task);
-        let content: NodeStorageDownloadUrlContent = content.into();
-        request.set("content", &content);
-        let filename: String = filename.into();
-        request.set("filename", &filename);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/storage/{storage}/upload",
+            Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<NodeStorageDownloadUrlContent>("content", content);
+        request.call.set_as::<String>("filename", filename);
         NodeStorageStorageUploadPost(request)
     }
 }
@@ -1376,27 +1100,13 @@ impl NodeStorageStorageUploadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageUploadPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeStorageStorageUploadPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/storage/{storage}/upload",
-        Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeStorageStorageUploadPost);
+request_impls!(NodeStorageStorageUploadPost : Task);
 
 impl NodeStorageStorageUploadPost {
     /// Checksum the received file must have; goes with `checksum-algorithm`. Only together with `checksum-algorithm`.
     #[inline]
     pub fn checksum(mut self, checksum: impl Into<String>) -> Self {
-        let checksum: String = checksum.into();
-        self.0.set("checksum", &checksum);
+        self.0.call.set_as::<String>("checksum", checksum);
         self
     }
     /// Algorithm `checksum` was computed with. Only together with `checksum`.
@@ -1405,15 +1115,17 @@ impl NodeStorageStorageUploadPost {
         mut self,
         checksum_algorithm: impl Into<NodeStorageChecksumAlgorithm>,
     ) -> Self {
-        let checksum_algorithm: NodeStorageChecksumAlgorithm = checksum_algorithm.into();
-        self.0.set("checksum-algorithm", &checksum_algorithm);
+        self.0
+            .call
+            .set_as::<
+                NodeStorageChecksumAlgorithm,
+            >("checksum-algorithm", checksum_algorithm);
         self
     }
     /// Path of the received file; set by the server itself and not meant for clients.
     #[inline]
     pub fn tmpfilename(mut self, tmpfilename: impl Into<String>) -> Self {
-        let tmpfilename: String = tmpfilename.into();
-        self.0.set("tmpfilename", &tmpfilename);
+        self.0.call.set_as::<String>("tmpfilename", tmpfilename);
         self
     }
 }
@@ -1440,43 +1152,15 @@ pub enum NodeStorageChecksumAlgorithm {
     Unlisted(Unlisted),
 }
 
-impl NodeStorageChecksumAlgorithm {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Md5 => "md5",
-            Self::Sha1 => "sha1",
-            Self::Sha224 => "sha224",
-            Self::Sha256 => "sha256",
-            Self::Sha384 => "sha384",
-            Self::Sha512 => "sha512",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "md5" => Self::Md5,
-                "sha1" => Self::Sha1,
-                "sha224" => Self::Sha224,
-                "sha256" => Self::Sha256,
-                "sha384" => Self::Sha384,
-                "sha512" => Self::Sha512,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStorageChecksumAlgorithm);
+open_enum_impls!(
+    NodeStorageChecksumAlgorithm : "md5" Md5, "sha1" Sha1, "sha224" Sha224, "sha256"
+    Sha256, "sha384" Sha384, "sha512" Sha512,
+);
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/content/{volume}`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/content/{volume}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageContentGet {
     /// Format of the volume, such as `raw`, `qcow2`, `subvol`, `iso` or `tgz`.
@@ -1497,31 +1181,34 @@ pub struct NodeStorageContentGet {
 
 impl Object for NodeStorageContentGet {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "format" => (Need::OPTIONAL, &mut self.format),
-                "notes" => (Need::OPTIONAL, &mut self.notes),
-                "path" => (Need::OPTIONAL, &mut self.path),
-                "protected" => (Need::OPTIONAL, &mut self.protected),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageContentGet",
+                required: &[],
+                optional: &["format", "notes", "path", "protected", "size", "used"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.format,
+                &mut self.notes,
+                &mut self.path,
+                &mut self.protected,
+                &mut self.size,
+                &mut self.used,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStorageContentGet);
+object_impls!(NodeStorageContentGet);
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/content`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/content`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
     /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. In bytes. Since 9.2.
@@ -1558,43 +1245,56 @@ pub struct NodeStorageContentItem {
 
 impl Object for NodeStorageContentItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "approximate-size" => (Need::OPTIONAL, &mut self.approximate_size),
-                "content" => (Need::OPTIONAL, &mut self.content),
-                "ctime" => (Need::OPTIONAL, &mut self.ctime),
-                "encrypted" => (Need::OPTIONAL, &mut self.encrypted),
-                "format" => (Need::OPTIONAL, &mut self.format),
-                "notes" => (Need::OPTIONAL, &mut self.notes),
-                "parent" => (Need::OPTIONAL, &mut self.parent),
-                "protected" => (Need::OPTIONAL, &mut self.protected),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                "subtype" => (Need::OPTIONAL, &mut self.subtype),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                "verification" => (Need::OPTIONAL, &mut self.verification),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "volid" => (Need::required(0), &mut self.volid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageContentItem",
+                required: &["volid"],
+                optional: &[
+                    "approximate-size",
+                    "content",
+                    "ctime",
+                    "encrypted",
+                    "format",
+                    "notes",
+                    "parent",
+                    "protected",
+                    "size",
+                    "subtype",
+                    "used",
+                    "verification",
+                    "vmid",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["volid"]
+            &mut [
+                &mut self.volid,
+                &mut self.approximate_size,
+                &mut self.content,
+                &mut self.ctime,
+                &mut self.encrypted,
+                &mut self.format,
+                &mut self.notes,
+                &mut self.parent,
+                &mut self.protected,
+                &mut self.size,
+                &mut self.subtype,
+                &mut self.used,
+                &mut self.verification,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStorageContentItem);
+object_impls!(NodeStorageContentItem);
 
 /// Result of the last verification of a backup; backup servers only.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/content`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageContentVerification {
     /// Outcome of the verification, such as `ok` or `failed`.
@@ -1607,26 +1307,21 @@ pub struct NodeStorageContentVerification {
 
 impl Object for NodeStorageContentVerification {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "state" => (Need::required(0), &mut self.state),
-                "upid" => (Need::required(1), &mut self.upid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageContentVerification",
+                required: &["state", "upid"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["state", "upid"]
+            &mut [&mut self.state, &mut self.upid, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStorageContentVerification);
+object_impls!(NodeStorageContentVerification);
 
 /// Format new images get if none is named.
 ///
@@ -1646,34 +1341,9 @@ pub enum NodeStorageDefault {
     Unlisted(Unlisted),
 }
 
-impl NodeStorageDefault {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-            Self::Subvol => "subvol",
-            Self::Vmdk => "vmdk",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "qcow2" => Self::Qcow2,
-                "raw" => Self::Raw,
-                "subvol" => Self::Subvol,
-                "vmdk" => Self::Vmdk,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStorageDefault);
+open_enum_impls!(
+    NodeStorageDefault : "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
+);
 
 /// What the file is: ISO image, container template or image to import.
 ///
@@ -1691,37 +1361,14 @@ pub enum NodeStorageDownloadUrlContent {
     Unlisted(Unlisted),
 }
 
-impl NodeStorageDownloadUrlContent {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Iso => "iso",
-            Self::Vztmpl => "vztmpl",
-            Self::Import => "import",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "iso" => Self::Iso,
-                "vztmpl" => Self::Vztmpl,
-                "import" => Self::Import,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStorageDownloadUrlContent);
+open_enum_impls!(
+    NodeStorageDownloadUrlContent : "iso" Iso, "vztmpl" Vztmpl, "import" Import,
+);
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/file-restore/list`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/file-restore/list`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageFileRestoreListItem {
     /// Path inside the backup, as Base64; a request may also use a plain `/` for the top.
@@ -1742,35 +1389,34 @@ pub struct NodeStorageFileRestoreListItem {
 
 impl Object for NodeStorageFileRestoreListItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "filepath" => (Need::required(0), &mut self.filepath),
-                "leaf" => (Need::required(1), &mut self.leaf),
-                "mtime" => (Need::OPTIONAL, &mut self.mtime),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                "text" => (Need::required(2), &mut self.text),
-                "type" => (Need::required(3), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageFileRestoreListItem",
+                required: &["filepath", "leaf", "text", "type"],
+                optional: &["mtime", "size"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["filepath", "leaf", "text", "type"]
+            &mut [
+                &mut self.filepath,
+                &mut self.leaf,
+                &mut self.text,
+                &mut self.type_,
+                &mut self.mtime,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStorageFileRestoreListItem);
+object_impls!(NodeStorageFileRestoreListItem);
 
 /// Image formats of the storage; present only if `format` was asked for.
 ///
 /// Used by `GET /nodes/{node}/storage`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageFormats {
     /// Format new images get if none is named.
@@ -1783,31 +1429,26 @@ pub struct NodeStorageFormats {
 
 impl Object for NodeStorageFormats {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "default" => (Need::required(0), &mut self.default),
-                "supported" => (Need::required(1), &mut self.supported),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageFormats",
+                required: &["default", "supported"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["default", "supported"]
+            &mut [&mut self.default, &mut self.supported, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStorageFormats);
+object_impls!(NodeStorageFormats);
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/identity`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/identity`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageIdentity {
     /// Identifier of the storage instance; its form and meaning differ by storage type.
@@ -1820,26 +1461,21 @@ pub struct NodeStorageIdentity {
 
 impl Object for NodeStorageIdentity {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "id" => (Need::required(0), &mut self.id),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageIdentity",
+                required: &["id", "type"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "type"]
+            &mut [&mut self.id, &mut self.type_, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStorageIdentity);
+object_impls!(NodeStorageIdentity);
 
 /// Storage type.
 ///
@@ -1879,59 +1515,16 @@ pub enum NodeStorageIdentityType {
     Unlisted(Unlisted),
 }
 
-impl NodeStorageIdentityType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Btrfs => "btrfs",
-            Self::Cephfs => "cephfs",
-            Self::Cifs => "cifs",
-            Self::Dir => "dir",
-            Self::Esxi => "esxi",
-            Self::Iscsi => "iscsi",
-            Self::Iscsidirect => "iscsidirect",
-            Self::Lvm => "lvm",
-            Self::Lvmthin => "lvmthin",
-            Self::Nfs => "nfs",
-            Self::Pbs => "pbs",
-            Self::Rbd => "rbd",
-            Self::Zfs => "zfs",
-            Self::Zfspool => "zfspool",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "btrfs" => Self::Btrfs,
-                "cephfs" => Self::Cephfs,
-                "cifs" => Self::Cifs,
-                "dir" => Self::Dir,
-                "esxi" => Self::Esxi,
-                "iscsi" => Self::Iscsi,
-                "iscsidirect" => Self::Iscsidirect,
-                "lvm" => Self::Lvm,
-                "lvmthin" => Self::Lvmthin,
-                "nfs" => Self::Nfs,
-                "pbs" => Self::Pbs,
-                "rbd" => Self::Rbd,
-                "zfs" => Self::Zfs,
-                "zfspool" => Self::Zfspool,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStorageIdentityType);
+open_enum_impls!(
+    NodeStorageIdentityType : "btrfs" Btrfs, "cephfs" Cephfs, "cifs" Cifs, "dir" Dir,
+    "esxi" Esxi, "iscsi" Iscsi, "iscsidirect" Iscsidirect, "lvm" Lvm, "lvmthin" Lvmthin,
+    "nfs" Nfs, "pbs" Pbs, "rbd" Rbd, "zfs" Zfs, "zfspool" Zfspool,
+);
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/import-metadata`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadata {
     /// Settings to pass on when the guest is created.
@@ -1952,35 +1545,34 @@ pub struct NodeStorageImportMetadata {
 
 impl Object for NodeStorageImportMetadata {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "create-args" => (Need::required(0), &mut self.create_args),
-                "disks" => (Need::OPTIONAL, &mut self.disks),
-                "net" => (Need::OPTIONAL, &mut self.net),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "type" => (Need::required(1), &mut self.type_),
-                "warnings" => (Need::OPTIONAL, &mut self.warnings),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageImportMetadata",
+                required: &["create-args", "type"],
+                optional: &["disks", "net", "source", "warnings"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["create-args", "type"]
+            &mut [
+                &mut self.create_args,
+                &mut self.type_,
+                &mut self.disks,
+                &mut self.net,
+                &mut self.source,
+                &mut self.warnings,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStorageImportMetadata);
+object_impls!(NodeStorageImportMetadata);
 
 /// Settings to pass on when the guest is created.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataCreateArgs {
     /// Firmware: SeaBIOS, or OVMF for UEFI.
@@ -2019,40 +1611,59 @@ pub struct NodeStorageImportMetadataCreateArgs {
 
 impl Object for NodeStorageImportMetadataCreateArgs {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bios" => (Need::OPTIONAL, &mut self.bios),
-                "boot" => (Need::OPTIONAL, &mut self.boot),
-                "cores" => (Need::OPTIONAL, &mut self.cores),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "machine" => (Need::OPTIONAL, &mut self.machine),
-                "memory" => (Need::OPTIONAL, &mut self.memory),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "numa" => (Need::OPTIONAL, &mut self.numa),
-                "onboot" => (Need::OPTIONAL, &mut self.onboot),
-                "ostype" => (Need::OPTIONAL, &mut self.ostype),
-                "scsihw" => (Need::OPTIONAL, &mut self.scsihw),
-                "smbios1" => (Need::OPTIONAL, &mut self.smbios1),
-                "sockets" => (Need::OPTIONAL, &mut self.sockets),
-                "vga" => (Need::OPTIONAL, &mut self.vga),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageImportMetadataCreateArgs",
+                required: &[],
+                optional: &[
+                    "bios",
+                    "boot",
+                    "cores",
+                    "cpu",
+                    "description",
+                    "machine",
+                    "memory",
+                    "name",
+                    "numa",
+                    "onboot",
+                    "ostype",
+                    "scsihw",
+                    "smbios1",
+                    "sockets",
+                    "vga",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.bios,
+                &mut self.boot,
+                &mut self.cores,
+                &mut self.cpu,
+                &mut self.description,
+                &mut self.machine,
+                &mut self.memory,
+                &mut self.name,
+                &mut self.numa,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.scsihw,
+                &mut self.smbios1,
+                &mut self.sockets,
+                &mut self.vga,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStorageImportMetadataCreateArgs);
+object_impls!(NodeStorageImportMetadataCreateArgs);
 
 /// One network card that was found.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataNetValue {
     /// Bridge to plug the card into, if one is proposed.
@@ -2067,23 +1678,21 @@ pub struct NodeStorageImportMetadataNetValue {
 
 impl Object for NodeStorageImportMetadataNetValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bridge" => (Need::OPTIONAL, &mut self.bridge),
-                "macaddr" => (Need::OPTIONAL, &mut self.macaddr),
-                "model" => (Need::OPTIONAL, &mut self.model),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageImportMetadataNetValue",
+                required: &[],
+                optional: &["bridge", "macaddr", "model"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.bridge, &mut self.macaddr, &mut self.model, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStorageImportMetadataNetValue);
+object_impls!(NodeStorageImportMetadataNetValue);
 
 /// Kind of guest that the import creates.
 ///
@@ -2097,33 +1706,12 @@ pub enum NodeStorageImportMetadataType {
     Unlisted(Unlisted),
 }
 
-impl NodeStorageImportMetadataType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Vm => "vm",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "vm" => Self::Vm,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStorageImportMetadataType);
+open_enum_impls!(NodeStorageImportMetadataType : "vm" Vm,);
 
 /// Known problems with this import; an empty list promises nothing.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageImportMetadataWarningsItem {
     /// Name of the setting concerned.
@@ -2138,27 +1726,21 @@ pub struct NodeStorageImportMetadataWarningsItem {
 
 impl Object for NodeStorageImportMetadataWarningsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "key" => (Need::OPTIONAL, &mut self.key),
-                "type" => (Need::required(0), &mut self.type_),
-                "value" => (Need::OPTIONAL, &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageImportMetadataWarningsItem",
+                required: &["type"],
+                optional: &["key", "value"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["type"]
+            &mut [&mut self.type_, &mut self.key, &mut self.value, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStorageImportMetadataWarningsItem);
+object_impls!(NodeStorageImportMetadataWarningsItem);
 
 /// What the warning is about.
 ///
@@ -2184,45 +1766,18 @@ pub enum NodeStorageImportMetadataWarningsType {
     Unlisted(Unlisted),
 }
 
-impl NodeStorageImportMetadataWarningsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::CdromImageIgnored => "cdrom-image-ignored",
-            Self::EfiStateLost => "efi-state-lost",
-            Self::GuestIsRunning => "guest-is-running",
-            Self::NvmeUnsupported => "nvme-unsupported",
-            Self::OvaNeedsExtracting => "ova-needs-extracting",
-            Self::OvmfWithLsiUnsupported => "ovmf-with-lsi-unsupported",
-            Self::SerialPortSocketOnly => "serial-port-socket-only",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "cdrom-image-ignored" => Self::CdromImageIgnored,
-                "efi-state-lost" => Self::EfiStateLost,
-                "guest-is-running" => Self::GuestIsRunning,
-                "nvme-unsupported" => Self::NvmeUnsupported,
-                "ova-needs-extracting" => Self::OvaNeedsExtracting,
-                "ovmf-with-lsi-unsupported" => Self::OvmfWithLsiUnsupported,
-                "serial-port-socket-only" => Self::SerialPortSocketOnly,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStorageImportMetadataWarningsType);
+open_enum_impls!(
+    NodeStorageImportMetadataWarningsType : "cdrom-image-ignored" CdromImageIgnored,
+    "efi-state-lost" EfiStateLost, "guest-is-running" GuestIsRunning, "nvme-unsupported"
+    NvmeUnsupported, "ova-needs-extracting" OvaNeedsExtracting,
+    "ovmf-with-lsi-unsupported" OvmfWithLsiUnsupported, "serial-port-socket-only"
+    SerialPortSocketOnly,
+);
 
 /// One element of the answer to `GET /nodes/{node}/storage`.
 ///
 /// Used by `GET /nodes/{node}/storage`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageItem {
     /// Whether the storage can be reached right now.
@@ -2255,41 +1810,50 @@ pub struct NodeStorageItem {
 
 impl Object for NodeStorageItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "active" => (Need::OPTIONAL, &mut self.active),
-                "avail" => (Need::OPTIONAL, &mut self.avail),
-                "content" => (Need::required(0), &mut self.content),
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "formats" => (Need::OPTIONAL, &mut self.formats),
-                "select_existing" => (Need::OPTIONAL, &mut self.select_existing),
-                "shared" => (Need::OPTIONAL, &mut self.shared),
-                "storage" => (Need::required(1), &mut self.storage),
-                "total" => (Need::OPTIONAL, &mut self.total),
-                "type" => (Need::required(2), &mut self.type_),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                "used_fraction" => (Need::OPTIONAL, &mut self.used_fraction),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageItem",
+                required: &["content", "storage", "type"],
+                optional: &[
+                    "active",
+                    "avail",
+                    "enabled",
+                    "formats",
+                    "select_existing",
+                    "shared",
+                    "total",
+                    "used",
+                    "used_fraction",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["content", "storage", "type"]
+            &mut [
+                &mut self.content,
+                &mut self.storage,
+                &mut self.type_,
+                &mut self.active,
+                &mut self.avail,
+                &mut self.enabled,
+                &mut self.formats,
+                &mut self.select_existing,
+                &mut self.shared,
+                &mut self.total,
+                &mut self.used,
+                &mut self.used_fraction,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStorageItem);
+object_impls!(NodeStorageItem);
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/prunebackups`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/prunebackups`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStoragePrunebackupsItem {
     /// When the backup was made, as Unix time in seconds.
@@ -2308,29 +1872,28 @@ pub struct NodeStoragePrunebackupsItem {
 
 impl Object for NodeStoragePrunebackupsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ctime" => (Need::required(0), &mut self.ctime),
-                "mark" => (Need::required(1), &mut self.mark),
-                "type" => (Need::required(2), &mut self.type_),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "volid" => (Need::required(3), &mut self.volid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStoragePrunebackupsItem",
+                required: &["ctime", "mark", "type", "volid"],
+                optional: &["vmid"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["ctime", "mark", "type", "volid"]
+            &mut [
+                &mut self.ctime,
+                &mut self.mark,
+                &mut self.type_,
+                &mut self.volid,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStoragePrunebackupsItem);
+object_impls!(NodeStoragePrunebackupsItem);
 
 /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
 ///
@@ -2350,39 +1913,15 @@ pub enum NodeStoragePrunebackupsMark {
     Unlisted(Unlisted),
 }
 
-impl NodeStoragePrunebackupsMark {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Keep => "keep",
-            Self::Remove => "remove",
-            Self::Protected => "protected",
-            Self::Renamed => "renamed",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "keep" => Self::Keep,
-                "remove" => Self::Remove,
-                "protected" => Self::Protected,
-                "renamed" => Self::Renamed,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStoragePrunebackupsMark);
+open_enum_impls!(
+    NodeStoragePrunebackupsMark : "keep" Keep, "remove" Remove, "protected" Protected,
+    "renamed" Renamed,
+);
 
 /// One element of the answer to `GET /nodes/{node}/storage/{storage}/rrddata`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/rrddata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageRrddataItem {
     /// Unix time of the data point, in seconds. In seconds since 1970.
@@ -2397,32 +1936,26 @@ pub struct NodeStorageRrddataItem {
 
 impl Object for NodeStorageRrddataItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "time" => (Need::required(0), &mut self.time),
-                "total" => (Need::OPTIONAL, &mut self.total),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageRrddataItem",
+                required: &["time"],
+                optional: &["total", "used"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["time"]
+            &mut [&mut self.time, &mut self.total, &mut self.used, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStorageRrddataItem);
+object_impls!(NodeStorageRrddataItem);
 
 /// The answer to `GET /nodes/{node}/storage/{storage}/status`.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageStatus {
     /// Whether the storage can be reached right now.
@@ -2447,32 +1980,31 @@ pub struct NodeStorageStatus {
 
 impl Object for NodeStorageStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "active" => (Need::OPTIONAL, &mut self.active),
-                "avail" => (Need::OPTIONAL, &mut self.avail),
-                "content" => (Need::required(0), &mut self.content),
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "shared" => (Need::OPTIONAL, &mut self.shared),
-                "total" => (Need::OPTIONAL, &mut self.total),
-                "type" => (Need::required(1), &mut self.type_),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStorageStatus",
+                required: &["content", "type"],
+                optional: &["active", "avail", "enabled", "shared", "total", "used"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["content", "type"]
+            &mut [
+                &mut self.content,
+                &mut self.type_,
+                &mut self.active,
+                &mut self.avail,
+                &mut self.enabled,
+                &mut self.shared,
+                &mut self.total,
+                &mut self.used,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStorageStatus);
+object_impls!(NodeStorageStatus);
 
 /// Formats the storage can hold.
 ///
@@ -2492,31 +2024,6 @@ pub enum NodeStorageSupported {
     Unlisted(Unlisted),
 }
 
-impl NodeStorageSupported {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-            Self::Subvol => "subvol",
-            Self::Vmdk => "vmdk",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "qcow2" => Self::Qcow2,
-                "raw" => Self::Raw,
-                "subvol" => Self::Subvol,
-                "vmdk" => Self::Vmdk,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStorageSupported);
+open_enum_impls!(
+    NodeStorageSupported : "qcow2" Qcow2, "raw" Raw, "subvol" Subvol, "vmdk" Vmdk,
+);

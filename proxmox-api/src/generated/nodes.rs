@@ -33,35 +33,18 @@ impl NodesPath {
     /// Lists the nodes of the cluster with their state and load.
     ///
     /// `GET /nodes`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodesGet {
-        NodesGet(self.0.request(NodesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the nodes of the cluster with their state and load.
-///
-/// `GET /nodes`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodesGet(pub(crate) Request<Vec<NodesItem>>);
-
-impl ApiRequest for NodesGet {
-    type Output = Vec<NodesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodesItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodesGet);
 
 /// The path `/nodes/{node}`.
 ///
@@ -86,35 +69,18 @@ impl NodePath {
     /// Lists the sub-resources of a node.
     ///
     /// `GET /nodes/{node}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeGet {
-        NodeGet(self.0.request(NodeGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of a node.
-///
-/// `GET /nodes/{node}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeGet);
 
 /// The path `/nodes/{node}/aplinfo`.
 ///
@@ -137,13 +103,24 @@ impl NodeAplinfoPath {
     /// Lists the container templates that can be downloaded.
     ///
     /// `GET /nodes/{node}/aplinfo`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeAplinfoGet {
-        NodeAplinfoGet(self.0.request(NodeAplinfoGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeAplinfoItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/aplinfo",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Downloads a container template to a storage.
     ///
     /// `POST /nodes/{node}/aplinfo`
+    ///
+    /// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate`.
+    ///
+    /// Runs as a task.
     ///
     /// * `storage`: Storage that receives the template.
     /// * `template`: File name of the template, as the list gives it. At most 255 characters.
@@ -152,65 +129,18 @@ impl NodeAplinfoPath {
         &self,
         storage: impl Into<StorageId>,
         template: impl Into<String>,
-    ) -> NodeAplinfoPost {
-        let mut request = self.0.request(NodeAplinfoPost::ENDPOINT, reply::task);
-        let storage: StorageId = storage.into();
-        request.set("storage", &storage);
-        let template: String = template.into();
-        request.set("template", &template);
-        NodeAplinfoPost(request)
+    ) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/aplinfo",
+            Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<StorageId>("storage", storage);
+        request.call.set_as::<String>("template", template);
+        request
     }
 }
-
-/// Lists the container templates that can be downloaded.
-///
-/// `GET /nodes/{node}/aplinfo`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeAplinfoGet(pub(crate) Request<Vec<NodeAplinfoItem>>);
-
-impl ApiRequest for NodeAplinfoGet {
-    type Output = Vec<NodeAplinfoItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/aplinfo",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeAplinfoItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeAplinfoGet);
-
-/// Downloads a container template to a storage.
-///
-/// `POST /nodes/{node}/aplinfo`
-///
-/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeAplinfoPost(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeAplinfoPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/aplinfo",
-        Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeAplinfoPost);
 
 /// The path `/nodes/{node}/apt`.
 ///
@@ -233,35 +163,18 @@ impl NodeAptPath {
     /// Lists the sub-resources of package management.
     ///
     /// `GET /nodes/{node}/apt`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeAptGet {
-        NodeAptGet(self.0.request(NodeAptGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/apt",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of package management.
-///
-/// `GET /nodes/{node}/apt`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeAptGet(pub(crate) Request<Vec<super::types::ClusterHaItem>>);
-
-impl ApiRequest for NodeAptGet {
-    type Output = Vec<super::types::ClusterHaItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/apt",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::ClusterHaItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptGet);
 
 /// The path `/nodes/{node}/apt/changelog`.
 ///
@@ -288,9 +201,13 @@ impl NodeAptChangelogPath {
     /// * `name`: Name of the package.
     #[inline]
     pub fn get(&self, name: impl Into<String>) -> NodeAptChangelogGet {
-        let mut request = self.0.request(NodeAptChangelogGet::ENDPOINT, reply::data);
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/apt/changelog",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("name", name);
         NodeAptChangelogGet(request)
     }
 }
@@ -304,27 +221,13 @@ impl NodeAptChangelogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptChangelogGet(pub(crate) Request<String>);
 
-impl ApiRequest for NodeAptChangelogGet {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/apt/changelog",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptChangelogGet);
+request_impls!(NodeAptChangelogGet : String);
 
 impl NodeAptChangelogGet {
     /// Version whose changelog to fetch; the candidate version when left out.
     #[inline]
     pub fn version(mut self, version: impl Into<String>) -> Self {
-        let version: String = version.into();
-        self.0.set("version", &version);
+        self.0.call.set_as::<String>("version", version);
         self
     }
 }
@@ -350,11 +253,16 @@ impl NodeAptRepositoriesPath {
     /// Returns the package repositories of the node, with problems found in them.
     ///
     /// `GET /nodes/{node}/apt/repositories`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeAptRepositoriesGet {
-        NodeAptRepositoriesGet(
-            self.0.request(NodeAptRepositoriesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeAptRepositories> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/apt/repositories",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Switches a configured repository on or off.
     ///
@@ -364,12 +272,14 @@ impl NodeAptRepositoriesPath {
     /// * `index`: Position of the repository in the file, counted from 0.
     #[inline]
     pub fn post(&self, path: impl Into<String>, index: i64) -> NodeAptRepositoriesPost {
-        let mut request = self
-            .0
-            .request(NodeAptRepositoriesPost::ENDPOINT, reply::nothing);
-        let path: String = path.into();
-        request.set("path", &path);
-        request.set("index", &index);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/apt/repositories",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("path", path);
+        request.call.set("index", &index);
         NodeAptRepositoriesPost(request)
     }
     /// Adds a standard repository, or enables it where it is already configured.
@@ -379,38 +289,16 @@ impl NodeAptRepositoriesPath {
     /// * `handle`: Short handle of the standard repository to add.
     #[inline]
     pub fn put(&self, handle: impl Into<String>) -> NodeAptRepositoriesPut {
-        let mut request = self
-            .0
-            .request(NodeAptRepositoriesPut::ENDPOINT, reply::nothing);
-        let handle: String = handle.into();
-        request.set("handle", &handle);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/apt/repositories",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("handle", handle);
         NodeAptRepositoriesPut(request)
     }
 }
-
-/// Returns the package repositories of the node, with problems found in them.
-///
-/// `GET /nodes/{node}/apt/repositories`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeAptRepositoriesGet(pub(crate) Request<NodeAptRepositories>);
-
-impl ApiRequest for NodeAptRepositoriesGet {
-    type Output = NodeAptRepositories;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/apt/repositories",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeAptRepositories> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptRepositoriesGet);
 
 /// Switches a configured repository on or off.
 ///
@@ -421,33 +309,19 @@ request_impls!(NodeAptRepositoriesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
 
-impl ApiRequest for NodeAptRepositoriesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/apt/repositories",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptRepositoriesPost);
+request_impls!(NodeAptRepositoriesPost : ());
 
 impl NodeAptRepositoriesPost {
     /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the repository is to be used.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.set("enabled", &enabled);
+        self.0.call.set("enabled", &enabled);
         self
     }
 }
@@ -461,27 +335,13 @@ impl NodeAptRepositoriesPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
 
-impl ApiRequest for NodeAptRepositoriesPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/apt/repositories",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptRepositoriesPut);
+request_impls!(NodeAptRepositoriesPut : ());
 
 impl NodeAptRepositoriesPut {
     /// Digest over all repository files; a write with an outdated digest is refused. At most 80 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -507,42 +367,30 @@ impl NodeAptUpdatePath {
     /// Lists packages with a pending update, as of the last refresh of the package index.
     ///
     /// `GET /nodes/{node}/apt/update`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
     #[inline]
-    pub fn get(&self) -> NodeAptUpdateGet {
-        NodeAptUpdateGet(self.0.request(NodeAptUpdateGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeAptUpdateItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/apt/update",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Refreshes the package index from the repositories, as `apt-get update` does.
     ///
     /// `POST /nodes/{node}/apt/update`
     #[inline]
     pub fn post(&self) -> NodeAptUpdatePost {
-        NodeAptUpdatePost(self.0.request(NodeAptUpdatePost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/apt/update",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        NodeAptUpdatePost(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists packages with a pending update, as of the last refresh of the package index.
-///
-/// `GET /nodes/{node}/apt/update`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeAptUpdateGet(pub(crate) Request<Vec<NodeAptUpdateItem>>);
-
-impl ApiRequest for NodeAptUpdateGet {
-    type Output = Vec<NodeAptUpdateItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/apt/update",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeAptUpdateItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptUpdateGet);
 
 /// Refreshes the package index from the repositories, as `apt-get update` does.
 ///
@@ -555,32 +403,19 @@ request_impls!(NodeAptUpdateGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptUpdatePost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeAptUpdatePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/apt/update",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptUpdatePost);
+request_impls!(NodeAptUpdatePost : Task);
 
 impl NodeAptUpdatePost {
     /// Notifies administrators about new packages. Default: `false`.
     #[inline]
     pub fn notify(mut self, notify: bool) -> Self {
-        self.0.set("notify", &notify);
+        self.0.call.set("notify", &notify);
         self
     }
     /// Leaves progress output out of the task log. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.set("quiet", &quiet);
+        self.0.call.set("quiet", &quiet);
         self
     }
 }
@@ -606,35 +441,18 @@ impl NodeAptVersionsPath {
     /// Lists the versions of the packages that matter to Proxmox VE.
     ///
     /// `GET /nodes/{node}/apt/versions`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeAptVersionsGet {
-        NodeAptVersionsGet(self.0.request(NodeAptVersionsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeAptVersionsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/apt/versions",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the versions of the packages that matter to Proxmox VE.
-///
-/// `GET /nodes/{node}/apt/versions`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeAptVersionsGet(pub(crate) Request<Vec<NodeAptVersionsItem>>);
-
-impl ApiRequest for NodeAptVersionsGet {
-    type Output = Vec<NodeAptVersionsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/apt/versions",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeAptVersionsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeAptVersionsGet);
 
 /// The path `/nodes/{node}/capabilities`.
 ///
@@ -657,35 +475,18 @@ impl NodeCapabilitiesPath {
     /// Lists the capability groups of the node.
     ///
     /// `GET /nodes/{node}/capabilities`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeCapabilitiesGet {
-        NodeCapabilitiesGet(self.0.request(NodeCapabilitiesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/capabilities",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the capability groups of the node.
-///
-/// `GET /nodes/{node}/capabilities`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCapabilitiesGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeCapabilitiesGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/capabilities",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCapabilitiesGet);
 
 /// The path `/nodes/{node}/capabilities/qemu`.
 ///
@@ -708,39 +509,18 @@ impl NodeCapabilitiesQemuPath {
     /// Lists the kinds of QEMU capabilities that can be queried.
     ///
     /// `GET /nodes/{node}/capabilities/qemu`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeCapabilitiesQemuGet {
-        NodeCapabilitiesQemuGet(
-            self.0.request(NodeCapabilitiesQemuGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/capabilities/qemu",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the kinds of QEMU capabilities that can be queried.
-///
-/// `GET /nodes/{node}/capabilities/qemu`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCapabilitiesQemuGet(
-    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
-);
-
-impl ApiRequest for NodeCapabilitiesQemuGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/capabilities/qemu",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCapabilitiesQemuGet);
 
 /// The path `/nodes/{node}/capabilities/qemu/cpu`.
 ///
@@ -765,9 +545,13 @@ impl NodeCapabilitiesQemuCpuPath {
     /// `GET /nodes/{node}/capabilities/qemu/cpu`
     #[inline]
     pub fn get(&self) -> NodeCapabilitiesQemuCpuGet {
-        NodeCapabilitiesQemuCpuGet(
-            self.0.request(NodeCapabilitiesQemuCpuGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/capabilities/qemu/cpu",
+                Permission::Authenticated,
+            )
+            .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
+        NodeCapabilitiesQemuCpuGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -782,28 +566,13 @@ pub struct NodeCapabilitiesQemuCpuGet(
     pub(crate) Request<Vec<NodeCapabilitiesQemuCpuItem>>,
 );
 
-impl ApiRequest for NodeCapabilitiesQemuCpuGet {
-    type Output = Vec<NodeCapabilitiesQemuCpuItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/capabilities/qemu/cpu",
-            Permission::Authenticated,
-        )
-        .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCapabilitiesQemuCpuItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCapabilitiesQemuCpuGet);
+request_impls!(NodeCapabilitiesQemuCpuGet : Vec < NodeCapabilitiesQemuCpuItem >);
 
 impl NodeCapabilitiesQemuCpuGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
     #[inline]
     pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        let arch: super::types::QemuArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
         self
     }
 }
@@ -831,9 +600,14 @@ impl NodeCapabilitiesQemuCpuFlagsPath {
     /// `GET /nodes/{node}/capabilities/qemu/cpu-flags`
     #[inline]
     pub fn get(&self) -> NodeCapabilitiesQemuCpuFlagsGet {
-        NodeCapabilitiesQemuCpuFlagsGet(
-            self.0.request(NodeCapabilitiesQemuCpuFlagsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/capabilities/qemu/cpu-flags",
+                Permission::Authenticated,
+            )
+            .since(9, 1)
+            .partial(&[Partial::new("accel", Release::new(9, 2), None)]);
+        NodeCapabilitiesQemuCpuFlagsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -850,36 +624,19 @@ pub struct NodeCapabilitiesQemuCpuFlagsGet(
     pub(crate) Request<Vec<super::types::QemuCpuFlag>>,
 );
 
-impl ApiRequest for NodeCapabilitiesQemuCpuFlagsGet {
-    type Output = Vec<super::types::QemuCpuFlag>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/capabilities/qemu/cpu-flags",
-            Permission::Authenticated,
-        )
-        .since(9, 1)
-        .partial(&[Partial::new("accel", Release::new(9, 2), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::QemuCpuFlag>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCapabilitiesQemuCpuFlagsGet);
+request_impls!(NodeCapabilitiesQemuCpuFlagsGet : Vec < super::types::QemuCpuFlag >);
 
 impl NodeCapabilitiesQemuCpuFlagsGet {
     /// Acceleration for which the supporting nodes are determined. Default: `kvm`. Since 9.2.
     #[inline]
     pub fn accel(mut self, accel: impl Into<super::types::QemuAccelerator>) -> Self {
-        let accel: super::types::QemuAccelerator = accel.into();
-        self.0.set("accel", &accel);
+        self.0.call.set_as::<super::types::QemuAccelerator>("accel", accel);
         self
     }
     /// CPU architecture of the virtual machine; the node's own when left out.
     #[inline]
     pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        let arch: super::types::QemuArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
         self
     }
 }
@@ -907,9 +664,13 @@ impl NodeCapabilitiesQemuMachinesPath {
     /// `GET /nodes/{node}/capabilities/qemu/machines`
     #[inline]
     pub fn get(&self) -> NodeCapabilitiesQemuMachinesGet {
-        NodeCapabilitiesQemuMachinesGet(
-            self.0.request(NodeCapabilitiesQemuMachinesGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/capabilities/qemu/machines",
+                Permission::Authenticated,
+            )
+            .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
+        NodeCapabilitiesQemuMachinesGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -924,28 +685,15 @@ pub struct NodeCapabilitiesQemuMachinesGet(
     pub(crate) Request<Vec<NodeCapabilitiesQemuMachinesItem>>,
 );
 
-impl ApiRequest for NodeCapabilitiesQemuMachinesGet {
-    type Output = Vec<NodeCapabilitiesQemuMachinesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/capabilities/qemu/machines",
-            Permission::Authenticated,
-        )
-        .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCapabilitiesQemuMachinesItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCapabilitiesQemuMachinesGet);
+request_impls!(
+    NodeCapabilitiesQemuMachinesGet : Vec < NodeCapabilitiesQemuMachinesItem >
+);
 
 impl NodeCapabilitiesQemuMachinesGet {
     /// CPU architecture of the virtual machine; the node's own when left out. Since 9.1.
     #[inline]
     pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        let arch: super::types::QemuArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
         self
     }
 }
@@ -971,42 +719,21 @@ impl NodeCapabilitiesQemuMigrationPath {
     /// Tells what the node supports when it live-migrates virtual machines.
     ///
     /// `GET /nodes/{node}/capabilities/qemu/migration`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    ///
+    /// Since 9.0.
     #[inline]
-    pub fn get(&self) -> NodeCapabilitiesQemuMigrationGet {
-        NodeCapabilitiesQemuMigrationGet(
-            self.0.request(NodeCapabilitiesQemuMigrationGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeCapabilitiesQemuMigration> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/capabilities/qemu/migration",
+                Permission::All("/nodes/{node}", &["Sys.Audit"]),
+            )
+            .since(9, 0);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Tells what the node supports when it live-migrates virtual machines.
-///
-/// `GET /nodes/{node}/capabilities/qemu/migration`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCapabilitiesQemuMigrationGet(
-    pub(crate) Request<NodeCapabilitiesQemuMigration>,
-);
-
-impl ApiRequest for NodeCapabilitiesQemuMigrationGet {
-    type Output = NodeCapabilitiesQemuMigration;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/capabilities/qemu/migration",
-            Permission::All("/nodes/{node}", &["Sys.Audit"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<NodeCapabilitiesQemuMigration> {
-        self.0
-    }
-}
-
-request_impls!(NodeCapabilitiesQemuMigrationGet);
 
 /// The path `/nodes/{node}/certificates`.
 ///
@@ -1029,35 +756,18 @@ impl NodeCertificatesPath {
     /// Lists the sub-resources of certificate management.
     ///
     /// `GET /nodes/{node}/certificates`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeCertificatesGet {
-        NodeCertificatesGet(self.0.request(NodeCertificatesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/certificates",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of certificate management.
-///
-/// `GET /nodes/{node}/certificates`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCertificatesGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeCertificatesGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/certificates",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesGet);
 
 /// The path `/nodes/{node}/certificates/acme`.
 ///
@@ -1080,39 +790,18 @@ impl NodeCertificatesAcmePath {
     /// Lists the sub-resources of ACME certificates.
     ///
     /// `GET /nodes/{node}/certificates/acme`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeCertificatesAcmeGet {
-        NodeCertificatesAcmeGet(
-            self.0.request(NodeCertificatesAcmeGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/certificates/acme",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of ACME certificates.
-///
-/// `GET /nodes/{node}/certificates/acme`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCertificatesAcmeGet(
-    pub(crate) Request<Vec<super::types::DirectoryEntry>>,
-);
-
-impl ApiRequest for NodeCertificatesAcmeGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/certificates/acme",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesAcmeGet);
 
 /// The path `/nodes/{node}/certificates/acme/certificate`.
 ///
@@ -1137,27 +826,40 @@ impl NodeCertificatesAcmeCertificatePath {
     /// `POST /nodes/{node}/certificates/acme/certificate`
     #[inline]
     pub fn post(&self) -> NodeCertificatesAcmeCertificatePost {
-        NodeCertificatesAcmeCertificatePost(
-            self.0.request(NodeCertificatesAcmeCertificatePost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/certificates/acme/certificate",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        NodeCertificatesAcmeCertificatePost(self.0.request(ENDPOINT, reply::task))
     }
     /// Renews the node's ACME certificate.
     ///
     /// `PUT /nodes/{node}/certificates/acme/certificate`
     #[inline]
     pub fn put(&self) -> NodeCertificatesAcmeCertificatePut {
-        NodeCertificatesAcmeCertificatePut(
-            self.0.request(NodeCertificatesAcmeCertificatePut::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/certificates/acme/certificate",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        NodeCertificatesAcmeCertificatePut(self.0.request(ENDPOINT, reply::task))
     }
     /// Revokes the node's ACME certificate at the authority that issued it.
     ///
     /// `DELETE /nodes/{node}/certificates/acme/certificate`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn delete(&self) -> NodeCertificatesAcmeCertificateDelete {
-        NodeCertificatesAcmeCertificateDelete(
-            self.0.request(NodeCertificatesAcmeCertificateDelete::ENDPOINT, reply::task),
-        )
+    pub fn delete(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/certificates/acme/certificate",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
 
@@ -1172,26 +874,13 @@ impl NodeCertificatesAcmeCertificatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCertificatesAcmeCertificatePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/certificates/acme/certificate",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesAcmeCertificatePost);
+request_impls!(NodeCertificatesAcmeCertificatePost : Task);
 
 impl NodeCertificatesAcmeCertificatePost {
     /// Replaces a custom certificate that is already there. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
@@ -1207,55 +896,16 @@ impl NodeCertificatesAcmeCertificatePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesAcmeCertificatePut(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeCertificatesAcmeCertificatePut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/certificates/acme/certificate",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesAcmeCertificatePut);
+request_impls!(NodeCertificatesAcmeCertificatePut : Task);
 
 impl NodeCertificatesAcmeCertificatePut {
     /// Renews the certificate even if it stays valid for more than 30 days. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
-
-/// Revokes the node's ACME certificate at the authority that issued it.
-///
-/// `DELETE /nodes/{node}/certificates/acme/certificate`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCertificatesAcmeCertificateDelete(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeCertificatesAcmeCertificateDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/certificates/acme/certificate",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesAcmeCertificateDelete);
 
 /// The path `/nodes/{node}/certificates/custom`.
 ///
@@ -1282,11 +932,14 @@ impl NodeCertificatesCustomPath {
     /// * `certificates`: Certificate in PEM form, followed by its chain if there is one.
     #[inline]
     pub fn post(&self, certificates: impl Into<String>) -> NodeCertificatesCustomPost {
-        let mut request = self
-            .0
-            .request(NodeCertificatesCustomPost::ENDPOINT, reply::data);
-        let certificates: String = certificates.into();
-        request.set("certificates", &certificates);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/certificates/custom",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .secrets(&["key"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("certificates", certificates);
         NodeCertificatesCustomPost(request)
     }
     /// Removes the custom certificate and its key, so that the node's own one serves again.
@@ -1294,9 +947,12 @@ impl NodeCertificatesCustomPath {
     /// `DELETE /nodes/{node}/certificates/custom`
     #[inline]
     pub fn delete(&self) -> NodeCertificatesCustomDelete {
-        NodeCertificatesCustomDelete(
-            self.0.request(NodeCertificatesCustomDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/certificates/custom",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        NodeCertificatesCustomDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -1309,40 +965,25 @@ impl NodeCertificatesCustomPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
 
-impl ApiRequest for NodeCertificatesCustomPost {
-    type Output = NodeCertificatesInfoItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/certificates/custom",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        )
-        .secrets(&["key"]);
-    #[inline]
-    fn into_request(self) -> Request<NodeCertificatesInfoItem> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesCustomPost);
+request_impls!(NodeCertificatesCustomPost : NodeCertificatesInfoItem);
 
 impl NodeCertificatesCustomPost {
     /// Replaces certificate files that are already there. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Private key in PEM form.
     #[inline]
     pub fn key(mut self, key: impl Into<Secret>) -> Self {
-        let key: Secret = key.into();
-        self.0.set("key", &key);
+        self.0.call.set_as::<Secret>("key", key);
         self
     }
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.set("restart", &restart);
+        self.0.call.set("restart", &restart);
         self
     }
 }
@@ -1356,26 +997,13 @@ impl NodeCertificatesCustomPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomDelete(pub(crate) Request<()>);
 
-impl ApiRequest for NodeCertificatesCustomDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/certificates/custom",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesCustomDelete);
+request_impls!(NodeCertificatesCustomDelete : ());
 
 impl NodeCertificatesCustomDelete {
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.set("restart", &restart);
+        self.0.call.set("restart", &restart);
         self
     }
 }
@@ -1401,37 +1029,18 @@ impl NodeCertificatesInfoPath {
     /// Lists the certificates of the node with their details.
     ///
     /// `GET /nodes/{node}/certificates/info`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeCertificatesInfoGet {
-        NodeCertificatesInfoGet(
-            self.0.request(NodeCertificatesInfoGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeCertificatesInfoItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/certificates/info",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the certificates of the node with their details.
-///
-/// `GET /nodes/{node}/certificates/info`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeCertificatesInfoGet(pub(crate) Request<Vec<NodeCertificatesInfoItem>>);
-
-impl ApiRequest for NodeCertificatesInfoGet {
-    type Output = Vec<NodeCertificatesInfoItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/certificates/info",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeCertificatesInfoItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeCertificatesInfoGet);
 
 /// The path `/nodes/{node}/config`.
 ///
@@ -1456,14 +1065,30 @@ impl NodeConfigPath {
     /// `GET /nodes/{node}/config`
     #[inline]
     pub fn get(&self) -> NodeConfigGet {
-        NodeConfigGet(self.0.request(NodeConfigGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/config",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        NodeConfigGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes settings of the node.
     ///
     /// `PUT /nodes/{node}/config`
     #[inline]
     pub fn put(&self) -> NodeConfigPut {
-        NodeConfigPut(self.0.request(NodeConfigPut::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/nodes/{node}/config",
+                Permission::All("/", &["Sys.Modify"]),
+            )
+            .partial(
+                &[
+                    Partial::new("ballooning-target", Release::new(8, 4), None),
+                    Partial::new("location", Release::new(9, 2), None),
+                ],
+            );
+        NodeConfigPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -1476,27 +1101,13 @@ impl NodeConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigGet(pub(crate) Request<NodeConfig>);
 
-impl ApiRequest for NodeConfigGet {
-    type Output = NodeConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/config",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeConfig> {
-        self.0
-    }
-}
-
-request_impls!(NodeConfigGet);
+request_impls!(NodeConfigGet : NodeConfig);
 
 impl NodeConfigGet {
     /// Only this setting is returned. Default: `all`.
     #[inline]
     pub fn property(mut self, property: impl Into<NodeConfigProperty>) -> Self {
-        let property: NodeConfigProperty = property.into();
-        self.0.set("property", &property);
+        self.0.call.set_as::<NodeConfigProperty>("property", property);
         self
     }
 }
@@ -1510,93 +1121,67 @@ impl NodeConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
 
-impl ApiRequest for NodeConfigPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/config",
-            Permission::All("/", &["Sys.Modify"]),
-        )
-        .partial(
-            &[
-                Partial::new("ballooning-target", Release::new(8, 4), None),
-                Partial::new("location", Release::new(9, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeConfigPut);
+request_impls!(NodeConfigPut : ());
 
 impl NodeConfigPut {
     /// ACME settings of the node.
     #[inline]
     pub fn acme(mut self, acme: impl Into<NodeAcme>) -> Self {
-        let acme: NodeAcme = acme.into();
-        self.0.set("acme", &acme);
+        self.0.call.set_as::<NodeAcme>("acme", acme);
         self
     }
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
     #[inline]
     pub fn acmedomain(mut self, index: u8, acmedomain: impl Into<AcmeDomain>) -> Self {
-        let acmedomain: AcmeDomain = acmedomain.into();
-        self.0.set_indexed("acmedomain", index, &acmedomain);
+        self.0.call.set_indexed_as::<AcmeDomain>("acmedomain", index, acmedomain);
         self
     }
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
     #[inline]
     pub fn ballooning_target(mut self, ballooning_target: i64) -> Self {
-        self.0.set("ballooning-target", &ballooning_target);
+        self.0.call.set("ballooning-target", &ballooning_target);
         self
     }
     /// Settings to reset, by name.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Notes about the node, shown in the web interface. At most 65536 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// SHA-1 of the configuration file; a write with an outdated digest is refused. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Where the node stands; takes precedence over the location of the datacenter. Since 9.2.
     #[inline]
     pub fn location(mut self, location: impl Into<super::types::Location>) -> Self {
-        let location: super::types::Location = location.into();
-        self.0.set("location", &location);
+        self.0.call.set_as::<super::types::Location>("location", location);
         self
     }
     /// Wait after boot before guests are started, in seconds. From 0 to 300. Default: `0`.
     #[inline]
     pub fn startall_onboot_delay(mut self, startall_onboot_delay: i64) -> Self {
-        self.0.set("startall-onboot-delay", &startall_onboot_delay);
+        self.0.call.set("startall-onboot-delay", &startall_onboot_delay);
         self
     }
     /// How the node is woken over the network.
     #[inline]
     pub fn wakeonlan(mut self, wakeonlan: impl Into<WakeOnLan>) -> Self {
-        let wakeonlan: WakeOnLan = wakeonlan.into();
-        self.0.set("wakeonlan", &wakeonlan);
+        self.0.call.set_as::<WakeOnLan>("wakeonlan", wakeonlan);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -1622,9 +1207,16 @@ impl NodeDnsPath {
     /// Returns the resolver settings of the node.
     ///
     /// `GET /nodes/{node}/dns`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeDnsGet {
-        NodeDnsGet(self.0.request(NodeDnsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeDns> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/dns",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Replaces the resolver settings of the node; name servers left out are dropped.
     ///
@@ -1633,36 +1225,16 @@ impl NodeDnsPath {
     /// * `search`: Domain in which short host names are looked up.
     #[inline]
     pub fn put(&self, search: impl Into<String>) -> NodeDnsPut {
-        let mut request = self.0.request(NodeDnsPut::ENDPOINT, reply::nothing);
-        let search: String = search.into();
-        request.set("search", &search);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/dns",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("search", search);
         NodeDnsPut(request)
     }
 }
-
-/// Returns the resolver settings of the node.
-///
-/// `GET /nodes/{node}/dns`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeDnsGet(pub(crate) Request<NodeDns>);
-
-impl ApiRequest for NodeDnsGet {
-    type Output = NodeDns;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/dns",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeDns> {
-        self.0
-    }
-}
-
-request_impls!(NodeDnsGet);
 
 /// Replaces the resolver settings of the node; name servers left out are dropped.
 ///
@@ -1673,41 +1245,25 @@ request_impls!(NodeDnsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsPut(pub(crate) Request<()>);
 
-impl ApiRequest for NodeDnsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/dns",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeDnsPut);
+request_impls!(NodeDnsPut : ());
 
 impl NodeDnsPut {
     /// IP address of the first name server.
     #[inline]
     pub fn dns1(mut self, dns1: impl Into<IpAddress>) -> Self {
-        let dns1: IpAddress = dns1.into();
-        self.0.set("dns1", &dns1);
+        self.0.call.set_as::<IpAddress>("dns1", dns1);
         self
     }
     /// IP address of the second name server.
     #[inline]
     pub fn dns2(mut self, dns2: impl Into<IpAddress>) -> Self {
-        let dns2: IpAddress = dns2.into();
-        self.0.set("dns2", &dns2);
+        self.0.call.set_as::<IpAddress>("dns2", dns2);
         self
     }
     /// IP address of the third name server.
     #[inline]
     pub fn dns3(mut self, dns3: impl Into<IpAddress>) -> Self {
-        let dns3: IpAddress = dns3.into();
-        self.0.set("dns3", &dns3);
+        self.0.call.set_as::<IpAddress>("dns3", dns3);
         self
     }
 }
@@ -1734,41 +1290,23 @@ impl NodeExecutePath {
     ///
     /// `POST /nodes/{node}/execute`
     ///
+    /// Needs to be `root@pam` itself.
+    ///
+    /// The answer is open: data is the answer of whatever call the batch names
+    ///
     /// * `commands`: JSON array of calls, each with `path` (relative to the node), `method` and optional `args`.
     #[inline]
-    pub fn post(&self, commands: impl Into<String>) -> NodeExecutePost {
-        let mut request = self.0.request(NodeExecutePost::ENDPOINT, reply::data);
-        let commands: String = commands.into();
-        request.set("commands", &commands);
-        NodeExecutePost(request)
+    pub fn post(&self, commands: impl Into<String>) -> Request<Vec<NodeExecuteItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/execute",
+            Permission::Root,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("commands", commands);
+        request
     }
 }
-
-/// Runs several API calls on the node, one after the other.
-///
-/// `POST /nodes/{node}/execute`
-///
-/// Needs to be `root@pam` itself.
-///
-/// The answer is open: data is the answer of whatever call the batch names
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeExecutePost(pub(crate) Request<Vec<NodeExecuteItem>>);
-
-impl ApiRequest for NodeExecutePost {
-    type Output = Vec<NodeExecuteItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/execute",
-        Permission::Root,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeExecuteItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeExecutePost);
 
 /// The path `/nodes/{node}/hardware`.
 ///
@@ -1791,35 +1329,18 @@ impl NodeHardwarePath {
     /// Lists the kinds of hardware that can be inspected.
     ///
     /// `GET /nodes/{node}/hardware`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeHardwareGet {
-        NodeHardwareGet(self.0.request(NodeHardwareGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeHardwareItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/hardware",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the kinds of hardware that can be inspected.
-///
-/// `GET /nodes/{node}/hardware`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeHardwareGet(pub(crate) Request<Vec<NodeHardwareItem>>);
-
-impl ApiRequest for NodeHardwareGet {
-    type Output = Vec<NodeHardwareItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/hardware",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeHardwareItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeHardwareGet);
 
 /// The path `/nodes/{node}/hardware/pci`.
 ///
@@ -1844,7 +1365,12 @@ impl NodeHardwarePciPath {
     /// `GET /nodes/{node}/hardware/pci`
     #[inline]
     pub fn get(&self) -> NodeHardwarePciGet {
-        NodeHardwarePciGet(self.0.request(NodeHardwarePciGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/hardware/pci",
+            Permission::Any("/", &["Sys.Audit", "Sys.Modify"]),
+        );
+        NodeHardwarePciGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -1857,33 +1383,19 @@ impl NodeHardwarePciPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
 
-impl ApiRequest for NodeHardwarePciGet {
-    type Output = Vec<NodeHardwarePciItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/hardware/pci",
-        Permission::Any("/", &["Sys.Audit", "Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeHardwarePciItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeHardwarePciGet);
+request_impls!(NodeHardwarePciGet : Vec < NodeHardwarePciItem >);
 
 impl NodeHardwarePciGet {
     /// PCI classes to leave out, as a list of class prefixes; an empty list shows every device. Default: `05;06;0b`.
     #[inline]
     pub fn pci_class_blacklist(mut self, pci_class_blacklist: impl Into<List>) -> Self {
-        let pci_class_blacklist: List = pci_class_blacklist.into();
-        self.0.set("pci-class-blacklist", &pci_class_blacklist);
+        self.0.call.set_as::<List>("pci-class-blacklist", pci_class_blacklist);
         self
     }
     /// Adds vendor, device and group details to the ids. Default: `true`.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.set("verbose", &verbose);
+        self.0.call.set("verbose", &verbose);
         self
     }
 }
@@ -1916,40 +1428,21 @@ impl NodeHardwarePciPciIdOrMappingPath {
     /// Lists the sub-resources of a PCI device.
     ///
     /// `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> NodeHardwarePciPciIdOrMappingGet {
-        NodeHardwarePciPciIdOrMappingGet(
-            self.0.request(NodeHardwarePciPciIdOrMappingGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeScanItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/hardware/pci/{pci-id-or-mapping}",
+                Permission::Authenticated,
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of a PCI device.
-///
-/// `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`
-///
-/// Open to every authenticated user.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeHardwarePciPciIdOrMappingGet(pub(crate) Request<Vec<NodeScanItem>>);
-
-impl ApiRequest for NodeHardwarePciPciIdOrMappingGet {
-    type Output = Vec<NodeScanItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/hardware/pci/{pci-id-or-mapping}",
-            Permission::Authenticated,
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeHardwarePciPciIdOrMappingGet);
 
 /// The path `/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
@@ -1972,42 +1465,21 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
     /// Lists the mediated device types a PCI device or mapping offers.
     ///
     /// `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
+    ///
+    /// Since 8.3.
     #[inline]
-    pub fn get(&self) -> NodeHardwarePciPciIdOrMappingMdevGet {
-        NodeHardwarePciPciIdOrMappingMdevGet(
-            self.0.request(NodeHardwarePciPciIdOrMappingMdevGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeHardwarePciPciIdOrMappingMdevItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev",
+                Permission::Any("/", &["Sys.Audit", "Sys.Modify"]),
+            )
+            .since(8, 3);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the mediated device types a PCI device or mapping offers.
-///
-/// `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`
-///
-/// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
-///
-/// Since 8.3.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeHardwarePciPciIdOrMappingMdevGet(
-    pub(crate) Request<Vec<NodeHardwarePciPciIdOrMappingMdevItem>>,
-);
-
-impl ApiRequest for NodeHardwarePciPciIdOrMappingMdevGet {
-    type Output = Vec<NodeHardwarePciPciIdOrMappingMdevItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev",
-            Permission::Any("/", &["Sys.Audit", "Sys.Modify"]),
-        )
-        .since(8, 3);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeHardwarePciPciIdOrMappingMdevItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeHardwarePciPciIdOrMappingMdevGet);
 
 /// The path `/nodes/{node}/hardware/pci/{pciid}`.
 ///
@@ -2032,40 +1504,21 @@ impl NodeHardwarePciPciidPath {
     /// Lists the sub-resources of a PCI device.
     ///
     /// `GET /nodes/{node}/hardware/pci/{pciid}`
+    ///
+    /// Open to every authenticated user.
+    ///
+    /// Until 8.2.
     #[inline]
-    pub fn get(&self) -> NodeHardwarePciPciidGet {
-        NodeHardwarePciPciidGet(
-            self.0.request(NodeHardwarePciPciidGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeScanItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/hardware/pci/{pciid}",
+                Permission::Authenticated,
+            )
+            .until(8, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of a PCI device.
-///
-/// `GET /nodes/{node}/hardware/pci/{pciid}`
-///
-/// Open to every authenticated user.
-///
-/// Until 8.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeHardwarePciPciidGet(pub(crate) Request<Vec<NodeScanItem>>);
-
-impl ApiRequest for NodeHardwarePciPciidGet {
-    type Output = Vec<NodeScanItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/hardware/pci/{pciid}",
-            Permission::Authenticated,
-        )
-        .until(8, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeHardwarePciPciidGet);
 
 /// The path `/nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
@@ -2088,42 +1541,21 @@ impl NodeHardwarePciPciidMdevPath {
     /// Lists the mediated device types a PCI device offers.
     ///
     /// `GET /nodes/{node}/hardware/pci/{pciid}/mdev`
+    ///
+    /// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
+    ///
+    /// Until 8.2.
     #[inline]
-    pub fn get(&self) -> NodeHardwarePciPciidMdevGet {
-        NodeHardwarePciPciidMdevGet(
-            self.0.request(NodeHardwarePciPciidMdevGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<NodeHardwarePciPciidMdevItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/hardware/pci/{pciid}/mdev",
+                Permission::Any("/", &["Sys.Audit", "Sys.Modify"]),
+            )
+            .until(8, 2);
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the mediated device types a PCI device offers.
-///
-/// `GET /nodes/{node}/hardware/pci/{pciid}/mdev`
-///
-/// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
-///
-/// Until 8.2.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeHardwarePciPciidMdevGet(
-    pub(crate) Request<Vec<NodeHardwarePciPciidMdevItem>>,
-);
-
-impl ApiRequest for NodeHardwarePciPciidMdevGet {
-    type Output = Vec<NodeHardwarePciPciidMdevItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/hardware/pci/{pciid}/mdev",
-            Permission::Any("/", &["Sys.Audit", "Sys.Modify"]),
-        )
-        .until(8, 2);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeHardwarePciPciidMdevItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeHardwarePciPciidMdevGet);
 
 /// The path `/nodes/{node}/hardware/usb`.
 ///
@@ -2146,35 +1578,18 @@ impl NodeHardwareUsbPath {
     /// Lists the USB devices plugged into the node.
     ///
     /// `GET /nodes/{node}/hardware/usb`
+    ///
+    /// Needs on `/`: `Sys.Modify`.
     #[inline]
-    pub fn get(&self) -> NodeHardwareUsbGet {
-        NodeHardwareUsbGet(self.0.request(NodeHardwareUsbGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeHardwareUsbItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/hardware/usb",
+            Permission::All("/", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the USB devices plugged into the node.
-///
-/// `GET /nodes/{node}/hardware/usb`
-///
-/// Needs on `/`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeHardwareUsbGet(pub(crate) Request<Vec<NodeHardwareUsbItem>>);
-
-impl ApiRequest for NodeHardwareUsbGet {
-    type Output = Vec<NodeHardwareUsbItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/hardware/usb",
-        Permission::All("/", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeHardwareUsbItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeHardwareUsbGet);
 
 /// The path `/nodes/{node}/hosts`.
 ///
@@ -2197,9 +1612,16 @@ impl NodeHostsPath {
     /// Returns the `/etc/hosts` file of the node.
     ///
     /// `GET /nodes/{node}/hosts`
+    ///
+    /// Needs on `/`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeHostsGet {
-        NodeHostsGet(self.0.request(NodeHostsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeHosts> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/hosts",
+            Permission::All("/", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Replaces the `/etc/hosts` file of the node.
     ///
@@ -2208,36 +1630,16 @@ impl NodeHostsPath {
     /// * `data`: Text of the `/etc/hosts` file.
     #[inline]
     pub fn post(&self, data: impl Into<String>) -> NodeHostsPost {
-        let mut request = self.0.request(NodeHostsPost::ENDPOINT, reply::nothing);
-        let data: String = data.into();
-        request.set("data", &data);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/hosts",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("data", data);
         NodeHostsPost(request)
     }
 }
-
-/// Returns the `/etc/hosts` file of the node.
-///
-/// `GET /nodes/{node}/hosts`
-///
-/// Needs on `/`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeHostsGet(pub(crate) Request<NodeHosts>);
-
-impl ApiRequest for NodeHostsGet {
-    type Output = NodeHosts;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/hosts",
-        Permission::All("/", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeHosts> {
-        self.0
-    }
-}
-
-request_impls!(NodeHostsGet);
 
 /// Replaces the `/etc/hosts` file of the node.
 ///
@@ -2248,27 +1650,13 @@ request_impls!(NodeHostsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsPost(pub(crate) Request<()>);
 
-impl ApiRequest for NodeHostsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/hosts",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeHostsPost);
+request_impls!(NodeHostsPost : ());
 
 impl NodeHostsPost {
     /// Digest of the file; a write with an outdated digest is refused. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -2296,7 +1684,13 @@ impl NodeJournalPath {
     /// `GET /nodes/{node}/journal`
     #[inline]
     pub fn get(&self) -> NodeJournalGet {
-        NodeJournalGet(self.0.request(NodeJournalGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/journal",
+                Permission::All("/nodes/{node}", &["Sys.Syslog"]),
+            )
+            .download();
+        NodeJournalGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -2309,53 +1703,37 @@ impl NodeJournalPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeJournalGet(pub(crate) Request<Vec<String>>);
 
-impl ApiRequest for NodeJournalGet {
-    type Output = Vec<String>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/journal",
-            Permission::All("/nodes/{node}", &["Sys.Syslog"]),
-        )
-        .download();
-    #[inline]
-    fn into_request(self) -> Request<Vec<String>> {
-        self.0
-    }
-}
-
-request_impls!(NodeJournalGet);
+request_impls!(NodeJournalGet : Vec < String >);
 
 impl NodeJournalGet {
     /// Only entries before this journal cursor; excludes `until`.
     #[inline]
     pub fn endcursor(mut self, endcursor: impl Into<String>) -> Self {
-        let endcursor: String = endcursor.into();
-        self.0.set("endcursor", &endcursor);
+        self.0.call.set_as::<String>("endcursor", endcursor);
         self
     }
     /// Only this many of the newest entries; excludes a range. At least 0.
     #[inline]
     pub fn lastentries(mut self, lastentries: i64) -> Self {
-        self.0.set("lastentries", &lastentries);
+        self.0.call.set("lastentries", &lastentries);
         self
     }
     /// Only entries from this Unix time on; excludes `startcursor`. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.set("since", &since);
+        self.0.call.set("since", &since);
         self
     }
     /// Only entries behind this journal cursor; excludes `since`.
     #[inline]
     pub fn startcursor(mut self, startcursor: impl Into<String>) -> Self {
-        let startcursor: String = startcursor.into();
-        self.0.set("startcursor", &startcursor);
+        self.0.call.set_as::<String>("startcursor", startcursor);
         self
     }
     /// Only entries up to this Unix time; excludes `endcursor`. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.set("until", &until);
+        self.0.call.set("until", &until);
         self
     }
 }
@@ -2385,9 +1763,14 @@ impl NodeMigrateallPath {
     /// * `target`: Node the guests move to.
     #[inline]
     pub fn post(&self, target: impl Into<NodeName>) -> NodeMigrateallPost {
-        let mut request = self.0.request(NodeMigrateallPost::ENDPOINT, reply::task);
-        let target: NodeName = target.into();
-        request.set("target", &target);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/migrateall",
+                Permission::Authenticated,
+            )
+            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<NodeName>("target", target);
         NodeMigrateallPost(request)
     }
 }
@@ -2403,46 +1786,31 @@ impl NodeMigrateallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeMigrateallPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeMigrateallPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/migrateall",
-            Permission::Authenticated,
-        )
-        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeMigrateallPost);
+request_impls!(NodeMigrateallPost : Task);
 
 impl NodeMigrateallPost {
     /// Most migrations in parallel; the datacenter's setting when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.set("maxworkers", &maxworkers);
+        self.0.call.set("maxworkers", &maxworkers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        let vms: List<u32> = vms.into();
-        self.0.set("vms", &vms);
+        self.0.call.set_as::<List<u32>>("vms", vms);
         self
     }
     /// Also moves disks on local storage during live migration.
     #[inline]
     pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.set("with-local-disks", &with_local_disks);
+        self.0.call.set("with-local-disks", &with_local_disks);
         self
     }
 }
@@ -2468,35 +1836,18 @@ impl NodeNetstatPath {
     /// Returns the traffic counters of the guests' network devices.
     ///
     /// `GET /nodes/{node}/netstat`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeNetstatGet {
-        NodeNetstatGet(self.0.request(NodeNetstatGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeNetstatItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/netstat",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the traffic counters of the guests' network devices.
-///
-/// `GET /nodes/{node}/netstat`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeNetstatGet(pub(crate) Request<Vec<NodeNetstatItem>>);
-
-impl ApiRequest for NodeNetstatGet {
-    type Output = Vec<NodeNetstatItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/netstat",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeNetstatItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetstatGet);
 
 /// The path `/nodes/{node}/network`.
 ///
@@ -2521,7 +1872,12 @@ impl NodeNetworkPath {
     /// `GET /nodes/{node}/network`
     #[inline]
     pub fn get(&self) -> NodeNetworkGet {
-        NodeNetworkGet(self.0.request(NodeNetworkGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/network",
+            Permission::Authenticated,
+        );
+        NodeNetworkGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a network interface to the pending configuration; a reload or reboot applies it.
     ///
@@ -2535,11 +1891,15 @@ impl NodeNetworkPath {
         type_: impl Into<NodeNetworkGetResultType>,
         iface: impl Into<String>,
     ) -> NodeNetworkPost {
-        let mut request = self.0.request(NodeNetworkPost::ENDPOINT, reply::nothing);
-        let type_: NodeNetworkGetResultType = type_.into();
-        request.set("type", &type_);
-        let iface: String = iface.into();
-        request.set("iface", &iface);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/network",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<NodeNetworkGetResultType>("type", type_);
+        request.call.set_as::<String>("iface", iface);
         NodeNetworkPost(request)
     }
     /// Applies the pending network configuration to the running system.
@@ -2547,14 +1907,27 @@ impl NodeNetworkPath {
     /// `PUT /nodes/{node}/network`
     #[inline]
     pub fn put(&self) -> NodeNetworkPut {
-        NodeNetworkPut(self.0.request(NodeNetworkPut::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/nodes/{node}/network",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .partial(&[Partial::new("regenerate-frr", Release::new(9, 0), None)]);
+        NodeNetworkPut(self.0.request(ENDPOINT, reply::task))
     }
     /// Discards pending changes to the network configuration.
     ///
     /// `DELETE /nodes/{node}/network`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> NodeNetworkDelete {
-        NodeNetworkDelete(self.0.request(NodeNetworkDelete::ENDPOINT, reply::nothing))
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/network",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
 
@@ -2567,27 +1940,13 @@ impl NodeNetworkPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkGet(pub(crate) Request<Vec<NodeNetworkItem>>);
 
-impl ApiRequest for NodeNetworkGet {
-    type Output = Vec<NodeNetworkItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/network",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeNetworkItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetworkGet);
+request_impls!(NodeNetworkGet : Vec < NodeNetworkItem >);
 
 impl NodeNetworkGet {
     /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
     #[inline]
     pub fn type_(mut self, type_: impl Into<NodeNetworkGetType>) -> Self {
-        let type_: NodeNetworkGetType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<NodeNetworkGetType>("type", type_);
         self
     }
 }
@@ -2601,55 +1960,37 @@ impl NodeNetworkGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPost(pub(crate) Request<()>);
 
-impl ApiRequest for NodeNetworkPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/network",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        )
-        .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetworkPost);
+request_impls!(NodeNetworkPost : ());
 
 impl NodeNetworkPost {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
     #[inline]
     pub fn address(mut self, address: impl Into<IpAddress>) -> Self {
-        let address: IpAddress = address.into();
-        self.0.set("address", &address);
+        self.0.call.set_as::<IpAddress>("address", address);
         self
     }
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     #[inline]
     pub fn address6(mut self, address6: impl Into<IpAddress>) -> Self {
-        let address6: IpAddress = address6.into();
-        self.0.set("address6", &address6);
+        self.0.call.set_as::<IpAddress>("address6", address6);
         self
     }
     /// Brings the interface up at boot.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.set("autostart", &autostart);
+        self.0.call.set("autostart", &autostart);
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
     #[inline]
     pub fn bond_primary(mut self, bond_primary: impl Into<String>) -> Self {
-        let bond_primary: String = bond_primary.into();
-        self.0.set("bond-primary", &bond_primary);
+        self.0.call.set_as::<String>("bond-primary", bond_primary);
         self
     }
     /// How the bond spreads traffic over its members.
     #[inline]
     pub fn bond_mode(mut self, bond_mode: impl Into<NodeNetworkBondMode>) -> Self {
-        let bond_mode: NodeNetworkBondMode = bond_mode.into();
-        self.0.set("bond_mode", &bond_mode);
+        self.0.call.set_as::<NodeNetworkBondMode>("bond_mode", bond_mode);
         self
     }
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
@@ -2658,144 +1999,131 @@ impl NodeNetworkPost {
         mut self,
         bond_xmit_hash_policy: impl Into<NodeNetworkBondXmitHashPolicy>,
     ) -> Self {
-        let bond_xmit_hash_policy: NodeNetworkBondXmitHashPolicy = bond_xmit_hash_policy
-            .into();
-        self.0.set("bond_xmit_hash_policy", &bond_xmit_hash_policy);
+        self.0
+            .call
+            .set_as::<
+                NodeNetworkBondXmitHashPolicy,
+            >("bond_xmit_hash_policy", bond_xmit_hash_policy);
         self
     }
     /// Interfaces that are ports of the bridge.
     #[inline]
     pub fn bridge_ports(mut self, bridge_ports: impl Into<List>) -> Self {
-        let bridge_ports: List = bridge_ports.into();
-        self.0.set("bridge_ports", &bridge_ports);
+        self.0.call.set_as::<List>("bridge_ports", bridge_ports);
         self
     }
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges. Since 8.3.
     #[inline]
     pub fn bridge_vids(mut self, bridge_vids: impl Into<List>) -> Self {
-        let bridge_vids: List = bridge_vids.into();
-        self.0.set("bridge_vids", &bridge_vids);
+        self.0.call.set_as::<List>("bridge_vids", bridge_vids);
         self
     }
     /// Makes the bridge handle VLAN tags.
     #[inline]
     pub fn bridge_vlan_aware(mut self, bridge_vlan_aware: bool) -> Self {
-        self.0.set("bridge_vlan_aware", &bridge_vlan_aware);
+        self.0.call.set("bridge_vlan_aware", &bridge_vlan_aware);
         self
     }
     /// IPv4 address with prefix length.
     #[inline]
     pub fn cidr(mut self, cidr: impl Into<Cidr>) -> Self {
-        let cidr: Cidr = cidr.into();
-        self.0.set("cidr", &cidr);
+        self.0.call.set_as::<Cidr>("cidr", cidr);
         self
     }
     /// IPv6 address with prefix length.
     #[inline]
     pub fn cidr6(mut self, cidr6: impl Into<Cidr>) -> Self {
-        let cidr6: Cidr = cidr6.into();
-        self.0.set("cidr6", &cidr6);
+        self.0.call.set_as::<Cidr>("cidr6", cidr6);
         self
     }
     /// Comment lines of the IPv4 section.
     #[inline]
     pub fn comments(mut self, comments: impl Into<String>) -> Self {
-        let comments: String = comments.into();
-        self.0.set("comments", &comments);
+        self.0.call.set_as::<String>("comments", comments);
         self
     }
     /// Comment lines of the IPv6 section.
     #[inline]
     pub fn comments6(mut self, comments6: impl Into<String>) -> Self {
-        let comments6: String = comments6.into();
-        self.0.set("comments6", &comments6);
+        self.0.call.set_as::<String>("comments6", comments6);
         self
     }
     /// IPv4 address of the default gateway.
     #[inline]
     pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        let gateway: IpAddress = gateway.into();
-        self.0.set("gateway", &gateway);
+        self.0.call.set_as::<IpAddress>("gateway", gateway);
         self
     }
     /// IPv6 address of the default gateway.
     #[inline]
     pub fn gateway6(mut self, gateway6: impl Into<IpAddress>) -> Self {
-        let gateway6: IpAddress = gateway6.into();
-        self.0.set("gateway6", &gateway6);
+        self.0.call.set_as::<IpAddress>("gateway6", gateway6);
         self
     }
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.set("mtu", &mtu);
+        self.0.call.set("mtu", &mtu);
         self
     }
     /// IPv4 network mask that goes with `address`. Only together with `address`.
     #[inline]
     pub fn netmask(mut self, netmask: impl Into<String>) -> Self {
-        let netmask: String = netmask.into();
-        self.0.set("netmask", &netmask);
+        self.0.call.set_as::<String>("netmask", netmask);
         self
     }
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
     pub fn netmask6(mut self, netmask6: i64) -> Self {
-        self.0.set("netmask6", &netmask6);
+        self.0.call.set("netmask6", &netmask6);
         self
     }
     /// Interfaces an Open vSwitch bond is made of.
     #[inline]
     pub fn ovs_bonds(mut self, ovs_bonds: impl Into<List>) -> Self {
-        let ovs_bonds: List = ovs_bonds.into();
-        self.0.set("ovs_bonds", &ovs_bonds);
+        self.0.call.set_as::<List>("ovs_bonds", ovs_bonds);
         self
     }
     /// Open vSwitch bridge a port belongs to; needed to create one.
     #[inline]
     pub fn ovs_bridge(mut self, ovs_bridge: impl Into<String>) -> Self {
-        let ovs_bridge: String = ovs_bridge.into();
-        self.0.set("ovs_bridge", &ovs_bridge);
+        self.0.call.set_as::<String>("ovs_bridge", ovs_bridge);
         self
     }
     /// Option string handed to Open vSwitch. At most 1024 characters.
     #[inline]
     pub fn ovs_options(mut self, ovs_options: impl Into<String>) -> Self {
-        let ovs_options: String = ovs_options.into();
-        self.0.set("ovs_options", &ovs_options);
+        self.0.call.set_as::<String>("ovs_options", ovs_options);
         self
     }
     /// Interfaces that are ports of the Open vSwitch bridge.
     #[inline]
     pub fn ovs_ports(mut self, ovs_ports: impl Into<List>) -> Self {
-        let ovs_ports: List = ovs_ports.into();
-        self.0.set("ovs_ports", &ovs_ports);
+        self.0.call.set_as::<List>("ovs_ports", ovs_ports);
         self
     }
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
     pub fn ovs_tag(mut self, ovs_tag: i64) -> Self {
-        self.0.set("ovs_tag", &ovs_tag);
+        self.0.call.set("ovs_tag", &ovs_tag);
         self
     }
     /// Interfaces the bond is made of.
     #[inline]
     pub fn slaves(mut self, slaves: impl Into<List>) -> Self {
-        let slaves: List = slaves.into();
-        self.0.set("slaves", &slaves);
+        self.0.call.set_as::<List>("slaves", slaves);
         self
     }
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[inline]
     pub fn vlan_id(mut self, vlan_id: i64) -> Self {
-        self.0.set("vlan-id", &vlan_id);
+        self.0.call.set("vlan-id", &vlan_id);
         self
     }
     /// Interface that carries the VLAN.
     #[inline]
     pub fn vlan_raw_device(mut self, vlan_raw_device: impl Into<String>) -> Self {
-        let vlan_raw_device: String = vlan_raw_device.into();
-        self.0.set("vlan-raw-device", &vlan_raw_device);
+        self.0.call.set_as::<String>("vlan-raw-device", vlan_raw_device);
         self
     }
 }
@@ -2811,54 +2139,16 @@ impl NodeNetworkPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPut(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeNetworkPut {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/network",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        )
-        .partial(&[Partial::new("regenerate-frr", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetworkPut);
+request_impls!(NodeNetworkPut : Task);
 
 impl NodeNetworkPut {
     /// Controls whether the configuration of the FRR routing daemon is written anew with the reload. Default: `false`. Since 9.0.
     #[inline]
     pub fn regenerate_frr(mut self, regenerate_frr: bool) -> Self {
-        self.0.set("regenerate-frr", &regenerate_frr);
+        self.0.call.set("regenerate-frr", &regenerate_frr);
         self
     }
 }
-
-/// Discards pending changes to the network configuration.
-///
-/// `DELETE /nodes/{node}/network`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeNetworkDelete(pub(crate) Request<()>);
-
-impl ApiRequest for NodeNetworkDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/network",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetworkDelete);
 
 /// The path `/nodes/{node}/network/{iface}`.
 ///
@@ -2883,9 +2173,16 @@ impl NodeNetworkIfacePath {
     /// Returns the configuration of one network interface.
     ///
     /// `GET /nodes/{node}/network/{iface}`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeNetworkIfaceGet {
-        NodeNetworkIfaceGet(self.0.request(NodeNetworkIfaceGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeNetwork> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/network/{iface}",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Rewrites an interface in the pending configuration; a reload or reboot applies it.
     ///
@@ -2897,45 +2194,31 @@ impl NodeNetworkIfacePath {
         &self,
         type_: impl Into<NodeNetworkGetResultType>,
     ) -> NodeNetworkIfacePut {
-        let mut request = self.0.request(NodeNetworkIfacePut::ENDPOINT, reply::nothing);
-        let type_: NodeNetworkGetResultType = type_.into();
-        request.set("type", &type_);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/nodes/{node}/network/{iface}",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<NodeNetworkGetResultType>("type", type_);
         NodeNetworkIfacePut(request)
     }
     /// Removes an interface from the pending network configuration.
     ///
     /// `DELETE /nodes/{node}/network/{iface}`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> NodeNetworkIfaceDelete {
-        NodeNetworkIfaceDelete(
-            self.0.request(NodeNetworkIfaceDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/network/{iface}",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Returns the configuration of one network interface.
-///
-/// `GET /nodes/{node}/network/{iface}`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeNetworkIfaceGet(pub(crate) Request<NodeNetwork>);
-
-impl ApiRequest for NodeNetworkIfaceGet {
-    type Output = NodeNetwork;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/network/{iface}",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeNetwork> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetworkIfaceGet);
 
 /// Rewrites an interface in the pending configuration; a reload or reboot applies it.
 ///
@@ -2946,55 +2229,37 @@ request_impls!(NodeNetworkIfaceGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
 
-impl ApiRequest for NodeNetworkIfacePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/network/{iface}",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        )
-        .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetworkIfacePut);
+request_impls!(NodeNetworkIfacePut : ());
 
 impl NodeNetworkIfacePut {
     /// IPv4 address without prefix; `cidr` sets address and prefix in one. Only together with `netmask`.
     #[inline]
     pub fn address(mut self, address: impl Into<IpAddress>) -> Self {
-        let address: IpAddress = address.into();
-        self.0.set("address", &address);
+        self.0.call.set_as::<IpAddress>("address", address);
         self
     }
     /// IPv6 address without prefix; `cidr6` sets address and prefix in one. Only together with `netmask6`.
     #[inline]
     pub fn address6(mut self, address6: impl Into<IpAddress>) -> Self {
-        let address6: IpAddress = address6.into();
-        self.0.set("address6", &address6);
+        self.0.call.set_as::<IpAddress>("address6", address6);
         self
     }
     /// Brings the interface up at boot.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.set("autostart", &autostart);
+        self.0.call.set("autostart", &autostart);
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
     #[inline]
     pub fn bond_primary(mut self, bond_primary: impl Into<String>) -> Self {
-        let bond_primary: String = bond_primary.into();
-        self.0.set("bond-primary", &bond_primary);
+        self.0.call.set_as::<String>("bond-primary", bond_primary);
         self
     }
     /// How the bond spreads traffic over its members.
     #[inline]
     pub fn bond_mode(mut self, bond_mode: impl Into<NodeNetworkBondMode>) -> Self {
-        let bond_mode: NodeNetworkBondMode = bond_mode.into();
-        self.0.set("bond_mode", &bond_mode);
+        self.0.call.set_as::<NodeNetworkBondMode>("bond_mode", bond_mode);
         self
     }
     /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
@@ -3003,184 +2268,146 @@ impl NodeNetworkIfacePut {
         mut self,
         bond_xmit_hash_policy: impl Into<NodeNetworkBondXmitHashPolicy>,
     ) -> Self {
-        let bond_xmit_hash_policy: NodeNetworkBondXmitHashPolicy = bond_xmit_hash_policy
-            .into();
-        self.0.set("bond_xmit_hash_policy", &bond_xmit_hash_policy);
+        self.0
+            .call
+            .set_as::<
+                NodeNetworkBondXmitHashPolicy,
+            >("bond_xmit_hash_policy", bond_xmit_hash_policy);
         self
     }
     /// Interfaces that are ports of the bridge.
     #[inline]
     pub fn bridge_ports(mut self, bridge_ports: impl Into<List>) -> Self {
-        let bridge_ports: List = bridge_ports.into();
-        self.0.set("bridge_ports", &bridge_ports);
+        self.0.call.set_as::<List>("bridge_ports", bridge_ports);
         self
     }
     /// VLANs a VLAN-aware bridge lets through, as ids and ranges. Since 8.3.
     #[inline]
     pub fn bridge_vids(mut self, bridge_vids: impl Into<List>) -> Self {
-        let bridge_vids: List = bridge_vids.into();
-        self.0.set("bridge_vids", &bridge_vids);
+        self.0.call.set_as::<List>("bridge_vids", bridge_vids);
         self
     }
     /// Makes the bridge handle VLAN tags.
     #[inline]
     pub fn bridge_vlan_aware(mut self, bridge_vlan_aware: bool) -> Self {
-        self.0.set("bridge_vlan_aware", &bridge_vlan_aware);
+        self.0.call.set("bridge_vlan_aware", &bridge_vlan_aware);
         self
     }
     /// IPv4 address with prefix length.
     #[inline]
     pub fn cidr(mut self, cidr: impl Into<Cidr>) -> Self {
-        let cidr: Cidr = cidr.into();
-        self.0.set("cidr", &cidr);
+        self.0.call.set_as::<Cidr>("cidr", cidr);
         self
     }
     /// IPv6 address with prefix length.
     #[inline]
     pub fn cidr6(mut self, cidr6: impl Into<Cidr>) -> Self {
-        let cidr6: Cidr = cidr6.into();
-        self.0.set("cidr6", &cidr6);
+        self.0.call.set_as::<Cidr>("cidr6", cidr6);
         self
     }
     /// Comment lines of the IPv4 section.
     #[inline]
     pub fn comments(mut self, comments: impl Into<String>) -> Self {
-        let comments: String = comments.into();
-        self.0.set("comments", &comments);
+        self.0.call.set_as::<String>("comments", comments);
         self
     }
     /// Comment lines of the IPv6 section.
     #[inline]
     pub fn comments6(mut self, comments6: impl Into<String>) -> Self {
-        let comments6: String = comments6.into();
-        self.0.set("comments6", &comments6);
+        self.0.call.set_as::<String>("comments6", comments6);
         self
     }
     /// Settings to drop from the interface, by name.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// IPv4 address of the default gateway.
     #[inline]
     pub fn gateway(mut self, gateway: impl Into<IpAddress>) -> Self {
-        let gateway: IpAddress = gateway.into();
-        self.0.set("gateway", &gateway);
+        self.0.call.set_as::<IpAddress>("gateway", gateway);
         self
     }
     /// IPv6 address of the default gateway.
     #[inline]
     pub fn gateway6(mut self, gateway6: impl Into<IpAddress>) -> Self {
-        let gateway6: IpAddress = gateway6.into();
-        self.0.set("gateway6", &gateway6);
+        self.0.call.set_as::<IpAddress>("gateway6", gateway6);
         self
     }
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.set("mtu", &mtu);
+        self.0.call.set("mtu", &mtu);
         self
     }
     /// IPv4 network mask that goes with `address`. Only together with `address`.
     #[inline]
     pub fn netmask(mut self, netmask: impl Into<String>) -> Self {
-        let netmask: String = netmask.into();
-        self.0.set("netmask", &netmask);
+        self.0.call.set_as::<String>("netmask", netmask);
         self
     }
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
     pub fn netmask6(mut self, netmask6: i64) -> Self {
-        self.0.set("netmask6", &netmask6);
+        self.0.call.set("netmask6", &netmask6);
         self
     }
     /// Interfaces an Open vSwitch bond is made of.
     #[inline]
     pub fn ovs_bonds(mut self, ovs_bonds: impl Into<List>) -> Self {
-        let ovs_bonds: List = ovs_bonds.into();
-        self.0.set("ovs_bonds", &ovs_bonds);
+        self.0.call.set_as::<List>("ovs_bonds", ovs_bonds);
         self
     }
     /// Open vSwitch bridge a port belongs to; needed to create one.
     #[inline]
     pub fn ovs_bridge(mut self, ovs_bridge: impl Into<String>) -> Self {
-        let ovs_bridge: String = ovs_bridge.into();
-        self.0.set("ovs_bridge", &ovs_bridge);
+        self.0.call.set_as::<String>("ovs_bridge", ovs_bridge);
         self
     }
     /// Option string handed to Open vSwitch. At most 1024 characters.
     #[inline]
     pub fn ovs_options(mut self, ovs_options: impl Into<String>) -> Self {
-        let ovs_options: String = ovs_options.into();
-        self.0.set("ovs_options", &ovs_options);
+        self.0.call.set_as::<String>("ovs_options", ovs_options);
         self
     }
     /// Interfaces that are ports of the Open vSwitch bridge.
     #[inline]
     pub fn ovs_ports(mut self, ovs_ports: impl Into<List>) -> Self {
-        let ovs_ports: List = ovs_ports.into();
-        self.0.set("ovs_ports", &ovs_ports);
+        self.0.call.set_as::<List>("ovs_ports", ovs_ports);
         self
     }
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
     pub fn ovs_tag(mut self, ovs_tag: i64) -> Self {
-        self.0.set("ovs_tag", &ovs_tag);
+        self.0.call.set("ovs_tag", &ovs_tag);
         self
     }
     /// Interfaces the bond is made of.
     #[inline]
     pub fn slaves(mut self, slaves: impl Into<List>) -> Self {
-        let slaves: List = slaves.into();
-        self.0.set("slaves", &slaves);
+        self.0.call.set_as::<List>("slaves", slaves);
         self
     }
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[inline]
     pub fn vlan_id(mut self, vlan_id: i64) -> Self {
-        self.0.set("vlan-id", &vlan_id);
+        self.0.call.set("vlan-id", &vlan_id);
         self
     }
     /// Interface that carries the VLAN.
     #[inline]
     pub fn vlan_raw_device(mut self, vlan_raw_device: impl Into<String>) -> Self {
-        let vlan_raw_device: String = vlan_raw_device.into();
-        self.0.set("vlan-raw-device", &vlan_raw_device);
+        self.0.call.set_as::<String>("vlan-raw-device", vlan_raw_device);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
-
-/// Removes an interface from the pending network configuration.
-///
-/// `DELETE /nodes/{node}/network/{iface}`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeNetworkIfaceDelete(pub(crate) Request<()>);
-
-impl ApiRequest for NodeNetworkIfaceDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/network/{iface}",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeNetworkIfaceDelete);
 
 /// The path `/nodes/{node}/query-oci-repo-tags`.
 ///
@@ -3204,42 +2431,24 @@ impl NodeQueryOciRepoTagsPath {
     ///
     /// `GET /nodes/{node}/query-oci-repo-tags`
     ///
+    /// Needs on `/nodes/{node}`: `Sys.AccessNetwork`.
+    ///
+    /// Since 9.1.
+    ///
     /// * `reference`: Image repository: registry host (optional) and name, without tag.
     #[inline]
-    pub fn get(&self, reference: impl Into<String>) -> NodeQueryOciRepoTagsGet {
-        let mut request = self.0.request(NodeQueryOciRepoTagsGet::ENDPOINT, reply::data);
-        let reference: String = reference.into();
-        request.set("reference", &reference);
-        NodeQueryOciRepoTagsGet(request)
+    pub fn get(&self, reference: impl Into<String>) -> Request<Vec<String>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/query-oci-repo-tags",
+                Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
+            )
+            .since(9, 1);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("reference", reference);
+        request
     }
 }
-
-/// Lists the tags of an image repository in an OCI registry.
-///
-/// `GET /nodes/{node}/query-oci-repo-tags`
-///
-/// Needs on `/nodes/{node}`: `Sys.AccessNetwork`.
-///
-/// Since 9.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeQueryOciRepoTagsGet(pub(crate) Request<Vec<String>>);
-
-impl ApiRequest for NodeQueryOciRepoTagsGet {
-    type Output = Vec<String>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/query-oci-repo-tags",
-            Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
-        )
-        .since(9, 1);
-    #[inline]
-    fn into_request(self) -> Request<Vec<String>> {
-        self.0
-    }
-}
-
-request_impls!(NodeQueryOciRepoTagsGet);
 
 /// The path `/nodes/{node}/query-url-metadata`.
 ///
@@ -3266,9 +2475,18 @@ impl NodeQueryUrlMetadataPath {
     /// * `url`: Address of the file.
     #[inline]
     pub fn get(&self, url: impl Into<String>) -> NodeQueryUrlMetadataGet {
-        let mut request = self.0.request(NodeQueryUrlMetadataGet::ENDPOINT, reply::data);
-        let url: String = url.into();
-        request.set("url", &url);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/query-url-metadata",
+            Permission::Or(
+                &[
+                    Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                    Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
+                ],
+            ),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("url", url);
         NodeQueryUrlMetadataGet(request)
     }
 }
@@ -3282,31 +2500,13 @@ impl NodeQueryUrlMetadataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeQueryUrlMetadataGet(pub(crate) Request<NodeQueryUrlMetadata>);
 
-impl ApiRequest for NodeQueryUrlMetadataGet {
-    type Output = NodeQueryUrlMetadata;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/query-url-metadata",
-        Permission::Or(
-            &[
-                Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeQueryUrlMetadata> {
-        self.0
-    }
-}
-
-request_impls!(NodeQueryUrlMetadataGet);
+request_impls!(NodeQueryUrlMetadataGet : NodeQueryUrlMetadata);
 
 impl NodeQueryUrlMetadataGet {
     /// Whether the server's TLS certificate must be valid. Default: `true`.
     #[inline]
     pub fn verify_certificates(mut self, verify_certificates: bool) -> Self {
-        self.0.set("verify-certificates", &verify_certificates);
+        self.0.call.set("verify-certificates", &verify_certificates);
         self
     }
 }
@@ -3334,7 +2534,12 @@ impl NodeReplicationPath {
     /// `GET /nodes/{node}/replication`
     #[inline]
     pub fn get(&self) -> NodeReplicationGet {
-        NodeReplicationGet(self.0.request(NodeReplicationGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/replication",
+            Permission::Authenticated,
+        );
+        NodeReplicationGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -3347,26 +2552,13 @@ impl NodeReplicationPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationItem>>);
 
-impl ApiRequest for NodeReplicationGet {
-    type Output = Vec<NodeReplicationItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/replication",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeReplicationItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeReplicationGet);
+request_impls!(NodeReplicationGet : Vec < NodeReplicationItem >);
 
 impl NodeReplicationGet {
     /// Guest the job replicates; as a parameter, leaves out the jobs of all others. From 100 to 999999999.
     #[inline]
     pub fn guest(mut self, guest: u32) -> Self {
-        self.0.set("guest", &guest);
+        self.0.call.set("guest", &guest);
         self
     }
 }
@@ -3394,35 +2586,18 @@ impl NodeReplicationIdPath {
     /// Lists the sub-resources of a replication job.
     ///
     /// `GET /nodes/{node}/replication/{id}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeReplicationIdGet {
-        NodeReplicationIdGet(self.0.request(NodeReplicationIdGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/replication/{id}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of a replication job.
-///
-/// `GET /nodes/{node}/replication/{id}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeReplicationIdGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeReplicationIdGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/replication/{id}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeReplicationIdGet);
 
 /// The path `/nodes/{node}/replication/{id}/log`.
 ///
@@ -3447,9 +2622,12 @@ impl NodeReplicationIdLogPath {
     /// `GET /nodes/{node}/replication/{id}/log`
     #[inline]
     pub fn get(&self) -> NodeReplicationIdLogGet {
-        NodeReplicationIdLogGet(
-            self.0.request(NodeReplicationIdLogGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/replication/{id}/log",
+            Permission::Authenticated,
+        );
+        NodeReplicationIdLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -3462,32 +2640,19 @@ impl NodeReplicationIdLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationIdLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-impl ApiRequest for NodeReplicationIdLogGet {
-    type Output = Vec<super::types::LogLine>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/replication/{id}/log",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
-        self.0
-    }
-}
-
-request_impls!(NodeReplicationIdLogGet);
+request_impls!(NodeReplicationIdLogGet : Vec < super::types::LogLine >);
 
 impl NodeReplicationIdLogGet {
     /// Most log lines to return. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
 }
@@ -3513,37 +2678,18 @@ impl NodeReplicationIdScheduleNowPath {
     /// Queues a replication job to run at the next opportunity.
     ///
     /// `POST /nodes/{node}/replication/{id}/schedule_now`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn post(&self) -> NodeReplicationIdScheduleNowPost {
-        NodeReplicationIdScheduleNowPost(
-            self.0.request(NodeReplicationIdScheduleNowPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/replication/{id}/schedule_now",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Queues a replication job to run at the next opportunity.
-///
-/// `POST /nodes/{node}/replication/{id}/schedule_now`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeReplicationIdScheduleNowPost(pub(crate) Request<String>);
-
-impl ApiRequest for NodeReplicationIdScheduleNowPost {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/replication/{id}/schedule_now",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeReplicationIdScheduleNowPost);
 
 /// The path `/nodes/{node}/replication/{id}/status`.
 ///
@@ -3566,37 +2712,18 @@ impl NodeReplicationIdStatusPath {
     /// Returns the state of a replication job.
     ///
     /// `GET /nodes/{node}/replication/{id}/status`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> NodeReplicationIdStatusGet {
-        NodeReplicationIdStatusGet(
-            self.0.request(NodeReplicationIdStatusGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeReplicationItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/replication/{id}/status",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the state of a replication job.
-///
-/// `GET /nodes/{node}/replication/{id}/status`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeReplicationIdStatusGet(pub(crate) Request<NodeReplicationItem>);
-
-impl ApiRequest for NodeReplicationIdStatusGet {
-    type Output = NodeReplicationItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/replication/{id}/status",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeReplicationItem> {
-        self.0
-    }
-}
-
-request_impls!(NodeReplicationIdStatusGet);
 
 /// The path `/nodes/{node}/report`.
 ///
@@ -3619,35 +2746,18 @@ impl NodeReportPath {
     /// Returns a support report about the node, as text.
     ///
     /// `GET /nodes/{node}/report`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeReportGet {
-        NodeReportGet(self.0.request(NodeReportGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/report",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns a support report about the node, as text.
-///
-/// `GET /nodes/{node}/report`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeReportGet(pub(crate) Request<String>);
-
-impl ApiRequest for NodeReportGet {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/report",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeReportGet);
 
 /// The path `/nodes/{node}/rrd`.
 ///
@@ -3679,11 +2789,14 @@ impl NodeRrdPath {
         ds: impl Into<List>,
         timeframe: impl Into<NodeRrdTimeframe>,
     ) -> NodeRrdGet {
-        let mut request = self.0.request(NodeRrdGet::ENDPOINT, reply::data);
-        let ds: List = ds.into();
-        request.set("ds", &ds);
-        let timeframe: NodeRrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/rrd",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<List>("ds", ds);
+        request.call.set_as::<NodeRrdTimeframe>("timeframe", timeframe);
         NodeRrdGet(request)
     }
 }
@@ -3697,27 +2810,13 @@ impl NodeRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-impl ApiRequest for NodeRrdGet {
-    type Output = super::types::RrdImage;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/rrd",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::RrdImage> {
-        self.0
-    }
-}
-
-request_impls!(NodeRrdGet);
+request_impls!(NodeRrdGet : super::types::RrdImage);
 
 impl NodeRrdGet {
     /// Whether each point is the average or the maximum of its interval.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -3747,9 +2846,13 @@ impl NodeRrddataPath {
     /// * `timeframe`: Period the figures cover, back from now.
     #[inline]
     pub fn get(&self, timeframe: impl Into<NodeRrdTimeframe>) -> NodeRrddataGet {
-        let mut request = self.0.request(NodeRrddataGet::ENDPOINT, reply::data);
-        let timeframe: NodeRrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/rrddata",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<NodeRrdTimeframe>("timeframe", timeframe);
         NodeRrddataGet(request)
     }
 }
@@ -3763,27 +2866,13 @@ impl NodeRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrddataGet(pub(crate) Request<Vec<NodeRrddataItem>>);
 
-impl ApiRequest for NodeRrddataGet {
-    type Output = Vec<NodeRrddataItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/rrddata",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeRrddataItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeRrddataGet);
+request_impls!(NodeRrddataGet : Vec < NodeRrddataItem >);
 
 impl NodeRrddataGet {
     /// Whether each point is the average or the maximum of its interval.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -3809,35 +2898,18 @@ impl NodeScanPath {
     /// Lists the scan methods a node offers.
     ///
     /// `GET /nodes/{node}/scan`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeScanGet {
-        NodeScanGet(self.0.request(NodeScanGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeScanItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/scan",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the scan methods a node offers.
-///
-/// `GET /nodes/{node}/scan`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeScanGet(pub(crate) Request<Vec<NodeScanItem>>);
-
-impl ApiRequest for NodeScanGet {
-    type Output = Vec<NodeScanItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/scan",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanGet);
 
 /// The path `/nodes/{node}/scan/cifs`.
 ///
@@ -3864,9 +2936,14 @@ impl NodeScanCifsPath {
     /// * `server`: Host name or IP address of the server to ask.
     #[inline]
     pub fn get(&self, server: impl Into<String>) -> NodeScanCifsGet {
-        let mut request = self.0.request(NodeScanCifsGet::ENDPOINT, reply::data);
-        let server: String = server.into();
-        request.set("server", &server);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/scan/cifs",
+                Permission::All("/storage", &["Datastore.Allocate"]),
+            )
+            .secrets(&["password"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("server", server);
         NodeScanCifsGet(request)
     }
 }
@@ -3880,42 +2957,25 @@ impl NodeScanCifsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanCifsGet(pub(crate) Request<Vec<NodeScanCifsItem>>);
 
-impl ApiRequest for NodeScanCifsGet {
-    type Output = Vec<NodeScanCifsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/scan/cifs",
-            Permission::All("/storage", &["Datastore.Allocate"]),
-        )
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanCifsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanCifsGet);
+request_impls!(NodeScanCifsGet : Vec < NodeScanCifsItem >);
 
 impl NodeScanCifsGet {
     /// SMB domain or workgroup of the user.
     #[inline]
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        let domain: String = domain.into();
-        self.0.set("domain", &domain);
+        self.0.call.set_as::<String>("domain", domain);
         self
     }
     /// Password of that user.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// User to log in as.
     #[inline]
     pub fn username(mut self, username: impl Into<String>) -> Self {
-        let username: String = username.into();
-        self.0.set("username", &username);
+        self.0.call.set_as::<String>("username", username);
         self
     }
 }
@@ -3942,42 +3002,24 @@ impl NodeScanGlusterfsPath {
     ///
     /// `GET /nodes/{node}/scan/glusterfs`
     ///
+    /// Needs on `/storage`: `Datastore.Allocate`.
+    ///
+    /// Until 8.4.
+    ///
     /// * `server`: Host name or IP address of the server to ask.
     #[inline]
-    pub fn get(&self, server: impl Into<String>) -> NodeScanGlusterfsGet {
-        let mut request = self.0.request(NodeScanGlusterfsGet::ENDPOINT, reply::data);
-        let server: String = server.into();
-        request.set("server", &server);
-        NodeScanGlusterfsGet(request)
+    pub fn get(&self, server: impl Into<String>) -> Request<Vec<NodeScanGlusterfsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/scan/glusterfs",
+                Permission::All("/storage", &["Datastore.Allocate"]),
+            )
+            .until(8, 4);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("server", server);
+        request
     }
 }
-
-/// Asks a GlusterFS server for its volumes, as seen from a node.
-///
-/// `GET /nodes/{node}/scan/glusterfs`
-///
-/// Needs on `/storage`: `Datastore.Allocate`.
-///
-/// Until 8.4.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeScanGlusterfsGet(pub(crate) Request<Vec<NodeScanGlusterfsItem>>);
-
-impl ApiRequest for NodeScanGlusterfsGet {
-    type Output = Vec<NodeScanGlusterfsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/scan/glusterfs",
-            Permission::All("/storage", &["Datastore.Allocate"]),
-        )
-        .until(8, 4);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanGlusterfsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanGlusterfsGet);
 
 /// The path `/nodes/{node}/scan/iscsi`.
 ///
@@ -4001,39 +3043,21 @@ impl NodeScanIscsiPath {
     ///
     /// `GET /nodes/{node}/scan/iscsi`
     ///
+    /// Needs on `/storage`: `Datastore.Allocate`.
+    ///
     /// * `portal`: iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
     #[inline]
-    pub fn get(&self, portal: impl Into<String>) -> NodeScanIscsiGet {
-        let mut request = self.0.request(NodeScanIscsiGet::ENDPOINT, reply::data);
-        let portal: String = portal.into();
-        request.set("portal", &portal);
-        NodeScanIscsiGet(request)
+    pub fn get(&self, portal: impl Into<String>) -> Request<Vec<NodeScanIscsiItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/scan/iscsi",
+            Permission::All("/storage", &["Datastore.Allocate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("portal", portal);
+        request
     }
 }
-
-/// Asks an iSCSI portal for its targets, as seen from a node.
-///
-/// `GET /nodes/{node}/scan/iscsi`
-///
-/// Needs on `/storage`: `Datastore.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeScanIscsiGet(pub(crate) Request<Vec<NodeScanIscsiItem>>);
-
-impl ApiRequest for NodeScanIscsiGet {
-    type Output = Vec<NodeScanIscsiItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/scan/iscsi",
-        Permission::All("/storage", &["Datastore.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanIscsiItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanIscsiGet);
 
 /// The path `/nodes/{node}/scan/lvm`.
 ///
@@ -4056,35 +3080,18 @@ impl NodeScanLvmPath {
     /// Lists the LVM volume groups present on a node.
     ///
     /// `GET /nodes/{node}/scan/lvm`
+    ///
+    /// Needs on `/storage`: `Datastore.Allocate`.
     #[inline]
-    pub fn get(&self) -> NodeScanLvmGet {
-        NodeScanLvmGet(self.0.request(NodeScanLvmGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeScanLvmItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/scan/lvm",
+            Permission::All("/storage", &["Datastore.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the LVM volume groups present on a node.
-///
-/// `GET /nodes/{node}/scan/lvm`
-///
-/// Needs on `/storage`: `Datastore.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeScanLvmGet(pub(crate) Request<Vec<NodeScanLvmItem>>);
-
-impl ApiRequest for NodeScanLvmGet {
-    type Output = Vec<NodeScanLvmItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/scan/lvm",
-        Permission::All("/storage", &["Datastore.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanLvmItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanLvmGet);
 
 /// The path `/nodes/{node}/scan/lvmthin`.
 ///
@@ -4108,39 +3115,21 @@ impl NodeScanLvmthinPath {
     ///
     /// `GET /nodes/{node}/scan/lvmthin`
     ///
+    /// Needs on `/storage`: `Datastore.Allocate`.
+    ///
     /// * `vg`: Volume group to look into. At most 100 characters.
     #[inline]
-    pub fn get(&self, vg: impl Into<String>) -> NodeScanLvmthinGet {
-        let mut request = self.0.request(NodeScanLvmthinGet::ENDPOINT, reply::data);
-        let vg: String = vg.into();
-        request.set("vg", &vg);
-        NodeScanLvmthinGet(request)
+    pub fn get(&self, vg: impl Into<String>) -> Request<Vec<NodeScanLvmthinItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/scan/lvmthin",
+            Permission::All("/storage", &["Datastore.Allocate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("vg", vg);
+        request
     }
 }
-
-/// Lists the thin pools in one LVM volume group of a node.
-///
-/// `GET /nodes/{node}/scan/lvmthin`
-///
-/// Needs on `/storage`: `Datastore.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeScanLvmthinGet(pub(crate) Request<Vec<NodeScanLvmthinItem>>);
-
-impl ApiRequest for NodeScanLvmthinGet {
-    type Output = Vec<NodeScanLvmthinItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/scan/lvmthin",
-        Permission::All("/storage", &["Datastore.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanLvmthinItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanLvmthinGet);
 
 /// The path `/nodes/{node}/scan/nfs`.
 ///
@@ -4164,39 +3153,21 @@ impl NodeScanNfsPath {
     ///
     /// `GET /nodes/{node}/scan/nfs`
     ///
+    /// Needs on `/storage`: `Datastore.Allocate`.
+    ///
     /// * `server`: Host name or IP address of the server to ask.
     #[inline]
-    pub fn get(&self, server: impl Into<String>) -> NodeScanNfsGet {
-        let mut request = self.0.request(NodeScanNfsGet::ENDPOINT, reply::data);
-        let server: String = server.into();
-        request.set("server", &server);
-        NodeScanNfsGet(request)
+    pub fn get(&self, server: impl Into<String>) -> Request<Vec<NodeScanNfsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/scan/nfs",
+            Permission::All("/storage", &["Datastore.Allocate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("server", server);
+        request
     }
 }
-
-/// Asks an NFS server for its exports, as seen from a node.
-///
-/// `GET /nodes/{node}/scan/nfs`
-///
-/// Needs on `/storage`: `Datastore.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeScanNfsGet(pub(crate) Request<Vec<NodeScanNfsItem>>);
-
-impl ApiRequest for NodeScanNfsGet {
-    type Output = Vec<NodeScanNfsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/scan/nfs",
-        Permission::All("/storage", &["Datastore.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanNfsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanNfsGet);
 
 /// The path `/nodes/{node}/scan/pbs`.
 ///
@@ -4230,13 +3201,16 @@ impl NodeScanPbsPath {
         username: impl Into<String>,
         password: impl Into<Secret>,
     ) -> NodeScanPbsGet {
-        let mut request = self.0.request(NodeScanPbsGet::ENDPOINT, reply::data);
-        let server: String = server.into();
-        request.set("server", &server);
-        let username: String = username.into();
-        request.set("username", &username);
-        let password: Secret = password.into();
-        request.set("password", &password);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/scan/pbs",
+                Permission::All("/storage", &["Datastore.Allocate"]),
+            )
+            .secrets(&["password"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("server", server);
+        request.call.set_as::<String>("username", username);
+        request.call.set_as::<Secret>("password", password);
         NodeScanPbsGet(request)
     }
 }
@@ -4250,34 +3224,19 @@ impl NodeScanPbsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanPbsGet(pub(crate) Request<Vec<NodeScanPbsItem>>);
 
-impl ApiRequest for NodeScanPbsGet {
-    type Output = Vec<NodeScanPbsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/scan/pbs",
-            Permission::All("/storage", &["Datastore.Allocate"]),
-        )
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanPbsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanPbsGet);
+request_impls!(NodeScanPbsGet : Vec < NodeScanPbsItem >);
 
 impl NodeScanPbsGet {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        let fingerprint: String = fingerprint.into();
-        self.0.set("fingerprint", &fingerprint);
+        self.0.call.set_as::<String>("fingerprint", fingerprint);
         self
     }
     /// TCP port of the backup server. From 1 to 65535. Default: `8007`.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
 }
@@ -4303,35 +3262,18 @@ impl NodeScanZfsPath {
     /// Lists the ZFS pools and datasets present on a node.
     ///
     /// `GET /nodes/{node}/scan/zfs`
+    ///
+    /// Needs on `/storage`: `Datastore.Allocate`.
     #[inline]
-    pub fn get(&self) -> NodeScanZfsGet {
-        NodeScanZfsGet(self.0.request(NodeScanZfsGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeScanZfsItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/scan/zfs",
+            Permission::All("/storage", &["Datastore.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the ZFS pools and datasets present on a node.
-///
-/// `GET /nodes/{node}/scan/zfs`
-///
-/// Needs on `/storage`: `Datastore.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeScanZfsGet(pub(crate) Request<Vec<NodeScanZfsItem>>);
-
-impl ApiRequest for NodeScanZfsGet {
-    type Output = Vec<NodeScanZfsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/scan/zfs",
-        Permission::All("/storage", &["Datastore.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeScanZfsItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeScanZfsGet);
 
 /// The path `/nodes/{node}/services`.
 ///
@@ -4354,35 +3296,18 @@ impl NodeServicesPath {
     /// Lists the system services of the node that the API manages, with their state.
     ///
     /// `GET /nodes/{node}/services`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeServicesGet {
-        NodeServicesGet(self.0.request(NodeServicesGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<NodeServicesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/services",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the system services of the node that the API manages, with their state.
-///
-/// `GET /nodes/{node}/services`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesGet(pub(crate) Request<Vec<NodeServicesItem>>);
-
-impl ApiRequest for NodeServicesGet {
-    type Output = Vec<NodeServicesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/services",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeServicesItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeServicesGet);
 
 /// The path `/nodes/{node}/services/{service}`.
 ///
@@ -4407,37 +3332,18 @@ impl NodeServicesServicePath {
     /// Lists the sub-resources of a service.
     ///
     /// `GET /nodes/{node}/services/{service}`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeServicesServiceGet {
-        NodeServicesServiceGet(
-            self.0.request(NodeServicesServiceGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/services/{service}",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the sub-resources of a service.
-///
-/// `GET /nodes/{node}/services/{service}`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for NodeServicesServiceGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/services/{service}",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeServicesServiceGet);
 
 /// The path `/nodes/{node}/services/{service}/reload`.
 ///
@@ -4460,39 +3366,20 @@ impl NodeServicesServiceReloadPath {
     /// Makes a service read its configuration again, or restarts it where it cannot reload.
     ///
     /// `POST /nodes/{node}/services/{service}/reload`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn post(&self) -> NodeServicesServiceReloadPost {
-        NodeServicesServiceReloadPost(
-            self.0.request(NodeServicesServiceReloadPost::ENDPOINT, reply::task),
-        )
+    pub fn post(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/services/{service}/reload",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Makes a service read its configuration again, or restarts it where it cannot reload.
-///
-/// `POST /nodes/{node}/services/{service}/reload`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceReloadPost(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeServicesServiceReloadPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/services/{service}/reload",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeServicesServiceReloadPost);
 
 /// The path `/nodes/{node}/services/{service}/restart`.
 ///
@@ -4515,39 +3402,20 @@ impl NodeServicesServiceRestartPath {
     /// Stops and starts a service; a reload disturbs running work less.
     ///
     /// `POST /nodes/{node}/services/{service}/restart`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn post(&self) -> NodeServicesServiceRestartPost {
-        NodeServicesServiceRestartPost(
-            self.0.request(NodeServicesServiceRestartPost::ENDPOINT, reply::task),
-        )
+    pub fn post(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/services/{service}/restart",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Stops and starts a service; a reload disturbs running work less.
-///
-/// `POST /nodes/{node}/services/{service}/restart`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceRestartPost(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeServicesServiceRestartPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/services/{service}/restart",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeServicesServiceRestartPost);
 
 /// The path `/nodes/{node}/services/{service}/start`.
 ///
@@ -4570,39 +3438,20 @@ impl NodeServicesServiceStartPath {
     /// Starts a service.
     ///
     /// `POST /nodes/{node}/services/{service}/start`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn post(&self) -> NodeServicesServiceStartPost {
-        NodeServicesServiceStartPost(
-            self.0.request(NodeServicesServiceStartPost::ENDPOINT, reply::task),
-        )
+    pub fn post(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/services/{service}/start",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Starts a service.
-///
-/// `POST /nodes/{node}/services/{service}/start`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceStartPost(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeServicesServiceStartPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/services/{service}/start",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeServicesServiceStartPost);
 
 /// The path `/nodes/{node}/services/{service}/state`.
 ///
@@ -4625,37 +3474,18 @@ impl NodeServicesServiceStatePath {
     /// Returns the state of one service.
     ///
     /// `GET /nodes/{node}/services/{service}/state`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeServicesServiceStateGet {
-        NodeServicesServiceStateGet(
-            self.0.request(NodeServicesServiceStateGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeServicesItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/services/{service}/state",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the state of one service.
-///
-/// `GET /nodes/{node}/services/{service}/state`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceStateGet(pub(crate) Request<NodeServicesItem>);
-
-impl ApiRequest for NodeServicesServiceStateGet {
-    type Output = NodeServicesItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/services/{service}/state",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeServicesItem> {
-        self.0
-    }
-}
-
-request_impls!(NodeServicesServiceStateGet);
 
 /// The path `/nodes/{node}/services/{service}/stop`.
 ///
@@ -4678,39 +3508,20 @@ impl NodeServicesServiceStopPath {
     /// Stops a service.
     ///
     /// `POST /nodes/{node}/services/{service}/stop`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    ///
+    /// Runs as a task.
     #[inline]
-    pub fn post(&self) -> NodeServicesServiceStopPost {
-        NodeServicesServiceStopPost(
-            self.0.request(NodeServicesServiceStopPost::ENDPOINT, reply::task),
-        )
+    pub fn post(&self) -> Request<Task> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/services/{service}/stop",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::task)
     }
 }
-
-/// Stops a service.
-///
-/// `POST /nodes/{node}/services/{service}/stop`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-///
-/// Runs as a task.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeServicesServiceStopPost(pub(crate) Request<Task>);
-
-impl ApiRequest for NodeServicesServiceStopPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/services/{service}/stop",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeServicesServiceStopPost);
 
 /// The path `/nodes/{node}/spiceshell`.
 ///
@@ -4735,7 +3546,12 @@ impl NodeSpiceshellPath {
     /// `POST /nodes/{node}/spiceshell`
     #[inline]
     pub fn post(&self) -> NodeSpiceshellPost {
-        NodeSpiceshellPost(self.0.request(NodeSpiceshellPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/spiceshell",
+            Permission::All("/nodes/{node}", &["Sys.Console"]),
+        );
+        NodeSpiceshellPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -4748,41 +3564,25 @@ impl NodeSpiceshellPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSpiceshellPost(pub(crate) Request<super::types::SpiceConfig>);
 
-impl ApiRequest for NodeSpiceshellPost {
-    type Output = super::types::SpiceConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/spiceshell",
-        Permission::All("/nodes/{node}", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::SpiceConfig> {
-        self.0
-    }
-}
-
-request_impls!(NodeSpiceshellPost);
+request_impls!(NodeSpiceshellPost : super::types::SpiceConfig);
 
 impl NodeSpiceshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
     pub fn cmd(mut self, cmd: impl Into<NodeSpiceshellCmd>) -> Self {
-        let cmd: NodeSpiceshellCmd = cmd.into();
-        self.0.set("cmd", &cmd);
+        self.0.call.set_as::<NodeSpiceshellCmd>("cmd", cmd);
         self
     }
     /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
     #[inline]
     pub fn cmd_opts(mut self, cmd_opts: impl Into<String>) -> Self {
-        let cmd_opts: String = cmd_opts.into();
-        self.0.set("cmd-opts", &cmd_opts);
+        self.0.call.set_as::<String>("cmd-opts", cmd_opts);
         self
     }
     /// SPICE proxy the client goes through; any node of the cluster will do.
     #[inline]
     pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
-        let proxy: String = proxy.into();
-        self.0.set("proxy", &proxy);
+        self.0.call.set_as::<String>("proxy", proxy);
         self
     }
 }
@@ -4810,7 +3610,13 @@ impl NodeStartallPath {
     /// `POST /nodes/{node}/startall`
     #[inline]
     pub fn post(&self) -> NodeStartallPost {
-        NodeStartallPost(self.0.request(NodeStartallPost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/startall",
+                Permission::Authenticated,
+            )
+            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+        NodeStartallPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -4825,40 +3631,25 @@ impl NodeStartallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStartallPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeStartallPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/startall",
-            Permission::Authenticated,
-        )
-        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeStartallPost);
+request_impls!(NodeStartallPost : Task);
 
 impl NodeStartallPost {
     /// Also starts guests that are not marked to start at boot. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Most guests started in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        let vms: List<u32> = vms.into();
-        self.0.set("vms", &vms);
+        self.0.call.set_as::<List<u32>>("vms", vms);
         self
     }
 }
@@ -4884,71 +3675,36 @@ impl NodeStatusPath {
     /// Returns live figures of the node: load, memory, root file system, CPU and kernel.
     ///
     /// `GET /nodes/{node}/status`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeStatusGet {
-        NodeStatusGet(self.0.request(NodeStatusGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/status",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Reboots the node or shuts it down.
     ///
     /// `POST /nodes/{node}/status`
     ///
+    /// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
+    ///
     /// * `command`: What the node is to do.
     #[inline]
-    pub fn post(&self, command: impl Into<NodeStatusCommand>) -> NodeStatusPost {
-        let mut request = self.0.request(NodeStatusPost::ENDPOINT, reply::nothing);
-        let command: NodeStatusCommand = command.into();
-        request.set("command", &command);
-        NodeStatusPost(request)
+    pub fn post(&self, command: impl Into<NodeStatusCommand>) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/status",
+            Permission::All("/nodes/{node}", &["Sys.PowerMgmt"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<NodeStatusCommand>("command", command);
+        request
     }
 }
-
-/// Returns live figures of the node: load, memory, root file system, CPU and kernel.
-///
-/// `GET /nodes/{node}/status`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStatusGet(pub(crate) Request<NodeStatus>);
-
-impl ApiRequest for NodeStatusGet {
-    type Output = NodeStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/status",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeStatus> {
-        self.0
-    }
-}
-
-request_impls!(NodeStatusGet);
-
-/// Reboots the node or shuts it down.
-///
-/// `POST /nodes/{node}/status`
-///
-/// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStatusPost(pub(crate) Request<()>);
-
-impl ApiRequest for NodeStatusPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/status",
-        Permission::All("/nodes/{node}", &["Sys.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeStatusPost);
 
 /// The path `/nodes/{node}/stopall`.
 ///
@@ -4973,7 +3729,13 @@ impl NodeStopallPath {
     /// `POST /nodes/{node}/stopall`
     #[inline]
     pub fn post(&self) -> NodeStopallPost {
-        NodeStopallPost(self.0.request(NodeStopallPost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/stopall",
+                Permission::Authenticated,
+            )
+            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+        NodeStopallPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -4988,46 +3750,31 @@ impl NodeStopallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStopallPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeStopallPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/stopall",
-            Permission::Authenticated,
-        )
-        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeStopallPost);
+request_impls!(NodeStopallPost : Task);
 
 impl NodeStopallPost {
     /// Stops a guest hard when its shutdown exceeds the timeout. Default: `true`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.set("force-stop", &force_stop);
+        self.0.call.set("force-stop", &force_stop);
         self
     }
     /// Most guests shut down in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Longest wait for the shutdown of each guest, in seconds. From 0 to 7200. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        let vms: List<u32> = vms.into();
-        self.0.set("vms", &vms);
+        self.0.call.set_as::<List<u32>>("vms", vms);
         self
     }
 }
@@ -5053,65 +3800,62 @@ impl NodeSubscriptionPath {
     /// Returns what the node knows about its subscription.
     ///
     /// `GET /nodes/{node}/subscription`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeSubscriptionGet {
-        NodeSubscriptionGet(self.0.request(NodeSubscriptionGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeSubscription> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/subscription",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Checks the subscription key with the vendor's server and stores the result.
     ///
     /// `POST /nodes/{node}/subscription`
     #[inline]
     pub fn post(&self) -> NodeSubscriptionPost {
-        NodeSubscriptionPost(
-            self.0.request(NodeSubscriptionPost::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/subscription",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        NodeSubscriptionPost(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Sets the subscription key of the node and has it checked.
     ///
     /// `PUT /nodes/{node}/subscription`
     ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    ///
     /// * `key`: Subscription key; hidden from callers who may not see it. At most 32 characters.
     #[inline]
-    pub fn put(&self, key: impl Into<String>) -> NodeSubscriptionPut {
-        let mut request = self.0.request(NodeSubscriptionPut::ENDPOINT, reply::nothing);
-        let key: String = key.into();
-        request.set("key", &key);
-        NodeSubscriptionPut(request)
+    pub fn put(&self, key: impl Into<String>) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/subscription",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("key", key);
+        request
     }
     /// Removes the subscription key from the node.
     ///
     /// `DELETE /nodes/{node}/subscription`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
     #[inline]
-    pub fn delete(&self) -> NodeSubscriptionDelete {
-        NodeSubscriptionDelete(
-            self.0.request(NodeSubscriptionDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/subscription",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Returns what the node knows about its subscription.
-///
-/// `GET /nodes/{node}/subscription`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSubscriptionGet(pub(crate) Request<NodeSubscription>);
-
-impl ApiRequest for NodeSubscriptionGet {
-    type Output = NodeSubscription;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/subscription",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeSubscription> {
-        self.0
-    }
-}
-
-request_impls!(NodeSubscriptionGet);
 
 /// Checks the subscription key with the vendor's server and stores the result.
 ///
@@ -5122,77 +3866,16 @@ request_impls!(NodeSubscriptionGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPost(pub(crate) Request<()>);
 
-impl ApiRequest for NodeSubscriptionPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/subscription",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeSubscriptionPost);
+request_impls!(NodeSubscriptionPost : ());
 
 impl NodeSubscriptionPost {
     /// Asks the server even when the stored result is recent. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
-
-/// Sets the subscription key of the node and has it checked.
-///
-/// `PUT /nodes/{node}/subscription`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSubscriptionPut(pub(crate) Request<()>);
-
-impl ApiRequest for NodeSubscriptionPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/subscription",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeSubscriptionPut);
-
-/// Removes the subscription key from the node.
-///
-/// `DELETE /nodes/{node}/subscription`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeSubscriptionDelete(pub(crate) Request<()>);
-
-impl ApiRequest for NodeSubscriptionDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/subscription",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeSubscriptionDelete);
 
 /// The path `/nodes/{node}/suspendall`.
 ///
@@ -5217,7 +3900,14 @@ impl NodeSuspendallPath {
     /// `POST /nodes/{node}/suspendall`
     #[inline]
     pub fn post(&self) -> NodeSuspendallPost {
-        NodeSuspendallPost(self.0.request(NodeSuspendallPost::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/suspendall",
+                Permission::Authenticated,
+            )
+            .since(8, 1)
+            .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
+        NodeSuspendallPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -5232,35 +3922,19 @@ impl NodeSuspendallPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSuspendallPost(pub(crate) Request<Task>);
 
-impl ApiRequest for NodeSuspendallPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/suspendall",
-            Permission::Authenticated,
-        )
-        .since(8, 1)
-        .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(NodeSuspendallPost);
+request_impls!(NodeSuspendallPost : Task);
 
 impl NodeSuspendallPost {
     /// Most guests suspended in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.set("max-workers", &max_workers);
+        self.0.call.set("max-workers", &max_workers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
     #[inline]
     pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        let vms: List<u32> = vms.into();
-        self.0.set("vms", &vms);
+        self.0.call.set_as::<List<u32>>("vms", vms);
         self
     }
 }
@@ -5288,7 +3962,12 @@ impl NodeSyslogPath {
     /// `GET /nodes/{node}/syslog`
     #[inline]
     pub fn get(&self) -> NodeSyslogGet {
-        NodeSyslogGet(self.0.request(NodeSyslogGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/syslog",
+            Permission::All("/nodes/{node}", &["Sys.Syslog"]),
+        );
+        NodeSyslogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5301,53 +3980,37 @@ impl NodeSyslogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-impl ApiRequest for NodeSyslogGet {
-    type Output = Vec<super::types::LogLine>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/syslog",
-        Permission::All("/nodes/{node}", &["Sys.Syslog"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
-        self.0
-    }
-}
-
-request_impls!(NodeSyslogGet);
+request_impls!(NodeSyslogGet : Vec < super::types::LogLine >);
 
 impl NodeSyslogGet {
     /// Most log lines to return. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Only entries of this service. At most 128 characters.
     #[inline]
     pub fn service(mut self, service: impl Into<String>) -> Self {
-        let service: String = service.into();
-        self.0.set("service", &service);
+        self.0.call.set_as::<String>("service", service);
         self
     }
     /// Only entries from this local date on, `YYYY-MM-DD` with an optional time of day.
     #[inline]
     pub fn since(mut self, since: impl Into<String>) -> Self {
-        let since: String = since.into();
-        self.0.set("since", &since);
+        self.0.call.set_as::<String>("since", since);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
     /// Only entries up to this local date, `YYYY-MM-DD` with an optional time of day.
     #[inline]
     pub fn until(mut self, until: impl Into<String>) -> Self {
-        let until: String = until.into();
-        self.0.set("until", &until);
+        self.0.call.set_as::<String>("until", until);
         self
     }
 }
@@ -5375,7 +4038,12 @@ impl NodeTasksPath {
     /// `GET /nodes/{node}/tasks`
     #[inline]
     pub fn get(&self) -> NodeTasksGet {
-        NodeTasksGet(self.0.request(NodeTasksGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/tasks",
+            Permission::Authenticated,
+        );
+        NodeTasksGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5388,84 +4056,67 @@ impl NodeTasksPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksGet(pub(crate) Request<Vec<NodeTasksItem>>);
 
-impl ApiRequest for NodeTasksGet {
-    type Output = Vec<NodeTasksItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/tasks",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<NodeTasksItem>> {
-        self.0
-    }
-}
-
-request_impls!(NodeTasksGet);
+request_impls!(NodeTasksGet : Vec < NodeTasksItem >);
 
 impl NodeTasksGet {
     /// Only tasks that failed. Default: `false`.
     #[inline]
     pub fn errors(mut self, errors: bool) -> Self {
-        self.0.set("errors", &errors);
+        self.0.call.set("errors", &errors);
         self
     }
     /// Most tasks to return. At least 0. Default: `50`.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Only tasks started at this Unix time or later.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.set("since", &since);
+        self.0.call.set("since", &since);
         self
     }
     /// Whether to list finished (`archive`), running (`active`) or all tasks. Default: `archive`.
     #[inline]
     pub fn source(mut self, source: impl Into<NodeTasksSource>) -> Self {
-        let source: NodeTasksSource = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<NodeTasksSource>("source", source);
         self
     }
     /// Number of matching tasks to skip. At least 0. Default: `0`.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
     /// Only tasks whose result is in this list.
     #[inline]
     pub fn statusfilter(mut self, statusfilter: impl Into<List>) -> Self {
-        let statusfilter: List = statusfilter.into();
-        self.0.set("statusfilter", &statusfilter);
+        self.0.call.set_as::<List>("statusfilter", statusfilter);
         self
     }
     /// Only tasks of this type, such as `vzdump`.
     #[inline]
     pub fn typefilter(mut self, typefilter: impl Into<String>) -> Self {
-        let typefilter: String = typefilter.into();
-        self.0.set("typefilter", &typefilter);
+        self.0.call.set_as::<String>("typefilter", typefilter);
         self
     }
     /// Only tasks started at this Unix time or earlier.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.set("until", &until);
+        self.0.call.set("until", &until);
         self
     }
     /// Only tasks of this user.
     #[inline]
     pub fn userfilter(mut self, userfilter: impl Into<String>) -> Self {
-        let userfilter: String = userfilter.into();
-        self.0.set("userfilter", &userfilter);
+        self.0.call.set_as::<String>("userfilter", userfilter);
         self
     }
     /// Only tasks of this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.set("vmid", &vmid);
+        self.0.call.set("vmid", &vmid);
         self
     }
 }
@@ -5493,68 +4144,32 @@ impl NodeTasksUpidPath {
     /// Lists the sub-resources of a task.
     ///
     /// `GET /nodes/{node}/tasks/{upid}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeTasksUpidGet {
-        NodeTasksUpidGet(self.0.request(NodeTasksUpidGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/tasks/{upid}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Stops a running task.
     ///
     /// `DELETE /nodes/{node}/tasks/{upid}`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn delete(&self) -> NodeTasksUpidDelete {
-        NodeTasksUpidDelete(
-            self.0.request(NodeTasksUpidDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/tasks/{upid}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Lists the sub-resources of a task.
-///
-/// `GET /nodes/{node}/tasks/{upid}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTasksUpidGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for NodeTasksUpidGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/tasks/{upid}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(NodeTasksUpidGet);
-
-/// Stops a running task.
-///
-/// `DELETE /nodes/{node}/tasks/{upid}`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTasksUpidDelete(pub(crate) Request<()>);
-
-impl ApiRequest for NodeTasksUpidDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/tasks/{upid}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeTasksUpidDelete);
 
 /// The path `/nodes/{node}/tasks/{upid}/log`.
 ///
@@ -5579,7 +4194,13 @@ impl NodeTasksUpidLogPath {
     /// `GET /nodes/{node}/tasks/{upid}/log`
     #[inline]
     pub fn get(&self) -> NodeTasksUpidLogGet {
-        NodeTasksUpidLogGet(self.0.request(NodeTasksUpidLogGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/tasks/{upid}/log",
+                Permission::Authenticated,
+            )
+            .download();
+        NodeTasksUpidLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5592,39 +4213,25 @@ impl NodeTasksUpidLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-impl ApiRequest for NodeTasksUpidLogGet {
-    type Output = Vec<super::types::LogLine>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/tasks/{upid}/log",
-            Permission::Authenticated,
-        )
-        .download();
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
-        self.0
-    }
-}
-
-request_impls!(NodeTasksUpidLogGet);
+request_impls!(NodeTasksUpidLogGet : Vec < super::types::LogLine >);
 
 impl NodeTasksUpidLogGet {
     /// Answers with the whole log as a plain text file; excludes the other parameters.
     #[inline]
     pub fn download(mut self, download: bool) -> Self {
-        self.0.set("download", &download);
+        self.0.call.set("download", &download);
         self
     }
     /// Most log lines to return. At least 0. Default: `50`.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Number of log lines to skip. At least 0. Default: `0`.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
 }
@@ -5650,37 +4257,18 @@ impl NodeTasksUpidStatusPath {
     /// Tells whether a task still runs and how it ended.
     ///
     /// `GET /nodes/{node}/tasks/{upid}/status`
+    ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
     #[inline]
-    pub fn get(&self) -> NodeTasksUpidStatusGet {
-        NodeTasksUpidStatusGet(
-            self.0.request(NodeTasksUpidStatusGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<NodeTasksStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/tasks/{upid}/status",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Tells whether a task still runs and how it ended.
-///
-/// `GET /nodes/{node}/tasks/{upid}/status`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTasksUpidStatusGet(pub(crate) Request<NodeTasksStatus>);
-
-impl ApiRequest for NodeTasksUpidStatusGet {
-    type Output = NodeTasksStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/tasks/{upid}/status",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeTasksStatus> {
-        self.0
-    }
-}
-
-request_impls!(NodeTasksUpidStatusGet);
 
 /// The path `/nodes/{node}/termproxy`.
 ///
@@ -5705,7 +4293,12 @@ impl NodeTermproxyPath {
     /// `POST /nodes/{node}/termproxy`
     #[inline]
     pub fn post(&self) -> NodeTermproxyPost {
-        NodeTermproxyPost(self.0.request(NodeTermproxyPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/termproxy",
+            Permission::All("/nodes/{node}", &["Sys.Console"]),
+        );
+        NodeTermproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5718,34 +4311,19 @@ impl NodeTermproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
-impl ApiRequest for NodeTermproxyPost {
-    type Output = super::types::Termproxy;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/termproxy",
-        Permission::All("/nodes/{node}", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Termproxy> {
-        self.0
-    }
-}
-
-request_impls!(NodeTermproxyPost);
+request_impls!(NodeTermproxyPost : super::types::Termproxy);
 
 impl NodeTermproxyPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
     pub fn cmd(mut self, cmd: impl Into<NodeSpiceshellCmd>) -> Self {
-        let cmd: NodeSpiceshellCmd = cmd.into();
-        self.0.set("cmd", &cmd);
+        self.0.call.set_as::<NodeSpiceshellCmd>("cmd", cmd);
         self
     }
     /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
     #[inline]
     pub fn cmd_opts(mut self, cmd_opts: impl Into<String>) -> Self {
-        let cmd_opts: String = cmd_opts.into();
-        self.0.set("cmd-opts", &cmd_opts);
+        self.0.call.set_as::<String>("cmd-opts", cmd_opts);
         self
     }
 }
@@ -5771,71 +4349,36 @@ impl NodeTimePath {
     /// Returns the clock and time zone of the node.
     ///
     /// `GET /nodes/{node}/time`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.Audit`.
     #[inline]
-    pub fn get(&self) -> NodeTimeGet {
-        NodeTimeGet(self.0.request(NodeTimeGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeTime> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/time",
+            Permission::All("/nodes/{node}", &["Sys.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Sets the time zone of the node.
     ///
     /// `PUT /nodes/{node}/time`
     ///
+    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    ///
     /// * `timezone`: Name of the time zone, such as `Europe/Vienna`.
     #[inline]
-    pub fn put(&self, timezone: impl Into<String>) -> NodeTimePut {
-        let mut request = self.0.request(NodeTimePut::ENDPOINT, reply::nothing);
-        let timezone: String = timezone.into();
-        request.set("timezone", &timezone);
-        NodeTimePut(request)
+    pub fn put(&self, timezone: impl Into<String>) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/time",
+            Permission::All("/nodes/{node}", &["Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("timezone", timezone);
+        request
     }
 }
-
-/// Returns the clock and time zone of the node.
-///
-/// `GET /nodes/{node}/time`
-///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTimeGet(pub(crate) Request<NodeTime>);
-
-impl ApiRequest for NodeTimeGet {
-    type Output = NodeTime;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/time",
-        Permission::All("/nodes/{node}", &["Sys.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeTime> {
-        self.0
-    }
-}
-
-request_impls!(NodeTimeGet);
-
-/// Sets the time zone of the node.
-///
-/// `PUT /nodes/{node}/time`
-///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeTimePut(pub(crate) Request<()>);
-
-impl ApiRequest for NodeTimePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/time",
-        Permission::All("/nodes/{node}", &["Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(NodeTimePut);
 
 /// The path `/nodes/{node}/version`.
 ///
@@ -5858,35 +4401,18 @@ impl NodeVersionPath {
     /// Returns the Proxmox VE version installed on the node.
     ///
     /// `GET /nodes/{node}/version`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> NodeVersionGet {
-        NodeVersionGet(self.0.request(NodeVersionGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<NodeVersion> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/version",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the Proxmox VE version installed on the node.
-///
-/// `GET /nodes/{node}/version`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeVersionGet(pub(crate) Request<NodeVersion>);
-
-impl ApiRequest for NodeVersionGet {
-    type Output = NodeVersion;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/version",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeVersion> {
-        self.0
-    }
-}
-
-request_impls!(NodeVersionGet);
 
 /// The path `/nodes/{node}/vncshell`.
 ///
@@ -5911,7 +4437,12 @@ impl NodeVncshellPath {
     /// `POST /nodes/{node}/vncshell`
     #[inline]
     pub fn post(&self) -> NodeVncshellPost {
-        NodeVncshellPost(self.0.request(NodeVncshellPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/vncshell",
+            Permission::All("/nodes/{node}", &["Sys.Console"]),
+        );
+        NodeVncshellPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5924,52 +4455,37 @@ impl NodeVncshellPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncshellPost(pub(crate) Request<super::types::Vncproxy>);
 
-impl ApiRequest for NodeVncshellPost {
-    type Output = super::types::Vncproxy;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/vncshell",
-        Permission::All("/nodes/{node}", &["Sys.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Vncproxy> {
-        self.0
-    }
-}
-
-request_impls!(NodeVncshellPost);
+request_impls!(NodeVncshellPost : super::types::Vncproxy);
 
 impl NodeVncshellPost {
     /// What runs in the session; anything but `login` is reserved for `root@pam`. Default: `login`.
     #[inline]
     pub fn cmd(mut self, cmd: impl Into<NodeSpiceshellCmd>) -> Self {
-        let cmd: NodeSpiceshellCmd = cmd.into();
-        self.0.set("cmd", &cmd);
+        self.0.call.set_as::<NodeSpiceshellCmd>("cmd", cmd);
         self
     }
     /// Arguments of the command, separated by NUL characters. Default: ``. Only together with `cmd`.
     #[inline]
     pub fn cmd_opts(mut self, cmd_opts: impl Into<String>) -> Self {
-        let cmd_opts: String = cmd_opts.into();
-        self.0.set("cmd-opts", &cmd_opts);
+        self.0.call.set_as::<String>("cmd-opts", cmd_opts);
         self
     }
     /// Height of the console in pixels. From 16 to 2160.
     #[inline]
     pub fn height(mut self, height: i64) -> Self {
-        self.0.set("height", &height);
+        self.0.call.set("height", &height);
         self
     }
     /// Prepares the session for a WebSocket instead of plain VNC.
     #[inline]
     pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.set("websocket", &websocket);
+        self.0.call.set("websocket", &websocket);
         self
     }
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
     pub fn width(mut self, width: i64) -> Self {
-        self.0.set("width", &width);
+        self.0.call.set("width", &width);
         self
     }
 }
@@ -5996,42 +4512,28 @@ impl NodeVncwebsocketPath {
     ///
     /// `GET /nodes/{node}/vncwebsocket`
     ///
+    /// Needs on `/nodes/{node}`: `Sys.Console`. What it does or shows depends on further privileges.
+    ///
     /// * `port`: Port from the answer to the `vncshell` or `termproxy` call. From 5900 to 5999.
     /// * `vncticket`: Ticket from the answer to the `vncshell` or `termproxy` call. At most 512 characters.
     #[inline]
-    pub fn get(&self, port: i64, vncticket: impl Into<Secret>) -> NodeVncwebsocketGet {
-        let mut request = self.0.request(NodeVncwebsocketGet::ENDPOINT, reply::data);
-        request.set("port", &port);
-        let vncticket: Secret = vncticket.into();
-        request.set("vncticket", &vncticket);
-        NodeVncwebsocketGet(request)
+    pub fn get(
+        &self,
+        port: i64,
+        vncticket: impl Into<Secret>,
+    ) -> Request<super::types::VncWebsocket> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/vncwebsocket",
+                Permission::All("/nodes/{node}", &["Sys.Console"]),
+            )
+            .secrets(&["vncticket"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set("port", &port);
+        request.call.set_as::<Secret>("vncticket", vncticket);
+        request
     }
 }
-
-/// Upgrades to a WebSocket that carries a shell session opened before.
-///
-/// `GET /nodes/{node}/vncwebsocket`
-///
-/// Needs on `/nodes/{node}`: `Sys.Console`. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeVncwebsocketGet(pub(crate) Request<super::types::VncWebsocket>);
-
-impl ApiRequest for NodeVncwebsocketGet {
-    type Output = super::types::VncWebsocket;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/vncwebsocket",
-            Permission::All("/nodes/{node}", &["Sys.Console"]),
-        )
-        .secrets(&["vncticket"]);
-    #[inline]
-    fn into_request(self) -> Request<super::types::VncWebsocket> {
-        self.0
-    }
-}
-
-request_impls!(NodeVncwebsocketGet);
 
 /// The path `/nodes/{node}/vzdump`.
 ///
@@ -6056,7 +4558,35 @@ impl NodeVzdumpPath {
     /// `POST /nodes/{node}/vzdump`
     #[inline]
     pub fn post(&self) -> NodeVzdumpPost {
-        NodeVzdumpPost(self.0.request(NodeVzdumpPost::ENDPOINT, reply::optional_task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/vzdump",
+                Permission::Authenticated,
+            )
+            .partial(
+                &[
+                    Partial::new("fleecing", Release::new(8, 2), None),
+                    Partial::new("job-id", Release::new(8, 2), None),
+                    Partial::new(
+                        "maxfiles",
+                        Release::new(7, 4),
+                        Some(Release::new(9, 1)),
+                    ),
+                    Partial::new("notification-mode", Release::new(8, 1), None),
+                    Partial::new(
+                        "notification-policy",
+                        Release::new(8, 1),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new(
+                        "notification-target",
+                        Release::new(8, 1),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
+                ],
+            );
+        NodeVzdumpPost(self.0.request(ENDPOINT, reply::optional_task))
     }
 }
 
@@ -6071,51 +4601,19 @@ impl NodeVzdumpPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpPost(pub(crate) Request<Option<Task>>);
 
-impl ApiRequest for NodeVzdumpPost {
-    type Output = Option<Task>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/vzdump",
-            Permission::Authenticated,
-        )
-        .partial(
-            &[
-                Partial::new("fleecing", Release::new(8, 2), None),
-                Partial::new("job-id", Release::new(8, 2), None),
-                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(9, 1))),
-                Partial::new("notification-mode", Release::new(8, 1), None),
-                Partial::new(
-                    "notification-policy",
-                    Release::new(8, 1),
-                    Some(Release::new(8, 4)),
-                ),
-                Partial::new(
-                    "notification-target",
-                    Release::new(8, 1),
-                    Some(Release::new(8, 4)),
-                ),
-                Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Option<Task>> {
-        self.0
-    }
-}
-
-request_impls!(NodeVzdumpPost);
+request_impls!(NodeVzdumpPost : Option < Task >);
 
 impl NodeVzdumpPost {
     /// Backs up every guest of the node. Default: `false`.
     #[inline]
     pub fn all(mut self, all: bool) -> Self {
-        self.0.set("all", &all);
+        self.0.call.set("all", &all);
         self
     }
     /// I/O bandwidth limit in KiB/s; 0 means no limit. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Compression of the archive; `0` means none and `1` means `lzo`. Default: `0`.
@@ -6124,22 +4622,19 @@ impl NodeVzdumpPost {
         mut self,
         compress: impl Into<super::types::BackupCompression>,
     ) -> Self {
-        let compress: super::types::BackupCompression = compress.into();
-        self.0.set("compress", &compress);
+        self.0.call.set_as::<super::types::BackupCompression>("compress", compress);
         self
     }
     /// Directory that receives the archives instead of a storage.
     #[inline]
     pub fn dumpdir(mut self, dumpdir: impl Into<String>) -> Self {
-        let dumpdir: String = dumpdir.into();
-        self.0.set("dumpdir", &dumpdir);
+        self.0.call.set_as::<String>("dumpdir", dumpdir);
         self
     }
     /// Guests to leave out; implies `all`.
     #[inline]
     pub fn exclude(mut self, exclude: impl Into<List<u32>>) -> Self {
-        let exclude: List<u32> = exclude.into();
-        self.0.set("exclude", &exclude);
+        self.0.call.set_as::<List<u32>>("exclude", exclude);
         self
     }
     /// Shell globs of paths to leave out of container backups; a leading `/` anchors at the container's root.
@@ -6148,11 +4643,7 @@ impl NodeVzdumpPost {
         mut self,
         exclude_path: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let exclude_path: Vec<String> = exclude_path
-            .into_iter()
-            .map(Into::into)
-            .collect();
-        self.0.set("exclude-path", &exclude_path);
+        self.0.call.set_all::<String>("exclude-path", exclude_path);
         self
     }
     /// Backup fleecing for virtual machines: guest writes are not held up by a slow backup target. Since 8.2.
@@ -6161,27 +4652,25 @@ impl NodeVzdumpPost {
         mut self,
         fleecing: impl Into<super::types::BackupFleecing>,
     ) -> Self {
-        let fleecing: super::types::BackupFleecing = fleecing.into();
-        self.0.set("fleecing", &fleecing);
+        self.0.call.set_as::<super::types::BackupFleecing>("fleecing", fleecing);
         self
     }
     /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ scheduler. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.set("ionice", &ionice);
+        self.0.call.set("ionice", &ionice);
         self
     }
     /// Id of the backup job this run belongs to, for the metadata of notifications. Only for `root@pam`. At most 50 characters. Since 8.2.
     #[inline]
     pub fn job_id(mut self, job_id: impl Into<String>) -> Self {
-        let job_id: String = job_id.into();
-        self.0.set("job-id", &job_id);
+        self.0.call.set_as::<String>("job-id", job_id);
         self
     }
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.set("lockwait", &lockwait);
+        self.0.call.set("lockwait", &lockwait);
         self
     }
     /// Whether to mail always or only on failure. Deprecated in favour of notification matchers. Default: `always`.
@@ -6190,36 +4679,35 @@ impl NodeVzdumpPost {
         mut self,
         mailnotification: impl Into<super::types::BackupMailNotification>,
     ) -> Self {
-        let mailnotification: super::types::BackupMailNotification = mailnotification
-            .into();
-        self.0.set("mailnotification", &mailnotification);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupMailNotification,
+            >("mailnotification", mailnotification);
         self
     }
     /// Addresses or users that get the mail report. Deprecated in favour of notification targets.
     #[inline]
     pub fn mailto(mut self, mailto: impl Into<List>) -> Self {
-        let mailto: List = mailto.into();
-        self.0.set("mailto", &mailto);
+        self.0.call.set_as::<List>("mailto", mailto);
         self
     }
     /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.set("maxfiles", &maxfiles);
+        self.0.call.set("maxfiles", &maxfiles);
         self
     }
     /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
     #[inline]
     pub fn mode(mut self, mode: impl Into<super::types::BackupMode>) -> Self {
-        let mode: super::types::BackupMode = mode.into();
-        self.0.set("mode", &mode);
+        self.0.call.set_as::<super::types::BackupMode>("mode", mode);
         self
     }
     /// One-line template of the backup's notes; knows `{{cluster}}`, `{{guestname}}`, `{{node}}` and `{{vmid}}`. At most 1024 characters. Only together with `storage`.
     #[inline]
     pub fn notes_template(mut self, notes_template: impl Into<String>) -> Self {
-        let notes_template: String = notes_template.into();
-        self.0.set("notes-template", &notes_template);
+        self.0.call.set_as::<String>("notes-template", notes_template);
         self
     }
     /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
@@ -6228,9 +4716,11 @@ impl NodeVzdumpPost {
         mut self,
         notification_mode: impl Into<super::types::BackupNotificationMode>,
     ) -> Self {
-        let notification_mode: super::types::BackupNotificationMode = notification_mode
-            .into();
-        self.0.set("notification-mode", &notification_mode);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupNotificationMode,
+            >("notification-mode", notification_mode);
         self
     }
     /// Deprecated and without use. Default: `always`. Since 8.1. Until 8.4.
@@ -6239,9 +4729,11 @@ impl NodeVzdumpPost {
         mut self,
         notification_policy: impl Into<super::types::BackupNotificationPolicy>,
     ) -> Self {
-        let notification_policy: super::types::BackupNotificationPolicy = notification_policy
-            .into();
-        self.0.set("notification-policy", &notification_policy);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupNotificationPolicy,
+            >("notification-policy", notification_policy);
         self
     }
     /// Deprecated and without use. Since 8.1. Until 8.4.
@@ -6250,8 +4742,7 @@ impl NodeVzdumpPost {
         mut self,
         notification_target: impl Into<String>,
     ) -> Self {
-        let notification_target: String = notification_target.into();
-        self.0.set("notification-target", &notification_target);
+        self.0.call.set_as::<String>("notification-target", notification_target);
         self
     }
     /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
@@ -6260,9 +4751,11 @@ impl NodeVzdumpPost {
         mut self,
         pbs_change_detection_mode: impl Into<super::types::BackupChangeDetection>,
     ) -> Self {
-        let pbs_change_detection_mode: super::types::BackupChangeDetection = pbs_change_detection_mode
-            .into();
-        self.0.set("pbs-change-detection-mode", &pbs_change_detection_mode);
+        self.0
+            .call
+            .set_as::<
+                super::types::BackupChangeDetection,
+            >("pbs-change-detection-mode", pbs_change_detection_mode);
         self
     }
     /// Performance tuning of the backup.
@@ -6271,27 +4764,27 @@ impl NodeVzdumpPost {
         mut self,
         performance: impl Into<super::types::BackupPerformance>,
     ) -> Self {
-        let performance: super::types::BackupPerformance = performance.into();
-        self.0.set("performance", &performance);
+        self.0
+            .call
+            .set_as::<super::types::BackupPerformance>("performance", performance);
         self
     }
     /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.
     #[inline]
     pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.set("pigz", &pigz);
+        self.0.call.set("pigz", &pigz);
         self
     }
     /// Backs up all guests that belong to this resource pool.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Marks the new backups as protected, so that pruning spares them. Only together with `storage`.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.set("protected", &protected);
+        self.0.call.set("protected", &protected);
         self
     }
     /// Retention rules that take precedence over those of the storage. Default: `keep-all=1`.
@@ -6300,78 +4793,73 @@ impl NodeVzdumpPost {
         mut self,
         prune_backups: impl Into<super::types::PruneBackups>,
     ) -> Self {
-        let prune_backups: super::types::PruneBackups = prune_backups.into();
-        self.0.set("prune-backups", &prune_backups);
+        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
         self
     }
     /// Suppresses progress messages. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.set("quiet", &quiet);
+        self.0.call.set("quiet", &quiet);
         self
     }
     /// Prunes older backups as `prune-backups` says. Default: `true`.
     #[inline]
     pub fn remove(mut self, remove: bool) -> Self {
-        self.0.set("remove", &remove);
+        self.0.call.set("remove", &remove);
         self
     }
     /// Hook script called at the stages of the backup.
     #[inline]
     pub fn script(mut self, script: impl Into<String>) -> Self {
-        let script: String = script.into();
-        self.0.set("script", &script);
+        self.0.call.set_as::<String>("script", script);
         self
     }
     /// Leaves temporary files and logs out of container backups. Default: `true`.
     #[inline]
     pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.set("stdexcludes", &stdexcludes);
+        self.0.call.set("stdexcludes", &stdexcludes);
         self
     }
     /// Writes the archive to standard output instead of a file; of use on the command line only.
     #[inline]
     pub fn stdout(mut self, stdout: bool) -> Self {
-        self.0.set("stdout", &stdout);
+        self.0.call.set("stdout", &stdout);
         self
     }
     /// First stops the backup jobs that run on the node. Default: `false`.
     #[inline]
     pub fn stop(mut self, stop: bool) -> Self {
-        self.0.set("stop", &stop);
+        self.0.call.set("stop", &stop);
         self
     }
     /// Longest wait for a guest to shut down, in minutes. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.set("stopwait", &stopwait);
+        self.0.call.set("stopwait", &stopwait);
         self
     }
     /// Storage that receives the archives.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Directory for temporary files.
     #[inline]
     pub fn tmpdir(mut self, tmpdir: impl Into<String>) -> Self {
-        let tmpdir: String = tmpdir.into();
-        self.0.set("tmpdir", &tmpdir);
+        self.0.call.set_as::<String>("tmpdir", tmpdir);
         self
     }
     /// Guests to back up, as a comma-separated list of ids.
     #[inline]
     pub fn vmid(mut self, vmid: impl Into<List<u32>>) -> Self {
-        let vmid: List<u32> = vmid.into();
-        self.0.set("vmid", &vmid);
+        self.0.call.set_as::<List<u32>>("vmid", vmid);
         self
     }
     /// Threads for zstd; 0 takes half of the available cores. Default: `1`.
     #[inline]
     pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.set("zstd", &zstd);
+        self.0.call.set("zstd", &zstd);
         self
     }
 }
@@ -6399,9 +4887,12 @@ impl NodeVzdumpDefaultsPath {
     /// `GET /nodes/{node}/vzdump/defaults`
     #[inline]
     pub fn get(&self) -> NodeVzdumpDefaultsGet {
-        NodeVzdumpDefaultsGet(
-            self.0.request(NodeVzdumpDefaultsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/vzdump/defaults",
+            Permission::Authenticated,
+        );
+        NodeVzdumpDefaultsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -6414,27 +4905,13 @@ impl NodeVzdumpDefaultsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpDefaultsGet(pub(crate) Request<NodeVzdumpDefaults>);
 
-impl ApiRequest for NodeVzdumpDefaultsGet {
-    type Output = NodeVzdumpDefaults;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/vzdump/defaults",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<NodeVzdumpDefaults> {
-        self.0
-    }
-}
-
-request_impls!(NodeVzdumpDefaultsGet);
+request_impls!(NodeVzdumpDefaultsGet : NodeVzdumpDefaults);
 
 impl NodeVzdumpDefaultsGet {
     /// Storage that receives the archives.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
 }
@@ -6461,41 +4938,21 @@ impl NodeVzdumpExtractconfigPath {
     ///
     /// `GET /nodes/{node}/vzdump/extractconfig`
     ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
     /// * `volume`: Volume id of the backup archive.
     #[inline]
-    pub fn get(&self, volume: impl Into<String>) -> NodeVzdumpExtractconfigGet {
-        let mut request = self
-            .0
-            .request(NodeVzdumpExtractconfigGet::ENDPOINT, reply::data);
-        let volume: String = volume.into();
-        request.set("volume", &volume);
-        NodeVzdumpExtractconfigGet(request)
+    pub fn get(&self, volume: impl Into<String>) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/vzdump/extractconfig",
+            Permission::Authenticated,
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("volume", volume);
+        request
     }
 }
-
-/// Returns the guest configuration stored in a backup archive, as text.
-///
-/// `GET /nodes/{node}/vzdump/extractconfig`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeVzdumpExtractconfigGet(pub(crate) Request<String>);
-
-impl ApiRequest for NodeVzdumpExtractconfigGet {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/vzdump/extractconfig",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(NodeVzdumpExtractconfigGet);
 
 /// The path `/nodes/{node}/wakeonlan`.
 ///
@@ -6518,42 +4975,25 @@ impl NodeWakeonlanPath {
     /// Sends a wake-on-LAN packet for a node that is off and returns the MAC address used.
     ///
     /// `POST /nodes/{node}/wakeonlan`
+    ///
+    /// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
     #[inline]
-    pub fn post(&self) -> NodeWakeonlanPost {
-        NodeWakeonlanPost(self.0.request(NodeWakeonlanPost::ENDPOINT, reply::data))
+    pub fn post(&self) -> Request<MacAddr> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/wakeonlan",
+            Permission::All("/nodes/{node}", &["Sys.PowerMgmt"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Sends a wake-on-LAN packet for a node that is off and returns the MAC address used.
-///
-/// `POST /nodes/{node}/wakeonlan`
-///
-/// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct NodeWakeonlanPost(pub(crate) Request<MacAddr>);
-
-impl ApiRequest for NodeWakeonlanPost {
-    type Output = MacAddr;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/wakeonlan",
-        Permission::All("/nodes/{node}", &["Sys.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<MacAddr> {
-        self.0
-    }
-}
-
-request_impls!(NodeWakeonlanPost);
 
 /// One domain for the node's ACME certificate and how control over it is proven.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AcmeDomain {
     /// Other domain in which the DNS challenge is answered.
@@ -6599,36 +5039,30 @@ impl AcmeDomain {
     }
 }
 
-impl Properties for AcmeDomain {
+impl Object for AcmeDomain {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("domain"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["domain"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "domain" => &mut self.domain,
-                "alias" => &mut self.alias,
-                "plugin" => &mut self.plugin,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "AcmeDomain",
+                required: &["domain"],
+                optional: &["alias", "plugin"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("domain"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("domain", &self.domain);
-        out.put("alias", &self.alias);
-        out.put("plugin", &self.plugin);
+            &mut [
+                &mut self.domain,
+                &mut self.alias,
+                &mut self.plugin,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -6639,7 +5073,7 @@ property_string_impls!(AcmeDomain);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAcme {
     /// ACME account to order certificates with. Default: `default`.
@@ -6673,34 +5107,25 @@ impl NodeAcme {
     }
 }
 
-impl Properties for NodeAcme {
+impl Object for NodeAcme {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "account" => &mut self.account,
-                "domains" => &mut self.domains,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAcme",
+                required: &[],
+                optional: &["account", "domains"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("account", &self.account);
-        out.put("domains", &self.domains);
+            &mut [&mut self.account, &mut self.domains, &mut self.undeclared],
+        );
     }
 }
 
@@ -6709,7 +5134,7 @@ property_string_impls!(NodeAcme);
 /// One element of the answer to `GET /nodes/{node}/aplinfo`.
 ///
 /// Used by `GET /nodes/{node}/aplinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAplinfoItem {
     /// Processor architecture, such as `amd64`.
@@ -6752,41 +5177,57 @@ pub struct NodeAplinfoItem {
 
 impl Object for NodeAplinfoItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "architecture" => (Need::OPTIONAL, &mut self.architecture),
-                "certified" => (Need::OPTIONAL, &mut self.certified),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "headline" => (Need::OPTIONAL, &mut self.headline),
-                "infopage" => (Need::OPTIONAL, &mut self.infopage),
-                "location" => (Need::OPTIONAL, &mut self.location),
-                "maintainer" => (Need::OPTIONAL, &mut self.maintainer),
-                "manageurl" => (Need::OPTIONAL, &mut self.manageurl),
-                "md5sum" => (Need::OPTIONAL, &mut self.md5sum),
-                "os" => (Need::OPTIONAL, &mut self.os),
-                "package" => (Need::OPTIONAL, &mut self.package),
-                "section" => (Need::OPTIONAL, &mut self.section),
-                "sha512sum" => (Need::OPTIONAL, &mut self.sha512sum),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "template" => (Need::required(0), &mut self.template),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAplinfoItem",
+                required: &["template"],
+                optional: &[
+                    "architecture",
+                    "certified",
+                    "description",
+                    "headline",
+                    "infopage",
+                    "location",
+                    "maintainer",
+                    "manageurl",
+                    "md5sum",
+                    "os",
+                    "package",
+                    "section",
+                    "sha512sum",
+                    "source",
+                    "type",
+                    "version",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["template"]
+            &mut [
+                &mut self.template,
+                &mut self.architecture,
+                &mut self.certified,
+                &mut self.description,
+                &mut self.headline,
+                &mut self.infopage,
+                &mut self.location,
+                &mut self.maintainer,
+                &mut self.manageurl,
+                &mut self.md5sum,
+                &mut self.os,
+                &mut self.package,
+                &mut self.section,
+                &mut self.sha512sum,
+                &mut self.source,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeAplinfoItem);
+object_impls!(NodeAplinfoItem);
 
 /// Architecture the package is built for.
 ///
@@ -6812,45 +5253,15 @@ pub enum NodeAptArch {
     Unlisted(Unlisted),
 }
 
-impl NodeAptArch {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Armhf => "armhf",
-            Self::Arm64 => "arm64",
-            Self::Amd64 => "amd64",
-            Self::Ppc64el => "ppc64el",
-            Self::Risc64 => "risc64",
-            Self::S390x => "s390x",
-            Self::All => "all",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "armhf" => Self::Armhf,
-                "arm64" => Self::Arm64,
-                "amd64" => Self::Amd64,
-                "ppc64el" => Self::Ppc64el,
-                "risc64" => Self::Risc64,
-                "s390x" => Self::S390x,
-                "all" => Self::All,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeAptArch);
+open_enum_impls!(
+    NodeAptArch : "armhf" Armhf, "arm64" Arm64, "amd64" Amd64, "ppc64el" Ppc64el,
+    "risc64" Risc64, "s390x" S390x, "all" All,
+);
 
 /// The answer to `GET /nodes/{node}/apt/repositories`.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositories {
     /// Digest over all repository files; a write with an outdated digest is refused.
@@ -6869,34 +5280,33 @@ pub struct NodeAptRepositories {
 
 impl Object for NodeAptRepositories {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::required(0), &mut self.digest),
-                "errors" => (Need::required(1), &mut self.errors),
-                "files" => (Need::required(2), &mut self.files),
-                "infos" => (Need::required(3), &mut self.infos),
-                "standard-repos" => (Need::required(4), &mut self.standard_repos),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositories",
+                required: &["digest", "errors", "files", "infos", "standard-repos"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["digest", "errors", "files", "infos", "standard-repos"]
+            &mut [
+                &mut self.digest,
+                &mut self.errors,
+                &mut self.files,
+                &mut self.infos,
+                &mut self.standard_repos,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeAptRepositories);
+object_impls!(NodeAptRepositories);
 
 /// Repository files that could not be parsed.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesErrorsItem {
     /// What is wrong with the file.
@@ -6909,26 +5319,21 @@ pub struct NodeAptRepositoriesErrorsItem {
 
 impl Object for NodeAptRepositoriesErrorsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::required(0), &mut self.error),
-                "path" => (Need::required(1), &mut self.path),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesErrorsItem",
+                required: &["error", "path"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["error", "path"]
+            &mut [&mut self.error, &mut self.path, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeAptRepositoriesErrorsItem);
+object_impls!(NodeAptRepositoriesErrorsItem);
 
 /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
 ///
@@ -6944,35 +5349,12 @@ pub enum NodeAptRepositoriesFilesFileType {
     Unlisted(Unlisted),
 }
 
-impl NodeAptRepositoriesFilesFileType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::List => "list",
-            Self::Sources => "sources",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "list" => Self::List,
-                "sources" => Self::Sources,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeAptRepositoriesFilesFileType);
+open_enum_impls!(NodeAptRepositoriesFilesFileType : "list" List, "sources" Sources,);
 
 /// Repository files that were parsed.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesItem {
     /// Digest of this file, as an array of byte values.
@@ -6989,28 +5371,27 @@ pub struct NodeAptRepositoriesFilesItem {
 
 impl Object for NodeAptRepositoriesFilesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "digest" => (Need::required(0), &mut self.digest),
-                "file-type" => (Need::required(1), &mut self.file_type),
-                "path" => (Need::required(2), &mut self.path),
-                "repositories" => (Need::required(3), &mut self.repositories),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesFilesItem",
+                required: &["digest", "file-type", "path", "repositories"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["digest", "file-type", "path", "repositories"]
+            &mut [
+                &mut self.digest,
+                &mut self.file_type,
+                &mut self.path,
+                &mut self.repositories,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeAptRepositoriesFilesItem);
+object_impls!(NodeAptRepositoriesFilesItem);
 
 /// Syntax of the file that defines the repository.
 ///
@@ -7026,35 +5407,14 @@ pub enum NodeAptRepositoriesFilesRepositoriesFileType {
     Unlisted(Unlisted),
 }
 
-impl NodeAptRepositoriesFilesRepositoriesFileType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::List => "list",
-            Self::Sources => "sources",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "list" => Self::List,
-                "sources" => Self::Sources,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeAptRepositoriesFilesRepositoriesFileType);
+open_enum_impls!(
+    NodeAptRepositoriesFilesRepositoriesFileType : "list" List, "sources" Sources,
+);
 
 /// Repositories the file defines, in order.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesRepositoriesItem {
     /// Comment in the file that belongs to the repository.
@@ -7079,37 +5439,36 @@ pub struct NodeAptRepositoriesFilesRepositoriesItem {
 
 impl Object for NodeAptRepositoriesFilesRepositoriesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "Comment" => (Need::OPTIONAL, &mut self.comment),
-                "Components" => (Need::OPTIONAL, &mut self.components),
-                "Enabled" => (Need::required(0), &mut self.enabled),
-                "FileType" => (Need::required(1), &mut self.file_type),
-                "Options" => (Need::OPTIONAL, &mut self.options),
-                "Suites" => (Need::required(2), &mut self.suites),
-                "Types" => (Need::required(3), &mut self.types),
-                "URIs" => (Need::required(4), &mut self.ur_is),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesFilesRepositoriesItem",
+                required: &["Enabled", "FileType", "Suites", "Types", "URIs"],
+                optional: &["Comment", "Components", "Options"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["Enabled", "FileType", "Suites", "Types", "URIs"]
+            &mut [
+                &mut self.enabled,
+                &mut self.file_type,
+                &mut self.suites,
+                &mut self.types,
+                &mut self.ur_is,
+                &mut self.comment,
+                &mut self.components,
+                &mut self.options,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeAptRepositoriesFilesRepositoriesItem);
+object_impls!(NodeAptRepositoriesFilesRepositoriesItem);
 
 /// Further options of the repository.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
     /// Name of the option.
@@ -7122,31 +5481,26 @@ pub struct NodeAptRepositoriesFilesRepositoriesOptionsItem {
 
 impl Object for NodeAptRepositoriesFilesRepositoriesOptionsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "Key" => (Need::required(0), &mut self.key),
-                "Values" => (Need::required(1), &mut self.values),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesFilesRepositoriesOptionsItem",
+                required: &["Key", "Values"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["Key", "Values"]
+            &mut [&mut self.key, &mut self.values, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeAptRepositoriesFilesRepositoriesOptionsItem);
+object_impls!(NodeAptRepositoriesFilesRepositoriesOptionsItem);
 
 /// Remarks about single repositories, such as warnings.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesInfosItem {
     /// Position of that repository in the file, counted from 0.
@@ -7165,34 +5519,33 @@ pub struct NodeAptRepositoriesInfosItem {
 
 impl Object for NodeAptRepositoriesInfosItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "index" => (Need::required(0), &mut self.index),
-                "kind" => (Need::required(1), &mut self.kind),
-                "message" => (Need::required(2), &mut self.message),
-                "path" => (Need::required(3), &mut self.path),
-                "property" => (Need::OPTIONAL, &mut self.property),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesInfosItem",
+                required: &["index", "kind", "message", "path"],
+                optional: &["property"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["index", "kind", "message", "path"]
+            &mut [
+                &mut self.index,
+                &mut self.kind,
+                &mut self.message,
+                &mut self.path,
+                &mut self.property,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeAptRepositoriesInfosItem);
+object_impls!(NodeAptRepositoriesInfosItem);
 
 /// Repositories Proxmox VE knows by handle, with their state here.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesStandardReposItem {
     /// Short handle of the repository.
@@ -7207,27 +5560,21 @@ pub struct NodeAptRepositoriesStandardReposItem {
 
 impl Object for NodeAptRepositoriesStandardReposItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "handle" => (Need::required(0), &mut self.handle),
-                "name" => (Need::required(1), &mut self.name),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptRepositoriesStandardReposItem",
+                required: &["handle", "name"],
+                optional: &["status"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["handle", "name"]
+            &mut [&mut self.handle, &mut self.name, &mut self.status, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeAptRepositoriesStandardReposItem);
+object_impls!(NodeAptRepositoriesStandardReposItem);
 
 /// Package types offered: `deb`, `deb-src` or both.
 ///
@@ -7243,35 +5590,12 @@ pub enum NodeAptRepositoriesTypes {
     Unlisted(Unlisted),
 }
 
-impl NodeAptRepositoriesTypes {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Deb => "deb",
-            Self::DebSrc => "deb-src",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "deb" => Self::Deb,
-                "deb-src" => Self::DebSrc,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeAptRepositoriesTypes);
+open_enum_impls!(NodeAptRepositoriesTypes : "deb" Deb, "deb-src" DebSrc,);
 
 /// One element of the answer to `GET /nodes/{node}/apt/update`.
 ///
 /// Used by `GET /nodes/{node}/apt/update`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptUpdateItem {
     /// Architecture the package is built for.
@@ -7300,34 +5624,42 @@ pub struct NodeAptUpdateItem {
 
 impl Object for NodeAptUpdateItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "Arch" => (Need::OPTIONAL, &mut self.arch),
-                "Description" => (Need::OPTIONAL, &mut self.description),
-                "NotifyStatus" => (Need::OPTIONAL, &mut self.notify_status),
-                "OldVersion" => (Need::OPTIONAL, &mut self.old_version),
-                "Origin" => (Need::OPTIONAL, &mut self.origin),
-                "Package" => (Need::required(0), &mut self.package),
-                "Priority" => (Need::OPTIONAL, &mut self.priority),
-                "Section" => (Need::OPTIONAL, &mut self.section),
-                "Title" => (Need::OPTIONAL, &mut self.title),
-                "Version" => (Need::required(1), &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptUpdateItem",
+                required: &["Package", "Version"],
+                optional: &[
+                    "Arch",
+                    "Description",
+                    "NotifyStatus",
+                    "OldVersion",
+                    "Origin",
+                    "Priority",
+                    "Section",
+                    "Title",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["Package", "Version"]
+            &mut [
+                &mut self.package,
+                &mut self.version,
+                &mut self.arch,
+                &mut self.description,
+                &mut self.notify_status,
+                &mut self.old_version,
+                &mut self.origin,
+                &mut self.priority,
+                &mut self.section,
+                &mut self.title,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeAptUpdateItem);
+object_impls!(NodeAptUpdateItem);
 
 /// Installation state of the package.
 ///
@@ -7351,43 +5683,16 @@ pub enum NodeAptVersionsCurrentState {
     Unlisted(Unlisted),
 }
 
-impl NodeAptVersionsCurrentState {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Installed => "Installed",
-            Self::NotInstalled => "NotInstalled",
-            Self::UnPacked => "UnPacked",
-            Self::HalfConfigured => "HalfConfigured",
-            Self::HalfInstalled => "HalfInstalled",
-            Self::ConfigFiles => "ConfigFiles",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "Installed" => Self::Installed,
-                "NotInstalled" => Self::NotInstalled,
-                "UnPacked" => Self::UnPacked,
-                "HalfConfigured" => Self::HalfConfigured,
-                "HalfInstalled" => Self::HalfInstalled,
-                "ConfigFiles" => Self::ConfigFiles,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeAptVersionsCurrentState);
+open_enum_impls!(
+    NodeAptVersionsCurrentState : "Installed" Installed, "NotInstalled" NotInstalled,
+    "UnPacked" UnPacked, "HalfConfigured" HalfConfigured, "HalfInstalled" HalfInstalled,
+    "ConfigFiles" ConfigFiles,
+);
 
 /// One element of the answer to `GET /nodes/{node}/apt/versions`.
 ///
 /// Used by `GET /nodes/{node}/apt/versions`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptVersionsItem {
     /// Architecture the package is built for.
@@ -7422,42 +5727,54 @@ pub struct NodeAptVersionsItem {
 
 impl Object for NodeAptVersionsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "Arch" => (Need::OPTIONAL, &mut self.arch),
-                "CurrentState" => (Need::OPTIONAL, &mut self.current_state),
-                "Description" => (Need::OPTIONAL, &mut self.description),
-                "ManagerVersion" => (Need::OPTIONAL, &mut self.manager_version),
-                "NotifyStatus" => (Need::OPTIONAL, &mut self.notify_status),
-                "OldVersion" => (Need::OPTIONAL, &mut self.old_version),
-                "Origin" => (Need::OPTIONAL, &mut self.origin),
-                "Package" => (Need::required(0), &mut self.package),
-                "Priority" => (Need::OPTIONAL, &mut self.priority),
-                "RunningKernel" => (Need::OPTIONAL, &mut self.running_kernel),
-                "Section" => (Need::OPTIONAL, &mut self.section),
-                "Title" => (Need::OPTIONAL, &mut self.title),
-                "Version" => (Need::OPTIONAL, &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeAptVersionsItem",
+                required: &["Package"],
+                optional: &[
+                    "Arch",
+                    "CurrentState",
+                    "Description",
+                    "ManagerVersion",
+                    "NotifyStatus",
+                    "OldVersion",
+                    "Origin",
+                    "Priority",
+                    "RunningKernel",
+                    "Section",
+                    "Title",
+                    "Version",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["Package"]
+            &mut [
+                &mut self.package,
+                &mut self.arch,
+                &mut self.current_state,
+                &mut self.description,
+                &mut self.manager_version,
+                &mut self.notify_status,
+                &mut self.old_version,
+                &mut self.origin,
+                &mut self.priority,
+                &mut self.running_kernel,
+                &mut self.section,
+                &mut self.title,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeAptVersionsItem);
+object_impls!(NodeAptVersionsItem);
 
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/cpu`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/cpu`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuCpuItem {
     /// Set for profiles of Proxmox VE itself, such as `x86-64-v2`, on which no custom model can be based. Since 9.2.
@@ -7474,33 +5791,32 @@ pub struct NodeCapabilitiesQemuCpuItem {
 
 impl Object for NodeCapabilitiesQemuCpuItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "abstract" => (Need::OPTIONAL, &mut self.abstract_),
-                "custom" => (Need::required(0), &mut self.custom),
-                "name" => (Need::required(1), &mut self.name),
-                "vendor" => (Need::required(2), &mut self.vendor),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCapabilitiesQemuCpuItem",
+                required: &["custom", "name", "vendor"],
+                optional: &["abstract"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["custom", "name", "vendor"]
+            &mut [
+                &mut self.custom,
+                &mut self.name,
+                &mut self.vendor,
+                &mut self.abstract_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCapabilitiesQemuCpuItem);
+object_impls!(NodeCapabilitiesQemuCpuItem);
 
 /// One element of the answer to `GET /nodes/{node}/capabilities/qemu/machines`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/machines`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMachinesItem {
     /// What the version changed; given for Proxmox VE's own `+pve` revisions. Since 8.4.
@@ -7517,28 +5833,27 @@ pub struct NodeCapabilitiesQemuMachinesItem {
 
 impl Object for NodeCapabilitiesQemuMachinesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "changes" => (Need::OPTIONAL, &mut self.changes),
-                "id" => (Need::required(0), &mut self.id),
-                "type" => (Need::required(1), &mut self.type_),
-                "version" => (Need::required(2), &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCapabilitiesQemuMachinesItem",
+                required: &["id", "type", "version"],
+                optional: &["changes"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "type", "version"]
+            &mut [
+                &mut self.id,
+                &mut self.type_,
+                &mut self.version,
+                &mut self.changes,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCapabilitiesQemuMachinesItem);
+object_impls!(NodeCapabilitiesQemuMachinesItem);
 
 /// Machine family.
 ///
@@ -7554,35 +5869,12 @@ pub enum NodeCapabilitiesQemuMachinesType {
     Unlisted(Unlisted),
 }
 
-impl NodeCapabilitiesQemuMachinesType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Q35 => "q35",
-            Self::I440fx => "i440fx",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "q35" => Self::Q35,
-                "i440fx" => Self::I440fx,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeCapabilitiesQemuMachinesType);
+open_enum_impls!(NodeCapabilitiesQemuMachinesType : "q35" Q35, "i440fx" I440fx,);
 
 /// The answer to `GET /nodes/{node}/capabilities/qemu/migration`.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/migration`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCapabilitiesQemuMigration {
     /// Whether live migration can carry extra state by way of the `dbus-vmstate` helper. Until 9.0.
@@ -7595,27 +5887,26 @@ pub struct NodeCapabilitiesQemuMigration {
 
 impl Object for NodeCapabilitiesQemuMigration {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "dbus-vmstate" => (Need::OPTIONAL, &mut self.dbus_vmstate),
-                "has-dbus-vmstate" => (Need::OPTIONAL, &mut self.has_dbus_vmstate),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCapabilitiesQemuMigration",
+                required: &[],
+                optional: &["dbus-vmstate", "has-dbus-vmstate"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.dbus_vmstate, &mut self.has_dbus_vmstate, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeCapabilitiesQemuMigration);
+object_impls!(NodeCapabilitiesQemuMigration);
 
 /// The answer to `POST /nodes/{node}/certificates/custom`.
 ///
 /// Used by `POST /nodes/{node}/certificates/custom`, `GET /nodes/{node}/certificates/info`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCertificatesInfoItem {
     /// Name of the certificate file.
@@ -7644,35 +5935,49 @@ pub struct NodeCertificatesInfoItem {
 
 impl Object for NodeCertificatesInfoItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "filename" => (Need::OPTIONAL, &mut self.filename),
-                "fingerprint" => (Need::OPTIONAL, &mut self.fingerprint),
-                "issuer" => (Need::OPTIONAL, &mut self.issuer),
-                "notafter" => (Need::OPTIONAL, &mut self.notafter),
-                "notbefore" => (Need::OPTIONAL, &mut self.notbefore),
-                "pem" => (Need::OPTIONAL, &mut self.pem),
-                "public-key-bits" => (Need::OPTIONAL, &mut self.public_key_bits),
-                "public-key-type" => (Need::OPTIONAL, &mut self.public_key_type),
-                "san" => (Need::OPTIONAL, &mut self.san),
-                "subject" => (Need::OPTIONAL, &mut self.subject),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeCertificatesInfoItem",
+                required: &[],
+                optional: &[
+                    "filename",
+                    "fingerprint",
+                    "issuer",
+                    "notafter",
+                    "notbefore",
+                    "pem",
+                    "public-key-bits",
+                    "public-key-type",
+                    "san",
+                    "subject",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.filename,
+                &mut self.fingerprint,
+                &mut self.issuer,
+                &mut self.notafter,
+                &mut self.notbefore,
+                &mut self.pem,
+                &mut self.public_key_bits,
+                &mut self.public_key_type,
+                &mut self.san,
+                &mut self.subject,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeCertificatesInfoItem);
+object_impls!(NodeCertificatesInfoItem);
 
 /// The answer to `GET /nodes/{node}/config`.
 ///
 /// Used by `GET /nodes/{node}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeConfig {
     /// ACME settings of the node.
@@ -7697,40 +6002,39 @@ pub struct NodeConfig {
 
 impl Object for NodeConfig {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "acme" => (Need::OPTIONAL, &mut self.acme),
-                "ballooning-target" => (Need::OPTIONAL, &mut self.ballooning_target),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "location" => (Need::OPTIONAL, &mut self.location),
-                "startall-onboot-delay" => {
-                    (Need::OPTIONAL, &mut self.startall_onboot_delay)
-                }
-                "wakeonlan" => (Need::OPTIONAL, &mut self.wakeonlan),
-                _ => {
-                    let (name, index) = indexed(key)?;
-                    let slot = match name {
-                        "acmedomain" => family(&mut self.acmedomain, index),
-                        _ => return None,
-                    };
-                    (Need::OPTIONAL, slot)
-                }
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeConfig",
+                required: &[],
+                optional: &[
+                    "acme",
+                    "ballooning-target",
+                    "description",
+                    "digest",
+                    "location",
+                    "startall-onboot-delay",
+                    "wakeonlan",
+                ],
+                families: &["acmedomain"],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn forget(&mut self, key: &str) {
-        strike(&mut self.acmedomain, "acmedomain", key);
+            &mut [
+                &mut self.acme,
+                &mut self.ballooning_target,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.location,
+                &mut self.startall_onboot_delay,
+                &mut self.wakeonlan,
+                &mut self.acmedomain,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeConfig);
+object_impls!(NodeConfig);
 
 /// Only this setting is returned.
 ///
@@ -7766,55 +6070,18 @@ pub enum NodeConfigProperty {
     Unlisted(Unlisted),
 }
 
-impl NodeConfigProperty {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Acme => "acme",
-            Self::Acmedomain0 => "acmedomain0",
-            Self::Acmedomain1 => "acmedomain1",
-            Self::Acmedomain2 => "acmedomain2",
-            Self::Acmedomain3 => "acmedomain3",
-            Self::Acmedomain4 => "acmedomain4",
-            Self::Acmedomain5 => "acmedomain5",
-            Self::BallooningTarget => "ballooning-target",
-            Self::Description => "description",
-            Self::Location => "location",
-            Self::StartallOnbootDelay => "startall-onboot-delay",
-            Self::Wakeonlan => "wakeonlan",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "acme" => Self::Acme,
-                "acmedomain0" => Self::Acmedomain0,
-                "acmedomain1" => Self::Acmedomain1,
-                "acmedomain2" => Self::Acmedomain2,
-                "acmedomain3" => Self::Acmedomain3,
-                "acmedomain4" => Self::Acmedomain4,
-                "acmedomain5" => Self::Acmedomain5,
-                "ballooning-target" => Self::BallooningTarget,
-                "description" => Self::Description,
-                "location" => Self::Location,
-                "startall-onboot-delay" => Self::StartallOnbootDelay,
-                "wakeonlan" => Self::Wakeonlan,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeConfigProperty);
+open_enum_impls!(
+    NodeConfigProperty : "acme" Acme, "acmedomain0" Acmedomain0, "acmedomain1"
+    Acmedomain1, "acmedomain2" Acmedomain2, "acmedomain3" Acmedomain3, "acmedomain4"
+    Acmedomain4, "acmedomain5" Acmedomain5, "ballooning-target" BallooningTarget,
+    "description" Description, "location" Location, "startall-onboot-delay"
+    StartallOnbootDelay, "wakeonlan" Wakeonlan,
+);
 
 /// The answer to `GET /nodes/{node}/dns`.
 ///
 /// Used by `GET /nodes/{node}/dns`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDns {
     /// IP address of the first name server.
@@ -7831,29 +6098,32 @@ pub struct NodeDns {
 
 impl Object for NodeDns {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "dns1" => (Need::OPTIONAL, &mut self.dns1),
-                "dns2" => (Need::OPTIONAL, &mut self.dns2),
-                "dns3" => (Need::OPTIONAL, &mut self.dns3),
-                "search" => (Need::OPTIONAL, &mut self.search),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDns",
+                required: &[],
+                optional: &["dns1", "dns2", "dns3", "search"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.dns1,
+                &mut self.dns2,
+                &mut self.dns3,
+                &mut self.search,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeDns);
+object_impls!(NodeDns);
 
 /// One element of the answer to `POST /nodes/{node}/execute`.
 ///
 /// Used by `POST /nodes/{node}/execute`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeExecuteItem {
     /// What the call returned, if it worked.
@@ -7870,33 +6140,32 @@ pub struct NodeExecuteItem {
 
 impl Object for NodeExecuteItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "data" => (Need::OPTIONAL, &mut self.data),
-                "errors" => (Need::OPTIONAL, &mut self.errors),
-                "message" => (Need::OPTIONAL, &mut self.message),
-                "status" => (Need::required(0), &mut self.status),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeExecuteItem",
+                required: &["status"],
+                optional: &["data", "errors", "message"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["status"]
+            &mut [
+                &mut self.status,
+                &mut self.data,
+                &mut self.errors,
+                &mut self.message,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeExecuteItem);
+object_impls!(NodeExecuteItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware`.
 ///
 /// Used by `GET /nodes/{node}/hardware`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwareItem {
     /// Name of the hardware kind: `pci` or `usb`.
@@ -7907,30 +6176,26 @@ pub struct NodeHardwareItem {
 
 impl Object for NodeHardwareItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "type" => (Need::required(0), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwareItem",
+                required: &["type"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["type"]
+            &mut [&mut self.type_, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeHardwareItem);
+object_impls!(NodeHardwareItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwarePciItem {
     /// PCI class code, in hexadecimal.
@@ -7963,45 +6228,48 @@ pub struct NodeHardwarePciItem {
 
 impl Object for NodeHardwarePciItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "class" => (Need::required(0), &mut self.class),
-                "device" => (Need::required(1), &mut self.device),
-                "device_name" => (Need::OPTIONAL, &mut self.device_name),
-                "id" => (Need::required(2), &mut self.id),
-                "iommugroup" => (Need::required(3), &mut self.iommugroup),
-                "mdev" => (Need::OPTIONAL, &mut self.mdev),
-                "subsystem_device" => (Need::OPTIONAL, &mut self.subsystem_device),
-                "subsystem_device_name" => {
-                    (Need::OPTIONAL, &mut self.subsystem_device_name)
-                }
-                "subsystem_vendor" => (Need::OPTIONAL, &mut self.subsystem_vendor),
-                "subsystem_vendor_name" => {
-                    (Need::OPTIONAL, &mut self.subsystem_vendor_name)
-                }
-                "vendor" => (Need::required(4), &mut self.vendor),
-                "vendor_name" => (Need::OPTIONAL, &mut self.vendor_name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwarePciItem",
+                required: &["class", "device", "id", "iommugroup", "vendor"],
+                optional: &[
+                    "device_name",
+                    "mdev",
+                    "subsystem_device",
+                    "subsystem_device_name",
+                    "subsystem_vendor",
+                    "subsystem_vendor_name",
+                    "vendor_name",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["class", "device", "id", "iommugroup", "vendor"]
+            &mut [
+                &mut self.class,
+                &mut self.device,
+                &mut self.id,
+                &mut self.iommugroup,
+                &mut self.vendor,
+                &mut self.device_name,
+                &mut self.mdev,
+                &mut self.subsystem_device,
+                &mut self.subsystem_device_name,
+                &mut self.subsystem_vendor,
+                &mut self.subsystem_vendor_name,
+                &mut self.vendor_name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeHardwarePciItem);
+object_impls!(NodeHardwarePciItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciIdOrMappingMdevItem {
     /// How many more instances of this type can be created.
@@ -8018,33 +6286,32 @@ pub struct NodeHardwarePciPciIdOrMappingMdevItem {
 
 impl Object for NodeHardwarePciPciIdOrMappingMdevItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "available" => (Need::required(0), &mut self.available),
-                "description" => (Need::required(1), &mut self.description),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "type" => (Need::required(2), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwarePciPciIdOrMappingMdevItem",
+                required: &["available", "description", "type"],
+                optional: &["name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["available", "description", "type"]
+            &mut [
+                &mut self.available,
+                &mut self.description,
+                &mut self.type_,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeHardwarePciPciIdOrMappingMdevItem);
+object_impls!(NodeHardwarePciPciIdOrMappingMdevItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pciid}/mdev`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwarePciPciidMdevItem {
     /// How many more instances of this type can be created.
@@ -8059,32 +6326,31 @@ pub struct NodeHardwarePciPciidMdevItem {
 
 impl Object for NodeHardwarePciPciidMdevItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "available" => (Need::required(0), &mut self.available),
-                "description" => (Need::required(1), &mut self.description),
-                "type" => (Need::required(2), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwarePciPciidMdevItem",
+                required: &["available", "description", "type"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["available", "description", "type"]
+            &mut [
+                &mut self.available,
+                &mut self.description,
+                &mut self.type_,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeHardwarePciPciidMdevItem);
+object_impls!(NodeHardwarePciPciidMdevItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/usb`.
 ///
 /// Used by `GET /nodes/{node}/hardware/usb`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHardwareUsbItem {
     /// Number of the USB bus.
@@ -8117,41 +6383,49 @@ pub struct NodeHardwareUsbItem {
 
 impl Object for NodeHardwareUsbItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "busnum" => (Need::required(0), &mut self.busnum),
-                "class" => (Need::required(1), &mut self.class),
-                "devnum" => (Need::required(2), &mut self.devnum),
-                "level" => (Need::required(3), &mut self.level),
-                "manufacturer" => (Need::OPTIONAL, &mut self.manufacturer),
-                "port" => (Need::required(4), &mut self.port),
-                "prodid" => (Need::required(5), &mut self.prodid),
-                "product" => (Need::OPTIONAL, &mut self.product),
-                "serial" => (Need::OPTIONAL, &mut self.serial),
-                "speed" => (Need::required(6), &mut self.speed),
-                "usbpath" => (Need::OPTIONAL, &mut self.usbpath),
-                "vendid" => (Need::required(7), &mut self.vendid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHardwareUsbItem",
+                required: &[
+                    "busnum",
+                    "class",
+                    "devnum",
+                    "level",
+                    "port",
+                    "prodid",
+                    "speed",
+                    "vendid",
+                ],
+                optional: &["manufacturer", "product", "serial", "usbpath"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["busnum", "class", "devnum", "level", "port", "prodid", "speed", "vendid"]
+            &mut [
+                &mut self.busnum,
+                &mut self.class,
+                &mut self.devnum,
+                &mut self.level,
+                &mut self.port,
+                &mut self.prodid,
+                &mut self.speed,
+                &mut self.vendid,
+                &mut self.manufacturer,
+                &mut self.product,
+                &mut self.serial,
+                &mut self.usbpath,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeHardwareUsbItem);
+object_impls!(NodeHardwareUsbItem);
 
 /// The answer to `GET /nodes/{node}/hosts`.
 ///
 /// Used by `GET /nodes/{node}/hosts`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeHosts {
     /// Text of the `/etc/hosts` file.
@@ -8164,31 +6438,26 @@ pub struct NodeHosts {
 
 impl Object for NodeHosts {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "data" => (Need::required(0), &mut self.data),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeHosts",
+                required: &["data"],
+                optional: &["digest"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["data"]
+            &mut [&mut self.data, &mut self.digest, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeHosts);
+object_impls!(NodeHosts);
 
 /// One element of the answer to `GET /nodes/{node}/netstat`.
 ///
 /// Used by `GET /nodes/{node}/netstat`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeNetstatItem {
     /// Network card of the guest, such as `net0`.
@@ -8205,33 +6474,32 @@ pub struct NodeNetstatItem {
 
 impl Object for NodeNetstatItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "dev" => (Need::required(0), &mut self.dev),
-                "in" => (Need::required(1), &mut self.in_),
-                "out" => (Need::required(2), &mut self.out),
-                "vmid" => (Need::required(3), &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeNetstatItem",
+                required: &["dev", "in", "out", "vmid"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["dev", "in", "out", "vmid"]
+            &mut [
+                &mut self.dev,
+                &mut self.in_,
+                &mut self.out,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeNetstatItem);
+object_impls!(NodeNetstatItem);
 
 /// The answer to `GET /nodes/{node}/network/{iface}`.
 ///
 /// Used by `GET /nodes/{node}/network/{iface}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeNetwork {
     /// Whether the interface is up.
@@ -8346,83 +6614,130 @@ pub struct NodeNetwork {
 
 impl Object for NodeNetwork {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "active" => (Need::OPTIONAL, &mut self.active),
-                "address" => (Need::OPTIONAL, &mut self.address),
-                "address6" => (Need::OPTIONAL, &mut self.address6),
-                "altnames" => (Need::OPTIONAL, &mut self.altnames),
-                "autostart" => (Need::OPTIONAL, &mut self.autostart),
-                "bond-primary" => (Need::OPTIONAL, &mut self.bond_primary),
-                "bond_miimon" => (Need::OPTIONAL, &mut self.bond_miimon),
-                "bond_mode" => (Need::OPTIONAL, &mut self.bond_mode),
-                "bond_xmit_hash_policy" => {
-                    (Need::OPTIONAL, &mut self.bond_xmit_hash_policy)
-                }
-                "bridge-access" => (Need::OPTIONAL, &mut self.bridge_access),
-                "bridge-arp-nd-suppress" => {
-                    (Need::OPTIONAL, &mut self.bridge_arp_nd_suppress)
-                }
-                "bridge-learning" => (Need::OPTIONAL, &mut self.bridge_learning),
-                "bridge-multicast-flood" => {
-                    (Need::OPTIONAL, &mut self.bridge_multicast_flood)
-                }
-                "bridge-unicast-flood" => {
-                    (Need::OPTIONAL, &mut self.bridge_unicast_flood)
-                }
-                "bridge_fd" => (Need::OPTIONAL, &mut self.bridge_fd),
-                "bridge_ports" => (Need::OPTIONAL, &mut self.bridge_ports),
-                "bridge_stp" => (Need::OPTIONAL, &mut self.bridge_stp),
-                "bridge_vids" => (Need::OPTIONAL, &mut self.bridge_vids),
-                "bridge_vlan_aware" => (Need::OPTIONAL, &mut self.bridge_vlan_aware),
-                "cidr" => (Need::OPTIONAL, &mut self.cidr),
-                "cidr6" => (Need::OPTIONAL, &mut self.cidr6),
-                "comments" => (Need::OPTIONAL, &mut self.comments),
-                "comments6" => (Need::OPTIONAL, &mut self.comments6),
-                "exists" => (Need::OPTIONAL, &mut self.exists),
-                "families" => (Need::OPTIONAL, &mut self.families),
-                "gateway" => (Need::OPTIONAL, &mut self.gateway),
-                "gateway6" => (Need::OPTIONAL, &mut self.gateway6),
-                "iface" => (Need::OPTIONAL, &mut self.iface),
-                "link-type" => (Need::OPTIONAL, &mut self.link_type),
-                "method" => (Need::OPTIONAL, &mut self.method),
-                "method6" => (Need::OPTIONAL, &mut self.method6),
-                "mtu" => (Need::OPTIONAL, &mut self.mtu),
-                "netmask" => (Need::OPTIONAL, &mut self.netmask),
-                "netmask6" => (Need::OPTIONAL, &mut self.netmask6),
-                "options" => (Need::OPTIONAL, &mut self.options),
-                "options6" => (Need::OPTIONAL, &mut self.options6),
-                "ovs_bonds" => (Need::OPTIONAL, &mut self.ovs_bonds),
-                "ovs_bridge" => (Need::OPTIONAL, &mut self.ovs_bridge),
-                "ovs_options" => (Need::OPTIONAL, &mut self.ovs_options),
-                "ovs_ports" => (Need::OPTIONAL, &mut self.ovs_ports),
-                "ovs_tag" => (Need::OPTIONAL, &mut self.ovs_tag),
-                "ovs_type" => (Need::OPTIONAL, &mut self.ovs_type),
-                "priority" => (Need::OPTIONAL, &mut self.priority),
-                "slaves" => (Need::OPTIONAL, &mut self.slaves),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "uplink-id" => (Need::OPTIONAL, &mut self.uplink_id),
-                "vlan-id" => (Need::OPTIONAL, &mut self.vlan_id),
-                "vlan-protocol" => (Need::OPTIONAL, &mut self.vlan_protocol),
-                "vlan-raw-device" => (Need::OPTIONAL, &mut self.vlan_raw_device),
-                "vxlan-id" => (Need::OPTIONAL, &mut self.vxlan_id),
-                "vxlan-local-tunnelip" => {
-                    (Need::OPTIONAL, &mut self.vxlan_local_tunnelip)
-                }
-                "vxlan-physdev" => (Need::OPTIONAL, &mut self.vxlan_physdev),
-                "vxlan-svcnodeip" => (Need::OPTIONAL, &mut self.vxlan_svcnodeip),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeNetwork",
+                required: &[],
+                optional: &[
+                    "active",
+                    "address",
+                    "address6",
+                    "altnames",
+                    "autostart",
+                    "bond-primary",
+                    "bond_miimon",
+                    "bond_mode",
+                    "bond_xmit_hash_policy",
+                    "bridge-access",
+                    "bridge-arp-nd-suppress",
+                    "bridge-learning",
+                    "bridge-multicast-flood",
+                    "bridge-unicast-flood",
+                    "bridge_fd",
+                    "bridge_ports",
+                    "bridge_stp",
+                    "bridge_vids",
+                    "bridge_vlan_aware",
+                    "cidr",
+                    "cidr6",
+                    "comments",
+                    "comments6",
+                    "exists",
+                    "families",
+                    "gateway",
+                    "gateway6",
+                    "iface",
+                    "link-type",
+                    "method",
+                    "method6",
+                    "mtu",
+                    "netmask",
+                    "netmask6",
+                    "options",
+                    "options6",
+                    "ovs_bonds",
+                    "ovs_bridge",
+                    "ovs_options",
+                    "ovs_ports",
+                    "ovs_tag",
+                    "ovs_type",
+                    "priority",
+                    "slaves",
+                    "type",
+                    "uplink-id",
+                    "vlan-id",
+                    "vlan-protocol",
+                    "vlan-raw-device",
+                    "vxlan-id",
+                    "vxlan-local-tunnelip",
+                    "vxlan-physdev",
+                    "vxlan-svcnodeip",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.active,
+                &mut self.address,
+                &mut self.address6,
+                &mut self.altnames,
+                &mut self.autostart,
+                &mut self.bond_primary,
+                &mut self.bond_miimon,
+                &mut self.bond_mode,
+                &mut self.bond_xmit_hash_policy,
+                &mut self.bridge_access,
+                &mut self.bridge_arp_nd_suppress,
+                &mut self.bridge_learning,
+                &mut self.bridge_multicast_flood,
+                &mut self.bridge_unicast_flood,
+                &mut self.bridge_fd,
+                &mut self.bridge_ports,
+                &mut self.bridge_stp,
+                &mut self.bridge_vids,
+                &mut self.bridge_vlan_aware,
+                &mut self.cidr,
+                &mut self.cidr6,
+                &mut self.comments,
+                &mut self.comments6,
+                &mut self.exists,
+                &mut self.families,
+                &mut self.gateway,
+                &mut self.gateway6,
+                &mut self.iface,
+                &mut self.link_type,
+                &mut self.method,
+                &mut self.method6,
+                &mut self.mtu,
+                &mut self.netmask,
+                &mut self.netmask6,
+                &mut self.options,
+                &mut self.options6,
+                &mut self.ovs_bonds,
+                &mut self.ovs_bridge,
+                &mut self.ovs_options,
+                &mut self.ovs_ports,
+                &mut self.ovs_tag,
+                &mut self.ovs_type,
+                &mut self.priority,
+                &mut self.slaves,
+                &mut self.type_,
+                &mut self.uplink_id,
+                &mut self.vlan_id,
+                &mut self.vlan_protocol,
+                &mut self.vlan_raw_device,
+                &mut self.vxlan_id,
+                &mut self.vxlan_local_tunnelip,
+                &mut self.vxlan_physdev,
+                &mut self.vxlan_svcnodeip,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeNetwork);
+object_impls!(NodeNetwork);
 
 /// How the bond spreads traffic over its members.
 ///
@@ -8454,46 +6769,12 @@ pub enum NodeNetworkBondMode {
     Unlisted(Unlisted),
 }
 
-impl NodeNetworkBondMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::BalanceRr => "balance-rr",
-            Self::ActiveBackup => "active-backup",
-            Self::BalanceXor => "balance-xor",
-            Self::Broadcast => "broadcast",
-            Self::V8023ad => "802.3ad",
-            Self::BalanceTlb => "balance-tlb",
-            Self::BalanceAlb => "balance-alb",
-            Self::BalanceSlb => "balance-slb",
-            Self::LacpBalanceSlb => "lacp-balance-slb",
-            Self::LacpBalanceTcp => "lacp-balance-tcp",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "balance-rr" => Self::BalanceRr,
-                "active-backup" => Self::ActiveBackup,
-                "balance-xor" => Self::BalanceXor,
-                "broadcast" => Self::Broadcast,
-                "802.3ad" => Self::V8023ad,
-                "balance-tlb" => Self::BalanceTlb,
-                "balance-alb" => Self::BalanceAlb,
-                "balance-slb" => Self::BalanceSlb,
-                "lacp-balance-slb" => Self::LacpBalanceSlb,
-                "lacp-balance-tcp" => Self::LacpBalanceTcp,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeNetworkBondMode);
+open_enum_impls!(
+    NodeNetworkBondMode : "balance-rr" BalanceRr, "active-backup" ActiveBackup,
+    "balance-xor" BalanceXor, "broadcast" Broadcast, "802.3ad" V8023ad, "balance-tlb"
+    BalanceTlb, "balance-alb" BalanceAlb, "balance-slb" BalanceSlb, "lacp-balance-slb"
+    LacpBalanceSlb, "lacp-balance-tcp" LacpBalanceTcp,
+);
 
 /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
 ///
@@ -8511,32 +6792,10 @@ pub enum NodeNetworkBondXmitHashPolicy {
     Unlisted(Unlisted),
 }
 
-impl NodeNetworkBondXmitHashPolicy {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Layer2 => "layer2",
-            Self::Layer2Plus3 => "layer2+3",
-            Self::Layer3Plus4 => "layer3+4",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "layer2" => Self::Layer2,
-                "layer2+3" => Self::Layer2Plus3,
-                "layer3+4" => Self::Layer3Plus4,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeNetworkBondXmitHashPolicy);
+open_enum_impls!(
+    NodeNetworkBondXmitHashPolicy : "layer2" Layer2, "layer2+3" Layer2Plus3, "layer3+4"
+    Layer3Plus4,
+);
 
 /// Address families configured on the interface, `inet` and `inet6`.
 ///
@@ -8552,30 +6811,7 @@ pub enum NodeNetworkFamilies {
     Unlisted(Unlisted),
 }
 
-impl NodeNetworkFamilies {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Inet => "inet",
-            Self::Inet6 => "inet6",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "inet" => Self::Inet,
-                "inet6" => Self::Inet6,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeNetworkFamilies);
+open_enum_impls!(NodeNetworkFamilies : "inet" Inet, "inet6" Inet6,);
 
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
@@ -8611,50 +6847,11 @@ pub enum NodeNetworkGetResultType {
     Unlisted(Unlisted),
 }
 
-impl NodeNetworkGetResultType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Bridge => "bridge",
-            Self::Bond => "bond",
-            Self::Eth => "eth",
-            Self::Alias => "alias",
-            Self::Vlan => "vlan",
-            Self::Fabric => "fabric",
-            Self::OvsBridge => "OVSBridge",
-            Self::OvsBond => "OVSBond",
-            Self::OvsPort => "OVSPort",
-            Self::OvsIntPort => "OVSIntPort",
-            Self::Vnet => "vnet",
-            Self::Unknown => "unknown",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "bridge" => Self::Bridge,
-                "bond" => Self::Bond,
-                "eth" => Self::Eth,
-                "alias" => Self::Alias,
-                "vlan" => Self::Vlan,
-                "fabric" => Self::Fabric,
-                "OVSBridge" => Self::OvsBridge,
-                "OVSBond" => Self::OvsBond,
-                "OVSPort" => Self::OvsPort,
-                "OVSIntPort" => Self::OvsIntPort,
-                "vnet" => Self::Vnet,
-                "unknown" => Self::Unknown,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeNetworkGetResultType);
+open_enum_impls!(
+    NodeNetworkGetResultType : "bridge" Bridge, "bond" Bond, "eth" Eth, "alias" Alias,
+    "vlan" Vlan, "fabric" Fabric, "OVSBridge" OvsBridge, "OVSBond" OvsBond, "OVSPort"
+    OvsPort, "OVSIntPort" OvsIntPort, "vnet" Vnet, "unknown" Unknown,
+);
 
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
@@ -8694,59 +6891,17 @@ pub enum NodeNetworkGetType {
     Unlisted(Unlisted),
 }
 
-impl NodeNetworkGetType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Bridge => "bridge",
-            Self::Bond => "bond",
-            Self::Eth => "eth",
-            Self::Alias => "alias",
-            Self::Vlan => "vlan",
-            Self::Fabric => "fabric",
-            Self::OvsBridge => "OVSBridge",
-            Self::OvsBond => "OVSBond",
-            Self::OvsPort => "OVSPort",
-            Self::OvsIntPort => "OVSIntPort",
-            Self::Vnet => "vnet",
-            Self::AnyBridge => "any_bridge",
-            Self::AnyLocalBridge => "any_local_bridge",
-            Self::IncludeSdn => "include_sdn",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "bridge" => Self::Bridge,
-                "bond" => Self::Bond,
-                "eth" => Self::Eth,
-                "alias" => Self::Alias,
-                "vlan" => Self::Vlan,
-                "fabric" => Self::Fabric,
-                "OVSBridge" => Self::OvsBridge,
-                "OVSBond" => Self::OvsBond,
-                "OVSPort" => Self::OvsPort,
-                "OVSIntPort" => Self::OvsIntPort,
-                "vnet" => Self::Vnet,
-                "any_bridge" => Self::AnyBridge,
-                "any_local_bridge" => Self::AnyLocalBridge,
-                "include_sdn" => Self::IncludeSdn,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeNetworkGetType);
+open_enum_impls!(
+    NodeNetworkGetType : "bridge" Bridge, "bond" Bond, "eth" Eth, "alias" Alias, "vlan"
+    Vlan, "fabric" Fabric, "OVSBridge" OvsBridge, "OVSBond" OvsBond, "OVSPort" OvsPort,
+    "OVSIntPort" OvsIntPort, "vnet" Vnet, "any_bridge" AnyBridge, "any_local_bridge"
+    AnyLocalBridge, "include_sdn" IncludeSdn,
+);
 
 /// One element of the answer to `GET /nodes/{node}/network`.
 ///
 /// Used by `GET /nodes/{node}/network`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeNetworkItem {
     /// Whether the interface is up.
@@ -8861,87 +7016,128 @@ pub struct NodeNetworkItem {
 
 impl Object for NodeNetworkItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "active" => (Need::OPTIONAL, &mut self.active),
-                "address" => (Need::OPTIONAL, &mut self.address),
-                "address6" => (Need::OPTIONAL, &mut self.address6),
-                "altnames" => (Need::OPTIONAL, &mut self.altnames),
-                "autostart" => (Need::OPTIONAL, &mut self.autostart),
-                "bond-primary" => (Need::OPTIONAL, &mut self.bond_primary),
-                "bond_miimon" => (Need::OPTIONAL, &mut self.bond_miimon),
-                "bond_mode" => (Need::OPTIONAL, &mut self.bond_mode),
-                "bond_xmit_hash_policy" => {
-                    (Need::OPTIONAL, &mut self.bond_xmit_hash_policy)
-                }
-                "bridge-access" => (Need::OPTIONAL, &mut self.bridge_access),
-                "bridge-arp-nd-suppress" => {
-                    (Need::OPTIONAL, &mut self.bridge_arp_nd_suppress)
-                }
-                "bridge-learning" => (Need::OPTIONAL, &mut self.bridge_learning),
-                "bridge-multicast-flood" => {
-                    (Need::OPTIONAL, &mut self.bridge_multicast_flood)
-                }
-                "bridge-unicast-flood" => {
-                    (Need::OPTIONAL, &mut self.bridge_unicast_flood)
-                }
-                "bridge_fd" => (Need::OPTIONAL, &mut self.bridge_fd),
-                "bridge_ports" => (Need::OPTIONAL, &mut self.bridge_ports),
-                "bridge_stp" => (Need::OPTIONAL, &mut self.bridge_stp),
-                "bridge_vids" => (Need::OPTIONAL, &mut self.bridge_vids),
-                "bridge_vlan_aware" => (Need::OPTIONAL, &mut self.bridge_vlan_aware),
-                "cidr" => (Need::OPTIONAL, &mut self.cidr),
-                "cidr6" => (Need::OPTIONAL, &mut self.cidr6),
-                "comments" => (Need::OPTIONAL, &mut self.comments),
-                "comments6" => (Need::OPTIONAL, &mut self.comments6),
-                "exists" => (Need::OPTIONAL, &mut self.exists),
-                "families" => (Need::OPTIONAL, &mut self.families),
-                "gateway" => (Need::OPTIONAL, &mut self.gateway),
-                "gateway6" => (Need::OPTIONAL, &mut self.gateway6),
-                "iface" => (Need::required(0), &mut self.iface),
-                "link-type" => (Need::OPTIONAL, &mut self.link_type),
-                "method" => (Need::OPTIONAL, &mut self.method),
-                "method6" => (Need::OPTIONAL, &mut self.method6),
-                "mtu" => (Need::OPTIONAL, &mut self.mtu),
-                "netmask" => (Need::OPTIONAL, &mut self.netmask),
-                "netmask6" => (Need::OPTIONAL, &mut self.netmask6),
-                "options" => (Need::OPTIONAL, &mut self.options),
-                "options6" => (Need::OPTIONAL, &mut self.options6),
-                "ovs_bonds" => (Need::OPTIONAL, &mut self.ovs_bonds),
-                "ovs_bridge" => (Need::OPTIONAL, &mut self.ovs_bridge),
-                "ovs_options" => (Need::OPTIONAL, &mut self.ovs_options),
-                "ovs_ports" => (Need::OPTIONAL, &mut self.ovs_ports),
-                "ovs_tag" => (Need::OPTIONAL, &mut self.ovs_tag),
-                "ovs_type" => (Need::OPTIONAL, &mut self.ovs_type),
-                "priority" => (Need::OPTIONAL, &mut self.priority),
-                "slaves" => (Need::OPTIONAL, &mut self.slaves),
-                "type" => (Need::required(1), &mut self.type_),
-                "uplink-id" => (Need::OPTIONAL, &mut self.uplink_id),
-                "vlan-id" => (Need::OPTIONAL, &mut self.vlan_id),
-                "vlan-protocol" => (Need::OPTIONAL, &mut self.vlan_protocol),
-                "vlan-raw-device" => (Need::OPTIONAL, &mut self.vlan_raw_device),
-                "vxlan-id" => (Need::OPTIONAL, &mut self.vxlan_id),
-                "vxlan-local-tunnelip" => {
-                    (Need::OPTIONAL, &mut self.vxlan_local_tunnelip)
-                }
-                "vxlan-physdev" => (Need::OPTIONAL, &mut self.vxlan_physdev),
-                "vxlan-svcnodeip" => (Need::OPTIONAL, &mut self.vxlan_svcnodeip),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeNetworkItem",
+                required: &["iface", "type"],
+                optional: &[
+                    "active",
+                    "address",
+                    "address6",
+                    "altnames",
+                    "autostart",
+                    "bond-primary",
+                    "bond_miimon",
+                    "bond_mode",
+                    "bond_xmit_hash_policy",
+                    "bridge-access",
+                    "bridge-arp-nd-suppress",
+                    "bridge-learning",
+                    "bridge-multicast-flood",
+                    "bridge-unicast-flood",
+                    "bridge_fd",
+                    "bridge_ports",
+                    "bridge_stp",
+                    "bridge_vids",
+                    "bridge_vlan_aware",
+                    "cidr",
+                    "cidr6",
+                    "comments",
+                    "comments6",
+                    "exists",
+                    "families",
+                    "gateway",
+                    "gateway6",
+                    "link-type",
+                    "method",
+                    "method6",
+                    "mtu",
+                    "netmask",
+                    "netmask6",
+                    "options",
+                    "options6",
+                    "ovs_bonds",
+                    "ovs_bridge",
+                    "ovs_options",
+                    "ovs_ports",
+                    "ovs_tag",
+                    "ovs_type",
+                    "priority",
+                    "slaves",
+                    "uplink-id",
+                    "vlan-id",
+                    "vlan-protocol",
+                    "vlan-raw-device",
+                    "vxlan-id",
+                    "vxlan-local-tunnelip",
+                    "vxlan-physdev",
+                    "vxlan-svcnodeip",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["iface", "type"]
+            &mut [
+                &mut self.iface,
+                &mut self.type_,
+                &mut self.active,
+                &mut self.address,
+                &mut self.address6,
+                &mut self.altnames,
+                &mut self.autostart,
+                &mut self.bond_primary,
+                &mut self.bond_miimon,
+                &mut self.bond_mode,
+                &mut self.bond_xmit_hash_policy,
+                &mut self.bridge_access,
+                &mut self.bridge_arp_nd_suppress,
+                &mut self.bridge_learning,
+                &mut self.bridge_multicast_flood,
+                &mut self.bridge_unicast_flood,
+                &mut self.bridge_fd,
+                &mut self.bridge_ports,
+                &mut self.bridge_stp,
+                &mut self.bridge_vids,
+                &mut self.bridge_vlan_aware,
+                &mut self.cidr,
+                &mut self.cidr6,
+                &mut self.comments,
+                &mut self.comments6,
+                &mut self.exists,
+                &mut self.families,
+                &mut self.gateway,
+                &mut self.gateway6,
+                &mut self.link_type,
+                &mut self.method,
+                &mut self.method6,
+                &mut self.mtu,
+                &mut self.netmask,
+                &mut self.netmask6,
+                &mut self.options,
+                &mut self.options6,
+                &mut self.ovs_bonds,
+                &mut self.ovs_bridge,
+                &mut self.ovs_options,
+                &mut self.ovs_ports,
+                &mut self.ovs_tag,
+                &mut self.ovs_type,
+                &mut self.priority,
+                &mut self.slaves,
+                &mut self.uplink_id,
+                &mut self.vlan_id,
+                &mut self.vlan_protocol,
+                &mut self.vlan_raw_device,
+                &mut self.vxlan_id,
+                &mut self.vxlan_local_tunnelip,
+                &mut self.vxlan_physdev,
+                &mut self.vxlan_svcnodeip,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeNetworkItem);
+object_impls!(NodeNetworkItem);
 
 /// How the IPv4 address is configured.
 ///
@@ -8963,36 +7159,10 @@ pub enum NodeNetworkMethod {
     Unlisted(Unlisted),
 }
 
-impl NodeNetworkMethod {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::Dhcp => "dhcp",
-            Self::Manual => "manual",
-            Self::Static => "static",
-            Self::Auto => "auto",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "loopback" => Self::Loopback,
-                "dhcp" => Self::Dhcp,
-                "manual" => Self::Manual,
-                "static" => Self::Static,
-                "auto" => Self::Auto,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeNetworkMethod);
+open_enum_impls!(
+    NodeNetworkMethod : "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static"
+    Static, "auto" Auto,
+);
 
 /// How the IPv6 address is configured.
 ///
@@ -9014,41 +7184,15 @@ pub enum NodeNetworkMethod6 {
     Unlisted(Unlisted),
 }
 
-impl NodeNetworkMethod6 {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::Dhcp => "dhcp",
-            Self::Manual => "manual",
-            Self::Static => "static",
-            Self::Auto => "auto",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "loopback" => Self::Loopback,
-                "dhcp" => Self::Dhcp,
-                "manual" => Self::Manual,
-                "static" => Self::Static,
-                "auto" => Self::Auto,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeNetworkMethod6);
+open_enum_impls!(
+    NodeNetworkMethod6 : "loopback" Loopback, "dhcp" Dhcp, "manual" Manual, "static"
+    Static, "auto" Auto,
+);
 
 /// The answer to `GET /nodes/{node}/query-url-metadata`.
 ///
 /// Used by `GET /nodes/{node}/query-url-metadata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeQueryUrlMetadata {
     /// Name the server or the address gives to the file.
@@ -9063,28 +7207,31 @@ pub struct NodeQueryUrlMetadata {
 
 impl Object for NodeQueryUrlMetadata {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "filename" => (Need::OPTIONAL, &mut self.filename),
-                "mimetype" => (Need::OPTIONAL, &mut self.mimetype),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeQueryUrlMetadata",
+                required: &[],
+                optional: &["filename", "mimetype", "size"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.filename,
+                &mut self.mimetype,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeQueryUrlMetadata);
+object_impls!(NodeQueryUrlMetadata);
 
 /// The answer to `GET /nodes/{node}/replication`.
 ///
 /// Used by `GET /nodes/{node}/replication`, `GET /nodes/{node}/replication/{id}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeReplicationItem {
     /// Free text about the job.
@@ -9131,43 +7278,61 @@ pub struct NodeReplicationItem {
 
 impl Object for NodeReplicationItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "duration" => (Need::OPTIONAL, &mut self.duration),
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "fail_count" => (Need::OPTIONAL, &mut self.fail_count),
-                "guest" => (Need::OPTIONAL, &mut self.guest),
-                "id" => (Need::required(0), &mut self.id),
-                "jobnum" => (Need::OPTIONAL, &mut self.jobnum),
-                "last_sync" => (Need::OPTIONAL, &mut self.last_sync),
-                "last_try" => (Need::OPTIONAL, &mut self.last_try),
-                "next_sync" => (Need::OPTIONAL, &mut self.next_sync),
-                "pid" => (Need::OPTIONAL, &mut self.pid),
-                "rate" => (Need::OPTIONAL, &mut self.rate),
-                "remove_job" => (Need::OPTIONAL, &mut self.remove_job),
-                "schedule" => (Need::OPTIONAL, &mut self.schedule),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "vmtype" => (Need::OPTIONAL, &mut self.vmtype),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeReplicationItem",
+                required: &["id"],
+                optional: &[
+                    "comment",
+                    "disable",
+                    "duration",
+                    "error",
+                    "fail_count",
+                    "guest",
+                    "jobnum",
+                    "last_sync",
+                    "last_try",
+                    "next_sync",
+                    "pid",
+                    "rate",
+                    "remove_job",
+                    "schedule",
+                    "source",
+                    "target",
+                    "type",
+                    "vmtype",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id"]
+            &mut [
+                &mut self.id,
+                &mut self.comment,
+                &mut self.disable,
+                &mut self.duration,
+                &mut self.error,
+                &mut self.fail_count,
+                &mut self.guest,
+                &mut self.jobnum,
+                &mut self.last_sync,
+                &mut self.last_try,
+                &mut self.next_sync,
+                &mut self.pid,
+                &mut self.rate,
+                &mut self.remove_job,
+                &mut self.schedule,
+                &mut self.source,
+                &mut self.target,
+                &mut self.type_,
+                &mut self.vmtype,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeReplicationItem);
+object_impls!(NodeReplicationItem);
 
 /// Period the figures cover, back from now.
 ///
@@ -9191,43 +7356,15 @@ pub enum NodeRrdTimeframe {
     Unlisted(Unlisted),
 }
 
-impl NodeRrdTimeframe {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Year => "year",
-            Self::Decade => "decade",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "hour" => Self::Hour,
-                "day" => Self::Day,
-                "week" => Self::Week,
-                "month" => Self::Month,
-                "year" => Self::Year,
-                "decade" => Self::Decade,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeRrdTimeframe);
+open_enum_impls!(
+    NodeRrdTimeframe : "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
+    "decade" Decade,
+);
 
 /// One element of the answer to `GET /nodes/{node}/rrddata`.
 ///
 /// Used by `GET /nodes/{node}/rrddata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeRrddataItem {
     /// Size of the ZFS cache (ARC). In bytes.
@@ -9280,51 +7417,72 @@ pub struct NodeRrddataItem {
 
 impl Object for NodeRrddataItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "arcsize" => (Need::OPTIONAL, &mut self.arcsize),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "iowait" => (Need::OPTIONAL, &mut self.iowait),
-                "loadavg" => (Need::OPTIONAL, &mut self.loadavg),
-                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
-                "memavailable" => (Need::OPTIONAL, &mut self.memavailable),
-                "memfree" => (Need::OPTIONAL, &mut self.memfree),
-                "memtotal" => (Need::OPTIONAL, &mut self.memtotal),
-                "memused" => (Need::OPTIONAL, &mut self.memused),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
-                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
-                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
-                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
-                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
-                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
-                "roottotal" => (Need::OPTIONAL, &mut self.roottotal),
-                "rootused" => (Need::OPTIONAL, &mut self.rootused),
-                "swaptotal" => (Need::OPTIONAL, &mut self.swaptotal),
-                "swapused" => (Need::OPTIONAL, &mut self.swapused),
-                "time" => (Need::required(0), &mut self.time),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeRrddataItem",
+                required: &["time"],
+                optional: &[
+                    "arcsize",
+                    "cpu",
+                    "iowait",
+                    "loadavg",
+                    "maxcpu",
+                    "memavailable",
+                    "memfree",
+                    "memtotal",
+                    "memused",
+                    "netin",
+                    "netout",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "roottotal",
+                    "rootused",
+                    "swaptotal",
+                    "swapused",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["time"]
+            &mut [
+                &mut self.time,
+                &mut self.arcsize,
+                &mut self.cpu,
+                &mut self.iowait,
+                &mut self.loadavg,
+                &mut self.maxcpu,
+                &mut self.memavailable,
+                &mut self.memfree,
+                &mut self.memtotal,
+                &mut self.memused,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.roottotal,
+                &mut self.rootused,
+                &mut self.swaptotal,
+                &mut self.swapused,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeRrddataItem);
+object_impls!(NodeRrddataItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/cifs`.
 ///
 /// Used by `GET /nodes/{node}/scan/cifs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanCifsItem {
     /// Text the server gives for the share.
@@ -9337,31 +7495,26 @@ pub struct NodeScanCifsItem {
 
 impl Object for NodeScanCifsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::required(0), &mut self.description),
-                "share" => (Need::required(1), &mut self.share),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanCifsItem",
+                required: &["description", "share"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["description", "share"]
+            &mut [&mut self.description, &mut self.share, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeScanCifsItem);
+object_impls!(NodeScanCifsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/glusterfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/glusterfs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
@@ -9372,30 +7525,26 @@ pub struct NodeScanGlusterfsItem {
 
 impl Object for NodeScanGlusterfsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "volname" => (Need::required(0), &mut self.volname),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanGlusterfsItem",
+                required: &["volname"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["volname"]
+            &mut [&mut self.volname, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeScanGlusterfsItem);
+object_impls!(NodeScanGlusterfsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/iscsi`.
 ///
 /// Used by `GET /nodes/{node}/scan/iscsi`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanIscsiItem {
     /// iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
@@ -9408,31 +7557,26 @@ pub struct NodeScanIscsiItem {
 
 impl Object for NodeScanIscsiItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "portal" => (Need::required(0), &mut self.portal),
-                "target" => (Need::required(1), &mut self.target),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanIscsiItem",
+                required: &["portal", "target"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["portal", "target"]
+            &mut [&mut self.portal, &mut self.target, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeScanIscsiItem);
+object_impls!(NodeScanIscsiItem);
 
 /// One element of the answer to `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`.
 ///
 /// Used by `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}`, `GET /nodes/{node}/hardware/pci/{pciid}`, `GET /nodes/{node}/scan`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanItem {
     /// Name of a sub-resource.
@@ -9443,30 +7587,26 @@ pub struct NodeScanItem {
 
 impl Object for NodeScanItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "method" => (Need::required(0), &mut self.method),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanItem",
+                required: &["method"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["method"]
+            &mut [&mut self.method, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeScanItem);
+object_impls!(NodeScanItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/lvm`.
 ///
 /// Used by `GET /nodes/{node}/scan/lvm`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmItem {
     /// Space of the volume group that is not given to any volume. In bytes.
@@ -9483,33 +7623,32 @@ pub struct NodeScanLvmItem {
 
 impl Object for NodeScanLvmItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "free" => (Need::OPTIONAL, &mut self.free),
-                "lvcount" => (Need::OPTIONAL, &mut self.lvcount),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                "vg" => (Need::required(0), &mut self.vg),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanLvmItem",
+                required: &["vg"],
+                optional: &["free", "lvcount", "size"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["vg"]
+            &mut [
+                &mut self.vg,
+                &mut self.free,
+                &mut self.lvcount,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeScanLvmItem);
+object_impls!(NodeScanLvmItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/lvmthin`.
 ///
 /// Used by `GET /nodes/{node}/scan/lvmthin`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanLvmthinItem {
     /// When the thin pool was created. In seconds since 1970.
@@ -9540,40 +7679,50 @@ pub struct NodeScanLvmthinItem {
 
 impl Object for NodeScanLvmthinItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ctime" => (Need::OPTIONAL, &mut self.ctime),
-                "lv" => (Need::required(0), &mut self.lv),
-                "lv_size" => (Need::OPTIONAL, &mut self.lv_size),
-                "lv_state" => (Need::OPTIONAL, &mut self.lv_state),
-                "lv_type" => (Need::OPTIONAL, &mut self.lv_type),
-                "metadata_size" => (Need::OPTIONAL, &mut self.metadata_size),
-                "metadata_used" => (Need::OPTIONAL, &mut self.metadata_used),
-                "pool_lv" => (Need::OPTIONAL, &mut self.pool_lv),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                "vg" => (Need::OPTIONAL, &mut self.vg),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanLvmthinItem",
+                required: &["lv"],
+                optional: &[
+                    "ctime",
+                    "lv_size",
+                    "lv_state",
+                    "lv_type",
+                    "metadata_size",
+                    "metadata_used",
+                    "pool_lv",
+                    "tags",
+                    "used",
+                    "vg",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["lv"]
+            &mut [
+                &mut self.lv,
+                &mut self.ctime,
+                &mut self.lv_size,
+                &mut self.lv_state,
+                &mut self.lv_type,
+                &mut self.metadata_size,
+                &mut self.metadata_used,
+                &mut self.pool_lv,
+                &mut self.tags,
+                &mut self.used,
+                &mut self.vg,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeScanLvmthinItem);
+object_impls!(NodeScanLvmthinItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/nfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/nfs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanNfsItem {
     /// Clients or networks the export is open to, as the server states them.
@@ -9586,31 +7735,26 @@ pub struct NodeScanNfsItem {
 
 impl Object for NodeScanNfsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "options" => (Need::required(0), &mut self.options),
-                "path" => (Need::required(1), &mut self.path),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanNfsItem",
+                required: &["options", "path"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["options", "path"]
+            &mut [&mut self.options, &mut self.path, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeScanNfsItem);
+object_impls!(NodeScanNfsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/pbs`.
 ///
 /// Used by `GET /nodes/{node}/scan/pbs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanPbsItem {
     /// Comment the server keeps on the datastore.
@@ -9623,31 +7767,26 @@ pub struct NodeScanPbsItem {
 
 impl Object for NodeScanPbsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "store" => (Need::required(0), &mut self.store),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanPbsItem",
+                required: &["store"],
+                optional: &["comment"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["store"]
+            &mut [&mut self.store, &mut self.comment, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeScanPbsItem);
+object_impls!(NodeScanPbsItem);
 
 /// One element of the answer to `GET /nodes/{node}/scan/zfs`.
 ///
 /// Used by `GET /nodes/{node}/scan/zfs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeScanZfsItem {
     /// Space that is still available to the dataset. In bytes.
@@ -9662,27 +7801,21 @@ pub struct NodeScanZfsItem {
 
 impl Object for NodeScanZfsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "free" => (Need::OPTIONAL, &mut self.free),
-                "pool" => (Need::required(0), &mut self.pool),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeScanZfsItem",
+                required: &["pool"],
+                optional: &["free", "size"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["pool"]
+            &mut [&mut self.pool, &mut self.free, &mut self.size, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeScanZfsItem);
+object_impls!(NodeScanZfsItem);
 
 /// Name of the service, such as `pveproxy`.
 ///
@@ -9740,72 +7873,16 @@ pub enum NodeServiceService {
     Unlisted(Unlisted),
 }
 
-impl NodeServiceService {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Chrony => "chrony",
-            Self::Corosync => "corosync",
-            Self::Cron => "cron",
-            Self::Ksmtuned => "ksmtuned",
-            Self::Lxcfs => "lxcfs",
-            Self::Postfix => "postfix",
-            Self::ProxmoxFirewall => "proxmox-firewall",
-            Self::PveCluster => "pve-cluster",
-            Self::PveFirewall => "pve-firewall",
-            Self::PveHaCrm => "pve-ha-crm",
-            Self::PveHaLrm => "pve-ha-lrm",
-            Self::PveLxcSyscalld => "pve-lxc-syscalld",
-            Self::Pvedaemon => "pvedaemon",
-            Self::PvefwLogger => "pvefw-logger",
-            Self::Pveproxy => "pveproxy",
-            Self::Pvescheduler => "pvescheduler",
-            Self::Pvestatd => "pvestatd",
-            Self::Qmeventd => "qmeventd",
-            Self::Spiceproxy => "spiceproxy",
-            Self::Sshd => "sshd",
-            Self::Syslog => "syslog",
-            Self::SystemdJournald => "systemd-journald",
-            Self::SystemdTimesyncd => "systemd-timesyncd",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "chrony" => Self::Chrony,
-                "corosync" => Self::Corosync,
-                "cron" => Self::Cron,
-                "ksmtuned" => Self::Ksmtuned,
-                "lxcfs" => Self::Lxcfs,
-                "postfix" => Self::Postfix,
-                "proxmox-firewall" => Self::ProxmoxFirewall,
-                "pve-cluster" => Self::PveCluster,
-                "pve-firewall" => Self::PveFirewall,
-                "pve-ha-crm" => Self::PveHaCrm,
-                "pve-ha-lrm" => Self::PveHaLrm,
-                "pve-lxc-syscalld" => Self::PveLxcSyscalld,
-                "pvedaemon" => Self::Pvedaemon,
-                "pvefw-logger" => Self::PvefwLogger,
-                "pveproxy" => Self::Pveproxy,
-                "pvescheduler" => Self::Pvescheduler,
-                "pvestatd" => Self::Pvestatd,
-                "qmeventd" => Self::Qmeventd,
-                "spiceproxy" => Self::Spiceproxy,
-                "sshd" => Self::Sshd,
-                "syslog" => Self::Syslog,
-                "systemd-journald" => Self::SystemdJournald,
-                "systemd-timesyncd" => Self::SystemdTimesyncd,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeServiceService);
+open_enum_impls!(
+    NodeServiceService : "chrony" Chrony, "corosync" Corosync, "cron" Cron, "ksmtuned"
+    Ksmtuned, "lxcfs" Lxcfs, "postfix" Postfix, "proxmox-firewall" ProxmoxFirewall,
+    "pve-cluster" PveCluster, "pve-firewall" PveFirewall, "pve-ha-crm" PveHaCrm,
+    "pve-ha-lrm" PveHaLrm, "pve-lxc-syscalld" PveLxcSyscalld, "pvedaemon" Pvedaemon,
+    "pvefw-logger" PvefwLogger, "pveproxy" Pveproxy, "pvescheduler" Pvescheduler,
+    "pvestatd" Pvestatd, "qmeventd" Qmeventd, "spiceproxy" Spiceproxy, "sshd" Sshd,
+    "syslog" Syslog, "systemd-journald" SystemdJournald, "systemd-timesyncd"
+    SystemdTimesyncd,
+);
 
 /// Run state of the unit, the ActiveState of systemd.
 ///
@@ -9835,49 +7912,16 @@ pub enum NodeServicesActiveState {
     Unlisted(Unlisted),
 }
 
-impl NodeServicesActiveState {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Active => "active",
-            Self::Inactive => "inactive",
-            Self::Failed => "failed",
-            Self::Activating => "activating",
-            Self::Deactivating => "deactivating",
-            Self::Maintenance => "maintenance",
-            Self::Reloading => "reloading",
-            Self::Refreshing => "refreshing",
-            Self::Unknown => "unknown",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "active" => Self::Active,
-                "inactive" => Self::Inactive,
-                "failed" => Self::Failed,
-                "activating" => Self::Activating,
-                "deactivating" => Self::Deactivating,
-                "maintenance" => Self::Maintenance,
-                "reloading" => Self::Reloading,
-                "refreshing" => Self::Refreshing,
-                "unknown" => Self::Unknown,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeServicesActiveState);
+open_enum_impls!(
+    NodeServicesActiveState : "active" Active, "inactive" Inactive, "failed" Failed,
+    "activating" Activating, "deactivating" Deactivating, "maintenance" Maintenance,
+    "reloading" Reloading, "refreshing" Refreshing, "unknown" Unknown,
+);
 
 /// The answer to `GET /nodes/{node}/services`.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeServicesItem {
     /// Run state of the unit, the ActiveState of systemd.
@@ -9898,30 +7942,29 @@ pub struct NodeServicesItem {
 
 impl Object for NodeServicesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "active-state" => (Need::OPTIONAL, &mut self.active_state),
-                "desc" => (Need::OPTIONAL, &mut self.desc),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "service" => (Need::required(0), &mut self.service),
-                "state" => (Need::required(1), &mut self.state),
-                "unit-state" => (Need::OPTIONAL, &mut self.unit_state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeServicesItem",
+                required: &["service", "state"],
+                optional: &["active-state", "desc", "name", "unit-state"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["service", "state"]
+            &mut [
+                &mut self.service,
+                &mut self.state,
+                &mut self.active_state,
+                &mut self.desc,
+                &mut self.name,
+                &mut self.unit_state,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeServicesItem);
+object_impls!(NodeServicesItem);
 
 /// Detailed run state, the SubState of systemd.
 ///
@@ -9987,80 +8030,18 @@ pub enum NodeServicesState {
     Unlisted(Unlisted),
 }
 
-impl NodeServicesState {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Dead => "dead",
-            Self::Condition => "condition",
-            Self::StartPre => "start-pre",
-            Self::Start => "start",
-            Self::StartPost => "start-post",
-            Self::Running => "running",
-            Self::Exited => "exited",
-            Self::Reload => "reload",
-            Self::ReloadSignal => "reload-signal",
-            Self::ReloadNotify => "reload-notify",
-            Self::Mounting => "mounting",
-            Self::Stop => "stop",
-            Self::StopWatchdog => "stop-watchdog",
-            Self::StopSigterm => "stop-sigterm",
-            Self::StopSigkill => "stop-sigkill",
-            Self::StopPost => "stop-post",
-            Self::FinalWatchdog => "final-watchdog",
-            Self::FinalSigterm => "final-sigterm",
-            Self::FinalSigkill => "final-sigkill",
-            Self::Failed => "failed",
-            Self::DeadBeforeAutoRestart => "dead-before-auto-restart",
-            Self::FailedBeforeAutoRestart => "failed-before-auto-restart",
-            Self::DeadResourcesPinned => "dead-resources-pinned",
-            Self::AutoRestart => "auto-restart",
-            Self::AutoRestartQueued => "auto-restart-queued",
-            Self::Cleaning => "cleaning",
-            Self::Unknown => "unknown",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "dead" => Self::Dead,
-                "condition" => Self::Condition,
-                "start-pre" => Self::StartPre,
-                "start" => Self::Start,
-                "start-post" => Self::StartPost,
-                "running" => Self::Running,
-                "exited" => Self::Exited,
-                "reload" => Self::Reload,
-                "reload-signal" => Self::ReloadSignal,
-                "reload-notify" => Self::ReloadNotify,
-                "mounting" => Self::Mounting,
-                "stop" => Self::Stop,
-                "stop-watchdog" => Self::StopWatchdog,
-                "stop-sigterm" => Self::StopSigterm,
-                "stop-sigkill" => Self::StopSigkill,
-                "stop-post" => Self::StopPost,
-                "final-watchdog" => Self::FinalWatchdog,
-                "final-sigterm" => Self::FinalSigterm,
-                "final-sigkill" => Self::FinalSigkill,
-                "failed" => Self::Failed,
-                "dead-before-auto-restart" => Self::DeadBeforeAutoRestart,
-                "failed-before-auto-restart" => Self::FailedBeforeAutoRestart,
-                "dead-resources-pinned" => Self::DeadResourcesPinned,
-                "auto-restart" => Self::AutoRestart,
-                "auto-restart-queued" => Self::AutoRestartQueued,
-                "cleaning" => Self::Cleaning,
-                "unknown" => Self::Unknown,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeServicesState);
+open_enum_impls!(
+    NodeServicesState : "dead" Dead, "condition" Condition, "start-pre" StartPre, "start"
+    Start, "start-post" StartPost, "running" Running, "exited" Exited, "reload" Reload,
+    "reload-signal" ReloadSignal, "reload-notify" ReloadNotify, "mounting" Mounting,
+    "stop" Stop, "stop-watchdog" StopWatchdog, "stop-sigterm" StopSigterm, "stop-sigkill"
+    StopSigkill, "stop-post" StopPost, "final-watchdog" FinalWatchdog, "final-sigterm"
+    FinalSigterm, "final-sigkill" FinalSigkill, "failed" Failed,
+    "dead-before-auto-restart" DeadBeforeAutoRestart, "failed-before-auto-restart"
+    FailedBeforeAutoRestart, "dead-resources-pinned" DeadResourcesPinned, "auto-restart"
+    AutoRestart, "auto-restart-queued" AutoRestartQueued, "cleaning" Cleaning, "unknown"
+    Unknown,
+);
 
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
@@ -10102,56 +8083,13 @@ pub enum NodeServicesUnitState {
     Unlisted(Unlisted),
 }
 
-impl NodeServicesUnitState {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Enabled => "enabled",
-            Self::EnabledRuntime => "enabled-runtime",
-            Self::Linked => "linked",
-            Self::LinkedRuntime => "linked-runtime",
-            Self::Alias => "alias",
-            Self::Masked => "masked",
-            Self::MaskedRuntime => "masked-runtime",
-            Self::Static => "static",
-            Self::Disabled => "disabled",
-            Self::Indirect => "indirect",
-            Self::Generated => "generated",
-            Self::Transient => "transient",
-            Self::Bad => "bad",
-            Self::NotFound => "not-found",
-            Self::Unknown => "unknown",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "enabled" => Self::Enabled,
-                "enabled-runtime" => Self::EnabledRuntime,
-                "linked" => Self::Linked,
-                "linked-runtime" => Self::LinkedRuntime,
-                "alias" => Self::Alias,
-                "masked" => Self::Masked,
-                "masked-runtime" => Self::MaskedRuntime,
-                "static" => Self::Static,
-                "disabled" => Self::Disabled,
-                "indirect" => Self::Indirect,
-                "generated" => Self::Generated,
-                "transient" => Self::Transient,
-                "bad" => Self::Bad,
-                "not-found" => Self::NotFound,
-                "unknown" => Self::Unknown,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeServicesUnitState);
+open_enum_impls!(
+    NodeServicesUnitState : "enabled" Enabled, "enabled-runtime" EnabledRuntime, "linked"
+    Linked, "linked-runtime" LinkedRuntime, "alias" Alias, "masked" Masked,
+    "masked-runtime" MaskedRuntime, "static" Static, "disabled" Disabled, "indirect"
+    Indirect, "generated" Generated, "transient" Transient, "bad" Bad, "not-found"
+    NotFound, "unknown" Unknown,
+);
 
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
@@ -10169,37 +8107,14 @@ pub enum NodeSpiceshellCmd {
     Unlisted(Unlisted),
 }
 
-impl NodeSpiceshellCmd {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::CephInstall => "ceph_install",
-            Self::Login => "login",
-            Self::Upgrade => "upgrade",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ceph_install" => Self::CephInstall,
-                "login" => Self::Login,
-                "upgrade" => Self::Upgrade,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeSpiceshellCmd);
+open_enum_impls!(
+    NodeSpiceshellCmd : "ceph_install" CephInstall, "login" Login, "upgrade" Upgrade,
+);
 
 /// The answer to `GET /nodes/{node}/status`.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatus {
     /// How the system was booted.
@@ -10236,43 +8151,58 @@ pub struct NodeStatus {
 
 impl Object for NodeStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "boot-info" => (Need::OPTIONAL, &mut self.boot_info),
-                "cpu" => (Need::required(0), &mut self.cpu),
-                "cpuinfo" => (Need::required(1), &mut self.cpuinfo),
-                "current-kernel" => (Need::OPTIONAL, &mut self.current_kernel),
-                "idle" => (Need::OPTIONAL, &mut self.idle),
-                "ksm" => (Need::OPTIONAL, &mut self.ksm),
-                "kversion" => (Need::OPTIONAL, &mut self.kversion),
-                "loadavg" => (Need::required(2), &mut self.loadavg),
-                "memory" => (Need::required(3), &mut self.memory),
-                "pveversion" => (Need::required(4), &mut self.pveversion),
-                "rootfs" => (Need::required(5), &mut self.rootfs),
-                "swap" => (Need::OPTIONAL, &mut self.swap),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "wait" => (Need::OPTIONAL, &mut self.wait),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatus",
+                required: &[
+                    "cpu",
+                    "cpuinfo",
+                    "loadavg",
+                    "memory",
+                    "pveversion",
+                    "rootfs",
+                ],
+                optional: &[
+                    "boot-info",
+                    "current-kernel",
+                    "idle",
+                    "ksm",
+                    "kversion",
+                    "swap",
+                    "uptime",
+                    "wait",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cpu", "cpuinfo", "loadavg", "memory", "pveversion", "rootfs"]
+            &mut [
+                &mut self.cpu,
+                &mut self.cpuinfo,
+                &mut self.loadavg,
+                &mut self.memory,
+                &mut self.pveversion,
+                &mut self.rootfs,
+                &mut self.boot_info,
+                &mut self.current_kernel,
+                &mut self.idle,
+                &mut self.ksm,
+                &mut self.kversion,
+                &mut self.swap,
+                &mut self.uptime,
+                &mut self.wait,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStatus);
+object_impls!(NodeStatus);
 
 /// How the system was booted.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusBootInfo {
     /// Firmware kind the system was booted with.
@@ -10285,26 +8215,21 @@ pub struct NodeStatusBootInfo {
 
 impl Object for NodeStatusBootInfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "mode" => (Need::required(0), &mut self.mode),
-                "secureboot" => (Need::OPTIONAL, &mut self.secureboot),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusBootInfo",
+                required: &["mode"],
+                optional: &["secureboot"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["mode"]
+            &mut [&mut self.mode, &mut self.secureboot, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStatusBootInfo);
+object_impls!(NodeStatusBootInfo);
 
 /// What the node is to do.
 ///
@@ -10320,35 +8245,12 @@ pub enum NodeStatusCommand {
     Unlisted(Unlisted),
 }
 
-impl NodeStatusCommand {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Reboot => "reboot",
-            Self::Shutdown => "shutdown",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "reboot" => Self::Reboot,
-                "shutdown" => Self::Shutdown,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStatusCommand);
+open_enum_impls!(NodeStatusCommand : "reboot" Reboot, "shutdown" Shutdown,);
 
 /// CPUs of the node.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusCpuinfo {
     /// Number of physical CPU cores.
@@ -10377,39 +8279,38 @@ pub struct NodeStatusCpuinfo {
 
 impl Object for NodeStatusCpuinfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cores" => (Need::required(0), &mut self.cores),
-                "cpus" => (Need::required(1), &mut self.cpus),
-                "family" => (Need::OPTIONAL, &mut self.family),
-                "flags" => (Need::OPTIONAL, &mut self.flags),
-                "hvm" => (Need::OPTIONAL, &mut self.hvm),
-                "mhz" => (Need::OPTIONAL, &mut self.mhz),
-                "model" => (Need::required(2), &mut self.model),
-                "sockets" => (Need::required(3), &mut self.sockets),
-                "user_hz" => (Need::OPTIONAL, &mut self.user_hz),
-                "vendor" => (Need::OPTIONAL, &mut self.vendor),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusCpuinfo",
+                required: &["cores", "cpus", "model", "sockets"],
+                optional: &["family", "flags", "hvm", "mhz", "user_hz", "vendor"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cores", "cpus", "model", "sockets"]
+            &mut [
+                &mut self.cores,
+                &mut self.cpus,
+                &mut self.model,
+                &mut self.sockets,
+                &mut self.family,
+                &mut self.flags,
+                &mut self.hvm,
+                &mut self.mhz,
+                &mut self.user_hz,
+                &mut self.vendor,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStatusCpuinfo);
+object_impls!(NodeStatusCpuinfo);
 
 /// The running kernel.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusCurrentKernel {
     /// Hardware architecture.
@@ -10426,33 +8327,32 @@ pub struct NodeStatusCurrentKernel {
 
 impl Object for NodeStatusCurrentKernel {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "machine" => (Need::required(0), &mut self.machine),
-                "release" => (Need::required(1), &mut self.release),
-                "sysname" => (Need::required(2), &mut self.sysname),
-                "version" => (Need::required(3), &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusCurrentKernel",
+                required: &["machine", "release", "sysname", "version"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["machine", "release", "sysname", "version"]
+            &mut [
+                &mut self.machine,
+                &mut self.release,
+                &mut self.sysname,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStatusCurrentKernel);
+object_impls!(NodeStatusCurrentKernel);
 
 /// Merging of identical memory pages (KSM).
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusKsm {
     /// Memory shared by way of KSM. In bytes.
@@ -10463,26 +8363,26 @@ pub struct NodeStatusKsm {
 
 impl Object for NodeStatusKsm {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "shared" => (Need::OPTIONAL, &mut self.shared),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusKsm",
+                required: &[],
+                optional: &["shared"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.shared, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStatusKsm);
+object_impls!(NodeStatusKsm);
 
 /// Main memory.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusMemory {
     /// Memory that programs could still get, reclaimable caches included, in bytes. Since 9.0.
@@ -10499,28 +8399,27 @@ pub struct NodeStatusMemory {
 
 impl Object for NodeStatusMemory {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "available" => (Need::OPTIONAL, &mut self.available),
-                "free" => (Need::required(0), &mut self.free),
-                "total" => (Need::required(1), &mut self.total),
-                "used" => (Need::required(2), &mut self.used),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusMemory",
+                required: &["free", "total", "used"],
+                optional: &["available"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["free", "total", "used"]
+            &mut [
+                &mut self.free,
+                &mut self.total,
+                &mut self.used,
+                &mut self.available,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStatusMemory);
+object_impls!(NodeStatusMemory);
 
 /// Firmware kind the system was booted with.
 ///
@@ -10536,35 +8435,12 @@ pub enum NodeStatusMode {
     Unlisted(Unlisted),
 }
 
-impl NodeStatusMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Efi => "efi",
-            Self::LegacyBios => "legacy-bios",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "efi" => Self::Efi,
-                "legacy-bios" => Self::LegacyBios,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeStatusMode);
+open_enum_impls!(NodeStatusMode : "efi" Efi, "legacy-bios" LegacyBios,);
 
 /// Root file system.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusRootfs {
     /// Bytes of the root file system that can still be written.
@@ -10581,33 +8457,32 @@ pub struct NodeStatusRootfs {
 
 impl Object for NodeStatusRootfs {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "avail" => (Need::required(0), &mut self.avail),
-                "free" => (Need::required(1), &mut self.free),
-                "total" => (Need::required(2), &mut self.total),
-                "used" => (Need::required(3), &mut self.used),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusRootfs",
+                required: &["avail", "free", "total", "used"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["avail", "free", "total", "used"]
+            &mut [
+                &mut self.avail,
+                &mut self.free,
+                &mut self.total,
+                &mut self.used,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeStatusRootfs);
+object_impls!(NodeStatusRootfs);
 
 /// Swap space.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStatusSwap {
     /// Swap space that is free. In bytes.
@@ -10622,28 +8497,26 @@ pub struct NodeStatusSwap {
 
 impl Object for NodeStatusSwap {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "free" => (Need::OPTIONAL, &mut self.free),
-                "total" => (Need::OPTIONAL, &mut self.total),
-                "used" => (Need::OPTIONAL, &mut self.used),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeStatusSwap",
+                required: &[],
+                optional: &["free", "total", "used"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.free, &mut self.total, &mut self.used, &mut self.extra],
+        );
     }
 }
 
-response_impls!(NodeStatusSwap);
+object_impls!(NodeStatusSwap);
 
 /// The answer to `GET /nodes/{node}/subscription`.
 ///
 /// Used by `GET /nodes/{node}/subscription`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeSubscription {
     /// Unix time of the last check.
@@ -10676,36 +8549,47 @@ pub struct NodeSubscription {
 
 impl Object for NodeSubscription {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "checktime" => (Need::OPTIONAL, &mut self.checktime),
-                "key" => (Need::OPTIONAL, &mut self.key),
-                "level" => (Need::OPTIONAL, &mut self.level),
-                "message" => (Need::OPTIONAL, &mut self.message),
-                "nextduedate" => (Need::OPTIONAL, &mut self.nextduedate),
-                "productname" => (Need::OPTIONAL, &mut self.productname),
-                "regdate" => (Need::OPTIONAL, &mut self.regdate),
-                "serverid" => (Need::OPTIONAL, &mut self.serverid),
-                "signature" => (Need::OPTIONAL, &mut self.signature),
-                "sockets" => (Need::OPTIONAL, &mut self.sockets),
-                "status" => (Need::required(0), &mut self.status),
-                "url" => (Need::OPTIONAL, &mut self.url),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeSubscription",
+                required: &["status"],
+                optional: &[
+                    "checktime",
+                    "key",
+                    "level",
+                    "message",
+                    "nextduedate",
+                    "productname",
+                    "regdate",
+                    "serverid",
+                    "signature",
+                    "sockets",
+                    "url",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["status"]
+            &mut [
+                &mut self.status,
+                &mut self.checktime,
+                &mut self.key,
+                &mut self.level,
+                &mut self.message,
+                &mut self.nextduedate,
+                &mut self.productname,
+                &mut self.regdate,
+                &mut self.serverid,
+                &mut self.signature,
+                &mut self.sockets,
+                &mut self.url,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeSubscription);
+object_impls!(NodeSubscription);
 
 /// Validity of the subscription.
 ///
@@ -10729,43 +8613,15 @@ pub enum NodeSubscriptionStatus {
     Unlisted(Unlisted),
 }
 
-impl NodeSubscriptionStatus {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::New => "new",
-            Self::Notfound => "notfound",
-            Self::Active => "active",
-            Self::Invalid => "invalid",
-            Self::Expired => "expired",
-            Self::Suspended => "suspended",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "new" => Self::New,
-                "notfound" => Self::Notfound,
-                "active" => Self::Active,
-                "invalid" => Self::Invalid,
-                "expired" => Self::Expired,
-                "suspended" => Self::Suspended,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeSubscriptionStatus);
+open_enum_impls!(
+    NodeSubscriptionStatus : "new" New, "notfound" Notfound, "active" Active, "invalid"
+    Invalid, "expired" Expired, "suspended" Suspended,
+);
 
 /// One element of the answer to `GET /nodes/{node}/tasks`.
 ///
 /// Used by `GET /nodes/{node}/tasks`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeTasksItem {
     /// Unix time at which the task ended; absent while it runs. In seconds since 1970.
@@ -10798,36 +8654,44 @@ pub struct NodeTasksItem {
 
 impl Object for NodeTasksItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "endtime" => (Need::OPTIONAL, &mut self.endtime),
-                "id" => (Need::required(0), &mut self.id),
-                "node" => (Need::required(1), &mut self.node),
-                "pid" => (Need::required(2), &mut self.pid),
-                "pstart" => (Need::required(3), &mut self.pstart),
-                "saved" => (Need::OPTIONAL, &mut self.saved),
-                "starttime" => (Need::required(4), &mut self.starttime),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "tokenid" => (Need::OPTIONAL, &mut self.tokenid),
-                "type" => (Need::required(5), &mut self.type_),
-                "upid" => (Need::required(6), &mut self.upid),
-                "user" => (Need::required(7), &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeTasksItem",
+                required: &[
+                    "id",
+                    "node",
+                    "pid",
+                    "pstart",
+                    "starttime",
+                    "type",
+                    "upid",
+                    "user",
+                ],
+                optional: &["endtime", "saved", "status", "tokenid"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "node", "pid", "pstart", "starttime", "type", "upid", "user"]
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pstart,
+                &mut self.starttime,
+                &mut self.type_,
+                &mut self.upid,
+                &mut self.user,
+                &mut self.endtime,
+                &mut self.saved,
+                &mut self.status,
+                &mut self.tokenid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeTasksItem);
+object_impls!(NodeTasksItem);
 
 /// Whether to list finished (`archive`), running (`active`) or all tasks.
 ///
@@ -10845,37 +8709,12 @@ pub enum NodeTasksSource {
     Unlisted(Unlisted),
 }
 
-impl NodeTasksSource {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Archive => "archive",
-            Self::Active => "active",
-            Self::All => "all",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "archive" => Self::Archive,
-                "active" => Self::Active,
-                "all" => Self::All,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodeTasksSource);
+open_enum_impls!(NodeTasksSource : "archive" Archive, "active" Active, "all" All,);
 
 /// The answer to `GET /nodes/{node}/tasks/{upid}/status`.
 ///
 /// Used by `GET /nodes/{node}/tasks/{upid}/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeTasksStatus {
     /// Result of a finished task: `OK`, a note about warnings or the error message; absent while it runs.
@@ -10906,40 +8745,49 @@ pub struct NodeTasksStatus {
 
 impl Object for NodeTasksStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "exitstatus" => (Need::OPTIONAL, &mut self.exitstatus),
-                "id" => (Need::required(0), &mut self.id),
-                "node" => (Need::required(1), &mut self.node),
-                "pid" => (Need::required(2), &mut self.pid),
-                "pstart" => (Need::required(3), &mut self.pstart),
-                "starttime" => (Need::required(4), &mut self.starttime),
-                "status" => (Need::required(5), &mut self.status),
-                "tokenid" => (Need::OPTIONAL, &mut self.tokenid),
-                "type" => (Need::required(6), &mut self.type_),
-                "upid" => (Need::required(7), &mut self.upid),
-                "user" => (Need::required(8), &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeTasksStatus",
+                required: &[
+                    "id",
+                    "node",
+                    "pid",
+                    "pstart",
+                    "starttime",
+                    "status",
+                    "type",
+                    "upid",
+                    "user",
+                ],
+                optional: &["exitstatus", "tokenid"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "node", "pid", "pstart", "starttime", "status", "type", "upid", "user"]
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.pid,
+                &mut self.pstart,
+                &mut self.starttime,
+                &mut self.status,
+                &mut self.type_,
+                &mut self.upid,
+                &mut self.user,
+                &mut self.exitstatus,
+                &mut self.tokenid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeTasksStatus);
+object_impls!(NodeTasksStatus);
 
 /// The answer to `GET /nodes/{node}/time`.
 ///
 /// Used by `GET /nodes/{node}/time`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeTime {
     /// Current time as the local clock shows it, in seconds: Unix time shifted by the zone's offset. In seconds since 1970. At least 1297163644.
@@ -10954,32 +8802,31 @@ pub struct NodeTime {
 
 impl Object for NodeTime {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "localtime" => (Need::required(0), &mut self.localtime),
-                "time" => (Need::required(1), &mut self.time),
-                "timezone" => (Need::required(2), &mut self.timezone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeTime",
+                required: &["localtime", "time", "timezone"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["localtime", "time", "timezone"]
+            &mut [
+                &mut self.localtime,
+                &mut self.time,
+                &mut self.timezone,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeTime);
+object_impls!(NodeTime);
 
 /// The answer to `GET /nodes/{node}/version`.
 ///
 /// Used by `GET /nodes/{node}/version`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeVersion {
     /// Proxmox VE release.
@@ -10994,32 +8841,31 @@ pub struct NodeVersion {
 
 impl Object for NodeVersion {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "release" => (Need::required(0), &mut self.release),
-                "repoid" => (Need::required(1), &mut self.repoid),
-                "version" => (Need::required(2), &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeVersion",
+                required: &["release", "repoid", "version"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["release", "repoid", "version"]
+            &mut [
+                &mut self.release,
+                &mut self.repoid,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeVersion);
+object_impls!(NodeVersion);
 
 /// The answer to `GET /nodes/{node}/vzdump/defaults`.
 ///
 /// Used by `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeVzdumpDefaults {
     /// Backs up every guest of the node. Default: `false`.
@@ -11096,61 +8942,97 @@ pub struct NodeVzdumpDefaults {
 
 impl Object for NodeVzdumpDefaults {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "all" => (Need::OPTIONAL, &mut self.all),
-                "bwlimit" => (Need::OPTIONAL, &mut self.bwlimit),
-                "compress" => (Need::OPTIONAL, &mut self.compress),
-                "dumpdir" => (Need::OPTIONAL, &mut self.dumpdir),
-                "exclude" => (Need::OPTIONAL, &mut self.exclude),
-                "exclude-path" => (Need::OPTIONAL, &mut self.exclude_path),
-                "fleecing" => (Need::OPTIONAL, &mut self.fleecing),
-                "ionice" => (Need::OPTIONAL, &mut self.ionice),
-                "lockwait" => (Need::OPTIONAL, &mut self.lockwait),
-                "mailnotification" => (Need::OPTIONAL, &mut self.mailnotification),
-                "mailto" => (Need::OPTIONAL, &mut self.mailto),
-                "maxfiles" => (Need::OPTIONAL, &mut self.maxfiles),
-                "mode" => (Need::OPTIONAL, &mut self.mode),
-                "node" => (Need::OPTIONAL, &mut self.node),
-                "notes-template" => (Need::OPTIONAL, &mut self.notes_template),
-                "notification-mode" => (Need::OPTIONAL, &mut self.notification_mode),
-                "notification-policy" => (Need::OPTIONAL, &mut self.notification_policy),
-                "notification-target" => (Need::OPTIONAL, &mut self.notification_target),
-                "pbs-change-detection-mode" => {
-                    (Need::OPTIONAL, &mut self.pbs_change_detection_mode)
-                }
-                "performance" => (Need::OPTIONAL, &mut self.performance),
-                "pigz" => (Need::OPTIONAL, &mut self.pigz),
-                "pool" => (Need::OPTIONAL, &mut self.pool),
-                "protected" => (Need::OPTIONAL, &mut self.protected),
-                "prune-backups" => (Need::OPTIONAL, &mut self.prune_backups),
-                "quiet" => (Need::OPTIONAL, &mut self.quiet),
-                "remove" => (Need::OPTIONAL, &mut self.remove),
-                "script" => (Need::OPTIONAL, &mut self.script),
-                "stdexcludes" => (Need::OPTIONAL, &mut self.stdexcludes),
-                "stop" => (Need::OPTIONAL, &mut self.stop),
-                "stopwait" => (Need::OPTIONAL, &mut self.stopwait),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                "tmpdir" => (Need::OPTIONAL, &mut self.tmpdir),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                "zstd" => (Need::OPTIONAL, &mut self.zstd),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeVzdumpDefaults",
+                required: &[],
+                optional: &[
+                    "all",
+                    "bwlimit",
+                    "compress",
+                    "dumpdir",
+                    "exclude",
+                    "exclude-path",
+                    "fleecing",
+                    "ionice",
+                    "lockwait",
+                    "mailnotification",
+                    "mailto",
+                    "maxfiles",
+                    "mode",
+                    "node",
+                    "notes-template",
+                    "notification-mode",
+                    "notification-policy",
+                    "notification-target",
+                    "pbs-change-detection-mode",
+                    "performance",
+                    "pigz",
+                    "pool",
+                    "protected",
+                    "prune-backups",
+                    "quiet",
+                    "remove",
+                    "script",
+                    "stdexcludes",
+                    "stop",
+                    "stopwait",
+                    "storage",
+                    "tmpdir",
+                    "vmid",
+                    "zstd",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.all,
+                &mut self.bwlimit,
+                &mut self.compress,
+                &mut self.dumpdir,
+                &mut self.exclude,
+                &mut self.exclude_path,
+                &mut self.fleecing,
+                &mut self.ionice,
+                &mut self.lockwait,
+                &mut self.mailnotification,
+                &mut self.mailto,
+                &mut self.maxfiles,
+                &mut self.mode,
+                &mut self.node,
+                &mut self.notes_template,
+                &mut self.notification_mode,
+                &mut self.notification_policy,
+                &mut self.notification_target,
+                &mut self.pbs_change_detection_mode,
+                &mut self.performance,
+                &mut self.pigz,
+                &mut self.pool,
+                &mut self.protected,
+                &mut self.prune_backups,
+                &mut self.quiet,
+                &mut self.remove,
+                &mut self.script,
+                &mut self.stdexcludes,
+                &mut self.stop,
+                &mut self.stopwait,
+                &mut self.storage,
+                &mut self.tmpdir,
+                &mut self.vmid,
+                &mut self.zstd,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodeVzdumpDefaults);
+object_impls!(NodeVzdumpDefaults);
 
 /// One element of the answer to `GET /nodes`.
 ///
 /// Used by `GET /nodes`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodesItem {
     /// Control group version of the node, 1 or 2.
@@ -11187,38 +9069,50 @@ pub struct NodesItem {
 
 impl Object for NodesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cgroup-mode" => (Need::OPTIONAL, &mut self.cgroup_mode),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "level" => (Need::OPTIONAL, &mut self.level),
-                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "node" => (Need::required(0), &mut self.node),
-                "ssl_fingerprint" => (Need::OPTIONAL, &mut self.ssl_fingerprint),
-                "status" => (Need::required(1), &mut self.status),
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodesItem",
+                required: &["node", "status"],
+                optional: &[
+                    "cgroup-mode",
+                    "cpu",
+                    "disk",
+                    "id",
+                    "level",
+                    "maxcpu",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "ssl_fingerprint",
+                    "type",
+                    "uptime",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["node", "status"]
+            &mut [
+                &mut self.node,
+                &mut self.status,
+                &mut self.cgroup_mode,
+                &mut self.cpu,
+                &mut self.disk,
+                &mut self.id,
+                &mut self.level,
+                &mut self.maxcpu,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.ssl_fingerprint,
+                &mut self.type_,
+                &mut self.uptime,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(NodesItem);
+object_impls!(NodesItem);
 
 /// Whether the node is reachable in the cluster.
 ///
@@ -11236,39 +9130,14 @@ pub enum NodesStatus {
     Unlisted(Unlisted),
 }
 
-impl NodesStatus {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Online => "online",
-            Self::Offline => "offline",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "unknown" => Self::Unknown,
-                "online" => Self::Online,
-                "offline" => Self::Offline,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(NodesStatus);
+open_enum_impls!(NodesStatus : "unknown" Unknown, "online" Online, "offline" Offline,);
 
 /// How the node is woken over the network.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct WakeOnLan {
     /// Interface the wake-on-LAN packet leaves by.
@@ -11314,36 +9183,30 @@ impl WakeOnLan {
     }
 }
 
-impl Properties for WakeOnLan {
+impl Object for WakeOnLan {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("mac"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["mac"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "mac" => &mut self.mac,
-                "bind-interface" => &mut self.bind_interface,
-                "broadcast-address" => &mut self.broadcast_address,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "WakeOnLan",
+                required: &["mac"],
+                optional: &["bind-interface", "broadcast-address"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("mac"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("mac", &self.mac);
-        out.put("bind-interface", &self.bind_interface);
-        out.put("broadcast-address", &self.broadcast_address);
+            &mut [
+                &mut self.mac,
+                &mut self.bind_interface,
+                &mut self.broadcast_address,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 

@@ -35,7 +35,18 @@ impl PoolsPath {
     /// `GET /pools`
     #[inline]
     pub fn get(&self) -> PoolsGet {
-        PoolsGet(self.0.request(PoolsGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/pools",
+                Permission::Authenticated,
+            )
+            .partial(
+                &[
+                    Partial::new("poolid", Release::new(8, 1), None),
+                    Partial::new("type", Release::new(8, 1), None),
+                ],
+            );
+        PoolsGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a resource pool.
     ///
@@ -44,9 +55,13 @@ impl PoolsPath {
     /// * `poolid`: Pool name; nested pools are written `parent/child`.
     #[inline]
     pub fn post(&self, poolid: impl Into<String>) -> PoolsPost {
-        let mut request = self.0.request(PoolsPost::ENDPOINT, reply::nothing);
-        let poolid: String = poolid.into();
-        request.set("poolid", &poolid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/pools",
+            Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("poolid", poolid);
         PoolsPost(request)
     }
     /// Changes the comment of a resource pool, or adds or removes members.
@@ -56,22 +71,36 @@ impl PoolsPath {
     /// * `poolid`: Pool name; nested pools are written `parent/child`.
     #[inline]
     pub fn put(&self, poolid: impl Into<String>) -> PoolsPut {
-        let mut request = self.0.request(PoolsPut::ENDPOINT, reply::nothing);
-        let poolid: String = poolid.into();
-        request.set("poolid", &poolid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/pools",
+                Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("poolid", poolid);
         PoolsPut(request)
     }
     /// Deletes an empty resource pool.
     ///
     /// `DELETE /pools`
     ///
+    /// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
+    ///
+    /// Since 8.1.
+    ///
     /// * `poolid`: Pool name; nested pools are written `parent/child`.
     #[inline]
-    pub fn delete(&self, poolid: impl Into<String>) -> PoolsDelete {
-        let mut request = self.0.request(PoolsDelete::ENDPOINT, reply::nothing);
-        let poolid: String = poolid.into();
-        request.set("poolid", &poolid);
-        PoolsDelete(request)
+    pub fn delete(&self, poolid: impl Into<String>) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Delete,
+                "/pools",
+                Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+            )
+            .since(8, 1);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("poolid", poolid);
+        request
     }
 }
 
@@ -84,40 +113,19 @@ impl PoolsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsGet(pub(crate) Request<Vec<PoolsItem>>);
 
-impl ApiRequest for PoolsGet {
-    type Output = Vec<PoolsItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/pools",
-            Permission::Authenticated,
-        )
-        .partial(
-            &[
-                Partial::new("poolid", Release::new(8, 1), None),
-                Partial::new("type", Release::new(8, 1), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Vec<PoolsItem>> {
-        self.0
-    }
-}
-
-request_impls!(PoolsGet);
+request_impls!(PoolsGet : Vec < PoolsItem >);
 
 impl PoolsGet {
     /// Pool name; nested pools are written `parent/child`. Since 8.1.
     #[inline]
     pub fn poolid(mut self, poolid: impl Into<String>) -> Self {
-        let poolid: String = poolid.into();
-        self.0.set("poolid", &poolid);
+        self.0.call.set_as::<String>("poolid", poolid);
         self
     }
     /// Returns only members of this kind. Only together with `poolid`. Since 8.1.
     #[inline]
     pub fn type_(mut self, type_: impl Into<PoolsType>) -> Self {
-        let type_: PoolsType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<PoolsType>("type", type_);
         self
     }
 }
@@ -131,27 +139,13 @@ impl PoolsGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPost(pub(crate) Request<()>);
 
-impl ApiRequest for PoolsPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/pools",
-        Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(PoolsPost);
+request_impls!(PoolsPost : ());
 
 impl PoolsPost {
     /// Free text about the pool.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
 }
@@ -167,84 +161,40 @@ impl PoolsPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPut(pub(crate) Request<()>);
 
-impl ApiRequest for PoolsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/pools",
-            Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(PoolsPut);
+request_impls!(PoolsPut : ());
 
 impl PoolsPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`.
     #[inline]
     pub fn allow_move(mut self, allow_move: bool) -> Self {
-        self.0.set("allow-move", &allow_move);
+        self.0.call.set("allow-move", &allow_move);
         self
     }
     /// Free text about the pool.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.set("delete", &delete);
+        self.0.call.set("delete", &delete);
         self
     }
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
     pub fn storage(mut self, storage: impl Into<List<StorageId>>) -> Self {
-        let storage: List<StorageId> = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<List<StorageId>>("storage", storage);
         self
     }
     /// VMIDs to add or remove, separated by commas.
     #[inline]
     pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        let vms: List<u32> = vms.into();
-        self.0.set("vms", &vms);
+        self.0.call.set_as::<List<u32>>("vms", vms);
         self
     }
 }
-
-/// Deletes an empty resource pool.
-///
-/// `DELETE /pools`
-///
-/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
-///
-/// Since 8.1.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct PoolsDelete(pub(crate) Request<()>);
-
-impl ApiRequest for PoolsDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Delete,
-            "/pools",
-            Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
-        )
-        .since(8, 1);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(PoolsDelete);
 
 /// The path `/pools/{poolid}`.
 ///
@@ -271,21 +221,39 @@ impl PoolsPoolidPath {
     /// `GET /pools/{poolid}`
     #[inline]
     pub fn get(&self) -> PoolsPoolidGet {
-        PoolsPoolidGet(self.0.request(PoolsPoolidGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/pools/{poolid}",
+            Permission::All("/pool/{poolid}", &["Pool.Audit"]),
+        );
+        PoolsPoolidGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes a pool; cannot address nested pools, so prefer `PUT /pools`.
     ///
     /// `PUT /pools/{poolid}`
     #[inline]
     pub fn put(&self) -> PoolsPoolidPut {
-        PoolsPoolidPut(self.0.request(PoolsPoolidPut::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/pools/{poolid}",
+                Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+            )
+            .partial(&[Partial::new("allow-move", Release::new(8, 1), None)]);
+        PoolsPoolidPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes an empty pool; cannot address nested pools, so prefer `DELETE /pools`.
     ///
     /// `DELETE /pools/{poolid}`
+    ///
+    /// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
     #[inline]
-    pub fn delete(&self) -> PoolsPoolidDelete {
-        PoolsPoolidDelete(self.0.request(PoolsPoolidDelete::ENDPOINT, reply::nothing))
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/pools/{poolid}",
+            Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
 
@@ -298,27 +266,13 @@ impl PoolsPoolidPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidGet(pub(crate) Request<Pool>);
 
-impl ApiRequest for PoolsPoolidGet {
-    type Output = Pool;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/pools/{poolid}",
-        Permission::All("/pool/{poolid}", &["Pool.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Pool> {
-        self.0
-    }
-}
-
-request_impls!(PoolsPoolidGet);
+request_impls!(PoolsPoolidGet : Pool);
 
 impl PoolsPoolidGet {
     /// Returns only members of this kind.
     #[inline]
     pub fn type_(mut self, type_: impl Into<PoolsType>) -> Self {
-        let type_: PoolsType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<PoolsType>("type", type_);
         self
     }
 }
@@ -332,86 +286,45 @@ impl PoolsPoolidGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidPut(pub(crate) Request<()>);
 
-impl ApiRequest for PoolsPoolidPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/pools/{poolid}",
-            Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
-        )
-        .partial(&[Partial::new("allow-move", Release::new(8, 1), None)]);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(PoolsPoolidPut);
+request_impls!(PoolsPoolidPut : ());
 
 impl PoolsPoolidPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`. Since 8.1.
     #[inline]
     pub fn allow_move(mut self, allow_move: bool) -> Self {
-        self.0.set("allow-move", &allow_move);
+        self.0.call.set("allow-move", &allow_move);
         self
     }
     /// Free text about the pool.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.set("delete", &delete);
+        self.0.call.set("delete", &delete);
         self
     }
     /// Storage IDs to add or remove, separated by commas.
     #[inline]
     pub fn storage(mut self, storage: impl Into<List<StorageId>>) -> Self {
-        let storage: List<StorageId> = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<List<StorageId>>("storage", storage);
         self
     }
     /// VMIDs to add or remove, separated by commas.
     #[inline]
     pub fn vms(mut self, vms: impl Into<List<u32>>) -> Self {
-        let vms: List<u32> = vms.into();
-        self.0.set("vms", &vms);
+        self.0.call.set_as::<List<u32>>("vms", vms);
         self
     }
 }
 
-/// Deletes an empty pool; cannot address nested pools, so prefer `DELETE /pools`.
-///
-/// `DELETE /pools/{poolid}`
-///
-/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct PoolsPoolidDelete(pub(crate) Request<()>);
-
-impl ApiRequest for PoolsPoolidDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/pools/{poolid}",
-        Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(PoolsPoolidDelete);
-
 /// The answer to `GET /pools/{poolid}`.
 ///
 /// Used by `GET /pools/{poolid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Pool {
     /// Free text about the pool.
@@ -426,32 +339,31 @@ pub struct Pool {
 
 impl Object for Pool {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "members" => (Need::required(0), &mut self.members),
-                "poolid" => (Need::OPTIONAL, &mut self.poolid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "Pool",
+                required: &["members"],
+                optional: &["comment", "poolid"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["members"]
+            &mut [
+                &mut self.members,
+                &mut self.comment,
+                &mut self.poolid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(Pool);
+object_impls!(Pool);
 
 /// One element of the answer to `GET /pools`.
 ///
 /// Used by `GET /pools`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PoolsItem {
     /// Free text about the pool. Since 8.1.
@@ -466,32 +378,31 @@ pub struct PoolsItem {
 
 impl Object for PoolsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "members" => (Need::OPTIONAL, &mut self.members),
-                "poolid" => (Need::required(0), &mut self.poolid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PoolsItem",
+                required: &["poolid"],
+                optional: &["comment", "members"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["poolid"]
+            &mut [
+                &mut self.poolid,
+                &mut self.comment,
+                &mut self.members,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(PoolsItem);
+object_impls!(PoolsItem);
 
 /// Guests and storages in the pool.
 ///
 /// Used by `GET /pools`, `GET /pools/{poolid}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PoolsMembersItem {
     /// Content kinds a storage may hold, separated by commas.
@@ -546,47 +457,67 @@ pub struct PoolsMembersItem {
 
 impl Object for PoolsMembersItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "content" => (Need::OPTIONAL, &mut self.content),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "id" => (Need::required(0), &mut self.id),
-                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "memhost" => (Need::OPTIONAL, &mut self.memhost),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "node" => (Need::required(1), &mut self.node),
-                "plugintype" => (Need::OPTIONAL, &mut self.plugintype),
-                "shared" => (Need::OPTIONAL, &mut self.shared),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "type" => (Need::required(2), &mut self.type_),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PoolsMembersItem",
+                required: &["id", "node", "type"],
+                optional: &[
+                    "content",
+                    "cpu",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "maxcpu",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "name",
+                    "netin",
+                    "netout",
+                    "plugintype",
+                    "shared",
+                    "status",
+                    "storage",
+                    "template",
+                    "uptime",
+                    "vmid",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id", "node", "type"]
+            &mut [
+                &mut self.id,
+                &mut self.node,
+                &mut self.type_,
+                &mut self.content,
+                &mut self.cpu,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.maxcpu,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.plugintype,
+                &mut self.shared,
+                &mut self.status,
+                &mut self.storage,
+                &mut self.template,
+                &mut self.uptime,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(PoolsMembersItem);
+object_impls!(PoolsMembersItem);
 
 /// Kind of the member.
 ///
@@ -606,34 +537,9 @@ pub enum PoolsMembersType {
     Unlisted(Unlisted),
 }
 
-impl PoolsMembersType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Lxc => "lxc",
-            Self::Openvz => "openvz",
-            Self::Storage => "storage",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "qemu" => Self::Qemu,
-                "lxc" => Self::Lxc,
-                "openvz" => Self::Openvz,
-                "storage" => Self::Storage,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(PoolsMembersType);
+open_enum_impls!(
+    PoolsMembersType : "qemu" Qemu, "lxc" Lxc, "openvz" Openvz, "storage" Storage,
+);
 
 /// Returns only members of this kind.
 ///
@@ -651,29 +557,4 @@ pub enum PoolsType {
     Unlisted(Unlisted),
 }
 
-impl PoolsType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Lxc => "lxc",
-            Self::Storage => "storage",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "qemu" => Self::Qemu,
-                "lxc" => Self::Lxc,
-                "storage" => Self::Storage,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(PoolsType);
+open_enum_impls!(PoolsType : "qemu" Qemu, "lxc" Lxc, "storage" Storage,);

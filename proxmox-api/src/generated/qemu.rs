@@ -26,7 +26,12 @@ impl QemuPath {
     /// `GET /nodes/{node}/qemu`
     #[inline]
     pub fn get(&self) -> QemuGet {
-        QemuGet(self.0.request(QemuGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu",
+            Permission::Authenticated,
+        );
+        QemuGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Creates a virtual machine, or restores one when `archive` is given.
     ///
@@ -35,8 +40,30 @@ impl QemuPath {
     /// * `vmid`: ID for the virtual machine; must be free, or with `force` one that the restore overwrites. From 100 to 999999999.
     #[inline]
     pub fn post(&self, vmid: u32) -> QemuPost {
-        let mut request = self.0.request(QemuPost::ENDPOINT, reply::task);
-        request.set("vmid", &vmid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu",
+                Permission::Authenticated,
+            )
+            .secrets(&["cipassword"])
+            .partial(
+                &[
+                    Partial::new("allow-ksm", Release::new(9, 1), None),
+                    Partial::new("amd-sev", Release::new(8, 3), None),
+                    Partial::new("ciupgrade", Release::new(8, 0), None),
+                    Partial::new("ha-managed", Release::new(9, 1), None),
+                    Partial::new("import-working-storage", Release::new(8, 3), None),
+                    Partial::new("intel-tdx", Release::new(9, 1), None),
+                    Partial::new(
+                        "running-nets-host-mtu",
+                        Release::new(9, 0),
+                        Some(Release::new(9, 0)),
+                    ),
+                    Partial::new("virtiofs[n]", Release::new(8, 4), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set("vmid", &vmid);
         QemuPost(request)
     }
 }
@@ -50,26 +77,13 @@ impl QemuPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuGet(pub(crate) Request<Vec<QemuItem>>);
 
-impl ApiRequest for QemuGet {
-    type Output = Vec<QemuItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<QemuItem>> {
-        self.0
-    }
-}
-
-request_impls!(QemuGet);
+request_impls!(QemuGet : Vec < QemuItem >);
 
 impl QemuGet {
     /// Asks each running virtual machine for its complete status too, which takes longer.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.set("full", &full);
+        self.0.call.set("full", &full);
         self
     }
 }
@@ -85,271 +99,217 @@ impl QemuGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu",
-            Permission::Authenticated,
-        )
-        .secrets(&["cipassword"])
-        .partial(
-            &[
-                Partial::new("allow-ksm", Release::new(9, 1), None),
-                Partial::new("amd-sev", Release::new(8, 3), None),
-                Partial::new("ciupgrade", Release::new(8, 0), None),
-                Partial::new("ha-managed", Release::new(9, 1), None),
-                Partial::new("import-working-storage", Release::new(8, 3), None),
-                Partial::new("intel-tdx", Release::new(9, 1), None),
-                Partial::new(
-                    "running-nets-host-mtu",
-                    Release::new(9, 0),
-                    Some(Release::new(9, 0)),
-                ),
-                Partial::new("virtiofs[n]", Release::new(8, 4), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuPost);
+request_impls!(QemuPost : Task);
 
 impl QemuPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
     pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.set("acpi", &acpi);
+        self.0.call.set("acpi", &acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`.
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
-        let affinity: String = affinity.into();
-        self.0.set("affinity", &affinity);
+        self.0.call.set_as::<String>("affinity", affinity);
         self
     }
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
     pub fn agent(mut self, agent: impl Into<QemuAgent>) -> Self {
-        let agent: QemuAgent = agent.into();
-        self.0.set("agent", &agent);
+        self.0.call.set_as::<QemuAgent>("agent", agent);
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
     pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.set("allow-ksm", &allow_ksm);
+        self.0.call.set("allow-ksm", &allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[inline]
     pub fn amd_sev(mut self, amd_sev: impl Into<QemuSev>) -> Self {
-        let amd_sev: QemuSev = amd_sev.into();
-        self.0.set("amd-sev", &amd_sev);
+        self.0.call.set_as::<QemuSev>("amd-sev", amd_sev);
         self
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
     pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        let arch: super::types::QemuArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
         self
     }
     /// Backup to restore: a backup volume ID, or the path of a `.vma` or `.tar` file; `-` reads standard input. At most 255 characters.
     #[inline]
     pub fn archive(mut self, archive: impl Into<String>) -> Self {
-        let archive: String = archive.into();
-        self.0.set("archive", &archive);
+        self.0.call.set_as::<String>("archive", archive);
         self
     }
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
     pub fn args(mut self, args: impl Into<String>) -> Self {
-        let args: String = args.into();
-        self.0.set("args", &args);
+        self.0.call.set_as::<String>("args", args);
         self
     }
     /// Sound card of the guest, useful with SPICE.
     #[inline]
     pub fn audio0(mut self, audio0: impl Into<QemuAudio>) -> Self {
-        let audio0: QemuAudio = audio0.into();
-        self.0.set("audio0", &audio0);
+        self.0.call.set_as::<QemuAudio>("audio0", audio0);
         self
     }
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.set("autostart", &autostart);
+        self.0.call.set("autostart", &autostart);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
     pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.set("balloon", &balloon);
+        self.0.call.set("balloon", &balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
     pub fn bios(mut self, bios: impl Into<QemuBios>) -> Self {
-        let bios: QemuBios = bios.into();
-        self.0.set("bios", &bios);
+        self.0.call.set_as::<QemuBios>("bios", bios);
         self
     }
     /// Devices the guest boots from, in order.
     #[inline]
     pub fn boot(mut self, boot: impl Into<QemuBoot>) -> Self {
-        let boot: QemuBoot = boot.into();
-        self.0.set("boot", &boot);
+        self.0.call.set_as::<QemuBoot>("boot", boot);
         self
     }
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
     pub fn bootdisk(mut self, bootdisk: impl Into<String>) -> Self {
-        let bootdisk: String = bootdisk.into();
-        self.0.set("bootdisk", &bootdisk);
+        self.0.call.set_as::<String>("bootdisk", bootdisk);
         self
     }
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Shorthand for the drive `ide2`.
     #[inline]
     pub fn cdrom(mut self, cdrom: impl Into<String>) -> Self {
-        let cdrom: String = cdrom.into();
-        self.0.set("cdrom", &cdrom);
+        self.0.call.set_as::<String>("cdrom", cdrom);
         self
     }
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
     pub fn cicustom(mut self, cicustom: impl Into<QemuCloudInitCustom>) -> Self {
-        let cicustom: QemuCloudInitCustom = cicustom.into();
-        self.0.set("cicustom", &cicustom);
+        self.0.call.set_as::<QemuCloudInitCustom>("cicustom", cicustom);
         self
     }
     /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
     #[inline]
     pub fn cipassword(mut self, cipassword: impl Into<Secret>) -> Self {
-        let cipassword: Secret = cipassword.into();
-        self.0.set("cipassword", &cipassword);
+        self.0.call.set_as::<Secret>("cipassword", cipassword);
         self
     }
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     #[inline]
     pub fn citype(mut self, citype: impl Into<QemuCitype>) -> Self {
-        let citype: QemuCitype = citype.into();
-        self.0.set("citype", &citype);
+        self.0.call.set_as::<QemuCitype>("citype", citype);
         self
     }
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.set("ciupgrade", &ciupgrade);
+        self.0.call.set("ciupgrade", &ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
     pub fn ciuser(mut self, ciuser: impl Into<String>) -> Self {
-        let ciuser: String = ciuser.into();
-        self.0.set("ciuser", &ciuser);
+        self.0.call.set_as::<String>("ciuser", ciuser);
         self
     }
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.set("cores", &cores);
+        self.0.call.set("cores", &cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
     #[inline]
     pub fn cpu(mut self, cpu: impl Into<QemuCpu>) -> Self {
-        let cpu: QemuCpu = cpu.into();
-        self.0.set("cpu", &cpu);
+        self.0.call.set_as::<QemuCpu>("cpu", cpu);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
     #[inline]
     pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        let cpulimit: f64 = cpulimit.into();
-        self.0.set("cpulimit", &cpulimit);
+        self.0.call.set_as::<f64>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.set("cpuunits", &cpuunits);
+        self.0.call.set("cpuunits", &cpuunits);
         self
     }
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     #[inline]
     pub fn efidisk0(mut self, efidisk0: impl Into<QemuEfiDisk>) -> Self {
-        let efidisk0: QemuEfiDisk = efidisk0.into();
-        self.0.set("efidisk0", &efidisk0);
+        self.0.call.set_as::<QemuEfiDisk>("efidisk0", efidisk0);
         self
     }
     /// Overwrites an existing virtual machine. Only together with `archive`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.set("freeze", &freeze);
+        self.0.call.set("freeze", &freeze);
         self
     }
     /// Puts the new virtual machine under high availability. Default: `false`. Since 9.1.
     #[inline]
     pub fn ha_managed(mut self, ha_managed: bool) -> Self {
-        self.0.set("ha-managed", &ha_managed);
+        self.0.call.set("ha-managed", &ha_managed);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        let hookscript: VolumeId = hookscript.into();
-        self.0.set("hookscript", &hookscript);
+        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
     pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
-        let hostpci: QemuHostPci = hostpci.into();
-        self.0.set_indexed("hostpci", index, &hostpci);
+        self.0.call.set_indexed_as::<QemuHostPci>("hostpci", index, hostpci);
         self
     }
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     #[inline]
     pub fn hotplug(mut self, hotplug: impl Into<String>) -> Self {
-        let hotplug: String = hotplug.into();
-        self.0.set("hotplug", &hotplug);
+        self.0.call.set_as::<String>("hotplug", hotplug);
         self
     }
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     #[inline]
     pub fn hugepages(mut self, hugepages: impl Into<QemuHugepages>) -> Self {
-        let hugepages: QemuHugepages = hugepages.into();
-        self.0.set("hugepages", &hugepages);
+        self.0.call.set_as::<QemuHugepages>("hugepages", hugepages);
         self
     }
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
     pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
-        let ide: QemuDrive = ide.into();
-        self.0.set_indexed("ide", index, &ide);
+        self.0.call.set_indexed_as::<QemuDrive>("ide", index, ide);
         self
     }
     /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
@@ -358,35 +318,33 @@ impl QemuPost {
         mut self,
         import_working_storage: impl Into<StorageId>,
     ) -> Self {
-        let import_working_storage: StorageId = import_working_storage.into();
-        self.0.set("import-working-storage", &import_working_storage);
+        self.0
+            .call
+            .set_as::<StorageId>("import-working-storage", import_working_storage);
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[inline]
     pub fn intel_tdx(mut self, intel_tdx: impl Into<QemuTdx>) -> Self {
-        let intel_tdx: QemuTdx = intel_tdx.into();
-        self.0.set("intel-tdx", &intel_tdx);
+        self.0.call.set_as::<QemuTdx>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
     pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
-        let ipconfig: QemuIpConfig = ipconfig.into();
-        self.0.set_indexed("ipconfig", index, &ipconfig);
+        self.0.call.set_indexed_as::<QemuIpConfig>("ipconfig", index, ipconfig);
         self
     }
     /// Memory shared with other virtual machines or the host.
     #[inline]
     pub fn ivshmem(mut self, ivshmem: impl Into<QemuIvshmem>) -> Self {
-        let ivshmem: QemuIvshmem = ivshmem.into();
-        self.0.set("ivshmem", &ivshmem);
+        self.0.call.set_as::<QemuIvshmem>("ivshmem", ivshmem);
         self
     }
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
     pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.set("keephugepages", &keephugepages);
+        self.0.call.set("keephugepages", &keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
@@ -395,140 +353,127 @@ impl QemuPost {
         mut self,
         keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::KeyboardLayout = keyboard.into();
-        self.0.set("keyboard", &keyboard);
+        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
         self
     }
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
     pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.set("kvm", &kvm);
+        self.0.call.set("kvm", &kvm);
         self
     }
     /// Starts the guest at once and goes on importing or restoring while it runs.
     #[inline]
     pub fn live_restore(mut self, live_restore: bool) -> Self {
-        self.0.set("live-restore", &live_restore);
+        self.0.call.set("live-restore", &live_restore);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
     pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.set("localtime", &localtime);
+        self.0.call.set("localtime", &localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
     pub fn lock(mut self, lock: impl Into<QemuLock>) -> Self {
-        let lock: QemuLock = lock.into();
-        self.0.set("lock", &lock);
+        self.0.call.set_as::<QemuLock>("lock", lock);
         self
     }
     /// QEMU machine type and its options.
     #[inline]
     pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        let machine: QemuMachine = machine.into();
-        self.0.set("machine", &machine);
+        self.0.call.set_as::<QemuMachine>("machine", machine);
         self
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
     pub fn memory(mut self, memory: impl Into<QemuMemory>) -> Self {
-        let memory: QemuMemory = memory.into();
-        self.0.set("memory", &memory);
+        self.0.call.set_as::<QemuMemory>("memory", memory);
         self
     }
     /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
     #[inline]
     pub fn migrate_downtime(mut self, migrate_downtime: impl Into<f64>) -> Self {
-        let migrate_downtime: f64 = migrate_downtime.into();
-        self.0.set("migrate_downtime", &migrate_downtime);
+        self.0.call.set_as::<f64>("migrate_downtime", migrate_downtime);
         self
     }
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.set("migrate_speed", &migrate_speed);
+        self.0.call.set("migrate_speed", &migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        let name: String = name.into();
-        self.0.set("name", &name);
+        self.0.call.set_as::<String>("name", name);
         self
     }
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        let nameserver: List = nameserver.into();
-        self.0.set("nameserver", &nameserver);
+        self.0.call.set_as::<List>("nameserver", nameserver);
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
-        let net: QemuNet = net.into();
-        self.0.set_indexed("net", index, &net);
+        self.0.call.set_indexed_as::<QemuNet>("net", index, net);
         self
     }
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa(mut self, numa: bool) -> Self {
-        self.0.set("numa", &numa);
+        self.0.call.set("numa", &numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
     pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
-        let numa_nodes: QemuNuma = numa_nodes.into();
-        self.0.set_indexed("numa", index, &numa_nodes);
+        self.0.call.set_indexed_as::<QemuNuma>("numa", index, numa_nodes);
         self
     }
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.set("onboot", &onboot);
+        self.0.call.set("onboot", &onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     #[inline]
     pub fn ostype(mut self, ostype: impl Into<QemuOstype>) -> Self {
-        let ostype: QemuOstype = ostype.into();
-        self.0.set("ostype", &ostype);
+        self.0.call.set_as::<QemuOstype>("ostype", ostype);
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
     pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
-        let parallel: String = parallel.into();
-        self.0.set_indexed("parallel", index, &parallel);
+        self.0.call.set_indexed_as::<String>("parallel", index, parallel);
         self
     }
     /// Resource pool the new virtual machine joins.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.set("protection", &protection);
+        self.0.call.set("protection", &protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.set("reboot", &reboot);
+        self.0.call.set("reboot", &reboot);
         self
     }
     /// VirtIO random number generator for the guest.
     #[inline]
     pub fn rng0(mut self, rng0: impl Into<QemuRng>) -> Self {
-        let rng0: QemuRng = rng0.into();
-        self.0.set("rng0", &rng0);
+        self.0.call.set_as::<QemuRng>("rng0", rng0);
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0. Until 9.0.
@@ -537,68 +482,61 @@ impl QemuPost {
         mut self,
         running_nets_host_mtu: impl Into<String>,
     ) -> Self {
-        let running_nets_host_mtu: String = running_nets_host_mtu.into();
-        self.0.set("running-nets-host-mtu", &running_nets_host_mtu);
+        self.0.call.set_as::<String>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
     pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
-        let sata: QemuDrive = sata.into();
-        self.0.set_indexed("sata", index, &sata);
+        self.0.call.set_indexed_as::<QemuDrive>("sata", index, sata);
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
     pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
-        let scsi: QemuDrive = scsi.into();
-        self.0.set_indexed("scsi", index, &scsi);
+        self.0.call.set_indexed_as::<QemuDrive>("scsi", index, scsi);
         self
     }
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
     pub fn scsihw(mut self, scsihw: impl Into<QemuScsihw>) -> Self {
-        let scsihw: QemuScsihw = scsihw.into();
-        self.0.set("scsihw", &scsihw);
+        self.0.call.set_as::<QemuScsihw>("scsihw", scsihw);
         self
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain(mut self, searchdomain: impl Into<String>) -> Self {
-        let searchdomain: String = searchdomain.into();
-        self.0.set("searchdomain", &searchdomain);
+        self.0.call.set_as::<String>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
     pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
-        let serial: String = serial.into();
-        self.0.set_indexed("serial", index, &serial);
+        self.0.call.set_indexed_as::<String>("serial", index, serial);
         self
     }
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares(mut self, shares: i64) -> Self {
-        self.0.set("shares", &shares);
+        self.0.call.set("shares", &shares);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
     pub fn smbios1(mut self, smbios1: impl Into<QemuSmbios1>) -> Self {
-        let smbios1: QemuSmbios1 = smbios1.into();
-        self.0.set("smbios1", &smbios1);
+        self.0.call.set_as::<QemuSmbios1>("smbios1", smbios1);
         self
     }
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp(mut self, smp: i64) -> Self {
-        self.0.set("smp", &smp);
+        self.0.call.set("smp", &smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.set("sockets", &sockets);
+        self.0.call.set("sockets", &sockets);
         self
     }
     /// Extras for SPICE sessions.
@@ -607,142 +545,129 @@ impl QemuPost {
         mut self,
         spice_enhancements: impl Into<QemuSpiceEnhancements>,
     ) -> Self {
-        let spice_enhancements: QemuSpiceEnhancements = spice_enhancements.into();
-        self.0.set("spice_enhancements", &spice_enhancements);
+        self.0
+            .call
+            .set_as::<QemuSpiceEnhancements>("spice_enhancements", spice_enhancements);
         self
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
     pub fn sshkeys(mut self, sshkeys: impl Into<String>) -> Self {
-        let sshkeys: String = sshkeys.into();
-        self.0.set("sshkeys", &sshkeys);
+        self.0.call.set_as::<String>("sshkeys", sshkeys);
         self
     }
     /// Starts the virtual machine once it was created. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     #[inline]
     pub fn startdate(mut self, startdate: impl Into<String>) -> Self {
-        let startdate: String = startdate.into();
-        self.0.set("startdate", &startdate);
+        self.0.call.set_as::<String>("startdate", startdate);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        let startup: super::types::StartupOrder = startup.into();
-        self.0.set("startup", &startup);
+        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
         self
     }
     /// Storage on which restored disks are put by default.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
     pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.set("tablet", &tablet);
+        self.0.call.set("tablet", &tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
     pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        let tags: List = tags.into();
-        self.0.set("tags", &tags);
+        self.0.call.set_as::<List>("tags", tags);
         self
     }
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.set("tdf", &tdf);
+        self.0.call.set("tdf", &tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.set("template", &template);
+        self.0.call.set("template", &template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     #[inline]
     pub fn tpmstate0(mut self, tpmstate0: impl Into<QemuTpmState>) -> Self {
-        let tpmstate0: QemuTpmState = tpmstate0.into();
-        self.0.set("tpmstate0", &tpmstate0);
+        self.0.call.set_as::<QemuTpmState>("tpmstate0", tpmstate0);
         self
     }
     /// Gives restored network cards new random MAC addresses. Only together with `archive`.
     #[inline]
     pub fn unique(mut self, unique: bool) -> Self {
-        self.0.set("unique", &unique);
+        self.0.call.set("unique", &unique);
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
-        let unused: QemuUnused = unused.into();
-        self.0.set_indexed("unused", index, &unused);
+        self.0.call.set_indexed_as::<QemuUnused>("unused", index, unused);
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
     pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
-        let usb: QemuUsb = usb.into();
-        self.0.set_indexed("usb", index, &usb);
+        self.0.call.set_indexed_as::<QemuUsb>("usb", index, usb);
         self
     }
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
     pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.set("vcpus", &vcpus);
+        self.0.call.set("vcpus", &vcpus);
         self
     }
     /// Display adapter of the guest.
     #[inline]
     pub fn vga(mut self, vga: impl Into<QemuVga>) -> Self {
-        let vga: QemuVga = vga.into();
-        self.0.set("vga", &vga);
+        self.0.call.set_as::<QemuVga>("vga", vga);
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
     pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
-        let virtio: QemuDrive = virtio.into();
-        self.0.set_indexed("virtio", index, &virtio);
+        self.0.call.set_indexed_as::<QemuDrive>("virtio", index, virtio);
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
     pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
-        let virtiofs: QemuVirtiofs = virtiofs.into();
-        self.0.set_indexed("virtiofs", index, &virtiofs);
+        self.0.call.set_indexed_as::<QemuVirtiofs>("virtiofs", index, virtiofs);
         self
     }
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     #[inline]
     pub fn vmgenid(mut self, vmgenid: impl Into<String>) -> Self {
-        let vmgenid: String = vmgenid.into();
-        self.0.set("vmgenid", &vmgenid);
+        self.0.call.set_as::<String>("vmgenid", vmgenid);
         self
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
     pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
-        let vmstatestorage: StorageId = vmstatestorage.into();
-        self.0.set("vmstatestorage", &vmstatestorage);
+        self.0.call.set_as::<StorageId>("vmstatestorage", vmstatestorage);
         self
     }
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
     pub fn watchdog(mut self, watchdog: impl Into<QemuWatchdog>) -> Self {
-        let watchdog: QemuWatchdog = watchdog.into();
-        self.0.set("watchdog", &watchdog);
+        self.0.call.set_as::<QemuWatchdog>("watchdog", watchdog);
         self
     }
 }
@@ -770,42 +695,30 @@ impl QemuVmidPath {
     /// Lists the sub-resources of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> QemuVmidGet {
-        QemuVmidGet(self.0.request(QemuVmidGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Deletes a stopped virtual machine with its disks, permissions and firewall rules.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}`
     #[inline]
     pub fn delete(&self) -> QemuVmidDelete {
-        QemuVmidDelete(self.0.request(QemuVmidDelete::ENDPOINT, reply::task))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/qemu/{vmid}",
+            Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+        );
+        QemuVmidDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the sub-resources of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for QemuVmidGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidGet);
 
 /// Deletes a stopped virtual machine with its disks, permissions and firewall rules.
 ///
@@ -818,20 +731,7 @@ request_impls!(QemuVmidGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/qemu/{vmid}",
-        Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidDelete);
+request_impls!(QemuVmidDelete : Task);
 
 impl QemuVmidDelete {
     /// Also deletes volumes with this VM ID that the configuration does not mention, on all enabled storages. Default: `false`.
@@ -840,19 +740,19 @@ impl QemuVmidDelete {
         mut self,
         destroy_unreferenced_disks: bool,
     ) -> Self {
-        self.0.set("destroy-unreferenced-disks", &destroy_unreferenced_disks);
+        self.0.call.set("destroy-unreferenced-disks", &destroy_unreferenced_disks);
         self
     }
     /// Also removes the virtual machine from backup and replication jobs and from high availability.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.set("purge", &purge);
+        self.0.call.set("purge", &purge);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
 }
@@ -878,76 +778,41 @@ impl QemuVmidAgentPath {
     /// Lists the guest agent commands the API offers.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGet {
-        QemuVmidAgentGet(self.0.request(QemuVmidAgentGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Runs one of the parameterless guest agent commands, chosen by `command`.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent`
     ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted` or `VM.GuestAgent.Unrestricted`.
+    ///
+    /// The answer is open: the shape depends on the agent command that is named in the request
+    ///
     /// * `command`: Guest agent command to run.
     #[inline]
-    pub fn post(&self, command: impl Into<QemuAgentCommand>) -> QemuVmidAgentPost {
-        let mut request = self.0.request(QemuVmidAgentPost::ENDPOINT, reply::data);
-        let command: QemuAgentCommand = command.into();
-        request.set("command", &command);
-        QemuVmidAgentPost(request)
+    pub fn post(&self, command: impl Into<QemuAgentCommand>) -> Request<QemuAgentPost> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Unrestricted", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<QemuAgentCommand>("command", command);
+        request
     }
 }
-
-/// Lists the guest agent commands the API offers.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for QemuVmidAgentGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGet);
-
-/// Runs one of the parameterless guest agent commands, chosen by `command`.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted` or `VM.GuestAgent.Unrestricted`.
-///
-/// The answer is open: the shape depends on the agent command that is named in the request
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentPost(pub(crate) Request<QemuAgentPost>);
-
-impl ApiRequest for QemuVmidAgentPost {
-    type Output = QemuAgentPost;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Unrestricted", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentPost> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
@@ -972,9 +837,12 @@ impl QemuVmidAgentExecPath {
     /// `POST /nodes/{node}/qemu/{vmid}/agent/exec`
     #[inline]
     pub fn post(&self) -> QemuVmidAgentExecPost {
-        QemuVmidAgentExecPost(
-            self.0.request(QemuVmidAgentExecPost::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/exec",
+            Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
+        );
+        QemuVmidAgentExecPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -987,20 +855,7 @@ impl QemuVmidAgentExecPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecPost(pub(crate) Request<QemuAgentExec>);
 
-impl ApiRequest for QemuVmidAgentExecPost {
-    type Output = QemuAgentExec;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/exec",
-        Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentExec> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentExecPost);
+request_impls!(QemuVmidAgentExecPost : QemuAgentExec);
 
 impl QemuVmidAgentExecPost {
     /// Program to run, followed by its arguments; no shell is involved.
@@ -1009,15 +864,13 @@ impl QemuVmidAgentExecPost {
         mut self,
         command: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
-        let command: Vec<String> = command.into_iter().map(Into::into).collect();
-        self.0.set("command", &command);
+        self.0.call.set_all::<String>("command", command);
         self
     }
     /// Data for the process, as a rule given to its standard input. At most 65536 characters.
     #[inline]
     pub fn input_data(mut self, input_data: impl Into<String>) -> Self {
-        let input_data: String = input_data.into();
-        self.0.set("input-data", &input_data);
+        self.0.call.set_as::<String>("input-data", input_data);
         self
     }
 }
@@ -1044,40 +897,21 @@ impl QemuVmidAgentExecStatusPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`
     ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
+    ///
     /// * `pid`: PID of the process inside the guest.
     #[inline]
-    pub fn get(&self, pid: i64) -> QemuVmidAgentExecStatusGet {
-        let mut request = self
-            .0
-            .request(QemuVmidAgentExecStatusGet::ENDPOINT, reply::data);
-        request.set("pid", &pid);
-        QemuVmidAgentExecStatusGet(request)
+    pub fn get(&self, pid: i64) -> Request<QemuAgentExecStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/exec-status",
+            Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set("pid", &pid);
+        request
     }
 }
-
-/// Returns state and output of a program started through the guest agent.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentExecStatusGet(pub(crate) Request<QemuAgentExecStatus>);
-
-impl ApiRequest for QemuVmidAgentExecStatusGet {
-    type Output = QemuAgentExecStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/exec-status",
-        Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentExecStatus> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentExecStatusGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
@@ -1104,11 +938,23 @@ impl QemuVmidAgentFileReadPath {
     /// * `file`: Path of the file inside the guest.
     #[inline]
     pub fn get(&self, file: impl Into<String>) -> QemuVmidAgentFileReadGet {
-        let mut request = self
-            .0
-            .request(QemuVmidAgentFileReadGet::ENDPOINT, reply::data);
-        let file: String = file.into();
-        request.set("file", &file);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/qemu/{vmid}/agent/file-read",
+                Permission::Any(
+                    "/vms/{vmid}",
+                    &["VM.GuestAgent.FileRead", "VM.GuestAgent.Unrestricted"],
+                ),
+            )
+            .partial(
+                &[
+                    Partial::new("count", Release::new(9, 1), None),
+                    Partial::new("decode", Release::new(9, 1), None),
+                    Partial::new("offset", Release::new(9, 1), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("file", file);
         QemuVmidAgentFileReadGet(request)
     }
 }
@@ -1122,48 +968,25 @@ impl QemuVmidAgentFileReadPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
 
-impl ApiRequest for QemuVmidAgentFileReadGet {
-    type Output = QemuAgentFileRead;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/qemu/{vmid}/agent/file-read",
-            Permission::Any(
-                "/vms/{vmid}",
-                &["VM.GuestAgent.FileRead", "VM.GuestAgent.Unrestricted"],
-            ),
-        )
-        .partial(
-            &[
-                Partial::new("count", Release::new(9, 1), None),
-                Partial::new("decode", Release::new(9, 1), None),
-                Partial::new("offset", Release::new(9, 1), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentFileRead> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentFileReadGet);
+request_impls!(QemuVmidAgentFileReadGet : QemuAgentFileRead);
 
 impl QemuVmidAgentFileReadGet {
     /// Bytes to read at most. From 1 to 16777216. Default: `16777216`. Since 9.1.
     #[inline]
     pub fn count(mut self, count: i64) -> Self {
-        self.0.set("count", &count);
+        self.0.call.set("count", &count);
         self
     }
     /// Has the server decode the Base64 it gets from the agent; if off, the content is returned as Base64. Default: `true`. Since 9.1.
     #[inline]
     pub fn decode(mut self, decode: bool) -> Self {
-        self.0.set("decode", &decode);
+        self.0.call.set("decode", &decode);
         self
     }
     /// Byte position at which reading starts. At least 0. Default: `0`. Since 9.1.
     #[inline]
     pub fn offset(mut self, offset: i64) -> Self {
-        self.0.set("offset", &offset);
+        self.0.call.set("offset", &offset);
         self
     }
 }
@@ -1198,13 +1021,17 @@ impl QemuVmidAgentFileWritePath {
         file: impl Into<String>,
         content: impl Into<String>,
     ) -> QemuVmidAgentFileWritePost {
-        let mut request = self
-            .0
-            .request(QemuVmidAgentFileWritePost::ENDPOINT, reply::nothing);
-        let file: String = file.into();
-        request.set("file", &file);
-        let content: String = content.into();
-        request.set("content", &content);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/file-write",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("file", file);
+        request.call.set_as::<String>("content", content);
         QemuVmidAgentFileWritePost(request)
     }
 }
@@ -1218,29 +1045,13 @@ impl QemuVmidAgentFileWritePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidAgentFileWritePost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/file-write",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentFileWritePost);
+request_impls!(QemuVmidAgentFileWritePost : ());
 
 impl QemuVmidAgentFileWritePost {
     /// Has the server encode the content to Base64, which the agent needs; if off, send it encoded already. Default: `true`.
     #[inline]
     pub fn encode(mut self, encode: bool) -> Self {
-        self.0.set("encode", &encode);
+        self.0.call.set("encode", &encode);
         self
     }
 }
@@ -1266,40 +1077,21 @@ impl QemuVmidAgentFsfreezeFreezePath {
     /// Flushes and freezes the guest's file systems; writes block until they are thawed.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentFsfreezeFreezePost {
-        QemuVmidAgentFsfreezeFreezePost(
-            self.0.request(QemuVmidAgentFsfreezeFreezePost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentGetTime> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Flushes and freezes the guest's file systems; writes block until they are thawed.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentFsfreezeFreezePost(pub(crate) Request<QemuAgentGetTime>);
-
-impl ApiRequest for QemuVmidAgentFsfreezeFreezePost {
-    type Output = QemuAgentGetTime;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetTime> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentFsfreezeFreezePost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
@@ -1322,44 +1114,25 @@ impl QemuVmidAgentFsfreezeStatusPath {
     /// Tells whether the guest's file systems are frozen.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentFsfreezeStatusPost {
-        QemuVmidAgentFsfreezeStatusPost(
-            self.0.request(QemuVmidAgentFsfreezeStatusPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentFsfreezeStatus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status",
+            Permission::Any(
+                "/vms/{vmid}",
+                &[
+                    "VM.GuestAgent.Audit",
+                    "VM.GuestAgent.FileSystemMgmt",
+                    "VM.GuestAgent.Unrestricted",
+                ],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Tells whether the guest's file systems are frozen.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentFsfreezeStatusPost(pub(crate) Request<QemuAgentFsfreezeStatus>);
-
-impl ApiRequest for QemuVmidAgentFsfreezeStatusPost {
-    type Output = QemuAgentFsfreezeStatus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status",
-        Permission::Any(
-            "/vms/{vmid}",
-            &[
-                "VM.GuestAgent.Audit",
-                "VM.GuestAgent.FileSystemMgmt",
-                "VM.GuestAgent.Unrestricted",
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentFsfreezeStatus> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentFsfreezeStatusPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`.
 ///
@@ -1382,40 +1155,21 @@ impl QemuVmidAgentFsfreezeThawPath {
     /// Thaws the guest's frozen file systems.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentFsfreezeThawPost {
-        QemuVmidAgentFsfreezeThawPost(
-            self.0.request(QemuVmidAgentFsfreezeThawPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentGetTime> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Thaws the guest's frozen file systems.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentFsfreezeThawPost(pub(crate) Request<QemuAgentGetTime>);
-
-impl ApiRequest for QemuVmidAgentFsfreezeThawPost {
-    type Output = QemuAgentGetTime;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetTime> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentFsfreezeThawPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
@@ -1438,40 +1192,21 @@ impl QemuVmidAgentFstrimPath {
     /// Has the guest discard the unused blocks of its mounted file systems.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentFstrimPost {
-        QemuVmidAgentFstrimPost(
-            self.0.request(QemuVmidAgentFstrimPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentFstrim> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/fstrim",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Has the guest discard the unused blocks of its mounted file systems.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentFstrimPost(pub(crate) Request<QemuAgentFstrim>);
-
-impl ApiRequest for QemuVmidAgentFstrimPost {
-    type Output = QemuAgentFstrim;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/fstrim",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.FileSystemMgmt", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentFstrim> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentFstrimPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
@@ -1494,40 +1229,21 @@ impl QemuVmidAgentGetFsinfoPath {
     /// Lists the file systems mounted in the guest and the disks they lie on.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetFsinfoGet {
-        QemuVmidAgentGetFsinfoGet(
-            self.0.request(QemuVmidAgentGetFsinfoGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetFsinfo> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-fsinfo",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the file systems mounted in the guest and the disks they lie on.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetFsinfoGet(pub(crate) Request<QemuAgentGetFsinfo>);
-
-impl ApiRequest for QemuVmidAgentGetFsinfoGet {
-    type Output = QemuAgentGetFsinfo;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-fsinfo",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetFsinfo> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetFsinfoGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
@@ -1550,40 +1266,21 @@ impl QemuVmidAgentGetHostNamePath {
     /// Returns the host name the guest uses.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetHostNameGet {
-        QemuVmidAgentGetHostNameGet(
-            self.0.request(QemuVmidAgentGetHostNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetHostName> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-host-name",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the host name the guest uses.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetHostNameGet(pub(crate) Request<QemuAgentGetHostName>);
-
-impl ApiRequest for QemuVmidAgentGetHostNameGet {
-    type Output = QemuAgentGetHostName;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-host-name",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetHostName> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetHostNameGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
@@ -1606,42 +1303,21 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
     /// Returns the size of the guest's memory blocks.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetMemoryBlockInfoGet {
-        QemuVmidAgentGetMemoryBlockInfoGet(
-            self.0.request(QemuVmidAgentGetMemoryBlockInfoGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetMemoryBlockInfo> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the size of the guest's memory blocks.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetMemoryBlockInfoGet(
-    pub(crate) Request<QemuAgentGetMemoryBlockInfo>,
-);
-
-impl ApiRequest for QemuVmidAgentGetMemoryBlockInfoGet {
-    type Output = QemuAgentGetMemoryBlockInfo;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetMemoryBlockInfo> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetMemoryBlockInfoGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
@@ -1664,40 +1340,21 @@ impl QemuVmidAgentGetMemoryBlocksPath {
     /// Lists the guest's memory blocks and whether each is online.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetMemoryBlocksGet {
-        QemuVmidAgentGetMemoryBlocksGet(
-            self.0.request(QemuVmidAgentGetMemoryBlocksGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetMemoryBlocks> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the guest's memory blocks and whether each is online.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetMemoryBlocksGet(pub(crate) Request<QemuAgentGetMemoryBlocks>);
-
-impl ApiRequest for QemuVmidAgentGetMemoryBlocksGet {
-    type Output = QemuAgentGetMemoryBlocks;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetMemoryBlocks> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetMemoryBlocksGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
@@ -1720,40 +1377,21 @@ impl QemuVmidAgentGetOsinfoPath {
     /// Returns name, version and kernel of the guest's operating system.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetOsinfoGet {
-        QemuVmidAgentGetOsinfoGet(
-            self.0.request(QemuVmidAgentGetOsinfoGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetOsinfo> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-osinfo",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns name, version and kernel of the guest's operating system.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetOsinfoGet(pub(crate) Request<QemuAgentGetOsinfo>);
-
-impl ApiRequest for QemuVmidAgentGetOsinfoGet {
-    type Output = QemuAgentGetOsinfo;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-osinfo",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetOsinfo> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetOsinfoGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-time`.
 ///
@@ -1776,40 +1414,21 @@ impl QemuVmidAgentGetTimePath {
     /// Returns the guest's clock in nanoseconds since the Unix epoch.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-time`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetTimeGet {
-        QemuVmidAgentGetTimeGet(
-            self.0.request(QemuVmidAgentGetTimeGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetTime> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-time",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the guest's clock in nanoseconds since the Unix epoch.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-time`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetTimeGet(pub(crate) Request<QemuAgentGetTime>);
-
-impl ApiRequest for QemuVmidAgentGetTimeGet {
-    type Output = QemuAgentGetTime;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-time",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetTime> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetTimeGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
@@ -1832,40 +1451,21 @@ impl QemuVmidAgentGetTimezonePath {
     /// Returns the guest's time zone and its offset from UTC.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetTimezoneGet {
-        QemuVmidAgentGetTimezoneGet(
-            self.0.request(QemuVmidAgentGetTimezoneGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetTimezone> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-timezone",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the guest's time zone and its offset from UTC.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetTimezoneGet(pub(crate) Request<QemuAgentGetTimezone>);
-
-impl ApiRequest for QemuVmidAgentGetTimezoneGet {
-    type Output = QemuAgentGetTimezone;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-timezone",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetTimezone> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetTimezoneGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
@@ -1888,40 +1488,21 @@ impl QemuVmidAgentGetUsersPath {
     /// Lists the users logged in to the guest.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-users`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetUsersGet {
-        QemuVmidAgentGetUsersGet(
-            self.0.request(QemuVmidAgentGetUsersGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetUsers> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-users",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the users logged in to the guest.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-users`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetUsersGet(pub(crate) Request<QemuAgentGetUsers>);
-
-impl ApiRequest for QemuVmidAgentGetUsersGet {
-    type Output = QemuAgentGetUsers;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-users",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetUsers> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetUsersGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
@@ -1944,40 +1525,21 @@ impl QemuVmidAgentGetVcpusPath {
     /// Lists the guest's virtual CPUs and whether each is online.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentGetVcpusGet {
-        QemuVmidAgentGetVcpusGet(
-            self.0.request(QemuVmidAgentGetVcpusGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentGetVcpus> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/get-vcpus",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the guest's virtual CPUs and whether each is online.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentGetVcpusGet(pub(crate) Request<QemuAgentGetVcpus>);
-
-impl ApiRequest for QemuVmidAgentGetVcpusGet {
-    type Output = QemuAgentGetVcpus;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/get-vcpus",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentGetVcpus> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentGetVcpusGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/info`.
 ///
@@ -2000,38 +1562,21 @@ impl QemuVmidAgentInfoPath {
     /// Returns the guest agent's version and the commands it supports.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/info`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentInfoGet {
-        QemuVmidAgentInfoGet(self.0.request(QemuVmidAgentInfoGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<QemuAgentInfo> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/info",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the guest agent's version and the commands it supports.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/info`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentInfoGet(pub(crate) Request<QemuAgentInfo>);
-
-impl ApiRequest for QemuVmidAgentInfoGet {
-    type Output = QemuAgentInfo;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/info",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentInfo> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentInfoGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
@@ -2054,42 +1599,21 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
     /// Lists the guest's network interfaces with their addresses and counters.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn get(&self) -> QemuVmidAgentNetworkGetInterfacesGet {
-        QemuVmidAgentNetworkGetInterfacesGet(
-            self.0.request(QemuVmidAgentNetworkGetInterfacesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuAgentNetworkGetInterfaces> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the guest's network interfaces with their addresses and counters.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentNetworkGetInterfacesGet(
-    pub(crate) Request<QemuAgentNetworkGetInterfaces>,
-);
-
-impl ApiRequest for QemuVmidAgentNetworkGetInterfacesGet {
-    type Output = QemuAgentNetworkGetInterfaces;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentNetworkGetInterfaces> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentNetworkGetInterfacesGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
@@ -2112,40 +1636,21 @@ impl QemuVmidAgentPingPath {
     /// Checks that the guest agent answers; fails when it does not.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/ping`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentPingPost {
-        QemuVmidAgentPingPost(
-            self.0.request(QemuVmidAgentPingPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentPing> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/ping",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Checks that the guest agent answers; fails when it does not.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/ping`
-///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentPingPost(pub(crate) Request<QemuAgentPing>);
-
-impl ApiRequest for QemuVmidAgentPingPost {
-    type Output = QemuAgentPing;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/ping",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.GuestAgent.Audit", "VM.GuestAgent.Unrestricted"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentPing> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentPingPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/set-user-password`.
 ///
@@ -2177,13 +1682,15 @@ impl QemuVmidAgentSetUserPasswordPath {
         username: impl Into<String>,
         password: impl Into<Secret>,
     ) -> QemuVmidAgentSetUserPasswordPost {
-        let mut request = self
-            .0
-            .request(QemuVmidAgentSetUserPasswordPost::ENDPOINT, reply::data);
-        let username: String = username.into();
-        request.set("username", &username);
-        let password: Secret = password.into();
-        request.set("password", &password);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/agent/set-user-password",
+                Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
+            )
+            .secrets(&["password"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("username", username);
+        request.call.set_as::<Secret>("password", password);
         QemuVmidAgentSetUserPasswordPost(request)
     }
 }
@@ -2197,27 +1704,13 @@ impl QemuVmidAgentSetUserPasswordPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
 
-impl ApiRequest for QemuVmidAgentSetUserPasswordPost {
-    type Output = QemuAgentPing;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/agent/set-user-password",
-            Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
-        )
-        .secrets(&["password"]);
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentPing> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentSetUserPasswordPost);
+request_impls!(QemuVmidAgentSetUserPasswordPost : QemuAgentPing);
 
 impl QemuVmidAgentSetUserPasswordPost {
     /// Tells that the password is already a `crypt()` hash. Default: `false`.
     #[inline]
     pub fn crypted(mut self, crypted: bool) -> Self {
-        self.0.set("crypted", &crypted);
+        self.0.call.set("crypted", &crypted);
         self
     }
 }
@@ -2243,37 +1736,21 @@ impl QemuVmidAgentShutdownPath {
     /// Asks the guest agent to power the guest off.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentShutdownPost {
-        QemuVmidAgentShutdownPost(
-            self.0.request(QemuVmidAgentShutdownPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentPing> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/shutdown",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Asks the guest agent to power the guest off.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`
-///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentShutdownPost(pub(crate) Request<QemuAgentPing>);
-
-impl ApiRequest for QemuVmidAgentShutdownPost {
-    type Output = QemuAgentPing;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/shutdown",
-        Permission::Any("/vms/{vmid}", &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentPing> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentShutdownPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-disk`.
 ///
@@ -2296,37 +1773,21 @@ impl QemuVmidAgentSuspendDiskPath {
     /// Asks the guest agent to hibernate the guest to disk.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentSuspendDiskPost {
-        QemuVmidAgentSuspendDiskPost(
-            self.0.request(QemuVmidAgentSuspendDiskPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentPing> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/suspend-disk",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Asks the guest agent to hibernate the guest to disk.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`
-///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentSuspendDiskPost(pub(crate) Request<QemuAgentPing>);
-
-impl ApiRequest for QemuVmidAgentSuspendDiskPost {
-    type Output = QemuAgentPing;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/suspend-disk",
-        Permission::Any("/vms/{vmid}", &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentPing> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentSuspendDiskPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`.
 ///
@@ -2349,37 +1810,21 @@ impl QemuVmidAgentSuspendHybridPath {
     /// Asks the guest agent to save the guest to disk and suspend it to RAM.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentSuspendHybridPost {
-        QemuVmidAgentSuspendHybridPost(
-            self.0.request(QemuVmidAgentSuspendHybridPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentPing> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Asks the guest agent to save the guest to disk and suspend it to RAM.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`
-///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentSuspendHybridPost(pub(crate) Request<QemuAgentPing>);
-
-impl ApiRequest for QemuVmidAgentSuspendHybridPost {
-    type Output = QemuAgentPing;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
-        Permission::Any("/vms/{vmid}", &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentPing> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentSuspendHybridPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/agent/suspend-ram`.
 ///
@@ -2402,37 +1847,21 @@ impl QemuVmidAgentSuspendRamPath {
     /// Asks the guest agent to suspend the guest to RAM.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
     #[inline]
-    pub fn post(&self) -> QemuVmidAgentSuspendRamPost {
-        QemuVmidAgentSuspendRamPost(
-            self.0.request(QemuVmidAgentSuspendRamPost::ENDPOINT, reply::data),
-        )
+    pub fn post(&self) -> Request<QemuAgentPing> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/agent/suspend-ram",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Asks the guest agent to suspend the guest to RAM.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`
-///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidAgentSuspendRamPost(pub(crate) Request<QemuAgentPing>);
-
-impl ApiRequest for QemuVmidAgentSuspendRamPost {
-    type Output = QemuAgentPing;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/agent/suspend-ram",
-        Permission::Any("/vms/{vmid}", &["VM.PowerMgmt", "VM.GuestAgent.Unrestricted"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuAgentPing> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidAgentSuspendRamPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/clone`.
 ///
@@ -2459,8 +1888,23 @@ impl QemuVmidClonePath {
     /// * `newid`: ID of the new virtual machine; must be free. From 100 to 999999999.
     #[inline]
     pub fn post(&self, newid: u32) -> QemuVmidClonePost {
-        let mut request = self.0.request(QemuVmidClonePost::ENDPOINT, reply::task);
-        request.set("newid", &newid);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/clone",
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Clone"]),
+                    Permission::Or(
+                        &[
+                            Permission::All("/vms/{newid}", &["VM.Allocate"]),
+                            Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                        ],
+                    ),
+                ],
+            ),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set("newid", &newid);
         QemuVmidClonePost(request)
     }
 }
@@ -2476,91 +1920,61 @@ impl QemuVmidClonePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidClonePost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidClonePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/clone",
-        Permission::And(
-            &[
-                Permission::All("/vms/{vmid}", &["VM.Clone"]),
-                Permission::Or(
-                    &[
-                        Permission::All("/vms/{newid}", &["VM.Allocate"]),
-                        Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
-                    ],
-                ),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidClonePost);
+request_impls!(QemuVmidClonePost : Task);
 
 impl QemuVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Notes about the new virtual machine.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Image format of the copies, on file storages; only for a full copy.
     #[inline]
     pub fn format(mut self, format: impl Into<QemuCloneFormat>) -> Self {
-        let format: QemuCloneFormat = format.into();
-        self.0.set("format", &format);
+        self.0.call.set_as::<QemuCloneFormat>("format", format);
         self
     }
     /// Copies all disks in full; always so unless the source is a template, where a linked clone is the default.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.set("full", &full);
+        self.0.call.set("full", &full);
         self
     }
     /// Name of the new virtual machine.
     #[inline]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        let name: String = name.into();
-        self.0.set("name", &name);
+        self.0.call.set_as::<String>("name", name);
         self
     }
     /// Resource pool the new virtual machine joins.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Snapshot to clone from instead of the present state. At most 40 characters.
     #[inline]
     pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        let snapname: String = snapname.into();
-        self.0.set("snapname", &snapname);
+        self.0.call.set_as::<String>("snapname", snapname);
         self
     }
     /// Storage for a full copy's disks; by default each stays on the storage of its original.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// Node for the new virtual machine; another one is possible only if all disks are on shared storage.
     #[inline]
     pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        let target: NodeName = target.into();
-        self.0.set("target", &target);
+        self.0.call.set_as::<NodeName>("target", target);
         self
     }
 }
@@ -2586,68 +2000,32 @@ impl QemuVmidCloudinitPath {
     /// Lists the cloud-init options with the value in the current image and the pending one.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/cloudinit`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidCloudinitGet {
-        QemuVmidCloudinitGet(self.0.request(QemuVmidCloudinitGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<QemuCloudinitItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/cloudinit",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Applies pending cloud-init options and writes the cloud-init drive anew.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/cloudinit`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Config.Cloudinit`.
     #[inline]
-    pub fn put(&self) -> QemuVmidCloudinitPut {
-        QemuVmidCloudinitPut(
-            self.0.request(QemuVmidCloudinitPut::ENDPOINT, reply::nothing),
-        )
+    pub fn put(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/cloudinit",
+            Permission::All("/vms/{vmid}", &["VM.Config.Cloudinit"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Lists the cloud-init options with the value in the current image and the pending one.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/cloudinit`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidCloudinitGet(pub(crate) Request<Vec<QemuCloudinitItem>>);
-
-impl ApiRequest for QemuVmidCloudinitGet {
-    type Output = Vec<QemuCloudinitItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/cloudinit",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<QemuCloudinitItem>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidCloudinitGet);
-
-/// Applies pending cloud-init options and writes the cloud-init drive anew.
-///
-/// `PUT /nodes/{node}/qemu/{vmid}/cloudinit`
-///
-/// Needs on `/vms/{vmid}`: `VM.Config.Cloudinit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidCloudinitPut(pub(crate) Request<()>);
-
-impl ApiRequest for QemuVmidCloudinitPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/cloudinit",
-        Permission::All("/vms/{vmid}", &["VM.Config.Cloudinit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidCloudinitPut);
 
 /// The path `/nodes/{node}/qemu/{vmid}/cloudinit/dump`.
 ///
@@ -2671,44 +2049,21 @@ impl QemuVmidCloudinitDumpPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`
     ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    ///
     /// * `type_`: Document to return.
     #[inline]
-    pub fn get(
-        &self,
-        type_: impl Into<QemuCloudinitDumpType>,
-    ) -> QemuVmidCloudinitDumpGet {
-        let mut request = self
-            .0
-            .request(QemuVmidCloudinitDumpGet::ENDPOINT, reply::data);
-        let type_: QemuCloudinitDumpType = type_.into();
-        request.set("type", &type_);
-        QemuVmidCloudinitDumpGet(request)
+    pub fn get(&self, type_: impl Into<QemuCloudinitDumpType>) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/cloudinit/dump",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<QemuCloudinitDumpType>("type", type_);
+        request
     }
 }
-
-/// Returns one of the documents generated for cloud-init.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidCloudinitDumpGet(pub(crate) Request<String>);
-
-impl ApiRequest for QemuVmidCloudinitDumpGet {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/cloudinit/dump",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidCloudinitDumpGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/config`.
 ///
@@ -2733,23 +2088,91 @@ impl QemuVmidConfigPath {
     /// `GET /nodes/{node}/qemu/{vmid}/config`
     #[inline]
     pub fn get(&self) -> QemuVmidConfigGet {
-        QemuVmidConfigGet(self.0.request(QemuVmidConfigGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/config",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        QemuVmidConfigGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Changes the configuration in the background; the right call when disks or hotplug are involved.
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/config`
     #[inline]
     pub fn post(&self) -> QemuVmidConfigPost {
-        QemuVmidConfigPost(
-            self.0.request(QemuVmidConfigPost::ENDPOINT, reply::optional_task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/config",
+                Permission::Any(
+                    "/vms/{vmid}",
+                    &[
+                        "VM.Config.Disk",
+                        "VM.Config.CDROM",
+                        "VM.Config.CPU",
+                        "VM.Config.Memory",
+                        "VM.Config.Network",
+                        "VM.Config.HWType",
+                        "VM.Config.Options",
+                        "VM.Config.Cloudinit",
+                    ],
+                ),
+            )
+            .secrets(&["cipassword"])
+            .partial(
+                &[
+                    Partial::new("allow-ksm", Release::new(9, 1), None),
+                    Partial::new("amd-sev", Release::new(8, 3), None),
+                    Partial::new("ciupgrade", Release::new(8, 0), None),
+                    Partial::new("import-working-storage", Release::new(8, 3), None),
+                    Partial::new("intel-tdx", Release::new(9, 1), None),
+                    Partial::new(
+                        "running-nets-host-mtu",
+                        Release::new(9, 0),
+                        Some(Release::new(9, 0)),
+                    ),
+                    Partial::new("virtiofs[n]", Release::new(8, 4), None),
+                ],
+            );
+        QemuVmidConfigPost(self.0.request(ENDPOINT, reply::optional_task))
     }
     /// Changes the configuration before answering; slow changes may run into the request's time limit.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/config`
     #[inline]
     pub fn put(&self) -> QemuVmidConfigPut {
-        QemuVmidConfigPut(self.0.request(QemuVmidConfigPut::ENDPOINT, reply::nothing))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/nodes/{node}/qemu/{vmid}/config",
+                Permission::Any(
+                    "/vms/{vmid}",
+                    &[
+                        "VM.Config.Disk",
+                        "VM.Config.CDROM",
+                        "VM.Config.CPU",
+                        "VM.Config.Memory",
+                        "VM.Config.Network",
+                        "VM.Config.HWType",
+                        "VM.Config.Options",
+                        "VM.Config.Cloudinit",
+                    ],
+                ),
+            )
+            .secrets(&["cipassword"])
+            .partial(
+                &[
+                    Partial::new("allow-ksm", Release::new(9, 1), None),
+                    Partial::new("amd-sev", Release::new(8, 3), None),
+                    Partial::new("ciupgrade", Release::new(8, 0), None),
+                    Partial::new("intel-tdx", Release::new(9, 1), None),
+                    Partial::new(
+                        "running-nets-host-mtu",
+                        Release::new(9, 0),
+                        Some(Release::new(9, 0)),
+                    ),
+                    Partial::new("virtiofs[n]", Release::new(8, 4), None),
+                ],
+            );
+        QemuVmidConfigPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
 
@@ -2762,33 +2185,19 @@ impl QemuVmidConfigPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
 
-impl ApiRequest for QemuVmidConfigGet {
-    type Output = QemuConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/config",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuConfig> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidConfigGet);
+request_impls!(QemuVmidConfigGet : QemuConfig);
 
 impl QemuVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
     #[inline]
     pub fn current(mut self, current: bool) -> Self {
-        self.0.set("current", &current);
+        self.0.call.set("current", &current);
         self
     }
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
     #[inline]
     pub fn snapshot(mut self, snapshot: impl Into<String>) -> Self {
-        let snapshot: String = snapshot.into();
-        self.0.set("snapshot", &snapshot);
+        self.0.call.set_as::<String>("snapshot", snapshot);
         self
     }
 }
@@ -2804,283 +2213,217 @@ impl QemuVmidConfigGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPost(pub(crate) Request<Option<Task>>);
 
-impl ApiRequest for QemuVmidConfigPost {
-    type Output = Option<Task>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/config",
-            Permission::Any(
-                "/vms/{vmid}",
-                &[
-                    "VM.Config.Disk",
-                    "VM.Config.CDROM",
-                    "VM.Config.CPU",
-                    "VM.Config.Memory",
-                    "VM.Config.Network",
-                    "VM.Config.HWType",
-                    "VM.Config.Options",
-                    "VM.Config.Cloudinit",
-                ],
-            ),
-        )
-        .secrets(&["cipassword"])
-        .partial(
-            &[
-                Partial::new("allow-ksm", Release::new(9, 1), None),
-                Partial::new("amd-sev", Release::new(8, 3), None),
-                Partial::new("ciupgrade", Release::new(8, 0), None),
-                Partial::new("import-working-storage", Release::new(8, 3), None),
-                Partial::new("intel-tdx", Release::new(9, 1), None),
-                Partial::new(
-                    "running-nets-host-mtu",
-                    Release::new(9, 0),
-                    Some(Release::new(9, 0)),
-                ),
-                Partial::new("virtiofs[n]", Release::new(8, 4), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Option<Task>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidConfigPost);
+request_impls!(QemuVmidConfigPost : Option < Task >);
 
 impl QemuVmidConfigPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
     pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.set("acpi", &acpi);
+        self.0.call.set("acpi", &acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`.
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
-        let affinity: String = affinity.into();
-        self.0.set("affinity", &affinity);
+        self.0.call.set_as::<String>("affinity", affinity);
         self
     }
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
     pub fn agent(mut self, agent: impl Into<QemuAgent>) -> Self {
-        let agent: QemuAgent = agent.into();
-        self.0.set("agent", &agent);
+        self.0.call.set_as::<QemuAgent>("agent", agent);
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
     pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.set("allow-ksm", &allow_ksm);
+        self.0.call.set("allow-ksm", &allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[inline]
     pub fn amd_sev(mut self, amd_sev: impl Into<QemuSev>) -> Self {
-        let amd_sev: QemuSev = amd_sev.into();
-        self.0.set("amd-sev", &amd_sev);
+        self.0.call.set_as::<QemuSev>("amd-sev", amd_sev);
         self
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
     pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        let arch: super::types::QemuArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
         self
     }
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
     pub fn args(mut self, args: impl Into<String>) -> Self {
-        let args: String = args.into();
-        self.0.set("args", &args);
+        self.0.call.set_as::<String>("args", args);
         self
     }
     /// Sound card of the guest, useful with SPICE.
     #[inline]
     pub fn audio0(mut self, audio0: impl Into<QemuAudio>) -> Self {
-        let audio0: QemuAudio = audio0.into();
-        self.0.set("audio0", &audio0);
+        self.0.call.set_as::<QemuAudio>("audio0", audio0);
         self
     }
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.set("autostart", &autostart);
+        self.0.call.set("autostart", &autostart);
         self
     }
     /// Seconds to wait for the task to end; if it does within them, no task is returned. From 1 to 30.
     #[inline]
     pub fn background_delay(mut self, background_delay: i64) -> Self {
-        self.0.set("background_delay", &background_delay);
+        self.0.call.set("background_delay", &background_delay);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
     pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.set("balloon", &balloon);
+        self.0.call.set("balloon", &balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
     pub fn bios(mut self, bios: impl Into<QemuBios>) -> Self {
-        let bios: QemuBios = bios.into();
-        self.0.set("bios", &bios);
+        self.0.call.set_as::<QemuBios>("bios", bios);
         self
     }
     /// Devices the guest boots from, in order.
     #[inline]
     pub fn boot(mut self, boot: impl Into<QemuBoot>) -> Self {
-        let boot: QemuBoot = boot.into();
-        self.0.set("boot", &boot);
+        self.0.call.set_as::<QemuBoot>("boot", boot);
         self
     }
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
     pub fn bootdisk(mut self, bootdisk: impl Into<String>) -> Self {
-        let bootdisk: String = bootdisk.into();
-        self.0.set("bootdisk", &bootdisk);
+        self.0.call.set_as::<String>("bootdisk", bootdisk);
         self
     }
     /// Shorthand for the drive `ide2`.
     #[inline]
     pub fn cdrom(mut self, cdrom: impl Into<String>) -> Self {
-        let cdrom: String = cdrom.into();
-        self.0.set("cdrom", &cdrom);
+        self.0.call.set_as::<String>("cdrom", cdrom);
         self
     }
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
     pub fn cicustom(mut self, cicustom: impl Into<QemuCloudInitCustom>) -> Self {
-        let cicustom: QemuCloudInitCustom = cicustom.into();
-        self.0.set("cicustom", &cicustom);
+        self.0.call.set_as::<QemuCloudInitCustom>("cicustom", cicustom);
         self
     }
     /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
     #[inline]
     pub fn cipassword(mut self, cipassword: impl Into<Secret>) -> Self {
-        let cipassword: Secret = cipassword.into();
-        self.0.set("cipassword", &cipassword);
+        self.0.call.set_as::<Secret>("cipassword", cipassword);
         self
     }
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     #[inline]
     pub fn citype(mut self, citype: impl Into<QemuCitype>) -> Self {
-        let citype: QemuCitype = citype.into();
-        self.0.set("citype", &citype);
+        self.0.call.set_as::<QemuCitype>("citype", citype);
         self
     }
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.set("ciupgrade", &ciupgrade);
+        self.0.call.set("ciupgrade", &ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
     pub fn ciuser(mut self, ciuser: impl Into<String>) -> Self {
-        let ciuser: String = ciuser.into();
-        self.0.set("ciuser", &ciuser);
+        self.0.call.set_as::<String>("ciuser", ciuser);
         self
     }
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.set("cores", &cores);
+        self.0.call.set("cores", &cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
     #[inline]
     pub fn cpu(mut self, cpu: impl Into<QemuCpu>) -> Self {
-        let cpu: QemuCpu = cpu.into();
-        self.0.set("cpu", &cpu);
+        self.0.call.set_as::<QemuCpu>("cpu", cpu);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
     #[inline]
     pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        let cpulimit: f64 = cpulimit.into();
-        self.0.set("cpulimit", &cpulimit);
+        self.0.call.set_as::<f64>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.set("cpuunits", &cpuunits);
+        self.0.call.set("cpuunits", &cpuunits);
         self
     }
     /// Comma-separated options to remove from the configuration.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     #[inline]
     pub fn efidisk0(mut self, efidisk0: impl Into<QemuEfiDisk>) -> Self {
-        let efidisk0: QemuEfiDisk = efidisk0.into();
-        self.0.set("efidisk0", &efidisk0);
+        self.0.call.set_as::<QemuEfiDisk>("efidisk0", efidisk0);
         self
     }
     /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.set("freeze", &freeze);
+        self.0.call.set("freeze", &freeze);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        let hookscript: VolumeId = hookscript.into();
-        self.0.set("hookscript", &hookscript);
+        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
     pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
-        let hostpci: QemuHostPci = hostpci.into();
-        self.0.set_indexed("hostpci", index, &hostpci);
+        self.0.call.set_indexed_as::<QemuHostPci>("hostpci", index, hostpci);
         self
     }
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     #[inline]
     pub fn hotplug(mut self, hotplug: impl Into<String>) -> Self {
-        let hotplug: String = hotplug.into();
-        self.0.set("hotplug", &hotplug);
+        self.0.call.set_as::<String>("hotplug", hotplug);
         self
     }
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     #[inline]
     pub fn hugepages(mut self, hugepages: impl Into<QemuHugepages>) -> Self {
-        let hugepages: QemuHugepages = hugepages.into();
-        self.0.set("hugepages", &hugepages);
+        self.0.call.set_as::<QemuHugepages>("hugepages", hugepages);
         self
     }
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
     pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
-        let ide: QemuDrive = ide.into();
-        self.0.set_indexed("ide", index, &ide);
+        self.0.call.set_indexed_as::<QemuDrive>("ide", index, ide);
         self
     }
     /// File storage for unpacking during an import, with `images` content; the source's own when absent. Since 8.3.
@@ -3089,35 +2432,33 @@ impl QemuVmidConfigPost {
         mut self,
         import_working_storage: impl Into<StorageId>,
     ) -> Self {
-        let import_working_storage: StorageId = import_working_storage.into();
-        self.0.set("import-working-storage", &import_working_storage);
+        self.0
+            .call
+            .set_as::<StorageId>("import-working-storage", import_working_storage);
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[inline]
     pub fn intel_tdx(mut self, intel_tdx: impl Into<QemuTdx>) -> Self {
-        let intel_tdx: QemuTdx = intel_tdx.into();
-        self.0.set("intel-tdx", &intel_tdx);
+        self.0.call.set_as::<QemuTdx>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
     pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
-        let ipconfig: QemuIpConfig = ipconfig.into();
-        self.0.set_indexed("ipconfig", index, &ipconfig);
+        self.0.call.set_indexed_as::<QemuIpConfig>("ipconfig", index, ipconfig);
         self
     }
     /// Memory shared with other virtual machines or the host.
     #[inline]
     pub fn ivshmem(mut self, ivshmem: impl Into<QemuIvshmem>) -> Self {
-        let ivshmem: QemuIvshmem = ivshmem.into();
-        self.0.set("ivshmem", &ivshmem);
+        self.0.call.set_as::<QemuIvshmem>("ivshmem", ivshmem);
         self
     }
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
     pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.set("keephugepages", &keephugepages);
+        self.0.call.set("keephugepages", &keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
@@ -3126,134 +2467,121 @@ impl QemuVmidConfigPost {
         mut self,
         keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::KeyboardLayout = keyboard.into();
-        self.0.set("keyboard", &keyboard);
+        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
         self
     }
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
     pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.set("kvm", &kvm);
+        self.0.call.set("kvm", &kvm);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
     pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.set("localtime", &localtime);
+        self.0.call.set("localtime", &localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
     pub fn lock(mut self, lock: impl Into<QemuLock>) -> Self {
-        let lock: QemuLock = lock.into();
-        self.0.set("lock", &lock);
+        self.0.call.set_as::<QemuLock>("lock", lock);
         self
     }
     /// QEMU machine type and its options.
     #[inline]
     pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        let machine: QemuMachine = machine.into();
-        self.0.set("machine", &machine);
+        self.0.call.set_as::<QemuMachine>("machine", machine);
         self
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
     pub fn memory(mut self, memory: impl Into<QemuMemory>) -> Self {
-        let memory: QemuMemory = memory.into();
-        self.0.set("memory", &memory);
+        self.0.call.set_as::<QemuMemory>("memory", memory);
         self
     }
     /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
     #[inline]
     pub fn migrate_downtime(mut self, migrate_downtime: impl Into<f64>) -> Self {
-        let migrate_downtime: f64 = migrate_downtime.into();
-        self.0.set("migrate_downtime", &migrate_downtime);
+        self.0.call.set_as::<f64>("migrate_downtime", migrate_downtime);
         self
     }
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.set("migrate_speed", &migrate_speed);
+        self.0.call.set("migrate_speed", &migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        let name: String = name.into();
-        self.0.set("name", &name);
+        self.0.call.set_as::<String>("name", name);
         self
     }
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        let nameserver: List = nameserver.into();
-        self.0.set("nameserver", &nameserver);
+        self.0.call.set_as::<List>("nameserver", nameserver);
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
-        let net: QemuNet = net.into();
-        self.0.set_indexed("net", index, &net);
+        self.0.call.set_indexed_as::<QemuNet>("net", index, net);
         self
     }
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa(mut self, numa: bool) -> Self {
-        self.0.set("numa", &numa);
+        self.0.call.set("numa", &numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
     pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
-        let numa_nodes: QemuNuma = numa_nodes.into();
-        self.0.set_indexed("numa", index, &numa_nodes);
+        self.0.call.set_indexed_as::<QemuNuma>("numa", index, numa_nodes);
         self
     }
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.set("onboot", &onboot);
+        self.0.call.set("onboot", &onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     #[inline]
     pub fn ostype(mut self, ostype: impl Into<QemuOstype>) -> Self {
-        let ostype: QemuOstype = ostype.into();
-        self.0.set("ostype", &ostype);
+        self.0.call.set_as::<QemuOstype>("ostype", ostype);
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
     pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
-        let parallel: String = parallel.into();
-        self.0.set_indexed("parallel", index, &parallel);
+        self.0.call.set_indexed_as::<String>("parallel", index, parallel);
         self
     }
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.set("protection", &protection);
+        self.0.call.set("protection", &protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.set("reboot", &reboot);
+        self.0.call.set("reboot", &reboot);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
     pub fn revert(mut self, revert: impl Into<List>) -> Self {
-        let revert: List = revert.into();
-        self.0.set("revert", &revert);
+        self.0.call.set_as::<List>("revert", revert);
         self
     }
     /// VirtIO random number generator for the guest.
     #[inline]
     pub fn rng0(mut self, rng0: impl Into<QemuRng>) -> Self {
-        let rng0: QemuRng = rng0.into();
-        self.0.set("rng0", &rng0);
+        self.0.call.set_as::<QemuRng>("rng0", rng0);
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0. Until 9.0.
@@ -3262,74 +2590,67 @@ impl QemuVmidConfigPost {
         mut self,
         running_nets_host_mtu: impl Into<String>,
     ) -> Self {
-        let running_nets_host_mtu: String = running_nets_host_mtu.into();
-        self.0.set("running-nets-host-mtu", &running_nets_host_mtu);
+        self.0.call.set_as::<String>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
     pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
-        let sata: QemuDrive = sata.into();
-        self.0.set_indexed("sata", index, &sata);
+        self.0.call.set_indexed_as::<QemuDrive>("sata", index, sata);
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
     pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
-        let scsi: QemuDrive = scsi.into();
-        self.0.set_indexed("scsi", index, &scsi);
+        self.0.call.set_indexed_as::<QemuDrive>("scsi", index, scsi);
         self
     }
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
     pub fn scsihw(mut self, scsihw: impl Into<QemuScsihw>) -> Self {
-        let scsihw: QemuScsihw = scsihw.into();
-        self.0.set("scsihw", &scsihw);
+        self.0.call.set_as::<QemuScsihw>("scsihw", scsihw);
         self
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain(mut self, searchdomain: impl Into<String>) -> Self {
-        let searchdomain: String = searchdomain.into();
-        self.0.set("searchdomain", &searchdomain);
+        self.0.call.set_as::<String>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
     pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
-        let serial: String = serial.into();
-        self.0.set_indexed("serial", index, &serial);
+        self.0.call.set_indexed_as::<String>("serial", index, serial);
         self
     }
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares(mut self, shares: i64) -> Self {
-        self.0.set("shares", &shares);
+        self.0.call.set("shares", &shares);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
     pub fn smbios1(mut self, smbios1: impl Into<QemuSmbios1>) -> Self {
-        let smbios1: QemuSmbios1 = smbios1.into();
-        self.0.set("smbios1", &smbios1);
+        self.0.call.set_as::<QemuSmbios1>("smbios1", smbios1);
         self
     }
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp(mut self, smp: i64) -> Self {
-        self.0.set("smp", &smp);
+        self.0.call.set("smp", &smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.set("sockets", &sockets);
+        self.0.call.set("sockets", &sockets);
         self
     }
     /// Extras for SPICE sessions.
@@ -3338,129 +2659,117 @@ impl QemuVmidConfigPost {
         mut self,
         spice_enhancements: impl Into<QemuSpiceEnhancements>,
     ) -> Self {
-        let spice_enhancements: QemuSpiceEnhancements = spice_enhancements.into();
-        self.0.set("spice_enhancements", &spice_enhancements);
+        self.0
+            .call
+            .set_as::<QemuSpiceEnhancements>("spice_enhancements", spice_enhancements);
         self
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
     pub fn sshkeys(mut self, sshkeys: impl Into<String>) -> Self {
-        let sshkeys: String = sshkeys.into();
-        self.0.set("sshkeys", &sshkeys);
+        self.0.call.set_as::<String>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     #[inline]
     pub fn startdate(mut self, startdate: impl Into<String>) -> Self {
-        let startdate: String = startdate.into();
-        self.0.set("startdate", &startdate);
+        self.0.call.set_as::<String>("startdate", startdate);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        let startup: super::types::StartupOrder = startup.into();
-        self.0.set("startup", &startup);
+        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
         self
     }
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
     pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.set("tablet", &tablet);
+        self.0.call.set("tablet", &tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
     pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        let tags: List = tags.into();
-        self.0.set("tags", &tags);
+        self.0.call.set_as::<List>("tags", tags);
         self
     }
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.set("tdf", &tdf);
+        self.0.call.set("tdf", &tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.set("template", &template);
+        self.0.call.set("template", &template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     #[inline]
     pub fn tpmstate0(mut self, tpmstate0: impl Into<QemuTpmState>) -> Self {
-        let tpmstate0: QemuTpmState = tpmstate0.into();
-        self.0.set("tpmstate0", &tpmstate0);
+        self.0.call.set_as::<QemuTpmState>("tpmstate0", tpmstate0);
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
-        let unused: QemuUnused = unused.into();
-        self.0.set_indexed("unused", index, &unused);
+        self.0.call.set_indexed_as::<QemuUnused>("unused", index, unused);
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
     pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
-        let usb: QemuUsb = usb.into();
-        self.0.set_indexed("usb", index, &usb);
+        self.0.call.set_indexed_as::<QemuUsb>("usb", index, usb);
         self
     }
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
     pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.set("vcpus", &vcpus);
+        self.0.call.set("vcpus", &vcpus);
         self
     }
     /// Display adapter of the guest.
     #[inline]
     pub fn vga(mut self, vga: impl Into<QemuVga>) -> Self {
-        let vga: QemuVga = vga.into();
-        self.0.set("vga", &vga);
+        self.0.call.set_as::<QemuVga>("vga", vga);
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
     pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
-        let virtio: QemuDrive = virtio.into();
-        self.0.set_indexed("virtio", index, &virtio);
+        self.0.call.set_indexed_as::<QemuDrive>("virtio", index, virtio);
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
     pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
-        let virtiofs: QemuVirtiofs = virtiofs.into();
-        self.0.set_indexed("virtiofs", index, &virtiofs);
+        self.0.call.set_indexed_as::<QemuVirtiofs>("virtiofs", index, virtiofs);
         self
     }
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     #[inline]
     pub fn vmgenid(mut self, vmgenid: impl Into<String>) -> Self {
-        let vmgenid: String = vmgenid.into();
-        self.0.set("vmgenid", &vmgenid);
+        self.0.call.set_as::<String>("vmgenid", vmgenid);
         self
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
     pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
-        let vmstatestorage: StorageId = vmstatestorage.into();
-        self.0.set("vmstatestorage", &vmstatestorage);
+        self.0.call.set_as::<StorageId>("vmstatestorage", vmstatestorage);
         self
     }
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
     pub fn watchdog(mut self, watchdog: impl Into<QemuWatchdog>) -> Self {
-        let watchdog: QemuWatchdog = watchdog.into();
-        self.0.set("watchdog", &watchdog);
+        self.0.call.set_as::<QemuWatchdog>("watchdog", watchdog);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -3474,303 +2783,235 @@ impl QemuVmidConfigPost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidConfigPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/qemu/{vmid}/config",
-            Permission::Any(
-                "/vms/{vmid}",
-                &[
-                    "VM.Config.Disk",
-                    "VM.Config.CDROM",
-                    "VM.Config.CPU",
-                    "VM.Config.Memory",
-                    "VM.Config.Network",
-                    "VM.Config.HWType",
-                    "VM.Config.Options",
-                    "VM.Config.Cloudinit",
-                ],
-            ),
-        )
-        .secrets(&["cipassword"])
-        .partial(
-            &[
-                Partial::new("allow-ksm", Release::new(9, 1), None),
-                Partial::new("amd-sev", Release::new(8, 3), None),
-                Partial::new("ciupgrade", Release::new(8, 0), None),
-                Partial::new("intel-tdx", Release::new(9, 1), None),
-                Partial::new(
-                    "running-nets-host-mtu",
-                    Release::new(9, 0),
-                    Some(Release::new(9, 0)),
-                ),
-                Partial::new("virtiofs[n]", Release::new(8, 4), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidConfigPut);
+request_impls!(QemuVmidConfigPut : ());
 
 impl QemuVmidConfigPut {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
     pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.set("acpi", &acpi);
+        self.0.call.set("acpi", &acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`.
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
-        let affinity: String = affinity.into();
-        self.0.set("affinity", &affinity);
+        self.0.call.set_as::<String>("affinity", affinity);
         self
     }
     /// Whether and how the QEMU guest agent inside the guest is used.
     #[inline]
     pub fn agent(mut self, agent: impl Into<QemuAgent>) -> Self {
-        let agent: QemuAgent = agent.into();
-        self.0.set("agent", &agent);
+        self.0.call.set_as::<QemuAgent>("agent", agent);
         self
     }
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
     pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.set("allow-ksm", &allow_ksm);
+        self.0.call.set("allow-ksm", &allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
     #[inline]
     pub fn amd_sev(mut self, amd_sev: impl Into<QemuSev>) -> Self {
-        let amd_sev: QemuSev = amd_sev.into();
-        self.0.set("amd-sev", &amd_sev);
+        self.0.call.set_as::<QemuSev>("amd-sev", amd_sev);
         self
     }
     /// Emulated processor architecture; that of the host when absent.
     #[inline]
     pub fn arch(mut self, arch: impl Into<super::types::QemuArch>) -> Self {
-        let arch: super::types::QemuArch = arch.into();
-        self.0.set("arch", &arch);
+        self.0.call.set_as::<super::types::QemuArch>("arch", arch);
         self
     }
     /// Extra QEMU command line arguments, for experts; only root may set them.
     #[inline]
     pub fn args(mut self, args: impl Into<String>) -> Self {
-        let args: String = args.into();
-        self.0.set("args", &args);
+        self.0.call.set_as::<String>("args", args);
         self
     }
     /// Sound card of the guest, useful with SPICE.
     #[inline]
     pub fn audio0(mut self, audio0: impl Into<QemuAudio>) -> Self {
-        let audio0: QemuAudio = audio0.into();
-        self.0.set("audio0", &audio0);
+        self.0.call.set_as::<QemuAudio>("audio0", audio0);
         self
     }
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.set("autostart", &autostart);
+        self.0.call.set("autostart", &autostart);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
     pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.set("balloon", &balloon);
+        self.0.call.set("balloon", &balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
     #[inline]
     pub fn bios(mut self, bios: impl Into<QemuBios>) -> Self {
-        let bios: QemuBios = bios.into();
-        self.0.set("bios", &bios);
+        self.0.call.set_as::<QemuBios>("bios", bios);
         self
     }
     /// Devices the guest boots from, in order.
     #[inline]
     pub fn boot(mut self, boot: impl Into<QemuBoot>) -> Self {
-        let boot: QemuBoot = boot.into();
-        self.0.set("boot", &boot);
+        self.0.call.set_as::<QemuBoot>("boot", boot);
         self
     }
     /// Disk to boot from; deprecated, use `boot` with `order`.
     #[inline]
     pub fn bootdisk(mut self, bootdisk: impl Into<String>) -> Self {
-        let bootdisk: String = bootdisk.into();
-        self.0.set("bootdisk", &bootdisk);
+        self.0.call.set_as::<String>("bootdisk", bootdisk);
         self
     }
     /// Shorthand for the drive `ide2`.
     #[inline]
     pub fn cdrom(mut self, cdrom: impl Into<String>) -> Self {
-        let cdrom: String = cdrom.into();
-        self.0.set("cdrom", &cdrom);
+        self.0.call.set_as::<String>("cdrom", cdrom);
         self
     }
     /// Snippets that replace the generated cloud-init documents.
     #[inline]
     pub fn cicustom(mut self, cicustom: impl Into<QemuCloudInitCustom>) -> Self {
-        let cicustom: QemuCloudInitCustom = cicustom.into();
-        self.0.set("cicustom", &cicustom);
+        self.0.call.set_as::<QemuCloudInitCustom>("cicustom", cicustom);
         self
     }
     /// Password cloud-init gives the user; SSH keys are preferable, and old cloud-init cannot take a hash.
     #[inline]
     pub fn cipassword(mut self, cipassword: impl Into<Secret>) -> Self {
-        let cipassword: Secret = cipassword.into();
-        self.0.set("cipassword", &cipassword);
+        self.0.call.set_as::<Secret>("cipassword", cipassword);
         self
     }
     /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
     #[inline]
     pub fn citype(mut self, citype: impl Into<QemuCitype>) -> Self {
-        let citype: QemuCitype = citype.into();
-        self.0.set("citype", &citype);
+        self.0.call.set_as::<QemuCitype>("citype", citype);
         self
     }
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.set("ciupgrade", &ciupgrade);
+        self.0.call.set("ciupgrade", &ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
     #[inline]
     pub fn ciuser(mut self, ciuser: impl Into<String>) -> Self {
-        let ciuser: String = ciuser.into();
-        self.0.set("ciuser", &ciuser);
+        self.0.call.set_as::<String>("ciuser", ciuser);
         self
     }
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.set("cores", &cores);
+        self.0.call.set("cores", &cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
     #[inline]
     pub fn cpu(mut self, cpu: impl Into<QemuCpu>) -> Self {
-        let cpu: QemuCpu = cpu.into();
-        self.0.set("cpu", &cpu);
+        self.0.call.set_as::<QemuCpu>("cpu", cpu);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 128. Default: `0`.
     #[inline]
     pub fn cpulimit(mut self, cpulimit: impl Into<f64>) -> Self {
-        let cpulimit: f64 = cpulimit.into();
-        self.0.set("cpulimit", &cpulimit);
+        self.0.call.set_as::<f64>("cpulimit", cpulimit);
         self
     }
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.set("cpuunits", &cpuunits);
+        self.0.call.set("cpuunits", &cpuunits);
         self
     }
     /// Comma-separated options to remove from the configuration.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// SHA-1 digest the configuration must still have; the change is refused otherwise. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
     #[inline]
     pub fn efidisk0(mut self, efidisk0: impl Into<QemuEfiDisk>) -> Self {
-        let efidisk0: QemuEfiDisk = efidisk0.into();
-        self.0.set("efidisk0", &efidisk0);
+        self.0.call.set_as::<QemuEfiDisk>("efidisk0", efidisk0);
         self
     }
     /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.set("freeze", &freeze);
+        self.0.call.set("freeze", &freeze);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     #[inline]
     pub fn hookscript(mut self, hookscript: impl Into<VolumeId>) -> Self {
-        let hookscript: VolumeId = hookscript.into();
-        self.0.set("hookscript", &hookscript);
+        self.0.call.set_as::<VolumeId>("hookscript", hookscript);
         self
     }
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
     #[inline]
     pub fn hostpci(mut self, index: u8, hostpci: impl Into<QemuHostPci>) -> Self {
-        let hostpci: QemuHostPci = hostpci.into();
-        self.0.set_indexed("hostpci", index, &hostpci);
+        self.0.call.set_indexed_as::<QemuHostPci>("hostpci", index, hostpci);
         self
     }
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     #[inline]
     pub fn hotplug(mut self, hotplug: impl Into<String>) -> Self {
-        let hotplug: String = hotplug.into();
-        self.0.set("hotplug", &hotplug);
+        self.0.call.set_as::<String>("hotplug", hotplug);
         self
     }
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     #[inline]
     pub fn hugepages(mut self, hugepages: impl Into<QemuHugepages>) -> Self {
-        let hugepages: QemuHugepages = hugepages.into();
-        self.0.set("hugepages", &hugepages);
+        self.0.call.set_as::<QemuHugepages>("hugepages", hugepages);
         self
     }
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
     #[inline]
     pub fn ide(mut self, index: u8, ide: impl Into<QemuDrive>) -> Self {
-        let ide: QemuDrive = ide.into();
-        self.0.set_indexed("ide", index, &ide);
+        self.0.call.set_indexed_as::<QemuDrive>("ide", index, ide);
         self
     }
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     #[inline]
     pub fn intel_tdx(mut self, intel_tdx: impl Into<QemuTdx>) -> Self {
-        let intel_tdx: QemuTdx = intel_tdx.into();
-        self.0.set("intel-tdx", &intel_tdx);
+        self.0.call.set_as::<QemuTdx>("intel-tdx", intel_tdx);
         self
     }
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
     #[inline]
     pub fn ipconfig(mut self, index: u8, ipconfig: impl Into<QemuIpConfig>) -> Self {
-        let ipconfig: QemuIpConfig = ipconfig.into();
-        self.0.set_indexed("ipconfig", index, &ipconfig);
+        self.0.call.set_indexed_as::<QemuIpConfig>("ipconfig", index, ipconfig);
         self
     }
     /// Memory shared with other virtual machines or the host.
     #[inline]
     pub fn ivshmem(mut self, ivshmem: impl Into<QemuIvshmem>) -> Self {
-        let ivshmem: QemuIvshmem = ivshmem.into();
-        self.0.set("ivshmem", &ivshmem);
+        self.0.call.set_as::<QemuIvshmem>("ivshmem", ivshmem);
         self
     }
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
     pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.set("keephugepages", &keephugepages);
+        self.0.call.set("keephugepages", &keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
@@ -3779,134 +3020,121 @@ impl QemuVmidConfigPut {
         mut self,
         keyboard: impl Into<super::types::KeyboardLayout>,
     ) -> Self {
-        let keyboard: super::types::KeyboardLayout = keyboard.into();
-        self.0.set("keyboard", &keyboard);
+        self.0.call.set_as::<super::types::KeyboardLayout>("keyboard", keyboard);
         self
     }
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
     pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.set("kvm", &kvm);
+        self.0.call.set("kvm", &kvm);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
     pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.set("localtime", &localtime);
+        self.0.call.set("localtime", &localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
     #[inline]
     pub fn lock(mut self, lock: impl Into<QemuLock>) -> Self {
-        let lock: QemuLock = lock.into();
-        self.0.set("lock", &lock);
+        self.0.call.set_as::<QemuLock>("lock", lock);
         self
     }
     /// QEMU machine type and its options.
     #[inline]
     pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        let machine: QemuMachine = machine.into();
-        self.0.set("machine", &machine);
+        self.0.call.set_as::<QemuMachine>("machine", machine);
         self
     }
     /// Memory of the guest in MiB; with ballooning this is the most it can get.
     #[inline]
     pub fn memory(mut self, memory: impl Into<QemuMemory>) -> Self {
-        let memory: QemuMemory = memory.into();
-        self.0.set("memory", &memory);
+        self.0.call.set_as::<QemuMemory>("memory", memory);
         self
     }
     /// Longest pause in seconds accepted at the end of a live migration; raised step by step if it does not suffice. At least 0. Default: `0.1`.
     #[inline]
     pub fn migrate_downtime(mut self, migrate_downtime: impl Into<f64>) -> Self {
-        let migrate_downtime: f64 = migrate_downtime.into();
-        self.0.set("migrate_downtime", &migrate_downtime);
+        self.0.call.set_as::<f64>("migrate_downtime", migrate_downtime);
         self
     }
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.set("migrate_speed", &migrate_speed);
+        self.0.call.set("migrate_speed", &migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
     #[inline]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        let name: String = name.into();
-        self.0.set("name", &name);
+        self.0.call.set_as::<String>("name", name);
         self
     }
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     #[inline]
     pub fn nameserver(mut self, nameserver: impl Into<List>) -> Self {
-        let nameserver: List = nameserver.into();
-        self.0.set("nameserver", &nameserver);
+        self.0.call.set_as::<List>("nameserver", nameserver);
         self
     }
     /// Network card of the guest. Indexes 0 to 31.
     #[inline]
     pub fn net(mut self, index: u8, net: impl Into<QemuNet>) -> Self {
-        let net: QemuNet = net.into();
-        self.0.set_indexed("net", index, &net);
+        self.0.call.set_indexed_as::<QemuNet>("net", index, net);
         self
     }
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa(mut self, numa: bool) -> Self {
-        self.0.set("numa", &numa);
+        self.0.call.set("numa", &numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
     #[inline]
     pub fn numa_nodes(mut self, index: u8, numa_nodes: impl Into<QemuNuma>) -> Self {
-        let numa_nodes: QemuNuma = numa_nodes.into();
-        self.0.set_indexed("numa", index, &numa_nodes);
+        self.0.call.set_indexed_as::<QemuNuma>("numa", index, numa_nodes);
         self
     }
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.set("onboot", &onboot);
+        self.0.call.set("onboot", &onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     #[inline]
     pub fn ostype(mut self, ostype: impl Into<QemuOstype>) -> Self {
-        let ostype: QemuOstype = ostype.into();
-        self.0.set("ostype", &ostype);
+        self.0.call.set_as::<QemuOstype>("ostype", ostype);
         self
     }
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
     #[inline]
     pub fn parallel(mut self, index: u8, parallel: impl Into<String>) -> Self {
-        let parallel: String = parallel.into();
-        self.0.set_indexed("parallel", index, &parallel);
+        self.0.call.set_indexed_as::<String>("parallel", index, parallel);
         self
     }
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.set("protection", &protection);
+        self.0.call.set("protection", &protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.set("reboot", &reboot);
+        self.0.call.set("reboot", &reboot);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
     #[inline]
     pub fn revert(mut self, revert: impl Into<List>) -> Self {
-        let revert: List = revert.into();
-        self.0.set("revert", &revert);
+        self.0.call.set_as::<List>("revert", revert);
         self
     }
     /// VirtIO random number generator for the guest.
     #[inline]
     pub fn rng0(mut self, rng0: impl Into<QemuRng>) -> Self {
-        let rng0: QemuRng = rng0.into();
-        self.0.set("rng0", &rng0);
+        self.0.call.set_as::<QemuRng>("rng0", rng0);
         self
     }
     /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0. Until 9.0.
@@ -3915,74 +3143,67 @@ impl QemuVmidConfigPut {
         mut self,
         running_nets_host_mtu: impl Into<String>,
     ) -> Self {
-        let running_nets_host_mtu: String = running_nets_host_mtu.into();
-        self.0.set("running-nets-host-mtu", &running_nets_host_mtu);
+        self.0.call.set_as::<String>("running-nets-host-mtu", running_nets_host_mtu);
         self
     }
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
     #[inline]
     pub fn sata(mut self, index: u8, sata: impl Into<QemuDrive>) -> Self {
-        let sata: QemuDrive = sata.into();
-        self.0.set_indexed("sata", index, &sata);
+        self.0.call.set_indexed_as::<QemuDrive>("sata", index, sata);
         self
     }
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
     #[inline]
     pub fn scsi(mut self, index: u8, scsi: impl Into<QemuDrive>) -> Self {
-        let scsi: QemuDrive = scsi.into();
-        self.0.set_indexed("scsi", index, &scsi);
+        self.0.call.set_indexed_as::<QemuDrive>("scsi", index, scsi);
         self
     }
     /// Model of the SCSI controller. Default: `lsi`.
     #[inline]
     pub fn scsihw(mut self, scsihw: impl Into<QemuScsihw>) -> Self {
-        let scsihw: QemuScsihw = scsihw.into();
-        self.0.set("scsihw", &scsihw);
+        self.0.call.set_as::<QemuScsihw>("scsihw", scsihw);
         self
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
     pub fn searchdomain(mut self, searchdomain: impl Into<String>) -> Self {
-        let searchdomain: String = searchdomain.into();
-        self.0.set("searchdomain", &searchdomain);
+        self.0.call.set_as::<String>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     #[inline]
     pub fn serial(mut self, index: u8, serial: impl Into<String>) -> Self {
-        let serial: String = serial.into();
-        self.0.set_indexed("serial", index, &serial);
+        self.0.call.set_indexed_as::<String>("serial", index, serial);
         self
     }
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares(mut self, shares: i64) -> Self {
-        self.0.set("shares", &shares);
+        self.0.call.set("shares", &shares);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
     #[inline]
     pub fn smbios1(mut self, smbios1: impl Into<QemuSmbios1>) -> Self {
-        let smbios1: QemuSmbios1 = smbios1.into();
-        self.0.set("smbios1", &smbios1);
+        self.0.call.set_as::<QemuSmbios1>("smbios1", smbios1);
         self
     }
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp(mut self, smp: i64) -> Self {
-        self.0.set("smp", &smp);
+        self.0.call.set("smp", &smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.set("sockets", &sockets);
+        self.0.call.set("sockets", &sockets);
         self
     }
     /// Extras for SPICE sessions.
@@ -3991,129 +3212,117 @@ impl QemuVmidConfigPut {
         mut self,
         spice_enhancements: impl Into<QemuSpiceEnhancements>,
     ) -> Self {
-        let spice_enhancements: QemuSpiceEnhancements = spice_enhancements.into();
-        self.0.set("spice_enhancements", &spice_enhancements);
+        self.0
+            .call
+            .set_as::<QemuSpiceEnhancements>("spice_enhancements", spice_enhancements);
         self
     }
     /// SSH public keys cloud-init installs, one a line, the whole URL-encoded.
     #[inline]
     pub fn sshkeys(mut self, sshkeys: impl Into<String>) -> Self {
-        let sshkeys: String = sshkeys.into();
-        self.0.set("sshkeys", &sshkeys);
+        self.0.call.set_as::<String>("sshkeys", sshkeys);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
     #[inline]
     pub fn startdate(mut self, startdate: impl Into<String>) -> Self {
-        let startdate: String = startdate.into();
-        self.0.set("startdate", &startdate);
+        self.0.call.set_as::<String>("startdate", startdate);
         self
     }
     /// Place in the node's start and shutdown sequence.
     #[inline]
     pub fn startup(mut self, startup: impl Into<super::types::StartupOrder>) -> Self {
-        let startup: super::types::StartupOrder = startup.into();
-        self.0.set("startup", &startup);
+        self.0.call.set_as::<super::types::StartupOrder>("startup", startup);
         self
     }
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
     pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.set("tablet", &tablet);
+        self.0.call.set("tablet", &tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
     #[inline]
     pub fn tags(mut self, tags: impl Into<List>) -> Self {
-        let tags: List = tags.into();
-        self.0.set("tags", &tags);
+        self.0.call.set_as::<List>("tags", tags);
         self
     }
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.set("tdf", &tdf);
+        self.0.call.set("tdf", &tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.set("template", &template);
+        self.0.call.set("template", &template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     #[inline]
     pub fn tpmstate0(mut self, tpmstate0: impl Into<QemuTpmState>) -> Self {
-        let tpmstate0: QemuTpmState = tpmstate0.into();
-        self.0.set("tpmstate0", &tpmstate0);
+        self.0.call.set_as::<QemuTpmState>("tpmstate0", tpmstate0);
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
     #[inline]
     pub fn unused(mut self, index: u8, unused: impl Into<QemuUnused>) -> Self {
-        let unused: QemuUnused = unused.into();
-        self.0.set_indexed("unused", index, &unused);
+        self.0.call.set_indexed_as::<QemuUnused>("unused", index, unused);
         self
     }
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
     #[inline]
     pub fn usb(mut self, index: u8, usb: impl Into<QemuUsb>) -> Self {
-        let usb: QemuUsb = usb.into();
-        self.0.set_indexed("usb", index, &usb);
+        self.0.call.set_indexed_as::<QemuUsb>("usb", index, usb);
         self
     }
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
     pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.set("vcpus", &vcpus);
+        self.0.call.set("vcpus", &vcpus);
         self
     }
     /// Display adapter of the guest.
     #[inline]
     pub fn vga(mut self, vga: impl Into<QemuVga>) -> Self {
-        let vga: QemuVga = vga.into();
-        self.0.set("vga", &vga);
+        self.0.call.set_as::<QemuVga>("vga", vga);
         self
     }
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
     #[inline]
     pub fn virtio(mut self, index: u8, virtio: impl Into<QemuDrive>) -> Self {
-        let virtio: QemuDrive = virtio.into();
-        self.0.set_indexed("virtio", index, &virtio);
+        self.0.call.set_indexed_as::<QemuDrive>("virtio", index, virtio);
         self
     }
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
     #[inline]
     pub fn virtiofs(mut self, index: u8, virtiofs: impl Into<QemuVirtiofs>) -> Self {
-        let virtiofs: QemuVirtiofs = virtiofs.into();
-        self.0.set_indexed("virtiofs", index, &virtiofs);
+        self.0.call.set_indexed_as::<QemuVirtiofs>("virtiofs", index, virtiofs);
         self
     }
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     #[inline]
     pub fn vmgenid(mut self, vmgenid: impl Into<String>) -> Self {
-        let vmgenid: String = vmgenid.into();
-        self.0.set("vmgenid", &vmgenid);
+        self.0.call.set_as::<String>("vmgenid", vmgenid);
         self
     }
     /// Storage for saved RAM, at a snapshot or when suspending to disk.
     #[inline]
     pub fn vmstatestorage(mut self, vmstatestorage: impl Into<StorageId>) -> Self {
-        let vmstatestorage: StorageId = vmstatestorage.into();
-        self.0.set("vmstatestorage", &vmstatestorage);
+        self.0.call.set_as::<StorageId>("vmstatestorage", vmstatestorage);
         self
     }
     /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
     #[inline]
     pub fn watchdog(mut self, watchdog: impl Into<QemuWatchdog>) -> Self {
-        let watchdog: QemuWatchdog = watchdog.into();
-        self.0.set("watchdog", &watchdog);
+        self.0.call.set_as::<QemuWatchdog>("watchdog", watchdog);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -4140,47 +3349,24 @@ impl QemuVmidDbusVmstatePath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`
     ///
+    /// Needs on `/vms/{vmid}`: `VM.Migrate`.
+    ///
+    /// Since 9.0.
+    ///
     /// * `action`: Whether to start or to stop the helper.
     #[inline]
-    pub fn post(
-        &self,
-        action: impl Into<QemuDbusVmstateAction>,
-    ) -> QemuVmidDbusVmstatePost {
-        let mut request = self
-            .0
-            .request(QemuVmidDbusVmstatePost::ENDPOINT, reply::nothing);
-        let action: QemuDbusVmstateAction = action.into();
-        request.set("action", &action);
-        QemuVmidDbusVmstatePost(request)
+    pub fn post(&self, action: impl Into<QemuDbusVmstateAction>) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/dbus-vmstate",
+                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+            )
+            .since(9, 0);
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<QemuDbusVmstateAction>("action", action);
+        request
     }
 }
-
-/// Starts or stops the helper that carries extra state, such as conntrack entries, in a migration.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`
-///
-/// Needs on `/vms/{vmid}`: `VM.Migrate`.
-///
-/// Since 9.0.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidDbusVmstatePost(pub(crate) Request<()>);
-
-impl ApiRequest for QemuVmidDbusVmstatePost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/dbus-vmstate",
-            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-        )
-        .since(9, 0);
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidDbusVmstatePost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/feature`.
 ///
@@ -4210,9 +3396,13 @@ impl QemuVmidFeaturePath {
         &self,
         feature: impl Into<super::types::GuestFeature>,
     ) -> QemuVmidFeatureGet {
-        let mut request = self.0.request(QemuVmidFeatureGet::ENDPOINT, reply::data);
-        let feature: super::types::GuestFeature = feature.into();
-        request.set("feature", &feature);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/feature",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<super::types::GuestFeature>("feature", feature);
         QemuVmidFeatureGet(request)
     }
 }
@@ -4226,27 +3416,13 @@ impl QemuVmidFeaturePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
 
-impl ApiRequest for QemuVmidFeatureGet {
-    type Output = QemuFeature;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/feature",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuFeature> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFeatureGet);
+request_impls!(QemuVmidFeatureGet : QemuFeature);
 
 impl QemuVmidFeatureGet {
     /// Snapshot to check instead of the present state. At most 40 characters.
     #[inline]
     pub fn snapname(mut self, snapname: impl Into<String>) -> Self {
-        let snapname: String = snapname.into();
-        self.0.set("snapname", &snapname);
+        self.0.call.set_as::<String>("snapname", snapname);
         self
     }
 }
@@ -4272,35 +3448,18 @@ impl QemuVmidFirewallPath {
     /// Lists the firewall sub-resources of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallGet {
-        QemuVmidFirewallGet(self.0.request(QemuVmidFirewallGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the firewall sub-resources of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallGet(pub(crate) Request<Vec<super::types::DirectoryEntry>>);
-
-impl ApiRequest for QemuVmidFirewallGet {
-    type Output = Vec<super::types::DirectoryEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::DirectoryEntry>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/firewall/aliases`.
 ///
@@ -4323,11 +3482,16 @@ impl QemuVmidFirewallAliasesPath {
     /// Lists the address aliases of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallAliasesGet {
-        QemuVmidFirewallAliasesGet(
-            self.0.request(QemuVmidFirewallAliasesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/aliases",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an address alias for a virtual machine.
     ///
@@ -4341,42 +3505,17 @@ impl QemuVmidFirewallAliasesPath {
         name: impl Into<String>,
         cidr: impl Into<Cidr>,
     ) -> QemuVmidFirewallAliasesPost {
-        let mut request = self
-            .0
-            .request(QemuVmidFirewallAliasesPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/firewall/aliases",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
+        request.call.set_as::<Cidr>("cidr", cidr);
         QemuVmidFirewallAliasesPost(request)
     }
 }
-
-/// Lists the address aliases of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallAliasesGet(
-    pub(crate) Request<Vec<super::types::FirewallAliasesItem>>,
-);
-
-impl ApiRequest for QemuVmidFirewallAliasesGet {
-    type Output = Vec<super::types::FirewallAliasesItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/aliases",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallAliasesItem>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallAliasesGet);
 
 /// Creates an address alias for a virtual machine.
 ///
@@ -4387,27 +3526,13 @@ request_impls!(QemuVmidFirewallAliasesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallAliasesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/firewall/aliases",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallAliasesPost);
+request_impls!(QemuVmidFirewallAliasesPost : ());
 
 impl QemuVmidFirewallAliasesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
 }
@@ -4435,11 +3560,16 @@ impl QemuVmidFirewallAliasesNamePath {
     /// Reads one address alias of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallAliasesNameGet {
-        QemuVmidFirewallAliasesNameGet(
-            self.0.request(QemuVmidFirewallAliasesNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallAlias> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or renames an address alias of a virtual machine.
     ///
@@ -4448,11 +3578,13 @@ impl QemuVmidFirewallAliasesNamePath {
     /// * `cidr`: Address or network the alias stands for.
     #[inline]
     pub fn put(&self, cidr: impl Into<Cidr>) -> QemuVmidFirewallAliasesNamePut {
-        let mut request = self
-            .0
-            .request(QemuVmidFirewallAliasesNamePut::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<Cidr>("cidr", cidr);
         QemuVmidFirewallAliasesNamePut(request)
     }
     /// Deletes an address alias of a virtual machine.
@@ -4460,37 +3592,14 @@ impl QemuVmidFirewallAliasesNamePath {
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
     #[inline]
     pub fn delete(&self) -> QemuVmidFirewallAliasesNameDelete {
-        QemuVmidFirewallAliasesNameDelete(
-            self.0.request(QemuVmidFirewallAliasesNameDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        QemuVmidFirewallAliasesNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one address alias of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallAliasesNameGet(
-    pub(crate) Request<super::types::FirewallAlias>,
-);
-
-impl ApiRequest for QemuVmidFirewallAliasesNameGet {
-    type Output = super::types::FirewallAlias;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallAlias> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallAliasesNameGet);
 
 /// Changes or renames an address alias of a virtual machine.
 ///
@@ -4501,41 +3610,25 @@ request_impls!(QemuVmidFirewallAliasesNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallAliasesNamePut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallAliasesNamePut);
+request_impls!(QemuVmidFirewallAliasesNamePut : ());
 
 impl QemuVmidFirewallAliasesNamePut {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// New name for the alias. At most 64 characters.
     #[inline]
     pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        let rename: String = rename.into();
-        self.0.set("rename", &rename);
+        self.0.call.set_as::<String>("rename", rename);
         self
     }
 }
@@ -4549,27 +3642,13 @@ impl QemuVmidFirewallAliasesNamePut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallAliasesNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallAliasesNameDelete);
+request_impls!(QemuVmidFirewallAliasesNameDelete : ());
 
 impl QemuVmidFirewallAliasesNameDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -4595,11 +3674,16 @@ impl QemuVmidFirewallIpsetPath {
     /// Lists the IP sets of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallIpsetGet {
-        QemuVmidFirewallIpsetGet(
-            self.0.request(QemuVmidFirewallIpsetGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Creates an IP set for a virtual machine, or renames one.
     ///
@@ -4608,40 +3692,16 @@ impl QemuVmidFirewallIpsetPath {
     /// * `name`: Name of the IP set. At most 64 characters.
     #[inline]
     pub fn post(&self, name: impl Into<String>) -> QemuVmidFirewallIpsetPost {
-        let mut request = self
-            .0
-            .request(QemuVmidFirewallIpsetPost::ENDPOINT, reply::nothing);
-        let name: String = name.into();
-        request.set("name", &name);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("name", name);
         QemuVmidFirewallIpsetPost(request)
     }
 }
-
-/// Lists the IP sets of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallIpsetGet(
-    pub(crate) Request<Vec<super::types::FirewallIpset>>,
-);
-
-impl ApiRequest for QemuVmidFirewallIpsetGet {
-    type Output = Vec<super::types::FirewallIpset>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallIpset>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetGet);
 
 /// Creates an IP set for a virtual machine, or renames one.
 ///
@@ -4652,41 +3712,25 @@ request_impls!(QemuVmidFirewallIpsetGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallIpsetPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetPost);
+request_impls!(QemuVmidFirewallIpsetPost : ());
 
 impl QemuVmidFirewallIpsetPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Present name of a set that gets the name in `name`; the same name changes just the comment. At most 64 characters.
     #[inline]
     pub fn rename(mut self, rename: impl Into<String>) -> Self {
-        let rename: String = rename.into();
-        self.0.set("rename", &rename);
+        self.0.call.set_as::<String>("rename", rename);
         self
     }
 }
@@ -4714,11 +3758,16 @@ impl QemuVmidFirewallIpsetNamePath {
     /// Lists the entries of an IP set of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallIpsetNameGet {
-        QemuVmidFirewallIpsetNameGet(
-            self.0.request(QemuVmidFirewallIpsetNameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds an address or network to an IP set of a virtual machine.
     ///
@@ -4727,11 +3776,13 @@ impl QemuVmidFirewallIpsetNamePath {
     /// * `cidr`: Address, network in CIDR notation, or name of an alias.
     #[inline]
     pub fn post(&self, cidr: impl Into<Cidr>) -> QemuVmidFirewallIpsetNamePost {
-        let mut request = self
-            .0
-            .request(QemuVmidFirewallIpsetNamePost::ENDPOINT, reply::nothing);
-        let cidr: Cidr = cidr.into();
-        request.set("cidr", &cidr);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<Cidr>("cidr", cidr);
         QemuVmidFirewallIpsetNamePost(request)
     }
     /// Deletes an IP set of a virtual machine; without `force` only an empty one.
@@ -4739,37 +3790,14 @@ impl QemuVmidFirewallIpsetNamePath {
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
     #[inline]
     pub fn delete(&self) -> QemuVmidFirewallIpsetNameDelete {
-        QemuVmidFirewallIpsetNameDelete(
-            self.0.request(QemuVmidFirewallIpsetNameDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        QemuVmidFirewallIpsetNameDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Lists the entries of an IP set of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallIpsetNameGet(
-    pub(crate) Request<Vec<super::types::FirewallIpsetItem>>,
-);
-
-impl ApiRequest for QemuVmidFirewallIpsetNameGet {
-    type Output = Vec<super::types::FirewallIpsetItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallIpsetItem>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetNameGet);
 
 /// Adds an address or network to an IP set of a virtual machine.
 ///
@@ -4780,33 +3808,19 @@ request_impls!(QemuVmidFirewallIpsetNameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallIpsetNamePost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetNamePost);
+request_impls!(QemuVmidFirewallIpsetNamePost : ());
 
 impl QemuVmidFirewallIpsetNamePost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.set("nomatch", &nomatch);
+        self.0.call.set("nomatch", &nomatch);
         self
     }
 }
@@ -4820,26 +3834,13 @@ impl QemuVmidFirewallIpsetNamePost {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallIpsetNameDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetNameDelete);
+request_impls!(QemuVmidFirewallIpsetNameDelete : ());
 
 impl QemuVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
@@ -4870,57 +3871,42 @@ impl QemuVmidFirewallIpsetNameCidrPath {
     /// Reads one entry of an IP set of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallIpsetNameCidrGet {
-        QemuVmidFirewallIpsetNameCidrGet(
-            self.0.request(QemuVmidFirewallIpsetNameCidrGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes one entry of an IP set of a virtual machine.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
     #[inline]
     pub fn put(&self) -> QemuVmidFirewallIpsetNameCidrPut {
-        QemuVmidFirewallIpsetNameCidrPut(
-            self.0.request(QemuVmidFirewallIpsetNameCidrPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        QemuVmidFirewallIpsetNameCidrPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Takes an address or network out of an IP set of a virtual machine.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
     #[inline]
     pub fn delete(&self) -> QemuVmidFirewallIpsetNameCidrDelete {
-        QemuVmidFirewallIpsetNameCidrDelete(
-            self.0.request(QemuVmidFirewallIpsetNameCidrDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        QemuVmidFirewallIpsetNameCidrDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one entry of an IP set of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallIpsetNameCidrGet(
-    pub(crate) Request<super::types::FirewallIpsetEntry>,
-);
-
-impl ApiRequest for QemuVmidFirewallIpsetNameCidrGet {
-    type Output = super::types::FirewallIpsetEntry;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallIpsetEntry> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetNameCidrGet);
 
 /// Changes one entry of an IP set of a virtual machine.
 ///
@@ -4931,40 +3917,25 @@ request_impls!(QemuVmidFirewallIpsetNameCidrGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallIpsetNameCidrPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetNameCidrPut);
+request_impls!(QemuVmidFirewallIpsetNameCidrPut : ());
 
 impl QemuVmidFirewallIpsetNameCidrPut {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.set("nomatch", &nomatch);
+        self.0.call.set("nomatch", &nomatch);
         self
     }
 }
@@ -4978,27 +3949,13 @@ impl QemuVmidFirewallIpsetNameCidrPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallIpsetNameCidrDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallIpsetNameCidrDelete);
+request_impls!(QemuVmidFirewallIpsetNameCidrDelete : ());
 
 impl QemuVmidFirewallIpsetNameCidrDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -5026,9 +3983,12 @@ impl QemuVmidFirewallLogPath {
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/log`
     #[inline]
     pub fn get(&self) -> QemuVmidFirewallLogGet {
-        QemuVmidFirewallLogGet(
-            self.0.request(QemuVmidFirewallLogGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/log",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        QemuVmidFirewallLogGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5041,44 +4001,31 @@ impl QemuVmidFirewallLogPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
 
-impl ApiRequest for QemuVmidFirewallLogGet {
-    type Output = Vec<super::types::LogLine>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/log",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LogLine>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallLogGet);
+request_impls!(QemuVmidFirewallLogGet : Vec < super::types::LogLine >);
 
 impl QemuVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.set("limit", &limit);
+        self.0.call.set("limit", &limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.set("since", &since);
+        self.0.call.set("since", &since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.set("until", &until);
+        self.0.call.set("until", &until);
         self
     }
 }
@@ -5104,48 +4051,30 @@ impl QemuVmidFirewallOptionsPath {
     /// Reads the firewall options of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/options`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallOptionsGet {
-        QemuVmidFirewallOptionsGet(
-            self.0.request(QemuVmidFirewallOptionsGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::GuestFirewallOptions> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/options",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the firewall options of a virtual machine.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/options`
     #[inline]
     pub fn put(&self) -> QemuVmidFirewallOptionsPut {
-        QemuVmidFirewallOptionsPut(
-            self.0.request(QemuVmidFirewallOptionsPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/firewall/options",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        QemuVmidFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads the firewall options of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/options`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallOptionsGet(
-    pub(crate) Request<super::types::GuestFirewallOptions>,
-);
-
-impl ApiRequest for QemuVmidFirewallOptionsGet {
-    type Output = super::types::GuestFirewallOptions;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/options",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::GuestFirewallOptions> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallOptionsGet);
 
 /// Changes the firewall options of a virtual machine.
 ///
@@ -5156,52 +4085,37 @@ request_impls!(QemuVmidFirewallOptionsGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallOptionsPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/firewall/options",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallOptionsPut);
+request_impls!(QemuVmidFirewallOptionsPut : ());
 
 impl QemuVmidFirewallOptionsPut {
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Lets DHCP through. Default: `false`.
     #[inline]
     pub fn dhcp(mut self, dhcp: bool) -> Self {
-        self.0.set("dhcp", &dhcp);
+        self.0.call.set("dhcp", &dhcp);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
     pub fn ipfilter(mut self, ipfilter: bool) -> Self {
-        self.0.set("ipfilter", &ipfilter);
+        self.0.call.set("ipfilter", &ipfilter);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
@@ -5210,8 +4124,9 @@ impl QemuVmidFirewallOptionsPut {
         mut self,
         log_level_in: impl Into<super::types::FirewallLogLevelIn>,
     ) -> Self {
-        let log_level_in: super::types::FirewallLogLevelIn = log_level_in.into();
-        self.0.set("log_level_in", &log_level_in);
+        self.0
+            .call
+            .set_as::<super::types::FirewallLogLevelIn>("log_level_in", log_level_in);
         self
     }
     /// Level to log outgoing traffic at; `nolog` logs nothing.
@@ -5220,20 +4135,21 @@ impl QemuVmidFirewallOptionsPut {
         mut self,
         log_level_out: impl Into<super::types::FirewallLogLevelOut>,
     ) -> Self {
-        let log_level_out: super::types::FirewallLogLevelOut = log_level_out.into();
-        self.0.set("log_level_out", &log_level_out);
+        self.0
+            .call
+            .set_as::<super::types::FirewallLogLevelOut>("log_level_out", log_level_out);
         self
     }
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
     pub fn macfilter(mut self, macfilter: bool) -> Self {
-        self.0.set("macfilter", &macfilter);
+        self.0.call.set("macfilter", &macfilter);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.set("ndp", &ndp);
+        self.0.call.set("ndp", &ndp);
         self
     }
     /// What happens to incoming traffic that no rule matches.
@@ -5242,8 +4158,7 @@ impl QemuVmidFirewallOptionsPut {
         mut self,
         policy_in: impl Into<super::types::FirewallPolicyIn>,
     ) -> Self {
-        let policy_in: super::types::FirewallPolicyIn = policy_in.into();
-        self.0.set("policy_in", &policy_in);
+        self.0.call.set_as::<super::types::FirewallPolicyIn>("policy_in", policy_in);
         self
     }
     /// What happens to outgoing traffic that no rule matches.
@@ -5252,20 +4167,19 @@ impl QemuVmidFirewallOptionsPut {
         mut self,
         policy_out: impl Into<super::types::FirewallPolicyOut>,
     ) -> Self {
-        let policy_out: super::types::FirewallPolicyOut = policy_out.into();
-        self.0.set("policy_out", &policy_out);
+        self.0.call.set_as::<super::types::FirewallPolicyOut>("policy_out", policy_out);
         self
     }
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
     pub fn radv(mut self, radv: bool) -> Self {
-        self.0.set("radv", &radv);
+        self.0.call.set("radv", &radv);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -5293,9 +4207,12 @@ impl QemuVmidFirewallRefsPath {
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/refs`
     #[inline]
     pub fn get(&self) -> QemuVmidFirewallRefsGet {
-        QemuVmidFirewallRefsGet(
-            self.0.request(QemuVmidFirewallRefsGet::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/refs",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        QemuVmidFirewallRefsGet(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -5308,27 +4225,13 @@ impl QemuVmidFirewallRefsPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
 
-impl ApiRequest for QemuVmidFirewallRefsGet {
-    type Output = Vec<super::types::FirewallRef>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/refs",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRef>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallRefsGet);
+request_impls!(QemuVmidFirewallRefsGet : Vec < super::types::FirewallRef >);
 
 impl QemuVmidFirewallRefsGet {
     /// Whether it is an alias or an IP set; in the request, lists only these.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRefType>) -> Self {
-        let type_: super::types::FirewallRefType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRefType>("type", type_);
         self
     }
 }
@@ -5354,11 +4257,16 @@ impl QemuVmidFirewallRulesPath {
     /// Lists the firewall rules of a virtual machine in order.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/rules`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallRulesGet {
-        QemuVmidFirewallRulesGet(
-            self.0.request(QemuVmidFirewallRulesGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/rules",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Adds a firewall rule at the top of those of a virtual machine.
     ///
@@ -5372,40 +4280,17 @@ impl QemuVmidFirewallRulesPath {
         type_: impl Into<super::types::FirewallRuleType>,
         action: impl Into<String>,
     ) -> QemuVmidFirewallRulesPost {
-        let mut request = self
-            .0
-            .request(QemuVmidFirewallRulesPost::ENDPOINT, reply::nothing);
-        let type_: super::types::FirewallRuleType = type_.into();
-        request.set("type", &type_);
-        let action: String = action.into();
-        request.set("action", &action);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/firewall/rules",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<super::types::FirewallRuleType>("type", type_);
+        request.call.set_as::<String>("action", action);
         QemuVmidFirewallRulesPost(request)
     }
 }
-
-/// Lists the firewall rules of a virtual machine in order.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/rules`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallRulesGet(pub(crate) Request<Vec<super::types::FirewallRule>>);
-
-impl ApiRequest for QemuVmidFirewallRulesGet {
-    type Output = Vec<super::types::FirewallRule>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/rules",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::FirewallRule>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallRulesGet);
 
 /// Adds a firewall rule at the top of those of a virtual machine.
 ///
@@ -5416,109 +4301,85 @@ request_impls!(QemuVmidFirewallRulesGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallRulesPost {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/firewall/rules",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallRulesPost);
+request_impls!(QemuVmidFirewallRulesPost : ());
 
 impl QemuVmidFirewallRulesPost {
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.set("pos", &pos);
+        self.0.call.set("pos", &pos);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
 }
@@ -5546,55 +4407,42 @@ impl QemuVmidFirewallRulesPosPath {
     /// Reads one firewall rule of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidFirewallRulesPosGet {
-        QemuVmidFirewallRulesPosGet(
-            self.0.request(QemuVmidFirewallRulesPosGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<super::types::FirewallRule> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes or moves a firewall rule of a virtual machine.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
     #[inline]
     pub fn put(&self) -> QemuVmidFirewallRulesPosPut {
-        QemuVmidFirewallRulesPosPut(
-            self.0.request(QemuVmidFirewallRulesPosPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        QemuVmidFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a firewall rule of a virtual machine; later rules move up.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
     #[inline]
     pub fn delete(&self) -> QemuVmidFirewallRulesPosDelete {
-        QemuVmidFirewallRulesPosDelete(
-            self.0.request(QemuVmidFirewallRulesPosDelete::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
+            Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+        );
+        QemuVmidFirewallRulesPosDelete(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Reads one firewall rule of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidFirewallRulesPosGet(pub(crate) Request<super::types::FirewallRule>);
-
-impl ApiRequest for QemuVmidFirewallRulesPosGet {
-    type Output = super::types::FirewallRule;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::FirewallRule> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallRulesPosGet);
 
 /// Changes or moves a firewall rule of a virtual machine.
 ///
@@ -5605,136 +4453,109 @@ request_impls!(QemuVmidFirewallRulesPosGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallRulesPosPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallRulesPosPut);
+request_impls!(QemuVmidFirewallRulesPosPut : ());
 
 impl QemuVmidFirewallRulesPosPut {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group. At most 20 characters.
     #[inline]
     pub fn action(mut self, action: impl Into<String>) -> Self {
-        let action: String = action.into();
-        self.0.set("action", &action);
+        self.0.call.set_as::<String>("action", action);
         self
     }
     /// Comment on the entry.
     #[inline]
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
-        let comment: String = comment.into();
-        self.0.set("comment", &comment);
+        self.0.call.set_as::<String>("comment", comment);
         self
     }
     /// Comma-separated names of settings to remove.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Target to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn dest(mut self, dest: impl Into<String>) -> Self {
-        let dest: String = dest.into();
-        self.0.set("dest", &dest);
+        self.0.call.set_as::<String>("dest", dest);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Target ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn dport(mut self, dport: impl Into<String>) -> Self {
-        let dport: String = dport.into();
-        self.0.set("dport", &dport);
+        self.0.call.set_as::<String>("dport", dport);
         self
     }
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.set("enable", &enable);
+        self.0.call.set("enable", &enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
     #[inline]
     pub fn icmp_type(mut self, icmp_type: impl Into<String>) -> Self {
-        let icmp_type: String = icmp_type.into();
-        self.0.set("icmp-type", &icmp_type);
+        self.0.call.set_as::<String>("icmp-type", icmp_type);
         self
     }
     /// Interface the rule is limited to: a key such as `net0` for guests, an interface name for hosts. At most 20 characters.
     #[inline]
     pub fn iface(mut self, iface: impl Into<String>) -> Self {
-        let iface: String = iface.into();
-        self.0.set("iface", &iface);
+        self.0.call.set_as::<String>("iface", iface);
         self
     }
     /// Level to log matching packets at; `nolog` logs nothing.
     #[inline]
     pub fn log(mut self, log: impl Into<super::types::FirewallLogLevel>) -> Self {
-        let log: super::types::FirewallLogLevel = log.into();
-        self.0.set("log", &log);
+        self.0.call.set_as::<super::types::FirewallLogLevel>("log", log);
         self
     }
     /// Predefined macro that brings protocol and ports along. At most 128 characters.
     #[inline]
     pub fn macro_(mut self, macro_: impl Into<String>) -> Self {
-        let macro_: String = macro_.into();
-        self.0.set("macro", &macro_);
+        self.0.call.set_as::<String>("macro", macro_);
         self
     }
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.set("moveto", &moveto);
+        self.0.call.set("moveto", &moveto);
         self
     }
     /// Protocol to match, by name or number.
     #[inline]
     pub fn proto(mut self, proto: impl Into<String>) -> Self {
-        let proto: String = proto.into();
-        self.0.set("proto", &proto);
+        self.0.call.set_as::<String>("proto", proto);
         self
     }
     /// Source to match: addresses, networks or ranges separated by commas, an alias, or `+` and an IP set. At most 512 characters.
     #[inline]
     pub fn source(mut self, source: impl Into<String>) -> Self {
-        let source: String = source.into();
-        self.0.set("source", &source);
+        self.0.call.set_as::<String>("source", source);
         self
     }
     /// Source ports to match: numbers, service names or ranges as `80:85`, separated by commas.
     #[inline]
     pub fn sport(mut self, sport: impl Into<String>) -> Self {
-        let sport: String = sport.into();
-        self.0.set("sport", &sport);
+        self.0.call.set_as::<String>("sport", sport);
         self
     }
     /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
     #[inline]
     pub fn type_(mut self, type_: impl Into<super::types::FirewallRuleType>) -> Self {
-        let type_: super::types::FirewallRuleType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<super::types::FirewallRuleType>("type", type_);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
@@ -5748,27 +4569,13 @@ impl QemuVmidFirewallRulesPosPut {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidFirewallRulesPosDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
-        Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidFirewallRulesPosDelete);
+request_impls!(QemuVmidFirewallRulesPosDelete : ());
 
 impl QemuVmidFirewallRulesPosDelete {
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
 }
@@ -5796,7 +4603,12 @@ impl QemuVmidMigratePath {
     /// `GET /nodes/{node}/qemu/{vmid}/migrate`
     #[inline]
     pub fn get(&self) -> QemuVmidMigrateGet {
-        QemuVmidMigrateGet(self.0.request(QemuVmidMigrateGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/migrate",
+            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+        );
+        QemuVmidMigrateGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Migrates the virtual machine to another node of the cluster.
     ///
@@ -5805,9 +4617,14 @@ impl QemuVmidMigratePath {
     /// * `target`: Node to migrate to.
     #[inline]
     pub fn post(&self, target: impl Into<NodeName>) -> QemuVmidMigratePost {
-        let mut request = self.0.request(QemuVmidMigratePost::ENDPOINT, reply::task);
-        let target: NodeName = target.into();
-        request.set("target", &target);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/migrate",
+                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+            )
+            .partial(&[Partial::new("with-conntrack-state", Release::new(9, 0), None)]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<NodeName>("target", target);
         QemuVmidMigratePost(request)
     }
 }
@@ -5821,27 +4638,13 @@ impl QemuVmidMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
 
-impl ApiRequest for QemuVmidMigrateGet {
-    type Output = QemuMigrate;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/migrate",
-        Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuMigrate> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidMigrateGet);
+request_impls!(QemuVmidMigrateGet : QemuMigrate);
 
 impl QemuVmidMigrateGet {
     /// Node to check as target.
     #[inline]
     pub fn target(mut self, target: impl Into<NodeName>) -> Self {
-        let target: NodeName = target.into();
-        self.0.set("target", &target);
+        self.0.call.set_as::<NodeName>("target", target);
         self
     }
 }
@@ -5857,40 +4660,25 @@ impl QemuVmidMigrateGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigratePost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidMigratePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/migrate",
-            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-        )
-        .partial(&[Partial::new("with-conntrack-state", Release::new(9, 0), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidMigratePost);
+request_impls!(QemuVmidMigratePost : Task);
 
 impl QemuVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Migrates although local devices are in use; only for root.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
     pub fn migration_network(mut self, migration_network: impl Into<Cidr>) -> Self {
-        let migration_network: Cidr = migration_network.into();
-        self.0.set("migration_network", &migration_network);
+        self.0.call.set_as::<Cidr>("migration_network", migration_network);
         self
     }
     /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
@@ -5899,33 +4687,31 @@ impl QemuVmidMigratePost {
         mut self,
         migration_type: impl Into<QemuMigrationType>,
     ) -> Self {
-        let migration_type: QemuMigrationType = migration_type.into();
-        self.0.set("migration_type", &migration_type);
+        self.0.call.set_as::<QemuMigrationType>("migration_type", migration_type);
         self
     }
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.set("online", &online);
+        self.0.call.set("online", &online);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     #[inline]
     pub fn targetstorage(mut self, targetstorage: impl Into<List>) -> Self {
-        let targetstorage: List = targetstorage.into();
-        self.0.set("targetstorage", &targetstorage);
+        self.0.call.set_as::<List>("targetstorage", targetstorage);
         self
     }
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
     #[inline]
     pub fn with_conntrack_state(mut self, with_conntrack_state: bool) -> Self {
-        self.0.set("with-conntrack-state", &with_conntrack_state);
+        self.0.call.set("with-conntrack-state", &with_conntrack_state);
         self
     }
     /// Copies disks on local storage along in a live migration.
     #[inline]
     pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.set("with-local-disks", &with_local_disks);
+        self.0.call.set("with-local-disks", &with_local_disks);
         self
     }
 }
@@ -5952,39 +4738,21 @@ impl QemuVmidMonitorPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/monitor`
     ///
+    /// Needs on `/vms/{vmid}`: `Sys.Audit` or `Sys.Modify`. What it does or shows depends on further privileges.
+    ///
     /// * `command`: Monitor command with its arguments, as typed at the prompt.
     #[inline]
-    pub fn post(&self, command: impl Into<String>) -> QemuVmidMonitorPost {
-        let mut request = self.0.request(QemuVmidMonitorPost::ENDPOINT, reply::data);
-        let command: String = command.into();
-        request.set("command", &command);
-        QemuVmidMonitorPost(request)
+    pub fn post(&self, command: impl Into<String>) -> Request<String> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/monitor",
+            Permission::Any("/vms/{vmid}", &["Sys.Audit", "Sys.Modify"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("command", command);
+        request
     }
 }
-
-/// Runs a command of the QEMU human monitor and returns its output.
-///
-/// `POST /nodes/{node}/qemu/{vmid}/monitor`
-///
-/// Needs on `/vms/{vmid}`: `Sys.Audit` or `Sys.Modify`. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidMonitorPost(pub(crate) Request<String>);
-
-impl ApiRequest for QemuVmidMonitorPost {
-    type Output = String;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/monitor",
-        Permission::Any("/vms/{vmid}", &["Sys.Audit", "Sys.Modify"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<String> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidMonitorPost);
 
 /// The path `/nodes/{node}/qemu/{vmid}/move_disk`.
 ///
@@ -6011,9 +4779,13 @@ impl QemuVmidMoveDiskPath {
     /// * `disk`: Key of the disk to move, such as `scsi0`.
     #[inline]
     pub fn post(&self, disk: impl Into<QemuMoveDiskDisk>) -> QemuVmidMoveDiskPost {
-        let mut request = self.0.request(QemuVmidMoveDiskPost::ENDPOINT, reply::task);
-        let disk: QemuMoveDiskDisk = disk.into();
-        request.set("disk", &disk);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/move_disk",
+            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<QemuMoveDiskDisk>("disk", disk);
         QemuVmidMoveDiskPost(request)
     }
 }
@@ -6029,60 +4801,43 @@ impl QemuVmidMoveDiskPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMoveDiskPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidMoveDiskPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/move_disk",
-        Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidMoveDiskPost);
+request_impls!(QemuVmidMoveDiskPost : Task);
 
 impl QemuVmidMoveDiskPost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.set("delete", &delete);
+        self.0.call.set("delete", &delete);
         self
     }
     /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Image format at the target.
     #[inline]
     pub fn format(mut self, format: impl Into<QemuCloneFormat>) -> Self {
-        let format: QemuCloneFormat = format.into();
-        self.0.set("format", &format);
+        self.0.call.set_as::<QemuCloneFormat>("format", format);
         self
     }
     /// Storage to move the disk to.
     #[inline]
     pub fn storage(mut self, storage: impl Into<StorageId>) -> Self {
-        let storage: StorageId = storage.into();
-        self.0.set("storage", &storage);
+        self.0.call.set_as::<StorageId>("storage", storage);
         self
     }
     /// SHA-1 digest that the receiving configuration must still have; the move is refused otherwise. At most 40 characters.
     #[inline]
     pub fn target_digest(mut self, target_digest: impl Into<String>) -> Self {
-        let target_digest: String = target_digest.into();
-        self.0.set("target-digest", &target_digest);
+        self.0.call.set_as::<String>("target-digest", target_digest);
         self
     }
     /// Key the disk gets in the receiving configuration; the same one if absent.
@@ -6091,14 +4846,13 @@ impl QemuVmidMoveDiskPost {
         mut self,
         target_disk: impl Into<QemuMoveDiskTargetDisk>,
     ) -> Self {
-        let target_disk: QemuMoveDiskTargetDisk = target_disk.into();
-        self.0.set("target-disk", &target_disk);
+        self.0.call.set_as::<QemuMoveDiskTargetDisk>("target-disk", target_disk);
         self
     }
     /// ID of the virtual machine that receives the disk. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.set("target-vmid", &target_vmid);
+        self.0.call.set("target-vmid", &target_vmid);
         self
     }
 }
@@ -6126,7 +4880,17 @@ impl QemuVmidMtunnelPath {
     /// `POST /nodes/{node}/qemu/{vmid}/mtunnel`
     #[inline]
     pub fn post(&self) -> QemuVmidMtunnelPost {
-        QemuVmidMtunnelPost(self.0.request(QemuVmidMtunnelPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/mtunnel",
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                    Permission::All("/", &["Sys.Incoming"]),
+                ],
+            ),
+        );
+        QemuVmidMtunnelPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -6139,39 +4903,19 @@ impl QemuVmidMtunnelPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
 
-impl ApiRequest for QemuVmidMtunnelPost {
-    type Output = super::types::Mtunnel;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/mtunnel",
-        Permission::And(
-            &[
-                Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-                Permission::All("/", &["Sys.Incoming"]),
-            ],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Mtunnel> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidMtunnelPost);
+request_impls!(QemuVmidMtunnelPost : super::types::Mtunnel);
 
 impl QemuVmidMtunnelPost {
     /// Bridges the migration will use; their availability is checked first.
     #[inline]
     pub fn bridges(mut self, bridges: impl Into<List>) -> Self {
-        let bridges: List = bridges.into();
-        self.0.set("bridges", &bridges);
+        self.0.call.set_as::<List>("bridges", bridges);
         self
     }
     /// Storages the migration will use; permission and availability are checked first.
     #[inline]
     pub fn storages(mut self, storages: impl Into<List<StorageId>>) -> Self {
-        let storages: List<StorageId> = storages.into();
-        self.0.set("storages", &storages);
+        self.0.call.set_as::<List<StorageId>>("storages", storages);
         self
     }
 }
@@ -6198,6 +4942,8 @@ impl QemuVmidMtunnelwebsocketPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`
     ///
+    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    ///
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
     /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
     #[inline]
@@ -6205,44 +4951,19 @@ impl QemuVmidMtunnelwebsocketPath {
         &self,
         socket: impl Into<String>,
         ticket: impl Into<Secret>,
-    ) -> QemuVmidMtunnelwebsocketGet {
-        let mut request = self
-            .0
-            .request(QemuVmidMtunnelwebsocketGet::ENDPOINT, reply::data);
-        let socket: String = socket.into();
-        request.set("socket", &socket);
-        let ticket: Secret = ticket.into();
-        request.set("ticket", &ticket);
-        QemuVmidMtunnelwebsocketGet(request)
+    ) -> Request<super::types::MtunnelWebsocket> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
+                Permission::Authenticated,
+            )
+            .secrets(&["ticket"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<String>("socket", socket);
+        request.call.set_as::<Secret>("ticket", ticket);
+        request
     }
 }
-
-/// Upgrades to the migration tunnel's WebSocket; meant only for a migration between clusters.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`
-///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidMtunnelwebsocketGet(
-    pub(crate) Request<super::types::MtunnelWebsocket>,
-);
-
-impl ApiRequest for QemuVmidMtunnelwebsocketGet {
-    type Output = super::types::MtunnelWebsocket;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
-            Permission::Authenticated,
-        )
-        .secrets(&["ticket"]);
-    #[inline]
-    fn into_request(self) -> Request<super::types::MtunnelWebsocket> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidMtunnelwebsocketGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/pending`.
 ///
@@ -6265,35 +4986,18 @@ impl QemuVmidPendingPath {
     /// Lists every configuration option with its active and its pending value.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/pending`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidPendingGet {
-        QemuVmidPendingGet(self.0.request(QemuVmidPendingGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::PendingSetting>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/pending",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists every configuration option with its active and its pending value.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/pending`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidPendingGet(pub(crate) Request<Vec<super::types::PendingSetting>>);
-
-impl ApiRequest for QemuVmidPendingGet {
-    type Output = Vec<super::types::PendingSetting>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/pending",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::PendingSetting>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidPendingGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/remote_migrate`.
 ///
@@ -6327,15 +5031,18 @@ impl QemuVmidRemoteMigratePath {
         target_storage: impl Into<List>,
         target_bridge: impl Into<List>,
     ) -> QemuVmidRemoteMigratePost {
-        let mut request = self
-            .0
-            .request(QemuVmidRemoteMigratePost::ENDPOINT, reply::task);
-        let target_endpoint: super::types::RemoteEndpoint = target_endpoint.into();
-        request.set("target-endpoint", &target_endpoint);
-        let target_storage: List = target_storage.into();
-        request.set("target-storage", &target_storage);
-        let target_bridge: List = target_bridge.into();
-        request.set("target-bridge", &target_bridge);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/remote_migrate",
+                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+            )
+            .secrets(&["target-endpoint"]);
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request
+            .call
+            .set_as::<super::types::RemoteEndpoint>("target-endpoint", target_endpoint);
+        request.call.set_as::<List>("target-storage", target_storage);
+        request.call.set_as::<List>("target-bridge", target_bridge);
         QemuVmidRemoteMigratePost(request)
     }
 }
@@ -6351,45 +5058,31 @@ impl QemuVmidRemoteMigratePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRemoteMigratePost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidRemoteMigratePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/remote_migrate",
-            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
-        )
-        .secrets(&["target-endpoint"]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidRemoteMigratePost);
+request_impls!(QemuVmidRemoteMigratePost : Task);
 
 impl QemuVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set("bwlimit", &bwlimit);
         self
     }
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.set("delete", &delete);
+        self.0.call.set("delete", &delete);
         self
     }
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.set("online", &online);
+        self.0.call.set("online", &online);
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.set("target-vmid", &target_vmid);
+        self.0.call.set("target-vmid", &target_vmid);
         self
     }
 }
@@ -6424,13 +5117,14 @@ impl QemuVmidResizePath {
         disk: impl Into<QemuDisk>,
         size: impl Into<String>,
     ) -> QemuVmidResizePut {
-        let mut request = self
-            .0
-            .request(QemuVmidResizePut::ENDPOINT, reply::optional_task);
-        let disk: QemuDisk = disk.into();
-        request.set("disk", &disk);
-        let size: String = size.into();
-        request.set("size", &size);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/resize",
+            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::optional_task);
+        request.call.set_as::<QemuDisk>("disk", disk);
+        request.call.set_as::<String>("size", size);
         QemuVmidResizePut(request)
     }
 }
@@ -6446,33 +5140,19 @@ impl QemuVmidResizePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidResizePut(pub(crate) Request<Option<Task>>);
 
-impl ApiRequest for QemuVmidResizePut {
-    type Output = Option<Task>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/resize",
-        Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Option<Task>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidResizePut);
+request_impls!(QemuVmidResizePut : Option < Task >);
 
 impl QemuVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
 }
@@ -6507,11 +5187,14 @@ impl QemuVmidRrdPath {
         ds: impl Into<List>,
         timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> QemuVmidRrdGet {
-        let mut request = self.0.request(QemuVmidRrdGet::ENDPOINT, reply::data);
-        let ds: List = ds.into();
-        request.set("ds", &ds);
-        let timeframe: super::types::RrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/rrd",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<List>("ds", ds);
+        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
         QemuVmidRrdGet(request)
     }
 }
@@ -6525,27 +5208,13 @@ impl QemuVmidRrdPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
 
-impl ApiRequest for QemuVmidRrdGet {
-    type Output = super::types::RrdImage;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/rrd",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::RrdImage> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidRrdGet);
+request_impls!(QemuVmidRrdGet : super::types::RrdImage);
 
 impl QemuVmidRrdGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -6578,9 +5247,13 @@ impl QemuVmidRrddataPath {
         &self,
         timeframe: impl Into<super::types::RrdTimeframe>,
     ) -> QemuVmidRrddataGet {
-        let mut request = self.0.request(QemuVmidRrddataGet::ENDPOINT, reply::data);
-        let timeframe: super::types::RrdTimeframe = timeframe.into();
-        request.set("timeframe", &timeframe);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/rrddata",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<super::types::RrdTimeframe>("timeframe", timeframe);
         QemuVmidRrddataGet(request)
     }
 }
@@ -6594,27 +5267,13 @@ impl QemuVmidRrddataPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
 
-impl ApiRequest for QemuVmidRrddataGet {
-    type Output = Vec<super::types::GuestRrdSample>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/rrddata",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::GuestRrdSample>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidRrddataGet);
+request_impls!(QemuVmidRrddataGet : Vec < super::types::GuestRrdSample >);
 
 impl QemuVmidRrddataGet {
     /// How several recorded values are merged into one point: average or maximum.
     #[inline]
     pub fn cf(mut self, cf: impl Into<super::types::RrdConsolidation>) -> Self {
-        let cf: super::types::RrdConsolidation = cf.into();
-        self.0.set("cf", &cf);
+        self.0.call.set_as::<super::types::RrdConsolidation>("cf", cf);
         self
     }
 }
@@ -6644,9 +5303,13 @@ impl QemuVmidSendkeyPath {
     /// * `key`: Key or keys to press together, in the monitor's notation, such as `ctrl-alt-delete`.
     #[inline]
     pub fn put(&self, key: impl Into<String>) -> QemuVmidSendkeyPut {
-        let mut request = self.0.request(QemuVmidSendkeyPut::ENDPOINT, reply::nothing);
-        let key: String = key.into();
-        request.set("key", &key);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/sendkey",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<String>("key", key);
         QemuVmidSendkeyPut(request)
     }
 }
@@ -6660,26 +5323,13 @@ impl QemuVmidSendkeyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidSendkeyPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/sendkey",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSendkeyPut);
+request_impls!(QemuVmidSendkeyPut : ());
 
 impl QemuVmidSendkeyPut {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
 }
@@ -6705,9 +5355,16 @@ impl QemuVmidSnapshotPath {
     /// Lists the snapshots, plus an entry `current` for the present state.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/snapshot`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidSnapshotGet {
-        QemuVmidSnapshotGet(self.0.request(QemuVmidSnapshotGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<QemuSnapshotItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/snapshot",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Takes a snapshot of the virtual machine.
     ///
@@ -6716,36 +5373,16 @@ impl QemuVmidSnapshotPath {
     /// * `snapname`: Name for the snapshot. At most 40 characters.
     #[inline]
     pub fn post(&self, snapname: impl Into<String>) -> QemuVmidSnapshotPost {
-        let mut request = self.0.request(QemuVmidSnapshotPost::ENDPOINT, reply::task);
-        let snapname: String = snapname.into();
-        request.set("snapname", &snapname);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/snapshot",
+            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::task);
+        request.call.set_as::<String>("snapname", snapname);
         QemuVmidSnapshotPost(request)
     }
 }
-
-/// Lists the snapshots, plus an entry `current` for the present state.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/snapshot`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidSnapshotGet(pub(crate) Request<Vec<QemuSnapshotItem>>);
-
-impl ApiRequest for QemuVmidSnapshotGet {
-    type Output = Vec<QemuSnapshotItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/snapshot",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<QemuSnapshotItem>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSnapshotGet);
 
 /// Takes a snapshot of the virtual machine.
 ///
@@ -6758,33 +5395,19 @@ request_impls!(QemuVmidSnapshotGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidSnapshotPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/snapshot",
-        Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSnapshotPost);
+request_impls!(QemuVmidSnapshotPost : Task);
 
 impl QemuVmidSnapshotPost {
     /// Notes about the snapshot.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
     /// Saves the RAM as well, so that a rollback resumes the running guest.
     #[inline]
     pub fn vmstate(mut self, vmstate: bool) -> Self {
-        self.0.set("vmstate", &vmstate);
+        self.0.call.set("vmstate", &vmstate);
         self
     }
 }
@@ -6815,48 +5438,30 @@ impl QemuVmidSnapshotSnapnamePath {
     /// Lists the sub-resources of a snapshot.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> QemuVmidSnapshotSnapnameGet {
-        QemuVmidSnapshotSnapnameGet(
-            self.0.request(QemuVmidSnapshotSnapnameGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Deletes a snapshot.
     ///
     /// `DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
     #[inline]
     pub fn delete(&self) -> QemuVmidSnapshotSnapnameDelete {
-        QemuVmidSnapshotSnapnameDelete(
-            self.0.request(QemuVmidSnapshotSnapnameDelete::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
+            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+        );
+        QemuVmidSnapshotSnapnameDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
-
-/// Lists the sub-resources of a snapshot.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidSnapshotSnapnameGet(
-    pub(crate) Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>>,
-);
-
-impl ApiRequest for QemuVmidSnapshotSnapnameGet {
-    type Output = Vec<super::types::LxcVmidSnapshotSnapnameItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::LxcVmidSnapshotSnapnameItem>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSnapshotSnapnameGet);
 
 /// Deletes a snapshot.
 ///
@@ -6869,26 +5474,13 @@ request_impls!(QemuVmidSnapshotSnapnameGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameDelete(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidSnapshotSnapnameDelete {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
-        Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSnapshotSnapnameDelete);
+request_impls!(QemuVmidSnapshotSnapnameDelete : Task);
 
 impl QemuVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting disk snapshots fails.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
@@ -6914,49 +5506,33 @@ impl QemuVmidSnapshotSnapnameConfigPath {
     /// Returns the configuration saved with a snapshot.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidSnapshotSnapnameConfigGet {
-        QemuVmidSnapshotSnapnameConfigGet(
-            self.0.request(QemuVmidSnapshotSnapnameConfigGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuSnapshotConfig> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
+            Permission::Any(
+                "/vms/{vmid}",
+                &["VM.Snapshot", "VM.Snapshot.Rollback", "VM.Audit"],
+            ),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes the description of a snapshot.
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
     #[inline]
     pub fn put(&self) -> QemuVmidSnapshotSnapnameConfigPut {
-        QemuVmidSnapshotSnapnameConfigPut(
-            self.0.request(QemuVmidSnapshotSnapnameConfigPut::ENDPOINT, reply::nothing),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
+            Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
+        );
+        QemuVmidSnapshotSnapnameConfigPut(self.0.request(ENDPOINT, reply::nothing))
     }
 }
-
-/// Returns the configuration saved with a snapshot.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
-///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidSnapshotSnapnameConfigGet(pub(crate) Request<QemuSnapshotConfig>);
-
-impl ApiRequest for QemuVmidSnapshotSnapnameConfigGet {
-    type Output = QemuSnapshotConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
-        Permission::Any(
-            "/vms/{vmid}",
-            &["VM.Snapshot", "VM.Snapshot.Rollback", "VM.Audit"],
-        ),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuSnapshotConfig> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSnapshotSnapnameConfigGet);
 
 /// Changes the description of a snapshot.
 ///
@@ -6967,27 +5543,13 @@ request_impls!(QemuVmidSnapshotSnapnameConfigGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidSnapshotSnapnameConfigPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
-        Permission::All("/vms/{vmid}", &["VM.Snapshot"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSnapshotSnapnameConfigPut);
+request_impls!(QemuVmidSnapshotSnapnameConfigPut : ());
 
 impl QemuVmidSnapshotSnapnameConfigPut {
     /// Notes about the snapshot.
     #[inline]
     pub fn description(mut self, description: impl Into<String>) -> Self {
-        let description: String = description.into();
-        self.0.set("description", &description);
+        self.0.call.set_as::<String>("description", description);
         self
     }
 }
@@ -7015,9 +5577,12 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
     /// `POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`
     #[inline]
     pub fn post(&self) -> QemuVmidSnapshotSnapnameRollbackPost {
-        QemuVmidSnapshotSnapnameRollbackPost(
-            self.0.request(QemuVmidSnapshotSnapnameRollbackPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback",
+            Permission::Any("/vms/{vmid}", &["VM.Snapshot", "VM.Snapshot.Rollback"]),
+        );
+        QemuVmidSnapshotSnapnameRollbackPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7032,26 +5597,13 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameRollbackPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidSnapshotSnapnameRollbackPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback",
-        Permission::Any("/vms/{vmid}", &["VM.Snapshot", "VM.Snapshot.Rollback"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSnapshotSnapnameRollbackPost);
+request_impls!(QemuVmidSnapshotSnapnameRollbackPost : Task);
 
 impl QemuVmidSnapshotSnapnameRollbackPost {
     /// Starts the virtual machine afterwards; with a snapshot that holds RAM this happens anyway. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.set("start", &start);
+        self.0.call.set("start", &start);
         self
     }
 }
@@ -7079,9 +5631,12 @@ impl QemuVmidSpiceproxyPath {
     /// `POST /nodes/{node}/qemu/{vmid}/spiceproxy`
     #[inline]
     pub fn post(&self) -> QemuVmidSpiceproxyPost {
-        QemuVmidSpiceproxyPost(
-            self.0.request(QemuVmidSpiceproxyPost::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/spiceproxy",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        QemuVmidSpiceproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -7094,27 +5649,13 @@ impl QemuVmidSpiceproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
 
-impl ApiRequest for QemuVmidSpiceproxyPost {
-    type Output = super::types::SpiceConfig;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/spiceproxy",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::SpiceConfig> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidSpiceproxyPost);
+request_impls!(QemuVmidSpiceproxyPost : super::types::SpiceConfig);
 
 impl QemuVmidSpiceproxyPost {
     /// SPICE proxy to go through, any node will do; as a parameter the host name, in the answer the proxy's URL.
     #[inline]
     pub fn proxy(mut self, proxy: impl Into<String>) -> Self {
-        let proxy: String = proxy.into();
-        self.0.set("proxy", &proxy);
+        self.0.call.set_as::<String>("proxy", proxy);
         self
     }
 }
@@ -7140,35 +5681,18 @@ impl QemuVmidStatusPath {
     /// Lists the status commands of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/status`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> QemuVmidStatusGet {
-        QemuVmidStatusGet(self.0.request(QemuVmidStatusGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/status",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Lists the status commands of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/status`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidStatusGet(pub(crate) Request<Vec<super::types::SubdirEntry>>);
-
-impl ApiRequest for QemuVmidStatusGet {
-    type Output = Vec<super::types::SubdirEntry>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/status",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<super::types::SubdirEntry>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/status/current`.
 ///
@@ -7191,37 +5715,18 @@ impl QemuVmidStatusCurrentPath {
     /// Returns the run state and live figures of a virtual machine.
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/status/current`
+    ///
+    /// Needs on `/vms/{vmid}`: `VM.Audit`.
     #[inline]
-    pub fn get(&self) -> QemuVmidStatusCurrentGet {
-        QemuVmidStatusCurrentGet(
-            self.0.request(QemuVmidStatusCurrentGet::ENDPOINT, reply::data),
-        )
+    pub fn get(&self) -> Request<QemuStatusCurrent> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/nodes/{node}/qemu/{vmid}/status/current",
+            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the run state and live figures of a virtual machine.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/status/current`
-///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidStatusCurrentGet(pub(crate) Request<QemuStatusCurrent>);
-
-impl ApiRequest for QemuVmidStatusCurrentGet {
-    type Output = QemuStatusCurrent;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/nodes/{node}/qemu/{vmid}/status/current",
-        Permission::All("/vms/{vmid}", &["VM.Audit"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<QemuStatusCurrent> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusCurrentGet);
 
 /// The path `/nodes/{node}/qemu/{vmid}/status/reboot`.
 ///
@@ -7246,9 +5751,12 @@ impl QemuVmidStatusRebootPath {
     /// `POST /nodes/{node}/qemu/{vmid}/status/reboot`
     #[inline]
     pub fn post(&self) -> QemuVmidStatusRebootPost {
-        QemuVmidStatusRebootPost(
-            self.0.request(QemuVmidStatusRebootPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/status/reboot",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        QemuVmidStatusRebootPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7263,26 +5771,13 @@ impl QemuVmidStatusRebootPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusRebootPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidStatusRebootPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/status/reboot",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusRebootPost);
+request_impls!(QemuVmidStatusRebootPost : Task);
 
 impl QemuVmidStatusRebootPost {
     /// Seconds to wait for the guest to shut down. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
 }
@@ -7310,9 +5805,12 @@ impl QemuVmidStatusResetPath {
     /// `POST /nodes/{node}/qemu/{vmid}/status/reset`
     #[inline]
     pub fn post(&self) -> QemuVmidStatusResetPost {
-        QemuVmidStatusResetPost(
-            self.0.request(QemuVmidStatusResetPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/status/reset",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        QemuVmidStatusResetPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7327,26 +5825,13 @@ impl QemuVmidStatusResetPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResetPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidStatusResetPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/status/reset",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusResetPost);
+request_impls!(QemuVmidStatusResetPost : Task);
 
 impl QemuVmidStatusResetPost {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
 }
@@ -7374,9 +5859,12 @@ impl QemuVmidStatusResumePath {
     /// `POST /nodes/{node}/qemu/{vmid}/status/resume`
     #[inline]
     pub fn post(&self) -> QemuVmidStatusResumePost {
-        QemuVmidStatusResumePost(
-            self.0.request(QemuVmidStatusResumePost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/status/resume",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        QemuVmidStatusResumePost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7391,32 +5879,19 @@ impl QemuVmidStatusResumePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusResumePost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidStatusResumePost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/status/resume",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusResumePost);
+request_impls!(QemuVmidStatusResumePost : Task);
 
 impl QemuVmidStatusResumePost {
     /// Skips the check that the configuration is on this node; used by migrations.
     #[inline]
     pub fn nocheck(mut self, nocheck: bool) -> Self {
-        self.0.set("nocheck", &nocheck);
+        self.0.call.set("nocheck", &nocheck);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
 }
@@ -7444,9 +5919,12 @@ impl QemuVmidStatusShutdownPath {
     /// `POST /nodes/{node}/qemu/{vmid}/status/shutdown`
     #[inline]
     pub fn post(&self) -> QemuVmidStatusShutdownPost {
-        QemuVmidStatusShutdownPost(
-            self.0.request(QemuVmidStatusShutdownPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/status/shutdown",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        QemuVmidStatusShutdownPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7461,44 +5939,31 @@ impl QemuVmidStatusShutdownPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusShutdownPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidStatusShutdownPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/status/shutdown",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusShutdownPost);
+request_impls!(QemuVmidStatusShutdownPost : Task);
 
 impl QemuVmidStatusShutdownPost {
     /// Stops the virtual machine the hard way if it is not down in time. Default: `false`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.set("forceStop", &force_stop);
+        self.0.call.set("forceStop", &force_stop);
         self
     }
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
     #[inline]
     pub fn keep_active(mut self, keep_active: bool) -> Self {
-        self.0.set("keepActive", &keep_active);
+        self.0.call.set("keepActive", &keep_active);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
     /// Seconds to wait for the guest to shut down. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
 }
@@ -7526,9 +5991,18 @@ impl QemuVmidStatusStartPath {
     /// `POST /nodes/{node}/qemu/{vmid}/status/start`
     #[inline]
     pub fn post(&self) -> QemuVmidStatusStartPost {
-        QemuVmidStatusStartPost(
-            self.0.request(QemuVmidStatusStartPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/status/start",
+                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            )
+            .partial(
+                &[
+                    Partial::new("nets-host-mtu", Release::new(8, 4), None),
+                    Partial::new("with-conntrack-state", Release::new(9, 0), None),
+                ],
+            );
+        QemuVmidStatusStartPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7543,54 +6017,31 @@ impl QemuVmidStatusStartPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStartPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidStatusStartPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/status/start",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-        )
-        .partial(
-            &[
-                Partial::new("nets-host-mtu", Release::new(8, 4), None),
-                Partial::new("with-conntrack-state", Release::new(9, 0), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusStartPost);
+request_impls!(QemuVmidStatusStartPost : Task);
 
 impl QemuVmidStatusStartPost {
     /// Text that replaces QEMU's `-cpu` argument; only for root.
     #[inline]
     pub fn force_cpu(mut self, force_cpu: impl Into<String>) -> Self {
-        let force_cpu: String = force_cpu.into();
-        self.0.set("force-cpu", &force_cpu);
+        self.0.call.set_as::<String>("force-cpu", force_cpu);
         self
     }
     /// Machine type to start with, in place of the configured one; used by migrations.
     #[inline]
     pub fn machine(mut self, machine: impl Into<QemuMachine>) -> Self {
-        let machine: QemuMachine = machine.into();
-        self.0.set("machine", &machine);
+        self.0.call.set_as::<QemuMachine>("machine", machine);
         self
     }
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
     pub fn migratedfrom(mut self, migratedfrom: impl Into<NodeName>) -> Self {
-        let migratedfrom: NodeName = migratedfrom.into();
-        self.0.set("migratedfrom", &migratedfrom);
+        self.0.call.set_as::<NodeName>("migratedfrom", migratedfrom);
         self
     }
     /// Network, in CIDR notation, over which the migration traffic goes.
     #[inline]
     pub fn migration_network(mut self, migration_network: impl Into<Cidr>) -> Self {
-        let migration_network: Cidr = migration_network.into();
-        self.0.set("migration_network", &migration_network);
+        self.0.call.set_as::<Cidr>("migration_network", migration_network);
         self
     }
     /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
@@ -7599,47 +6050,43 @@ impl QemuVmidStatusStartPost {
         mut self,
         migration_type: impl Into<QemuMigrationType>,
     ) -> Self {
-        let migration_type: QemuMigrationType = migration_type.into();
-        self.0.set("migration_type", &migration_type);
+        self.0.call.set_as::<QemuMigrationType>("migration_type", migration_type);
         self
     }
     /// MTU per VirtIO card at the migration's source, as `net0=1500`; 0 keeps it from being passed. Since 8.4.
     #[inline]
     pub fn nets_host_mtu(mut self, nets_host_mtu: impl Into<String>) -> Self {
-        let nets_host_mtu: String = nets_host_mtu.into();
-        self.0.set("nets-host-mtu", &nets_host_mtu);
+        self.0.call.set_as::<String>("nets-host-mtu", nets_host_mtu);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
     /// Where the saved state is read from; set by migrations and restores only. At most 128 characters.
     #[inline]
     pub fn stateuri(mut self, stateuri: impl Into<String>) -> Self {
-        let stateuri: String = stateuri.into();
-        self.0.set("stateuri", &stateuri);
+        self.0.call.set_as::<String>("stateuri", stateuri);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
     #[inline]
     pub fn targetstorage(mut self, targetstorage: impl Into<List>) -> Self {
-        let targetstorage: List = targetstorage.into();
-        self.0.set("targetstorage", &targetstorage);
+        self.0.call.set_as::<List>("targetstorage", targetstorage);
         self
     }
     /// Seconds to wait for the virtual machine to come up. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
     #[inline]
     pub fn with_conntrack_state(mut self, with_conntrack_state: bool) -> Self {
-        self.0.set("with-conntrack-state", &with_conntrack_state);
+        self.0.call.set("with-conntrack-state", &with_conntrack_state);
         self
     }
 }
@@ -7667,9 +6114,13 @@ impl QemuVmidStatusStopPath {
     /// `POST /nodes/{node}/qemu/{vmid}/status/stop`
     #[inline]
     pub fn post(&self) -> QemuVmidStatusStopPost {
-        QemuVmidStatusStopPost(
-            self.0.request(QemuVmidStatusStopPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/status/stop",
+                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            )
+            .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
+        QemuVmidStatusStopPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7684,52 +6135,37 @@ impl QemuVmidStatusStopPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusStopPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidStatusStopPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/status/stop",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-        )
-        .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusStopPost);
+request_impls!(QemuVmidStatusStopPost : Task);
 
 impl QemuVmidStatusStopPost {
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
     #[inline]
     pub fn keep_active(mut self, keep_active: bool) -> Self {
-        self.0.set("keepActive", &keep_active);
+        self.0.call.set("keepActive", &keep_active);
         self
     }
     /// Node from which the virtual machine is being migrated; set by migrations only.
     #[inline]
     pub fn migratedfrom(mut self, migratedfrom: impl Into<NodeName>) -> Self {
-        let migratedfrom: NodeName = migratedfrom.into();
-        self.0.set("migratedfrom", &migratedfrom);
+        self.0.call.set_as::<NodeName>("migratedfrom", migratedfrom);
         self
     }
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
     #[inline]
     pub fn overrule_shutdown(mut self, overrule_shutdown: bool) -> Self {
-        self.0.set("overrule-shutdown", &overrule_shutdown);
+        self.0.call.set("overrule-shutdown", &overrule_shutdown);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
     /// Seconds to wait for the stop. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.set("timeout", &timeout);
+        self.0.call.set("timeout", &timeout);
         self
     }
 }
@@ -7757,9 +6193,12 @@ impl QemuVmidStatusSuspendPath {
     /// `POST /nodes/{node}/qemu/{vmid}/status/suspend`
     #[inline]
     pub fn post(&self) -> QemuVmidStatusSuspendPost {
-        QemuVmidStatusSuspendPost(
-            self.0.request(QemuVmidStatusSuspendPost::ENDPOINT, reply::task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/status/suspend",
+            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+        );
+        QemuVmidStatusSuspendPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7774,39 +6213,25 @@ impl QemuVmidStatusSuspendPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidStatusSuspendPost(pub(crate) Request<Task>);
 
-impl ApiRequest for QemuVmidStatusSuspendPost {
-    type Output = Task;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/status/suspend",
-        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Task> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidStatusSuspendPost);
+request_impls!(QemuVmidStatusSuspendPost : Task);
 
 impl QemuVmidStatusSuspendPost {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.set("skiplock", &skiplock);
+        self.0.call.set("skiplock", &skiplock);
         self
     }
     /// Storage for the saved state; only with `todisk`. Only together with `todisk`.
     #[inline]
     pub fn statestorage(mut self, statestorage: impl Into<StorageId>) -> Self {
-        let statestorage: StorageId = statestorage.into();
-        self.0.set("statestorage", &statestorage);
+        self.0.call.set_as::<StorageId>("statestorage", statestorage);
         self
     }
     /// Saves the RAM to a volume and stops the virtual machine; its next start resumes from there. Default: `false`.
     #[inline]
     pub fn todisk(mut self, todisk: bool) -> Self {
-        self.0.set("todisk", &todisk);
+        self.0.call.set("todisk", &todisk);
         self
     }
 }
@@ -7834,9 +6259,12 @@ impl QemuVmidTemplatePath {
     /// `POST /nodes/{node}/qemu/{vmid}/template`
     #[inline]
     pub fn post(&self) -> QemuVmidTemplatePost {
-        QemuVmidTemplatePost(
-            self.0.request(QemuVmidTemplatePost::ENDPOINT, reply::optional_task),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/template",
+            Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+        );
+        QemuVmidTemplatePost(self.0.request(ENDPOINT, reply::optional_task))
     }
 }
 
@@ -7851,27 +6279,13 @@ impl QemuVmidTemplatePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTemplatePost(pub(crate) Request<Option<Task>>);
 
-impl ApiRequest for QemuVmidTemplatePost {
-    type Output = Option<Task>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/template",
-        Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<Option<Task>> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidTemplatePost);
+request_impls!(QemuVmidTemplatePost : Option < Task >);
 
 impl QemuVmidTemplatePost {
     /// Converts just this disk to a base image, leaving the others.
     #[inline]
     pub fn disk(mut self, disk: impl Into<QemuDisk>) -> Self {
-        let disk: QemuDisk = disk.into();
-        self.0.set("disk", &disk);
+        self.0.call.set_as::<QemuDisk>("disk", disk);
         self
     }
 }
@@ -7899,9 +6313,12 @@ impl QemuVmidTermproxyPath {
     /// `POST /nodes/{node}/qemu/{vmid}/termproxy`
     #[inline]
     pub fn post(&self) -> QemuVmidTermproxyPost {
-        QemuVmidTermproxyPost(
-            self.0.request(QemuVmidTermproxyPost::ENDPOINT, reply::data),
-        )
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/termproxy",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        QemuVmidTermproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -7914,27 +6331,13 @@ impl QemuVmidTermproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
 
-impl ApiRequest for QemuVmidTermproxyPost {
-    type Output = super::types::Termproxy;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/termproxy",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Termproxy> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidTermproxyPost);
+request_impls!(QemuVmidTermproxyPost : super::types::Termproxy);
 
 impl QemuVmidTermproxyPost {
     /// Serial port to open as a terminal; without it, the one that serves as display.
     #[inline]
     pub fn serial(mut self, serial: impl Into<QemuTermproxySerial>) -> Self {
-        let serial: QemuTermproxySerial = serial.into();
-        self.0.set("serial", &serial);
+        self.0.call.set_as::<QemuTermproxySerial>("serial", serial);
         self
     }
 }
@@ -7964,9 +6367,13 @@ impl QemuVmidUnlinkPath {
     /// * `idlist`: Comma-separated disk keys to detach, such as `scsi1`.
     #[inline]
     pub fn put(&self, idlist: impl Into<List>) -> QemuVmidUnlinkPut {
-        let mut request = self.0.request(QemuVmidUnlinkPut::ENDPOINT, reply::nothing);
-        let idlist: List = idlist.into();
-        request.set("idlist", &idlist);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Put,
+            "/nodes/{node}/qemu/{vmid}/unlink",
+            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+        );
+        let mut request = self.0.request(ENDPOINT, reply::nothing);
+        request.call.set_as::<List>("idlist", idlist);
         QemuVmidUnlinkPut(request)
     }
 }
@@ -7980,26 +6387,13 @@ impl QemuVmidUnlinkPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
 
-impl ApiRequest for QemuVmidUnlinkPut {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Put,
-        "/nodes/{node}/qemu/{vmid}/unlink",
-        Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidUnlinkPut);
+request_impls!(QemuVmidUnlinkPut : ());
 
 impl QemuVmidUnlinkPut {
     /// Deletes the volumes; without it they stay as `unused[n]`. Volumes already unused are always deleted.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.set("force", &force);
+        self.0.call.set("force", &force);
         self
     }
 }
@@ -8027,7 +6421,12 @@ impl QemuVmidVncproxyPath {
     /// `POST /nodes/{node}/qemu/{vmid}/vncproxy`
     #[inline]
     pub fn post(&self) -> QemuVmidVncproxyPost {
-        QemuVmidVncproxyPost(self.0.request(QemuVmidVncproxyPost::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Post,
+            "/nodes/{node}/qemu/{vmid}/vncproxy",
+            Permission::All("/vms/{vmid}", &["VM.Console"]),
+        );
+        QemuVmidVncproxyPost(self.0.request(ENDPOINT, reply::data))
     }
 }
 
@@ -8040,32 +6439,19 @@ impl QemuVmidVncproxyPath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
 
-impl ApiRequest for QemuVmidVncproxyPost {
-    type Output = super::types::Vncproxy;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Post,
-        "/nodes/{node}/qemu/{vmid}/vncproxy",
-        Permission::All("/vms/{vmid}", &["VM.Console"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<super::types::Vncproxy> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidVncproxyPost);
+request_impls!(QemuVmidVncproxyPost : super::types::Vncproxy);
 
 impl QemuVmidVncproxyPost {
     /// Asks for a random password; obsolete, since one is made whenever it is needed. Default: `false`.
     #[inline]
     pub fn generate_password(mut self, generate_password: bool) -> Self {
-        self.0.set("generate-password", &generate_password);
+        self.0.call.set("generate-password", &generate_password);
         self
     }
     /// Prepares for a WebSocket connection; needed with a serial terminal as display.
     #[inline]
     pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.set("websocket", &websocket);
+        self.0.call.set("websocket", &websocket);
         self
     }
 }
@@ -8092,6 +6478,8 @@ impl QemuVmidVncwebsocketPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`
     ///
+    /// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
+    ///
     /// * `port`: Port that the call that opened the proxy returned. From 5900 to 5999.
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
     #[inline]
@@ -8099,46 +6487,26 @@ impl QemuVmidVncwebsocketPath {
         &self,
         port: i64,
         vncticket: impl Into<Secret>,
-    ) -> QemuVmidVncwebsocketGet {
-        let mut request = self.0.request(QemuVmidVncwebsocketGet::ENDPOINT, reply::data);
-        request.set("port", &port);
-        let vncticket: Secret = vncticket.into();
-        request.set("vncticket", &vncticket);
-        QemuVmidVncwebsocketGet(request)
+    ) -> Request<super::types::VncWebsocket> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Get,
+                "/nodes/{node}/qemu/{vmid}/vncwebsocket",
+                Permission::All("/vms/{vmid}", &["VM.Console"]),
+            )
+            .secrets(&["vncticket"]);
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set("port", &port);
+        request.call.set_as::<Secret>("vncticket", vncticket);
+        request
     }
 }
-
-/// Upgrades the connection to a WebSocket that carries VNC or terminal traffic.
-///
-/// `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`
-///
-/// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidVncwebsocketGet(pub(crate) Request<super::types::VncWebsocket>);
-
-impl ApiRequest for QemuVmidVncwebsocketGet {
-    type Output = super::types::VncWebsocket;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/qemu/{vmid}/vncwebsocket",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
-        )
-        .secrets(&["vncticket"]);
-    #[inline]
-    fn into_request(self) -> Request<super::types::VncWebsocket> {
-        self.0
-    }
-}
-
-request_impls!(QemuVmidVncwebsocketGet);
 
 /// Whether and how the QEMU guest agent inside the guest is used.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgent {
     /// Expects a guest agent in the guest and talks to it. Default: `false`.
@@ -8203,41 +6571,34 @@ impl From<bool> for QemuAgent {
     }
 }
 
-impl Properties for QemuAgent {
+impl Object for QemuAgent {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("enabled"),
-            aliases: &[
-                ("freeze-fs-on-backup", "freeze-fs"),
-                ("guest-fsfreeze", "freeze-fs"),
-            ],
-            key_aliases: &[],
-            required: &["enabled"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "enabled" => &mut self.enabled,
-                "freeze-fs" => &mut self.freeze_fs,
-                "fstrim_cloned_disks" => &mut self.fstrim_cloned_disks,
-                "type" => &mut self.type_,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgent",
+                required: &["enabled"],
+                optional: &["freeze-fs", "fstrim_cloned_disks", "type"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("enabled"),
+                        aliases: &[
+                            ("freeze-fs-on-backup", "freeze-fs"),
+                            ("guest-fsfreeze", "freeze-fs"),
+                        ],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("enabled", &self.enabled);
-        out.put("freeze-fs", &self.freeze_fs);
-        out.put("fstrim_cloned_disks", &self.fstrim_cloned_disks);
-        out.put("type", &self.type_);
+            &mut [
+                &mut self.enabled,
+                &mut self.freeze_fs,
+                &mut self.fstrim_cloned_disks,
+                &mut self.type_,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -8293,71 +6654,20 @@ pub enum QemuAgentCommand {
     Unlisted(Unlisted),
 }
 
-impl QemuAgentCommand {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::FsfreezeFreeze => "fsfreeze-freeze",
-            Self::FsfreezeStatus => "fsfreeze-status",
-            Self::FsfreezeThaw => "fsfreeze-thaw",
-            Self::Fstrim => "fstrim",
-            Self::GetFsinfo => "get-fsinfo",
-            Self::GetHostName => "get-host-name",
-            Self::GetMemoryBlockInfo => "get-memory-block-info",
-            Self::GetMemoryBlocks => "get-memory-blocks",
-            Self::GetOsinfo => "get-osinfo",
-            Self::GetTime => "get-time",
-            Self::GetTimezone => "get-timezone",
-            Self::GetUsers => "get-users",
-            Self::GetVcpus => "get-vcpus",
-            Self::Info => "info",
-            Self::NetworkGetInterfaces => "network-get-interfaces",
-            Self::Ping => "ping",
-            Self::Shutdown => "shutdown",
-            Self::SuspendDisk => "suspend-disk",
-            Self::SuspendHybrid => "suspend-hybrid",
-            Self::SuspendRam => "suspend-ram",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "fsfreeze-freeze" => Self::FsfreezeFreeze,
-                "fsfreeze-status" => Self::FsfreezeStatus,
-                "fsfreeze-thaw" => Self::FsfreezeThaw,
-                "fstrim" => Self::Fstrim,
-                "get-fsinfo" => Self::GetFsinfo,
-                "get-host-name" => Self::GetHostName,
-                "get-memory-block-info" => Self::GetMemoryBlockInfo,
-                "get-memory-blocks" => Self::GetMemoryBlocks,
-                "get-osinfo" => Self::GetOsinfo,
-                "get-time" => Self::GetTime,
-                "get-timezone" => Self::GetTimezone,
-                "get-users" => Self::GetUsers,
-                "get-vcpus" => Self::GetVcpus,
-                "info" => Self::Info,
-                "network-get-interfaces" => Self::NetworkGetInterfaces,
-                "ping" => Self::Ping,
-                "shutdown" => Self::Shutdown,
-                "suspend-disk" => Self::SuspendDisk,
-                "suspend-hybrid" => Self::SuspendHybrid,
-                "suspend-ram" => Self::SuspendRam,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuAgentCommand);
+open_enum_impls!(
+    QemuAgentCommand : "fsfreeze-freeze" FsfreezeFreeze, "fsfreeze-status"
+    FsfreezeStatus, "fsfreeze-thaw" FsfreezeThaw, "fstrim" Fstrim, "get-fsinfo"
+    GetFsinfo, "get-host-name" GetHostName, "get-memory-block-info" GetMemoryBlockInfo,
+    "get-memory-blocks" GetMemoryBlocks, "get-osinfo" GetOsinfo, "get-time" GetTime,
+    "get-timezone" GetTimezone, "get-users" GetUsers, "get-vcpus" GetVcpus, "info" Info,
+    "network-get-interfaces" NetworkGetInterfaces, "ping" Ping, "shutdown" Shutdown,
+    "suspend-disk" SuspendDisk, "suspend-hybrid" SuspendHybrid, "suspend-ram" SuspendRam,
+);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/exec`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentExec {
     /// PID of the process inside the guest.
@@ -8368,30 +6678,26 @@ pub struct QemuAgentExec {
 
 impl Object for QemuAgentExec {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "pid" => (Need::required(0), &mut self.pid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentExec",
+                required: &["pid"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["pid"]
+            &mut [&mut self.pid, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentExec);
+object_impls!(QemuAgentExec);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentExecStatus {
     /// What the process wrote to standard error.
@@ -8414,36 +6720,42 @@ pub struct QemuAgentExecStatus {
 
 impl Object for QemuAgentExecStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "err-data" => (Need::OPTIONAL, &mut self.err_data),
-                "err-truncated" => (Need::OPTIONAL, &mut self.err_truncated),
-                "exitcode" => (Need::OPTIONAL, &mut self.exitcode),
-                "exited" => (Need::required(0), &mut self.exited),
-                "out-data" => (Need::OPTIONAL, &mut self.out_data),
-                "out-truncated" => (Need::OPTIONAL, &mut self.out_truncated),
-                "signal" => (Need::OPTIONAL, &mut self.signal),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentExecStatus",
+                required: &["exited"],
+                optional: &[
+                    "err-data",
+                    "err-truncated",
+                    "exitcode",
+                    "out-data",
+                    "out-truncated",
+                    "signal",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["exited"]
+            &mut [
+                &mut self.exited,
+                &mut self.err_data,
+                &mut self.err_truncated,
+                &mut self.exitcode,
+                &mut self.out_data,
+                &mut self.out_truncated,
+                &mut self.signal,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentExecStatus);
+object_impls!(QemuAgentExecStatus);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/file-read`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
     /// Number of bytes read. In bytes.
@@ -8458,32 +6770,31 @@ pub struct QemuAgentFileRead {
 
 impl Object for QemuAgentFileRead {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bytes-read" => (Need::OPTIONAL, &mut self.bytes_read),
-                "content" => (Need::required(0), &mut self.content),
-                "truncated" => (Need::OPTIONAL, &mut self.truncated),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFileRead",
+                required: &["content"],
+                optional: &["bytes-read", "truncated"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["content"]
+            &mut [
+                &mut self.content,
+                &mut self.bytes_read,
+                &mut self.truncated,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentFileRead);
+object_impls!(QemuAgentFileRead);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFsfreezeStatus {
     /// Whether the file systems are frozen or thawed.
@@ -8494,21 +6805,21 @@ pub struct QemuAgentFsfreezeStatus {
 
 impl Object for QemuAgentFsfreezeStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFsfreezeStatus",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentFsfreezeStatus);
+object_impls!(QemuAgentFsfreezeStatus);
 
 /// Whether the file systems are frozen or thawed.
 ///
@@ -8524,35 +6835,12 @@ pub enum QemuAgentFsfreezeStatusResult {
     Unlisted(Unlisted),
 }
 
-impl QemuAgentFsfreezeStatusResult {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Thawed => "thawed",
-            Self::Frozen => "frozen",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "thawed" => Self::Thawed,
-                "frozen" => Self::Frozen,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuAgentFsfreezeStatusResult);
+open_enum_impls!(QemuAgentFsfreezeStatusResult : "thawed" Thawed, "frozen" Frozen,);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFstrim {
     /// Answer of the guest agent.
@@ -8563,26 +6851,26 @@ pub struct QemuAgentFstrim {
 
 impl Object for QemuAgentFstrim {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFstrim",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentFstrim);
+object_impls!(QemuAgentFstrim);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResult {
     /// Error the agent answered with in place of a result.
@@ -8595,27 +6883,26 @@ pub struct QemuAgentFstrimResult {
 
 impl Object for QemuAgentFstrimResult {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "paths" => (Need::OPTIONAL, &mut self.paths),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFstrimResult",
+                required: &[],
+                optional: &["error", "paths"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.error, &mut self.paths, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentFstrimResult);
+object_impls!(QemuAgentFstrimResult);
 
 /// Outcome per file system.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
@@ -8632,29 +6919,32 @@ pub struct QemuAgentFstrimResultPathsItem {
 
 impl Object for QemuAgentFstrimResultPathsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "minimum" => (Need::OPTIONAL, &mut self.minimum),
-                "path" => (Need::OPTIONAL, &mut self.path),
-                "trimmed" => (Need::OPTIONAL, &mut self.trimmed),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentFstrimResultPathsItem",
+                required: &[],
+                optional: &["error", "minimum", "path", "trimmed"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.error,
+                &mut self.minimum,
+                &mut self.path,
+                &mut self.trimmed,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentFstrimResultPathsItem);
+object_impls!(QemuAgentFstrimResultPathsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfo {
     /// Mounted file systems.
@@ -8665,26 +6955,26 @@ pub struct QemuAgentGetFsinfo {
 
 impl Object for QemuAgentGetFsinfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetFsinfo);
+object_impls!(QemuAgentGetFsinfo);
 
 /// Address of the controller on a channel subsystem (s390x).
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
     /// Channel subsystem ID.
@@ -8701,29 +6991,32 @@ pub struct QemuAgentGetFsinfoResultDiskCcwAddress {
 
 impl Object for QemuAgentGetFsinfoResultDiskCcwAddress {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cssid" => (Need::OPTIONAL, &mut self.cssid),
-                "devno" => (Need::OPTIONAL, &mut self.devno),
-                "ssid" => (Need::OPTIONAL, &mut self.ssid),
-                "subchno" => (Need::OPTIONAL, &mut self.subchno),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultDiskCcwAddress",
+                required: &[],
+                optional: &["cssid", "devno", "ssid", "subchno"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.cssid,
+                &mut self.devno,
+                &mut self.ssid,
+                &mut self.subchno,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetFsinfoResultDiskCcwAddress);
+object_impls!(QemuAgentGetFsinfoResultDiskCcwAddress);
 
 /// Disks the file system lies on; empty if the agent cannot tell.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskItem {
     /// Number of the bus the disk is on.
@@ -8748,33 +7041,45 @@ pub struct QemuAgentGetFsinfoResultDiskItem {
 
 impl Object for QemuAgentGetFsinfoResultDiskItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bus" => (Need::OPTIONAL, &mut self.bus),
-                "bus-type" => (Need::OPTIONAL, &mut self.bus_type),
-                "ccw-address" => (Need::OPTIONAL, &mut self.ccw_address),
-                "dev" => (Need::OPTIONAL, &mut self.dev),
-                "pci-controller" => (Need::OPTIONAL, &mut self.pci_controller),
-                "serial" => (Need::OPTIONAL, &mut self.serial),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                "unit" => (Need::OPTIONAL, &mut self.unit),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultDiskItem",
+                required: &[],
+                optional: &[
+                    "bus",
+                    "bus-type",
+                    "ccw-address",
+                    "dev",
+                    "pci-controller",
+                    "serial",
+                    "target",
+                    "unit",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.bus,
+                &mut self.bus_type,
+                &mut self.ccw_address,
+                &mut self.dev,
+                &mut self.pci_controller,
+                &mut self.serial,
+                &mut self.target,
+                &mut self.unit,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetFsinfoResultDiskItem);
+object_impls!(QemuAgentGetFsinfoResultDiskItem);
 
 /// PCI address of the disk's controller; values of -1 if unknown.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultDiskPciController {
     /// PCI bus.
@@ -8791,29 +7096,32 @@ pub struct QemuAgentGetFsinfoResultDiskPciController {
 
 impl Object for QemuAgentGetFsinfoResultDiskPciController {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bus" => (Need::OPTIONAL, &mut self.bus),
-                "domain" => (Need::OPTIONAL, &mut self.domain),
-                "function" => (Need::OPTIONAL, &mut self.function),
-                "slot" => (Need::OPTIONAL, &mut self.slot),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultDiskPciController",
+                required: &[],
+                optional: &["bus", "domain", "function", "slot"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.bus,
+                &mut self.domain,
+                &mut self.function,
+                &mut self.slot,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetFsinfoResultDiskPciController);
+object_impls!(QemuAgentGetFsinfoResultDiskPciController);
 
 /// Mounted file systems.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetFsinfoResultItem {
     /// Disks the file system lies on; empty if the agent cannot tell.
@@ -8836,34 +7144,43 @@ pub struct QemuAgentGetFsinfoResultItem {
 
 impl Object for QemuAgentGetFsinfoResultItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "mountpoint" => (Need::OPTIONAL, &mut self.mountpoint),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "total-bytes" => (Need::OPTIONAL, &mut self.total_bytes),
-                "total-bytes-privileged" => {
-                    (Need::OPTIONAL, &mut self.total_bytes_privileged)
-                }
-                "type" => (Need::OPTIONAL, &mut self.type_),
-                "used-bytes" => (Need::OPTIONAL, &mut self.used_bytes),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetFsinfoResultItem",
+                required: &[],
+                optional: &[
+                    "disk",
+                    "mountpoint",
+                    "name",
+                    "total-bytes",
+                    "total-bytes-privileged",
+                    "type",
+                    "used-bytes",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.disk,
+                &mut self.mountpoint,
+                &mut self.name,
+                &mut self.total_bytes,
+                &mut self.total_bytes_privileged,
+                &mut self.type_,
+                &mut self.used_bytes,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetFsinfoResultItem);
+object_impls!(QemuAgentGetFsinfoResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostName {
     /// Answer of the guest agent.
@@ -8874,26 +7191,26 @@ pub struct QemuAgentGetHostName {
 
 impl Object for QemuAgentGetHostName {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetHostName",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetHostName);
+object_impls!(QemuAgentGetHostName);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResult {
     /// Error the agent answered with in place of a result.
@@ -8906,27 +7223,26 @@ pub struct QemuAgentGetHostNameResult {
 
 impl Object for QemuAgentGetHostNameResult {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "host-name" => (Need::OPTIONAL, &mut self.host_name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetHostNameResult",
+                required: &[],
+                optional: &["error", "host-name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.error, &mut self.host_name, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetHostNameResult);
+object_impls!(QemuAgentGetHostNameResult);
 
 /// Error the agent answered with in place of a result.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`, `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`, `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`, `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo` and 8 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetHostNameResultError {
     /// Kind of the error, such as `CommandNotFound`.
@@ -8939,27 +7255,26 @@ pub struct QemuAgentGetHostNameResultError {
 
 impl Object for QemuAgentGetHostNameResultError {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "class" => (Need::OPTIONAL, &mut self.class),
-                "desc" => (Need::OPTIONAL, &mut self.desc),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetHostNameResultError",
+                required: &[],
+                optional: &["class", "desc"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.class, &mut self.desc, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetHostNameResultError);
+object_impls!(QemuAgentGetHostNameResultError);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfo {
     /// Answer of the guest agent.
@@ -8970,26 +7285,26 @@ pub struct QemuAgentGetMemoryBlockInfo {
 
 impl Object for QemuAgentGetMemoryBlockInfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlockInfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetMemoryBlockInfo);
+object_impls!(QemuAgentGetMemoryBlockInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
@@ -9002,27 +7317,26 @@ pub struct QemuAgentGetMemoryBlockInfoResult {
 
 impl Object for QemuAgentGetMemoryBlockInfoResult {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlockInfoResult",
+                required: &[],
+                optional: &["error", "size"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.error, &mut self.size, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetMemoryBlockInfoResult);
+object_impls!(QemuAgentGetMemoryBlockInfoResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocks {
     /// Memory blocks of the guest.
@@ -9033,26 +7347,26 @@ pub struct QemuAgentGetMemoryBlocks {
 
 impl Object for QemuAgentGetMemoryBlocks {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlocks",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetMemoryBlocks);
+object_impls!(QemuAgentGetMemoryBlocks);
 
 /// Memory blocks of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetMemoryBlocksResultItem {
     /// Whether the block can be taken offline.
@@ -9067,28 +7381,31 @@ pub struct QemuAgentGetMemoryBlocksResultItem {
 
 impl Object for QemuAgentGetMemoryBlocksResultItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "can-offline" => (Need::OPTIONAL, &mut self.can_offline),
-                "online" => (Need::OPTIONAL, &mut self.online),
-                "phys-index" => (Need::OPTIONAL, &mut self.phys_index),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetMemoryBlocksResultItem",
+                required: &[],
+                optional: &["can-offline", "online", "phys-index"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.can_offline,
+                &mut self.online,
+                &mut self.phys_index,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetMemoryBlocksResultItem);
+object_impls!(QemuAgentGetMemoryBlocksResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfo {
     /// Answer of the guest agent.
@@ -9099,26 +7416,26 @@ pub struct QemuAgentGetOsinfo {
 
 impl Object for QemuAgentGetOsinfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetOsinfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetOsinfo);
+object_impls!(QemuAgentGetOsinfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetOsinfoResult {
     /// Error the agent answered with in place of a result.
@@ -9149,36 +7466,51 @@ pub struct QemuAgentGetOsinfoResult {
 
 impl Object for QemuAgentGetOsinfoResult {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "kernel-release" => (Need::OPTIONAL, &mut self.kernel_release),
-                "kernel-version" => (Need::OPTIONAL, &mut self.kernel_version),
-                "machine" => (Need::OPTIONAL, &mut self.machine),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "pretty-name" => (Need::OPTIONAL, &mut self.pretty_name),
-                "variant" => (Need::OPTIONAL, &mut self.variant),
-                "variant-id" => (Need::OPTIONAL, &mut self.variant_id),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                "version-id" => (Need::OPTIONAL, &mut self.version_id),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetOsinfoResult",
+                required: &[],
+                optional: &[
+                    "error",
+                    "id",
+                    "kernel-release",
+                    "kernel-version",
+                    "machine",
+                    "name",
+                    "pretty-name",
+                    "variant",
+                    "variant-id",
+                    "version",
+                    "version-id",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.error,
+                &mut self.id,
+                &mut self.kernel_release,
+                &mut self.kernel_version,
+                &mut self.machine,
+                &mut self.name,
+                &mut self.pretty_name,
+                &mut self.variant,
+                &mut self.variant_id,
+                &mut self.version,
+                &mut self.version_id,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetOsinfoResult);
+object_impls!(QemuAgentGetOsinfoResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`, `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`, `GET /nodes/{node}/qemu/{vmid}/agent/get-time`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetTime {
     /// Number of file systems frozen.
@@ -9189,26 +7521,26 @@ pub struct QemuAgentGetTime {
 
 impl Object for QemuAgentGetTime {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetTime",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetTime);
+object_impls!(QemuAgentGetTime);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezone {
     /// Answer of the guest agent.
@@ -9219,26 +7551,26 @@ pub struct QemuAgentGetTimezone {
 
 impl Object for QemuAgentGetTimezone {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetTimezone",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetTimezone);
+object_impls!(QemuAgentGetTimezone);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
@@ -9253,28 +7585,26 @@ pub struct QemuAgentGetTimezoneResult {
 
 impl Object for QemuAgentGetTimezoneResult {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "offset" => (Need::OPTIONAL, &mut self.offset),
-                "zone" => (Need::OPTIONAL, &mut self.zone),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetTimezoneResult",
+                required: &[],
+                optional: &["error", "offset", "zone"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.error, &mut self.offset, &mut self.zone, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetTimezoneResult);
+object_impls!(QemuAgentGetTimezoneResult);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsers {
     /// Users logged in.
@@ -9285,26 +7615,26 @@ pub struct QemuAgentGetUsers {
 
 impl Object for QemuAgentGetUsers {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetUsers",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetUsers);
+object_impls!(QemuAgentGetUsers);
 
 /// Users logged in.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-users`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetUsersResultItem {
     /// Login domain of the user; only on Windows.
@@ -9319,28 +7649,31 @@ pub struct QemuAgentGetUsersResultItem {
 
 impl Object for QemuAgentGetUsersResultItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "domain" => (Need::OPTIONAL, &mut self.domain),
-                "login-time" => (Need::OPTIONAL, &mut self.login_time),
-                "user" => (Need::OPTIONAL, &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetUsersResultItem",
+                required: &[],
+                optional: &["domain", "login-time", "user"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.domain,
+                &mut self.login_time,
+                &mut self.user,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetUsersResultItem);
+object_impls!(QemuAgentGetUsersResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpus {
     /// Virtual CPUs of the guest.
@@ -9351,26 +7684,26 @@ pub struct QemuAgentGetVcpus {
 
 impl Object for QemuAgentGetVcpus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetVcpus",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentGetVcpus);
+object_impls!(QemuAgentGetVcpus);
 
 /// Virtual CPUs of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentGetVcpusResultItem {
     /// Whether the CPU can be taken offline.
@@ -9385,28 +7718,31 @@ pub struct QemuAgentGetVcpusResultItem {
 
 impl Object for QemuAgentGetVcpusResultItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "can-offline" => (Need::OPTIONAL, &mut self.can_offline),
-                "logical-id" => (Need::OPTIONAL, &mut self.logical_id),
-                "online" => (Need::OPTIONAL, &mut self.online),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentGetVcpusResultItem",
+                required: &[],
+                optional: &["can-offline", "logical-id", "online"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.can_offline,
+                &mut self.logical_id,
+                &mut self.online,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentGetVcpusResultItem);
+object_impls!(QemuAgentGetVcpusResultItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/info`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentInfo {
     /// Answer of the guest agent.
@@ -9417,26 +7753,26 @@ pub struct QemuAgentInfo {
 
 impl Object for QemuAgentInfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentInfo",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentInfo);
+object_impls!(QemuAgentInfo);
 
 /// Answer of the guest agent.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResult {
     /// Error the agent answered with in place of a result.
@@ -9451,28 +7787,31 @@ pub struct QemuAgentInfoResult {
 
 impl Object for QemuAgentInfoResult {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                "supported_commands" => (Need::OPTIONAL, &mut self.supported_commands),
-                "version" => (Need::OPTIONAL, &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentInfoResult",
+                required: &[],
+                optional: &["error", "supported_commands", "version"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.error,
+                &mut self.supported_commands,
+                &mut self.version,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentInfoResult);
+object_impls!(QemuAgentInfoResult);
 
 /// Commands the agent knows.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/info`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentInfoResultSupportedCommandsItem {
     /// Whether the agent's configuration allows the command.
@@ -9487,28 +7826,31 @@ pub struct QemuAgentInfoResultSupportedCommandsItem {
 
 impl Object for QemuAgentInfoResultSupportedCommandsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "success-response" => (Need::OPTIONAL, &mut self.success_response),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentInfoResultSupportedCommandsItem",
+                required: &[],
+                optional: &["enabled", "name", "success-response"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.enabled,
+                &mut self.name,
+                &mut self.success_response,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentInfoResultSupportedCommandsItem);
+object_impls!(QemuAgentInfoResultSupportedCommandsItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfaces {
     /// Network interfaces of the guest.
@@ -9519,26 +7861,26 @@ pub struct QemuAgentNetworkGetInterfaces {
 
 impl Object for QemuAgentNetworkGetInterfaces {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentNetworkGetInterfaces",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentNetworkGetInterfaces);
+object_impls!(QemuAgentNetworkGetInterfaces);
 
 /// Network interfaces of the guest.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultItem {
     /// MAC address of the interface.
@@ -9555,29 +7897,32 @@ pub struct QemuAgentNetworkGetInterfacesResultItem {
 
 impl Object for QemuAgentNetworkGetInterfacesResultItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "hardware-address" => (Need::OPTIONAL, &mut self.hardware_address),
-                "ip-addresses" => (Need::OPTIONAL, &mut self.ip_addresses),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "statistics" => (Need::OPTIONAL, &mut self.statistics),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentNetworkGetInterfacesResultItem",
+                required: &[],
+                optional: &["hardware-address", "ip-addresses", "name", "statistics"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.hardware_address,
+                &mut self.ip_addresses,
+                &mut self.name,
+                &mut self.statistics,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentNetworkGetInterfacesResultItem);
+object_impls!(QemuAgentNetworkGetInterfacesResultItem);
 
 /// Traffic counters of the interface.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentNetworkGetInterfacesResultStatistics {
     /// Bytes received. In bytes.
@@ -9602,33 +7947,45 @@ pub struct QemuAgentNetworkGetInterfacesResultStatistics {
 
 impl Object for QemuAgentNetworkGetInterfacesResultStatistics {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "rx-bytes" => (Need::OPTIONAL, &mut self.rx_bytes),
-                "rx-dropped" => (Need::OPTIONAL, &mut self.rx_dropped),
-                "rx-errs" => (Need::OPTIONAL, &mut self.rx_errs),
-                "rx-packets" => (Need::OPTIONAL, &mut self.rx_packets),
-                "tx-bytes" => (Need::OPTIONAL, &mut self.tx_bytes),
-                "tx-dropped" => (Need::OPTIONAL, &mut self.tx_dropped),
-                "tx-errs" => (Need::OPTIONAL, &mut self.tx_errs),
-                "tx-packets" => (Need::OPTIONAL, &mut self.tx_packets),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentNetworkGetInterfacesResultStatistics",
+                required: &[],
+                optional: &[
+                    "rx-bytes",
+                    "rx-dropped",
+                    "rx-errs",
+                    "rx-packets",
+                    "tx-bytes",
+                    "tx-dropped",
+                    "tx-errs",
+                    "tx-packets",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.rx_bytes,
+                &mut self.rx_dropped,
+                &mut self.rx_errs,
+                &mut self.rx_packets,
+                &mut self.tx_bytes,
+                &mut self.tx_dropped,
+                &mut self.tx_errs,
+                &mut self.tx_packets,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuAgentNetworkGetInterfacesResultStatistics);
+object_impls!(QemuAgentNetworkGetInterfacesResultStatistics);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentPing {
     /// Answer of the guest agent.
@@ -9639,26 +7996,26 @@ pub struct QemuAgentPing {
 
 impl Object for QemuAgentPing {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentPing",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentPing);
+object_impls!(QemuAgentPing);
 
 /// Answer of the guest agent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/ping`, `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`, `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`, `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk` and 2 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentPingResult {
     /// Error the agent answered with in place of a result.
@@ -9669,26 +8026,26 @@ pub struct QemuAgentPingResult {
 
 impl Object for QemuAgentPingResult {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "error" => (Need::OPTIONAL, &mut self.error),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentPingResult",
+                required: &[],
+                optional: &["error"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.error, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentPingResult);
+object_impls!(QemuAgentPingResult);
 
 /// The answer to `POST /nodes/{node}/qemu/{vmid}/agent`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentPost {
     /// Answer of the guest agent; its shape depends on `command`.
@@ -9699,21 +8056,21 @@ pub struct QemuAgentPost {
 
 impl Object for QemuAgentPost {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "result" => (Need::OPTIONAL, &mut self.result),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAgentPost",
+                required: &[],
+                optional: &["result"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.result, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuAgentPost);
+object_impls!(QemuAgentPost);
 
 /// Device through which the agent is reached.
 ///
@@ -9729,37 +8086,14 @@ pub enum QemuAgentType {
     Unlisted(Unlisted),
 }
 
-impl QemuAgentType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Virtio => "virtio",
-            Self::Isa => "isa",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "virtio" => Self::Virtio,
-                "isa" => Self::Isa,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuAgentType);
+open_enum_impls!(QemuAgentType : "virtio" Virtio, "isa" Isa,);
 
 /// Sound card of the guest, useful with SPICE.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAudio {
     /// Sound card model.
@@ -9796,34 +8130,25 @@ impl QemuAudio {
     }
 }
 
-impl Properties for QemuAudio {
+impl Object for QemuAudio {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["device"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "device" => &mut self.device,
-                "driver" => &mut self.driver,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuAudio",
+                required: &["device"],
+                optional: &["driver"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("device", &self.device);
-        out.put("driver", &self.driver);
+            &mut [&mut self.device, &mut self.driver, &mut self.undeclared],
+        );
     }
 }
 
@@ -9845,32 +8170,9 @@ pub enum QemuAudioDevice {
     Unlisted(Unlisted),
 }
 
-impl QemuAudioDevice {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ich9IntelHda => "ich9-intel-hda",
-            Self::IntelHda => "intel-hda",
-            Self::Ac97 => "AC97",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ich9-intel-hda" => Self::Ich9IntelHda,
-                "intel-hda" => Self::IntelHda,
-                "AC97" => Self::Ac97,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuAudioDevice);
+open_enum_impls!(
+    QemuAudioDevice : "ich9-intel-hda" Ich9IntelHda, "intel-hda" IntelHda, "AC97" Ac97,
+);
 
 /// Where the sound goes: to the SPICE viewer, or nowhere.
 ///
@@ -9886,35 +8188,12 @@ pub enum QemuAudioDriver {
     Unlisted(Unlisted),
 }
 
-impl QemuAudioDriver {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Spice => "spice",
-            Self::None => "none",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "spice" => Self::Spice,
-                "none" => Self::None,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuAudioDriver);
+open_enum_impls!(QemuAudioDriver : "spice" Spice, "none" None,);
 
 /// What the balloon device reports.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBallooninfo {
     /// Memory the guest has at present. In bytes.
@@ -9941,29 +8220,42 @@ pub struct QemuBallooninfo {
 
 impl Object for QemuBallooninfo {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "actual" => (Need::OPTIONAL, &mut self.actual),
-                "free_mem" => (Need::OPTIONAL, &mut self.free_mem),
-                "last_update" => (Need::OPTIONAL, &mut self.last_update),
-                "major_page_faults" => (Need::OPTIONAL, &mut self.major_page_faults),
-                "max_mem" => (Need::OPTIONAL, &mut self.max_mem),
-                "mem_swapped_in" => (Need::OPTIONAL, &mut self.mem_swapped_in),
-                "mem_swapped_out" => (Need::OPTIONAL, &mut self.mem_swapped_out),
-                "minor_page_faults" => (Need::OPTIONAL, &mut self.minor_page_faults),
-                "total_mem" => (Need::OPTIONAL, &mut self.total_mem),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBallooninfo",
+                required: &[],
+                optional: &[
+                    "actual",
+                    "free_mem",
+                    "last_update",
+                    "major_page_faults",
+                    "max_mem",
+                    "mem_swapped_in",
+                    "mem_swapped_out",
+                    "minor_page_faults",
+                    "total_mem",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.actual,
+                &mut self.free_mem,
+                &mut self.last_update,
+                &mut self.major_page_faults,
+                &mut self.max_mem,
+                &mut self.mem_swapped_in,
+                &mut self.mem_swapped_out,
+                &mut self.minor_page_faults,
+                &mut self.total_mem,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuBallooninfo);
+object_impls!(QemuBallooninfo);
 
 /// Firmware: SeaBIOS, or OVMF for UEFI.
 ///
@@ -9979,35 +8271,12 @@ pub enum QemuBios {
     Unlisted(Unlisted),
 }
 
-impl QemuBios {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Seabios => "seabios",
-            Self::Ovmf => "ovmf",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "seabios" => Self::Seabios,
-                "ovmf" => Self::Ovmf,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuBios);
+open_enum_impls!(QemuBios : "seabios" Seabios, "ovmf" Ovmf,);
 
 /// Counters of one drive.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBlockstatValue {
     /// Whether failed operations count for the latency figures.
@@ -10082,82 +8351,95 @@ pub struct QemuBlockstatValue {
 
 impl Object for QemuBlockstatValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "account_failed" => (Need::OPTIONAL, &mut self.account_failed),
-                "account_invalid" => (Need::OPTIONAL, &mut self.account_invalid),
-                "failed_flush_operations" => {
-                    (Need::OPTIONAL, &mut self.failed_flush_operations)
-                }
-                "failed_rd_operations" => {
-                    (Need::OPTIONAL, &mut self.failed_rd_operations)
-                }
-                "failed_unmap_operations" => {
-                    (Need::OPTIONAL, &mut self.failed_unmap_operations)
-                }
-                "failed_wr_operations" => {
-                    (Need::OPTIONAL, &mut self.failed_wr_operations)
-                }
-                "failed_zone_append_operations" => {
-                    (Need::OPTIONAL, &mut self.failed_zone_append_operations)
-                }
-                "flush_operations" => (Need::OPTIONAL, &mut self.flush_operations),
-                "flush_total_time_ns" => (Need::OPTIONAL, &mut self.flush_total_time_ns),
-                "idle_time_ns" => (Need::OPTIONAL, &mut self.idle_time_ns),
-                "invalid_flush_operations" => {
-                    (Need::OPTIONAL, &mut self.invalid_flush_operations)
-                }
-                "invalid_rd_operations" => {
-                    (Need::OPTIONAL, &mut self.invalid_rd_operations)
-                }
-                "invalid_unmap_operations" => {
-                    (Need::OPTIONAL, &mut self.invalid_unmap_operations)
-                }
-                "invalid_wr_operations" => {
-                    (Need::OPTIONAL, &mut self.invalid_wr_operations)
-                }
-                "invalid_zone_append_operations" => {
-                    (Need::OPTIONAL, &mut self.invalid_zone_append_operations)
-                }
-                "rd_bytes" => (Need::OPTIONAL, &mut self.rd_bytes),
-                "rd_merged" => (Need::OPTIONAL, &mut self.rd_merged),
-                "rd_operations" => (Need::OPTIONAL, &mut self.rd_operations),
-                "rd_total_time_ns" => (Need::OPTIONAL, &mut self.rd_total_time_ns),
-                "timed_stats" => (Need::OPTIONAL, &mut self.timed_stats),
-                "unmap_bytes" => (Need::OPTIONAL, &mut self.unmap_bytes),
-                "unmap_merged" => (Need::OPTIONAL, &mut self.unmap_merged),
-                "unmap_operations" => (Need::OPTIONAL, &mut self.unmap_operations),
-                "unmap_total_time_ns" => (Need::OPTIONAL, &mut self.unmap_total_time_ns),
-                "wr_bytes" => (Need::OPTIONAL, &mut self.wr_bytes),
-                "wr_highest_offset" => (Need::OPTIONAL, &mut self.wr_highest_offset),
-                "wr_merged" => (Need::OPTIONAL, &mut self.wr_merged),
-                "wr_operations" => (Need::OPTIONAL, &mut self.wr_operations),
-                "wr_total_time_ns" => (Need::OPTIONAL, &mut self.wr_total_time_ns),
-                "zone_append_bytes" => (Need::OPTIONAL, &mut self.zone_append_bytes),
-                "zone_append_merged" => (Need::OPTIONAL, &mut self.zone_append_merged),
-                "zone_append_operations" => {
-                    (Need::OPTIONAL, &mut self.zone_append_operations)
-                }
-                "zone_append_total_time_ns" => {
-                    (Need::OPTIONAL, &mut self.zone_append_total_time_ns)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBlockstatValue",
+                required: &[],
+                optional: &[
+                    "account_failed",
+                    "account_invalid",
+                    "failed_flush_operations",
+                    "failed_rd_operations",
+                    "failed_unmap_operations",
+                    "failed_wr_operations",
+                    "failed_zone_append_operations",
+                    "flush_operations",
+                    "flush_total_time_ns",
+                    "idle_time_ns",
+                    "invalid_flush_operations",
+                    "invalid_rd_operations",
+                    "invalid_unmap_operations",
+                    "invalid_wr_operations",
+                    "invalid_zone_append_operations",
+                    "rd_bytes",
+                    "rd_merged",
+                    "rd_operations",
+                    "rd_total_time_ns",
+                    "timed_stats",
+                    "unmap_bytes",
+                    "unmap_merged",
+                    "unmap_operations",
+                    "unmap_total_time_ns",
+                    "wr_bytes",
+                    "wr_highest_offset",
+                    "wr_merged",
+                    "wr_operations",
+                    "wr_total_time_ns",
+                    "zone_append_bytes",
+                    "zone_append_merged",
+                    "zone_append_operations",
+                    "zone_append_total_time_ns",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.account_failed,
+                &mut self.account_invalid,
+                &mut self.failed_flush_operations,
+                &mut self.failed_rd_operations,
+                &mut self.failed_unmap_operations,
+                &mut self.failed_wr_operations,
+                &mut self.failed_zone_append_operations,
+                &mut self.flush_operations,
+                &mut self.flush_total_time_ns,
+                &mut self.idle_time_ns,
+                &mut self.invalid_flush_operations,
+                &mut self.invalid_rd_operations,
+                &mut self.invalid_unmap_operations,
+                &mut self.invalid_wr_operations,
+                &mut self.invalid_zone_append_operations,
+                &mut self.rd_bytes,
+                &mut self.rd_merged,
+                &mut self.rd_operations,
+                &mut self.rd_total_time_ns,
+                &mut self.timed_stats,
+                &mut self.unmap_bytes,
+                &mut self.unmap_merged,
+                &mut self.unmap_operations,
+                &mut self.unmap_total_time_ns,
+                &mut self.wr_bytes,
+                &mut self.wr_highest_offset,
+                &mut self.wr_merged,
+                &mut self.wr_operations,
+                &mut self.wr_total_time_ns,
+                &mut self.zone_append_bytes,
+                &mut self.zone_append_merged,
+                &mut self.zone_append_operations,
+                &mut self.zone_append_total_time_ns,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuBlockstatValue);
+object_impls!(QemuBlockstatValue);
 
 /// Figures over the latest interval, for each interval that is set up.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBlockstatValueTimedStatsItem {
     /// Average time of a flush operation in nanoseconds.
@@ -10198,57 +8480,63 @@ pub struct QemuBlockstatValueTimedStatsItem {
 
 impl Object for QemuBlockstatValueTimedStatsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "avg_flush_latency_ns" => {
-                    (Need::OPTIONAL, &mut self.avg_flush_latency_ns)
-                }
-                "avg_rd_latency_ns" => (Need::OPTIONAL, &mut self.avg_rd_latency_ns),
-                "avg_rd_queue_depth" => (Need::OPTIONAL, &mut self.avg_rd_queue_depth),
-                "avg_wr_latency_ns" => (Need::OPTIONAL, &mut self.avg_wr_latency_ns),
-                "avg_wr_queue_depth" => (Need::OPTIONAL, &mut self.avg_wr_queue_depth),
-                "avg_zone_append_latency_ns" => {
-                    (Need::OPTIONAL, &mut self.avg_zone_append_latency_ns)
-                }
-                "avg_zone_append_queue_depth" => {
-                    (Need::OPTIONAL, &mut self.avg_zone_append_queue_depth)
-                }
-                "interval_length" => (Need::OPTIONAL, &mut self.interval_length),
-                "max_flush_latency_ns" => {
-                    (Need::OPTIONAL, &mut self.max_flush_latency_ns)
-                }
-                "max_rd_latency_ns" => (Need::OPTIONAL, &mut self.max_rd_latency_ns),
-                "max_wr_latency_ns" => (Need::OPTIONAL, &mut self.max_wr_latency_ns),
-                "max_zone_append_latency_ns" => {
-                    (Need::OPTIONAL, &mut self.max_zone_append_latency_ns)
-                }
-                "min_flush_latency_ns" => {
-                    (Need::OPTIONAL, &mut self.min_flush_latency_ns)
-                }
-                "min_rd_latency_ns" => (Need::OPTIONAL, &mut self.min_rd_latency_ns),
-                "min_wr_latency_ns" => (Need::OPTIONAL, &mut self.min_wr_latency_ns),
-                "min_zone_append_latency_ns" => {
-                    (Need::OPTIONAL, &mut self.min_zone_append_latency_ns)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBlockstatValueTimedStatsItem",
+                required: &[],
+                optional: &[
+                    "avg_flush_latency_ns",
+                    "avg_rd_latency_ns",
+                    "avg_rd_queue_depth",
+                    "avg_wr_latency_ns",
+                    "avg_wr_queue_depth",
+                    "avg_zone_append_latency_ns",
+                    "avg_zone_append_queue_depth",
+                    "interval_length",
+                    "max_flush_latency_ns",
+                    "max_rd_latency_ns",
+                    "max_wr_latency_ns",
+                    "max_zone_append_latency_ns",
+                    "min_flush_latency_ns",
+                    "min_rd_latency_ns",
+                    "min_wr_latency_ns",
+                    "min_zone_append_latency_ns",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.avg_flush_latency_ns,
+                &mut self.avg_rd_latency_ns,
+                &mut self.avg_rd_queue_depth,
+                &mut self.avg_wr_latency_ns,
+                &mut self.avg_wr_queue_depth,
+                &mut self.avg_zone_append_latency_ns,
+                &mut self.avg_zone_append_queue_depth,
+                &mut self.interval_length,
+                &mut self.max_flush_latency_ns,
+                &mut self.max_rd_latency_ns,
+                &mut self.max_wr_latency_ns,
+                &mut self.max_zone_append_latency_ns,
+                &mut self.min_flush_latency_ns,
+                &mut self.min_rd_latency_ns,
+                &mut self.min_wr_latency_ns,
+                &mut self.min_zone_append_latency_ns,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuBlockstatValueTimedStatsItem);
+object_impls!(QemuBlockstatValueTimedStatsItem);
 
 /// Devices the guest boots from, in order.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuBoot {
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
@@ -10282,34 +8570,25 @@ impl QemuBoot {
     }
 }
 
-impl Properties for QemuBoot {
+impl Object for QemuBoot {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("legacy"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "legacy" => &mut self.legacy,
-                "order" => &mut self.order,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuBoot",
+                required: &[],
+                optional: &["legacy", "order"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("legacy"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("legacy", &self.legacy);
-        out.put("order", &self.order);
+            &mut [&mut self.legacy, &mut self.order, &mut self.undeclared],
+        );
     }
 }
 
@@ -10331,32 +8610,9 @@ pub enum QemuCitype {
     Unlisted(Unlisted),
 }
 
-impl QemuCitype {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Configdrive2 => "configdrive2",
-            Self::Nocloud => "nocloud",
-            Self::Opennebula => "opennebula",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "configdrive2" => Self::Configdrive2,
-                "nocloud" => Self::Nocloud,
-                "opennebula" => Self::Opennebula,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuCitype);
+open_enum_impls!(
+    QemuCitype : "configdrive2" Configdrive2, "nocloud" Nocloud, "opennebula" Opennebula,
+);
 
 /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
 ///
@@ -10370,28 +8626,7 @@ pub enum QemuClipboard {
     Unlisted(Unlisted),
 }
 
-impl QemuClipboard {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Vnc => "vnc",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "vnc" => Self::Vnc,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuClipboard);
+open_enum_impls!(QemuClipboard : "vnc" Vnc,);
 
 /// Image format of the state volume.
 ///
@@ -10409,39 +8644,14 @@ pub enum QemuCloneFormat {
     Unlisted(Unlisted),
 }
 
-impl QemuCloneFormat {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Vmdk => "vmdk",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "raw" => Self::Raw,
-                "qcow2" => Self::Qcow2,
-                "vmdk" => Self::Vmdk,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuCloneFormat);
+open_enum_impls!(QemuCloneFormat : "raw" Raw, "qcow2" Qcow2, "vmdk" Vmdk,);
 
 /// Snippets that replace the generated cloud-init documents.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuCloudInitCustom {
     /// Volume ID of the snippet used as meta data.
@@ -10493,38 +8703,31 @@ impl QemuCloudInitCustom {
     }
 }
 
-impl Properties for QemuCloudInitCustom {
+impl Object for QemuCloudInitCustom {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "meta" => &mut self.meta,
-                "network" => &mut self.network,
-                "user" => &mut self.user,
-                "vendor" => &mut self.vendor,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuCloudInitCustom",
+                required: &[],
+                optional: &["meta", "network", "user", "vendor"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("meta", &self.meta);
-        out.put("network", &self.network);
-        out.put("user", &self.user);
-        out.put("vendor", &self.vendor);
+            &mut [
+                &mut self.meta,
+                &mut self.network,
+                &mut self.user,
+                &mut self.vendor,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -10546,37 +8749,12 @@ pub enum QemuCloudinitDumpType {
     Unlisted(Unlisted),
 }
 
-impl QemuCloudinitDumpType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::User => "user",
-            Self::Network => "network",
-            Self::Meta => "meta",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "user" => Self::User,
-                "network" => Self::Network,
-                "meta" => Self::Meta,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuCloudinitDumpType);
+open_enum_impls!(QemuCloudinitDumpType : "user" User, "network" Network, "meta" Meta,);
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/cloudinit`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuCloudinitItem {
     /// Present and not 0 if the option will be removed. From 0 to 1. Since 8.0.
@@ -10597,35 +8775,34 @@ pub struct QemuCloudinitItem {
 
 impl Object for QemuCloudinitItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "delete" => (Need::OPTIONAL, &mut self.delete),
-                "key" => (Need::required(0), &mut self.key),
-                "new" => (Need::OPTIONAL, &mut self.new),
-                "old" => (Need::OPTIONAL, &mut self.old),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "value" => (Need::OPTIONAL, &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuCloudinitItem",
+                required: &["key"],
+                optional: &["delete", "new", "old", "pending", "value"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["key"]
+            &mut [
+                &mut self.key,
+                &mut self.delete,
+                &mut self.new,
+                &mut self.old,
+                &mut self.pending,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuCloudinitItem);
+object_impls!(QemuCloudinitItem);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -10812,140 +8989,210 @@ pub struct QemuConfig {
 
 impl Object for QemuConfig {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "acpi" => (Need::OPTIONAL, &mut self.acpi),
-                "affinity" => (Need::OPTIONAL, &mut self.affinity),
-                "agent" => (Need::OPTIONAL, &mut self.agent),
-                "allow-ksm" => (Need::OPTIONAL, &mut self.allow_ksm),
-                "amd-sev" => (Need::OPTIONAL, &mut self.amd_sev),
-                "arch" => (Need::OPTIONAL, &mut self.arch),
-                "args" => (Need::OPTIONAL, &mut self.args),
-                "audio0" => (Need::OPTIONAL, &mut self.audio0),
-                "autostart" => (Need::OPTIONAL, &mut self.autostart),
-                "balloon" => (Need::OPTIONAL, &mut self.balloon),
-                "bios" => (Need::OPTIONAL, &mut self.bios),
-                "boot" => (Need::OPTIONAL, &mut self.boot),
-                "bootdisk" => (Need::OPTIONAL, &mut self.bootdisk),
-                "cdrom" => (Need::OPTIONAL, &mut self.cdrom),
-                "cicustom" => (Need::OPTIONAL, &mut self.cicustom),
-                "cipassword" => (Need::OPTIONAL, &mut self.cipassword),
-                "citype" => (Need::OPTIONAL, &mut self.citype),
-                "ciupgrade" => (Need::OPTIONAL, &mut self.ciupgrade),
-                "ciuser" => (Need::OPTIONAL, &mut self.ciuser),
-                "cores" => (Need::OPTIONAL, &mut self.cores),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "cpulimit" => (Need::OPTIONAL, &mut self.cpulimit),
-                "cpuunits" => (Need::OPTIONAL, &mut self.cpuunits),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "efidisk0" => (Need::OPTIONAL, &mut self.efidisk0),
-                "freeze" => (Need::OPTIONAL, &mut self.freeze),
-                "hookscript" => (Need::OPTIONAL, &mut self.hookscript),
-                "hotplug" => (Need::OPTIONAL, &mut self.hotplug),
-                "hugepages" => (Need::OPTIONAL, &mut self.hugepages),
-                "intel-tdx" => (Need::OPTIONAL, &mut self.intel_tdx),
-                "ivshmem" => (Need::OPTIONAL, &mut self.ivshmem),
-                "keephugepages" => (Need::OPTIONAL, &mut self.keephugepages),
-                "keyboard" => (Need::OPTIONAL, &mut self.keyboard),
-                "kvm" => (Need::OPTIONAL, &mut self.kvm),
-                "localtime" => (Need::OPTIONAL, &mut self.localtime),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "machine" => (Need::OPTIONAL, &mut self.machine),
-                "memory" => (Need::OPTIONAL, &mut self.memory),
-                "meta" => (Need::OPTIONAL, &mut self.meta),
-                "migrate_downtime" => (Need::OPTIONAL, &mut self.migrate_downtime),
-                "migrate_speed" => (Need::OPTIONAL, &mut self.migrate_speed),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "nameserver" => (Need::OPTIONAL, &mut self.nameserver),
-                "numa" => (Need::OPTIONAL, &mut self.numa),
-                "onboot" => (Need::OPTIONAL, &mut self.onboot),
-                "ostype" => (Need::OPTIONAL, &mut self.ostype),
-                "parent" => (Need::OPTIONAL, &mut self.parent),
-                "protection" => (Need::OPTIONAL, &mut self.protection),
-                "reboot" => (Need::OPTIONAL, &mut self.reboot),
-                "rng0" => (Need::OPTIONAL, &mut self.rng0),
-                "running-nets-host-mtu" => {
-                    (Need::OPTIONAL, &mut self.running_nets_host_mtu)
-                }
-                "runningcpu" => (Need::OPTIONAL, &mut self.runningcpu),
-                "runningmachine" => (Need::OPTIONAL, &mut self.runningmachine),
-                "scsihw" => (Need::OPTIONAL, &mut self.scsihw),
-                "searchdomain" => (Need::OPTIONAL, &mut self.searchdomain),
-                "shares" => (Need::OPTIONAL, &mut self.shares),
-                "smbios1" => (Need::OPTIONAL, &mut self.smbios1),
-                "smp" => (Need::OPTIONAL, &mut self.smp),
-                "snaptime" => (Need::OPTIONAL, &mut self.snaptime),
-                "sockets" => (Need::OPTIONAL, &mut self.sockets),
-                "spice_enhancements" => (Need::OPTIONAL, &mut self.spice_enhancements),
-                "sshkeys" => (Need::OPTIONAL, &mut self.sshkeys),
-                "startdate" => (Need::OPTIONAL, &mut self.startdate),
-                "startup" => (Need::OPTIONAL, &mut self.startup),
-                "tablet" => (Need::OPTIONAL, &mut self.tablet),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "tdf" => (Need::OPTIONAL, &mut self.tdf),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "tpmstate0" => (Need::OPTIONAL, &mut self.tpmstate0),
-                "vcpus" => (Need::OPTIONAL, &mut self.vcpus),
-                "vga" => (Need::OPTIONAL, &mut self.vga),
-                "vmgenid" => (Need::OPTIONAL, &mut self.vmgenid),
-                "vmstate" => (Need::OPTIONAL, &mut self.vmstate),
-                "vmstatestorage" => (Need::OPTIONAL, &mut self.vmstatestorage),
-                "watchdog" => (Need::OPTIONAL, &mut self.watchdog),
-                _ => {
-                    let (name, index) = indexed(key)?;
-                    let slot = match name {
-                        "hostpci" => family(&mut self.hostpci, index),
-                        "ide" => family(&mut self.ide, index),
-                        "ipconfig" => family(&mut self.ipconfig, index),
-                        "net" => family(&mut self.net, index),
-                        "numa" => family(&mut self.numa_nodes, index),
-                        "parallel" => family(&mut self.parallel, index),
-                        "sata" => family(&mut self.sata, index),
-                        "scsi" => family(&mut self.scsi, index),
-                        "serial" => family(&mut self.serial, index),
-                        "unused" => family(&mut self.unused, index),
-                        "usb" => family(&mut self.usb, index),
-                        "virtio" => family(&mut self.virtio, index),
-                        "virtiofs" => family(&mut self.virtiofs, index),
-                        _ => return None,
-                    };
-                    (Need::OPTIONAL, slot)
-                }
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuConfig",
+                required: &[],
+                optional: &[
+                    "acpi",
+                    "affinity",
+                    "agent",
+                    "allow-ksm",
+                    "amd-sev",
+                    "arch",
+                    "args",
+                    "audio0",
+                    "autostart",
+                    "balloon",
+                    "bios",
+                    "boot",
+                    "bootdisk",
+                    "cdrom",
+                    "cicustom",
+                    "cipassword",
+                    "citype",
+                    "ciupgrade",
+                    "ciuser",
+                    "cores",
+                    "cpu",
+                    "cpulimit",
+                    "cpuunits",
+                    "description",
+                    "digest",
+                    "efidisk0",
+                    "freeze",
+                    "hookscript",
+                    "hotplug",
+                    "hugepages",
+                    "intel-tdx",
+                    "ivshmem",
+                    "keephugepages",
+                    "keyboard",
+                    "kvm",
+                    "localtime",
+                    "lock",
+                    "machine",
+                    "memory",
+                    "meta",
+                    "migrate_downtime",
+                    "migrate_speed",
+                    "name",
+                    "nameserver",
+                    "numa",
+                    "onboot",
+                    "ostype",
+                    "parent",
+                    "protection",
+                    "reboot",
+                    "rng0",
+                    "running-nets-host-mtu",
+                    "runningcpu",
+                    "runningmachine",
+                    "scsihw",
+                    "searchdomain",
+                    "shares",
+                    "smbios1",
+                    "smp",
+                    "snaptime",
+                    "sockets",
+                    "spice_enhancements",
+                    "sshkeys",
+                    "startdate",
+                    "startup",
+                    "tablet",
+                    "tags",
+                    "tdf",
+                    "template",
+                    "tpmstate0",
+                    "vcpus",
+                    "vga",
+                    "vmgenid",
+                    "vmstate",
+                    "vmstatestorage",
+                    "watchdog",
+                ],
+                families: &[
+                    "hostpci",
+                    "ide",
+                    "ipconfig",
+                    "net",
+                    "numa",
+                    "parallel",
+                    "sata",
+                    "scsi",
+                    "serial",
+                    "unused",
+                    "usb",
+                    "virtio",
+                    "virtiofs",
+                ],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn forget(&mut self, key: &str) {
-        strike(&mut self.hostpci, "hostpci", key);
-        strike(&mut self.ide, "ide", key);
-        strike(&mut self.ipconfig, "ipconfig", key);
-        strike(&mut self.net, "net", key);
-        strike(&mut self.numa_nodes, "numa", key);
-        strike(&mut self.parallel, "parallel", key);
-        strike(&mut self.sata, "sata", key);
-        strike(&mut self.scsi, "scsi", key);
-        strike(&mut self.serial, "serial", key);
-        strike(&mut self.unused, "unused", key);
-        strike(&mut self.usb, "usb", key);
-        strike(&mut self.virtio, "virtio", key);
-        strike(&mut self.virtiofs, "virtiofs", key);
+            &mut [
+                &mut self.acpi,
+                &mut self.affinity,
+                &mut self.agent,
+                &mut self.allow_ksm,
+                &mut self.amd_sev,
+                &mut self.arch,
+                &mut self.args,
+                &mut self.audio0,
+                &mut self.autostart,
+                &mut self.balloon,
+                &mut self.bios,
+                &mut self.boot,
+                &mut self.bootdisk,
+                &mut self.cdrom,
+                &mut self.cicustom,
+                &mut self.cipassword,
+                &mut self.citype,
+                &mut self.ciupgrade,
+                &mut self.ciuser,
+                &mut self.cores,
+                &mut self.cpu,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.efidisk0,
+                &mut self.freeze,
+                &mut self.hookscript,
+                &mut self.hotplug,
+                &mut self.hugepages,
+                &mut self.intel_tdx,
+                &mut self.ivshmem,
+                &mut self.keephugepages,
+                &mut self.keyboard,
+                &mut self.kvm,
+                &mut self.localtime,
+                &mut self.lock,
+                &mut self.machine,
+                &mut self.memory,
+                &mut self.meta,
+                &mut self.migrate_downtime,
+                &mut self.migrate_speed,
+                &mut self.name,
+                &mut self.nameserver,
+                &mut self.numa,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.parent,
+                &mut self.protection,
+                &mut self.reboot,
+                &mut self.rng0,
+                &mut self.running_nets_host_mtu,
+                &mut self.runningcpu,
+                &mut self.runningmachine,
+                &mut self.scsihw,
+                &mut self.searchdomain,
+                &mut self.shares,
+                &mut self.smbios1,
+                &mut self.smp,
+                &mut self.snaptime,
+                &mut self.sockets,
+                &mut self.spice_enhancements,
+                &mut self.sshkeys,
+                &mut self.startdate,
+                &mut self.startup,
+                &mut self.tablet,
+                &mut self.tags,
+                &mut self.tdf,
+                &mut self.template,
+                &mut self.tpmstate0,
+                &mut self.vcpus,
+                &mut self.vga,
+                &mut self.vmgenid,
+                &mut self.vmstate,
+                &mut self.vmstatestorage,
+                &mut self.watchdog,
+                &mut self.hostpci,
+                &mut self.ide,
+                &mut self.ipconfig,
+                &mut self.net,
+                &mut self.numa_nodes,
+                &mut self.parallel,
+                &mut self.sata,
+                &mut self.scsi,
+                &mut self.serial,
+                &mut self.unused,
+                &mut self.usb,
+                &mut self.virtio,
+                &mut self.virtiofs,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuConfig);
+object_impls!(QemuConfig);
 
 /// CPU model shown to the guest, and its flags.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
@@ -11033,46 +9280,44 @@ impl QemuCpu {
     }
 }
 
-impl Properties for QemuCpu {
+impl Object for QemuCpu {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("cputype"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "cputype" => &mut self.cputype,
-                "flags" => &mut self.flags,
-                "guest-phys-bits" => &mut self.guest_phys_bits,
-                "hidden" => &mut self.hidden,
-                "hv-vendor-id" => &mut self.hv_vendor_id,
-                "level" => &mut self.level,
-                "phys-bits" => &mut self.phys_bits,
-                "reported-model" => &mut self.reported_model,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuCpu",
+                required: &[],
+                optional: &[
+                    "cputype",
+                    "flags",
+                    "guest-phys-bits",
+                    "hidden",
+                    "hv-vendor-id",
+                    "level",
+                    "phys-bits",
+                    "reported-model",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("cputype"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("cputype", &self.cputype);
-        out.put("flags", &self.flags);
-        out.put("guest-phys-bits", &self.guest_phys_bits);
-        out.put("hidden", &self.hidden);
-        out.put("hv-vendor-id", &self.hv_vendor_id);
-        out.put("level", &self.level);
-        out.put("phys-bits", &self.phys_bits);
-        out.put("reported-model", &self.reported_model);
+            &mut [
+                &mut self.cputype,
+                &mut self.flags,
+                &mut self.guest_phys_bits,
+                &mut self.hidden,
+                &mut self.hv_vendor_id,
+                &mut self.level,
+                &mut self.phys_bits,
+                &mut self.reported_model,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -11092,30 +9337,7 @@ pub enum QemuDbusVmstateAction {
     Unlisted(Unlisted),
 }
 
-impl QemuDbusVmstateAction {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "start" => Self::Start,
-                "stop" => Self::Stop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDbusVmstateAction);
+open_enum_impls!(QemuDbusVmstateAction : "start" Start, "stop" Stop,);
 
 /// Key of the disk to enlarge, such as `scsi0`.
 ///
@@ -11245,151 +9467,28 @@ pub enum QemuDisk {
     Unlisted(Unlisted),
 }
 
-impl QemuDisk {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ide0 => "ide0",
-            Self::Ide1 => "ide1",
-            Self::Ide2 => "ide2",
-            Self::Ide3 => "ide3",
-            Self::Scsi0 => "scsi0",
-            Self::Scsi1 => "scsi1",
-            Self::Scsi2 => "scsi2",
-            Self::Scsi3 => "scsi3",
-            Self::Scsi4 => "scsi4",
-            Self::Scsi5 => "scsi5",
-            Self::Scsi6 => "scsi6",
-            Self::Scsi7 => "scsi7",
-            Self::Scsi8 => "scsi8",
-            Self::Scsi9 => "scsi9",
-            Self::Scsi10 => "scsi10",
-            Self::Scsi11 => "scsi11",
-            Self::Scsi12 => "scsi12",
-            Self::Scsi13 => "scsi13",
-            Self::Scsi14 => "scsi14",
-            Self::Scsi15 => "scsi15",
-            Self::Scsi16 => "scsi16",
-            Self::Scsi17 => "scsi17",
-            Self::Scsi18 => "scsi18",
-            Self::Scsi19 => "scsi19",
-            Self::Scsi20 => "scsi20",
-            Self::Scsi21 => "scsi21",
-            Self::Scsi22 => "scsi22",
-            Self::Scsi23 => "scsi23",
-            Self::Scsi24 => "scsi24",
-            Self::Scsi25 => "scsi25",
-            Self::Scsi26 => "scsi26",
-            Self::Scsi27 => "scsi27",
-            Self::Scsi28 => "scsi28",
-            Self::Scsi29 => "scsi29",
-            Self::Scsi30 => "scsi30",
-            Self::Virtio0 => "virtio0",
-            Self::Virtio1 => "virtio1",
-            Self::Virtio2 => "virtio2",
-            Self::Virtio3 => "virtio3",
-            Self::Virtio4 => "virtio4",
-            Self::Virtio5 => "virtio5",
-            Self::Virtio6 => "virtio6",
-            Self::Virtio7 => "virtio7",
-            Self::Virtio8 => "virtio8",
-            Self::Virtio9 => "virtio9",
-            Self::Virtio10 => "virtio10",
-            Self::Virtio11 => "virtio11",
-            Self::Virtio12 => "virtio12",
-            Self::Virtio13 => "virtio13",
-            Self::Virtio14 => "virtio14",
-            Self::Virtio15 => "virtio15",
-            Self::Sata0 => "sata0",
-            Self::Sata1 => "sata1",
-            Self::Sata2 => "sata2",
-            Self::Sata3 => "sata3",
-            Self::Sata4 => "sata4",
-            Self::Sata5 => "sata5",
-            Self::Efidisk0 => "efidisk0",
-            Self::Tpmstate0 => "tpmstate0",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ide0" => Self::Ide0,
-                "ide1" => Self::Ide1,
-                "ide2" => Self::Ide2,
-                "ide3" => Self::Ide3,
-                "scsi0" => Self::Scsi0,
-                "scsi1" => Self::Scsi1,
-                "scsi2" => Self::Scsi2,
-                "scsi3" => Self::Scsi3,
-                "scsi4" => Self::Scsi4,
-                "scsi5" => Self::Scsi5,
-                "scsi6" => Self::Scsi6,
-                "scsi7" => Self::Scsi7,
-                "scsi8" => Self::Scsi8,
-                "scsi9" => Self::Scsi9,
-                "scsi10" => Self::Scsi10,
-                "scsi11" => Self::Scsi11,
-                "scsi12" => Self::Scsi12,
-                "scsi13" => Self::Scsi13,
-                "scsi14" => Self::Scsi14,
-                "scsi15" => Self::Scsi15,
-                "scsi16" => Self::Scsi16,
-                "scsi17" => Self::Scsi17,
-                "scsi18" => Self::Scsi18,
-                "scsi19" => Self::Scsi19,
-                "scsi20" => Self::Scsi20,
-                "scsi21" => Self::Scsi21,
-                "scsi22" => Self::Scsi22,
-                "scsi23" => Self::Scsi23,
-                "scsi24" => Self::Scsi24,
-                "scsi25" => Self::Scsi25,
-                "scsi26" => Self::Scsi26,
-                "scsi27" => Self::Scsi27,
-                "scsi28" => Self::Scsi28,
-                "scsi29" => Self::Scsi29,
-                "scsi30" => Self::Scsi30,
-                "virtio0" => Self::Virtio0,
-                "virtio1" => Self::Virtio1,
-                "virtio2" => Self::Virtio2,
-                "virtio3" => Self::Virtio3,
-                "virtio4" => Self::Virtio4,
-                "virtio5" => Self::Virtio5,
-                "virtio6" => Self::Virtio6,
-                "virtio7" => Self::Virtio7,
-                "virtio8" => Self::Virtio8,
-                "virtio9" => Self::Virtio9,
-                "virtio10" => Self::Virtio10,
-                "virtio11" => Self::Virtio11,
-                "virtio12" => Self::Virtio12,
-                "virtio13" => Self::Virtio13,
-                "virtio14" => Self::Virtio14,
-                "virtio15" => Self::Virtio15,
-                "sata0" => Self::Sata0,
-                "sata1" => Self::Sata1,
-                "sata2" => Self::Sata2,
-                "sata3" => Self::Sata3,
-                "sata4" => Self::Sata4,
-                "sata5" => Self::Sata5,
-                "efidisk0" => Self::Efidisk0,
-                "tpmstate0" => Self::Tpmstate0,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDisk);
+open_enum_impls!(
+    QemuDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0, "scsi1"
+    Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6" Scsi6,
+    "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
+    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
+    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
+    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
+    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
+    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
+    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
+    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
+    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
+    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0,
+);
 
 /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuDrive {
     /// Way in which QEMU issues the drive's I/O.
@@ -11858,136 +9957,133 @@ impl QemuDrive {
     }
 }
 
-impl Properties for QemuDrive {
+impl Object for QemuDrive {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("file"),
-            aliases: &[
-                ("bps_rd_length", "bps_rd_max_length"),
-                ("bps_wr_length", "bps_wr_max_length"),
-                ("iops_rd_length", "iops_rd_max_length"),
-                ("iops_wr_length", "iops_wr_max_length"),
-                ("volume", "file"),
-            ],
-            key_aliases: &[],
-            required: &["file"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "file" => &mut self.file,
-                "aio" => &mut self.aio,
-                "backup" => &mut self.backup,
-                "bps" => &mut self.bps,
-                "bps_max_length" => &mut self.bps_max_length,
-                "bps_rd" => &mut self.bps_rd,
-                "bps_rd_max_length" => &mut self.bps_rd_max_length,
-                "bps_wr" => &mut self.bps_wr,
-                "bps_wr_max_length" => &mut self.bps_wr_max_length,
-                "cache" => &mut self.cache,
-                "cyls" => &mut self.cyls,
-                "detect_zeroes" => &mut self.detect_zeroes,
-                "discard" => &mut self.discard,
-                "format" => &mut self.format,
-                "heads" => &mut self.heads,
-                "import-from" => &mut self.import_from,
-                "iops" => &mut self.iops,
-                "iops_max" => &mut self.iops_max,
-                "iops_max_length" => &mut self.iops_max_length,
-                "iops_rd" => &mut self.iops_rd,
-                "iops_rd_max" => &mut self.iops_rd_max,
-                "iops_rd_max_length" => &mut self.iops_rd_max_length,
-                "iops_wr" => &mut self.iops_wr,
-                "iops_wr_max" => &mut self.iops_wr_max,
-                "iops_wr_max_length" => &mut self.iops_wr_max_length,
-                "iothread" => &mut self.iothread,
-                "mbps" => &mut self.mbps,
-                "mbps_max" => &mut self.mbps_max,
-                "mbps_rd" => &mut self.mbps_rd,
-                "mbps_rd_max" => &mut self.mbps_rd_max,
-                "mbps_wr" => &mut self.mbps_wr,
-                "mbps_wr_max" => &mut self.mbps_wr_max,
-                "media" => &mut self.media,
-                "model" => &mut self.model,
-                "product" => &mut self.product,
-                "queues" => &mut self.queues,
-                "replicate" => &mut self.replicate,
-                "rerror" => &mut self.rerror,
-                "ro" => &mut self.ro,
-                "scsiblock" => &mut self.scsiblock,
-                "secs" => &mut self.secs,
-                "serial" => &mut self.serial,
-                "shared" => &mut self.shared,
-                "size" => &mut self.size,
-                "snapshot" => &mut self.snapshot,
-                "ssd" => &mut self.ssd,
-                "trans" => &mut self.trans,
-                "vendor" => &mut self.vendor,
-                "werror" => &mut self.werror,
-                "wwn" => &mut self.wwn,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuDrive",
+                required: &["file"],
+                optional: &[
+                    "aio",
+                    "backup",
+                    "bps",
+                    "bps_max_length",
+                    "bps_rd",
+                    "bps_rd_max_length",
+                    "bps_wr",
+                    "bps_wr_max_length",
+                    "cache",
+                    "cyls",
+                    "detect_zeroes",
+                    "discard",
+                    "format",
+                    "heads",
+                    "import-from",
+                    "iops",
+                    "iops_max",
+                    "iops_max_length",
+                    "iops_rd",
+                    "iops_rd_max",
+                    "iops_rd_max_length",
+                    "iops_wr",
+                    "iops_wr_max",
+                    "iops_wr_max_length",
+                    "iothread",
+                    "mbps",
+                    "mbps_max",
+                    "mbps_rd",
+                    "mbps_rd_max",
+                    "mbps_wr",
+                    "mbps_wr_max",
+                    "media",
+                    "model",
+                    "product",
+                    "queues",
+                    "replicate",
+                    "rerror",
+                    "ro",
+                    "scsiblock",
+                    "secs",
+                    "serial",
+                    "shared",
+                    "size",
+                    "snapshot",
+                    "ssd",
+                    "trans",
+                    "vendor",
+                    "werror",
+                    "wwn",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[
+                            ("bps_rd_length", "bps_rd_max_length"),
+                            ("bps_wr_length", "bps_wr_max_length"),
+                            ("iops_rd_length", "iops_rd_max_length"),
+                            ("iops_wr_length", "iops_wr_max_length"),
+                            ("volume", "file"),
+                        ],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("file", &self.file);
-        out.put("aio", &self.aio);
-        out.put("backup", &self.backup);
-        out.put("bps", &self.bps);
-        out.put("bps_max_length", &self.bps_max_length);
-        out.put("bps_rd", &self.bps_rd);
-        out.put("bps_rd_max_length", &self.bps_rd_max_length);
-        out.put("bps_wr", &self.bps_wr);
-        out.put("bps_wr_max_length", &self.bps_wr_max_length);
-        out.put("cache", &self.cache);
-        out.put("cyls", &self.cyls);
-        out.put("detect_zeroes", &self.detect_zeroes);
-        out.put("discard", &self.discard);
-        out.put("format", &self.format);
-        out.put("heads", &self.heads);
-        out.put("import-from", &self.import_from);
-        out.put("iops", &self.iops);
-        out.put("iops_max", &self.iops_max);
-        out.put("iops_max_length", &self.iops_max_length);
-        out.put("iops_rd", &self.iops_rd);
-        out.put("iops_rd_max", &self.iops_rd_max);
-        out.put("iops_rd_max_length", &self.iops_rd_max_length);
-        out.put("iops_wr", &self.iops_wr);
-        out.put("iops_wr_max", &self.iops_wr_max);
-        out.put("iops_wr_max_length", &self.iops_wr_max_length);
-        out.put("iothread", &self.iothread);
-        out.put("mbps", &self.mbps);
-        out.put("mbps_max", &self.mbps_max);
-        out.put("mbps_rd", &self.mbps_rd);
-        out.put("mbps_rd_max", &self.mbps_rd_max);
-        out.put("mbps_wr", &self.mbps_wr);
-        out.put("mbps_wr_max", &self.mbps_wr_max);
-        out.put("media", &self.media);
-        out.put("model", &self.model);
-        out.put("product", &self.product);
-        out.put("queues", &self.queues);
-        out.put("replicate", &self.replicate);
-        out.put("rerror", &self.rerror);
-        out.put("ro", &self.ro);
-        out.put("scsiblock", &self.scsiblock);
-        out.put("secs", &self.secs);
-        out.put("serial", &self.serial);
-        out.put("shared", &self.shared);
-        out.put("size", &self.size);
-        out.put("snapshot", &self.snapshot);
-        out.put("ssd", &self.ssd);
-        out.put("trans", &self.trans);
-        out.put("vendor", &self.vendor);
-        out.put("werror", &self.werror);
-        out.put("wwn", &self.wwn);
+            &mut [
+                &mut self.file,
+                &mut self.aio,
+                &mut self.backup,
+                &mut self.bps,
+                &mut self.bps_max_length,
+                &mut self.bps_rd,
+                &mut self.bps_rd_max_length,
+                &mut self.bps_wr,
+                &mut self.bps_wr_max_length,
+                &mut self.cache,
+                &mut self.cyls,
+                &mut self.detect_zeroes,
+                &mut self.discard,
+                &mut self.format,
+                &mut self.heads,
+                &mut self.import_from,
+                &mut self.iops,
+                &mut self.iops_max,
+                &mut self.iops_max_length,
+                &mut self.iops_rd,
+                &mut self.iops_rd_max,
+                &mut self.iops_rd_max_length,
+                &mut self.iops_wr,
+                &mut self.iops_wr_max,
+                &mut self.iops_wr_max_length,
+                &mut self.iothread,
+                &mut self.mbps,
+                &mut self.mbps_max,
+                &mut self.mbps_rd,
+                &mut self.mbps_rd_max,
+                &mut self.mbps_wr,
+                &mut self.mbps_wr_max,
+                &mut self.media,
+                &mut self.model,
+                &mut self.product,
+                &mut self.queues,
+                &mut self.replicate,
+                &mut self.rerror,
+                &mut self.ro,
+                &mut self.scsiblock,
+                &mut self.secs,
+                &mut self.serial,
+                &mut self.shared,
+                &mut self.size,
+                &mut self.snapshot,
+                &mut self.ssd,
+                &mut self.trans,
+                &mut self.vendor,
+                &mut self.werror,
+                &mut self.wwn,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -12009,32 +10105,7 @@ pub enum QemuDriveAio {
     Unlisted(Unlisted),
 }
 
-impl QemuDriveAio {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Native => "native",
-            Self::Threads => "threads",
-            Self::IoUring => "io_uring",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "native" => Self::Native,
-                "threads" => Self::Threads,
-                "io_uring" => Self::IoUring,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDriveAio);
+open_enum_impls!(QemuDriveAio : "native" Native, "threads" Threads, "io_uring" IoUring,);
 
 /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
 ///
@@ -12056,36 +10127,10 @@ pub enum QemuDriveCache {
     Unlisted(Unlisted),
 }
 
-impl QemuDriveCache {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::None => "none",
-            Self::Writethrough => "writethrough",
-            Self::Writeback => "writeback",
-            Self::Unsafe => "unsafe",
-            Self::Directsync => "directsync",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "none" => Self::None,
-                "writethrough" => Self::Writethrough,
-                "writeback" => Self::Writeback,
-                "unsafe" => Self::Unsafe,
-                "directsync" => Self::Directsync,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDriveCache);
+open_enum_impls!(
+    QemuDriveCache : "none" None, "writethrough" Writethrough, "writeback" Writeback,
+    "unsafe" Unsafe, "directsync" Directsync,
+);
 
 /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
 ///
@@ -12101,30 +10146,7 @@ pub enum QemuDriveDiscard {
     Unlisted(Unlisted),
 }
 
-impl QemuDriveDiscard {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ignore => "ignore",
-            Self::On => "on",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ignore" => Self::Ignore,
-                "on" => Self::On,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDriveDiscard);
+open_enum_impls!(QemuDriveDiscard : "ignore" Ignore, "on" On,);
 
 /// Whether the drive is a disk or a CD-ROM.
 ///
@@ -12140,30 +10162,7 @@ pub enum QemuDriveMedia {
     Unlisted(Unlisted),
 }
 
-impl QemuDriveMedia {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Cdrom => "cdrom",
-            Self::Disk => "disk",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "cdrom" => Self::Cdrom,
-                "disk" => Self::Disk,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDriveMedia);
+open_enum_impls!(QemuDriveMedia : "cdrom" Cdrom, "disk" Disk,);
 
 /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
 ///
@@ -12181,32 +10180,7 @@ pub enum QemuDriveRerror {
     Unlisted(Unlisted),
 }
 
-impl QemuDriveRerror {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ignore => "ignore",
-            Self::Report => "report",
-            Self::Stop => "stop",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ignore" => Self::Ignore,
-                "report" => Self::Report,
-                "stop" => Self::Stop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDriveRerror);
+open_enum_impls!(QemuDriveRerror : "ignore" Ignore, "report" Report, "stop" Stop,);
 
 /// How the BIOS translates a fixed drive geometry.
 ///
@@ -12224,32 +10198,7 @@ pub enum QemuDriveTrans {
     Unlisted(Unlisted),
 }
 
-impl QemuDriveTrans {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::None => "none",
-            Self::Lba => "lba",
-            Self::Auto => "auto",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "none" => Self::None,
-                "lba" => Self::Lba,
-                "auto" => Self::Auto,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDriveTrans);
+open_enum_impls!(QemuDriveTrans : "none" None, "lba" Lba, "auto" Auto,);
 
 /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
 ///
@@ -12269,41 +10218,16 @@ pub enum QemuDriveWerror {
     Unlisted(Unlisted),
 }
 
-impl QemuDriveWerror {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Enospc => "enospc",
-            Self::Ignore => "ignore",
-            Self::Report => "report",
-            Self::Stop => "stop",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "enospc" => Self::Enospc,
-                "ignore" => Self::Ignore,
-                "report" => Self::Report,
-                "stop" => Self::Stop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuDriveWerror);
+open_enum_impls!(
+    QemuDriveWerror : "enospc" Enospc, "ignore" Ignore, "report" Report, "stop" Stop,
+);
 
 /// Disk for the UEFI variables of OVMF; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuEfiDisk {
     /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests. Default: `2m`.
@@ -12385,44 +10309,41 @@ impl QemuEfiDisk {
     }
 }
 
-impl Properties for QemuEfiDisk {
+impl Object for QemuEfiDisk {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("file"),
-            aliases: &[("volume", "file")],
-            key_aliases: &[],
-            required: &["file"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "file" => &mut self.file,
-                "efitype" => &mut self.efitype,
-                "format" => &mut self.format,
-                "import-from" => &mut self.import_from,
-                "ms-cert" => &mut self.ms_cert,
-                "pre-enrolled-keys" => &mut self.pre_enrolled_keys,
-                "size" => &mut self.size,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuEfiDisk",
+                required: &["file"],
+                optional: &[
+                    "efitype",
+                    "format",
+                    "import-from",
+                    "ms-cert",
+                    "pre-enrolled-keys",
+                    "size",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[("volume", "file")],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("file", &self.file);
-        out.put("efitype", &self.efitype);
-        out.put("format", &self.format);
-        out.put("import-from", &self.import_from);
-        out.put("ms-cert", &self.ms_cert);
-        out.put("pre-enrolled-keys", &self.pre_enrolled_keys);
-        out.put("size", &self.size);
+            &mut [
+                &mut self.file,
+                &mut self.efitype,
+                &mut self.format,
+                &mut self.import_from,
+                &mut self.ms_cert,
+                &mut self.pre_enrolled_keys,
+                &mut self.size,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -12442,30 +10363,7 @@ pub enum QemuEfiDiskEfitype {
     Unlisted(Unlisted),
 }
 
-impl QemuEfiDiskEfitype {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V2m => "2m",
-            Self::V4m => "4m",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "2m" => Self::V2m,
-                "4m" => Self::V4m,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuEfiDiskEfitype);
+open_enum_impls!(QemuEfiDiskEfitype : "2m" V2m, "4m" V4m,);
 
 /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set.
 ///
@@ -12485,39 +10383,14 @@ pub enum QemuEfiDiskMsCert {
     Unlisted(Unlisted),
 }
 
-impl QemuEfiDiskMsCert {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V2011 => "2011",
-            Self::V2023 => "2023",
-            Self::V2023w => "2023w",
-            Self::V2023k => "2023k",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "2011" => Self::V2011,
-                "2023" => Self::V2023,
-                "2023w" => Self::V2023w,
-                "2023k" => Self::V2023k,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuEfiDiskMsCert);
+open_enum_impls!(
+    QemuEfiDiskMsCert : "2011" V2011, "2023" V2023, "2023w" V2023w, "2023k" V2023k,
+);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/feature`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/feature`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuFeature {
     /// Whether it is possible.
@@ -12530,26 +10403,21 @@ pub struct QemuFeature {
 
 impl Object for QemuFeature {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "hasFeature" => (Need::required(0), &mut self.has_feature),
-                "nodes" => (Need::required(1), &mut self.nodes),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuFeature",
+                required: &["hasFeature", "nodes"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["hasFeature", "nodes"]
+            &mut [&mut self.has_feature, &mut self.nodes, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuFeature);
+object_impls!(QemuFeature);
 
 /// Format of the image file.
 ///
@@ -12575,47 +10443,17 @@ pub enum QemuFormat {
     Unlisted(Unlisted),
 }
 
-impl QemuFormat {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow => "qcow",
-            Self::Qed => "qed",
-            Self::Qcow2 => "qcow2",
-            Self::Vmdk => "vmdk",
-            Self::Cloop => "cloop",
-            Self::Cow => "cow",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "raw" => Self::Raw,
-                "qcow" => Self::Qcow,
-                "qed" => Self::Qed,
-                "qcow2" => Self::Qcow2,
-                "vmdk" => Self::Vmdk,
-                "cloop" => Self::Cloop,
-                "cow" => Self::Cow,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuFormat);
+open_enum_impls!(
+    QemuFormat : "raw" Raw, "qcow" Qcow, "qed" Qed, "qcow2" Qcow2, "vmdk" Vmdk, "cloop"
+    Cloop, "cow" Cow,
+);
 
 /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuHostPci {
     /// PCI device ID shown to the guest in place of the real one.
@@ -12748,56 +10586,54 @@ impl QemuHostPci {
     }
 }
 
-impl Properties for QemuHostPci {
+impl Object for QemuHostPci {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("host"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "device-id" => &mut self.device_id,
-                "driver" => &mut self.driver,
-                "host" => &mut self.host,
-                "legacy-igd" => &mut self.legacy_igd,
-                "mapping" => &mut self.mapping,
-                "mdev" => &mut self.mdev,
-                "pcie" => &mut self.pcie,
-                "rombar" => &mut self.rombar,
-                "romfile" => &mut self.romfile,
-                "sub-device-id" => &mut self.sub_device_id,
-                "sub-vendor-id" => &mut self.sub_vendor_id,
-                "vendor-id" => &mut self.vendor_id,
-                "x-vga" => &mut self.x_vga,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuHostPci",
+                required: &[],
+                optional: &[
+                    "device-id",
+                    "driver",
+                    "host",
+                    "legacy-igd",
+                    "mapping",
+                    "mdev",
+                    "pcie",
+                    "rombar",
+                    "romfile",
+                    "sub-device-id",
+                    "sub-vendor-id",
+                    "vendor-id",
+                    "x-vga",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("host"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("device-id", &self.device_id);
-        out.put("driver", &self.driver);
-        out.put("host", &self.host);
-        out.put("legacy-igd", &self.legacy_igd);
-        out.put("mapping", &self.mapping);
-        out.put("mdev", &self.mdev);
-        out.put("pcie", &self.pcie);
-        out.put("rombar", &self.rombar);
-        out.put("romfile", &self.romfile);
-        out.put("sub-device-id", &self.sub_device_id);
-        out.put("sub-vendor-id", &self.sub_vendor_id);
-        out.put("vendor-id", &self.vendor_id);
-        out.put("x-vga", &self.x_vga);
+            &mut [
+                &mut self.device_id,
+                &mut self.driver,
+                &mut self.host,
+                &mut self.legacy_igd,
+                &mut self.mapping,
+                &mut self.mdev,
+                &mut self.pcie,
+                &mut self.rombar,
+                &mut self.romfile,
+                &mut self.sub_device_id,
+                &mut self.sub_vendor_id,
+                &mut self.vendor_id,
+                &mut self.x_vga,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -12817,30 +10653,7 @@ pub enum QemuHostPciDriver {
     Unlisted(Unlisted),
 }
 
-impl QemuHostPciDriver {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Vfio => "vfio",
-            Self::Keep => "keep",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "vfio" => Self::Vfio,
-                "keep" => Self::Keep,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuHostPciDriver);
+open_enum_impls!(QemuHostPciDriver : "vfio" Vfio, "keep" Keep,);
 
 /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
 ///
@@ -12858,39 +10671,14 @@ pub enum QemuHugepages {
     Unlisted(Unlisted),
 }
 
-impl QemuHugepages {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Any => "any",
-            Self::V2 => "2",
-            Self::V1024 => "1024",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "any" => Self::Any,
-                "2" => Self::V2,
-                "1024" => Self::V1024,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuHugepages);
+open_enum_impls!(QemuHugepages : "any" Any, "2" V2, "1024" V1024,);
 
 /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuIpConfig {
     /// IPv4 gateway; needs `ip` to hold an address.
@@ -12942,38 +10730,31 @@ impl QemuIpConfig {
     }
 }
 
-impl Properties for QemuIpConfig {
+impl Object for QemuIpConfig {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "gw" => &mut self.gw,
-                "gw6" => &mut self.gw6,
-                "ip" => &mut self.ip,
-                "ip6" => &mut self.ip6,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuIpConfig",
+                required: &[],
+                optional: &["gw", "gw6", "ip", "ip6"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("gw", &self.gw);
-        out.put("gw6", &self.gw6);
-        out.put("ip", &self.ip);
-        out.put("ip6", &self.ip6);
+            &mut [
+                &mut self.gw,
+                &mut self.gw6,
+                &mut self.ip,
+                &mut self.ip6,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -12982,7 +10763,7 @@ property_string_impls!(QemuIpConfig);
 /// One element of the answer to `GET /nodes/{node}/qemu`.
 ///
 /// Used by `GET /nodes/{node}/qemu`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuItem {
     /// Memory the guest has at present by way of ballooning. In bytes.
@@ -13065,68 +10846,103 @@ pub struct QemuItem {
 
 impl Object for QemuItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "balloon" => (Need::OPTIONAL, &mut self.balloon),
-                "balloon_min" => (Need::OPTIONAL, &mut self.balloon_min),
-                "ballooninfo" => (Need::OPTIONAL, &mut self.ballooninfo),
-                "blockstat" => (Need::OPTIONAL, &mut self.blockstat),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "cpus" => (Need::OPTIONAL, &mut self.cpus),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "freemem" => (Need::OPTIONAL, &mut self.freemem),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "memhost" => (Need::OPTIONAL, &mut self.memhost),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "nics" => (Need::OPTIONAL, &mut self.nics),
-                "pid" => (Need::OPTIONAL, &mut self.pid),
-                "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
-                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
-                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
-                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
-                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
-                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
-                "proxmox-support" => (Need::OPTIONAL, &mut self.proxmox_support),
-                "qmpstatus" => (Need::OPTIONAL, &mut self.qmpstatus),
-                "running-machine" => (Need::OPTIONAL, &mut self.running_machine),
-                "running-qemu" => (Need::OPTIONAL, &mut self.running_qemu),
-                "serial" => (Need::OPTIONAL, &mut self.serial),
-                "shares" => (Need::OPTIONAL, &mut self.shares),
-                "status" => (Need::required(0), &mut self.status),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::required(1), &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuItem",
+                required: &["status", "vmid"],
+                optional: &[
+                    "balloon",
+                    "balloon_min",
+                    "ballooninfo",
+                    "blockstat",
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "freemem",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "name",
+                    "netin",
+                    "netout",
+                    "nics",
+                    "pid",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "proxmox-support",
+                    "qmpstatus",
+                    "running-machine",
+                    "running-qemu",
+                    "serial",
+                    "shares",
+                    "tags",
+                    "template",
+                    "uptime",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["status", "vmid"]
+            &mut [
+                &mut self.status,
+                &mut self.vmid,
+                &mut self.balloon,
+                &mut self.balloon_min,
+                &mut self.ballooninfo,
+                &mut self.blockstat,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.freemem,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.nics,
+                &mut self.pid,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.proxmox_support,
+                &mut self.qmpstatus,
+                &mut self.running_machine,
+                &mut self.running_qemu,
+                &mut self.serial,
+                &mut self.shares,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.uptime,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuItem);
+object_impls!(QemuItem);
 
 /// Memory shared with other virtual machines or the host.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuIvshmem {
     /// Name of the shared memory file, prefixed with `pve-shm-`; the VM ID if absent. Deleted at stop.
@@ -13163,34 +10979,25 @@ impl QemuIvshmem {
     }
 }
 
-impl Properties for QemuIvshmem {
+impl Object for QemuIvshmem {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["size"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "size" => &mut self.size,
-                "name" => &mut self.name,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuIvshmem",
+                required: &["size"],
+                optional: &["name"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("size", &self.size);
-        out.put("name", &self.name);
+            &mut [&mut self.size, &mut self.name, &mut self.undeclared],
+        );
     }
 }
 
@@ -13224,51 +11031,18 @@ pub enum QemuLock {
     Unlisted(Unlisted),
 }
 
-impl QemuLock {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Backup => "backup",
-            Self::Clone => "clone",
-            Self::Create => "create",
-            Self::Migrate => "migrate",
-            Self::Rollback => "rollback",
-            Self::Snapshot => "snapshot",
-            Self::SnapshotDelete => "snapshot-delete",
-            Self::Suspending => "suspending",
-            Self::Suspended => "suspended",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "backup" => Self::Backup,
-                "clone" => Self::Clone,
-                "create" => Self::Create,
-                "migrate" => Self::Migrate,
-                "rollback" => Self::Rollback,
-                "snapshot" => Self::Snapshot,
-                "snapshot-delete" => Self::SnapshotDelete,
-                "suspending" => Self::Suspending,
-                "suspended" => Self::Suspended,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuLock);
+open_enum_impls!(
+    QemuLock : "backup" Backup, "clone" Clone, "create" Create, "migrate" Migrate,
+    "rollback" Rollback, "snapshot" Snapshot, "snapshot-delete" SnapshotDelete,
+    "suspending" Suspending, "suspended" Suspended,
+);
 
 /// QEMU machine type and its options.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMachine {
     /// Address width of the virtual IOMMU in bits; Intel's knows 39 and 48, that of VirtIO 32 to 64. From 32 to 64.
@@ -13329,40 +11103,32 @@ impl QemuMachine {
     }
 }
 
-impl Properties for QemuMachine {
+impl Object for QemuMachine {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("type"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "aw-bits" => &mut self.aw_bits,
-                "enable-s3" => &mut self.enable_s3,
-                "enable-s4" => &mut self.enable_s4,
-                "type" => &mut self.type_,
-                "viommu" => &mut self.viommu,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMachine",
+                required: &[],
+                optional: &["aw-bits", "enable-s3", "enable-s4", "type", "viommu"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("aw-bits", &self.aw_bits);
-        out.put("enable-s3", &self.enable_s3);
-        out.put("enable-s4", &self.enable_s4);
-        out.put("type", &self.type_);
-        out.put("viommu", &self.viommu);
+            &mut [
+                &mut self.aw_bits,
+                &mut self.enable_s3,
+                &mut self.enable_s4,
+                &mut self.type_,
+                &mut self.viommu,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -13382,37 +11148,14 @@ pub enum QemuMachineViommu {
     Unlisted(Unlisted),
 }
 
-impl QemuMachineViommu {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Intel => "intel",
-            Self::Virtio => "virtio",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "intel" => Self::Intel,
-                "virtio" => Self::Virtio,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuMachineViommu);
+open_enum_impls!(QemuMachineViommu : "intel" Intel, "virtio" Virtio,);
 
 /// Memory of the guest in MiB; with ballooning this is the most it can get.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMemory {
     /// Memory of the guest in MiB; with ballooning this is the most it can get. At least 16. Default: `512`.
@@ -13450,32 +11193,25 @@ impl From<i64> for QemuMemory {
     }
 }
 
-impl Properties for QemuMemory {
+impl Object for QemuMemory {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("current"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["current"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "current" => &mut self.current,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMemory",
+                required: &["current"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("current"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("current", &self.current);
+            &mut [&mut self.current, &mut self.undeclared],
+        );
     }
 }
 
@@ -13486,7 +11222,7 @@ property_string_impls!(QemuMemory);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/config`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMeta {
     /// QEMU version with which the virtual machine was created.
@@ -13520,34 +11256,25 @@ impl QemuMeta {
     }
 }
 
-impl Properties for QemuMeta {
+impl Object for QemuMeta {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "creation-qemu" => &mut self.creation_qemu,
-                "ctime" => &mut self.ctime,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMeta",
+                required: &[],
+                optional: &["creation-qemu", "ctime"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("creation-qemu", &self.creation_qemu);
-        out.put("ctime", &self.ctime);
+            &mut [&mut self.creation_qemu, &mut self.ctime, &mut self.undeclared],
+        );
     }
 }
 
@@ -13556,7 +11283,7 @@ property_string_impls!(QemuMeta);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrate {
     /// Nodes to which the virtual machine can go; older releases name them only while it is stopped.
@@ -13585,42 +11312,44 @@ pub struct QemuMigrate {
 
 impl Object for QemuMigrate {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "allowed_nodes" => (Need::OPTIONAL, &mut self.allowed_nodes),
-                "dependent-ha-resources" => {
-                    (Need::OPTIONAL, &mut self.dependent_ha_resources)
-                }
-                "has-dbus-vmstate" => (Need::OPTIONAL, &mut self.has_dbus_vmstate),
-                "local_disks" => (Need::required(0), &mut self.local_disks),
-                "local_resources" => (Need::required(1), &mut self.local_resources),
-                "mapped-resource-info" => {
-                    (Need::OPTIONAL, &mut self.mapped_resource_info)
-                }
-                "mapped-resources" => (Need::OPTIONAL, &mut self.mapped_resources),
-                "not_allowed_nodes" => (Need::OPTIONAL, &mut self.not_allowed_nodes),
-                "running" => (Need::required(2), &mut self.running),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrate",
+                required: &["local_disks", "local_resources", "running"],
+                optional: &[
+                    "allowed_nodes",
+                    "dependent-ha-resources",
+                    "has-dbus-vmstate",
+                    "mapped-resource-info",
+                    "mapped-resources",
+                    "not_allowed_nodes",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["local_disks", "local_resources", "running"]
+            &mut [
+                &mut self.local_disks,
+                &mut self.local_resources,
+                &mut self.running,
+                &mut self.allowed_nodes,
+                &mut self.dependent_ha_resources,
+                &mut self.has_dbus_vmstate,
+                &mut self.mapped_resource_info,
+                &mut self.mapped_resources,
+                &mut self.not_allowed_nodes,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuMigrate);
+object_impls!(QemuMigrate);
 
 /// Disks on local storage, which must be copied; includes CD-ROMs and unused ones.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is a CD-ROM.
@@ -13637,33 +11366,32 @@ pub struct QemuMigrateLocalDisksItem {
 
 impl Object for QemuMigrateLocalDisksItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cdrom" => (Need::OPTIONAL, &mut self.cdrom),
-                "is_unused" => (Need::OPTIONAL, &mut self.is_unused),
-                "size" => (Need::OPTIONAL, &mut self.size),
-                "volid" => (Need::required(0), &mut self.volid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrateLocalDisksItem",
+                required: &["volid"],
+                optional: &["cdrom", "is_unused", "size"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["volid"]
+            &mut [
+                &mut self.volid,
+                &mut self.cdrom,
+                &mut self.is_unused,
+                &mut self.size,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuMigrateLocalDisksItem);
+object_impls!(QemuMigrateLocalDisksItem);
 
 /// Part of `mapped-resource-info.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrateMappedResourceInfoValue {
     /// Whether the device can move along in a live migration.
@@ -13676,27 +11404,26 @@ pub struct QemuMigrateMappedResourceInfoValue {
 
 impl Object for QemuMigrateMappedResourceInfoValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "live-migration" => (Need::OPTIONAL, &mut self.live_migration),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrateMappedResourceInfoValue",
+                required: &[],
+                optional: &["live-migration", "name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.live_migration, &mut self.name, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuMigrateMappedResourceInfoValue);
+object_impls!(QemuMigrateMappedResourceInfoValue);
 
 /// Part of `not_allowed_nodes.*` in `GET /nodes/{node}/qemu/{vmid}/migrate`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuMigrateNotAllowedNodesValue {
     /// High availability resources that keep the virtual machine off the node.
@@ -13711,29 +11438,30 @@ pub struct QemuMigrateNotAllowedNodesValue {
 
 impl Object for QemuMigrateNotAllowedNodesValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "blocking-ha-resources" => {
-                    (Need::OPTIONAL, &mut self.blocking_ha_resources)
-                }
-                "unavailable-resources" => {
-                    (Need::OPTIONAL, &mut self.unavailable_resources)
-                }
-                "unavailable_storages" => {
-                    (Need::OPTIONAL, &mut self.unavailable_storages)
-                }
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuMigrateNotAllowedNodesValue",
+                required: &[],
+                optional: &[
+                    "blocking-ha-resources",
+                    "unavailable-resources",
+                    "unavailable_storages",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.blocking_ha_resources,
+                &mut self.unavailable_resources,
+                &mut self.unavailable_storages,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuMigrateNotAllowedNodesValue);
+object_impls!(QemuMigrateNotAllowedNodesValue);
 
 /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
 ///
@@ -13749,30 +11477,7 @@ pub enum QemuMigrationType {
     Unlisted(Unlisted),
 }
 
-impl QemuMigrationType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Secure => "secure",
-            Self::Insecure => "insecure",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "secure" => Self::Secure,
-                "insecure" => Self::Insecure,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuMigrationType);
+open_enum_impls!(QemuMigrationType : "secure" Secure, "insecure" Insecure,);
 
 /// Key of the disk to move, such as `scsi0`.
 ///
@@ -14414,656 +12119,90 @@ pub enum QemuMoveDiskDisk {
     Unlisted(Unlisted),
 }
 
-impl QemuMoveDiskDisk {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ide0 => "ide0",
-            Self::Ide1 => "ide1",
-            Self::Ide2 => "ide2",
-            Self::Ide3 => "ide3",
-            Self::Scsi0 => "scsi0",
-            Self::Scsi1 => "scsi1",
-            Self::Scsi2 => "scsi2",
-            Self::Scsi3 => "scsi3",
-            Self::Scsi4 => "scsi4",
-            Self::Scsi5 => "scsi5",
-            Self::Scsi6 => "scsi6",
-            Self::Scsi7 => "scsi7",
-            Self::Scsi8 => "scsi8",
-            Self::Scsi9 => "scsi9",
-            Self::Scsi10 => "scsi10",
-            Self::Scsi11 => "scsi11",
-            Self::Scsi12 => "scsi12",
-            Self::Scsi13 => "scsi13",
-            Self::Scsi14 => "scsi14",
-            Self::Scsi15 => "scsi15",
-            Self::Scsi16 => "scsi16",
-            Self::Scsi17 => "scsi17",
-            Self::Scsi18 => "scsi18",
-            Self::Scsi19 => "scsi19",
-            Self::Scsi20 => "scsi20",
-            Self::Scsi21 => "scsi21",
-            Self::Scsi22 => "scsi22",
-            Self::Scsi23 => "scsi23",
-            Self::Scsi24 => "scsi24",
-            Self::Scsi25 => "scsi25",
-            Self::Scsi26 => "scsi26",
-            Self::Scsi27 => "scsi27",
-            Self::Scsi28 => "scsi28",
-            Self::Scsi29 => "scsi29",
-            Self::Scsi30 => "scsi30",
-            Self::Virtio0 => "virtio0",
-            Self::Virtio1 => "virtio1",
-            Self::Virtio2 => "virtio2",
-            Self::Virtio3 => "virtio3",
-            Self::Virtio4 => "virtio4",
-            Self::Virtio5 => "virtio5",
-            Self::Virtio6 => "virtio6",
-            Self::Virtio7 => "virtio7",
-            Self::Virtio8 => "virtio8",
-            Self::Virtio9 => "virtio9",
-            Self::Virtio10 => "virtio10",
-            Self::Virtio11 => "virtio11",
-            Self::Virtio12 => "virtio12",
-            Self::Virtio13 => "virtio13",
-            Self::Virtio14 => "virtio14",
-            Self::Virtio15 => "virtio15",
-            Self::Sata0 => "sata0",
-            Self::Sata1 => "sata1",
-            Self::Sata2 => "sata2",
-            Self::Sata3 => "sata3",
-            Self::Sata4 => "sata4",
-            Self::Sata5 => "sata5",
-            Self::Efidisk0 => "efidisk0",
-            Self::Tpmstate0 => "tpmstate0",
-            Self::Unused0 => "unused0",
-            Self::Unused1 => "unused1",
-            Self::Unused2 => "unused2",
-            Self::Unused3 => "unused3",
-            Self::Unused4 => "unused4",
-            Self::Unused5 => "unused5",
-            Self::Unused6 => "unused6",
-            Self::Unused7 => "unused7",
-            Self::Unused8 => "unused8",
-            Self::Unused9 => "unused9",
-            Self::Unused10 => "unused10",
-            Self::Unused11 => "unused11",
-            Self::Unused12 => "unused12",
-            Self::Unused13 => "unused13",
-            Self::Unused14 => "unused14",
-            Self::Unused15 => "unused15",
-            Self::Unused16 => "unused16",
-            Self::Unused17 => "unused17",
-            Self::Unused18 => "unused18",
-            Self::Unused19 => "unused19",
-            Self::Unused20 => "unused20",
-            Self::Unused21 => "unused21",
-            Self::Unused22 => "unused22",
-            Self::Unused23 => "unused23",
-            Self::Unused24 => "unused24",
-            Self::Unused25 => "unused25",
-            Self::Unused26 => "unused26",
-            Self::Unused27 => "unused27",
-            Self::Unused28 => "unused28",
-            Self::Unused29 => "unused29",
-            Self::Unused30 => "unused30",
-            Self::Unused31 => "unused31",
-            Self::Unused32 => "unused32",
-            Self::Unused33 => "unused33",
-            Self::Unused34 => "unused34",
-            Self::Unused35 => "unused35",
-            Self::Unused36 => "unused36",
-            Self::Unused37 => "unused37",
-            Self::Unused38 => "unused38",
-            Self::Unused39 => "unused39",
-            Self::Unused40 => "unused40",
-            Self::Unused41 => "unused41",
-            Self::Unused42 => "unused42",
-            Self::Unused43 => "unused43",
-            Self::Unused44 => "unused44",
-            Self::Unused45 => "unused45",
-            Self::Unused46 => "unused46",
-            Self::Unused47 => "unused47",
-            Self::Unused48 => "unused48",
-            Self::Unused49 => "unused49",
-            Self::Unused50 => "unused50",
-            Self::Unused51 => "unused51",
-            Self::Unused52 => "unused52",
-            Self::Unused53 => "unused53",
-            Self::Unused54 => "unused54",
-            Self::Unused55 => "unused55",
-            Self::Unused56 => "unused56",
-            Self::Unused57 => "unused57",
-            Self::Unused58 => "unused58",
-            Self::Unused59 => "unused59",
-            Self::Unused60 => "unused60",
-            Self::Unused61 => "unused61",
-            Self::Unused62 => "unused62",
-            Self::Unused63 => "unused63",
-            Self::Unused64 => "unused64",
-            Self::Unused65 => "unused65",
-            Self::Unused66 => "unused66",
-            Self::Unused67 => "unused67",
-            Self::Unused68 => "unused68",
-            Self::Unused69 => "unused69",
-            Self::Unused70 => "unused70",
-            Self::Unused71 => "unused71",
-            Self::Unused72 => "unused72",
-            Self::Unused73 => "unused73",
-            Self::Unused74 => "unused74",
-            Self::Unused75 => "unused75",
-            Self::Unused76 => "unused76",
-            Self::Unused77 => "unused77",
-            Self::Unused78 => "unused78",
-            Self::Unused79 => "unused79",
-            Self::Unused80 => "unused80",
-            Self::Unused81 => "unused81",
-            Self::Unused82 => "unused82",
-            Self::Unused83 => "unused83",
-            Self::Unused84 => "unused84",
-            Self::Unused85 => "unused85",
-            Self::Unused86 => "unused86",
-            Self::Unused87 => "unused87",
-            Self::Unused88 => "unused88",
-            Self::Unused89 => "unused89",
-            Self::Unused90 => "unused90",
-            Self::Unused91 => "unused91",
-            Self::Unused92 => "unused92",
-            Self::Unused93 => "unused93",
-            Self::Unused94 => "unused94",
-            Self::Unused95 => "unused95",
-            Self::Unused96 => "unused96",
-            Self::Unused97 => "unused97",
-            Self::Unused98 => "unused98",
-            Self::Unused99 => "unused99",
-            Self::Unused100 => "unused100",
-            Self::Unused101 => "unused101",
-            Self::Unused102 => "unused102",
-            Self::Unused103 => "unused103",
-            Self::Unused104 => "unused104",
-            Self::Unused105 => "unused105",
-            Self::Unused106 => "unused106",
-            Self::Unused107 => "unused107",
-            Self::Unused108 => "unused108",
-            Self::Unused109 => "unused109",
-            Self::Unused110 => "unused110",
-            Self::Unused111 => "unused111",
-            Self::Unused112 => "unused112",
-            Self::Unused113 => "unused113",
-            Self::Unused114 => "unused114",
-            Self::Unused115 => "unused115",
-            Self::Unused116 => "unused116",
-            Self::Unused117 => "unused117",
-            Self::Unused118 => "unused118",
-            Self::Unused119 => "unused119",
-            Self::Unused120 => "unused120",
-            Self::Unused121 => "unused121",
-            Self::Unused122 => "unused122",
-            Self::Unused123 => "unused123",
-            Self::Unused124 => "unused124",
-            Self::Unused125 => "unused125",
-            Self::Unused126 => "unused126",
-            Self::Unused127 => "unused127",
-            Self::Unused128 => "unused128",
-            Self::Unused129 => "unused129",
-            Self::Unused130 => "unused130",
-            Self::Unused131 => "unused131",
-            Self::Unused132 => "unused132",
-            Self::Unused133 => "unused133",
-            Self::Unused134 => "unused134",
-            Self::Unused135 => "unused135",
-            Self::Unused136 => "unused136",
-            Self::Unused137 => "unused137",
-            Self::Unused138 => "unused138",
-            Self::Unused139 => "unused139",
-            Self::Unused140 => "unused140",
-            Self::Unused141 => "unused141",
-            Self::Unused142 => "unused142",
-            Self::Unused143 => "unused143",
-            Self::Unused144 => "unused144",
-            Self::Unused145 => "unused145",
-            Self::Unused146 => "unused146",
-            Self::Unused147 => "unused147",
-            Self::Unused148 => "unused148",
-            Self::Unused149 => "unused149",
-            Self::Unused150 => "unused150",
-            Self::Unused151 => "unused151",
-            Self::Unused152 => "unused152",
-            Self::Unused153 => "unused153",
-            Self::Unused154 => "unused154",
-            Self::Unused155 => "unused155",
-            Self::Unused156 => "unused156",
-            Self::Unused157 => "unused157",
-            Self::Unused158 => "unused158",
-            Self::Unused159 => "unused159",
-            Self::Unused160 => "unused160",
-            Self::Unused161 => "unused161",
-            Self::Unused162 => "unused162",
-            Self::Unused163 => "unused163",
-            Self::Unused164 => "unused164",
-            Self::Unused165 => "unused165",
-            Self::Unused166 => "unused166",
-            Self::Unused167 => "unused167",
-            Self::Unused168 => "unused168",
-            Self::Unused169 => "unused169",
-            Self::Unused170 => "unused170",
-            Self::Unused171 => "unused171",
-            Self::Unused172 => "unused172",
-            Self::Unused173 => "unused173",
-            Self::Unused174 => "unused174",
-            Self::Unused175 => "unused175",
-            Self::Unused176 => "unused176",
-            Self::Unused177 => "unused177",
-            Self::Unused178 => "unused178",
-            Self::Unused179 => "unused179",
-            Self::Unused180 => "unused180",
-            Self::Unused181 => "unused181",
-            Self::Unused182 => "unused182",
-            Self::Unused183 => "unused183",
-            Self::Unused184 => "unused184",
-            Self::Unused185 => "unused185",
-            Self::Unused186 => "unused186",
-            Self::Unused187 => "unused187",
-            Self::Unused188 => "unused188",
-            Self::Unused189 => "unused189",
-            Self::Unused190 => "unused190",
-            Self::Unused191 => "unused191",
-            Self::Unused192 => "unused192",
-            Self::Unused193 => "unused193",
-            Self::Unused194 => "unused194",
-            Self::Unused195 => "unused195",
-            Self::Unused196 => "unused196",
-            Self::Unused197 => "unused197",
-            Self::Unused198 => "unused198",
-            Self::Unused199 => "unused199",
-            Self::Unused200 => "unused200",
-            Self::Unused201 => "unused201",
-            Self::Unused202 => "unused202",
-            Self::Unused203 => "unused203",
-            Self::Unused204 => "unused204",
-            Self::Unused205 => "unused205",
-            Self::Unused206 => "unused206",
-            Self::Unused207 => "unused207",
-            Self::Unused208 => "unused208",
-            Self::Unused209 => "unused209",
-            Self::Unused210 => "unused210",
-            Self::Unused211 => "unused211",
-            Self::Unused212 => "unused212",
-            Self::Unused213 => "unused213",
-            Self::Unused214 => "unused214",
-            Self::Unused215 => "unused215",
-            Self::Unused216 => "unused216",
-            Self::Unused217 => "unused217",
-            Self::Unused218 => "unused218",
-            Self::Unused219 => "unused219",
-            Self::Unused220 => "unused220",
-            Self::Unused221 => "unused221",
-            Self::Unused222 => "unused222",
-            Self::Unused223 => "unused223",
-            Self::Unused224 => "unused224",
-            Self::Unused225 => "unused225",
-            Self::Unused226 => "unused226",
-            Self::Unused227 => "unused227",
-            Self::Unused228 => "unused228",
-            Self::Unused229 => "unused229",
-            Self::Unused230 => "unused230",
-            Self::Unused231 => "unused231",
-            Self::Unused232 => "unused232",
-            Self::Unused233 => "unused233",
-            Self::Unused234 => "unused234",
-            Self::Unused235 => "unused235",
-            Self::Unused236 => "unused236",
-            Self::Unused237 => "unused237",
-            Self::Unused238 => "unused238",
-            Self::Unused239 => "unused239",
-            Self::Unused240 => "unused240",
-            Self::Unused241 => "unused241",
-            Self::Unused242 => "unused242",
-            Self::Unused243 => "unused243",
-            Self::Unused244 => "unused244",
-            Self::Unused245 => "unused245",
-            Self::Unused246 => "unused246",
-            Self::Unused247 => "unused247",
-            Self::Unused248 => "unused248",
-            Self::Unused249 => "unused249",
-            Self::Unused250 => "unused250",
-            Self::Unused251 => "unused251",
-            Self::Unused252 => "unused252",
-            Self::Unused253 => "unused253",
-            Self::Unused254 => "unused254",
-            Self::Unused255 => "unused255",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ide0" => Self::Ide0,
-                "ide1" => Self::Ide1,
-                "ide2" => Self::Ide2,
-                "ide3" => Self::Ide3,
-                "scsi0" => Self::Scsi0,
-                "scsi1" => Self::Scsi1,
-                "scsi2" => Self::Scsi2,
-                "scsi3" => Self::Scsi3,
-                "scsi4" => Self::Scsi4,
-                "scsi5" => Self::Scsi5,
-                "scsi6" => Self::Scsi6,
-                "scsi7" => Self::Scsi7,
-                "scsi8" => Self::Scsi8,
-                "scsi9" => Self::Scsi9,
-                "scsi10" => Self::Scsi10,
-                "scsi11" => Self::Scsi11,
-                "scsi12" => Self::Scsi12,
-                "scsi13" => Self::Scsi13,
-                "scsi14" => Self::Scsi14,
-                "scsi15" => Self::Scsi15,
-                "scsi16" => Self::Scsi16,
-                "scsi17" => Self::Scsi17,
-                "scsi18" => Self::Scsi18,
-                "scsi19" => Self::Scsi19,
-                "scsi20" => Self::Scsi20,
-                "scsi21" => Self::Scsi21,
-                "scsi22" => Self::Scsi22,
-                "scsi23" => Self::Scsi23,
-                "scsi24" => Self::Scsi24,
-                "scsi25" => Self::Scsi25,
-                "scsi26" => Self::Scsi26,
-                "scsi27" => Self::Scsi27,
-                "scsi28" => Self::Scsi28,
-                "scsi29" => Self::Scsi29,
-                "scsi30" => Self::Scsi30,
-                "virtio0" => Self::Virtio0,
-                "virtio1" => Self::Virtio1,
-                "virtio2" => Self::Virtio2,
-                "virtio3" => Self::Virtio3,
-                "virtio4" => Self::Virtio4,
-                "virtio5" => Self::Virtio5,
-                "virtio6" => Self::Virtio6,
-                "virtio7" => Self::Virtio7,
-                "virtio8" => Self::Virtio8,
-                "virtio9" => Self::Virtio9,
-                "virtio10" => Self::Virtio10,
-                "virtio11" => Self::Virtio11,
-                "virtio12" => Self::Virtio12,
-                "virtio13" => Self::Virtio13,
-                "virtio14" => Self::Virtio14,
-                "virtio15" => Self::Virtio15,
-                "sata0" => Self::Sata0,
-                "sata1" => Self::Sata1,
-                "sata2" => Self::Sata2,
-                "sata3" => Self::Sata3,
-                "sata4" => Self::Sata4,
-                "sata5" => Self::Sata5,
-                "efidisk0" => Self::Efidisk0,
-                "tpmstate0" => Self::Tpmstate0,
-                "unused0" => Self::Unused0,
-                "unused1" => Self::Unused1,
-                "unused2" => Self::Unused2,
-                "unused3" => Self::Unused3,
-                "unused4" => Self::Unused4,
-                "unused5" => Self::Unused5,
-                "unused6" => Self::Unused6,
-                "unused7" => Self::Unused7,
-                "unused8" => Self::Unused8,
-                "unused9" => Self::Unused9,
-                "unused10" => Self::Unused10,
-                "unused11" => Self::Unused11,
-                "unused12" => Self::Unused12,
-                "unused13" => Self::Unused13,
-                "unused14" => Self::Unused14,
-                "unused15" => Self::Unused15,
-                "unused16" => Self::Unused16,
-                "unused17" => Self::Unused17,
-                "unused18" => Self::Unused18,
-                "unused19" => Self::Unused19,
-                "unused20" => Self::Unused20,
-                "unused21" => Self::Unused21,
-                "unused22" => Self::Unused22,
-                "unused23" => Self::Unused23,
-                "unused24" => Self::Unused24,
-                "unused25" => Self::Unused25,
-                "unused26" => Self::Unused26,
-                "unused27" => Self::Unused27,
-                "unused28" => Self::Unused28,
-                "unused29" => Self::Unused29,
-                "unused30" => Self::Unused30,
-                "unused31" => Self::Unused31,
-                "unused32" => Self::Unused32,
-                "unused33" => Self::Unused33,
-                "unused34" => Self::Unused34,
-                "unused35" => Self::Unused35,
-                "unused36" => Self::Unused36,
-                "unused37" => Self::Unused37,
-                "unused38" => Self::Unused38,
-                "unused39" => Self::Unused39,
-                "unused40" => Self::Unused40,
-                "unused41" => Self::Unused41,
-                "unused42" => Self::Unused42,
-                "unused43" => Self::Unused43,
-                "unused44" => Self::Unused44,
-                "unused45" => Self::Unused45,
-                "unused46" => Self::Unused46,
-                "unused47" => Self::Unused47,
-                "unused48" => Self::Unused48,
-                "unused49" => Self::Unused49,
-                "unused50" => Self::Unused50,
-                "unused51" => Self::Unused51,
-                "unused52" => Self::Unused52,
-                "unused53" => Self::Unused53,
-                "unused54" => Self::Unused54,
-                "unused55" => Self::Unused55,
-                "unused56" => Self::Unused56,
-                "unused57" => Self::Unused57,
-                "unused58" => Self::Unused58,
-                "unused59" => Self::Unused59,
-                "unused60" => Self::Unused60,
-                "unused61" => Self::Unused61,
-                "unused62" => Self::Unused62,
-                "unused63" => Self::Unused63,
-                "unused64" => Self::Unused64,
-                "unused65" => Self::Unused65,
-                "unused66" => Self::Unused66,
-                "unused67" => Self::Unused67,
-                "unused68" => Self::Unused68,
-                "unused69" => Self::Unused69,
-                "unused70" => Self::Unused70,
-                "unused71" => Self::Unused71,
-                "unused72" => Self::Unused72,
-                "unused73" => Self::Unused73,
-                "unused74" => Self::Unused74,
-                "unused75" => Self::Unused75,
-                "unused76" => Self::Unused76,
-                "unused77" => Self::Unused77,
-                "unused78" => Self::Unused78,
-                "unused79" => Self::Unused79,
-                "unused80" => Self::Unused80,
-                "unused81" => Self::Unused81,
-                "unused82" => Self::Unused82,
-                "unused83" => Self::Unused83,
-                "unused84" => Self::Unused84,
-                "unused85" => Self::Unused85,
-                "unused86" => Self::Unused86,
-                "unused87" => Self::Unused87,
-                "unused88" => Self::Unused88,
-                "unused89" => Self::Unused89,
-                "unused90" => Self::Unused90,
-                "unused91" => Self::Unused91,
-                "unused92" => Self::Unused92,
-                "unused93" => Self::Unused93,
-                "unused94" => Self::Unused94,
-                "unused95" => Self::Unused95,
-                "unused96" => Self::Unused96,
-                "unused97" => Self::Unused97,
-                "unused98" => Self::Unused98,
-                "unused99" => Self::Unused99,
-                "unused100" => Self::Unused100,
-                "unused101" => Self::Unused101,
-                "unused102" => Self::Unused102,
-                "unused103" => Self::Unused103,
-                "unused104" => Self::Unused104,
-                "unused105" => Self::Unused105,
-                "unused106" => Self::Unused106,
-                "unused107" => Self::Unused107,
-                "unused108" => Self::Unused108,
-                "unused109" => Self::Unused109,
-                "unused110" => Self::Unused110,
-                "unused111" => Self::Unused111,
-                "unused112" => Self::Unused112,
-                "unused113" => Self::Unused113,
-                "unused114" => Self::Unused114,
-                "unused115" => Self::Unused115,
-                "unused116" => Self::Unused116,
-                "unused117" => Self::Unused117,
-                "unused118" => Self::Unused118,
-                "unused119" => Self::Unused119,
-                "unused120" => Self::Unused120,
-                "unused121" => Self::Unused121,
-                "unused122" => Self::Unused122,
-                "unused123" => Self::Unused123,
-                "unused124" => Self::Unused124,
-                "unused125" => Self::Unused125,
-                "unused126" => Self::Unused126,
-                "unused127" => Self::Unused127,
-                "unused128" => Self::Unused128,
-                "unused129" => Self::Unused129,
-                "unused130" => Self::Unused130,
-                "unused131" => Self::Unused131,
-                "unused132" => Self::Unused132,
-                "unused133" => Self::Unused133,
-                "unused134" => Self::Unused134,
-                "unused135" => Self::Unused135,
-                "unused136" => Self::Unused136,
-                "unused137" => Self::Unused137,
-                "unused138" => Self::Unused138,
-                "unused139" => Self::Unused139,
-                "unused140" => Self::Unused140,
-                "unused141" => Self::Unused141,
-                "unused142" => Self::Unused142,
-                "unused143" => Self::Unused143,
-                "unused144" => Self::Unused144,
-                "unused145" => Self::Unused145,
-                "unused146" => Self::Unused146,
-                "unused147" => Self::Unused147,
-                "unused148" => Self::Unused148,
-                "unused149" => Self::Unused149,
-                "unused150" => Self::Unused150,
-                "unused151" => Self::Unused151,
-                "unused152" => Self::Unused152,
-                "unused153" => Self::Unused153,
-                "unused154" => Self::Unused154,
-                "unused155" => Self::Unused155,
-                "unused156" => Self::Unused156,
-                "unused157" => Self::Unused157,
-                "unused158" => Self::Unused158,
-                "unused159" => Self::Unused159,
-                "unused160" => Self::Unused160,
-                "unused161" => Self::Unused161,
-                "unused162" => Self::Unused162,
-                "unused163" => Self::Unused163,
-                "unused164" => Self::Unused164,
-                "unused165" => Self::Unused165,
-                "unused166" => Self::Unused166,
-                "unused167" => Self::Unused167,
-                "unused168" => Self::Unused168,
-                "unused169" => Self::Unused169,
-                "unused170" => Self::Unused170,
-                "unused171" => Self::Unused171,
-                "unused172" => Self::Unused172,
-                "unused173" => Self::Unused173,
-                "unused174" => Self::Unused174,
-                "unused175" => Self::Unused175,
-                "unused176" => Self::Unused176,
-                "unused177" => Self::Unused177,
-                "unused178" => Self::Unused178,
-                "unused179" => Self::Unused179,
-                "unused180" => Self::Unused180,
-                "unused181" => Self::Unused181,
-                "unused182" => Self::Unused182,
-                "unused183" => Self::Unused183,
-                "unused184" => Self::Unused184,
-                "unused185" => Self::Unused185,
-                "unused186" => Self::Unused186,
-                "unused187" => Self::Unused187,
-                "unused188" => Self::Unused188,
-                "unused189" => Self::Unused189,
-                "unused190" => Self::Unused190,
-                "unused191" => Self::Unused191,
-                "unused192" => Self::Unused192,
-                "unused193" => Self::Unused193,
-                "unused194" => Self::Unused194,
-                "unused195" => Self::Unused195,
-                "unused196" => Self::Unused196,
-                "unused197" => Self::Unused197,
-                "unused198" => Self::Unused198,
-                "unused199" => Self::Unused199,
-                "unused200" => Self::Unused200,
-                "unused201" => Self::Unused201,
-                "unused202" => Self::Unused202,
-                "unused203" => Self::Unused203,
-                "unused204" => Self::Unused204,
-                "unused205" => Self::Unused205,
-                "unused206" => Self::Unused206,
-                "unused207" => Self::Unused207,
-                "unused208" => Self::Unused208,
-                "unused209" => Self::Unused209,
-                "unused210" => Self::Unused210,
-                "unused211" => Self::Unused211,
-                "unused212" => Self::Unused212,
-                "unused213" => Self::Unused213,
-                "unused214" => Self::Unused214,
-                "unused215" => Self::Unused215,
-                "unused216" => Self::Unused216,
-                "unused217" => Self::Unused217,
-                "unused218" => Self::Unused218,
-                "unused219" => Self::Unused219,
-                "unused220" => Self::Unused220,
-                "unused221" => Self::Unused221,
-                "unused222" => Self::Unused222,
-                "unused223" => Self::Unused223,
-                "unused224" => Self::Unused224,
-                "unused225" => Self::Unused225,
-                "unused226" => Self::Unused226,
-                "unused227" => Self::Unused227,
-                "unused228" => Self::Unused228,
-                "unused229" => Self::Unused229,
-                "unused230" => Self::Unused230,
-                "unused231" => Self::Unused231,
-                "unused232" => Self::Unused232,
-                "unused233" => Self::Unused233,
-                "unused234" => Self::Unused234,
-                "unused235" => Self::Unused235,
-                "unused236" => Self::Unused236,
-                "unused237" => Self::Unused237,
-                "unused238" => Self::Unused238,
-                "unused239" => Self::Unused239,
-                "unused240" => Self::Unused240,
-                "unused241" => Self::Unused241,
-                "unused242" => Self::Unused242,
-                "unused243" => Self::Unused243,
-                "unused244" => Self::Unused244,
-                "unused245" => Self::Unused245,
-                "unused246" => Self::Unused246,
-                "unused247" => Self::Unused247,
-                "unused248" => Self::Unused248,
-                "unused249" => Self::Unused249,
-                "unused250" => Self::Unused250,
-                "unused251" => Self::Unused251,
-                "unused252" => Self::Unused252,
-                "unused253" => Self::Unused253,
-                "unused254" => Self::Unused254,
-                "unused255" => Self::Unused255,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuMoveDiskDisk);
+open_enum_impls!(
+    QemuMoveDiskDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0" Scsi0,
+    "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5, "scsi6"
+    Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11" Scsi11,
+    "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16" Scsi16,
+    "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21" Scsi21,
+    "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26" Scsi26,
+    "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
+    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
+    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
+    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
+    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
+    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
+    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
+    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
+    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
+    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
+    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
+    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
+    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
+    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
+    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
+    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
+    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
+    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
+    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
+    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
+    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
+    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
+    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
+    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
+    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
+    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
+    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
+    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
+    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
+    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
+    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
+    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
+    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
+    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
+    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
+    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
+    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
+    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
+    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
+    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
+    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
+    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
+    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
+    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
+    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
+    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
+    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
+    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
+    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
+    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
+    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
+    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
+    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
+    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
+    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
+    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
+    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
+    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
+    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
+    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
+    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
+    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
+    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
+    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
+    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
+    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
+    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
+    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
+    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
+    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
+    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
+    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
+    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
+    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
+    Unused253, "unused254" Unused254, "unused255" Unused255,
+);
 
 /// Key the disk gets in the receiving configuration; the same one if absent.
 ///
@@ -15705,663 +12844,97 @@ pub enum QemuMoveDiskTargetDisk {
     Unlisted(Unlisted),
 }
 
-impl QemuMoveDiskTargetDisk {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Ide0 => "ide0",
-            Self::Ide1 => "ide1",
-            Self::Ide2 => "ide2",
-            Self::Ide3 => "ide3",
-            Self::Scsi0 => "scsi0",
-            Self::Scsi1 => "scsi1",
-            Self::Scsi2 => "scsi2",
-            Self::Scsi3 => "scsi3",
-            Self::Scsi4 => "scsi4",
-            Self::Scsi5 => "scsi5",
-            Self::Scsi6 => "scsi6",
-            Self::Scsi7 => "scsi7",
-            Self::Scsi8 => "scsi8",
-            Self::Scsi9 => "scsi9",
-            Self::Scsi10 => "scsi10",
-            Self::Scsi11 => "scsi11",
-            Self::Scsi12 => "scsi12",
-            Self::Scsi13 => "scsi13",
-            Self::Scsi14 => "scsi14",
-            Self::Scsi15 => "scsi15",
-            Self::Scsi16 => "scsi16",
-            Self::Scsi17 => "scsi17",
-            Self::Scsi18 => "scsi18",
-            Self::Scsi19 => "scsi19",
-            Self::Scsi20 => "scsi20",
-            Self::Scsi21 => "scsi21",
-            Self::Scsi22 => "scsi22",
-            Self::Scsi23 => "scsi23",
-            Self::Scsi24 => "scsi24",
-            Self::Scsi25 => "scsi25",
-            Self::Scsi26 => "scsi26",
-            Self::Scsi27 => "scsi27",
-            Self::Scsi28 => "scsi28",
-            Self::Scsi29 => "scsi29",
-            Self::Scsi30 => "scsi30",
-            Self::Virtio0 => "virtio0",
-            Self::Virtio1 => "virtio1",
-            Self::Virtio2 => "virtio2",
-            Self::Virtio3 => "virtio3",
-            Self::Virtio4 => "virtio4",
-            Self::Virtio5 => "virtio5",
-            Self::Virtio6 => "virtio6",
-            Self::Virtio7 => "virtio7",
-            Self::Virtio8 => "virtio8",
-            Self::Virtio9 => "virtio9",
-            Self::Virtio10 => "virtio10",
-            Self::Virtio11 => "virtio11",
-            Self::Virtio12 => "virtio12",
-            Self::Virtio13 => "virtio13",
-            Self::Virtio14 => "virtio14",
-            Self::Virtio15 => "virtio15",
-            Self::Sata0 => "sata0",
-            Self::Sata1 => "sata1",
-            Self::Sata2 => "sata2",
-            Self::Sata3 => "sata3",
-            Self::Sata4 => "sata4",
-            Self::Sata5 => "sata5",
-            Self::Efidisk0 => "efidisk0",
-            Self::Tpmstate0 => "tpmstate0",
-            Self::Unused0 => "unused0",
-            Self::Unused1 => "unused1",
-            Self::Unused2 => "unused2",
-            Self::Unused3 => "unused3",
-            Self::Unused4 => "unused4",
-            Self::Unused5 => "unused5",
-            Self::Unused6 => "unused6",
-            Self::Unused7 => "unused7",
-            Self::Unused8 => "unused8",
-            Self::Unused9 => "unused9",
-            Self::Unused10 => "unused10",
-            Self::Unused11 => "unused11",
-            Self::Unused12 => "unused12",
-            Self::Unused13 => "unused13",
-            Self::Unused14 => "unused14",
-            Self::Unused15 => "unused15",
-            Self::Unused16 => "unused16",
-            Self::Unused17 => "unused17",
-            Self::Unused18 => "unused18",
-            Self::Unused19 => "unused19",
-            Self::Unused20 => "unused20",
-            Self::Unused21 => "unused21",
-            Self::Unused22 => "unused22",
-            Self::Unused23 => "unused23",
-            Self::Unused24 => "unused24",
-            Self::Unused25 => "unused25",
-            Self::Unused26 => "unused26",
-            Self::Unused27 => "unused27",
-            Self::Unused28 => "unused28",
-            Self::Unused29 => "unused29",
-            Self::Unused30 => "unused30",
-            Self::Unused31 => "unused31",
-            Self::Unused32 => "unused32",
-            Self::Unused33 => "unused33",
-            Self::Unused34 => "unused34",
-            Self::Unused35 => "unused35",
-            Self::Unused36 => "unused36",
-            Self::Unused37 => "unused37",
-            Self::Unused38 => "unused38",
-            Self::Unused39 => "unused39",
-            Self::Unused40 => "unused40",
-            Self::Unused41 => "unused41",
-            Self::Unused42 => "unused42",
-            Self::Unused43 => "unused43",
-            Self::Unused44 => "unused44",
-            Self::Unused45 => "unused45",
-            Self::Unused46 => "unused46",
-            Self::Unused47 => "unused47",
-            Self::Unused48 => "unused48",
-            Self::Unused49 => "unused49",
-            Self::Unused50 => "unused50",
-            Self::Unused51 => "unused51",
-            Self::Unused52 => "unused52",
-            Self::Unused53 => "unused53",
-            Self::Unused54 => "unused54",
-            Self::Unused55 => "unused55",
-            Self::Unused56 => "unused56",
-            Self::Unused57 => "unused57",
-            Self::Unused58 => "unused58",
-            Self::Unused59 => "unused59",
-            Self::Unused60 => "unused60",
-            Self::Unused61 => "unused61",
-            Self::Unused62 => "unused62",
-            Self::Unused63 => "unused63",
-            Self::Unused64 => "unused64",
-            Self::Unused65 => "unused65",
-            Self::Unused66 => "unused66",
-            Self::Unused67 => "unused67",
-            Self::Unused68 => "unused68",
-            Self::Unused69 => "unused69",
-            Self::Unused70 => "unused70",
-            Self::Unused71 => "unused71",
-            Self::Unused72 => "unused72",
-            Self::Unused73 => "unused73",
-            Self::Unused74 => "unused74",
-            Self::Unused75 => "unused75",
-            Self::Unused76 => "unused76",
-            Self::Unused77 => "unused77",
-            Self::Unused78 => "unused78",
-            Self::Unused79 => "unused79",
-            Self::Unused80 => "unused80",
-            Self::Unused81 => "unused81",
-            Self::Unused82 => "unused82",
-            Self::Unused83 => "unused83",
-            Self::Unused84 => "unused84",
-            Self::Unused85 => "unused85",
-            Self::Unused86 => "unused86",
-            Self::Unused87 => "unused87",
-            Self::Unused88 => "unused88",
-            Self::Unused89 => "unused89",
-            Self::Unused90 => "unused90",
-            Self::Unused91 => "unused91",
-            Self::Unused92 => "unused92",
-            Self::Unused93 => "unused93",
-            Self::Unused94 => "unused94",
-            Self::Unused95 => "unused95",
-            Self::Unused96 => "unused96",
-            Self::Unused97 => "unused97",
-            Self::Unused98 => "unused98",
-            Self::Unused99 => "unused99",
-            Self::Unused100 => "unused100",
-            Self::Unused101 => "unused101",
-            Self::Unused102 => "unused102",
-            Self::Unused103 => "unused103",
-            Self::Unused104 => "unused104",
-            Self::Unused105 => "unused105",
-            Self::Unused106 => "unused106",
-            Self::Unused107 => "unused107",
-            Self::Unused108 => "unused108",
-            Self::Unused109 => "unused109",
-            Self::Unused110 => "unused110",
-            Self::Unused111 => "unused111",
-            Self::Unused112 => "unused112",
-            Self::Unused113 => "unused113",
-            Self::Unused114 => "unused114",
-            Self::Unused115 => "unused115",
-            Self::Unused116 => "unused116",
-            Self::Unused117 => "unused117",
-            Self::Unused118 => "unused118",
-            Self::Unused119 => "unused119",
-            Self::Unused120 => "unused120",
-            Self::Unused121 => "unused121",
-            Self::Unused122 => "unused122",
-            Self::Unused123 => "unused123",
-            Self::Unused124 => "unused124",
-            Self::Unused125 => "unused125",
-            Self::Unused126 => "unused126",
-            Self::Unused127 => "unused127",
-            Self::Unused128 => "unused128",
-            Self::Unused129 => "unused129",
-            Self::Unused130 => "unused130",
-            Self::Unused131 => "unused131",
-            Self::Unused132 => "unused132",
-            Self::Unused133 => "unused133",
-            Self::Unused134 => "unused134",
-            Self::Unused135 => "unused135",
-            Self::Unused136 => "unused136",
-            Self::Unused137 => "unused137",
-            Self::Unused138 => "unused138",
-            Self::Unused139 => "unused139",
-            Self::Unused140 => "unused140",
-            Self::Unused141 => "unused141",
-            Self::Unused142 => "unused142",
-            Self::Unused143 => "unused143",
-            Self::Unused144 => "unused144",
-            Self::Unused145 => "unused145",
-            Self::Unused146 => "unused146",
-            Self::Unused147 => "unused147",
-            Self::Unused148 => "unused148",
-            Self::Unused149 => "unused149",
-            Self::Unused150 => "unused150",
-            Self::Unused151 => "unused151",
-            Self::Unused152 => "unused152",
-            Self::Unused153 => "unused153",
-            Self::Unused154 => "unused154",
-            Self::Unused155 => "unused155",
-            Self::Unused156 => "unused156",
-            Self::Unused157 => "unused157",
-            Self::Unused158 => "unused158",
-            Self::Unused159 => "unused159",
-            Self::Unused160 => "unused160",
-            Self::Unused161 => "unused161",
-            Self::Unused162 => "unused162",
-            Self::Unused163 => "unused163",
-            Self::Unused164 => "unused164",
-            Self::Unused165 => "unused165",
-            Self::Unused166 => "unused166",
-            Self::Unused167 => "unused167",
-            Self::Unused168 => "unused168",
-            Self::Unused169 => "unused169",
-            Self::Unused170 => "unused170",
-            Self::Unused171 => "unused171",
-            Self::Unused172 => "unused172",
-            Self::Unused173 => "unused173",
-            Self::Unused174 => "unused174",
-            Self::Unused175 => "unused175",
-            Self::Unused176 => "unused176",
-            Self::Unused177 => "unused177",
-            Self::Unused178 => "unused178",
-            Self::Unused179 => "unused179",
-            Self::Unused180 => "unused180",
-            Self::Unused181 => "unused181",
-            Self::Unused182 => "unused182",
-            Self::Unused183 => "unused183",
-            Self::Unused184 => "unused184",
-            Self::Unused185 => "unused185",
-            Self::Unused186 => "unused186",
-            Self::Unused187 => "unused187",
-            Self::Unused188 => "unused188",
-            Self::Unused189 => "unused189",
-            Self::Unused190 => "unused190",
-            Self::Unused191 => "unused191",
-            Self::Unused192 => "unused192",
-            Self::Unused193 => "unused193",
-            Self::Unused194 => "unused194",
-            Self::Unused195 => "unused195",
-            Self::Unused196 => "unused196",
-            Self::Unused197 => "unused197",
-            Self::Unused198 => "unused198",
-            Self::Unused199 => "unused199",
-            Self::Unused200 => "unused200",
-            Self::Unused201 => "unused201",
-            Self::Unused202 => "unused202",
-            Self::Unused203 => "unused203",
-            Self::Unused204 => "unused204",
-            Self::Unused205 => "unused205",
-            Self::Unused206 => "unused206",
-            Self::Unused207 => "unused207",
-            Self::Unused208 => "unused208",
-            Self::Unused209 => "unused209",
-            Self::Unused210 => "unused210",
-            Self::Unused211 => "unused211",
-            Self::Unused212 => "unused212",
-            Self::Unused213 => "unused213",
-            Self::Unused214 => "unused214",
-            Self::Unused215 => "unused215",
-            Self::Unused216 => "unused216",
-            Self::Unused217 => "unused217",
-            Self::Unused218 => "unused218",
-            Self::Unused219 => "unused219",
-            Self::Unused220 => "unused220",
-            Self::Unused221 => "unused221",
-            Self::Unused222 => "unused222",
-            Self::Unused223 => "unused223",
-            Self::Unused224 => "unused224",
-            Self::Unused225 => "unused225",
-            Self::Unused226 => "unused226",
-            Self::Unused227 => "unused227",
-            Self::Unused228 => "unused228",
-            Self::Unused229 => "unused229",
-            Self::Unused230 => "unused230",
-            Self::Unused231 => "unused231",
-            Self::Unused232 => "unused232",
-            Self::Unused233 => "unused233",
-            Self::Unused234 => "unused234",
-            Self::Unused235 => "unused235",
-            Self::Unused236 => "unused236",
-            Self::Unused237 => "unused237",
-            Self::Unused238 => "unused238",
-            Self::Unused239 => "unused239",
-            Self::Unused240 => "unused240",
-            Self::Unused241 => "unused241",
-            Self::Unused242 => "unused242",
-            Self::Unused243 => "unused243",
-            Self::Unused244 => "unused244",
-            Self::Unused245 => "unused245",
-            Self::Unused246 => "unused246",
-            Self::Unused247 => "unused247",
-            Self::Unused248 => "unused248",
-            Self::Unused249 => "unused249",
-            Self::Unused250 => "unused250",
-            Self::Unused251 => "unused251",
-            Self::Unused252 => "unused252",
-            Self::Unused253 => "unused253",
-            Self::Unused254 => "unused254",
-            Self::Unused255 => "unused255",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ide0" => Self::Ide0,
-                "ide1" => Self::Ide1,
-                "ide2" => Self::Ide2,
-                "ide3" => Self::Ide3,
-                "scsi0" => Self::Scsi0,
-                "scsi1" => Self::Scsi1,
-                "scsi2" => Self::Scsi2,
-                "scsi3" => Self::Scsi3,
-                "scsi4" => Self::Scsi4,
-                "scsi5" => Self::Scsi5,
-                "scsi6" => Self::Scsi6,
-                "scsi7" => Self::Scsi7,
-                "scsi8" => Self::Scsi8,
-                "scsi9" => Self::Scsi9,
-                "scsi10" => Self::Scsi10,
-                "scsi11" => Self::Scsi11,
-                "scsi12" => Self::Scsi12,
-                "scsi13" => Self::Scsi13,
-                "scsi14" => Self::Scsi14,
-                "scsi15" => Self::Scsi15,
-                "scsi16" => Self::Scsi16,
-                "scsi17" => Self::Scsi17,
-                "scsi18" => Self::Scsi18,
-                "scsi19" => Self::Scsi19,
-                "scsi20" => Self::Scsi20,
-                "scsi21" => Self::Scsi21,
-                "scsi22" => Self::Scsi22,
-                "scsi23" => Self::Scsi23,
-                "scsi24" => Self::Scsi24,
-                "scsi25" => Self::Scsi25,
-                "scsi26" => Self::Scsi26,
-                "scsi27" => Self::Scsi27,
-                "scsi28" => Self::Scsi28,
-                "scsi29" => Self::Scsi29,
-                "scsi30" => Self::Scsi30,
-                "virtio0" => Self::Virtio0,
-                "virtio1" => Self::Virtio1,
-                "virtio2" => Self::Virtio2,
-                "virtio3" => Self::Virtio3,
-                "virtio4" => Self::Virtio4,
-                "virtio5" => Self::Virtio5,
-                "virtio6" => Self::Virtio6,
-                "virtio7" => Self::Virtio7,
-                "virtio8" => Self::Virtio8,
-                "virtio9" => Self::Virtio9,
-                "virtio10" => Self::Virtio10,
-                "virtio11" => Self::Virtio11,
-                "virtio12" => Self::Virtio12,
-                "virtio13" => Self::Virtio13,
-                "virtio14" => Self::Virtio14,
-                "virtio15" => Self::Virtio15,
-                "sata0" => Self::Sata0,
-                "sata1" => Self::Sata1,
-                "sata2" => Self::Sata2,
-                "sata3" => Self::Sata3,
-                "sata4" => Self::Sata4,
-                "sata5" => Self::Sata5,
-                "efidisk0" => Self::Efidisk0,
-                "tpmstate0" => Self::Tpmstate0,
-                "unused0" => Self::Unused0,
-                "unused1" => Self::Unused1,
-                "unused2" => Self::Unused2,
-                "unused3" => Self::Unused3,
-                "unused4" => Self::Unused4,
-                "unused5" => Self::Unused5,
-                "unused6" => Self::Unused6,
-                "unused7" => Self::Unused7,
-                "unused8" => Self::Unused8,
-                "unused9" => Self::Unused9,
-                "unused10" => Self::Unused10,
-                "unused11" => Self::Unused11,
-                "unused12" => Self::Unused12,
-                "unused13" => Self::Unused13,
-                "unused14" => Self::Unused14,
-                "unused15" => Self::Unused15,
-                "unused16" => Self::Unused16,
-                "unused17" => Self::Unused17,
-                "unused18" => Self::Unused18,
-                "unused19" => Self::Unused19,
-                "unused20" => Self::Unused20,
-                "unused21" => Self::Unused21,
-                "unused22" => Self::Unused22,
-                "unused23" => Self::Unused23,
-                "unused24" => Self::Unused24,
-                "unused25" => Self::Unused25,
-                "unused26" => Self::Unused26,
-                "unused27" => Self::Unused27,
-                "unused28" => Self::Unused28,
-                "unused29" => Self::Unused29,
-                "unused30" => Self::Unused30,
-                "unused31" => Self::Unused31,
-                "unused32" => Self::Unused32,
-                "unused33" => Self::Unused33,
-                "unused34" => Self::Unused34,
-                "unused35" => Self::Unused35,
-                "unused36" => Self::Unused36,
-                "unused37" => Self::Unused37,
-                "unused38" => Self::Unused38,
-                "unused39" => Self::Unused39,
-                "unused40" => Self::Unused40,
-                "unused41" => Self::Unused41,
-                "unused42" => Self::Unused42,
-                "unused43" => Self::Unused43,
-                "unused44" => Self::Unused44,
-                "unused45" => Self::Unused45,
-                "unused46" => Self::Unused46,
-                "unused47" => Self::Unused47,
-                "unused48" => Self::Unused48,
-                "unused49" => Self::Unused49,
-                "unused50" => Self::Unused50,
-                "unused51" => Self::Unused51,
-                "unused52" => Self::Unused52,
-                "unused53" => Self::Unused53,
-                "unused54" => Self::Unused54,
-                "unused55" => Self::Unused55,
-                "unused56" => Self::Unused56,
-                "unused57" => Self::Unused57,
-                "unused58" => Self::Unused58,
-                "unused59" => Self::Unused59,
-                "unused60" => Self::Unused60,
-                "unused61" => Self::Unused61,
-                "unused62" => Self::Unused62,
-                "unused63" => Self::Unused63,
-                "unused64" => Self::Unused64,
-                "unused65" => Self::Unused65,
-                "unused66" => Self::Unused66,
-                "unused67" => Self::Unused67,
-                "unused68" => Self::Unused68,
-                "unused69" => Self::Unused69,
-                "unused70" => Self::Unused70,
-                "unused71" => Self::Unused71,
-                "unused72" => Self::Unused72,
-                "unused73" => Self::Unused73,
-                "unused74" => Self::Unused74,
-                "unused75" => Self::Unused75,
-                "unused76" => Self::Unused76,
-                "unused77" => Self::Unused77,
-                "unused78" => Self::Unused78,
-                "unused79" => Self::Unused79,
-                "unused80" => Self::Unused80,
-                "unused81" => Self::Unused81,
-                "unused82" => Self::Unused82,
-                "unused83" => Self::Unused83,
-                "unused84" => Self::Unused84,
-                "unused85" => Self::Unused85,
-                "unused86" => Self::Unused86,
-                "unused87" => Self::Unused87,
-                "unused88" => Self::Unused88,
-                "unused89" => Self::Unused89,
-                "unused90" => Self::Unused90,
-                "unused91" => Self::Unused91,
-                "unused92" => Self::Unused92,
-                "unused93" => Self::Unused93,
-                "unused94" => Self::Unused94,
-                "unused95" => Self::Unused95,
-                "unused96" => Self::Unused96,
-                "unused97" => Self::Unused97,
-                "unused98" => Self::Unused98,
-                "unused99" => Self::Unused99,
-                "unused100" => Self::Unused100,
-                "unused101" => Self::Unused101,
-                "unused102" => Self::Unused102,
-                "unused103" => Self::Unused103,
-                "unused104" => Self::Unused104,
-                "unused105" => Self::Unused105,
-                "unused106" => Self::Unused106,
-                "unused107" => Self::Unused107,
-                "unused108" => Self::Unused108,
-                "unused109" => Self::Unused109,
-                "unused110" => Self::Unused110,
-                "unused111" => Self::Unused111,
-                "unused112" => Self::Unused112,
-                "unused113" => Self::Unused113,
-                "unused114" => Self::Unused114,
-                "unused115" => Self::Unused115,
-                "unused116" => Self::Unused116,
-                "unused117" => Self::Unused117,
-                "unused118" => Self::Unused118,
-                "unused119" => Self::Unused119,
-                "unused120" => Self::Unused120,
-                "unused121" => Self::Unused121,
-                "unused122" => Self::Unused122,
-                "unused123" => Self::Unused123,
-                "unused124" => Self::Unused124,
-                "unused125" => Self::Unused125,
-                "unused126" => Self::Unused126,
-                "unused127" => Self::Unused127,
-                "unused128" => Self::Unused128,
-                "unused129" => Self::Unused129,
-                "unused130" => Self::Unused130,
-                "unused131" => Self::Unused131,
-                "unused132" => Self::Unused132,
-                "unused133" => Self::Unused133,
-                "unused134" => Self::Unused134,
-                "unused135" => Self::Unused135,
-                "unused136" => Self::Unused136,
-                "unused137" => Self::Unused137,
-                "unused138" => Self::Unused138,
-                "unused139" => Self::Unused139,
-                "unused140" => Self::Unused140,
-                "unused141" => Self::Unused141,
-                "unused142" => Self::Unused142,
-                "unused143" => Self::Unused143,
-                "unused144" => Self::Unused144,
-                "unused145" => Self::Unused145,
-                "unused146" => Self::Unused146,
-                "unused147" => Self::Unused147,
-                "unused148" => Self::Unused148,
-                "unused149" => Self::Unused149,
-                "unused150" => Self::Unused150,
-                "unused151" => Self::Unused151,
-                "unused152" => Self::Unused152,
-                "unused153" => Self::Unused153,
-                "unused154" => Self::Unused154,
-                "unused155" => Self::Unused155,
-                "unused156" => Self::Unused156,
-                "unused157" => Self::Unused157,
-                "unused158" => Self::Unused158,
-                "unused159" => Self::Unused159,
-                "unused160" => Self::Unused160,
-                "unused161" => Self::Unused161,
-                "unused162" => Self::Unused162,
-                "unused163" => Self::Unused163,
-                "unused164" => Self::Unused164,
-                "unused165" => Self::Unused165,
-                "unused166" => Self::Unused166,
-                "unused167" => Self::Unused167,
-                "unused168" => Self::Unused168,
-                "unused169" => Self::Unused169,
-                "unused170" => Self::Unused170,
-                "unused171" => Self::Unused171,
-                "unused172" => Self::Unused172,
-                "unused173" => Self::Unused173,
-                "unused174" => Self::Unused174,
-                "unused175" => Self::Unused175,
-                "unused176" => Self::Unused176,
-                "unused177" => Self::Unused177,
-                "unused178" => Self::Unused178,
-                "unused179" => Self::Unused179,
-                "unused180" => Self::Unused180,
-                "unused181" => Self::Unused181,
-                "unused182" => Self::Unused182,
-                "unused183" => Self::Unused183,
-                "unused184" => Self::Unused184,
-                "unused185" => Self::Unused185,
-                "unused186" => Self::Unused186,
-                "unused187" => Self::Unused187,
-                "unused188" => Self::Unused188,
-                "unused189" => Self::Unused189,
-                "unused190" => Self::Unused190,
-                "unused191" => Self::Unused191,
-                "unused192" => Self::Unused192,
-                "unused193" => Self::Unused193,
-                "unused194" => Self::Unused194,
-                "unused195" => Self::Unused195,
-                "unused196" => Self::Unused196,
-                "unused197" => Self::Unused197,
-                "unused198" => Self::Unused198,
-                "unused199" => Self::Unused199,
-                "unused200" => Self::Unused200,
-                "unused201" => Self::Unused201,
-                "unused202" => Self::Unused202,
-                "unused203" => Self::Unused203,
-                "unused204" => Self::Unused204,
-                "unused205" => Self::Unused205,
-                "unused206" => Self::Unused206,
-                "unused207" => Self::Unused207,
-                "unused208" => Self::Unused208,
-                "unused209" => Self::Unused209,
-                "unused210" => Self::Unused210,
-                "unused211" => Self::Unused211,
-                "unused212" => Self::Unused212,
-                "unused213" => Self::Unused213,
-                "unused214" => Self::Unused214,
-                "unused215" => Self::Unused215,
-                "unused216" => Self::Unused216,
-                "unused217" => Self::Unused217,
-                "unused218" => Self::Unused218,
-                "unused219" => Self::Unused219,
-                "unused220" => Self::Unused220,
-                "unused221" => Self::Unused221,
-                "unused222" => Self::Unused222,
-                "unused223" => Self::Unused223,
-                "unused224" => Self::Unused224,
-                "unused225" => Self::Unused225,
-                "unused226" => Self::Unused226,
-                "unused227" => Self::Unused227,
-                "unused228" => Self::Unused228,
-                "unused229" => Self::Unused229,
-                "unused230" => Self::Unused230,
-                "unused231" => Self::Unused231,
-                "unused232" => Self::Unused232,
-                "unused233" => Self::Unused233,
-                "unused234" => Self::Unused234,
-                "unused235" => Self::Unused235,
-                "unused236" => Self::Unused236,
-                "unused237" => Self::Unused237,
-                "unused238" => Self::Unused238,
-                "unused239" => Self::Unused239,
-                "unused240" => Self::Unused240,
-                "unused241" => Self::Unused241,
-                "unused242" => Self::Unused242,
-                "unused243" => Self::Unused243,
-                "unused244" => Self::Unused244,
-                "unused245" => Self::Unused245,
-                "unused246" => Self::Unused246,
-                "unused247" => Self::Unused247,
-                "unused248" => Self::Unused248,
-                "unused249" => Self::Unused249,
-                "unused250" => Self::Unused250,
-                "unused251" => Self::Unused251,
-                "unused252" => Self::Unused252,
-                "unused253" => Self::Unused253,
-                "unused254" => Self::Unused254,
-                "unused255" => Self::Unused255,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuMoveDiskTargetDisk);
+open_enum_impls!(
+    QemuMoveDiskTargetDisk : "ide0" Ide0, "ide1" Ide1, "ide2" Ide2, "ide3" Ide3, "scsi0"
+    Scsi0, "scsi1" Scsi1, "scsi2" Scsi2, "scsi3" Scsi3, "scsi4" Scsi4, "scsi5" Scsi5,
+    "scsi6" Scsi6, "scsi7" Scsi7, "scsi8" Scsi8, "scsi9" Scsi9, "scsi10" Scsi10, "scsi11"
+    Scsi11, "scsi12" Scsi12, "scsi13" Scsi13, "scsi14" Scsi14, "scsi15" Scsi15, "scsi16"
+    Scsi16, "scsi17" Scsi17, "scsi18" Scsi18, "scsi19" Scsi19, "scsi20" Scsi20, "scsi21"
+    Scsi21, "scsi22" Scsi22, "scsi23" Scsi23, "scsi24" Scsi24, "scsi25" Scsi25, "scsi26"
+    Scsi26, "scsi27" Scsi27, "scsi28" Scsi28, "scsi29" Scsi29, "scsi30" Scsi30, "virtio0"
+    Virtio0, "virtio1" Virtio1, "virtio2" Virtio2, "virtio3" Virtio3, "virtio4" Virtio4,
+    "virtio5" Virtio5, "virtio6" Virtio6, "virtio7" Virtio7, "virtio8" Virtio8, "virtio9"
+    Virtio9, "virtio10" Virtio10, "virtio11" Virtio11, "virtio12" Virtio12, "virtio13"
+    Virtio13, "virtio14" Virtio14, "virtio15" Virtio15, "sata0" Sata0, "sata1" Sata1,
+    "sata2" Sata2, "sata3" Sata3, "sata4" Sata4, "sata5" Sata5, "efidisk0" Efidisk0,
+    "tpmstate0" Tpmstate0, "unused0" Unused0, "unused1" Unused1, "unused2" Unused2,
+    "unused3" Unused3, "unused4" Unused4, "unused5" Unused5, "unused6" Unused6, "unused7"
+    Unused7, "unused8" Unused8, "unused9" Unused9, "unused10" Unused10, "unused11"
+    Unused11, "unused12" Unused12, "unused13" Unused13, "unused14" Unused14, "unused15"
+    Unused15, "unused16" Unused16, "unused17" Unused17, "unused18" Unused18, "unused19"
+    Unused19, "unused20" Unused20, "unused21" Unused21, "unused22" Unused22, "unused23"
+    Unused23, "unused24" Unused24, "unused25" Unused25, "unused26" Unused26, "unused27"
+    Unused27, "unused28" Unused28, "unused29" Unused29, "unused30" Unused30, "unused31"
+    Unused31, "unused32" Unused32, "unused33" Unused33, "unused34" Unused34, "unused35"
+    Unused35, "unused36" Unused36, "unused37" Unused37, "unused38" Unused38, "unused39"
+    Unused39, "unused40" Unused40, "unused41" Unused41, "unused42" Unused42, "unused43"
+    Unused43, "unused44" Unused44, "unused45" Unused45, "unused46" Unused46, "unused47"
+    Unused47, "unused48" Unused48, "unused49" Unused49, "unused50" Unused50, "unused51"
+    Unused51, "unused52" Unused52, "unused53" Unused53, "unused54" Unused54, "unused55"
+    Unused55, "unused56" Unused56, "unused57" Unused57, "unused58" Unused58, "unused59"
+    Unused59, "unused60" Unused60, "unused61" Unused61, "unused62" Unused62, "unused63"
+    Unused63, "unused64" Unused64, "unused65" Unused65, "unused66" Unused66, "unused67"
+    Unused67, "unused68" Unused68, "unused69" Unused69, "unused70" Unused70, "unused71"
+    Unused71, "unused72" Unused72, "unused73" Unused73, "unused74" Unused74, "unused75"
+    Unused75, "unused76" Unused76, "unused77" Unused77, "unused78" Unused78, "unused79"
+    Unused79, "unused80" Unused80, "unused81" Unused81, "unused82" Unused82, "unused83"
+    Unused83, "unused84" Unused84, "unused85" Unused85, "unused86" Unused86, "unused87"
+    Unused87, "unused88" Unused88, "unused89" Unused89, "unused90" Unused90, "unused91"
+    Unused91, "unused92" Unused92, "unused93" Unused93, "unused94" Unused94, "unused95"
+    Unused95, "unused96" Unused96, "unused97" Unused97, "unused98" Unused98, "unused99"
+    Unused99, "unused100" Unused100, "unused101" Unused101, "unused102" Unused102,
+    "unused103" Unused103, "unused104" Unused104, "unused105" Unused105, "unused106"
+    Unused106, "unused107" Unused107, "unused108" Unused108, "unused109" Unused109,
+    "unused110" Unused110, "unused111" Unused111, "unused112" Unused112, "unused113"
+    Unused113, "unused114" Unused114, "unused115" Unused115, "unused116" Unused116,
+    "unused117" Unused117, "unused118" Unused118, "unused119" Unused119, "unused120"
+    Unused120, "unused121" Unused121, "unused122" Unused122, "unused123" Unused123,
+    "unused124" Unused124, "unused125" Unused125, "unused126" Unused126, "unused127"
+    Unused127, "unused128" Unused128, "unused129" Unused129, "unused130" Unused130,
+    "unused131" Unused131, "unused132" Unused132, "unused133" Unused133, "unused134"
+    Unused134, "unused135" Unused135, "unused136" Unused136, "unused137" Unused137,
+    "unused138" Unused138, "unused139" Unused139, "unused140" Unused140, "unused141"
+    Unused141, "unused142" Unused142, "unused143" Unused143, "unused144" Unused144,
+    "unused145" Unused145, "unused146" Unused146, "unused147" Unused147, "unused148"
+    Unused148, "unused149" Unused149, "unused150" Unused150, "unused151" Unused151,
+    "unused152" Unused152, "unused153" Unused153, "unused154" Unused154, "unused155"
+    Unused155, "unused156" Unused156, "unused157" Unused157, "unused158" Unused158,
+    "unused159" Unused159, "unused160" Unused160, "unused161" Unused161, "unused162"
+    Unused162, "unused163" Unused163, "unused164" Unused164, "unused165" Unused165,
+    "unused166" Unused166, "unused167" Unused167, "unused168" Unused168, "unused169"
+    Unused169, "unused170" Unused170, "unused171" Unused171, "unused172" Unused172,
+    "unused173" Unused173, "unused174" Unused174, "unused175" Unused175, "unused176"
+    Unused176, "unused177" Unused177, "unused178" Unused178, "unused179" Unused179,
+    "unused180" Unused180, "unused181" Unused181, "unused182" Unused182, "unused183"
+    Unused183, "unused184" Unused184, "unused185" Unused185, "unused186" Unused186,
+    "unused187" Unused187, "unused188" Unused188, "unused189" Unused189, "unused190"
+    Unused190, "unused191" Unused191, "unused192" Unused192, "unused193" Unused193,
+    "unused194" Unused194, "unused195" Unused195, "unused196" Unused196, "unused197"
+    Unused197, "unused198" Unused198, "unused199" Unused199, "unused200" Unused200,
+    "unused201" Unused201, "unused202" Unused202, "unused203" Unused203, "unused204"
+    Unused204, "unused205" Unused205, "unused206" Unused206, "unused207" Unused207,
+    "unused208" Unused208, "unused209" Unused209, "unused210" Unused210, "unused211"
+    Unused211, "unused212" Unused212, "unused213" Unused213, "unused214" Unused214,
+    "unused215" Unused215, "unused216" Unused216, "unused217" Unused217, "unused218"
+    Unused218, "unused219" Unused219, "unused220" Unused220, "unused221" Unused221,
+    "unused222" Unused222, "unused223" Unused223, "unused224" Unused224, "unused225"
+    Unused225, "unused226" Unused226, "unused227" Unused227, "unused228" Unused228,
+    "unused229" Unused229, "unused230" Unused230, "unused231" Unused231, "unused232"
+    Unused232, "unused233" Unused233, "unused234" Unused234, "unused235" Unused235,
+    "unused236" Unused236, "unused237" Unused237, "unused238" Unused238, "unused239"
+    Unused239, "unused240" Unused240, "unused241" Unused241, "unused242" Unused242,
+    "unused243" Unused243, "unused244" Unused244, "unused245" Unused245, "unused246"
+    Unused246, "unused247" Unused247, "unused248" Unused248, "unused249" Unused249,
+    "unused250" Unused250, "unused251" Unused251, "unused252" Unused252, "unused253"
+    Unused253, "unused254" Unused254, "unused255" Unused255,
+);
 
 /// Network card of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuNet {
     /// Network bridge the card is plugged into; without one, QEMU gives the guest NAT with DHCP in 10.0.2.0/24.
@@ -16554,65 +13127,62 @@ impl QemuNet {
     }
 }
 
-impl Properties for QemuNet {
+impl Object for QemuNet {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("model"),
-            aliases: &[],
-            key_aliases: &[
-                ("e1000", "macaddr", "model"),
-                ("e1000-82540em", "macaddr", "model"),
-                ("e1000-82544gc", "macaddr", "model"),
-                ("e1000-82545em", "macaddr", "model"),
-                ("e1000e", "macaddr", "model"),
-                ("i82551", "macaddr", "model"),
-                ("i82557b", "macaddr", "model"),
-                ("i82559er", "macaddr", "model"),
-                ("ne2k_isa", "macaddr", "model"),
-                ("ne2k_pci", "macaddr", "model"),
-                ("pcnet", "macaddr", "model"),
-                ("rtl8139", "macaddr", "model"),
-                ("virtio", "macaddr", "model"),
-                ("vmxnet3", "macaddr", "model"),
-            ],
-            required: &["model"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "model" => &mut self.model,
-                "bridge" => &mut self.bridge,
-                "firewall" => &mut self.firewall,
-                "link_down" => &mut self.link_down,
-                "macaddr" => &mut self.macaddr,
-                "mtu" => &mut self.mtu,
-                "queues" => &mut self.queues,
-                "rate" => &mut self.rate,
-                "tag" => &mut self.tag,
-                "trunks" => &mut self.trunks,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuNet",
+                required: &["model"],
+                optional: &[
+                    "bridge",
+                    "firewall",
+                    "link_down",
+                    "macaddr",
+                    "mtu",
+                    "queues",
+                    "rate",
+                    "tag",
+                    "trunks",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("model"),
+                        aliases: &[],
+                        key_aliases: &[
+                            ("e1000", "macaddr", "model"),
+                            ("e1000-82540em", "macaddr", "model"),
+                            ("e1000-82544gc", "macaddr", "model"),
+                            ("e1000-82545em", "macaddr", "model"),
+                            ("e1000e", "macaddr", "model"),
+                            ("i82551", "macaddr", "model"),
+                            ("i82557b", "macaddr", "model"),
+                            ("i82559er", "macaddr", "model"),
+                            ("ne2k_isa", "macaddr", "model"),
+                            ("ne2k_pci", "macaddr", "model"),
+                            ("pcnet", "macaddr", "model"),
+                            ("rtl8139", "macaddr", "model"),
+                            ("virtio", "macaddr", "model"),
+                            ("vmxnet3", "macaddr", "model"),
+                        ],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("model", &self.model);
-        out.put("bridge", &self.bridge);
-        out.put("firewall", &self.firewall);
-        out.put("link_down", &self.link_down);
-        out.put("macaddr", &self.macaddr);
-        out.put("mtu", &self.mtu);
-        out.put("queues", &self.queues);
-        out.put("rate", &self.rate);
-        out.put("tag", &self.tag);
-        out.put("trunks", &self.trunks);
+            &mut [
+                &mut self.model,
+                &mut self.bridge,
+                &mut self.firewall,
+                &mut self.link_down,
+                &mut self.macaddr,
+                &mut self.mtu,
+                &mut self.queues,
+                &mut self.rate,
+                &mut self.tag,
+                &mut self.trunks,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -16656,59 +13226,17 @@ pub enum QemuNetModel {
     Unlisted(Unlisted),
 }
 
-impl QemuNetModel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::E1000 => "e1000",
-            Self::E100082540em => "e1000-82540em",
-            Self::E100082544gc => "e1000-82544gc",
-            Self::E100082545em => "e1000-82545em",
-            Self::E1000e => "e1000e",
-            Self::I82551 => "i82551",
-            Self::I82557b => "i82557b",
-            Self::I82559er => "i82559er",
-            Self::Ne2kIsa => "ne2k_isa",
-            Self::Ne2kPci => "ne2k_pci",
-            Self::Pcnet => "pcnet",
-            Self::Rtl8139 => "rtl8139",
-            Self::Virtio => "virtio",
-            Self::Vmxnet3 => "vmxnet3",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "e1000" => Self::E1000,
-                "e1000-82540em" => Self::E100082540em,
-                "e1000-82544gc" => Self::E100082544gc,
-                "e1000-82545em" => Self::E100082545em,
-                "e1000e" => Self::E1000e,
-                "i82551" => Self::I82551,
-                "i82557b" => Self::I82557b,
-                "i82559er" => Self::I82559er,
-                "ne2k_isa" => Self::Ne2kIsa,
-                "ne2k_pci" => Self::Ne2kPci,
-                "pcnet" => Self::Pcnet,
-                "rtl8139" => Self::Rtl8139,
-                "virtio" => Self::Virtio,
-                "vmxnet3" => Self::Vmxnet3,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuNetModel);
+open_enum_impls!(
+    QemuNetModel : "e1000" E1000, "e1000-82540em" E100082540em, "e1000-82544gc"
+    E100082544gc, "e1000-82545em" E100082545em, "e1000e" E1000e, "i82551" I82551,
+    "i82557b" I82557b, "i82559er" I82559er, "ne2k_isa" Ne2kIsa, "ne2k_pci" Ne2kPci,
+    "pcnet" Pcnet, "rtl8139" Rtl8139, "virtio" Virtio, "vmxnet3" Vmxnet3,
+);
 
 /// Traffic of one network card.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuNicsValue {
     /// Data the guest has received on the card since its start. In bytes.
@@ -16721,29 +13249,28 @@ pub struct QemuNicsValue {
 
 impl Object for QemuNicsValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuNicsValue",
+                required: &[],
+                optional: &["netin", "netout"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.netin, &mut self.netout, &mut self.extra],
+        );
     }
 }
 
-response_impls!(QemuNicsValue);
+object_impls!(QemuNicsValue);
 
 /// One NUMA node of the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuNuma {
     /// Virtual CPUs of this node, as numbers and ranges separated by `;`.
@@ -16798,38 +13325,31 @@ impl QemuNuma {
     }
 }
 
-impl Properties for QemuNuma {
+impl Object for QemuNuma {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["cpus"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "cpus" => &mut self.cpus,
-                "hostnodes" => &mut self.hostnodes,
-                "memory" => &mut self.memory,
-                "policy" => &mut self.policy,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuNuma",
+                required: &["cpus"],
+                optional: &["hostnodes", "memory", "policy"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("cpus", &self.cpus);
-        out.put("hostnodes", &self.hostnodes);
-        out.put("memory", &self.memory);
-        out.put("policy", &self.policy);
+            &mut [
+                &mut self.cpus,
+                &mut self.hostnodes,
+                &mut self.memory,
+                &mut self.policy,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -16851,32 +13371,9 @@ pub enum QemuNumaPolicy {
     Unlisted(Unlisted),
 }
 
-impl QemuNumaPolicy {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Preferred => "preferred",
-            Self::Bind => "bind",
-            Self::Interleave => "interleave",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "preferred" => Self::Preferred,
-                "bind" => Self::Bind,
-                "interleave" => Self::Interleave,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuNumaPolicy);
+open_enum_impls!(
+    QemuNumaPolicy : "preferred" Preferred, "bind" Bind, "interleave" Interleave,
+);
 
 /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
 ///
@@ -16914,57 +13411,16 @@ pub enum QemuOstype {
     Unlisted(Unlisted),
 }
 
-impl QemuOstype {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Other => "other",
-            Self::Wxp => "wxp",
-            Self::W2k => "w2k",
-            Self::W2k3 => "w2k3",
-            Self::W2k8 => "w2k8",
-            Self::Wvista => "wvista",
-            Self::Win7 => "win7",
-            Self::Win8 => "win8",
-            Self::Win10 => "win10",
-            Self::Win11 => "win11",
-            Self::L24 => "l24",
-            Self::L26 => "l26",
-            Self::Solaris => "solaris",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "other" => Self::Other,
-                "wxp" => Self::Wxp,
-                "w2k" => Self::W2k,
-                "w2k3" => Self::W2k3,
-                "w2k8" => Self::W2k8,
-                "wvista" => Self::Wvista,
-                "win7" => Self::Win7,
-                "win8" => Self::Win8,
-                "win10" => Self::Win10,
-                "win11" => Self::Win11,
-                "l24" => Self::L24,
-                "l26" => Self::L26,
-                "solaris" => Self::Solaris,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuOstype);
+open_enum_impls!(
+    QemuOstype : "other" Other, "wxp" Wxp, "w2k" W2k, "w2k3" W2k3, "w2k8" W2k8, "wvista"
+    Wvista, "win7" Win7, "win8" Win8, "win10" Win10, "win11" Win11, "l24" L24, "l26" L26,
+    "solaris" Solaris,
+);
 
 /// What this QEMU process can do beyond a plain QEMU.
 ///
 /// Used by `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuProxmoxSupport {
     /// Whether outside backup software can be given access to the disks.
@@ -16991,40 +13447,49 @@ pub struct QemuProxmoxSupport {
 
 impl Object for QemuProxmoxSupport {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "backup-access-api" => (Need::OPTIONAL, &mut self.backup_access_api),
-                "backup-fleecing" => (Need::OPTIONAL, &mut self.backup_fleecing),
-                "backup-max-workers" => (Need::OPTIONAL, &mut self.backup_max_workers),
-                "pbs-dirty-bitmap" => (Need::OPTIONAL, &mut self.pbs_dirty_bitmap),
-                "pbs-dirty-bitmap-migration" => {
-                    (Need::OPTIONAL, &mut self.pbs_dirty_bitmap_migration)
-                }
-                "pbs-dirty-bitmap-savevm" => {
-                    (Need::OPTIONAL, &mut self.pbs_dirty_bitmap_savevm)
-                }
-                "pbs-library-version" => (Need::OPTIONAL, &mut self.pbs_library_version),
-                "pbs-masterkey" => (Need::OPTIONAL, &mut self.pbs_masterkey),
-                "query-bitmap-info" => (Need::OPTIONAL, &mut self.query_bitmap_info),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuProxmoxSupport",
+                required: &[],
+                optional: &[
+                    "backup-access-api",
+                    "backup-fleecing",
+                    "backup-max-workers",
+                    "pbs-dirty-bitmap",
+                    "pbs-dirty-bitmap-migration",
+                    "pbs-dirty-bitmap-savevm",
+                    "pbs-library-version",
+                    "pbs-masterkey",
+                    "query-bitmap-info",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.backup_access_api,
+                &mut self.backup_fleecing,
+                &mut self.backup_max_workers,
+                &mut self.pbs_dirty_bitmap,
+                &mut self.pbs_dirty_bitmap_migration,
+                &mut self.pbs_dirty_bitmap_savevm,
+                &mut self.pbs_library_version,
+                &mut self.pbs_masterkey,
+                &mut self.query_bitmap_info,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuProxmoxSupport);
+object_impls!(QemuProxmoxSupport);
 
 /// VirtIO random number generator for the guest.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuRng {
     /// Bytes of randomness the guest gets per period; 0 lifts the limit, which can starve the host.
@@ -17070,36 +13535,30 @@ impl QemuRng {
     }
 }
 
-impl Properties for QemuRng {
+impl Object for QemuRng {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("source"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["source"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "source" => &mut self.source,
-                "max_bytes" => &mut self.max_bytes,
-                "period" => &mut self.period,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuRng",
+                required: &["source"],
+                optional: &["max_bytes", "period"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("source"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("source", &self.source);
-        out.put("max_bytes", &self.max_bytes);
-        out.put("period", &self.period);
+            &mut [
+                &mut self.source,
+                &mut self.max_bytes,
+                &mut self.period,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -17121,32 +13580,10 @@ pub enum QemuRngSource {
     Unlisted(Unlisted),
 }
 
-impl QemuRngSource {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::DevUrandom => "/dev/urandom",
-            Self::DevRandom => "/dev/random",
-            Self::DevHwrng => "/dev/hwrng",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "/dev/urandom" => Self::DevUrandom,
-                "/dev/random" => Self::DevRandom,
-                "/dev/hwrng" => Self::DevHwrng,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuRngSource);
+open_enum_impls!(
+    QemuRngSource : "/dev/urandom" DevUrandom, "/dev/random" DevRandom, "/dev/hwrng"
+    DevHwrng,
+);
 
 /// Model of the SCSI controller.
 ///
@@ -17170,45 +13607,17 @@ pub enum QemuScsihw {
     Unlisted(Unlisted),
 }
 
-impl QemuScsihw {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Lsi => "lsi",
-            Self::Lsi53c810 => "lsi53c810",
-            Self::VirtioScsiPci => "virtio-scsi-pci",
-            Self::VirtioScsiSingle => "virtio-scsi-single",
-            Self::Megasas => "megasas",
-            Self::Pvscsi => "pvscsi",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "lsi" => Self::Lsi,
-                "lsi53c810" => Self::Lsi53c810,
-                "virtio-scsi-pci" => Self::VirtioScsiPci,
-                "virtio-scsi-single" => Self::VirtioScsiSingle,
-                "megasas" => Self::Megasas,
-                "pvscsi" => Self::Pvscsi,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuScsihw);
+open_enum_impls!(
+    QemuScsihw : "lsi" Lsi, "lsi53c810" Lsi53c810, "virtio-scsi-pci" VirtioScsiPci,
+    "virtio-scsi-single" VirtioScsiSingle, "megasas" Megasas, "pvscsi" Pvscsi,
+);
 
 /// Memory encryption for the guest by AMD SEV.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSev {
     /// Allows the guest on hosts with simultaneous multithreading enabled; for `snp`. Since 8.4.
@@ -17272,40 +13681,32 @@ impl QemuSev {
     }
 }
 
-impl Properties for QemuSev {
+impl Object for QemuSev {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("type"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["type"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "type" => &mut self.type_,
-                "allow-smt" => &mut self.allow_smt,
-                "kernel-hashes" => &mut self.kernel_hashes,
-                "no-debug" => &mut self.no_debug,
-                "no-key-sharing" => &mut self.no_key_sharing,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSev",
+                required: &["type"],
+                optional: &["allow-smt", "kernel-hashes", "no-debug", "no-key-sharing"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("type", &self.type_);
-        out.put("allow-smt", &self.allow_smt);
-        out.put("kernel-hashes", &self.kernel_hashes);
-        out.put("no-debug", &self.no_debug);
-        out.put("no-key-sharing", &self.no_key_sharing);
+            &mut [
+                &mut self.type_,
+                &mut self.allow_smt,
+                &mut self.kernel_hashes,
+                &mut self.no_debug,
+                &mut self.no_key_sharing,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -17316,7 +13717,7 @@ property_string_impls!(QemuSev);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSmbios1 {
     /// Marks the text values as Base64; needed when they hold spaces or commas.
@@ -17404,46 +13805,44 @@ impl QemuSmbios1 {
     }
 }
 
-impl Properties for QemuSmbios1 {
+impl Object for QemuSmbios1 {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "base64" => &mut self.base64,
-                "family" => &mut self.family,
-                "manufacturer" => &mut self.manufacturer,
-                "product" => &mut self.product,
-                "serial" => &mut self.serial,
-                "sku" => &mut self.sku,
-                "uuid" => &mut self.uuid,
-                "version" => &mut self.version,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSmbios1",
+                required: &[],
+                optional: &[
+                    "base64",
+                    "family",
+                    "manufacturer",
+                    "product",
+                    "serial",
+                    "sku",
+                    "uuid",
+                    "version",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("base64", &self.base64);
-        out.put("family", &self.family);
-        out.put("manufacturer", &self.manufacturer);
-        out.put("product", &self.product);
-        out.put("serial", &self.serial);
-        out.put("sku", &self.sku);
-        out.put("uuid", &self.uuid);
-        out.put("version", &self.version);
+            &mut [
+                &mut self.base64,
+                &mut self.family,
+                &mut self.manufacturer,
+                &mut self.product,
+                &mut self.serial,
+                &mut self.sku,
+                &mut self.uuid,
+                &mut self.version,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -17452,7 +13851,7 @@ property_string_impls!(QemuSmbios1);
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
@@ -17637,137 +14036,206 @@ pub struct QemuSnapshotConfig {
 
 impl Object for QemuSnapshotConfig {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "acpi" => (Need::OPTIONAL, &mut self.acpi),
-                "affinity" => (Need::OPTIONAL, &mut self.affinity),
-                "agent" => (Need::OPTIONAL, &mut self.agent),
-                "allow-ksm" => (Need::OPTIONAL, &mut self.allow_ksm),
-                "amd-sev" => (Need::OPTIONAL, &mut self.amd_sev),
-                "arch" => (Need::OPTIONAL, &mut self.arch),
-                "args" => (Need::OPTIONAL, &mut self.args),
-                "audio0" => (Need::OPTIONAL, &mut self.audio0),
-                "autostart" => (Need::OPTIONAL, &mut self.autostart),
-                "balloon" => (Need::OPTIONAL, &mut self.balloon),
-                "bios" => (Need::OPTIONAL, &mut self.bios),
-                "boot" => (Need::OPTIONAL, &mut self.boot),
-                "bootdisk" => (Need::OPTIONAL, &mut self.bootdisk),
-                "cdrom" => (Need::OPTIONAL, &mut self.cdrom),
-                "cicustom" => (Need::OPTIONAL, &mut self.cicustom),
-                "cipassword" => (Need::OPTIONAL, &mut self.cipassword),
-                "citype" => (Need::OPTIONAL, &mut self.citype),
-                "ciupgrade" => (Need::OPTIONAL, &mut self.ciupgrade),
-                "ciuser" => (Need::OPTIONAL, &mut self.ciuser),
-                "cores" => (Need::OPTIONAL, &mut self.cores),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "cpulimit" => (Need::OPTIONAL, &mut self.cpulimit),
-                "cpuunits" => (Need::OPTIONAL, &mut self.cpuunits),
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "efidisk0" => (Need::OPTIONAL, &mut self.efidisk0),
-                "freeze" => (Need::OPTIONAL, &mut self.freeze),
-                "hookscript" => (Need::OPTIONAL, &mut self.hookscript),
-                "hotplug" => (Need::OPTIONAL, &mut self.hotplug),
-                "hugepages" => (Need::OPTIONAL, &mut self.hugepages),
-                "intel-tdx" => (Need::OPTIONAL, &mut self.intel_tdx),
-                "ivshmem" => (Need::OPTIONAL, &mut self.ivshmem),
-                "keephugepages" => (Need::OPTIONAL, &mut self.keephugepages),
-                "keyboard" => (Need::OPTIONAL, &mut self.keyboard),
-                "kvm" => (Need::OPTIONAL, &mut self.kvm),
-                "localtime" => (Need::OPTIONAL, &mut self.localtime),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "machine" => (Need::OPTIONAL, &mut self.machine),
-                "memory" => (Need::OPTIONAL, &mut self.memory),
-                "meta" => (Need::OPTIONAL, &mut self.meta),
-                "migrate_downtime" => (Need::OPTIONAL, &mut self.migrate_downtime),
-                "migrate_speed" => (Need::OPTIONAL, &mut self.migrate_speed),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "nameserver" => (Need::OPTIONAL, &mut self.nameserver),
-                "numa" => (Need::OPTIONAL, &mut self.numa),
-                "onboot" => (Need::OPTIONAL, &mut self.onboot),
-                "ostype" => (Need::OPTIONAL, &mut self.ostype),
-                "parent" => (Need::OPTIONAL, &mut self.parent),
-                "protection" => (Need::OPTIONAL, &mut self.protection),
-                "reboot" => (Need::OPTIONAL, &mut self.reboot),
-                "rng0" => (Need::OPTIONAL, &mut self.rng0),
-                "running-nets-host-mtu" => {
-                    (Need::OPTIONAL, &mut self.running_nets_host_mtu)
-                }
-                "runningcpu" => (Need::OPTIONAL, &mut self.runningcpu),
-                "runningmachine" => (Need::OPTIONAL, &mut self.runningmachine),
-                "scsihw" => (Need::OPTIONAL, &mut self.scsihw),
-                "searchdomain" => (Need::OPTIONAL, &mut self.searchdomain),
-                "shares" => (Need::OPTIONAL, &mut self.shares),
-                "smbios1" => (Need::OPTIONAL, &mut self.smbios1),
-                "smp" => (Need::OPTIONAL, &mut self.smp),
-                "snapstate" => (Need::OPTIONAL, &mut self.snapstate),
-                "snaptime" => (Need::OPTIONAL, &mut self.snaptime),
-                "sockets" => (Need::OPTIONAL, &mut self.sockets),
-                "spice_enhancements" => (Need::OPTIONAL, &mut self.spice_enhancements),
-                "sshkeys" => (Need::OPTIONAL, &mut self.sshkeys),
-                "startdate" => (Need::OPTIONAL, &mut self.startdate),
-                "startup" => (Need::OPTIONAL, &mut self.startup),
-                "tablet" => (Need::OPTIONAL, &mut self.tablet),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "tdf" => (Need::OPTIONAL, &mut self.tdf),
-                "tpmstate0" => (Need::OPTIONAL, &mut self.tpmstate0),
-                "vcpus" => (Need::OPTIONAL, &mut self.vcpus),
-                "vga" => (Need::OPTIONAL, &mut self.vga),
-                "vmgenid" => (Need::OPTIONAL, &mut self.vmgenid),
-                "vmstate" => (Need::OPTIONAL, &mut self.vmstate),
-                "vmstatestorage" => (Need::OPTIONAL, &mut self.vmstatestorage),
-                "watchdog" => (Need::OPTIONAL, &mut self.watchdog),
-                _ => {
-                    let (name, index) = indexed(key)?;
-                    let slot = match name {
-                        "hostpci" => family(&mut self.hostpci, index),
-                        "ide" => family(&mut self.ide, index),
-                        "ipconfig" => family(&mut self.ipconfig, index),
-                        "net" => family(&mut self.net, index),
-                        "numa" => family(&mut self.numa_nodes, index),
-                        "parallel" => family(&mut self.parallel, index),
-                        "sata" => family(&mut self.sata, index),
-                        "scsi" => family(&mut self.scsi, index),
-                        "serial" => family(&mut self.serial, index),
-                        "unused" => family(&mut self.unused, index),
-                        "usb" => family(&mut self.usb, index),
-                        "virtio" => family(&mut self.virtio, index),
-                        "virtiofs" => family(&mut self.virtiofs, index),
-                        _ => return None,
-                    };
-                    (Need::OPTIONAL, slot)
-                }
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSnapshotConfig",
+                required: &[],
+                optional: &[
+                    "acpi",
+                    "affinity",
+                    "agent",
+                    "allow-ksm",
+                    "amd-sev",
+                    "arch",
+                    "args",
+                    "audio0",
+                    "autostart",
+                    "balloon",
+                    "bios",
+                    "boot",
+                    "bootdisk",
+                    "cdrom",
+                    "cicustom",
+                    "cipassword",
+                    "citype",
+                    "ciupgrade",
+                    "ciuser",
+                    "cores",
+                    "cpu",
+                    "cpulimit",
+                    "cpuunits",
+                    "description",
+                    "efidisk0",
+                    "freeze",
+                    "hookscript",
+                    "hotplug",
+                    "hugepages",
+                    "intel-tdx",
+                    "ivshmem",
+                    "keephugepages",
+                    "keyboard",
+                    "kvm",
+                    "localtime",
+                    "lock",
+                    "machine",
+                    "memory",
+                    "meta",
+                    "migrate_downtime",
+                    "migrate_speed",
+                    "name",
+                    "nameserver",
+                    "numa",
+                    "onboot",
+                    "ostype",
+                    "parent",
+                    "protection",
+                    "reboot",
+                    "rng0",
+                    "running-nets-host-mtu",
+                    "runningcpu",
+                    "runningmachine",
+                    "scsihw",
+                    "searchdomain",
+                    "shares",
+                    "smbios1",
+                    "smp",
+                    "snapstate",
+                    "snaptime",
+                    "sockets",
+                    "spice_enhancements",
+                    "sshkeys",
+                    "startdate",
+                    "startup",
+                    "tablet",
+                    "tags",
+                    "tdf",
+                    "tpmstate0",
+                    "vcpus",
+                    "vga",
+                    "vmgenid",
+                    "vmstate",
+                    "vmstatestorage",
+                    "watchdog",
+                ],
+                families: &[
+                    "hostpci",
+                    "ide",
+                    "ipconfig",
+                    "net",
+                    "numa",
+                    "parallel",
+                    "sata",
+                    "scsi",
+                    "serial",
+                    "unused",
+                    "usb",
+                    "virtio",
+                    "virtiofs",
+                ],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn forget(&mut self, key: &str) {
-        strike(&mut self.hostpci, "hostpci", key);
-        strike(&mut self.ide, "ide", key);
-        strike(&mut self.ipconfig, "ipconfig", key);
-        strike(&mut self.net, "net", key);
-        strike(&mut self.numa_nodes, "numa", key);
-        strike(&mut self.parallel, "parallel", key);
-        strike(&mut self.sata, "sata", key);
-        strike(&mut self.scsi, "scsi", key);
-        strike(&mut self.serial, "serial", key);
-        strike(&mut self.unused, "unused", key);
-        strike(&mut self.usb, "usb", key);
-        strike(&mut self.virtio, "virtio", key);
-        strike(&mut self.virtiofs, "virtiofs", key);
+            &mut [
+                &mut self.acpi,
+                &mut self.affinity,
+                &mut self.agent,
+                &mut self.allow_ksm,
+                &mut self.amd_sev,
+                &mut self.arch,
+                &mut self.args,
+                &mut self.audio0,
+                &mut self.autostart,
+                &mut self.balloon,
+                &mut self.bios,
+                &mut self.boot,
+                &mut self.bootdisk,
+                &mut self.cdrom,
+                &mut self.cicustom,
+                &mut self.cipassword,
+                &mut self.citype,
+                &mut self.ciupgrade,
+                &mut self.ciuser,
+                &mut self.cores,
+                &mut self.cpu,
+                &mut self.cpulimit,
+                &mut self.cpuunits,
+                &mut self.description,
+                &mut self.efidisk0,
+                &mut self.freeze,
+                &mut self.hookscript,
+                &mut self.hotplug,
+                &mut self.hugepages,
+                &mut self.intel_tdx,
+                &mut self.ivshmem,
+                &mut self.keephugepages,
+                &mut self.keyboard,
+                &mut self.kvm,
+                &mut self.localtime,
+                &mut self.lock,
+                &mut self.machine,
+                &mut self.memory,
+                &mut self.meta,
+                &mut self.migrate_downtime,
+                &mut self.migrate_speed,
+                &mut self.name,
+                &mut self.nameserver,
+                &mut self.numa,
+                &mut self.onboot,
+                &mut self.ostype,
+                &mut self.parent,
+                &mut self.protection,
+                &mut self.reboot,
+                &mut self.rng0,
+                &mut self.running_nets_host_mtu,
+                &mut self.runningcpu,
+                &mut self.runningmachine,
+                &mut self.scsihw,
+                &mut self.searchdomain,
+                &mut self.shares,
+                &mut self.smbios1,
+                &mut self.smp,
+                &mut self.snapstate,
+                &mut self.snaptime,
+                &mut self.sockets,
+                &mut self.spice_enhancements,
+                &mut self.sshkeys,
+                &mut self.startdate,
+                &mut self.startup,
+                &mut self.tablet,
+                &mut self.tags,
+                &mut self.tdf,
+                &mut self.tpmstate0,
+                &mut self.vcpus,
+                &mut self.vga,
+                &mut self.vmgenid,
+                &mut self.vmstate,
+                &mut self.vmstatestorage,
+                &mut self.watchdog,
+                &mut self.hostpci,
+                &mut self.ide,
+                &mut self.ipconfig,
+                &mut self.net,
+                &mut self.numa_nodes,
+                &mut self.parallel,
+                &mut self.sata,
+                &mut self.scsi,
+                &mut self.serial,
+                &mut self.unused,
+                &mut self.usb,
+                &mut self.virtio,
+                &mut self.virtiofs,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuSnapshotConfig);
+object_impls!(QemuSnapshotConfig);
 
 /// One element of the answer to `GET /nodes/{node}/qemu/{vmid}/snapshot`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/snapshot`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSnapshotItem {
     /// Notes about the snapshot.
@@ -17790,38 +14258,44 @@ pub struct QemuSnapshotItem {
 
 impl Object for QemuSnapshotItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "name" => (Need::required(0), &mut self.name),
-                "parent" => (Need::OPTIONAL, &mut self.parent),
-                "running" => (Need::OPTIONAL, &mut self.running),
-                "snaptime" => (Need::OPTIONAL, &mut self.snaptime),
-                "vmstate" => (Need::OPTIONAL, &mut self.vmstate),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSnapshotItem",
+                required: &["name"],
+                optional: &[
+                    "description",
+                    "digest",
+                    "parent",
+                    "running",
+                    "snaptime",
+                    "vmstate",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.description,
+                &mut self.digest,
+                &mut self.parent,
+                &mut self.running,
+                &mut self.snaptime,
+                &mut self.vmstate,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuSnapshotItem);
+object_impls!(QemuSnapshotItem);
 
 /// Extras for SPICE sessions.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuSpiceEnhancements {
     /// Lets the SPICE viewer share a folder; the guest must run `spice-webdavd`. Default: `false`.
@@ -17858,34 +14332,29 @@ impl QemuSpiceEnhancements {
     }
 }
 
-impl Properties for QemuSpiceEnhancements {
+impl Object for QemuSpiceEnhancements {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "foldersharing" => &mut self.foldersharing,
-                "videostreaming" => &mut self.videostreaming,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuSpiceEnhancements",
+                required: &[],
+                optional: &["foldersharing", "videostreaming"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("foldersharing", &self.foldersharing);
-        out.put("videostreaming", &self.videostreaming);
+            &mut [
+                &mut self.foldersharing,
+                &mut self.videostreaming,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -17907,37 +14376,14 @@ pub enum QemuSpiceEnhancementsVideostreaming {
     Unlisted(Unlisted),
 }
 
-impl QemuSpiceEnhancementsVideostreaming {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Off => "off",
-            Self::All => "all",
-            Self::Filter => "filter",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "off" => Self::Off,
-                "all" => Self::All,
-                "filter" => Self::Filter,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuSpiceEnhancementsVideostreaming);
+open_enum_impls!(
+    QemuSpiceEnhancementsVideostreaming : "off" Off, "all" All, "filter" Filter,
+);
 
 /// The answer to `GET /nodes/{node}/qemu/{vmid}/status/current`.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuStatusCurrent {
     /// Whether the guest agent is enabled in the configuration.
@@ -18028,72 +14474,112 @@ pub struct QemuStatusCurrent {
 
 impl Object for QemuStatusCurrent {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "agent" => (Need::OPTIONAL, &mut self.agent),
-                "balloon" => (Need::OPTIONAL, &mut self.balloon),
-                "balloon_min" => (Need::OPTIONAL, &mut self.balloon_min),
-                "ballooninfo" => (Need::OPTIONAL, &mut self.ballooninfo),
-                "blockstat" => (Need::OPTIONAL, &mut self.blockstat),
-                "clipboard" => (Need::OPTIONAL, &mut self.clipboard),
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "cpus" => (Need::OPTIONAL, &mut self.cpus),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "freemem" => (Need::OPTIONAL, &mut self.freemem),
-                "ha" => (Need::OPTIONAL, &mut self.ha),
-                "lock" => (Need::OPTIONAL, &mut self.lock),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "memhost" => (Need::OPTIONAL, &mut self.memhost),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "nics" => (Need::OPTIONAL, &mut self.nics),
-                "pid" => (Need::OPTIONAL, &mut self.pid),
-                "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
-                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
-                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
-                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
-                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
-                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
-                "proxmox-support" => (Need::OPTIONAL, &mut self.proxmox_support),
-                "qmpstatus" => (Need::OPTIONAL, &mut self.qmpstatus),
-                "running-machine" => (Need::OPTIONAL, &mut self.running_machine),
-                "running-qemu" => (Need::OPTIONAL, &mut self.running_qemu),
-                "serial" => (Need::OPTIONAL, &mut self.serial),
-                "shares" => (Need::OPTIONAL, &mut self.shares),
-                "spice" => (Need::OPTIONAL, &mut self.spice),
-                "status" => (Need::required(0), &mut self.status),
-                "tags" => (Need::OPTIONAL, &mut self.tags),
-                "template" => (Need::OPTIONAL, &mut self.template),
-                "uptime" => (Need::OPTIONAL, &mut self.uptime),
-                "vmid" => (Need::OPTIONAL, &mut self.vmid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuStatusCurrent",
+                required: &["status"],
+                optional: &[
+                    "agent",
+                    "balloon",
+                    "balloon_min",
+                    "ballooninfo",
+                    "blockstat",
+                    "clipboard",
+                    "cpu",
+                    "cpus",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "freemem",
+                    "ha",
+                    "lock",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "name",
+                    "netin",
+                    "netout",
+                    "nics",
+                    "pid",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                    "proxmox-support",
+                    "qmpstatus",
+                    "running-machine",
+                    "running-qemu",
+                    "serial",
+                    "shares",
+                    "spice",
+                    "tags",
+                    "template",
+                    "uptime",
+                    "vmid",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["status"]
+            &mut [
+                &mut self.status,
+                &mut self.agent,
+                &mut self.balloon,
+                &mut self.balloon_min,
+                &mut self.ballooninfo,
+                &mut self.blockstat,
+                &mut self.clipboard,
+                &mut self.cpu,
+                &mut self.cpus,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.freemem,
+                &mut self.ha,
+                &mut self.lock,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.name,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.nics,
+                &mut self.pid,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.proxmox_support,
+                &mut self.qmpstatus,
+                &mut self.running_machine,
+                &mut self.running_qemu,
+                &mut self.serial,
+                &mut self.shares,
+                &mut self.spice,
+                &mut self.tags,
+                &mut self.template,
+                &mut self.uptime,
+                &mut self.vmid,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuStatusCurrent);
+object_impls!(QemuStatusCurrent);
 
 /// Hardware isolation of the guest by Intel TDX.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuTdx {
     /// Lets the guest obtain attestation quotes from the host's quote generation service.
@@ -18149,38 +14635,31 @@ impl QemuTdx {
     }
 }
 
-impl Properties for QemuTdx {
+impl Object for QemuTdx {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("type"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["attestation", "type"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "attestation" => &mut self.attestation,
-                "type" => &mut self.type_,
-                "vsock-cid" => &mut self.vsock_cid,
-                "vsock-port" => &mut self.vsock_port,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuTdx",
+                required: &["attestation", "type"],
+                optional: &["vsock-cid", "vsock-port"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("attestation", &self.attestation);
-        out.put("type", &self.type_);
-        out.put("vsock-cid", &self.vsock_cid);
-        out.put("vsock-port", &self.vsock_port);
+            &mut [
+                &mut self.attestation,
+                &mut self.type_,
+                &mut self.vsock_cid,
+                &mut self.vsock_port,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -18204,41 +14683,17 @@ pub enum QemuTermproxySerial {
     Unlisted(Unlisted),
 }
 
-impl QemuTermproxySerial {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Serial0 => "serial0",
-            Self::Serial1 => "serial1",
-            Self::Serial2 => "serial2",
-            Self::Serial3 => "serial3",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "serial0" => Self::Serial0,
-                "serial1" => Self::Serial1,
-                "serial2" => Self::Serial2,
-                "serial3" => Self::Serial3,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuTermproxySerial);
+open_enum_impls!(
+    QemuTermproxySerial : "serial0" Serial0, "serial1" Serial1, "serial2" Serial2,
+    "serial3" Serial3,
+);
 
 /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuTpmState {
     /// Volume ID of the disk; `STORAGE:0` allocates a new one.
@@ -18302,40 +14757,32 @@ impl QemuTpmState {
     }
 }
 
-impl Properties for QemuTpmState {
+impl Object for QemuTpmState {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("file"),
-            aliases: &[("volume", "file")],
-            key_aliases: &[],
-            required: &["file"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "file" => &mut self.file,
-                "format" => &mut self.format,
-                "import-from" => &mut self.import_from,
-                "size" => &mut self.size,
-                "version" => &mut self.version,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuTpmState",
+                required: &["file"],
+                optional: &["format", "import-from", "size", "version"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[("volume", "file")],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("file", &self.file);
-        out.put("format", &self.format);
-        out.put("import-from", &self.import_from);
-        out.put("size", &self.size);
-        out.put("version", &self.version);
+            &mut [
+                &mut self.file,
+                &mut self.format,
+                &mut self.import_from,
+                &mut self.size,
+                &mut self.version,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -18355,37 +14802,14 @@ pub enum QemuTpmStateVersion {
     Unlisted(Unlisted),
 }
 
-impl QemuTpmStateVersion {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V12 => "v1.2",
-            Self::V20 => "v2.0",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "v1.2" => Self::V12,
-                "v2.0" => Self::V20,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuTpmStateVersion);
+open_enum_impls!(QemuTpmStateVersion : "v1.2" V12, "v2.0" V20,);
 
 /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuUnused {
     /// Volume ID of the detached volume.
@@ -18413,32 +14837,25 @@ impl QemuUnused {
     }
 }
 
-impl Properties for QemuUnused {
+impl Object for QemuUnused {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("file"),
-            aliases: &[("volume", "file")],
-            key_aliases: &[],
-            required: &["file"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "file" => &mut self.file,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuUnused",
+                required: &["file"],
+                optional: &[],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("file"),
+                        aliases: &[("volume", "file")],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("file", &self.file);
+            &mut [&mut self.file, &mut self.undeclared],
+        );
     }
 }
 
@@ -18449,7 +14866,7 @@ property_string_impls!(QemuUnused);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuUsb {
     /// Host device as `vendor:product` or `bus-port`, which hinders migration; or `spice` for redirection from the viewer.
@@ -18492,36 +14909,30 @@ impl QemuUsb {
     }
 }
 
-impl Properties for QemuUsb {
+impl Object for QemuUsb {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("host"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "host" => &mut self.host,
-                "mapping" => &mut self.mapping,
-                "usb3" => &mut self.usb3,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuUsb",
+                required: &[],
+                optional: &["host", "mapping", "usb3"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("host"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("host", &self.host);
-        out.put("mapping", &self.mapping);
-        out.put("usb3", &self.usb3);
+            &mut [
+                &mut self.host,
+                &mut self.mapping,
+                &mut self.usb3,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -18532,7 +14943,7 @@ property_string_impls!(QemuUsb);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuVga {
     /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
@@ -18575,36 +14986,30 @@ impl QemuVga {
     }
 }
 
-impl Properties for QemuVga {
+impl Object for QemuVga {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("type"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "clipboard" => &mut self.clipboard,
-                "memory" => &mut self.memory,
-                "type" => &mut self.type_,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuVga",
+                required: &[],
+                optional: &["clipboard", "memory", "type"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("type"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("clipboard", &self.clipboard);
-        out.put("memory", &self.memory);
-        out.put("type", &self.type_);
+            &mut [
+                &mut self.clipboard,
+                &mut self.memory,
+                &mut self.type_,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -18648,61 +15053,18 @@ pub enum QemuVgaType {
     Unlisted(Unlisted),
 }
 
-impl QemuVgaType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Cirrus => "cirrus",
-            Self::Qxl => "qxl",
-            Self::Qxl2 => "qxl2",
-            Self::Qxl3 => "qxl3",
-            Self::Qxl4 => "qxl4",
-            Self::None => "none",
-            Self::Serial0 => "serial0",
-            Self::Serial1 => "serial1",
-            Self::Serial2 => "serial2",
-            Self::Serial3 => "serial3",
-            Self::Std => "std",
-            Self::Virtio => "virtio",
-            Self::VirtioGl => "virtio-gl",
-            Self::Vmware => "vmware",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "cirrus" => Self::Cirrus,
-                "qxl" => Self::Qxl,
-                "qxl2" => Self::Qxl2,
-                "qxl3" => Self::Qxl3,
-                "qxl4" => Self::Qxl4,
-                "none" => Self::None,
-                "serial0" => Self::Serial0,
-                "serial1" => Self::Serial1,
-                "serial2" => Self::Serial2,
-                "serial3" => Self::Serial3,
-                "std" => Self::Std,
-                "virtio" => Self::Virtio,
-                "virtio-gl" => Self::VirtioGl,
-                "vmware" => Self::Vmware,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuVgaType);
+open_enum_impls!(
+    QemuVgaType : "cirrus" Cirrus, "qxl" Qxl, "qxl2" Qxl2, "qxl3" Qxl3, "qxl4" Qxl4,
+    "none" None, "serial0" Serial0, "serial1" Serial1, "serial2" Serial2, "serial3"
+    Serial3, "std" Std, "virtio" Virtio, "virtio-gl" VirtioGl, "vmware" Vmware,
+);
 
 /// Directory of the host shared with the guest by Virtio-fs.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuVirtiofs {
     /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`). Default: `auto`.
@@ -18766,40 +15128,32 @@ impl QemuVirtiofs {
     }
 }
 
-impl Properties for QemuVirtiofs {
+impl Object for QemuVirtiofs {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("dirid"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &["dirid"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "dirid" => &mut self.dirid,
-                "cache" => &mut self.cache,
-                "direct-io" => &mut self.direct_io,
-                "expose-acl" => &mut self.expose_acl,
-                "expose-xattr" => &mut self.expose_xattr,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuVirtiofs",
+                required: &["dirid"],
+                optional: &["cache", "direct-io", "expose-acl", "expose-xattr"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("dirid"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("dirid", &self.dirid);
-        out.put("cache", &self.cache);
-        out.put("direct-io", &self.direct_io);
-        out.put("expose-acl", &self.expose_acl);
-        out.put("expose-xattr", &self.expose_xattr);
+            &mut [
+                &mut self.dirid,
+                &mut self.cache,
+                &mut self.direct_io,
+                &mut self.expose_acl,
+                &mut self.expose_xattr,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -18823,41 +15177,16 @@ pub enum QemuVirtiofsCache {
     Unlisted(Unlisted),
 }
 
-impl QemuVirtiofsCache {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Auto => "auto",
-            Self::Always => "always",
-            Self::Metadata => "metadata",
-            Self::Never => "never",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "auto" => Self::Auto,
-                "always" => Self::Always,
-                "metadata" => Self::Metadata,
-                "never" => Self::Never,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuVirtiofsCache);
+open_enum_impls!(
+    QemuVirtiofsCache : "auto" Auto, "always" Always, "metadata" Metadata, "never" Never,
+);
 
 /// Hardware watchdog that acts when the guest, having armed it, no longer feeds it.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuWatchdog {
     /// What happens to the virtual machine when the watchdog expires.
@@ -18891,34 +15220,25 @@ impl QemuWatchdog {
     }
 }
 
-impl Properties for QemuWatchdog {
+impl Object for QemuWatchdog {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("model"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "action" => &mut self.action,
-                "model" => &mut self.model,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuWatchdog",
+                required: &[],
+                optional: &["action", "model"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("model"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("action", &self.action);
-        out.put("model", &self.model);
+            &mut [&mut self.action, &mut self.model, &mut self.undeclared],
+        );
     }
 }
 
@@ -18938,27 +15258,4 @@ pub enum QemuWatchdogModel {
     Unlisted(Unlisted),
 }
 
-impl QemuWatchdogModel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::I6300esb => "i6300esb",
-            Self::Ib700 => "ib700",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "i6300esb" => Self::I6300esb,
-                "ib700" => Self::Ib700,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuWatchdogModel);
+open_enum_impls!(QemuWatchdogModel : "i6300esb" I6300esb, "ib700" Ib700,);

@@ -35,7 +35,12 @@ impl StoragePath {
     /// `GET /storage`
     #[inline]
     pub fn get(&self) -> StorageGet {
-        StorageGet(self.0.request(StorageGet::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/storage",
+            Permission::Authenticated,
+        );
+        StorageGet(self.0.request(ENDPOINT, reply::data))
     }
     /// Adds a storage definition to the cluster.
     ///
@@ -49,11 +54,41 @@ impl StoragePath {
         type_: impl Into<StorageType>,
         storage: impl Into<StorageId>,
     ) -> StoragePost {
-        let mut request = self.0.request(StoragePost::ENDPOINT, reply::data);
-        let type_: StorageType = type_.into();
-        request.set("type", &type_);
-        let storage: StorageId = storage.into();
-        request.set("storage", &storage);
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Post,
+                "/storage",
+                Permission::All("/storage", &["Datastore.Allocate"]),
+            )
+            .secrets(&["encryption-key", "password"])
+            .partial(
+                &[
+                    Partial::new("create-base-path", Release::new(8, 0), None),
+                    Partial::new("create-subdirs", Release::new(8, 0), None),
+                    Partial::new(
+                        "maxfiles",
+                        Release::new(7, 4),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("saferemove-stepsize", Release::new(9, 1), None),
+                    Partial::new(
+                        "server2",
+                        Release::new(7, 4),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("skip-cert-verification", Release::new(8, 1), None),
+                    Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
+                    Partial::new(
+                        "transport",
+                        Release::new(7, 4),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("volume", Release::new(7, 4), Some(Release::new(8, 4))),
+                    Partial::new("zfs-base-path", Release::new(8, 4), None),
+                ],
+            );
+        let mut request = self.0.request(ENDPOINT, reply::data);
+        request.call.set_as::<StorageType>("type", type_);
+        request.call.set_as::<StorageId>("storage", storage);
         StoragePost(request)
     }
 }
@@ -67,27 +102,13 @@ impl StoragePath {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageGet(pub(crate) Request<Vec<StorageItem>>);
 
-impl ApiRequest for StorageGet {
-    type Output = Vec<StorageItem>;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/storage",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Vec<StorageItem>> {
-        self.0
-    }
-}
-
-request_impls!(StorageGet);
+request_impls!(StorageGet : Vec < StorageItem >);
 
 impl StorageGet {
     /// Storage type; in the request, lists only storages of this type.
     #[inline]
     pub fn type_(mut self, type_: impl Into<StorageType>) -> Self {
-        let type_: StorageType = type_.into();
-        self.0.set("type", &type_);
+        self.0.call.set_as::<StorageType>("type", type_);
         self
     }
 }
@@ -101,311 +122,253 @@ impl StorageGet {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StoragePost(pub(crate) Request<Storage>);
 
-impl ApiRequest for StoragePost {
-    type Output = Storage;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Post,
-            "/storage",
-            Permission::All("/storage", &["Datastore.Allocate"]),
-        )
-        .secrets(&["encryption-key", "password"])
-        .partial(
-            &[
-                Partial::new("create-base-path", Release::new(8, 0), None),
-                Partial::new("create-subdirs", Release::new(8, 0), None),
-                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(8, 4))),
-                Partial::new("saferemove-stepsize", Release::new(9, 1), None),
-                Partial::new("server2", Release::new(7, 4), Some(Release::new(8, 4))),
-                Partial::new("skip-cert-verification", Release::new(8, 1), None),
-                Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
-                Partial::new("transport", Release::new(7, 4), Some(Release::new(8, 4))),
-                Partial::new("volume", Release::new(7, 4), Some(Release::new(8, 4))),
-                Partial::new("zfs-base-path", Release::new(8, 4), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Storage> {
-        self.0
-    }
-}
-
-request_impls!(StoragePost);
+request_impls!(StoragePost : Storage);
 
 impl StoragePost {
     /// Authentication methods for RBD.
     #[inline]
     pub fn authsupported(mut self, authsupported: impl Into<String>) -> Self {
-        let authsupported: String = authsupported.into();
-        self.0.set("authsupported", &authsupported);
+        self.0.call.set_as::<String>("authsupported", authsupported);
         self
     }
     /// Volume the LVM group lives on, such as an iSCSI disk; activated before use.
     #[inline]
     pub fn base(mut self, base: impl Into<VolumeId>) -> Self {
-        let base: VolumeId = base.into();
-        self.0.set("base", &base);
+        self.0.call.set_as::<VolumeId>("base", base);
         self
     }
     /// Block size of ZFS volumes.
     #[inline]
     pub fn blocksize(mut self, blocksize: impl Into<String>) -> Self {
-        let blocksize: String = blocksize.into();
-        self.0.set("blocksize", &blocksize);
+        self.0.call.set_as::<String>("blocksize", blocksize);
         self
     }
     /// Bandwidth limits per kind of operation, in KiB/s.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: impl Into<super::types::BandwidthLimits>) -> Self {
-        let bwlimit: super::types::BandwidthLimits = bwlimit.into();
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set_as::<super::types::BandwidthLimits>("bwlimit", bwlimit);
         self
     }
     /// Host group for views; COMSTAR only.
     #[inline]
     pub fn comstar_hg(mut self, comstar_hg: impl Into<String>) -> Self {
-        let comstar_hg: String = comstar_hg.into();
-        self.0.set("comstar_hg", &comstar_hg);
+        self.0.call.set_as::<String>("comstar_hg", comstar_hg);
         self
     }
     /// Target group for views; COMSTAR only.
     #[inline]
     pub fn comstar_tg(mut self, comstar_tg: impl Into<String>) -> Self {
-        let comstar_tg: String = comstar_tg.into();
-        self.0.set("comstar_tg", &comstar_tg);
+        self.0.call.set_as::<String>("comstar_tg", comstar_tg);
         self
     }
     /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
     #[inline]
     pub fn content(mut self, content: impl Into<List>) -> Self {
-        let content: List = content.into();
-        self.0.set("content", &content);
+        self.0.call.set_as::<List>("content", content);
         self
     }
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
     #[inline]
     pub fn content_dirs(mut self, content_dirs: impl Into<List>) -> Self {
-        let content_dirs: List = content_dirs.into();
-        self.0.set("content-dirs", &content_dirs);
+        self.0.call.set_as::<List>("content-dirs", content_dirs);
         self
     }
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_base_path(mut self, create_base_path: bool) -> Self {
-        self.0.set("create-base-path", &create_base_path);
+        self.0.call.set("create-base-path", &create_base_path);
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_subdirs(mut self, create_subdirs: bool) -> Self {
-        self.0.set("create-subdirs", &create_subdirs);
+        self.0.call.set("create-subdirs", &create_subdirs);
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
     #[inline]
     pub fn data_pool(mut self, data_pool: impl Into<String>) -> Self {
-        let data_pool: String = data_pool.into();
-        self.0.set("data-pool", &data_pool);
+        self.0.call.set_as::<String>("data-pool", data_pool);
         self
     }
     /// Datastore on the backup server.
     #[inline]
     pub fn datastore(mut self, datastore: impl Into<String>) -> Self {
-        let datastore: String = datastore.into();
-        self.0.set("datastore", &datastore);
+        self.0.call.set_as::<String>("datastore", datastore);
         self
     }
     /// Takes the storage out of use without removing it.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// SMB domain of the user. At most 256 characters.
     #[inline]
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        let domain: String = domain.into();
-        self.0.set("domain", &domain);
+        self.0.call.set_as::<String>("domain", domain);
         self
     }
     /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
     #[inline]
     pub fn encryption_key(mut self, encryption_key: impl Into<Secret>) -> Self {
-        let encryption_key: Secret = encryption_key.into();
-        self.0.set("encryption-key", &encryption_key);
+        self.0.call.set_as::<Secret>("encryption-key", encryption_key);
         self
     }
     /// Path the NFS server exports.
     #[inline]
     pub fn export(mut self, export: impl Into<String>) -> Self {
-        let export: String = export.into();
-        self.0.set("export", &export);
+        self.0.call.set_as::<String>("export", export);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        let fingerprint: String = fingerprint.into();
-        self.0.set("fingerprint", &fingerprint);
+        self.0.call.set_as::<String>("fingerprint", fingerprint);
         self
     }
     /// Format of new disk images if none is named.
     #[inline]
     pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
-        let format: super::types::DiskFormat = format.into();
-        self.0.set("format", &format);
+        self.0.call.set_as::<super::types::DiskFormat>("format", format);
         self
     }
     /// Name of the Ceph file system.
     #[inline]
     pub fn fs_name(mut self, fs_name: impl Into<String>) -> Self {
-        let fs_name: String = fs_name.into();
-        self.0.set("fs-name", &fs_name);
+        self.0.call.set_as::<String>("fs-name", fs_name);
         self
     }
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
     pub fn fuse(mut self, fuse: bool) -> Self {
-        self.0.set("fuse", &fuse);
+        self.0.call.set("fuse", &fuse);
         self
     }
     /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
     #[inline]
     pub fn is_mountpoint(mut self, is_mountpoint: impl Into<String>) -> Self {
-        let is_mountpoint: String = is_mountpoint.into();
-        self.0.set("is_mountpoint", &is_mountpoint);
+        self.0.call.set_as::<String>("is_mountpoint", is_mountpoint);
         self
     }
     /// Target software on the server of a ZFS over iSCSI storage.
     #[inline]
     pub fn iscsiprovider(mut self, iscsiprovider: impl Into<String>) -> Self {
-        let iscsiprovider: String = iscsiprovider.into();
-        self.0.set("iscsiprovider", &iscsiprovider);
+        self.0.call.set_as::<String>("iscsiprovider", iscsiprovider);
         self
     }
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
     pub fn keyring(mut self, keyring: impl Into<String>) -> Self {
-        let keyring: String = keyring.into();
-        self.0.set("keyring", &keyring);
+        self.0.call.set_as::<String>("keyring", keyring);
         self
     }
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
     pub fn krbd(mut self, krbd: bool) -> Self {
-        self.0.set("krbd", &krbd);
+        self.0.call.set("krbd", &krbd);
         self
     }
     /// Target portal group; Linux LIO only.
     #[inline]
     pub fn lio_tpg(mut self, lio_tpg: impl Into<String>) -> Self {
-        let lio_tpg: String = lio_tpg.into();
-        self.0.set("lio_tpg", &lio_tpg);
+        self.0.call.set_as::<String>("lio_tpg", lio_tpg);
         self
     }
     /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
     #[inline]
     pub fn master_pubkey(mut self, master_pubkey: impl Into<String>) -> Self {
-        let master_pubkey: String = master_pubkey.into();
-        self.0.set("master-pubkey", &master_pubkey);
+        self.0.call.set_as::<String>("master-pubkey", master_pubkey);
         self
     }
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[inline]
     pub fn max_protected_backups(mut self, max_protected_backups: i64) -> Self {
-        self.0.set("max-protected-backups", &max_protected_backups);
+        self.0.call.set("max-protected-backups", &max_protected_backups);
         self
     }
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.set("maxfiles", &maxfiles);
+        self.0.call.set("maxfiles", &maxfiles);
         self
     }
     /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
     #[inline]
     pub fn mkdir(mut self, mkdir: bool) -> Self {
-        self.0.set("mkdir", &mkdir);
+        self.0.call.set("mkdir", &mkdir);
         self
     }
     /// Addresses of the monitors of an external Ceph cluster.
     #[inline]
     pub fn monhost(mut self, monhost: impl Into<List>) -> Self {
-        let monhost: List = monhost.into();
-        self.0.set("monhost", &monhost);
+        self.0.call.set_as::<List>("monhost", monhost);
         self
     }
     /// Where the ZFS dataset is mounted.
     #[inline]
     pub fn mountpoint(mut self, mountpoint: impl Into<String>) -> Self {
-        let mountpoint: String = mountpoint.into();
-        self.0.set("mountpoint", &mountpoint);
+        self.0.call.set_as::<String>("mountpoint", mountpoint);
         self
     }
     /// Namespace inside the datastore or the Ceph pool.
     #[inline]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        let namespace: String = namespace.into();
-        self.0.set("namespace", &namespace);
+        self.0.call.set_as::<String>("namespace", namespace);
         self
     }
     /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
     #[inline]
     pub fn nocow(mut self, nocow: bool) -> Self {
-        self.0.set("nocow", &nocow);
+        self.0.call.set("nocow", &nocow);
         self
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Turns the write cache of the iSCSI target off.
     #[inline]
     pub fn nowritecache(mut self, nowritecache: bool) -> Self {
-        self.0.set("nowritecache", &nowritecache);
+        self.0.call.set("nowritecache", &nowritecache);
         self
     }
     /// Extra mount options for NFS or CIFS, separated by commas.
     #[inline]
     pub fn options(mut self, options: impl Into<String>) -> Self {
-        let options: String = options.into();
-        self.0.set("options", &options);
+        self.0.call.set_as::<String>("options", options);
         self
     }
     /// Password or token secret to log in with; kept on the nodes apart from the configuration. At most 256 characters.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// Directory that holds the storage, for directory-based types.
     #[inline]
     pub fn path(mut self, path: impl Into<String>) -> Self {
-        let path: String = path.into();
-        self.0.set("path", &path);
+        self.0.call.set_as::<String>("path", path);
         self
     }
     /// ZFS pool or dataset, or Ceph pool, that holds the volumes.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
     /// iSCSI portal as host or IP address, with an optional port.
     #[inline]
     pub fn portal(mut self, portal: impl Into<String>) -> Self {
-        let portal: String = portal.into();
-        self.0.set("portal", &portal);
+        self.0.call.set_as::<String>("portal", portal);
         self
     }
     /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`. Default: `metadata`.
@@ -414,8 +377,7 @@ impl StoragePost {
         mut self,
         preallocation: impl Into<StoragePreallocation>,
     ) -> Self {
-        let preallocation: StoragePreallocation = preallocation.into();
-        self.0.set("preallocation", &preallocation);
+        self.0.call.set_as::<StoragePreallocation>("preallocation", preallocation);
         self
     }
     /// Retention rules for backups, applied from the shortest interval to the longest.
@@ -424,20 +386,19 @@ impl StoragePost {
         mut self,
         prune_backups: impl Into<super::types::PruneBackups>,
     ) -> Self {
-        let prune_backups: super::types::PruneBackups = prune_backups.into();
-        self.0.set("prune-backups", &prune_backups);
+        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
         self
     }
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
     pub fn saferemove(mut self, saferemove: bool) -> Self {
-        self.0.set("saferemove", &saferemove);
+        self.0.call.set("saferemove", &saferemove);
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[inline]
     pub fn saferemove_stepsize(mut self, saferemove_stepsize: i64) -> Self {
-        self.0.set("saferemove-stepsize", &saferemove_stepsize);
+        self.0.call.set("saferemove-stepsize", &saferemove_stepsize);
         self
     }
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
@@ -446,122 +407,109 @@ impl StoragePost {
         mut self,
         saferemove_throughput: impl Into<String>,
     ) -> Self {
-        let saferemove_throughput: String = saferemove_throughput.into();
-        self.0.set("saferemove_throughput", &saferemove_throughput);
+        self.0.call.set_as::<String>("saferemove_throughput", saferemove_throughput);
         self
     }
     /// Host name or IP address of the storage server.
     #[inline]
     pub fn server(mut self, server: impl Into<String>) -> Self {
-        let server: String = server.into();
-        self.0.set("server", &server);
+        self.0.call.set_as::<String>("server", server);
         self
     }
     /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only together with `server`. Until 8.4.
     #[inline]
     pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        let server2: String = server2.into();
-        self.0.set("server2", &server2);
+        self.0.call.set_as::<String>("server2", server2);
         self
     }
     /// Name of the SMB/CIFS share.
     #[inline]
     pub fn share(mut self, share: impl Into<String>) -> Self {
-        let share: String = share.into();
-        self.0.set("share", &share);
+        self.0.call.set_as::<String>("share", share);
         self
     }
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
     pub fn shared(mut self, shared: bool) -> Self {
-        self.0.set("shared", &shared);
+        self.0.call.set("shared", &shared);
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
     #[inline]
     pub fn skip_cert_verification(mut self, skip_cert_verification: bool) -> Self {
-        self.0.set("skip-cert-verification", &skip_cert_verification);
+        self.0.call.set("skip-cert-verification", &skip_cert_verification);
         self
     }
     /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
     #[inline]
     pub fn smbversion(mut self, smbversion: impl Into<StorageSmbversion>) -> Self {
-        let smbversion: StorageSmbversion = smbversion.into();
-        self.0.set("smbversion", &smbversion);
+        self.0.call.set_as::<StorageSmbversion>("smbversion", smbversion);
         self
     }
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
     #[inline]
     pub fn snapshot_as_volume_chain(mut self, snapshot_as_volume_chain: bool) -> Self {
-        self.0.set("snapshot-as-volume-chain", &snapshot_as_volume_chain);
+        self.0.call.set("snapshot-as-volume-chain", &snapshot_as_volume_chain);
         self
     }
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
     pub fn sparse(mut self, sparse: bool) -> Self {
-        self.0.set("sparse", &sparse);
+        self.0.call.set("sparse", &sparse);
         self
     }
     /// Directory below the share or file system to mount.
     #[inline]
     pub fn subdir(mut self, subdir: impl Into<String>) -> Self {
-        let subdir: String = subdir.into();
-        self.0.set("subdir", &subdir);
+        self.0.call.set_as::<String>("subdir", subdir);
         self
     }
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
     pub fn tagged_only(mut self, tagged_only: bool) -> Self {
-        self.0.set("tagged_only", &tagged_only);
+        self.0.call.set("tagged_only", &tagged_only);
         self
     }
     /// Qualified name (IQN) of the iSCSI target.
     #[inline]
     pub fn target(mut self, target: impl Into<String>) -> Self {
-        let target: String = target.into();
-        self.0.set("target", &target);
+        self.0.call.set_as::<String>("target", target);
         self
     }
     /// LVM thin pool in that group.
     #[inline]
     pub fn thinpool(mut self, thinpool: impl Into<String>) -> Self {
-        let thinpool: String = thinpool.into();
-        self.0.set("thinpool", &thinpool);
+        self.0.call.set_as::<String>("thinpool", thinpool);
         self
     }
     /// How GlusterFS is reached. Until 8.4.
     #[inline]
     pub fn transport(mut self, transport: impl Into<StorageTransport>) -> Self {
-        let transport: StorageTransport = transport.into();
-        self.0.set("transport", &transport);
+        self.0.call.set_as::<StorageTransport>("transport", transport);
         self
     }
     /// User to log in as; for Ceph the client name without `client.`, for a backup server user or API token.
     #[inline]
     pub fn username(mut self, username: impl Into<String>) -> Self {
-        let username: String = username.into();
-        self.0.set("username", &username);
+        self.0.call.set_as::<String>("username", username);
         self
     }
     /// LVM volume group that holds the volumes.
     #[inline]
     pub fn vgname(mut self, vgname: impl Into<String>) -> Self {
-        let vgname: String = vgname.into();
-        self.0.set("vgname", &vgname);
+        self.0.call.set_as::<String>("vgname", vgname);
         self
     }
     /// Name of the GlusterFS volume. Until 8.4.
     #[inline]
     pub fn volume(mut self, volume: impl Into<String>) -> Self {
-        let volume: String = volume.into();
-        self.0.set("volume", &volume);
+        self.0.call.set_as::<String>("volume", volume);
         self
     }
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
     #[inline]
     pub fn zfs_base_path(mut self, zfs_base_path: impl Into<String>) -> Self {
-        let zfs_base_path: String = zfs_base_path.into();
-        self.0.set("zfs-base-path", &zfs_base_path);
+        self.0.call.set_as::<String>("zfs-base-path", zfs_base_path);
         self
     }
 }
@@ -589,51 +537,70 @@ impl StorageStoragePath {
     /// Reads one storage definition.
     ///
     /// `GET /storage/{storage}`
+    ///
+    /// Needs on `/storage/{storage}`: `Datastore.Allocate`.
     #[inline]
-    pub fn get(&self) -> StorageStorageGet {
-        StorageStorageGet(self.0.request(StorageStorageGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<StorageItem> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/storage/{storage}",
+            Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
     /// Changes a storage definition.
     ///
     /// `PUT /storage/{storage}`
     #[inline]
     pub fn put(&self) -> StorageStoragePut {
-        StorageStoragePut(self.0.request(StorageStoragePut::ENDPOINT, reply::data))
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+                Method::Put,
+                "/storage/{storage}",
+                Permission::All("/storage", &["Datastore.Allocate"]),
+            )
+            .secrets(&["encryption-key", "password"])
+            .partial(
+                &[
+                    Partial::new("create-base-path", Release::new(8, 0), None),
+                    Partial::new("create-subdirs", Release::new(8, 0), None),
+                    Partial::new(
+                        "maxfiles",
+                        Release::new(7, 4),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("saferemove-stepsize", Release::new(9, 1), None),
+                    Partial::new(
+                        "server2",
+                        Release::new(7, 4),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("skip-cert-verification", Release::new(8, 1), None),
+                    Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
+                    Partial::new(
+                        "transport",
+                        Release::new(7, 4),
+                        Some(Release::new(8, 4)),
+                    ),
+                    Partial::new("zfs-base-path", Release::new(8, 4), None),
+                ],
+            );
+        StorageStoragePut(self.0.request(ENDPOINT, reply::data))
     }
     /// Removes a storage definition; the data on the storage stays.
     ///
     /// `DELETE /storage/{storage}`
+    ///
+    /// Needs on `/storage`: `Datastore.Allocate`.
     #[inline]
-    pub fn delete(&self) -> StorageStorageDelete {
-        StorageStorageDelete(
-            self.0.request(StorageStorageDelete::ENDPOINT, reply::nothing),
-        )
+    pub fn delete(&self) -> Request<()> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Delete,
+            "/storage/{storage}",
+            Permission::All("/storage", &["Datastore.Allocate"]),
+        );
+        self.0.request(ENDPOINT, reply::nothing)
     }
 }
-
-/// Reads one storage definition.
-///
-/// `GET /storage/{storage}`
-///
-/// Needs on `/storage/{storage}`: `Datastore.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct StorageStorageGet(pub(crate) Request<StorageItem>);
-
-impl ApiRequest for StorageStorageGet {
-    type Output = StorageItem;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/storage/{storage}",
-        Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<StorageItem> {
-        self.0
-    }
-}
-
-request_impls!(StorageStorageGet);
 
 /// Changes a storage definition.
 ///
@@ -644,275 +611,223 @@ request_impls!(StorageStorageGet);
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStoragePut(pub(crate) Request<Storage>);
 
-impl ApiRequest for StorageStoragePut {
-    type Output = Storage;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-            Method::Put,
-            "/storage/{storage}",
-            Permission::All("/storage", &["Datastore.Allocate"]),
-        )
-        .secrets(&["encryption-key", "password"])
-        .partial(
-            &[
-                Partial::new("create-base-path", Release::new(8, 0), None),
-                Partial::new("create-subdirs", Release::new(8, 0), None),
-                Partial::new("maxfiles", Release::new(7, 4), Some(Release::new(8, 4))),
-                Partial::new("saferemove-stepsize", Release::new(9, 1), None),
-                Partial::new("server2", Release::new(7, 4), Some(Release::new(8, 4))),
-                Partial::new("skip-cert-verification", Release::new(8, 1), None),
-                Partial::new("snapshot-as-volume-chain", Release::new(9, 0), None),
-                Partial::new("transport", Release::new(7, 4), Some(Release::new(8, 4))),
-                Partial::new("zfs-base-path", Release::new(8, 4), None),
-            ],
-        );
-    #[inline]
-    fn into_request(self) -> Request<Storage> {
-        self.0
-    }
-}
-
-request_impls!(StorageStoragePut);
+request_impls!(StorageStoragePut : Storage);
 
 impl StorageStoragePut {
     /// Block size of ZFS volumes.
     #[inline]
     pub fn blocksize(mut self, blocksize: impl Into<String>) -> Self {
-        let blocksize: String = blocksize.into();
-        self.0.set("blocksize", &blocksize);
+        self.0.call.set_as::<String>("blocksize", blocksize);
         self
     }
     /// Bandwidth limits per kind of operation, in KiB/s.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: impl Into<super::types::BandwidthLimits>) -> Self {
-        let bwlimit: super::types::BandwidthLimits = bwlimit.into();
-        self.0.set("bwlimit", &bwlimit);
+        self.0.call.set_as::<super::types::BandwidthLimits>("bwlimit", bwlimit);
         self
     }
     /// Host group for views; COMSTAR only.
     #[inline]
     pub fn comstar_hg(mut self, comstar_hg: impl Into<String>) -> Self {
-        let comstar_hg: String = comstar_hg.into();
-        self.0.set("comstar_hg", &comstar_hg);
+        self.0.call.set_as::<String>("comstar_hg", comstar_hg);
         self
     }
     /// Target group for views; COMSTAR only.
     #[inline]
     pub fn comstar_tg(mut self, comstar_tg: impl Into<String>) -> Self {
-        let comstar_tg: String = comstar_tg.into();
-        self.0.set("comstar_tg", &comstar_tg);
+        self.0.call.set_as::<String>("comstar_tg", comstar_tg);
         self
     }
     /// Comma-separated content types to allow; `images` is for virtual machines, `rootdir` for containers.
     #[inline]
     pub fn content(mut self, content: impl Into<List>) -> Self {
-        let content: List = content.into();
-        self.0.set("content", &content);
+        self.0.call.set_as::<List>("content", content);
         self
     }
     /// Subdirectories per content type that differ from the usual ones, as `type=path` pairs.
     #[inline]
     pub fn content_dirs(mut self, content_dirs: impl Into<List>) -> Self {
-        let content_dirs: List = content_dirs.into();
-        self.0.set("content-dirs", &content_dirs);
+        self.0.call.set_as::<List>("content-dirs", content_dirs);
         self
     }
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_base_path(mut self, create_base_path: bool) -> Self {
-        self.0.set("create-base-path", &create_base_path);
+        self.0.call.set("create-base-path", &create_base_path);
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_subdirs(mut self, create_subdirs: bool) -> Self {
-        self.0.set("create-subdirs", &create_subdirs);
+        self.0.call.set("create-subdirs", &create_subdirs);
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
     #[inline]
     pub fn data_pool(mut self, data_pool: impl Into<String>) -> Self {
-        let data_pool: String = data_pool.into();
-        self.0.set("data-pool", &data_pool);
+        self.0.call.set_as::<String>("data-pool", data_pool);
         self
     }
     /// Comma-separated names of settings to remove. At most 4096 characters.
     #[inline]
     pub fn delete(mut self, delete: impl Into<List>) -> Self {
-        let delete: List = delete.into();
-        self.0.set("delete", &delete);
+        self.0.call.set_as::<List>("delete", delete);
         self
     }
     /// Checksum of the storage configuration; on a write, the call fails if it changed since. At most 64 characters.
     #[inline]
     pub fn digest(mut self, digest: impl Into<String>) -> Self {
-        let digest: String = digest.into();
-        self.0.set("digest", &digest);
+        self.0.call.set_as::<String>("digest", digest);
         self
     }
     /// Takes the storage out of use without removing it.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.set("disable", &disable);
+        self.0.call.set("disable", &disable);
         self
     }
     /// SMB domain of the user. At most 256 characters.
     #[inline]
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        let domain: String = domain.into();
-        self.0.set("domain", &domain);
+        self.0.call.set_as::<String>("domain", domain);
         self
     }
     /// Key that encrypts backups, as key file content, or `autogen` to create one without a passphrase.
     #[inline]
     pub fn encryption_key(mut self, encryption_key: impl Into<Secret>) -> Self {
-        let encryption_key: Secret = encryption_key.into();
-        self.0.set("encryption-key", &encryption_key);
+        self.0.call.set_as::<Secret>("encryption-key", encryption_key);
         self
     }
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     #[inline]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
-        let fingerprint: String = fingerprint.into();
-        self.0.set("fingerprint", &fingerprint);
+        self.0.call.set_as::<String>("fingerprint", fingerprint);
         self
     }
     /// Format of new disk images if none is named.
     #[inline]
     pub fn format(mut self, format: impl Into<super::types::DiskFormat>) -> Self {
-        let format: super::types::DiskFormat = format.into();
-        self.0.set("format", &format);
+        self.0.call.set_as::<super::types::DiskFormat>("format", format);
         self
     }
     /// Name of the Ceph file system.
     #[inline]
     pub fn fs_name(mut self, fs_name: impl Into<String>) -> Self {
-        let fs_name: String = fs_name.into();
-        self.0.set("fs-name", &fs_name);
+        self.0.call.set_as::<String>("fs-name", fs_name);
         self
     }
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
     pub fn fuse(mut self, fuse: bool) -> Self {
-        self.0.set("fuse", &fuse);
+        self.0.call.set("fuse", &fuse);
         self
     }
     /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
     #[inline]
     pub fn is_mountpoint(mut self, is_mountpoint: impl Into<String>) -> Self {
-        let is_mountpoint: String = is_mountpoint.into();
-        self.0.set("is_mountpoint", &is_mountpoint);
+        self.0.call.set_as::<String>("is_mountpoint", is_mountpoint);
         self
     }
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
     pub fn keyring(mut self, keyring: impl Into<String>) -> Self {
-        let keyring: String = keyring.into();
-        self.0.set("keyring", &keyring);
+        self.0.call.set_as::<String>("keyring", keyring);
         self
     }
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
     pub fn krbd(mut self, krbd: bool) -> Self {
-        self.0.set("krbd", &krbd);
+        self.0.call.set("krbd", &krbd);
         self
     }
     /// Target portal group; Linux LIO only.
     #[inline]
     pub fn lio_tpg(mut self, lio_tpg: impl Into<String>) -> Self {
-        let lio_tpg: String = lio_tpg.into();
-        self.0.set("lio_tpg", &lio_tpg);
+        self.0.call.set_as::<String>("lio_tpg", lio_tpg);
         self
     }
     /// RSA public key (PEM, then Base64) that wraps the backup key stored with each encrypted backup.
     #[inline]
     pub fn master_pubkey(mut self, master_pubkey: impl Into<String>) -> Self {
-        let master_pubkey: String = master_pubkey.into();
-        self.0.set("master-pubkey", &master_pubkey);
+        self.0.call.set_as::<String>("master-pubkey", master_pubkey);
         self
     }
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[inline]
     pub fn max_protected_backups(mut self, max_protected_backups: i64) -> Self {
-        self.0.set("max-protected-backups", &max_protected_backups);
+        self.0.call.set("max-protected-backups", &max_protected_backups);
         self
     }
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.set("maxfiles", &maxfiles);
+        self.0.call.set("maxfiles", &maxfiles);
         self
     }
     /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
     #[inline]
     pub fn mkdir(mut self, mkdir: bool) -> Self {
-        self.0.set("mkdir", &mkdir);
+        self.0.call.set("mkdir", &mkdir);
         self
     }
     /// Addresses of the monitors of an external Ceph cluster.
     #[inline]
     pub fn monhost(mut self, monhost: impl Into<List>) -> Self {
-        let monhost: List = monhost.into();
-        self.0.set("monhost", &monhost);
+        self.0.call.set_as::<List>("monhost", monhost);
         self
     }
     /// Where the ZFS dataset is mounted.
     #[inline]
     pub fn mountpoint(mut self, mountpoint: impl Into<String>) -> Self {
-        let mountpoint: String = mountpoint.into();
-        self.0.set("mountpoint", &mountpoint);
+        self.0.call.set_as::<String>("mountpoint", mountpoint);
         self
     }
     /// Namespace inside the datastore or the Ceph pool.
     #[inline]
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        let namespace: String = namespace.into();
-        self.0.set("namespace", &namespace);
+        self.0.call.set_as::<String>("namespace", namespace);
         self
     }
     /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
     #[inline]
     pub fn nocow(mut self, nocow: bool) -> Self {
-        self.0.set("nocow", &nocow);
+        self.0.call.set("nocow", &nocow);
         self
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
     #[inline]
     pub fn nodes(mut self, nodes: impl Into<List<NodeName>>) -> Self {
-        let nodes: List<NodeName> = nodes.into();
-        self.0.set("nodes", &nodes);
+        self.0.call.set_as::<List<NodeName>>("nodes", nodes);
         self
     }
     /// Turns the write cache of the iSCSI target off.
     #[inline]
     pub fn nowritecache(mut self, nowritecache: bool) -> Self {
-        self.0.set("nowritecache", &nowritecache);
+        self.0.call.set("nowritecache", &nowritecache);
         self
     }
     /// Extra mount options for NFS or CIFS, separated by commas.
     #[inline]
     pub fn options(mut self, options: impl Into<String>) -> Self {
-        let options: String = options.into();
-        self.0.set("options", &options);
+        self.0.call.set_as::<String>("options", options);
         self
     }
     /// Password or token secret to log in with; kept on the nodes apart from the configuration. At most 256 characters.
     #[inline]
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
-        let password: Secret = password.into();
-        self.0.set("password", &password);
+        self.0.call.set_as::<Secret>("password", password);
         self
     }
     /// ZFS pool or dataset, or Ceph pool, that holds the volumes.
     #[inline]
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
-        let pool: String = pool.into();
-        self.0.set("pool", &pool);
+        self.0.call.set_as::<String>("pool", pool);
         self
     }
     /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.set("port", &port);
+        self.0.call.set("port", &port);
         self
     }
     /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`. Default: `metadata`.
@@ -921,8 +836,7 @@ impl StorageStoragePut {
         mut self,
         preallocation: impl Into<StoragePreallocation>,
     ) -> Self {
-        let preallocation: StoragePreallocation = preallocation.into();
-        self.0.set("preallocation", &preallocation);
+        self.0.call.set_as::<StoragePreallocation>("preallocation", preallocation);
         self
     }
     /// Retention rules for backups, applied from the shortest interval to the longest.
@@ -931,20 +845,19 @@ impl StorageStoragePut {
         mut self,
         prune_backups: impl Into<super::types::PruneBackups>,
     ) -> Self {
-        let prune_backups: super::types::PruneBackups = prune_backups.into();
-        self.0.set("prune-backups", &prune_backups);
+        self.0.call.set_as::<super::types::PruneBackups>("prune-backups", prune_backups);
         self
     }
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
     pub fn saferemove(mut self, saferemove: bool) -> Self {
-        self.0.set("saferemove", &saferemove);
+        self.0.call.set("saferemove", &saferemove);
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[inline]
     pub fn saferemove_stepsize(mut self, saferemove_stepsize: i64) -> Self {
-        self.0.set("saferemove-stepsize", &saferemove_stepsize);
+        self.0.call.set("saferemove-stepsize", &saferemove_stepsize);
         self
     }
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
@@ -953,125 +866,93 @@ impl StorageStoragePut {
         mut self,
         saferemove_throughput: impl Into<String>,
     ) -> Self {
-        let saferemove_throughput: String = saferemove_throughput.into();
-        self.0.set("saferemove_throughput", &saferemove_throughput);
+        self.0.call.set_as::<String>("saferemove_throughput", saferemove_throughput);
         self
     }
     /// Host name or IP address of the storage server.
     #[inline]
     pub fn server(mut self, server: impl Into<String>) -> Self {
-        let server: String = server.into();
-        self.0.set("server", &server);
+        self.0.call.set_as::<String>("server", server);
         self
     }
     /// Host name or IP address of a second server, asked if the first is down (GlusterFS). Only together with `server`. Until 8.4.
     #[inline]
     pub fn server2(mut self, server2: impl Into<String>) -> Self {
-        let server2: String = server2.into();
-        self.0.set("server2", &server2);
+        self.0.call.set_as::<String>("server2", server2);
         self
     }
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
     pub fn shared(mut self, shared: bool) -> Self {
-        self.0.set("shared", &shared);
+        self.0.call.set("shared", &shared);
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
     #[inline]
     pub fn skip_cert_verification(mut self, skip_cert_verification: bool) -> Self {
-        self.0.set("skip-cert-verification", &skip_cert_verification);
+        self.0.call.set("skip-cert-verification", &skip_cert_verification);
         self
     }
     /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
     #[inline]
     pub fn smbversion(mut self, smbversion: impl Into<StorageSmbversion>) -> Self {
-        let smbversion: StorageSmbversion = smbversion.into();
-        self.0.set("smbversion", &smbversion);
+        self.0.call.set_as::<StorageSmbversion>("smbversion", smbversion);
         self
     }
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
     #[inline]
     pub fn snapshot_as_volume_chain(mut self, snapshot_as_volume_chain: bool) -> Self {
-        self.0.set("snapshot-as-volume-chain", &snapshot_as_volume_chain);
+        self.0.call.set("snapshot-as-volume-chain", &snapshot_as_volume_chain);
         self
     }
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
     pub fn sparse(mut self, sparse: bool) -> Self {
-        self.0.set("sparse", &sparse);
+        self.0.call.set("sparse", &sparse);
         self
     }
     /// Directory below the share or file system to mount.
     #[inline]
     pub fn subdir(mut self, subdir: impl Into<String>) -> Self {
-        let subdir: String = subdir.into();
-        self.0.set("subdir", &subdir);
+        self.0.call.set_as::<String>("subdir", subdir);
         self
     }
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
     pub fn tagged_only(mut self, tagged_only: bool) -> Self {
-        self.0.set("tagged_only", &tagged_only);
+        self.0.call.set("tagged_only", &tagged_only);
         self
     }
     /// How GlusterFS is reached. Until 8.4.
     #[inline]
     pub fn transport(mut self, transport: impl Into<StorageTransport>) -> Self {
-        let transport: StorageTransport = transport.into();
-        self.0.set("transport", &transport);
+        self.0.call.set_as::<StorageTransport>("transport", transport);
         self
     }
     /// User to log in as; for Ceph the client name without `client.`, for a backup server user or API token.
     #[inline]
     pub fn username(mut self, username: impl Into<String>) -> Self {
-        let username: String = username.into();
-        self.0.set("username", &username);
+        self.0.call.set_as::<String>("username", username);
         self
     }
     /// Directory in which the target finds the device nodes of ZFS volumes. Since 8.4.
     #[inline]
     pub fn zfs_base_path(mut self, zfs_base_path: impl Into<String>) -> Self {
-        let zfs_base_path: String = zfs_base_path.into();
-        self.0.set("zfs-base-path", &zfs_base_path);
+        self.0.call.set_as::<String>("zfs-base-path", zfs_base_path);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
     #[inline]
     pub fn unset(mut self, name: impl Into<String>) -> Self {
-        self.0.unset(name.into());
+        self.0.call.unset(name.into());
         self
     }
 }
 
-/// Removes a storage definition; the data on the storage stays.
-///
-/// `DELETE /storage/{storage}`
-///
-/// Needs on `/storage`: `Datastore.Allocate`.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct StorageStorageDelete(pub(crate) Request<()>);
-
-impl ApiRequest for StorageStorageDelete {
-    type Output = ();
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Delete,
-        "/storage/{storage}",
-        Permission::All("/storage", &["Datastore.Allocate"]),
-    );
-    #[inline]
-    fn into_request(self) -> Request<()> {
-        self.0
-    }
-}
-
-request_impls!(StorageStorageDelete);
-
 /// The answer to `POST /storage`.
 ///
 /// Used by `POST /storage`, `PUT /storage/{storage}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Storage {
     /// Settings the server made up, such as a generated key.
@@ -1086,32 +967,26 @@ pub struct Storage {
 
 impl Object for Storage {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "config" => (Need::OPTIONAL, &mut self.config),
-                "storage" => (Need::required(0), &mut self.storage),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "Storage",
+                required: &["storage", "type"],
+                optional: &["config"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["storage", "type"]
+            &mut [&mut self.storage, &mut self.type_, &mut self.config, &mut self.extra],
+        );
     }
 }
 
-response_impls!(Storage);
+object_impls!(Storage);
 
 /// Settings the server made up, such as a generated key.
 ///
 /// Used by `POST /storage`, `PUT /storage/{storage}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct StorageConfig {
     /// Encryption key that was set or generated; the one chance to save it.
@@ -1122,26 +997,26 @@ pub struct StorageConfig {
 
 impl Object for StorageConfig {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "encryption-key" => (Need::OPTIONAL, &mut self.encryption_key),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "StorageConfig",
+                required: &[],
+                optional: &["encryption-key"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.encryption_key, &mut self.extra],
+        );
     }
 }
 
-response_impls!(StorageConfig);
+object_impls!(StorageConfig);
 
 /// The answer to `GET /storage`.
 ///
 /// Used by `GET /storage`, `GET /storage/{storage}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct StorageItem {
     /// Authentication methods for RBD.
@@ -1280,97 +1155,152 @@ pub struct StorageItem {
 
 impl Object for StorageItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "authsupported" => (Need::OPTIONAL, &mut self.authsupported),
-                "base" => (Need::OPTIONAL, &mut self.base),
-                "blocksize" => (Need::OPTIONAL, &mut self.blocksize),
-                "bwlimit" => (Need::OPTIONAL, &mut self.bwlimit),
-                "comstar_hg" => (Need::OPTIONAL, &mut self.comstar_hg),
-                "comstar_tg" => (Need::OPTIONAL, &mut self.comstar_tg),
-                "content" => (Need::OPTIONAL, &mut self.content),
-                "content-dirs" => (Need::OPTIONAL, &mut self.content_dirs),
-                "create-base-path" => (Need::OPTIONAL, &mut self.create_base_path),
-                "create-subdirs" => (Need::OPTIONAL, &mut self.create_subdirs),
-                "data-pool" => (Need::OPTIONAL, &mut self.data_pool),
-                "datastore" => (Need::OPTIONAL, &mut self.datastore),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "disable" => (Need::OPTIONAL, &mut self.disable),
-                "domain" => (Need::OPTIONAL, &mut self.domain),
-                "encryption-key" => (Need::OPTIONAL, &mut self.encryption_key),
-                "export" => (Need::OPTIONAL, &mut self.export),
-                "fingerprint" => (Need::OPTIONAL, &mut self.fingerprint),
-                "format" => (Need::OPTIONAL, &mut self.format),
-                "fs-name" => (Need::OPTIONAL, &mut self.fs_name),
-                "fuse" => (Need::OPTIONAL, &mut self.fuse),
-                "is_mountpoint" => (Need::OPTIONAL, &mut self.is_mountpoint),
-                "iscsiprovider" => (Need::OPTIONAL, &mut self.iscsiprovider),
-                "keyring" => (Need::OPTIONAL, &mut self.keyring),
-                "krbd" => (Need::OPTIONAL, &mut self.krbd),
-                "lio_tpg" => (Need::OPTIONAL, &mut self.lio_tpg),
-                "master-pubkey" => (Need::OPTIONAL, &mut self.master_pubkey),
-                "max-protected-backups" => {
-                    (Need::OPTIONAL, &mut self.max_protected_backups)
-                }
-                "maxfiles" => (Need::OPTIONAL, &mut self.maxfiles),
-                "mkdir" => (Need::OPTIONAL, &mut self.mkdir),
-                "monhost" => (Need::OPTIONAL, &mut self.monhost),
-                "mountpoint" => (Need::OPTIONAL, &mut self.mountpoint),
-                "namespace" => (Need::OPTIONAL, &mut self.namespace),
-                "nocow" => (Need::OPTIONAL, &mut self.nocow),
-                "nodes" => (Need::OPTIONAL, &mut self.nodes),
-                "nowritecache" => (Need::OPTIONAL, &mut self.nowritecache),
-                "options" => (Need::OPTIONAL, &mut self.options),
-                "path" => (Need::OPTIONAL, &mut self.path),
-                "pool" => (Need::OPTIONAL, &mut self.pool),
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "portal" => (Need::OPTIONAL, &mut self.portal),
-                "preallocation" => (Need::OPTIONAL, &mut self.preallocation),
-                "prune-backups" => (Need::OPTIONAL, &mut self.prune_backups),
-                "saferemove" => (Need::OPTIONAL, &mut self.saferemove),
-                "saferemove-stepsize" => (Need::OPTIONAL, &mut self.saferemove_stepsize),
-                "saferemove_throughput" => {
-                    (Need::OPTIONAL, &mut self.saferemove_throughput)
-                }
-                "server" => (Need::OPTIONAL, &mut self.server),
-                "server2" => (Need::OPTIONAL, &mut self.server2),
-                "share" => (Need::OPTIONAL, &mut self.share),
-                "shared" => (Need::OPTIONAL, &mut self.shared),
-                "skip-cert-verification" => {
-                    (Need::OPTIONAL, &mut self.skip_cert_verification)
-                }
-                "smbversion" => (Need::OPTIONAL, &mut self.smbversion),
-                "snapshot-as-volume-chain" => {
-                    (Need::OPTIONAL, &mut self.snapshot_as_volume_chain)
-                }
-                "sparse" => (Need::OPTIONAL, &mut self.sparse),
-                "storage" => (Need::required(0), &mut self.storage),
-                "subdir" => (Need::OPTIONAL, &mut self.subdir),
-                "tagged_only" => (Need::OPTIONAL, &mut self.tagged_only),
-                "target" => (Need::OPTIONAL, &mut self.target),
-                "thinpool" => (Need::OPTIONAL, &mut self.thinpool),
-                "transport" => (Need::OPTIONAL, &mut self.transport),
-                "type" => (Need::required(1), &mut self.type_),
-                "username" => (Need::OPTIONAL, &mut self.username),
-                "vgname" => (Need::OPTIONAL, &mut self.vgname),
-                "volume" => (Need::OPTIONAL, &mut self.volume),
-                "zfs-base-path" => (Need::OPTIONAL, &mut self.zfs_base_path),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "StorageItem",
+                required: &["storage", "type"],
+                optional: &[
+                    "authsupported",
+                    "base",
+                    "blocksize",
+                    "bwlimit",
+                    "comstar_hg",
+                    "comstar_tg",
+                    "content",
+                    "content-dirs",
+                    "create-base-path",
+                    "create-subdirs",
+                    "data-pool",
+                    "datastore",
+                    "digest",
+                    "disable",
+                    "domain",
+                    "encryption-key",
+                    "export",
+                    "fingerprint",
+                    "format",
+                    "fs-name",
+                    "fuse",
+                    "is_mountpoint",
+                    "iscsiprovider",
+                    "keyring",
+                    "krbd",
+                    "lio_tpg",
+                    "master-pubkey",
+                    "max-protected-backups",
+                    "maxfiles",
+                    "mkdir",
+                    "monhost",
+                    "mountpoint",
+                    "namespace",
+                    "nocow",
+                    "nodes",
+                    "nowritecache",
+                    "options",
+                    "path",
+                    "pool",
+                    "port",
+                    "portal",
+                    "preallocation",
+                    "prune-backups",
+                    "saferemove",
+                    "saferemove-stepsize",
+                    "saferemove_throughput",
+                    "server",
+                    "server2",
+                    "share",
+                    "shared",
+                    "skip-cert-verification",
+                    "smbversion",
+                    "snapshot-as-volume-chain",
+                    "sparse",
+                    "subdir",
+                    "tagged_only",
+                    "target",
+                    "thinpool",
+                    "transport",
+                    "username",
+                    "vgname",
+                    "volume",
+                    "zfs-base-path",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["storage", "type"]
+            &mut [
+                &mut self.storage,
+                &mut self.type_,
+                &mut self.authsupported,
+                &mut self.base,
+                &mut self.blocksize,
+                &mut self.bwlimit,
+                &mut self.comstar_hg,
+                &mut self.comstar_tg,
+                &mut self.content,
+                &mut self.content_dirs,
+                &mut self.create_base_path,
+                &mut self.create_subdirs,
+                &mut self.data_pool,
+                &mut self.datastore,
+                &mut self.digest,
+                &mut self.disable,
+                &mut self.domain,
+                &mut self.encryption_key,
+                &mut self.export,
+                &mut self.fingerprint,
+                &mut self.format,
+                &mut self.fs_name,
+                &mut self.fuse,
+                &mut self.is_mountpoint,
+                &mut self.iscsiprovider,
+                &mut self.keyring,
+                &mut self.krbd,
+                &mut self.lio_tpg,
+                &mut self.master_pubkey,
+                &mut self.max_protected_backups,
+                &mut self.maxfiles,
+                &mut self.mkdir,
+                &mut self.monhost,
+                &mut self.mountpoint,
+                &mut self.namespace,
+                &mut self.nocow,
+                &mut self.nodes,
+                &mut self.nowritecache,
+                &mut self.options,
+                &mut self.path,
+                &mut self.pool,
+                &mut self.port,
+                &mut self.portal,
+                &mut self.preallocation,
+                &mut self.prune_backups,
+                &mut self.saferemove,
+                &mut self.saferemove_stepsize,
+                &mut self.saferemove_throughput,
+                &mut self.server,
+                &mut self.server2,
+                &mut self.share,
+                &mut self.shared,
+                &mut self.skip_cert_verification,
+                &mut self.smbversion,
+                &mut self.snapshot_as_volume_chain,
+                &mut self.sparse,
+                &mut self.subdir,
+                &mut self.tagged_only,
+                &mut self.target,
+                &mut self.thinpool,
+                &mut self.transport,
+                &mut self.username,
+                &mut self.vgname,
+                &mut self.volume,
+                &mut self.zfs_base_path,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(StorageItem);
+object_impls!(StorageItem);
 
 /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`.
 ///
@@ -1390,34 +1320,9 @@ pub enum StoragePreallocation {
     Unlisted(Unlisted),
 }
 
-impl StoragePreallocation {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Off => "off",
-            Self::Metadata => "metadata",
-            Self::Falloc => "falloc",
-            Self::Full => "full",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "off" => Self::Off,
-                "metadata" => Self::Metadata,
-                "falloc" => Self::Falloc,
-                "full" => Self::Full,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(StoragePreallocation);
+open_enum_impls!(
+    StoragePreallocation : "off" Off, "metadata" Metadata, "falloc" Falloc, "full" Full,
+);
 
 /// SMB protocol version to use; `default` takes the highest that both sides know.
 ///
@@ -1441,38 +1346,10 @@ pub enum StorageSmbversion {
     Unlisted(Unlisted),
 }
 
-impl StorageSmbversion {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Default => "default",
-            Self::V20 => "2.0",
-            Self::V21 => "2.1",
-            Self::V3 => "3",
-            Self::V30 => "3.0",
-            Self::V311 => "3.11",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "default" => Self::Default,
-                "2.0" => Self::V20,
-                "2.1" => Self::V21,
-                "3" => Self::V3,
-                "3.0" => Self::V30,
-                "3.11" => Self::V311,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(StorageSmbversion);
+open_enum_impls!(
+    StorageSmbversion : "default" Default, "2.0" V20, "2.1" V21, "3" V3, "3.0" V30,
+    "3.11" V311,
+);
 
 /// How GlusterFS is reached.
 ///
@@ -1490,32 +1367,7 @@ pub enum StorageTransport {
     Unlisted(Unlisted),
 }
 
-impl StorageTransport {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Rdma => "rdma",
-            Self::Unix => "unix",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "tcp" => Self::Tcp,
-                "rdma" => Self::Rdma,
-                "unix" => Self::Unix,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(StorageTransport);
+open_enum_impls!(StorageTransport : "tcp" Tcp, "rdma" Rdma, "unix" Unix,);
 
 /// Storage type; in the request, lists only storages of this type.
 ///
@@ -1557,53 +1409,8 @@ pub enum StorageType {
     Unlisted(Unlisted),
 }
 
-impl StorageType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Btrfs => "btrfs",
-            Self::Cephfs => "cephfs",
-            Self::Cifs => "cifs",
-            Self::Dir => "dir",
-            Self::Esxi => "esxi",
-            Self::Iscsi => "iscsi",
-            Self::Iscsidirect => "iscsidirect",
-            Self::Lvm => "lvm",
-            Self::Lvmthin => "lvmthin",
-            Self::Nfs => "nfs",
-            Self::Pbs => "pbs",
-            Self::Rbd => "rbd",
-            Self::Zfs => "zfs",
-            Self::Zfspool => "zfspool",
-            Self::Glusterfs => "glusterfs",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "btrfs" => Self::Btrfs,
-                "cephfs" => Self::Cephfs,
-                "cifs" => Self::Cifs,
-                "dir" => Self::Dir,
-                "esxi" => Self::Esxi,
-                "iscsi" => Self::Iscsi,
-                "iscsidirect" => Self::Iscsidirect,
-                "lvm" => Self::Lvm,
-                "lvmthin" => Self::Lvmthin,
-                "nfs" => Self::Nfs,
-                "pbs" => Self::Pbs,
-                "rbd" => Self::Rbd,
-                "zfs" => Self::Zfs,
-                "zfspool" => Self::Zfspool,
-                "glusterfs" => Self::Glusterfs,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(StorageType);
+open_enum_impls!(
+    StorageType : "btrfs" Btrfs, "cephfs" Cephfs, "cifs" Cifs, "dir" Dir, "esxi" Esxi,
+    "iscsi" Iscsi, "iscsidirect" Iscsidirect, "lvm" Lvm, "lvmthin" Lvmthin, "nfs" Nfs,
+    "pbs" Pbs, "rbd" Rbd, "zfs" Zfs, "zfspool" Zfspool, "glusterfs" Glusterfs,
+);

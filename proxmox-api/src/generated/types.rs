@@ -19,32 +19,9 @@ pub enum BackupChangeDetection {
     Unlisted(Unlisted),
 }
 
-impl BackupChangeDetection {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::Data => "data",
-            Self::Metadata => "metadata",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "legacy" => Self::Legacy,
-                "data" => Self::Data,
-                "metadata" => Self::Metadata,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(BackupChangeDetection);
+open_enum_impls!(
+    BackupChangeDetection : "legacy" Legacy, "data" Data, "metadata" Metadata,
+);
 
 /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`.
 ///
@@ -66,43 +43,16 @@ pub enum BackupCompression {
     Unlisted(Unlisted),
 }
 
-impl BackupCompression {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V0 => "0",
-            Self::V1 => "1",
-            Self::Gzip => "gzip",
-            Self::Lzo => "lzo",
-            Self::Zstd => "zstd",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "0" => Self::V0,
-                "1" => Self::V1,
-                "gzip" => Self::Gzip,
-                "lzo" => Self::Lzo,
-                "zstd" => Self::Zstd,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(BackupCompression);
+open_enum_impls!(
+    BackupCompression : "0" V0, "1" V1, "gzip" Gzip, "lzo" Lzo, "zstd" Zstd,
+);
 
 /// Settings for backup fleecing, which only concerns virtual machines.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct BackupFleecing {
     /// Whether data the guest overwrites is first set aside on a faster storage than the target.
@@ -146,34 +96,25 @@ impl From<bool> for BackupFleecing {
     }
 }
 
-impl Properties for BackupFleecing {
+impl Object for BackupFleecing {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("enabled"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "enabled" => &mut self.enabled,
-                "storage" => &mut self.storage,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "BackupFleecing",
+                required: &[],
+                optional: &["enabled", "storage"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("enabled"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("enabled", &self.enabled);
-        out.put("storage", &self.storage);
+            &mut [&mut self.enabled, &mut self.storage, &mut self.undeclared],
+        );
     }
 }
 
@@ -193,30 +134,7 @@ pub enum BackupMailNotification {
     Unlisted(Unlisted),
 }
 
-impl BackupMailNotification {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Always => "always",
-            Self::Failure => "failure",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "always" => Self::Always,
-                "failure" => Self::Failure,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(BackupMailNotification);
+open_enum_impls!(BackupMailNotification : "always" Always, "failure" Failure,);
 
 /// Whether guests keep running, are suspended, or are stopped during the backup.
 ///
@@ -234,32 +152,7 @@ pub enum BackupMode {
     Unlisted(Unlisted),
 }
 
-impl BackupMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Snapshot => "snapshot",
-            Self::Suspend => "suspend",
-            Self::Stop => "stop",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "snapshot" => Self::Snapshot,
-                "suspend" => Self::Suspend,
-                "stop" => Self::Stop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(BackupMode);
+open_enum_impls!(BackupMode : "snapshot" Snapshot, "suspend" Suspend, "stop" Stop,);
 
 /// Whether results are mailed to `mailto` or go through the notification system.
 ///
@@ -277,32 +170,10 @@ pub enum BackupNotificationMode {
     Unlisted(Unlisted),
 }
 
-impl BackupNotificationMode {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Auto => "auto",
-            Self::LegacySendmail => "legacy-sendmail",
-            Self::NotificationSystem => "notification-system",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "auto" => Self::Auto,
-                "legacy-sendmail" => Self::LegacySendmail,
-                "notification-system" => Self::NotificationSystem,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(BackupNotificationMode);
+open_enum_impls!(
+    BackupNotificationMode : "auto" Auto, "legacy-sendmail" LegacySendmail,
+    "notification-system" NotificationSystem,
+);
 
 /// Without use today.
 ///
@@ -320,39 +191,16 @@ pub enum BackupNotificationPolicy {
     Unlisted(Unlisted),
 }
 
-impl BackupNotificationPolicy {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Always => "always",
-            Self::Failure => "failure",
-            Self::Never => "never",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "always" => Self::Always,
-                "failure" => Self::Failure,
-                "never" => Self::Never,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(BackupNotificationPolicy);
+open_enum_impls!(
+    BackupNotificationPolicy : "always" Always, "failure" Failure, "never" Never,
+);
 
 /// Settings that affect the speed of backups.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct BackupPerformance {
     /// I/O requests a VM backup may have under way at once.
@@ -386,34 +234,25 @@ impl BackupPerformance {
     }
 }
 
-impl Properties for BackupPerformance {
+impl Object for BackupPerformance {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "max-workers" => &mut self.max_workers,
-                "pbs-entries-max" => &mut self.pbs_entries_max,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "BackupPerformance",
+                required: &[],
+                optional: &["max-workers", "pbs-entries-max"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("max-workers", &self.max_workers);
-        out.put("pbs-entries-max", &self.pbs_entries_max);
+            &mut [&mut self.max_workers, &mut self.pbs_entries_max, &mut self.undeclared],
+        );
     }
 }
 
@@ -424,7 +263,7 @@ property_string_impls!(BackupPerformance);
 /// A property string: it is written and read as one text.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`, `GET /storage`, `POST /storage` and 2 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct BandwidthLimits {
     /// Limit in KiB/s for cloning disks. At least 0.
@@ -485,40 +324,32 @@ impl BandwidthLimits {
     }
 }
 
-impl Properties for BandwidthLimits {
+impl Object for BandwidthLimits {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "clone" => &mut self.clone,
-                "default" => &mut self.default,
-                "migration" => &mut self.migration,
-                "move" => &mut self.move_,
-                "restore" => &mut self.restore,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "BandwidthLimits",
+                required: &[],
+                optional: &["clone", "default", "migration", "move", "restore"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("clone", &self.clone);
-        out.put("default", &self.default);
-        out.put("migration", &self.migration);
-        out.put("move", &self.move_);
-        out.put("restore", &self.restore);
+            &mut [
+                &mut self.clone,
+                &mut self.default,
+                &mut self.migration,
+                &mut self.move_,
+                &mut self.restore,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -527,7 +358,7 @@ property_string_impls!(BandwidthLimits);
 /// The answer to `GET /cluster/ceph/status`.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatus {
     /// Number of the monitor election that formed the present quorum.
@@ -562,38 +393,55 @@ pub struct CephStatus {
 
 impl Object for CephStatus {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "election_epoch" => (Need::OPTIONAL, &mut self.election_epoch),
-                "fsid" => (Need::OPTIONAL, &mut self.fsid),
-                "fsmap" => (Need::OPTIONAL, &mut self.fsmap),
-                "health" => (Need::OPTIONAL, &mut self.health),
-                "mgrmap" => (Need::OPTIONAL, &mut self.mgrmap),
-                "monmap" => (Need::OPTIONAL, &mut self.monmap),
-                "osdmap" => (Need::OPTIONAL, &mut self.osdmap),
-                "pgmap" => (Need::OPTIONAL, &mut self.pgmap),
-                "progress_events" => (Need::OPTIONAL, &mut self.progress_events),
-                "quorum" => (Need::OPTIONAL, &mut self.quorum),
-                "quorum_age" => (Need::OPTIONAL, &mut self.quorum_age),
-                "quorum_names" => (Need::OPTIONAL, &mut self.quorum_names),
-                "servicemap" => (Need::OPTIONAL, &mut self.servicemap),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatus",
+                required: &[],
+                optional: &[
+                    "election_epoch",
+                    "fsid",
+                    "fsmap",
+                    "health",
+                    "mgrmap",
+                    "monmap",
+                    "osdmap",
+                    "pgmap",
+                    "progress_events",
+                    "quorum",
+                    "quorum_age",
+                    "quorum_names",
+                    "servicemap",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.election_epoch,
+                &mut self.fsid,
+                &mut self.fsmap,
+                &mut self.health,
+                &mut self.mgrmap,
+                &mut self.monmap,
+                &mut self.osdmap,
+                &mut self.pgmap,
+                &mut self.progress_events,
+                &mut self.quorum,
+                &mut self.quorum_age,
+                &mut self.quorum_names,
+                &mut self.servicemap,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatus);
+object_impls!(CephStatus);
 
 /// Summary of the CephFS file systems and their metadata servers.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusFsmap {
     /// Metadata servers that hold a rank.
@@ -616,32 +464,35 @@ pub struct CephStatusFsmap {
 
 impl Object for CephStatusFsmap {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "by_rank" => (Need::OPTIONAL, &mut self.by_rank),
-                "epoch" => (Need::OPTIONAL, &mut self.epoch),
-                "id" => (Need::OPTIONAL, &mut self.id),
-                "in" => (Need::OPTIONAL, &mut self.in_),
-                "max" => (Need::OPTIONAL, &mut self.max),
-                "up" => (Need::OPTIONAL, &mut self.up),
-                "up:standby" => (Need::OPTIONAL, &mut self.up_standby),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusFsmap",
+                required: &[],
+                optional: &["by_rank", "epoch", "id", "in", "max", "up", "up:standby"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.by_rank,
+                &mut self.epoch,
+                &mut self.id,
+                &mut self.in_,
+                &mut self.max,
+                &mut self.up,
+                &mut self.up_standby,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusFsmap);
+object_impls!(CephStatusFsmap);
 
 /// Metadata servers that hold a rank.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusFsmapByRankItem {
     /// Number of the file system the metadata server works for.
@@ -660,30 +511,33 @@ pub struct CephStatusFsmapByRankItem {
 
 impl Object for CephStatusFsmapByRankItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "filesystem_id" => (Need::OPTIONAL, &mut self.filesystem_id),
-                "gid" => (Need::OPTIONAL, &mut self.gid),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "rank" => (Need::OPTIONAL, &mut self.rank),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusFsmapByRankItem",
+                required: &[],
+                optional: &["filesystem_id", "gid", "name", "rank", "status"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.filesystem_id,
+                &mut self.gid,
+                &mut self.name,
+                &mut self.rank,
+                &mut self.status,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusFsmapByRankItem);
+object_impls!(CephStatusFsmapByRankItem);
 
 /// Health of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealth {
     /// Health checks that found something, by code such as `OSD_DOWN`.
@@ -698,28 +552,26 @@ pub struct CephStatusHealth {
 
 impl Object for CephStatusHealth {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "checks" => (Need::OPTIONAL, &mut self.checks),
-                "mutes" => (Need::OPTIONAL, &mut self.mutes),
-                "status" => (Need::OPTIONAL, &mut self.status),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusHealth",
+                required: &[],
+                optional: &["checks", "mutes", "status"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.checks, &mut self.mutes, &mut self.status, &mut self.extra],
+        );
     }
 }
 
-response_impls!(CephStatusHealth);
+object_impls!(CephStatusHealth);
 
 /// A health check that found something.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValue {
     /// What was found, piece by piece.
@@ -736,29 +588,32 @@ pub struct CephStatusHealthChecksValue {
 
 impl Object for CephStatusHealthChecksValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "detail" => (Need::OPTIONAL, &mut self.detail),
-                "muted" => (Need::OPTIONAL, &mut self.muted),
-                "severity" => (Need::OPTIONAL, &mut self.severity),
-                "summary" => (Need::OPTIONAL, &mut self.summary),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusHealthChecksValue",
+                required: &[],
+                optional: &["detail", "muted", "severity", "summary"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.detail,
+                &mut self.muted,
+                &mut self.severity,
+                &mut self.summary,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusHealthChecksValue);
+object_impls!(CephStatusHealthChecksValue);
 
 /// What was found, piece by piece.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueDetailItem {
     /// Text about one finding.
@@ -769,26 +624,26 @@ pub struct CephStatusHealthChecksValueDetailItem {
 
 impl Object for CephStatusHealthChecksValueDetailItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "message" => (Need::OPTIONAL, &mut self.message),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusHealthChecksValueDetailItem",
+                required: &[],
+                optional: &["message"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.message, &mut self.extra],
+        );
     }
 }
 
-response_impls!(CephStatusHealthChecksValueDetailItem);
+object_impls!(CephStatusHealthChecksValueDetailItem);
 
 /// What was found, in short.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthChecksValueSummary {
     /// Number of things concerned.
@@ -801,27 +656,26 @@ pub struct CephStatusHealthChecksValueSummary {
 
 impl Object for CephStatusHealthChecksValueSummary {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "count" => (Need::OPTIONAL, &mut self.count),
-                "message" => (Need::OPTIONAL, &mut self.message),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusHealthChecksValueSummary",
+                required: &[],
+                optional: &["count", "message"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.count, &mut self.message, &mut self.extra],
+        );
     }
 }
 
-response_impls!(CephStatusHealthChecksValueSummary);
+object_impls!(CephStatusHealthChecksValueSummary);
 
 /// Health checks that were muted.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusHealthMutesItem {
     /// Code of the muted check.
@@ -840,30 +694,33 @@ pub struct CephStatusHealthMutesItem {
 
 impl Object for CephStatusHealthMutesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "code" => (Need::OPTIONAL, &mut self.code),
-                "count" => (Need::OPTIONAL, &mut self.count),
-                "sticky" => (Need::OPTIONAL, &mut self.sticky),
-                "summary" => (Need::OPTIONAL, &mut self.summary),
-                "ttl" => (Need::OPTIONAL, &mut self.ttl),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusHealthMutesItem",
+                required: &[],
+                optional: &["code", "count", "sticky", "summary", "ttl"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.code,
+                &mut self.count,
+                &mut self.sticky,
+                &mut self.summary,
+                &mut self.ttl,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusHealthMutesItem);
+object_impls!(CephStatusHealthMutesItem);
 
 /// Managers of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusMgrmap {
     /// Address of the active manager, in Ceph's notation.
@@ -894,38 +751,51 @@ pub struct CephStatusMgrmap {
 
 impl Object for CephStatusMgrmap {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "active_addr" => (Need::OPTIONAL, &mut self.active_addr),
-                "active_change" => (Need::OPTIONAL, &mut self.active_change),
-                "active_gid" => (Need::OPTIONAL, &mut self.active_gid),
-                "active_name" => (Need::OPTIONAL, &mut self.active_name),
-                "available" => (Need::OPTIONAL, &mut self.available),
-                "epoch" => (Need::OPTIONAL, &mut self.epoch),
-                "last_failure_osd_epoch" => {
-                    (Need::OPTIONAL, &mut self.last_failure_osd_epoch)
-                }
-                "modules" => (Need::OPTIONAL, &mut self.modules),
-                "num_standbys" => (Need::OPTIONAL, &mut self.num_standbys),
-                "services" => (Need::OPTIONAL, &mut self.services),
-                "standbys" => (Need::OPTIONAL, &mut self.standbys),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusMgrmap",
+                required: &[],
+                optional: &[
+                    "active_addr",
+                    "active_change",
+                    "active_gid",
+                    "active_name",
+                    "available",
+                    "epoch",
+                    "last_failure_osd_epoch",
+                    "modules",
+                    "num_standbys",
+                    "services",
+                    "standbys",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.active_addr,
+                &mut self.active_change,
+                &mut self.active_gid,
+                &mut self.active_name,
+                &mut self.available,
+                &mut self.epoch,
+                &mut self.last_failure_osd_epoch,
+                &mut self.modules,
+                &mut self.num_standbys,
+                &mut self.services,
+                &mut self.standbys,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusMgrmap);
+object_impls!(CephStatusMgrmap);
 
 /// Managers on standby.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusMgrmapStandbysItem {
     /// Global id of the manager; a restart changes it.
@@ -938,27 +808,26 @@ pub struct CephStatusMgrmapStandbysItem {
 
 impl Object for CephStatusMgrmapStandbysItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "gid" => (Need::OPTIONAL, &mut self.gid),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusMgrmapStandbysItem",
+                required: &[],
+                optional: &["gid", "name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.gid, &mut self.name, &mut self.extra],
+        );
     }
 }
 
-response_impls!(CephStatusMgrmapStandbysItem);
+object_impls!(CephStatusMgrmapStandbysItem);
 
 /// Monitors of the cluster.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusMonmap {
     /// When the monitor map was first made, as Ceph writes times.
@@ -987,37 +856,49 @@ pub struct CephStatusMonmap {
 
 impl Object for CephStatusMonmap {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "created" => (Need::OPTIONAL, &mut self.created),
-                "election_strategy" => (Need::OPTIONAL, &mut self.election_strategy),
-                "epoch" => (Need::OPTIONAL, &mut self.epoch),
-                "fsid" => (Need::OPTIONAL, &mut self.fsid),
-                "min_mon_release" => (Need::OPTIONAL, &mut self.min_mon_release),
-                "min_mon_release_name" => {
-                    (Need::OPTIONAL, &mut self.min_mon_release_name)
-                }
-                "modified" => (Need::OPTIONAL, &mut self.modified),
-                "mons" => (Need::OPTIONAL, &mut self.mons),
-                "num_mons" => (Need::OPTIONAL, &mut self.num_mons),
-                "quorum" => (Need::OPTIONAL, &mut self.quorum),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusMonmap",
+                required: &[],
+                optional: &[
+                    "created",
+                    "election_strategy",
+                    "epoch",
+                    "fsid",
+                    "min_mon_release",
+                    "min_mon_release_name",
+                    "modified",
+                    "mons",
+                    "num_mons",
+                    "quorum",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.created,
+                &mut self.election_strategy,
+                &mut self.epoch,
+                &mut self.fsid,
+                &mut self.min_mon_release,
+                &mut self.min_mon_release_name,
+                &mut self.modified,
+                &mut self.mons,
+                &mut self.num_mons,
+                &mut self.quorum,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusMonmap);
+object_impls!(CephStatusMonmap);
 
 /// The monitors, in order of rank.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusMonmapMonsItem {
     /// Address of the monitor, in Ceph's notation.
@@ -1040,32 +921,43 @@ pub struct CephStatusMonmapMonsItem {
 
 impl Object for CephStatusMonmapMonsItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "addr" => (Need::OPTIONAL, &mut self.addr),
-                "crush_location" => (Need::OPTIONAL, &mut self.crush_location),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                "priority" => (Need::OPTIONAL, &mut self.priority),
-                "public_addr" => (Need::OPTIONAL, &mut self.public_addr),
-                "rank" => (Need::OPTIONAL, &mut self.rank),
-                "weight" => (Need::OPTIONAL, &mut self.weight),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusMonmapMonsItem",
+                required: &[],
+                optional: &[
+                    "addr",
+                    "crush_location",
+                    "name",
+                    "priority",
+                    "public_addr",
+                    "rank",
+                    "weight",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.addr,
+                &mut self.crush_location,
+                &mut self.name,
+                &mut self.priority,
+                &mut self.public_addr,
+                &mut self.rank,
+                &mut self.weight,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusMonmapMonsItem);
+object_impls!(CephStatusMonmapMonsItem);
 
 /// Counts of the OSDs.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusOsdmap {
     /// Version of the OSD map.
@@ -1092,34 +984,47 @@ pub struct CephStatusOsdmap {
 
 impl Object for CephStatusOsdmap {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "epoch" => (Need::OPTIONAL, &mut self.epoch),
-                "full" => (Need::OPTIONAL, &mut self.full),
-                "nearfull" => (Need::OPTIONAL, &mut self.nearfull),
-                "num_in_osds" => (Need::OPTIONAL, &mut self.num_in_osds),
-                "num_osds" => (Need::OPTIONAL, &mut self.num_osds),
-                "num_remapped_pgs" => (Need::OPTIONAL, &mut self.num_remapped_pgs),
-                "num_up_osds" => (Need::OPTIONAL, &mut self.num_up_osds),
-                "osd_in_since" => (Need::OPTIONAL, &mut self.osd_in_since),
-                "osd_up_since" => (Need::OPTIONAL, &mut self.osd_up_since),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusOsdmap",
+                required: &[],
+                optional: &[
+                    "epoch",
+                    "full",
+                    "nearfull",
+                    "num_in_osds",
+                    "num_osds",
+                    "num_remapped_pgs",
+                    "num_up_osds",
+                    "osd_in_since",
+                    "osd_up_since",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.epoch,
+                &mut self.full,
+                &mut self.nearfull,
+                &mut self.num_in_osds,
+                &mut self.num_osds,
+                &mut self.num_remapped_pgs,
+                &mut self.num_up_osds,
+                &mut self.osd_in_since,
+                &mut self.osd_up_since,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusOsdmap);
+object_impls!(CephStatusOsdmap);
 
 /// Placement groups, space, and present traffic.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusPgmap {
     /// Raw space that is free. In bytes.
@@ -1186,62 +1091,87 @@ pub struct CephStatusPgmap {
 
 impl Object for CephStatusPgmap {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "bytes_avail" => (Need::OPTIONAL, &mut self.bytes_avail),
-                "bytes_total" => (Need::OPTIONAL, &mut self.bytes_total),
-                "bytes_used" => (Need::OPTIONAL, &mut self.bytes_used),
-                "data_bytes" => (Need::OPTIONAL, &mut self.data_bytes),
-                "degraded_objects" => (Need::OPTIONAL, &mut self.degraded_objects),
-                "degraded_ratio" => (Need::OPTIONAL, &mut self.degraded_ratio),
-                "degraded_total" => (Need::OPTIONAL, &mut self.degraded_total),
-                "inactive_pgs_ratio" => (Need::OPTIONAL, &mut self.inactive_pgs_ratio),
-                "misplaced_objects" => (Need::OPTIONAL, &mut self.misplaced_objects),
-                "misplaced_ratio" => (Need::OPTIONAL, &mut self.misplaced_ratio),
-                "misplaced_total" => (Need::OPTIONAL, &mut self.misplaced_total),
-                "num_bytes_recovered" => (Need::OPTIONAL, &mut self.num_bytes_recovered),
-                "num_keys_recovered" => (Need::OPTIONAL, &mut self.num_keys_recovered),
-                "num_objects" => (Need::OPTIONAL, &mut self.num_objects),
-                "num_objects_recovered" => {
-                    (Need::OPTIONAL, &mut self.num_objects_recovered)
-                }
-                "num_pgs" => (Need::OPTIONAL, &mut self.num_pgs),
-                "num_pools" => (Need::OPTIONAL, &mut self.num_pools),
-                "pgs_by_state" => (Need::OPTIONAL, &mut self.pgs_by_state),
-                "read_bytes_sec" => (Need::OPTIONAL, &mut self.read_bytes_sec),
-                "read_op_per_sec" => (Need::OPTIONAL, &mut self.read_op_per_sec),
-                "recovering_bytes_per_sec" => {
-                    (Need::OPTIONAL, &mut self.recovering_bytes_per_sec)
-                }
-                "recovering_keys_per_sec" => {
-                    (Need::OPTIONAL, &mut self.recovering_keys_per_sec)
-                }
-                "recovering_objects_per_sec" => {
-                    (Need::OPTIONAL, &mut self.recovering_objects_per_sec)
-                }
-                "unfound_objects" => (Need::OPTIONAL, &mut self.unfound_objects),
-                "unfound_ratio" => (Need::OPTIONAL, &mut self.unfound_ratio),
-                "unfound_total" => (Need::OPTIONAL, &mut self.unfound_total),
-                "unknown_pgs_ratio" => (Need::OPTIONAL, &mut self.unknown_pgs_ratio),
-                "write_bytes_sec" => (Need::OPTIONAL, &mut self.write_bytes_sec),
-                "write_op_per_sec" => (Need::OPTIONAL, &mut self.write_op_per_sec),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusPgmap",
+                required: &[],
+                optional: &[
+                    "bytes_avail",
+                    "bytes_total",
+                    "bytes_used",
+                    "data_bytes",
+                    "degraded_objects",
+                    "degraded_ratio",
+                    "degraded_total",
+                    "inactive_pgs_ratio",
+                    "misplaced_objects",
+                    "misplaced_ratio",
+                    "misplaced_total",
+                    "num_bytes_recovered",
+                    "num_keys_recovered",
+                    "num_objects",
+                    "num_objects_recovered",
+                    "num_pgs",
+                    "num_pools",
+                    "pgs_by_state",
+                    "read_bytes_sec",
+                    "read_op_per_sec",
+                    "recovering_bytes_per_sec",
+                    "recovering_keys_per_sec",
+                    "recovering_objects_per_sec",
+                    "unfound_objects",
+                    "unfound_ratio",
+                    "unfound_total",
+                    "unknown_pgs_ratio",
+                    "write_bytes_sec",
+                    "write_op_per_sec",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.bytes_avail,
+                &mut self.bytes_total,
+                &mut self.bytes_used,
+                &mut self.data_bytes,
+                &mut self.degraded_objects,
+                &mut self.degraded_ratio,
+                &mut self.degraded_total,
+                &mut self.inactive_pgs_ratio,
+                &mut self.misplaced_objects,
+                &mut self.misplaced_ratio,
+                &mut self.misplaced_total,
+                &mut self.num_bytes_recovered,
+                &mut self.num_keys_recovered,
+                &mut self.num_objects,
+                &mut self.num_objects_recovered,
+                &mut self.num_pgs,
+                &mut self.num_pools,
+                &mut self.pgs_by_state,
+                &mut self.read_bytes_sec,
+                &mut self.read_op_per_sec,
+                &mut self.recovering_bytes_per_sec,
+                &mut self.recovering_keys_per_sec,
+                &mut self.recovering_objects_per_sec,
+                &mut self.unfound_objects,
+                &mut self.unfound_ratio,
+                &mut self.unfound_total,
+                &mut self.unknown_pgs_ratio,
+                &mut self.write_bytes_sec,
+                &mut self.write_op_per_sec,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusPgmap);
+object_impls!(CephStatusPgmap);
 
 /// How many placement groups are in which state.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusPgmapPgsByStateItem {
     /// Number of placement groups in the state.
@@ -1254,27 +1184,26 @@ pub struct CephStatusPgmapPgsByStateItem {
 
 impl Object for CephStatusPgmapPgsByStateItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "count" => (Need::OPTIONAL, &mut self.count),
-                "state_name" => (Need::OPTIONAL, &mut self.state_name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusPgmapPgsByStateItem",
+                required: &[],
+                optional: &["count", "state_name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.count, &mut self.state_name, &mut self.extra],
+        );
     }
 }
 
-response_impls!(CephStatusPgmapPgsByStateItem);
+object_impls!(CephStatusPgmapPgsByStateItem);
 
 /// A long operation under way.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusProgressEventsValue {
     /// Whether `ceph -s` shows the operation.
@@ -1289,28 +1218,31 @@ pub struct CephStatusProgressEventsValue {
 
 impl Object for CephStatusProgressEventsValue {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "add_to_ceph_s" => (Need::OPTIONAL, &mut self.add_to_ceph_s),
-                "message" => (Need::OPTIONAL, &mut self.message),
-                "progress" => (Need::OPTIONAL, &mut self.progress),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusProgressEventsValue",
+                required: &[],
+                optional: &["add_to_ceph_s", "message", "progress"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.add_to_ceph_s,
+                &mut self.message,
+                &mut self.progress,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusProgressEventsValue);
+object_impls!(CephStatusProgressEventsValue);
 
 /// Further daemons that have registered with the managers.
 ///
 /// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CephStatusServicemap {
     /// Version of the service map.
@@ -1325,28 +1257,31 @@ pub struct CephStatusServicemap {
 
 impl Object for CephStatusServicemap {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "epoch" => (Need::OPTIONAL, &mut self.epoch),
-                "modified" => (Need::OPTIONAL, &mut self.modified),
-                "services" => (Need::OPTIONAL, &mut self.services),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "CephStatusServicemap",
+                required: &[],
+                optional: &["epoch", "modified", "services"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.epoch,
+                &mut self.modified,
+                &mut self.services,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(CephStatusServicemap);
+object_impls!(CephStatusServicemap);
 
 /// Settings for backup fleecing, which only concerns virtual machines.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupFleecing {
     /// Whether data the guest overwrites is first set aside on a faster storage than the target. Default: `false`.
@@ -1359,27 +1294,26 @@ pub struct ClusterBackupFleecing {
 
 impl Object for ClusterBackupFleecing {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "enabled" => (Need::OPTIONAL, &mut self.enabled),
-                "storage" => (Need::OPTIONAL, &mut self.storage),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupFleecing",
+                required: &[],
+                optional: &["enabled", "storage"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.enabled, &mut self.storage, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterBackupFleecing);
+object_impls!(ClusterBackupFleecing);
 
 /// Settings that affect the speed of backups.
 ///
 /// Used by `GET /cluster/backup`, `GET /cluster/backup/{id}`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterBackupPerformance {
     /// I/O requests a VM backup may have under way at once. From 1 to 256. Default: `16`.
@@ -1392,27 +1326,26 @@ pub struct ClusterBackupPerformance {
 
 impl Object for ClusterBackupPerformance {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "max-workers" => (Need::OPTIONAL, &mut self.max_workers),
-                "pbs-entries-max" => (Need::OPTIONAL, &mut self.pbs_entries_max),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterBackupPerformance",
+                required: &[],
+                optional: &["max-workers", "pbs-entries-max"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.max_workers, &mut self.pbs_entries_max, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterBackupPerformance);
+object_impls!(ClusterBackupPerformance);
 
 /// One element of the answer to `GET /cluster/ha`.
 ///
 /// Used by `GET /cluster/ha`, `GET /cluster/sdn`, `GET /cluster/sdn/route-maps`, `GET /nodes/{node}/apt`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaItem {
     /// Name of the sub-resource, the next path segment.
@@ -1423,25 +1356,21 @@ pub struct ClusterHaItem {
 
 impl Object for ClusterHaItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "id" => (Need::required(0), &mut self.id),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterHaItem",
+                required: &["id"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["id"]
+            &mut [&mut self.id, &mut self.extra],
+        );
     }
 }
 
-response_impls!(ClusterHaItem);
+object_impls!(ClusterHaItem);
 
 /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
 ///
@@ -1461,39 +1390,14 @@ pub enum ConsoleViewer {
     Unlisted(Unlisted),
 }
 
-impl ConsoleViewer {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Applet => "applet",
-            Self::Vv => "vv",
-            Self::Html5 => "html5",
-            Self::Xtermjs => "xtermjs",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "applet" => Self::Applet,
-                "vv" => Self::Vv,
-                "html5" => Self::Html5,
-                "xtermjs" => Self::Xtermjs,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(ConsoleViewer);
+open_enum_impls!(
+    ConsoleViewer : "applet" Applet, "vv" Vv, "html5" Html5, "xtermjs" Xtermjs,
+);
 
 /// One element of the answer to `GET /cluster`.
 ///
 /// Used by `GET /cluster`, `GET /cluster/acme`, `GET /cluster/acme/account`, `GET /cluster/bulk-action` and 30 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct DirectoryEntry {
     /// Local name of the account.
@@ -1504,25 +1408,21 @@ pub struct DirectoryEntry {
 
 impl Object for DirectoryEntry {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "name" => (Need::required(0), &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "DirectoryEntry",
+                required: &["name"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [&mut self.name, &mut self.extra],
+        );
     }
 }
 
-response_impls!(DirectoryEntry);
+object_impls!(DirectoryEntry);
 
 /// Format of the new image; must suit the storage and the file name.
 ///
@@ -1542,39 +1442,12 @@ pub enum DiskFormat {
     Unlisted(Unlisted),
 }
 
-impl DiskFormat {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Raw => "raw",
-            Self::Qcow2 => "qcow2",
-            Self::Subvol => "subvol",
-            Self::Vmdk => "vmdk",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "raw" => Self::Raw,
-                "qcow2" => Self::Qcow2,
-                "subvol" => Self::Subvol,
-                "vmdk" => Self::Vmdk,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(DiskFormat);
+open_enum_impls!(DiskFormat : "raw" Raw, "qcow2" Qcow2, "subvol" Subvol, "vmdk" Vmdk,);
 
 /// The answer to `GET /cluster/firewall/aliases/{name}`.
 ///
 /// Used by `GET /cluster/firewall/aliases/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallAlias {
     /// Address or network the alias stands for.
@@ -1593,30 +1466,33 @@ pub struct FirewallAlias {
 
 impl Object for FirewallAlias {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cidr" => (Need::OPTIONAL, &mut self.cidr),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
-                "name" => (Need::OPTIONAL, &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallAlias",
+                required: &[],
+                optional: &["cidr", "comment", "digest", "ipversion", "name"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.cidr,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.ipversion,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(FirewallAlias);
+object_impls!(FirewallAlias);
 
 /// One element of the answer to `GET /cluster/firewall/aliases`.
 ///
 /// Used by `GET /cluster/firewall/aliases`, `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`, `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallAliasesItem {
     /// Address or network the alias stands for.
@@ -1635,34 +1511,33 @@ pub struct FirewallAliasesItem {
 
 impl Object for FirewallAliasesItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cidr" => (Need::required(0), &mut self.cidr),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::required(1), &mut self.digest),
-                "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
-                "name" => (Need::required(2), &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallAliasesItem",
+                required: &["cidr", "digest", "name"],
+                optional: &["comment", "ipversion"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cidr", "digest", "name"]
+            &mut [
+                &mut self.cidr,
+                &mut self.digest,
+                &mut self.name,
+                &mut self.comment,
+                &mut self.ipversion,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(FirewallAliasesItem);
+object_impls!(FirewallAliasesItem);
 
 /// One element of the answer to `GET /cluster/firewall/ipset`.
 ///
 /// Used by `GET /cluster/firewall/ipset`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallIpset {
     /// Comment on the entry.
@@ -1677,32 +1552,26 @@ pub struct FirewallIpset {
 
 impl Object for FirewallIpset {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::required(0), &mut self.digest),
-                "name" => (Need::required(1), &mut self.name),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallIpset",
+                required: &["digest", "name"],
+                optional: &["comment"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["digest", "name"]
+            &mut [&mut self.digest, &mut self.name, &mut self.comment, &mut self.extra],
+        );
     }
 }
 
-response_impls!(FirewallIpset);
+object_impls!(FirewallIpset);
 
 /// The answer to `GET /cluster/firewall/ipset/{name}/{cidr}`.
 ///
 /// Used by `GET /cluster/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallIpsetEntry {
     /// Address or network in CIDR notation.
@@ -1721,30 +1590,33 @@ pub struct FirewallIpsetEntry {
 
 impl Object for FirewallIpsetEntry {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cidr" => (Need::OPTIONAL, &mut self.cidr),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "errors" => (Need::OPTIONAL, &mut self.errors),
-                "nomatch" => (Need::OPTIONAL, &mut self.nomatch),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallIpsetEntry",
+                required: &[],
+                optional: &["cidr", "comment", "digest", "errors", "nomatch"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.cidr,
+                &mut self.comment,
+                &mut self.digest,
+                &mut self.errors,
+                &mut self.nomatch,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(FirewallIpsetEntry);
+object_impls!(FirewallIpsetEntry);
 
 /// One element of the answer to `GET /cluster/firewall/ipset/{name}`.
 ///
 /// Used by `GET /cluster/firewall/ipset/{name}`, `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`, `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallIpsetItem {
     /// Address or network in CIDR notation.
@@ -1761,28 +1633,27 @@ pub struct FirewallIpsetItem {
 
 impl Object for FirewallIpsetItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cidr" => (Need::required(0), &mut self.cidr),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "digest" => (Need::required(1), &mut self.digest),
-                "nomatch" => (Need::OPTIONAL, &mut self.nomatch),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallIpsetItem",
+                required: &["cidr", "digest"],
+                optional: &["comment", "nomatch"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cidr", "digest"]
+            &mut [
+                &mut self.cidr,
+                &mut self.digest,
+                &mut self.comment,
+                &mut self.nomatch,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(FirewallIpsetItem);
+object_impls!(FirewallIpsetItem);
 
 /// Level to log matching packets at; `nolog` logs nothing.
 ///
@@ -1812,44 +1683,10 @@ pub enum FirewallLogLevel {
     Unlisted(Unlisted),
 }
 
-impl FirewallLogLevel {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallLogLevel);
+open_enum_impls!(
+    FirewallLogLevel : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err, "warning"
+    Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
+);
 
 /// Level to log forwarded traffic at; `nolog` logs nothing.
 ///
@@ -1879,44 +1716,10 @@ pub enum FirewallLogLevelForward {
     Unlisted(Unlisted),
 }
 
-impl FirewallLogLevelForward {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallLogLevelForward);
+open_enum_impls!(
+    FirewallLogLevelForward : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err,
+    "warning" Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
+);
 
 /// Level to log incoming traffic at; `nolog` logs nothing.
 ///
@@ -1946,44 +1749,10 @@ pub enum FirewallLogLevelIn {
     Unlisted(Unlisted),
 }
 
-impl FirewallLogLevelIn {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallLogLevelIn);
+open_enum_impls!(
+    FirewallLogLevelIn : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err, "warning"
+    Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
+);
 
 /// Level to log outgoing traffic at; `nolog` logs nothing.
 ///
@@ -2013,44 +1782,10 @@ pub enum FirewallLogLevelOut {
     Unlisted(Unlisted),
 }
 
-impl FirewallLogLevelOut {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Emerg => "emerg",
-            Self::Alert => "alert",
-            Self::Crit => "crit",
-            Self::Err => "err",
-            Self::Warning => "warning",
-            Self::Notice => "notice",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Nolog => "nolog",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "emerg" => Self::Emerg,
-                "alert" => Self::Alert,
-                "crit" => Self::Crit,
-                "err" => Self::Err,
-                "warning" => Self::Warning,
-                "notice" => Self::Notice,
-                "info" => Self::Info,
-                "debug" => Self::Debug,
-                "nolog" => Self::Nolog,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallLogLevelOut);
+open_enum_impls!(
+    FirewallLogLevelOut : "emerg" Emerg, "alert" Alert, "crit" Crit, "err" Err, "warning"
+    Warning, "notice" Notice, "info" Info, "debug" Debug, "nolog" Nolog,
+);
 
 /// What happens to forwarded traffic that no rule matches.
 ///
@@ -2066,30 +1801,7 @@ pub enum FirewallPolicyForward {
     Unlisted(Unlisted),
 }
 
-impl FirewallPolicyForward {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Accept => "ACCEPT",
-            Self::Drop => "DROP",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ACCEPT" => Self::Accept,
-                "DROP" => Self::Drop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallPolicyForward);
+open_enum_impls!(FirewallPolicyForward : "ACCEPT" Accept, "DROP" Drop,);
 
 /// What happens to incoming traffic that no rule matches.
 ///
@@ -2107,32 +1819,7 @@ pub enum FirewallPolicyIn {
     Unlisted(Unlisted),
 }
 
-impl FirewallPolicyIn {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Accept => "ACCEPT",
-            Self::Reject => "REJECT",
-            Self::Drop => "DROP",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ACCEPT" => Self::Accept,
-                "REJECT" => Self::Reject,
-                "DROP" => Self::Drop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallPolicyIn);
+open_enum_impls!(FirewallPolicyIn : "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,);
 
 /// What happens to outgoing traffic that no rule matches.
 ///
@@ -2150,37 +1837,12 @@ pub enum FirewallPolicyOut {
     Unlisted(Unlisted),
 }
 
-impl FirewallPolicyOut {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Accept => "ACCEPT",
-            Self::Reject => "REJECT",
-            Self::Drop => "DROP",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "ACCEPT" => Self::Accept,
-                "REJECT" => Self::Reject,
-                "DROP" => Self::Drop,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallPolicyOut);
+open_enum_impls!(FirewallPolicyOut : "ACCEPT" Accept, "REJECT" Reject, "DROP" Drop,);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/firewall/refs`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallRef {
     /// Comment on the entry.
@@ -2199,29 +1861,28 @@ pub struct FirewallRef {
 
 impl Object for FirewallRef {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "name" => (Need::required(0), &mut self.name),
-                "ref" => (Need::OPTIONAL, &mut self.ref_),
-                "scope" => (Need::OPTIONAL, &mut self.scope),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallRef",
+                required: &["name", "type"],
+                optional: &["comment", "ref", "scope"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name", "type"]
+            &mut [
+                &mut self.name,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.ref_,
+                &mut self.scope,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(FirewallRef);
+object_impls!(FirewallRef);
 
 /// Whether it is an alias or an IP set; in the request, lists only these.
 ///
@@ -2237,35 +1898,12 @@ pub enum FirewallRefType {
     Unlisted(Unlisted),
 }
 
-impl FirewallRefType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Alias => "alias",
-            Self::Ipset => "ipset",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "alias" => Self::Alias,
-                "ipset" => Self::Ipset,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallRefType);
+open_enum_impls!(FirewallRefType : "alias" Alias, "ipset" Ipset,);
 
 /// The answer to `GET /cluster/firewall/groups/{group}`.
 ///
 /// Used by `GET /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `GET /cluster/firewall/rules`, `GET /cluster/firewall/rules/{pos}` and 8 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct FirewallRule {
     /// `ACCEPT`, `DROP` or `REJECT`; for type `group`, the name of the security group.
@@ -2306,40 +1944,54 @@ pub struct FirewallRule {
 
 impl Object for FirewallRule {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "action" => (Need::required(0), &mut self.action),
-                "comment" => (Need::OPTIONAL, &mut self.comment),
-                "dest" => (Need::OPTIONAL, &mut self.dest),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "dport" => (Need::OPTIONAL, &mut self.dport),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "icmp-type" => (Need::OPTIONAL, &mut self.icmp_type),
-                "iface" => (Need::OPTIONAL, &mut self.iface),
-                "ipversion" => (Need::OPTIONAL, &mut self.ipversion),
-                "log" => (Need::OPTIONAL, &mut self.log),
-                "macro" => (Need::OPTIONAL, &mut self.macro_),
-                "pos" => (Need::OPTIONAL, &mut self.pos),
-                "proto" => (Need::OPTIONAL, &mut self.proto),
-                "source" => (Need::OPTIONAL, &mut self.source),
-                "sport" => (Need::OPTIONAL, &mut self.sport),
-                "type" => (Need::required(1), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "FirewallRule",
+                required: &["action", "type"],
+                optional: &[
+                    "comment",
+                    "dest",
+                    "digest",
+                    "dport",
+                    "enable",
+                    "icmp-type",
+                    "iface",
+                    "ipversion",
+                    "log",
+                    "macro",
+                    "pos",
+                    "proto",
+                    "source",
+                    "sport",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["action", "type"]
+            &mut [
+                &mut self.action,
+                &mut self.type_,
+                &mut self.comment,
+                &mut self.dest,
+                &mut self.digest,
+                &mut self.dport,
+                &mut self.enable,
+                &mut self.icmp_type,
+                &mut self.iface,
+                &mut self.ipversion,
+                &mut self.log,
+                &mut self.macro_,
+                &mut self.pos,
+                &mut self.proto,
+                &mut self.source,
+                &mut self.sport,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(FirewallRule);
+object_impls!(FirewallRule);
 
 /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
 ///
@@ -2359,34 +2011,9 @@ pub enum FirewallRuleType {
     Unlisted(Unlisted),
 }
 
-impl FirewallRuleType {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::In => "in",
-            Self::Out => "out",
-            Self::Forward => "forward",
-            Self::Group => "group",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "in" => Self::In,
-                "out" => Self::Out,
-                "forward" => Self::Forward,
-                "group" => Self::Group,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(FirewallRuleType);
+open_enum_impls!(
+    FirewallRuleType : "in" In, "out" Out, "forward" Forward, "group" Group,
+);
 
 /// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
@@ -2404,37 +2031,12 @@ pub enum GuestFeature {
     Unlisted(Unlisted),
 }
 
-impl GuestFeature {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Snapshot => "snapshot",
-            Self::Clone => "clone",
-            Self::Copy => "copy",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "snapshot" => Self::Snapshot,
-                "clone" => Self::Clone,
-                "copy" => Self::Copy,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(GuestFeature);
+open_enum_impls!(GuestFeature : "snapshot" Snapshot, "clone" Clone, "copy" Copy,);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/firewall/options`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `GET /nodes/{node}/qemu/{vmid}/firewall/options`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct GuestFirewallOptions {
     /// Lets DHCP through. Default: `false`.
@@ -2465,36 +2067,51 @@ pub struct GuestFirewallOptions {
 
 impl Object for GuestFirewallOptions {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "dhcp" => (Need::OPTIONAL, &mut self.dhcp),
-                "digest" => (Need::OPTIONAL, &mut self.digest),
-                "enable" => (Need::OPTIONAL, &mut self.enable),
-                "ipfilter" => (Need::OPTIONAL, &mut self.ipfilter),
-                "log_level_in" => (Need::OPTIONAL, &mut self.log_level_in),
-                "log_level_out" => (Need::OPTIONAL, &mut self.log_level_out),
-                "macfilter" => (Need::OPTIONAL, &mut self.macfilter),
-                "ndp" => (Need::OPTIONAL, &mut self.ndp),
-                "policy_in" => (Need::OPTIONAL, &mut self.policy_in),
-                "policy_out" => (Need::OPTIONAL, &mut self.policy_out),
-                "radv" => (Need::OPTIONAL, &mut self.radv),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "GuestFirewallOptions",
+                required: &[],
+                optional: &[
+                    "dhcp",
+                    "digest",
+                    "enable",
+                    "ipfilter",
+                    "log_level_in",
+                    "log_level_out",
+                    "macfilter",
+                    "ndp",
+                    "policy_in",
+                    "policy_out",
+                    "radv",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.dhcp,
+                &mut self.digest,
+                &mut self.enable,
+                &mut self.ipfilter,
+                &mut self.log_level_in,
+                &mut self.log_level_out,
+                &mut self.macfilter,
+                &mut self.ndp,
+                &mut self.policy_in,
+                &mut self.policy_out,
+                &mut self.radv,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(GuestFirewallOptions);
+object_impls!(GuestFirewallOptions);
 
 /// State of the container in the high availability manager.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu/{vmid}/status/current`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct GuestHaState {
     /// High availability group the container belongs to, if any.
@@ -2509,28 +2126,26 @@ pub struct GuestHaState {
 
 impl Object for GuestHaState {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "group" => (Need::OPTIONAL, &mut self.group),
-                "managed" => (Need::OPTIONAL, &mut self.managed),
-                "state" => (Need::OPTIONAL, &mut self.state),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "GuestHaState",
+                required: &[],
+                optional: &["group", "managed", "state"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.group, &mut self.managed, &mut self.state, &mut self.extra],
+        );
     }
 }
 
-response_impls!(GuestHaState);
+object_impls!(GuestHaState);
 
 /// All addresses of the interface.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/interfaces`, `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct GuestIpAddress {
     /// IP address, without prefix length.
@@ -2545,23 +2160,26 @@ pub struct GuestIpAddress {
 
 impl Object for GuestIpAddress {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ip-address" => (Need::OPTIONAL, &mut self.ip_address),
-                "ip-address-type" => (Need::OPTIONAL, &mut self.ip_address_type),
-                "prefix" => (Need::OPTIONAL, &mut self.prefix),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "GuestIpAddress",
+                required: &[],
+                optional: &["ip-address", "ip-address-type", "prefix"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [
+                &mut self.ip_address,
+                &mut self.ip_address_type,
+                &mut self.prefix,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(GuestIpAddress);
+object_impls!(GuestIpAddress);
 
 /// Kind of guest.
 ///
@@ -2577,35 +2195,12 @@ pub enum GuestKind {
     Unlisted(Unlisted),
 }
 
-impl GuestKind {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Qemu => "qemu",
-            Self::Lxc => "lxc",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "qemu" => Self::Qemu,
-                "lxc" => Self::Lxc,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(GuestKind);
+open_enum_impls!(GuestKind : "qemu" Qemu, "lxc" Lxc,);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/rrddata`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrddata`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct GuestRrdSample {
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the whole.
@@ -2650,42 +2245,59 @@ pub struct GuestRrdSample {
 
 impl Object for GuestRrdSample {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cpu" => (Need::OPTIONAL, &mut self.cpu),
-                "disk" => (Need::OPTIONAL, &mut self.disk),
-                "diskread" => (Need::OPTIONAL, &mut self.diskread),
-                "diskwrite" => (Need::OPTIONAL, &mut self.diskwrite),
-                "maxcpu" => (Need::OPTIONAL, &mut self.maxcpu),
-                "maxdisk" => (Need::OPTIONAL, &mut self.maxdisk),
-                "maxmem" => (Need::OPTIONAL, &mut self.maxmem),
-                "mem" => (Need::OPTIONAL, &mut self.mem),
-                "memhost" => (Need::OPTIONAL, &mut self.memhost),
-                "netin" => (Need::OPTIONAL, &mut self.netin),
-                "netout" => (Need::OPTIONAL, &mut self.netout),
-                "pressurecpufull" => (Need::OPTIONAL, &mut self.pressurecpufull),
-                "pressurecpusome" => (Need::OPTIONAL, &mut self.pressurecpusome),
-                "pressureiofull" => (Need::OPTIONAL, &mut self.pressureiofull),
-                "pressureiosome" => (Need::OPTIONAL, &mut self.pressureiosome),
-                "pressurememoryfull" => (Need::OPTIONAL, &mut self.pressurememoryfull),
-                "pressurememorysome" => (Need::OPTIONAL, &mut self.pressurememorysome),
-                "time" => (Need::required(0), &mut self.time),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "GuestRrdSample",
+                required: &["time"],
+                optional: &[
+                    "cpu",
+                    "disk",
+                    "diskread",
+                    "diskwrite",
+                    "maxcpu",
+                    "maxdisk",
+                    "maxmem",
+                    "mem",
+                    "memhost",
+                    "netin",
+                    "netout",
+                    "pressurecpufull",
+                    "pressurecpusome",
+                    "pressureiofull",
+                    "pressureiosome",
+                    "pressurememoryfull",
+                    "pressurememorysome",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["time"]
+            &mut [
+                &mut self.time,
+                &mut self.cpu,
+                &mut self.disk,
+                &mut self.diskread,
+                &mut self.diskwrite,
+                &mut self.maxcpu,
+                &mut self.maxdisk,
+                &mut self.maxmem,
+                &mut self.mem,
+                &mut self.memhost,
+                &mut self.netin,
+                &mut self.netout,
+                &mut self.pressurecpufull,
+                &mut self.pressurecpusome,
+                &mut self.pressureiofull,
+                &mut self.pressureiosome,
+                &mut self.pressurememoryfull,
+                &mut self.pressurememorysome,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(GuestRrdSample);
+object_impls!(GuestRrdSample);
 
 /// Whether the container runs.
 ///
@@ -2701,30 +2313,7 @@ pub enum GuestStatus {
     Unlisted(Unlisted),
 }
 
-impl GuestStatus {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Running => "running",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "stopped" => Self::Stopped,
-                "running" => Self::Running,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(GuestStatus);
+open_enum_impls!(GuestStatus : "stopped" Stopped, "running" Running,);
 
 /// Kind of rule that stands in the way.
 ///
@@ -2740,35 +2329,14 @@ pub enum HaBlockingCause {
     Unlisted(Unlisted),
 }
 
-impl HaBlockingCause {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::NodeAffinity => "node-affinity",
-            Self::ResourceAffinity => "resource-affinity",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "node-affinity" => Self::NodeAffinity,
-                "resource-affinity" => Self::ResourceAffinity,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(HaBlockingCause);
+open_enum_impls!(
+    HaBlockingCause : "node-affinity" NodeAffinity, "resource-affinity" ResourceAffinity,
+);
 
 /// High availability resources that keep the container off the node.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct HaBlockingResource {
     /// Kind of affinity rule that keeps the container off.
@@ -2781,22 +2349,21 @@ pub struct HaBlockingResource {
 
 impl Object for HaBlockingResource {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cause" => (Need::OPTIONAL, &mut self.cause),
-                "sid" => (Need::OPTIONAL, &mut self.sid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "HaBlockingResource",
+                required: &[],
+                optional: &["cause", "sid"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.cause, &mut self.sid, &mut self.extra],
+        );
     }
 }
 
-response_impls!(HaBlockingResource);
+object_impls!(HaBlockingResource);
 
 /// Default keyboard layout of VNC consoles.
 ///
@@ -2858,83 +2425,19 @@ pub enum KeyboardLayout {
     Unlisted(Unlisted),
 }
 
-impl KeyboardLayout {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::De => "de",
-            Self::DeCh => "de-ch",
-            Self::Da => "da",
-            Self::EnGb => "en-gb",
-            Self::EnUs => "en-us",
-            Self::Es => "es",
-            Self::Fi => "fi",
-            Self::Fr => "fr",
-            Self::FrBe => "fr-be",
-            Self::FrCa => "fr-ca",
-            Self::FrCh => "fr-ch",
-            Self::Hu => "hu",
-            Self::Is => "is",
-            Self::It => "it",
-            Self::Ja => "ja",
-            Self::Lt => "lt",
-            Self::Mk => "mk",
-            Self::Nl => "nl",
-            Self::No => "no",
-            Self::Pl => "pl",
-            Self::Pt => "pt",
-            Self::PtBr => "pt-br",
-            Self::Sv => "sv",
-            Self::Sl => "sl",
-            Self::Tr => "tr",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "de" => Self::De,
-                "de-ch" => Self::DeCh,
-                "da" => Self::Da,
-                "en-gb" => Self::EnGb,
-                "en-us" => Self::EnUs,
-                "es" => Self::Es,
-                "fi" => Self::Fi,
-                "fr" => Self::Fr,
-                "fr-be" => Self::FrBe,
-                "fr-ca" => Self::FrCa,
-                "fr-ch" => Self::FrCh,
-                "hu" => Self::Hu,
-                "is" => Self::Is,
-                "it" => Self::It,
-                "ja" => Self::Ja,
-                "lt" => Self::Lt,
-                "mk" => Self::Mk,
-                "nl" => Self::Nl,
-                "no" => Self::No,
-                "pl" => Self::Pl,
-                "pt" => Self::Pt,
-                "pt-br" => Self::PtBr,
-                "sv" => Self::Sv,
-                "sl" => Self::Sl,
-                "tr" => Self::Tr,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(KeyboardLayout);
+open_enum_impls!(
+    KeyboardLayout : "de" De, "de-ch" DeCh, "da" Da, "en-gb" EnGb, "en-us" EnUs, "es" Es,
+    "fi" Fi, "fr" Fr, "fr-be" FrBe, "fr-ca" FrCa, "fr-ch" FrCh, "hu" Hu, "is" Is, "it"
+    It, "ja" Ja, "lt" Lt, "mk" Mk, "nl" Nl, "no" No, "pl" Pl, "pt" Pt, "pt-br" PtBr, "sv"
+    Sv, "sl" Sl, "tr" Tr,
+);
 
 /// Where the cluster stands.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `PUT /cluster/options`, `GET /nodes/{node}/config`, `PUT /nodes/{node}/config`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Location {
     /// Latitude in degrees, north positive. From -90 to 90.
@@ -2981,36 +2484,30 @@ impl Location {
     }
 }
 
-impl Properties for Location {
+impl Object for Location {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["latitude", "longitude"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "latitude" => &mut self.latitude,
-                "longitude" => &mut self.longitude,
-                "name" => &mut self.name,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "Location",
+                required: &["latitude", "longitude"],
+                optional: &["name"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("latitude", &self.latitude);
-        out.put("longitude", &self.longitude);
-        out.put("name", &self.name);
+            &mut [
+                &mut self.latitude,
+                &mut self.longitude,
+                &mut self.name,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -3019,7 +2516,7 @@ property_string_impls!(Location);
 /// One element of the answer to `GET /nodes/{node}/ceph/log`.
 ///
 /// Used by `GET /nodes/{node}/ceph/log`, `GET /nodes/{node}/firewall/log`, `GET /nodes/{node}/lxc/{vmid}/firewall/log`, `GET /nodes/{node}/qemu/{vmid}/firewall/log` and 3 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LogLine {
     /// Line number, counted from 1.
@@ -3032,31 +2529,26 @@ pub struct LogLine {
 
 impl Object for LogLine {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "n" => (Need::required(0), &mut self.n),
-                "t" => (Need::required(1), &mut self.t),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LogLine",
+                required: &["n", "t"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["n", "t"]
+            &mut [&mut self.n, &mut self.t, &mut self.extra],
+        );
     }
 }
 
-response_impls!(LogLine);
+object_impls!(LogLine);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`, `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct LxcVmidSnapshotSnapnameItem {
     /// Name of the sub-resource.
@@ -3067,30 +2559,26 @@ pub struct LxcVmidSnapshotSnapnameItem {
 
 impl Object for LxcVmidSnapshotSnapnameItem {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cmd" => (Need::required(0), &mut self.cmd),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "LxcVmidSnapshotSnapnameItem",
+                required: &["cmd"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cmd"]
+            &mut [&mut self.cmd, &mut self.extra],
+        );
     }
 }
 
-response_impls!(LxcVmidSnapshotSnapnameItem);
+object_impls!(LxcVmidSnapshotSnapnameItem);
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/mtunnel`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/mtunnel`, `POST /nodes/{node}/qemu/{vmid}/mtunnel`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Mtunnel {
     /// Unix socket on the node to which the traffic is forwarded.
@@ -3105,32 +2593,26 @@ pub struct Mtunnel {
 
 impl Object for Mtunnel {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "socket" => (Need::required(0), &mut self.socket),
-                "ticket" => (Need::required(1), &mut self.ticket),
-                "upid" => (Need::required(2), &mut self.upid),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "Mtunnel",
+                required: &["socket", "ticket", "upid"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["socket", "ticket", "upid"]
+            &mut [&mut self.socket, &mut self.ticket, &mut self.upid, &mut self.extra],
+        );
     }
 }
 
-response_impls!(Mtunnel);
+object_impls!(Mtunnel);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`, `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct MtunnelWebsocket {
     /// Port of the tunnel.
@@ -3143,27 +2625,26 @@ pub struct MtunnelWebsocket {
 
 impl Object for MtunnelWebsocket {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "port" => (Need::OPTIONAL, &mut self.port),
-                "socket" => (Need::OPTIONAL, &mut self.socket),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "MtunnelWebsocket",
+                required: &[],
+                optional: &["port", "socket"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
+            &mut [&mut self.port, &mut self.socket, &mut self.extra],
+        );
     }
 }
 
-response_impls!(MtunnelWebsocket);
+object_impls!(MtunnelWebsocket);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/pending`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/pending`, `GET /nodes/{node}/qemu/{vmid}/pending`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PendingSetting {
     /// Present and not 0 if the option will be removed. From 0 to 2.
@@ -3180,35 +2661,34 @@ pub struct PendingSetting {
 
 impl Object for PendingSetting {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "delete" => (Need::OPTIONAL, &mut self.delete),
-                "key" => (Need::required(0), &mut self.key),
-                "pending" => (Need::OPTIONAL, &mut self.pending),
-                "value" => (Need::OPTIONAL, &mut self.value),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PendingSetting",
+                required: &["key"],
+                optional: &["delete", "pending", "value"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["key"]
+            &mut [
+                &mut self.key,
+                &mut self.delete,
+                &mut self.pending,
+                &mut self.value,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(PendingSetting);
+object_impls!(PendingSetting);
 
 /// How many backups to keep, in place of the rule of the storage.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `GET /nodes/{node}/storage/{storage}/prunebackups`, `DELETE /nodes/{node}/storage/{storage}/prunebackups` and 6 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PruneBackups {
     /// Keeps all backups; excludes the other rules.
@@ -3287,44 +2767,42 @@ impl PruneBackups {
     }
 }
 
-impl Properties for PruneBackups {
+impl Object for PruneBackups {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "keep-all" => &mut self.keep_all,
-                "keep-daily" => &mut self.keep_daily,
-                "keep-hourly" => &mut self.keep_hourly,
-                "keep-last" => &mut self.keep_last,
-                "keep-monthly" => &mut self.keep_monthly,
-                "keep-weekly" => &mut self.keep_weekly,
-                "keep-yearly" => &mut self.keep_yearly,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "PruneBackups",
+                required: &[],
+                optional: &[
+                    "keep-all",
+                    "keep-daily",
+                    "keep-hourly",
+                    "keep-last",
+                    "keep-monthly",
+                    "keep-weekly",
+                    "keep-yearly",
+                ],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("keep-all", &self.keep_all);
-        out.put("keep-daily", &self.keep_daily);
-        out.put("keep-hourly", &self.keep_hourly);
-        out.put("keep-last", &self.keep_last);
-        out.put("keep-monthly", &self.keep_monthly);
-        out.put("keep-weekly", &self.keep_weekly);
-        out.put("keep-yearly", &self.keep_yearly);
+            &mut [
+                &mut self.keep_all,
+                &mut self.keep_daily,
+                &mut self.keep_hourly,
+                &mut self.keep_last,
+                &mut self.keep_monthly,
+                &mut self.keep_weekly,
+                &mut self.keep_yearly,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -3344,30 +2822,7 @@ pub enum QemuAccelerator {
     Unlisted(Unlisted),
 }
 
-impl QemuAccelerator {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "kvm" => Self::Kvm,
-                "tcg" => Self::Tcg,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuAccelerator);
+open_enum_impls!(QemuAccelerator : "kvm" Kvm, "tcg" Tcg,);
 
 /// Processor architecture whose flags are listed; the host's own when absent.
 ///
@@ -3383,35 +2838,12 @@ pub enum QemuArch {
     Unlisted(Unlisted),
 }
 
-impl QemuArch {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::X8664 => "x86_64",
-            Self::Aarch64 => "aarch64",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "x86_64" => Self::X8664,
-                "aarch64" => Self::Aarch64,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(QemuArch);
+open_enum_impls!(QemuArch : "x86_64" X8664, "aarch64" Aarch64,);
 
 /// One element of the answer to `GET /cluster/qemu/cpu-flags`.
 ///
 /// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuCpuFlag {
     /// What the CPU flag does.
@@ -3426,27 +2858,26 @@ pub struct QemuCpuFlag {
 
 impl Object for QemuCpuFlag {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "description" => (Need::OPTIONAL, &mut self.description),
-                "name" => (Need::required(0), &mut self.name),
-                "supported-on" => (Need::OPTIONAL, &mut self.supported_on),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "QemuCpuFlag",
+                required: &["name"],
+                optional: &["description", "supported-on"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["name"]
+            &mut [
+                &mut self.name,
+                &mut self.description,
+                &mut self.supported_on,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(QemuCpuFlag);
+object_impls!(QemuCpuFlag);
 
 /// Whether users, groups or both are imported.
 ///
@@ -3464,39 +2895,14 @@ pub enum RealmSyncScope {
     Unlisted(Unlisted),
 }
 
-impl RealmSyncScope {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Users => "users",
-            Self::Groups => "groups",
-            Self::Both => "both",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "users" => Self::Users,
-                "groups" => Self::Groups,
-                "both" => Self::Both,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(RealmSyncScope);
+open_enum_impls!(RealmSyncScope : "users" Users, "groups" Groups, "both" Both,);
 
 /// How to reach the API of the other cluster.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/remote_migrate`, `POST /nodes/{node}/qemu/{vmid}/remote_migrate`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RemoteEndpoint {
     /// API token for the other cluster, in the form of an `Authorization` header value.
@@ -3552,38 +2958,31 @@ impl RemoteEndpoint {
     }
 }
 
-impl Properties for RemoteEndpoint {
+impl Object for RemoteEndpoint {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: None,
-            aliases: &[],
-            key_aliases: &[],
-            required: &["apitoken", "host"],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "apitoken" => &mut self.apitoken,
-                "host" => &mut self.host,
-                "fingerprint" => &mut self.fingerprint,
-                "port" => &mut self.port,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RemoteEndpoint",
+                required: &["apitoken", "host"],
+                optional: &["fingerprint", "port"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: None,
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("apitoken", &self.apitoken);
-        out.put("host", &self.host);
-        out.put("fingerprint", &self.fingerprint);
-        out.put("port", &self.port);
+            &mut [
+                &mut self.apitoken,
+                &mut self.host,
+                &mut self.fingerprint,
+                &mut self.port,
+                &mut self.undeclared,
+            ],
+        );
     }
 }
 
@@ -3603,35 +3002,12 @@ pub enum RrdConsolidation {
     Unlisted(Unlisted),
 }
 
-impl RrdConsolidation {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Average => "AVERAGE",
-            Self::Max => "MAX",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "AVERAGE" => Self::Average,
-                "MAX" => Self::Max,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(RrdConsolidation);
+open_enum_impls!(RrdConsolidation : "AVERAGE" Average, "MAX" Max,);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/rrd`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/rrd`, `GET /nodes/{node}/storage/{storage}/rrd`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct RrdImage {
     /// Path of the rendered PNG file on the node.
@@ -3644,26 +3020,21 @@ pub struct RrdImage {
 
 impl Object for RrdImage {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "filename" => (Need::required(0), &mut self.filename),
-                "image" => (Need::OPTIONAL, &mut self.image),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "RrdImage",
+                required: &["filename"],
+                optional: &["image"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["filename"]
+            &mut [&mut self.filename, &mut self.image, &mut self.extra],
+        );
     }
 }
 
-response_impls!(RrdImage);
+object_impls!(RrdImage);
 
 /// Period the statistics cover, up to now.
 ///
@@ -3685,41 +3056,14 @@ pub enum RrdTimeframe {
     Unlisted(Unlisted),
 }
 
-impl RrdTimeframe {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-            Self::Year => "year",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "hour" => Self::Hour,
-                "day" => Self::Day,
-                "week" => Self::Week,
-                "month" => Self::Month,
-                "year" => Self::Year,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(RrdTimeframe);
+open_enum_impls!(
+    RrdTimeframe : "hour" Hour, "day" Day, "week" Week, "month" Month, "year" Year,
+);
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/spiceproxy`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/spiceproxy`, `POST /nodes/{node}/qemu/{vmid}/spiceproxy`, `POST /nodes/{node}/spiceshell`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct SpiceConfig {
     /// CA certificate of the server in PEM form, its line breaks written as `\n`.
@@ -3752,43 +3096,50 @@ pub struct SpiceConfig {
 
 impl Object for SpiceConfig {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "ca" => (Need::OPTIONAL, &mut self.ca),
-                "delete-this-file" => (Need::OPTIONAL, &mut self.delete_this_file),
-                "host" => (Need::required(0), &mut self.host),
-                "host-subject" => (Need::OPTIONAL, &mut self.host_subject),
-                "password" => (Need::required(1), &mut self.password),
-                "proxy" => (Need::required(2), &mut self.proxy),
-                "release-cursor" => (Need::OPTIONAL, &mut self.release_cursor),
-                "secure-attention" => (Need::OPTIONAL, &mut self.secure_attention),
-                "title" => (Need::OPTIONAL, &mut self.title),
-                "tls-port" => (Need::required(3), &mut self.tls_port),
-                "toggle-fullscreen" => (Need::OPTIONAL, &mut self.toggle_fullscreen),
-                "type" => (Need::required(4), &mut self.type_),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "SpiceConfig",
+                required: &["host", "password", "proxy", "tls-port", "type"],
+                optional: &[
+                    "ca",
+                    "delete-this-file",
+                    "host-subject",
+                    "release-cursor",
+                    "secure-attention",
+                    "title",
+                    "toggle-fullscreen",
+                ],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["host", "password", "proxy", "tls-port", "type"]
+            &mut [
+                &mut self.host,
+                &mut self.password,
+                &mut self.proxy,
+                &mut self.tls_port,
+                &mut self.type_,
+                &mut self.ca,
+                &mut self.delete_this_file,
+                &mut self.host_subject,
+                &mut self.release_cursor,
+                &mut self.secure_attention,
+                &mut self.title,
+                &mut self.toggle_fullscreen,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(SpiceConfig);
+object_impls!(SpiceConfig);
 
 /// Place in the node's start and shutdown sequence.
 ///
 /// A property string: it is written and read as one text.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config` and 5 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct StartupOrder {
     /// Seconds to wait for this shutdown before the next guest's turn.
@@ -3841,36 +3192,25 @@ impl From<i64> for StartupOrder {
     }
 }
 
-impl Properties for StartupOrder {
+impl Object for StartupOrder {
     #[inline]
-    fn rules(&self) -> &'static Rules {
-        &Rules {
-            default_key: Some("order"),
-            aliases: &[],
-            key_aliases: &[],
-            required: &[],
-        }
-    }
-    #[inline]
-    fn property(&mut self, key: &str) -> Option<&mut dyn Slot> {
-        Some(
-            match key {
-                "down" => &mut self.down,
-                "order" => &mut self.order,
-                "up" => &mut self.up,
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "StartupOrder",
+                required: &[],
+                optional: &["down", "order", "up"],
+                families: &[],
+                rules: Some(
+                    &Rules {
+                        default_key: Some("order"),
+                        aliases: &[],
+                        key_aliases: &[],
+                    },
+                ),
             },
-        )
-    }
-    #[inline]
-    fn undeclared(&mut self) -> &mut Undeclared {
-        &mut self.undeclared
-    }
-    #[inline]
-    fn write(&self, out: &mut Writer<'_>) {
-        out.put("down", &self.down);
-        out.put("order", &self.order);
-        out.put("up", &self.up);
+            &mut [&mut self.down, &mut self.order, &mut self.up, &mut self.undeclared],
+        );
     }
 }
 
@@ -3879,7 +3219,7 @@ property_string_impls!(StartupOrder);
 /// One element of the answer to `GET /access`.
 ///
 /// Used by `GET /access`, `GET /access/openid`, `GET /cluster/backup-info`, `GET /cluster/jobs` and 10 more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct SubdirEntry {
     /// Name of the sub-resource, the next path segment.
@@ -3890,30 +3230,26 @@ pub struct SubdirEntry {
 
 impl Object for SubdirEntry {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "subdir" => (Need::required(0), &mut self.subdir),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "SubdirEntry",
+                required: &["subdir"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["subdir"]
+            &mut [&mut self.subdir, &mut self.extra],
+        );
     }
 }
 
-response_impls!(SubdirEntry);
+object_impls!(SubdirEntry);
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/termproxy`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/termproxy`, `POST /nodes/{node}/qemu/{vmid}/termproxy`, `POST /nodes/{node}/termproxy`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Termproxy {
     /// TCP port of the proxy on the node.
@@ -3930,28 +3266,27 @@ pub struct Termproxy {
 
 impl Object for Termproxy {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "port" => (Need::required(0), &mut self.port),
-                "ticket" => (Need::required(1), &mut self.ticket),
-                "upid" => (Need::required(2), &mut self.upid),
-                "user" => (Need::required(3), &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "Termproxy",
+                required: &["port", "ticket", "upid", "user"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["port", "ticket", "upid", "user"]
+            &mut [
+                &mut self.port,
+                &mut self.ticket,
+                &mut self.upid,
+                &mut self.user,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(Termproxy);
+object_impls!(Termproxy);
 
 /// Tag format of the outer VLAN; QinQ zones.
 ///
@@ -3967,35 +3302,12 @@ pub enum VlanProtocol {
     Unlisted(Unlisted),
 }
 
-impl VlanProtocol {
-    /// The text of the API.
-    #[inline]
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::V8021q => "802.1q",
-            Self::V8021ad => "802.1ad",
-            Self::Unlisted(other) => other.text(),
-        }
-    }
-    #[inline]
-    fn listed(text: &str) -> Option<Self> {
-        Some(
-            match text {
-                "802.1q" => Self::V8021q,
-                "802.1ad" => Self::V8021ad,
-                _ => return None,
-            },
-        )
-    }
-}
-
-open_enum_impls!(VlanProtocol);
+open_enum_impls!(VlanProtocol : "802.1q" V8021q, "802.1ad" V8021ad,);
 
 /// The answer to `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`, `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`, `GET /nodes/{node}/vncwebsocket`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct VncWebsocket {
     /// Port that the call that opened the proxy returned.
@@ -4006,30 +3318,26 @@ pub struct VncWebsocket {
 
 impl Object for VncWebsocket {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "port" => (Need::required(0), &mut self.port),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "VncWebsocket",
+                required: &["port"],
+                optional: &[],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["port"]
+            &mut [&mut self.port, &mut self.extra],
+        );
     }
 }
 
-response_impls!(VncWebsocket);
+object_impls!(VncWebsocket);
 
 /// The answer to `POST /nodes/{node}/lxc/{vmid}/vncproxy`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/vncproxy`, `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `POST /nodes/{node}/vncshell`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Vncproxy {
     /// TLS certificate of the console's server.
@@ -4050,27 +3358,26 @@ pub struct Vncproxy {
 
 impl Object for Vncproxy {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "cert" => (Need::required(0), &mut self.cert),
-                "password" => (Need::OPTIONAL, &mut self.password),
-                "port" => (Need::required(1), &mut self.port),
-                "ticket" => (Need::required(2), &mut self.ticket),
-                "upid" => (Need::required(3), &mut self.upid),
-                "user" => (Need::required(4), &mut self.user),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "Vncproxy",
+                required: &["cert", "port", "ticket", "upid", "user"],
+                optional: &["password"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["cert", "port", "ticket", "upid", "user"]
+            &mut [
+                &mut self.cert,
+                &mut self.port,
+                &mut self.ticket,
+                &mut self.upid,
+                &mut self.user,
+                &mut self.password,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(Vncproxy);
+object_impls!(Vncproxy);

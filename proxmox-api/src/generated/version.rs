@@ -33,40 +33,23 @@ impl VersionPath {
     /// Returns the version of the answering node, plus a few datacenter defaults.
     ///
     /// `GET /version`
+    ///
+    /// Open to every authenticated user.
     #[inline]
-    pub fn get(&self) -> VersionGet {
-        VersionGet(self.0.request(VersionGet::ENDPOINT, reply::data))
+    pub fn get(&self) -> Request<Version> {
+        const ENDPOINT: &Endpoint = &Endpoint::new(
+            Method::Get,
+            "/version",
+            Permission::Authenticated,
+        );
+        self.0.request(ENDPOINT, reply::data)
     }
 }
-
-/// Returns the version of the answering node, plus a few datacenter defaults.
-///
-/// `GET /version`
-///
-/// Open to every authenticated user.
-#[derive(Clone)]
-#[must_use = "a request does nothing until it is awaited"]
-pub struct VersionGet(pub(crate) Request<Version>);
-
-impl ApiRequest for VersionGet {
-    type Output = Version;
-    const ENDPOINT: &'static Endpoint = &Endpoint::new(
-        Method::Get,
-        "/version",
-        Permission::Authenticated,
-    );
-    #[inline]
-    fn into_request(self) -> Request<Version> {
-        self.0
-    }
-}
-
-request_impls!(VersionGet);
 
 /// The answer to `GET /version`.
 ///
 /// Used by `GET /version`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Version {
     /// Console viewer the datacenter prefers.
@@ -87,27 +70,26 @@ pub struct Version {
 
 impl Object for Version {
     #[inline]
-    fn slot(&mut self, key: &str) -> Option<(Need, &mut dyn Slot)> {
-        Some(
-            match key {
-                "console" => (Need::OPTIONAL, &mut self.console),
-                "http_proxy" => (Need::OPTIONAL, &mut self.http_proxy),
-                "keyboard" => (Need::OPTIONAL, &mut self.keyboard),
-                "release" => (Need::required(0), &mut self.release),
-                "repoid" => (Need::required(1), &mut self.repoid),
-                "version" => (Need::required(2), &mut self.version),
-                _ => return None,
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "Version",
+                required: &["release", "repoid", "version"],
+                optional: &["console", "http_proxy", "keyboard"],
+                families: &[],
+                rules: None,
             },
-        )
-    }
-    #[inline]
-    fn extra(&mut self) -> Option<&mut Extra> {
-        Some(&mut self.extra)
-    }
-    #[inline]
-    fn required(&self) -> &'static [&'static str] {
-        &["release", "repoid", "version"]
+            &mut [
+                &mut self.release,
+                &mut self.repoid,
+                &mut self.version,
+                &mut self.console,
+                &mut self.http_proxy,
+                &mut self.keyboard,
+                &mut self.extra,
+            ],
+        );
     }
 }
 
-response_impls!(Version);
+object_impls!(Version);

@@ -5,53 +5,50 @@ use std::marker::PhantomData;
 
 use proxmox_api::Value;
 use proxmox_api::decode::{DecodeError, Slot, from_answer};
-use proxmox_api::endpoint::Endpoint;
-use proxmox_api::request::ApiRequest;
 use proxmox_api::task::Task;
 use proxmox_api::upid::Upid;
 
 use crate::show::Show;
 
 /// An endpoint and how its answers decode.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    pub endpoint: &'static Endpoint,
+    pub method: &'static str,
+    /// The template.
+    pub path: &'static str,
     /// From a body to the decoded value, laid open; `None` where the endpoint has no value to decode.
     pub decode: fn(&[u8]) -> Result<Option<Value>, DecodeError>,
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.endpoint, f)
+        write!(f, "{} {}", self.method, self.path)
     }
 }
 
-/// How the answers of a request decode; each kind of answer has its own way, and only that one compiles.
-pub(crate) struct Of<R>(PhantomData<R>);
+/// How answers decode to a type; each kind of answer has its own way, and only that one compiles.
+pub(crate) struct Of<T>(PhantomData<T>);
 
-impl<R: ApiRequest<Output = ()>> Of<R> {
+impl Of<()> {
     /// Whatever comes is as good as nothing.
     pub(crate) fn nothing(_: &[u8]) -> Result<Option<Value>, DecodeError> {
         Ok(None)
     }
 }
 
-impl<R: ApiRequest> Of<R>
-where
-    R::Output: Slot + Default + Show,
-{
+impl<T: Slot + Default + Show> Of<T> {
     pub(crate) fn data(body: &[u8]) -> Result<Option<Value>, DecodeError> {
-        Ok(from_answer::<R::Output>(body)?.show())
+        Ok(from_answer::<T>(body)?.show())
     }
 }
 
-impl<R: ApiRequest<Output = Task>> Of<R> {
+impl Of<Task> {
     pub(crate) fn task(body: &[u8]) -> Result<Option<Value>, DecodeError> {
         from_answer::<String>(body).map(|text| Some(upid(&text)))
     }
 }
 
-impl<R: ApiRequest<Output = Option<Task>>> Of<R> {
+impl Of<Option<Task>> {
     pub(crate) fn optional_task(body: &[u8]) -> Result<Option<Value>, DecodeError> {
         Ok(match from_answer::<Option<String>>(body)?.as_deref() {
             None | Some("" | "OK") => None,
@@ -60,10 +57,7 @@ impl<R: ApiRequest<Output = Option<Task>>> Of<R> {
     }
 }
 
-impl<R: ApiRequest> Of<R>
-where
-    R::Output: AsRef<[u8]>,
-{
+impl<T: AsRef<[u8]>> Of<T> {
     /// The answer is a file.
     pub(crate) fn bytes(_: &[u8]) -> Result<Option<Value>, DecodeError> {
         Ok(None)

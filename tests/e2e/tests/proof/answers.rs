@@ -58,7 +58,7 @@ fn full_and_minimal_answers() {
     let shapes = Shapes::get();
     let mut complaints = Vec::new();
     for answer in ANSWERS {
-        let returns = &shapes.answers[&answer.endpoint.to_string()];
+        let returns = &shapes.answers[&answer.to_string()];
         for kind in [Kind::Full, Kind::Minimal] {
             let (body, wanted) = Maker::new(shapes, kind).document(returns);
             complaints.extend(complaint(answer, &body, wanted.as_ref()));
@@ -79,7 +79,7 @@ fn nasty_answers() {
     let mut complaints = Vec::new();
     let (mut documents, mut spellings, mut places) = (0, 0, 0);
     for answer in ANSWERS {
-        let returns = &shapes.answers[&answer.endpoint.to_string()];
+        let returns = &shapes.answers[&answer.to_string()];
         if matches!(returns, Returns::Nothing | Returns::Bytes) {
             continue;
         }
@@ -126,7 +126,7 @@ fn a_missing_member_is_named() {
     let shapes = Shapes::get();
     let mut checked = 0;
     for answer in ANSWERS {
-        let returns = &shapes.answers[&answer.endpoint.to_string()];
+        let returns = &shapes.answers[&answer.to_string()];
         let Some((array, members)) = members(shapes, returns) else {
             continue;
         };

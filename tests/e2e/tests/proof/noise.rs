@@ -48,7 +48,7 @@ fn damaged_answers() {
     let documents: Vec<_> = ANSWERS
         .iter()
         .map(|answer| {
-            let returns = &shapes.answers[&answer.endpoint.to_string()];
+            let returns = &shapes.answers[&answer.to_string()];
             let body = Maker::new(shapes, Kind::Full).document(returns).0;
             (answer, serde_json::to_vec(&body).expect("JSON"))
         })

@@ -168,9 +168,9 @@ fn answers_of_every_release_decode() {
     for facts in &releases {
         let release = facts.release;
         for answer in ANSWERS {
-            let methods = facts.endpoints.get(answer.endpoint.path);
+            let methods = facts.endpoints.get(answer.path);
             let endpoint = methods.and_then(|methods| {
-                let method = answer.endpoint.method.as_str();
+                let method = answer.method;
                 methods
                     .iter()
                     .find(|(known, _)| known.to_string() == method)
@@ -192,7 +192,7 @@ fn answers_of_every_release_decode() {
                     Ok(shown) => {
                         decoded += 1;
                         let shown = shown.unwrap_or_default();
-                        extras(&answer.endpoint.to_string(), &shown, &mut unfit);
+                        extras(&answer.to_string(), &shown, &mut unfit);
                     }
                     Err(error) => {
                         complaints.insert(format!("{answer:?} of {release}: {error}"));

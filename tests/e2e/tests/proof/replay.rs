@@ -80,8 +80,8 @@ fn find(method: &str, path: &str) -> Option<&'static Answer> {
     };
     ANSWERS
         .iter()
-        .filter(|answer| answer.endpoint.method.as_str() == method)
-        .filter_map(|answer| Some((fits(answer.endpoint.path)?, answer)))
+        .filter(|answer| answer.method == method)
+        .filter_map(|answer| Some((fits(answer.path)?, answer)))
         .max_by_key(|(literals, _)| *literals)
         .map(|(_, answer)| answer)
 }
@@ -110,7 +110,7 @@ fn records(files: &[PathBuf]) -> (Vec<Record>, BTreeMap<String, usize>) {
         };
         let template = record["template"].as_str();
         assert!(
-            template.is_none_or(|template| template == endpoint.endpoint.path),
+            template.is_none_or(|template| template == endpoint.path),
             "{}: {called} is taken for {endpoint:?}",
             path.display()
         );
@@ -161,7 +161,7 @@ fn walk(place: &str, shown: &Value, tally: &mut Tally) {
 
 impl Tally {
     fn take(&mut self, record: &Record, body: &Value) {
-        let name = record.endpoint.endpoint.to_string();
+        let name = record.endpoint.to_string();
         let text = serde_json::to_vec(body).expect("JSON");
         match (record.endpoint.decode)(&text) {
             Ok(shown) => {
@@ -289,7 +289,7 @@ fn recorded_property_strings_keep_their_meaning() {
     let (records, _) = records(&files);
     let mut found: BTreeSet<(&str, String)> = BTreeSet::new();
     for record in &records {
-        let key = record.endpoint.endpoint.to_string();
+        let key = record.endpoint.to_string();
         if let (Some(body), Returns::Data(ty)) = (&record.answer, &shapes.answers[&key]) {
             collect(shapes, ty, &body["data"], &mut found);
         }
