@@ -295,8 +295,8 @@ impl Agent {
                 }
                 Err(error) => return Err(error),
             };
-            let bytes = (STANDARD.decode(piece.content.trim()))
-                .map_err(|_| self.unusable("the content it sent is no Base64"))?;
+            let bytes = decode_pieces(&piece.content)
+                .ok_or_else(|| self.unusable("the content it sent is no Base64"))?;
             content.extend_from_slice(&bytes);
             if piece.truncated != Some(true) || bytes.is_empty() {
                 return Ok(content);
@@ -418,6 +418,21 @@ fn knows_no_pieces(error: &Error) -> bool {
             .any(|name| error.errors().contains_key(*name)),
         _ => false,
     }
+}
+
+/// Decodes Base64 that may be padded in the middle: the server asks the agent for 1 MiB at once and puts the
+/// answers one behind the other.
+fn decode_pieces(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let padding = rest.find('=').unwrap_or(rest.len());
+        let end = rest.get(padding..)?.find(|c| c != '=');
+        let (piece, more) = rest.split_at(end.map_or(rest.len(), |end| padding + end));
+        STANDARD.decode_vec(piece, &mut bytes).ok()?;
+        rest = more;
+    }
+    Some(bytes)
 }
 
 /// What the agent sent as bytes, and the server wrote into its JSON with a character for each byte.

@@ -7,7 +7,7 @@ use proxmox_api::api::lxc::{LxcMountPoint, LxcNet};
 use proxmox_api::api::qemu::{QemuDrive, QemuNet};
 use proxmox_api::error::ErrorKind;
 use proxmox_api::guest::{
-    Bus, CloudInit, Guest, GuestErrorKind, Kind, PowerState, Size, allocate, next_free,
+    Bus, CloudInit, Guest, GuestErrorKind, Kind, PowerState, Size, Started, allocate, next_free,
 };
 use proxmox_api::task::{TaskErrorKind, TaskOutcome};
 use proxmox_api::tasks::wait_all;
@@ -654,4 +654,56 @@ async fn a_task_that_is_stopped_is_told_apart_from_one_that_fails() {
         assert!(error.to_string().contains(line), "{error}");
     }
     assert_eq!(task.client().task(task.upid().clone()).upid(), task.upid());
+}
+
+#[tokio::test]
+async fn a_guest_that_high_availability_manages_is_followed_to_its_state() {
+    let builder = small().clock(Clock::manual(1_793_491_200));
+    let (simulator, pve) = start_at_pace(builder, 1.0).await;
+    let resources = pve.api().cluster().ha().resources();
+    resources.post("vm:101").state("stopped").await.unwrap();
+    resources.post("ct:201").state("stopped").await.unwrap();
+    for (vmid, started, stopped) in [
+        (101, "qmstart", "qmshutdown"),
+        (201, "vzstart", "vzshutdown"),
+    ] {
+        let guest = pve.guest(vmid);
+        assert!(guest.status().await.unwrap().ha_managed);
+        let start = guest.start().await.unwrap();
+        follow(&simulator, &start, "hastart", started).await;
+        assert_eq!(state(&guest).await, PowerState::Running);
+        let shutdown = guest.shutdown().await.unwrap();
+        follow(&simulator, &shutdown, "hastop", stopped).await;
+        assert_eq!(state(&guest).await, PowerState::Stopped);
+    }
+    let guest = pve.guest(101);
+    let migration = guest.migrate("pve2").await.unwrap();
+    follow(&simulator, &migration, "hamigrate", "qmigrate").await;
+    assert_eq!(guest.place().await.unwrap().node, "pve2");
+}
+
+/// Waits for an order, with a clock that goes on a little with every look. Its task ends before that of the manager.
+async fn follow(simulator: &Simulator, order: &Started, order_type: &str, task_type: &str) {
+    assert_eq!(order.upid().unwrap().task_type(), order_type);
+    let clock = simulator.clock();
+    let ended = std::cell::Cell::new(false);
+    let wait = async {
+        let waiting = order.wait().poll_interval(Duration::from_millis(1));
+        assert_eq!(waiting.await.unwrap(), TaskOutcome::Ok);
+        ended.set(true);
+    };
+    let advance = async {
+        while !ended.get() {
+            clock.advance(Duration::from_millis(100));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::join!(wait, advance);
+    let client = order.guest().client();
+    let tasks = client.api().cluster().tasks().get().await.unwrap();
+    let ends = |wanted: &str| {
+        let newest = (tasks.iter()).find(|task| task.type_.as_deref() == Some(wanted));
+        newest.and_then(|task| task.endtime).expect(wanted)
+    };
+    assert!(ends(order_type) < ends(task_type), "{tasks:?}");
 }

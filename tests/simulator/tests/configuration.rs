@@ -247,6 +247,12 @@ async fn ha_brings_guests_to_the_state_asked_for() {
             .contains(":hastop:100:")
     );
     assert_eq!(finish(&pve, &stop).await, "OK");
+    pve.clock().advance(Duration::from_secs(60));
+    // One task hands the order on, another carries it out.
+    let tasks = get(&pve, "/cluster/tasks").await;
+    let types = column(&tasks, "type");
+    assert!(types.contains(&"hastop"), "{types:?}");
+    assert!(types.contains(&"qmshutdown"), "{types:?}");
     let resources = query(&pve, "/cluster/resources", "type=vm").await;
     assert_eq!(
         (&resources[0]["hastate"], &resources[0]["status"]),

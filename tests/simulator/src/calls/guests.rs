@@ -3,7 +3,7 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply, agent, cluster};
+use super::{Call, Reply, agent, cluster, ha};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::{Change, Config, Guest, GuestEffect, Kind, as_new_disk, check_lock, volume_of};
@@ -478,11 +478,7 @@ pub(super) fn start(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let managed = call.world.ha_state(vmid).is_some();
     match error {
         Some(error) => Ok(call.fail(task, vmid, error)),
-        None if managed => {
-            call.world.ask_ha(vmid, "started");
-            let effect = Effect::Guest(vmid, GuestEffect::Start);
-            Ok(call.start("hastart", vmid, 1.5, Vec::new(), effect))
-        }
+        None if managed => Ok(ha::hand_on(call, vmid, "hastart", "started")),
         None => Ok(call.start(
             task,
             vmid,
@@ -515,12 +511,9 @@ pub(super) fn power(
         return Ok(call.fail(task, vmid, error));
     }
     let stops = matches!(effect, GuestEffect::Stop);
-    let task = if stops && call.world.ha_state(vmid).is_some() {
-        call.world.ask_ha(vmid, "stopped");
-        "hastop"
-    } else {
-        task
-    };
+    if stops && call.world.ha_state(vmid).is_some() {
+        return Ok(ha::hand_on(call, vmid, "hastop", "stopped"));
+    }
     Ok(call.start(task, vmid, seconds, Vec::new(), Effect::Guest(vmid, effect)))
 }
 
@@ -927,6 +920,9 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         return Err(ApiError::die(format!(
             "target node '{target}' is not online"
         )));
+    }
+    if call.world.ha_state(vmid).is_some() {
+        return Ok(ha::hand_on_to(call, vmid, &target));
     }
     lock(call.world, vmid, "migrate");
     let lines = vec![

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::records::{Row, listed};
 use super::{Call, Reply};
 use crate::error::{ApiError, ApiResult};
-use crate::guest::{GuestEffect, Kind};
+use crate::guest::{Guest, GuestEffect, Kind};
 use crate::schema::returns_type;
 use crate::world::{Effect, Plan, World};
 
@@ -58,6 +58,24 @@ impl World {
             row.insert("state".into(), json!(state));
         }
     }
+}
+
+/// What a power call does for a managed guest: its task only hands the order on, and the manager carries it out
+/// in a task of its own later.
+pub(super) fn hand_on(call: &mut Call<'_>, vmid: u32, task: &str, state: &str) -> Reply {
+    let line = format!("asking for the state {state:?} of guest {vmid}");
+    let reply = call.start(task, vmid, 0.5, vec![line], Effect::Nothing);
+    call.world.ask_ha(vmid, state);
+    changed(call, RESOURCES, &vmid.to_string());
+    reply
+}
+
+/// The same for moving it.
+pub(super) fn hand_on_to(call: &mut Call<'_>, vmid: u32, target: &str) -> Reply {
+    let line = format!("asking for guest {vmid} to be moved to node {target}");
+    let reply = call.start("hamigrate", vmid, 0.5, vec![line], Effect::Nothing);
+    send_to(call, vmid, target);
+    reply
 }
 
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
@@ -250,36 +268,11 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
     if call.world.node(&target).is_none() {
         return Err(ApiError::die(format!("no such node '{target}'")));
     }
-    let Some(guest) = call
-        .world
-        .guests
-        .get(&vmid)
-        .filter(|guest| guest.node != target)
-    else {
+    if !send_to(call, vmid, &target) {
         return Err(ApiError::die(format!(
             "resource '{sid}' is on node '{target}' already"
         )));
-    };
-    let (from, kind) = (guest.node.clone(), guest.kind);
-    let who = call.who.clone();
-    call.world.start(Plan {
-        node: &from,
-        kind: if kind == Kind::Lxc {
-            "vzmigrate"
-        } else {
-            "qmigrate"
-        },
-        id: vmid.to_string(),
-        who: &who,
-        seconds: 3.0,
-        lines: Vec::new(),
-        effect: Effect::Guest(
-            vmid,
-            GuestEffect::Migrate {
-                target: target.clone(),
-            },
-        ),
-    });
+    }
     Ok(Reply::data(
         if returns_type(&call.endpoint.returns) == Type::Null {
             Value::Null
@@ -287,4 +280,29 @@ fn migrate(call: &mut Call<'_>) -> ApiResult<Reply> {
             json!({ "sid": sid, "requested-node": target })
         },
     ))
+}
+
+/// Has the manager move a guest; tells whether there is anything to do.
+fn send_to(call: &mut Call<'_>, vmid: u32, target: &str) -> bool {
+    let elsewhere = |guest: &&Guest| guest.node != target;
+    let Some(guest) = call.world.guests.get(&vmid).filter(elsewhere) else {
+        return false;
+    };
+    let from = guest.node.clone();
+    let kind = match guest.kind {
+        Kind::Lxc => "vzmigrate",
+        Kind::Qemu => "qmigrate",
+    };
+    let who = call.who.clone();
+    let target = target.to_owned();
+    call.world.start(Plan {
+        node: &from,
+        kind,
+        id: vmid.to_string(),
+        who: &who,
+        seconds: 3.0,
+        lines: Vec::new(),
+        effect: Effect::Guest(vmid, GuestEffect::Migrate { target }),
+    });
+    true
 }
