@@ -251,8 +251,8 @@ async fn ha_brings_guests_to_the_state_asked_for() {
     // One task hands the order on, another carries it out.
     let tasks = get(&pve, "/cluster/tasks").await;
     let types = column(&tasks, "type");
-    assert!(types.contains(&"hastop"), "{types:?}");
-    assert!(types.contains(&"qmshutdown"), "{types:?}");
+    assert!(types.contains(&json!("hastop")), "{types:?}");
+    assert!(types.contains(&json!("qmshutdown")), "{types:?}");
     let resources = query(&pve, "/cluster/resources", "type=vm").await;
     assert_eq!(
         (&resources[0]["hastate"], &resources[0]["status"]),
