@@ -1,8 +1,10 @@
 //! A refusal by the server: what it said, and what that means.
 //!
 //! The server says almost everything with status 500 and a sentence, and where the sentence stands
-//! depends on its age (wire protocol §5-6): in the JSON body since 2025, before that only in the
-//! reason phrase, and for 401 and 59x in every version only there.
+//! depends on its age (wire protocol §5-7). What an endpoint says stands in the JSON body since 2025, and before
+//! that only in the reason phrase. What goes wrong before an endpoint is reached stands in a body of plain text since
+//! then. An answer that refuses a ticket or token, and one with a status of 595 and above, has only the phrase in every
+//! version; a wrong password is an endpoint's answer.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::error::Name;
 use crate::retry::retry_after;
 use crate::transport::WireResponse;
 
@@ -167,7 +170,7 @@ pub struct ApiError(Box<Parts>);
 
 #[derive(Clone)]
 struct Parts {
-    endpoint: String,
+    name: Name,
     status: u16,
     reason: Bytes,
     message: String,
@@ -181,7 +184,7 @@ struct Parts {
 impl ApiError {
     /// Reads everything an answer other than 2xx can hold. `secrets` are values that were sent with the
     /// request; the server may quote them, so they are taken out of every text.
-    pub(crate) fn new(endpoint: &str, response: &WireResponse, secrets: &[&str]) -> Self {
+    pub(crate) fn new(name: &Name, response: &WireResponse, secrets: &[&str]) -> Self {
         let reason = scrub(&latin1_or_utf8(&response.reason), secrets);
         let body = Body::read(response);
         let message = scrub(
@@ -189,7 +192,7 @@ impl ApiError {
             secrets,
         );
         let errors: BTreeMap<_, _> = (body.errors.into_iter())
-            .map(|(name, text)| (name, scrub(&text, secrets)))
+            .map(|(key, text)| (key, scrub(&text, secrets)))
             .collect();
         let location = (300..400)
             .contains(&response.status)
@@ -202,7 +205,7 @@ impl ApiError {
             .iter()
             .all(|secret| !contains(&response.reason, secret.as_bytes()));
         Self(Box::new(Parts {
-            endpoint: endpoint.to_owned(),
+            name: name.clone(),
             status: response.status,
             kind: ErrorKind::of(response.status, &message, &errors),
             reason: match reason_is_clean {
@@ -224,13 +227,13 @@ impl ApiError {
     }
 
     /// A page where JSON was to be: some other server, or a proxy's login form.
-    pub(crate) fn not_the_api(endpoint: &str, response: &WireResponse) -> Self {
+    pub(crate) fn not_the_api(name: &Name, response: &WireResponse) -> Self {
         let title = html_title(&response.body).map_or_else(
             || "a web page".to_owned(),
             |title| format!("the web page \"{title}\""),
         );
         Self(Box::new(Parts {
-            endpoint: endpoint.to_owned(),
+            name: name.clone(),
             status: response.status,
             reason: response.reason.clone(),
             message: format!("answered with {title}; is this address a Proxmox VE API?"),
@@ -255,7 +258,18 @@ impl ApiError {
     /// The call, as `POST /nodes/pve1/qemu`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        self.0.name.endpoint()
+    }
+
+    /// Which of the client's requests this is the answer to; see
+    /// [`Error::request_id`](crate::Error::request_id).
+    #[must_use]
+    pub fn request_id(&self) -> Option<u64> {
+        self.0.name.number()
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.0.name
     }
 
     /// The HTTP status. Besides the usual ones, 595 to 599 come from a node that could not reach the
@@ -322,6 +336,9 @@ impl ApiError {
                 Some("is the node's name in the path right, and is that node up?")
             }
             ErrorKind::UnknownMethod => Some("is the server too old for this call?"),
+            ErrorKind::TooLarge if self.0.status == 501 => {
+                Some("a server before 8.4 reads 64 KiB of parameters, a later one 512")
+            }
             _ => None,
         }
     }
@@ -339,7 +356,7 @@ impl ApiError {
 impl fmt::Debug for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ApiError")
-            .field("endpoint", &self.0.endpoint)
+            .field("endpoint", &self.0.name)
             .field("status", &self.0.status)
             .field("kind", &self.0.kind)
             .field("message", &self.0.message)
@@ -350,7 +367,7 @@ impl fmt::Debug for ApiError {
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.endpoint, self.0.status)?;
+        write!(f, "{}: {}", self.0.name, self.0.status)?;
         if self.0.message.is_empty() {
             f.write_str(" without any text")?;
         } else {
@@ -544,7 +561,7 @@ mod tests {
 
     fn error(status: u16, reason: &str, body: &str) -> ApiError {
         ApiError::new(
-            "PUT /nodes/pve1/qemu/100/config",
+            &"PUT /nodes/pve1/qemu/100/config".into(),
             &answer(status, reason.as_bytes(), body),
             &[],
         )
@@ -621,7 +638,7 @@ mod tests {
     #[test]
     fn a_latin1_phrase_is_text_and_stays_available_as_bytes() {
         let error = ApiError::new(
-            "GET /x",
+            &"GET /x".into(),
             &answer(500, b"latin1 \xfc\xe9", "{\"data\":null}"),
             &[],
         );
@@ -691,7 +708,7 @@ mod tests {
             b"got 'hunter22'",
             r#"{"message":"got 'hunter22'","errors":{"password":"'hunter22' is weak"}}"#,
         );
-        let error = ApiError::new("PUT /access/password", &response, &["hunter22"]);
+        let error = ApiError::new(&"PUT /access/password".into(), &response, &["hunter22"]);
         for text in [
             error.to_string(),
             format!("{error:?}"),
@@ -710,7 +727,7 @@ mod tests {
             "Location".into(),
             "https://u:p@other:8006/x?password=hunter22".into(),
         ));
-        let error = ApiError::new("GET /version", &response, &[]);
+        let error = ApiError::new(&"GET /version".into(), &response, &[]);
         assert_eq!(error.kind(), ErrorKind::Redirected);
         assert_eq!(
             error.to_string(),
@@ -722,7 +739,7 @@ mod tests {
     fn waiting_times_are_read() {
         let mut response = answer(429, b"Too Many Requests", "");
         response.headers.push(("retry-after".into(), "7".into()));
-        let error = ApiError::new("GET /version", &response, &[]);
+        let error = ApiError::new(&"GET /version".into(), &response, &[]);
         assert_eq!(error.kind(), ErrorKind::RateLimited);
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
     }

@@ -280,7 +280,7 @@ impl Auth {
         match login.post(OPENID_URL, form, Vec::new()).await? {
             Value::String(url) => Ok(url),
             _ => Err(Error::decode(
-                format!("POST {OPENID_URL}"),
+                format!("POST {OPENID_URL}").into(),
                 crate::decode::DecodeError::new("data", "expected a URL, found none"),
             )),
         }
@@ -750,11 +750,8 @@ impl fmt::Display for AuthError {
         match kind {
             AuthErrorKind::Refused(error) => {
                 let said = OneLine(error.message());
-                write!(
-                    f,
-                    "{}: the server refuses the login of {user}: {said}",
-                    error.endpoint()
-                )
+                let name = error.name();
+                write!(f, "{name}: the server refuses the login of {user}: {said}")
             }
             AuthErrorKind::SecondFactor(challenge) => {
                 let methods = challenge.methods().join(", ");

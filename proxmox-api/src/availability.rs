@@ -7,9 +7,9 @@
 use crate::api::RELEASES;
 use crate::api_error::{ApiError, ErrorKind};
 use crate::client::{Client, Reply};
-use crate::decode::decode_data;
+use crate::decode::{DecodeError, decode_data};
 use crate::endpoint::{Endpoint, Method, Partial, Release, unavailable};
-use crate::error::{Error, RequestErrorKind};
+use crate::error::{Error, Name, RequestErrorKind};
 use crate::request::Call;
 
 impl Client {
@@ -36,29 +36,28 @@ impl Client {
     /// # Errors
     /// [`Error::Request`] with [`RequestErrorKind::Unavailable`] if it does not; those of `GET /version`.
     pub async fn check(&self, call: &Call) -> Result<(), Error> {
-        self.inner().check(call).await
+        let name = Name::of(call);
+        self.inner().check(&name, call).await
     }
 }
 
+/// Tells the release.
+pub(crate) const VERSION: &str = "/version";
+
 /// The call that tells the release.
 pub(crate) fn version_call() -> Call {
-    Call::new(Method::Get, "/version")
+    Call::new(Method::Get, VERSION)
 }
 
-pub(crate) fn release_of(reply: &Reply) -> Result<Release, Error> {
-    let name = || version_call().name();
-    let data: serde_json::Value =
-        decode_data(&reply.body).map_err(|error| Error::decode(name(), error))?;
+pub(crate) fn release_of(reply: &Reply) -> Result<Release, DecodeError> {
+    let data: serde_json::Value = decode_data(&reply.body)?;
     ["release", "version"]
         .iter()
         .filter_map(|key| data.get(*key)?.as_str())
         .find_map(parse)
         .ok_or_else(|| {
             let problem = "expected a release such as 9.1, found none";
-            Error::decode(
-                name(),
-                crate::decode::DecodeError::new("data.release", problem),
-            )
+            DecodeError::new("data.release", problem)
         })
 }
 

@@ -36,8 +36,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::{Buf, Bytes};
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::auth::SavedSession;
+use crate::client::Client;
 use crate::download::Download;
 use crate::error::{Error, RequestErrorKind};
+use crate::lines::Lines;
 use crate::paging::{Items, Page, Pages};
 
 /// Waiting for what otherwise is awaited.
@@ -49,7 +52,10 @@ pub trait SendBlocking<T>: IntoFuture<Output = Result<T, Error>> + Sized {
     /// runtime: nothing is sent then.
     fn send_blocking(self) -> Result<T, Error> {
         if Handle::try_current().is_ok() {
-            return Err(Error::request("a call", RequestErrorKind::InsideRuntime));
+            return Err(Error::request(
+                &"a call".into(),
+                RequestErrorKind::InsideRuntime,
+            ));
         }
         // A request may need the runtime from the start.
         runtime()?.block_on(async { self.await })
@@ -113,6 +119,36 @@ impl<T: 'static> Iterator for BlockingPages<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.0.try_next().send_blocking().transpose()
+    }
+}
+
+impl Lines {
+    /// The lines for a `for` loop.
+    pub fn blocking(self) -> BlockingLines {
+        BlockingLines(self)
+    }
+}
+
+/// The lines of an answer, waited for; made by [`Lines::blocking`].
+#[derive(Debug)]
+#[must_use = "nothing is read until the next line is asked for"]
+pub struct BlockingLines(Lines);
+
+impl Iterator for BlockingLines {
+    type Item = Result<String, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.try_next().send_blocking().transpose()
+    }
+}
+
+impl Client {
+    /// As [`Client::save_session`], which gives no `Result` to wait for by [`SendBlocking`].
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::InsideRuntime`] in a thread that belongs to an asynchronous runtime.
+    pub fn save_session_blocking(&self) -> Result<Option<SavedSession>, Error> {
+        async { Ok(self.save_session().await) }.send_blocking()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
@@ -15,10 +16,10 @@ use crate::auth::{Auth, Clock, Grant, Login, SavedSession, TfaChallenge};
 use crate::availability;
 use crate::encode::{ParamValue, Params};
 use crate::endpoint::{Method, Release};
-use crate::error::{Error, RequestErrorKind};
+use crate::error::{Error, Name, RequestErrorKind};
 use crate::hosts::{API, Base, HostInfo, Hosts, node_of};
 use crate::limit::Limits;
-use crate::request::{Call, LIKELY_SECRETS};
+use crate::request::{Call, LIKELY_SECRETS, exchange};
 use crate::retry::{Retries, worth_repeating};
 use crate::secret::Secret;
 use crate::task::Task;
@@ -34,8 +35,11 @@ pub use builder::ClientBuilder;
 use environment::from_variables;
 pub(crate) use prepared::Prepared;
 
-/// A longer body is cut off by the server with the connection (wire protocol §2).
+/// A longer body is refused with the connection, in the middle of it perhaps (wire protocol §2).
 const BODY_LIMIT: usize = 512 * 1024;
+/// The same before [`WITH_LARGE_BODIES`].
+const OLD_BODY_LIMIT: usize = 64 * 1024;
+const WITH_LARGE_BODIES: Release = Release::new(8, 4);
 const FORM: &str = "application/x-www-form-urlencoded";
 const TICKET: &str = "/access/ticket";
 
@@ -88,6 +92,8 @@ pub(crate) struct Inner {
     checks_tokens: bool,
     headers: Vec<(String, Secret)>,
     release: OnceCell<Release>,
+    /// How many requests have a number.
+    numbered: AtomicU64,
 }
 
 /// The future of an untyped call.
@@ -189,7 +195,8 @@ impl Client {
 
     /// Asks the cluster for its nodes and takes those with an address in, after the addresses that are known
     /// already: from then on a node's calls go to that node, and the others stand in for one that is away.
-    /// Gives what [`Client::hosts`] gives then.
+    /// Gives what [`Client::hosts`] gives then. Asked again, it also forgets the nodes that left the cluster since, or
+    /// have another address; never an address that the client was built with.
     ///
     /// They are expected on the port of the first address, or on 8006 behind a proxy, by the IP address
     /// they have in the cluster network, and have to be trusted like the first: a pinned fingerprint fits one
@@ -199,15 +206,15 @@ impl Client {
     /// Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
     pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
         let call = Call::new(Method::Get, "/cluster/status");
-        let name = call.name();
-        let reply = self.execute(call).await?;
+        let (_, name, reply) = exchange(Some(self.clone()), call).await?;
         let data: Value =
             crate::decode::decode_data(&reply.body).map_err(|error| Error::decode(name, error))?;
         let text = |entry: &Value, key: &str| entry.get(key)?.as_str().map(str::to_owned);
+        let address =
+            |entry: &Value| text(entry, "ip").filter(|ip| ip.parse::<std::net::IpAddr>().is_ok());
         let nodes: Vec<_> = (data.as_array().into_iter().flatten())
             .filter(|entry| text(entry, "type").as_deref() == Some("node"))
-            .filter_map(|entry| Some((text(entry, "name")?, text(entry, "ip")?)))
-            .filter(|(_, address)| address.parse::<std::net::IpAddr>().is_ok())
+            .filter_map(|entry| Some((text(entry, "name")?, address(entry))))
             .collect();
         self.0.hosts.learn(&nodes);
         Ok(self.hosts())
@@ -276,11 +283,9 @@ impl Client {
     /// # Errors
     /// As for every call; [`Error::Api`] for any status but 2xx.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
-        let name = format!("GET {path}");
-        let request = self
-            .0
-            .compose(Method::Get, path, &Params::default(), &name)?;
-        let trace = Trace::new(Method::Get, path);
+        let name = self.0.number(format!("GET {path}").into());
+        let request = self.0.compose(Method::Get, path, &Params::default());
+        let trace = Trace::new(Method::Get, path, &name);
         let exchange = self.0.exchange(request, &name, true, &trace);
         let response = trace.around(exchange).await?;
         accept(&name, response, &[])
@@ -290,9 +295,18 @@ impl Client {
         &self.0
     }
 
+    /// What a call is called in errors, from now on.
+    pub(crate) fn name(&self, call: &Call) -> Name {
+        self.0.number(Name::of(call))
+    }
+
     pub(crate) fn execute(&self, call: Call) -> Executing {
+        self.execute_as(self.name(&call), call)
+    }
+
+    pub(crate) fn execute_as(&self, name: Name, call: Call) -> Executing {
         let inner = Arc::clone(&self.0);
-        Box::pin(async move { inner.run(call).await })
+        Box::pin(async move { inner.run(&name, call).await })
     }
 }
 
@@ -305,18 +319,24 @@ impl fmt::Debug for Client {
 impl Inner {
     pub(crate) async fn server_release(&self) -> Result<Release, Error> {
         let ask = async || {
-            let reply = self.run_boxed(availability::version_call()).await?;
-            availability::release_of(&reply)
+            let call = availability::version_call();
+            let name = self.number(Name::of(&call));
+            let reply = self.run_boxed(&name, call).await?;
+            availability::release_of(&reply).map_err(|error| Error::decode(name, error))
         };
         self.release.get_or_try_init(ask).await.copied()
     }
 
-    pub(crate) async fn check(&self, call: &Call) -> Result<(), Error> {
+    fn number(&self, name: Name) -> Name {
+        name.numbered(self.numbered.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) async fn check(&self, name: &Name, call: &Call) -> Result<(), Error> {
         if !availability::is_in_doubt(call) {
             return Ok(());
         }
         match availability::missing(call, self.server_release().await?) {
-            Some(kind) => Err(Error::request(&name_of(call), kind)),
+            Some(kind) => Err(Error::request(name, kind)),
             None => Ok(()),
         }
     }
@@ -329,65 +349,79 @@ impl Inner {
     }
 
     /// For a call that is made within another one.
-    fn run_boxed(
-        &self,
+    fn run_boxed<'a>(
+        &'a self,
+        name: &'a Name,
         call: Call,
-    ) -> Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + '_>> {
-        Box::pin(self.run(call))
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>> {
+        Box::pin(self.run(name, call))
     }
 
-    async fn run(&self, call: Call) -> Result<Reply, Error> {
+    async fn run(&self, name: &Name, call: Call) -> Result<Reply, Error> {
         let method = call.method;
         let template = match call.endpoint {
             Some(endpoint) => endpoint.path.to_owned(),
             None => call.path.clone(),
         };
-        let trace = Trace::new(method, &template);
-        trace.around(self.perform(call, &trace)).await
+        let tells_release = method == Method::Get && call.path == availability::VERSION;
+        let trace = Trace::new(method, &template, name);
+        let result = trace.around(self.perform(name, call, &trace)).await;
+        if let Ok(reply) = result.as_ref()
+            && tells_release
+            && let Ok(release) = availability::release_of(reply)
+        {
+            // Fails where it is known already.
+            let _ = self.release.set(release);
+        }
+        result
     }
 
-    async fn perform(&self, call: Call, trace: &Trace) -> Result<Reply, Error> {
-        let name = name_of(&call);
-        let refuse = |kind| Err(Error::request(&name, kind));
+    async fn perform(&self, name: &Name, call: Call, trace: &Trace) -> Result<Reply, Error> {
+        let refuse = |kind| Err(Error::request(name, kind));
         if let Some(problem) = call.invalid {
             return refuse(RequestErrorKind::Path { problem });
         }
         check_path(&call.path)
-            .map_err(|problem| Error::request(&name, RequestErrorKind::Path { problem }))?;
+            .map_err(|problem| Error::request(name, RequestErrorKind::Path { problem }))?;
         let path = format!("{API}{}", call.path);
         let writes = call.method != Method::Get;
         let repeatable = call.is_repeatable();
 
+        let request = self.compose(call.method, &path, &call.params);
+
         // These work for everybody; a ticket or token that is out of date would only get in the way.
         if open_to_all(call.method, &call.path) {
-            let request = self.compose(call.method, &path, &call.params, &name)?;
-            let response = self.exchange(request, &name, repeatable, trace).await?;
-            return self.judge(&name, response, &call, None);
+            self.check_size(name, &request)?;
+            let response = self.exchange(request, name, repeatable, trace).await?;
+            return self.judge(name, response, &call, None);
         }
         if self.refuses_token(&call) {
             return refuse(RequestErrorKind::NeedsTicket);
         }
         if self.checks {
-            self.check(&call).await?;
+            self.check(name, &call).await?;
+        }
+        if self.checks && request.body.len() > OLD_BODY_LIMIT {
+            self.server_release().await?;
         }
         // Before logging in, so that what cannot be sent costs nothing.
-        let request = self.compose(call.method, &path, &call.params, &name)?;
+        self.check_size(name, &request)?;
         let grant = self.auth.authorize(self, writes).await?;
         let response = self
-            .exchange(signed(&request, &grant), &name, repeatable, trace)
+            .exchange(signed(&request, &grant), name, repeatable, trace)
             .await?;
         let session = grant.session;
         let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
-            return self.judge(&name, response, &call, session.as_deref());
+            return self.judge(name, response, &call, session.as_deref());
         };
         match self.auth.replace(self, refused, writes).await? {
             Some(grant) => {
                 let response = self
-                    .exchange(signed(&request, &grant), &name, repeatable, trace)
+                    .exchange(signed(&request, &grant), name, repeatable, trace)
                     .await?;
-                self.judge(&name, response, &call, grant.session.as_deref())
+                self.judge(name, response, &call, grant.session.as_deref())
             }
-            None => match self.judge(&name, response, &call, Some(refused)) {
+            None => match self.judge(name, response, &call, Some(refused)) {
                 Err(Error::Api(error)) if error.kind() == ErrorKind::Unauthorized => {
                     Err(error.with_kind(ErrorKind::TicketExpired).into())
                 }
@@ -396,27 +430,28 @@ impl Inner {
         }
     }
 
+    /// Whether the server reads that much, as far as its release is known.
+    fn check_size(&self, name: &Name, request: &WireRequest) -> Result<(), Error> {
+        let limit = match self.release.get() {
+            Some(release) if *release < WITH_LARGE_BODIES => OLD_BODY_LIMIT,
+            _ => BODY_LIMIT,
+        };
+        let size = request.body.len();
+        if size <= limit {
+            return Ok(());
+        }
+        let kind = RequestErrorKind::BodyTooLarge { size, limit };
+        Err(Error::request(name, kind))
+    }
+
     /// A request that is for no host yet.
-    fn compose(
-        &self,
-        method: Method,
-        path: &str,
-        params: &Params,
-        name: &str,
-    ) -> Result<WireRequest, Error> {
+    fn compose(&self, method: Method, path: &str, params: &Params) -> WireRequest {
         let mut path = path.to_owned();
         let mut body = String::new();
         if method.has_body() {
             body = params.encode();
         } else if !params.is_empty() {
             path = format!("{path}?{}", params.encode());
-        }
-        if body.len() > BODY_LIMIT {
-            let kind = RequestErrorKind::BodyTooLarge {
-                size: body.len(),
-                limit: BODY_LIMIT,
-            };
-            return Err(Error::request(name, kind));
         }
         let mut request = WireRequest::new(method, String::new(), path);
         request
@@ -432,7 +467,7 @@ impl Inner {
             .headers
             .extend(own.map(|(name, value)| (name.clone(), value.expose().to_owned())));
         request.body = Bytes::from(body);
-        Ok(request)
+        request
     }
 
     /// Sends a request to the host it is for, to another one while none can be connected to, and again
@@ -440,7 +475,7 @@ impl Inner {
     async fn exchange(
         &self,
         request: WireRequest,
-        name: &str,
+        name: &Name,
         repeatable: bool,
         trace: &Trace,
     ) -> Result<WireResponse, Error> {
@@ -505,7 +540,7 @@ impl Inner {
 
     fn judge(
         &self,
-        name: &str,
+        name: &Name,
         response: WireResponse,
         call: &Call,
         session: Option<&crate::auth::Session>,
@@ -537,13 +572,13 @@ impl Login for Inner {
         secrets: Vec<Secret>,
     ) -> Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>> {
         Box::pin(async move {
-            let name = format!("POST {path}");
+            let name = self.number(format!("POST {path}").into());
             let template = path;
             let path = format!("{API}{path}");
-            let request = self.compose(Method::Post, &path, &form, &name)?;
+            let request = self.compose(Method::Post, &path, &form);
             // A second ticket does no harm, but a code is good for one time only.
             let repeatable = form.get("tfa-challenge").is_none() && form.get("code").is_none();
-            let trace = Trace::new(Method::Post, template);
+            let trace = Trace::new(Method::Post, template, &name);
             let exchange = self.exchange(request, &name, repeatable, &trace);
             let response = trace.around(exchange).await?;
             if (200..300).contains(&response.status) && is_page(&response) {
@@ -557,7 +592,7 @@ impl Login for Inner {
 }
 
 /// An answer's status decides whether it is one.
-fn accept(name: &str, response: WireResponse, secrets: &[&str]) -> Result<Reply, Error> {
+fn accept(name: &Name, response: WireResponse, secrets: &[&str]) -> Result<Reply, Error> {
     if !(200..300).contains(&response.status) {
         return Err(ApiError::new(name, &response, secrets).into());
     }
@@ -592,15 +627,6 @@ fn signed(request: &WireRequest, grant: &Grant) -> WireRequest {
     request
 }
 
-/// The verb and the path as a person would write it.
-fn name_of(call: &Call) -> String {
-    format!(
-        "{} {}",
-        call.method,
-        percent_decode_str(&call.path).decode_utf8_lossy()
-    )
-}
-
 /// Values that a server may quote in an error and that must not get into a log.
 fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
     let declared = call
@@ -627,10 +653,21 @@ fn open_to_all(method: Method, path: &str) -> bool {
     )
 }
 
-/// Refused before the request was looked at: such an answer has no body. Endpoints that check
-/// a password of their own answer 401 with one.
+/// Refused before the request was looked at. The server answers that without a body, and something between may
+/// make one of the reason phrase. Endpoints that check a password of their own answer 401 with another text.
 fn refuses_session(response: &WireResponse) -> bool {
-    response.status == 401 && response.body.is_empty()
+    const BEFORE_THE_ENDPOINT: &[&str] = &[
+        "No ticket",
+        "Authentication failed!",
+        "Permission denied - invalid csrf token",
+        "permission denied - invalid PVE ticket",
+    ];
+    if response.status != 401 || response.body.is_empty() {
+        return response.status == 401;
+    }
+    let data: Option<Value> = serde_json::from_slice(&response.body).ok();
+    let text = data.as_ref().and_then(|data| data.get("message")?.as_str());
+    text.is_some_and(|text| BEFORE_THE_ENDPOINT.contains(&text.trim()))
 }
 
 fn is_page(response: &WireResponse) -> bool {

@@ -39,8 +39,8 @@ use crate::client::Client;
 use crate::decode::decode_data;
 use crate::encode::{ParamValue, ToParam};
 use crate::endpoint::Method;
-use crate::error::Error;
-use crate::request::{At, Call};
+use crate::error::{Error, Name};
+use crate::request::{At, Call, exchange};
 use crate::secret::Secret;
 use crate::trace::Trace;
 use crate::transport::{Duplex, TransportError, Upgraded, WireRequest};
@@ -196,10 +196,11 @@ impl Console {
         for (name, value) in &self.params {
             call.params.set(name.clone(), value.clone());
         }
-        let name = call.name();
-        let reply = self.client.execute(call).await?;
-        let data = decode_data(&reply.body).map_err(|error| Error::decode(name.clone(), error))?;
-        Ok(Opened { name, data })
+        let (_, name, reply) = exchange(Some(self.client.clone()), call).await?;
+        match decode_data(&reply.body) {
+            Ok(data) => Ok(Opened { name, data }),
+            Err(error) => Err(Error::decode(name, error)),
+        }
     }
 
     async fn connect(&self, opened: &Opened) -> Result<Socket, Error> {
@@ -207,12 +208,13 @@ impl Console {
         call.params.set("port", opened.text("port")?.to_param());
         let ticket = opened.text("ticket")?;
         call.params.set("vncticket", ticket.to_param());
-        let trace = Trace::new(call.method, &call.path);
-        trace.around(self.switch(call, &trace)).await
+        let name = self.client.name(&call);
+        let trace = Trace::new(call.method, &call.path, &name);
+        trace.around(self.switch(name, call, &trace)).await
     }
 
-    async fn switch(&self, call: Call, trace: &Trace) -> Result<Socket, Error> {
-        let mut prepared = self.client.prepare(call).await?;
+    async fn switch(&self, name: Name, call: Call, trace: &Trace) -> Result<Socket, Error> {
+        let mut prepared = self.client.prepare(name, call).await?;
         let key = generate_key();
         let upgraded = loop {
             let permit = prepared.admit().await;
@@ -240,7 +242,7 @@ impl Console {
         let stream = WebSocketStream::from_raw_socket(connection, Role::Client, None).await;
         Ok(Socket {
             stream,
-            name: prepared.name().to_owned(),
+            name: prepared.name().clone(),
             origin: prepared.origin().to_owned(),
         })
     }
@@ -268,7 +270,7 @@ impl fmt::Debug for Console {
 
 /// What the server told when it was asked for a console.
 struct Opened {
-    name: String,
+    name: Name,
     data: Value,
 }
 
@@ -291,7 +293,7 @@ impl Opened {
 /// The WebSocket below a console.
 struct Socket {
     stream: WebSocketStream<Box<dyn Duplex>>,
-    name: String,
+    name: Name,
     origin: String,
 }
 

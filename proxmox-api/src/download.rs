@@ -1,4 +1,5 @@
-//! Answers that are files: parts of backups, task logs, the journal (wire protocol §11).
+//! Answers that are files: parts of backups, task logs, the journal (wire protocol §11). Those that consist of lines
+//! can be read by [`lines`](crate::lines).
 //!
 //! ```no_run
 //! # #[cfg(feature = "node-storage")]
@@ -24,7 +25,8 @@ use futures_core::Stream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::client::{Client, Prepared};
-use crate::error::Error;
+use crate::decode::DecodeError;
+use crate::error::{Error, Name};
 use crate::request::{Call, Request, Sending};
 use crate::trace::Trace;
 use crate::transport::{OpenResponse, WireResponse};
@@ -54,16 +56,17 @@ impl<T> Request<T> {
 fn start(client: Option<Client>, call: Call) -> Sending<Download> {
     Box::pin(async move {
         let Some(client) = client else {
-            return Err(Error::detached(call.name()));
+            return Err(Error::detached(Name::of(&call)));
         };
+        let name = client.name(&call);
         let template = call.endpoint.map_or(&*call.path, |endpoint| endpoint.path);
-        let trace = Trace::new(call.method, template);
-        trace.around(open(&client, call, &trace)).await
+        let trace = Trace::new(call.method, template, &name);
+        trace.around(open(&client, name, call, &trace)).await
     })
 }
 
-async fn open(client: &Client, call: Call, trace: &Trace) -> Result<Download, Error> {
-    let mut prepared = client.prepare(call).await?;
+async fn open(client: &Client, name: Name, call: Call, trace: &Trace) -> Result<Download, Error> {
+    let mut prepared = client.prepare(name, call).await?;
     loop {
         let permit = prepared.admit().await;
         let opened = prepared.transport().open(prepared.request()).await;
@@ -198,7 +201,15 @@ impl Download {
         Error::local(self.prepared.name(), what, error)
     }
 
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+    /// The error for a body that is not what it should be.
+    pub(crate) fn unreadable(&self, error: DecodeError) -> Error {
+        Error::decode(self.prepared.name().clone(), error)
+    }
+
+    pub(crate) fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Error>>> {
         self.response.poll_chunk(context).map(|chunk| {
             Some(match chunk? {
                 Ok(chunk) => {

@@ -17,16 +17,20 @@ use crate::tls::Fingerprint;
 use crate::transport::TransportError;
 use crate::upid::UpidError;
 
+mod name;
+
 pub use crate::api_error::{ApiError, ErrorKind};
 #[cfg(feature = "guests")]
 pub use crate::guest::{GuestError, GuestErrorKind};
 #[cfg(feature = "guests")]
 pub use crate::webhook::DeliveryError;
+pub(crate) use name::Name;
 
 /// The error of every call in this crate.
 ///
 /// Its text is one line that names the endpoint and says all that is known; no part of it needs
-/// [`std::error::Error::source`]. It never holds a password, ticket or token secret.
+/// [`std::error::Error::source`]. It never holds a password, ticket or token secret. `#17` in it is
+/// [`Error::request_id`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -64,12 +68,13 @@ pub enum Error {
 
 impl Error {
     /// An answer that did not decode.
-    pub(crate) fn decode(endpoint: String, cause: DecodeError) -> Self {
-        Self::Decode(DecodeFailure(Box::new(DecodeParts { endpoint, cause })))
+    pub(crate) fn decode(name: Name, cause: DecodeError) -> Self {
+        Self::Decode(DecodeFailure(Box::new(DecodeParts { name, cause })))
     }
 
     /// A request without a client.
-    pub(crate) fn detached(endpoint: String) -> Self {
+    pub(crate) fn detached(name: Name) -> Self {
+        let endpoint = name.endpoint().to_owned();
         Self::Detached(DetachedError { endpoint })
     }
 
@@ -77,38 +82,33 @@ impl Error {
         Self::Config(ConfigError(text.into()))
     }
 
-    pub(crate) fn request(endpoint: &str, kind: RequestErrorKind) -> Self {
-        Self::Request(RequestError(Box::new(RequestParts {
-            endpoint: endpoint.to_owned(),
-            kind,
-        })))
+    pub(crate) fn request(name: &Name, kind: RequestErrorKind) -> Self {
+        let name = name.clone();
+        Self::Request(RequestError(Box::new(RequestParts { name, kind })))
     }
 
-    pub(crate) fn local(endpoint: &str, what: &'static str, cause: std::io::Error) -> Self {
-        Self::Local(LocalError(Box::new(LocalParts {
-            endpoint: endpoint.to_owned(),
-            what,
-            cause,
-        })))
+    pub(crate) fn local(name: &Name, what: &'static str, cause: std::io::Error) -> Self {
+        let name = name.clone();
+        Self::Local(LocalError(Box::new(LocalParts { name, what, cause })))
     }
 
     /// Sorts what a transport reports by whether the request may have arrived.
-    pub(crate) fn transport(endpoint: &str, origin: &str, cause: TransportError) -> Self {
+    pub(crate) fn transport(name: &Name, origin: &str, cause: TransportError) -> Self {
         if cause.is_never_sent() {
-            return Self::nowhere(endpoint, origin.to_owned(), cause, Vec::new());
+            return Self::nowhere(name, origin.to_owned(), cause, Vec::new());
         }
-        let endpoint = endpoint.to_owned();
+        let name = name.clone();
         let origin = origin.to_owned();
         if let Some(after) = cause.timed_out_after() {
             Self::Timeout(TimeoutError(Box::new(TimeoutParts {
-                endpoint,
+                name,
                 origin,
                 after,
             })))
         } else {
             let text = cause.text().to_owned();
             Self::Interrupted(InterruptedError(Box::new(InterruptedParts {
-                endpoint,
+                name,
                 origin,
                 text,
             })))
@@ -117,14 +117,14 @@ impl Error {
 
     /// None of several hosts could be connected to; the causes in the order they were tried.
     pub(crate) fn nowhere(
-        endpoint: &str,
+        name: &Name,
         origin: String,
         cause: TransportError,
         others: Vec<(String, TransportError)>,
     ) -> Self {
-        let endpoint = endpoint.to_owned();
+        let name = name.clone();
         let parts = ConnectParts {
-            endpoint,
+            name,
             origin,
             cause,
             others,
@@ -161,15 +161,34 @@ impl Error {
     #[must_use]
     pub fn endpoint(&self) -> Option<&str> {
         match self {
-            Self::Api(error) => Some(error.endpoint()),
-            Self::Connect(error) => Some(&error.0.endpoint),
-            Self::Interrupted(error) => Some(&error.0.endpoint),
-            Self::Timeout(error) => Some(&error.0.endpoint),
-            Self::Decode(error) => Some(&error.0.endpoint),
-            Self::Request(error) => Some(&error.0.endpoint),
             Self::Detached(error) => Some(&error.endpoint),
-            Self::Local(error) => Some(&error.0.endpoint),
-            Self::Auth(_) | Self::Task(_) | Self::Config(_) | Self::Upid(_) => None,
+            Self::Auth(_) | Self::Task(_) => None,
+            other => other.name().map(Name::endpoint),
+        }
+    }
+
+    /// Which of the client's requests failed, counted from 1: the `request` of its span, and the number
+    /// after `#` in the error's text. `None` for what never was a request of a client.
+    ///
+    /// All attempts of one call have one number; a login within it has its own. For a failed login or task
+    /// it is the request that told, if there was one.
+    #[must_use]
+    pub fn request_id(&self) -> Option<u64> {
+        self.name().and_then(Name::number)
+    }
+
+    fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Api(error) => Some(error.name()),
+            Self::Connect(error) => Some(&error.0.name),
+            Self::Interrupted(error) => Some(&error.0.name),
+            Self::Timeout(error) => Some(&error.0.name),
+            Self::Decode(error) => Some(&error.0.name),
+            Self::Request(error) => Some(&error.0.name),
+            Self::Local(error) => Some(&error.0.name),
+            Self::Auth(error) => error.api().map(ApiError::name),
+            Self::Task(error) => error.cause().and_then(Self::name),
+            Self::Config(_) | Self::Detached(_) | Self::Upid(_) => None,
             #[cfg(feature = "guests")]
             Self::Guest(_) | Self::Delivery(_) => None,
         }
@@ -276,7 +295,7 @@ pub struct ConnectError(Box<ConnectParts>);
 
 #[derive(Debug)]
 struct ConnectParts {
-    endpoint: String,
+    name: Name,
     origin: String,
     cause: TransportError,
     others: Vec<(String, TransportError)>,
@@ -286,7 +305,7 @@ impl ConnectError {
     /// The call that was to be made, as `GET /version`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        self.0.name.endpoint()
     }
 
     /// The server, as `https://pve1:8006`.
@@ -317,16 +336,12 @@ impl ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ConnectParts {
-            endpoint,
+            name,
             origin,
             cause,
             others,
         } = &*self.0;
-        write!(
-            f,
-            "{endpoint}: cannot connect to {origin}: {}",
-            cause.text()
-        )?;
+        write!(f, "{name}: cannot connect to {origin}: {}", cause.text())?;
         for (origin, cause) in others {
             write!(f, "; nor to {origin}: {}", cause.text())?;
         }
@@ -345,7 +360,7 @@ pub struct InterruptedError(Box<InterruptedParts>);
 
 #[derive(Debug)]
 struct InterruptedParts {
-    endpoint: String,
+    name: Name,
     origin: String,
     text: String,
 }
@@ -354,7 +369,7 @@ impl InterruptedError {
     /// The call, as `POST /nodes/pve1/qemu`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        self.0.name.endpoint()
     }
 
     /// The cause in words.
@@ -366,14 +381,10 @@ impl InterruptedError {
 
 impl fmt::Display for InterruptedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let InterruptedParts {
-            endpoint,
-            origin,
-            text,
-        } = &*self.0;
+        let InterruptedParts { name, origin, text } = &*self.0;
         write!(
             f,
-            "{endpoint}: no usable answer from {origin}, which may have acted on it: {text}"
+            "{name}: no usable answer from {origin}, which may have acted on it: {text}"
         )
     }
 }
@@ -386,7 +397,7 @@ pub struct TimeoutError(Box<TimeoutParts>);
 
 #[derive(Debug)]
 struct TimeoutParts {
-    endpoint: String,
+    name: Name,
     origin: String,
     after: Duration,
 }
@@ -395,7 +406,7 @@ impl TimeoutError {
     /// The call, as `POST /nodes/pve1/qemu`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        self.0.name.endpoint()
     }
 
     /// The limit that was exceeded.
@@ -408,13 +419,13 @@ impl TimeoutError {
 impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TimeoutParts {
-            endpoint,
+            name,
             origin,
             after,
         } = &*self.0;
         write!(
             f,
-            "{endpoint}: no answer from {origin} within {after:?}; it may still act on it"
+            "{name}: no answer from {origin} within {after:?}; it may still act on it"
         )
     }
 }
@@ -427,7 +438,7 @@ pub struct DecodeFailure(Box<DecodeParts>);
 
 #[derive(Debug)]
 struct DecodeParts {
-    endpoint: String,
+    name: Name,
     cause: DecodeError,
 }
 
@@ -435,7 +446,7 @@ impl DecodeFailure {
     /// The call, as `GET /nodes/pve1/qemu`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        self.0.name.endpoint()
     }
 
     /// What did not fit, and where in the JSON.
@@ -450,7 +461,7 @@ impl fmt::Display for DecodeFailure {
         write!(
             f,
             "{}: cannot read the answer: {}",
-            self.0.endpoint, self.0.cause
+            self.0.name, self.0.cause
         )
     }
 }
@@ -463,7 +474,7 @@ pub struct RequestError(Box<RequestParts>);
 
 #[derive(Debug)]
 struct RequestParts {
-    endpoint: String,
+    name: Name,
     kind: RequestErrorKind,
 }
 
@@ -511,7 +522,7 @@ impl RequestError {
     /// The call, as `PUT /access/password`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        self.0.name.endpoint()
     }
 
     /// Why it was not sent.
@@ -523,7 +534,7 @@ impl RequestError {
 
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: not sent: ", self.0.endpoint)?;
+        write!(f, "{}: not sent: ", self.0.name)?;
         match &self.0.kind {
             RequestErrorKind::BodyTooLarge { size, limit } => {
                 write!(f, "the parameters take {size} bytes, the server reads {limit}")
@@ -586,7 +597,7 @@ pub struct LocalError(Box<LocalParts>);
 
 #[derive(Debug)]
 struct LocalParts {
-    endpoint: String,
+    name: Name,
     what: &'static str,
     cause: std::io::Error,
 }
@@ -595,7 +606,7 @@ impl LocalError {
     /// The call, as `POST /nodes/pve1/storage/local/upload`.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.0.endpoint
+        self.0.name.endpoint()
     }
 
     /// What the system says.
@@ -607,12 +618,8 @@ impl LocalError {
 
 impl fmt::Display for LocalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LocalParts {
-            endpoint,
-            what,
-            cause,
-        } = &*self.0;
-        write!(f, "{endpoint}: {what}: {cause}")
+        let LocalParts { name, what, cause } = &*self.0;
+        write!(f, "{name}: {what}: {cause}")
     }
 }
 
@@ -635,7 +642,7 @@ mod tests {
     use super::*;
 
     fn sorted(cause: TransportError) -> Error {
-        Error::transport("POST /nodes/pve1/qemu", "https://pve1:8006", cause)
+        Error::transport(&"POST /nodes/pve1/qemu".into(), "https://pve1:8006", cause)
     }
 
     #[test]
@@ -667,9 +674,14 @@ mod tests {
     #[test]
     fn reads_and_logins_may_be_repeated_after_an_interruption() {
         let cause = TransportError::interrupted("connection reset");
-        assert!(Error::transport("GET /version", "https://pve1:8006", cause).is_retryable());
+        assert!(
+            Error::transport(&"GET /version".into(), "https://pve1:8006", cause).is_retryable()
+        );
         let cause = TransportError::interrupted("connection reset");
-        assert!(Error::transport("POST /access/ticket", "https://pve1:8006", cause).is_retryable());
+        assert!(
+            Error::transport(&"POST /access/ticket".into(), "https://pve1:8006", cause)
+                .is_retryable()
+        );
     }
 
     #[test]

@@ -175,6 +175,8 @@ pub struct HostInfo {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) base: Base,
+    /// Whether it came from the cluster and not from the caller.
+    discovered: bool,
     state: Mutex<State>,
 }
 
@@ -193,7 +195,18 @@ impl Host {
             node,
             ..State::default()
         });
-        Self { base, state }
+        Self {
+            base,
+            discovered: false,
+            state,
+        }
+    }
+
+    fn discovered(base: Base, node: String) -> Self {
+        Self {
+            discovered: true,
+            ..Self::new(base, Some(node))
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -287,22 +300,37 @@ impl Hosts {
         self.all().into_iter().map(info).collect()
     }
 
-    /// Takes in the nodes of a cluster by name and address.
-    pub(crate) fn learn(&self, nodes: &[(String, String)]) {
+    /// Takes in the nodes of a cluster by name and address, and forgets those that came from the cluster
+    /// earlier and are in it no more, or elsewhere. What the caller named stays.
+    pub(crate) fn learn(&self, nodes: &[(String, Option<String>)]) {
+        // No cluster is without nodes, so such an answer tells nothing.
+        if nodes.is_empty() {
+            return;
+        }
         let mut hosts = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let Some(model) = hosts.first().map(|host| host.base.clone()) else {
             return;
         };
+        hosts.retain(|host| {
+            let node = host.state().node.clone();
+            let listed = nodes.iter().find(|(name, _)| Some(name) == node.as_ref());
+            !host.discovered
+                || listed.is_some_and(|(_, address)| {
+                    (address.as_deref()).is_none_or(|address| host.base.parts().1 == address)
+                })
+        });
         for (name, address) in nodes {
+            let address = address.as_deref();
             let known = hosts.iter().find(|host| {
-                host.state().node.as_deref() == Some(name) || host.base.parts().1 == address
+                host.state().node.as_deref() == Some(name) || Some(host.base.parts().1) == address
             });
-            match known {
-                Some(host) => host.state().node = Some(name.clone()),
-                None => {
-                    let host = Host::new(model.on(address), Some(name.clone()));
+            match (known, address) {
+                (Some(host), _) => host.state().node = Some(name.clone()),
+                (None, Some(address)) => {
+                    let host = Host::discovered(model.on(address), name.clone());
                     hosts.push(Arc::new(host));
                 }
+                (None, None) => {}
             }
         }
     }

@@ -91,6 +91,7 @@ pub mod hosts;
 #[cfg(feature = "guests")]
 pub mod inventory;
 pub mod limit;
+pub mod lines;
 mod list;
 #[cfg(feature = "guests")]
 pub mod metrics;

@@ -13,7 +13,7 @@ use crate::download::Download;
 use crate::encode::{ParamValue, Params, ToParam, escape};
 use crate::endpoint::{Endpoint, Method};
 use crate::envelope::WithEnvelope;
-use crate::error::Error;
+use crate::error::{Error, Name};
 use crate::paging::{Items, Pages};
 use crate::task::Task;
 use crate::upid::Upid;
@@ -77,7 +77,7 @@ impl Call {
         self.repeatable || self.method == Method::Get
     }
 
-    /// What names the call in errors and logs: the verb and the template, without any value.
+    /// What names the call where values do not belong, such as in logs: the verb and the template.
     #[must_use]
     pub fn name(&self) -> String {
         match self.endpoint {
@@ -275,13 +275,13 @@ impl<T: 'static> IntoFuture for Request<T> {
 }
 
 /// Everything about sending that does not depend on the answer's type.
-pub(crate) fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, String, Reply)> {
+pub(crate) fn exchange(client: Option<Client>, call: Call) -> Sending<(Client, Name, Reply)> {
     Box::pin(async move {
-        let name = call.name();
         let Some(client) = client else {
-            return Err(Error::detached(name));
+            return Err(Error::detached(Name::of(&call)));
         };
-        let reply = client.execute(call).await?;
+        let name = client.name(&call);
+        let reply = client.execute_as(name.clone(), call).await?;
         Ok((client, name, reply))
     })
 }

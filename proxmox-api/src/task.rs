@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::api_error::OneLine;
 use crate::client::Client;
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, decode_data};
 use crate::encode::escape;
 use crate::endpoint::Method;
 use crate::error::Error;
-use crate::request::Request;
+use crate::request::{Request, exchange};
 use crate::upid::Upid;
 
 #[cfg(feature = "guests")]
@@ -56,8 +56,9 @@ impl Task {
     /// As for every call; [`ErrorKind::NotFound`] if the node knows no such task.
     pub async fn status(&self) -> Result<TaskStatus, Error> {
         let request = self.request(Method::Get, "/status");
-        let name = request.call().name();
-        TaskStatus::read(request.await?).map_err(|error| Error::decode(name, error))
+        let (_, name, reply) = exchange(request.client, request.call).await?;
+        let status = decode_data(&reply.body).and_then(TaskStatus::read);
+        status.map_err(|error| Error::decode(name, error))
     }
 
     /// Reads lines of the log: `GET /nodes/{node}/tasks/{upid}/log`. `start` lines are skipped; a `limit`

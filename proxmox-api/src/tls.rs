@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -184,12 +184,17 @@ impl Trust {
             .map_err(|error| Error::config(format!("TLS: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        match &self.identity {
-            None => Ok(config.with_no_client_auth()),
+        let mut config = match &self.identity {
+            None => config.with_no_client_auth(),
             Some(identity) => config
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-                .map_err(|error| Error::config(format!("the client certificate: {error}"))),
+                .map_err(|error| Error::config(format!("the client certificate: {error}")))?,
+        };
+        if !self.pins.is_empty() || self.first_use.is_some() {
+            // In a resumed session the server shows no certificate, so there would be nothing to compare.
+            config.resumption = Resumption::disabled();
         }
+        Ok(config)
     }
 
     fn rule(&self, provider: &Arc<CryptoProvider>) -> Result<Rule, Error> {

@@ -1,10 +1,10 @@
 //! Spans for what is sent, with the feature `tracing`; nothing without it.
 //!
-//! A span holds the verb, the path's template, and how it went. Nothing of what was sent or answered gets in:
+//! A span holds the verb, the path's template, the number that errors show, and how it went. Nothing of what was sent or answered gets in:
 //! neither parameters nor texts of the server.
 
 use crate::endpoint::Method;
-use crate::error::Error;
+use crate::error::{Error, Name};
 
 /// The span of one call, `proxmox_api.call`.
 #[cfg(feature = "tracing")]
@@ -12,13 +12,14 @@ pub(crate) struct Trace(tracing::Span);
 
 #[cfg(feature = "tracing")]
 impl Trace {
-    pub(crate) fn new(method: Method, template: &str) -> Self {
+    pub(crate) fn new(method: Method, template: &str, name: &Name) -> Self {
         use tracing::field::Empty;
         Self(tracing::debug_span!(
             target: "proxmox_api",
             "proxmox_api.call",
             method = method.as_str(),
             template,
+            request = name.number(),
             host = Empty,
             status = Empty,
             retries = Empty,
@@ -77,7 +78,7 @@ pub(crate) struct Trace;
 
 #[cfg(not(feature = "tracing"))]
 impl Trace {
-    pub(crate) fn new(_: Method, _: &str) -> Self {
+    pub(crate) fn new(_: Method, _: &str, _: &Name) -> Self {
         Self
     }
 

@@ -6,38 +6,35 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HeaderValue};
-use http::uri::Uri;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
-use hyper::rt::ReadBufCursor;
+use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tower_service::Service;
 
 use crate::api_error::latin1_or_utf8;
 use crate::endpoint::Method;
 use crate::error::Error;
 use crate::tls::{Fingerprint, Trust, Untrusted};
 
+mod body;
+mod connect;
+mod line;
 mod proxy;
 mod streaming;
 
-pub(crate) use proxy::Proxy;
+use body::{Flow, Outgoing};
+use connect::Connector;
+use line::Phrase;
+pub(crate) use proxy::{Proxies, Proxy};
 pub use streaming::{BodyStream, Chunks, Duplex, OpenResponse, Upgraded};
 
 /// The future of an exchange.
@@ -302,7 +299,7 @@ impl StdError for TransportError {}
 #[derive(Clone, Debug)]
 pub(crate) struct HttpSettings {
     pub(crate) trust: Trust,
-    pub(crate) proxy: Option<Proxy>,
+    pub(crate) proxies: Proxies,
     pub(crate) timeout: Duration,
     pub(crate) connect_timeout: Duration,
 }
@@ -318,15 +315,11 @@ const IDLE: Duration = Duration::from_secs(3);
 
 impl HttpTransport {
     pub(crate) fn new(settings: &HttpSettings) -> Result<Self, Error> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let connector = Connector {
-            tcp,
-            tls: TlsConnector::from(Arc::new(settings.trust.client_config()?)),
-            proxy: settings.proxy.clone(),
-            timeout: settings.connect_timeout,
-        };
+        let connector = Connector::new(
+            settings.trust.client_config()?,
+            Arc::new(settings.proxies.clone()),
+            settings.connect_timeout,
+        );
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -344,6 +337,7 @@ impl HttpTransport {
         request: WireRequest,
         body: Outgoing,
         coding: Coding,
+        way: &Way,
     ) -> Result<http::Response<Incoming>, TransportError> {
         let mut builder = http::Request::builder()
             .method(request.method.as_str())
@@ -358,11 +352,12 @@ impl HttpTransport {
             value.set_sensitive(true);
             builder = builder.header(name, value);
         }
-        let outgoing = builder.body(body).map_err(|_| {
+        let mut outgoing = builder.body(body).map_err(|_| {
             TransportError::never_sent(
                 "the address or a header's name of the request is not usable",
             )
         })?;
+        way.watch(capture_connection(&mut outgoing));
         self.pool
             .request(outgoing)
             .await
@@ -372,10 +367,12 @@ impl HttpTransport {
     async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
-        let exchange = async { receive(self.begin(request, body, Coding::Gzip).await?).await };
+        let way = Way::default();
+        let exchange =
+            async { receive(self.begin(request, body, Coding::Gzip, &way).await?).await };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::timed_out(self.timeout)),
+            Err(_) => Err(way.too_slow(self.timeout)),
         }
     }
 
@@ -391,7 +388,9 @@ impl HttpTransport {
             body,
             moved: Arc::clone(&moved),
         };
-        let exchange = async { receive(self.begin(request, body, Coding::Gzip).await?).await };
+        let way = Way::default();
+        let exchange =
+            async { receive(self.begin(request, body, Coding::Gzip, &way).await?).await };
         let mut exchange = std::pin::pin!(exchange);
         let mut before = 0;
         loop {
@@ -400,7 +399,7 @@ impl HttpTransport {
             }
             let now = moved.load(Ordering::Relaxed);
             if now == before {
-                return Err(TransportError::timed_out(self.timeout));
+                return Err(way.too_slow(self.timeout));
             }
             before = now;
         }
@@ -410,28 +409,23 @@ impl HttpTransport {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         // A server that is to compress a file reads all of it first.
-        let begin = self.begin(request, body, Coding::Plain);
+        let way = Way::default();
+        let begin = self.begin(request, body, Coding::Plain, &way);
         let answer = match tokio::time::timeout(self.timeout, begin).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(TransportError::timed_out(self.timeout)),
+            Err(_) => return Err(way.too_slow(self.timeout)),
         };
         let (head, body) = split(answer);
-        let packed = is_gzip(&head);
-        let chunks = Flow {
-            body,
-            unpack: packed.then(|| flate2::write::MultiGzDecoder::new(Vec::new())),
-            limit: self.timeout,
-            pause: None,
-            over: false,
-        };
+        let chunks = Flow::new(body, is_gzip(&head), self.timeout);
         Ok(OpenResponse::new(head, chunks))
     }
 
     async fn switch(&self, request: WireRequest) -> Result<Upgraded, TransportError> {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
+        let way = Way::default();
         let exchange = async {
-            let answer = self.begin(request, body, Coding::Plain).await?;
+            let answer = self.begin(request, body, Coding::Plain, &way).await?;
             if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
                 return receive(answer).await.map(Upgraded::Answered);
             }
@@ -445,8 +439,28 @@ impl HttpTransport {
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::timed_out(self.timeout)),
+            Err(_) => Err(way.too_slow(self.timeout)),
         }
+    }
+}
+
+/// Whether a request got as far as a connection.
+#[derive(Default)]
+struct Way(OnceLock<CaptureConnection>);
+
+impl Way {
+    fn watch(&self, connection: CaptureConnection) {
+        // Set once, as a request is sent once.
+        let _ = self.0.set(connection);
+    }
+
+    /// The error when the time is over.
+    fn too_slow(&self, limit: Duration) -> TransportError {
+        let connection = self.0.get();
+        if connection.is_some_and(|captured| captured.connection_metadata().is_some()) {
+            return TransportError::timed_out(limit);
+        }
+        TransportError::never_sent(format!("no connection within {limit:?}"))
     }
 }
 
@@ -480,135 +494,6 @@ impl Transport for HttpTransport {
 
     fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
         Box::pin(self.switch(request))
-    }
-}
-
-/// A request's body on its way out.
-enum Outgoing {
-    Whole(Full<Bytes>),
-    Stream {
-        body: BodyStream,
-        left: u64,
-        /// Counts what was handed over, for whoever watches.
-        moved: Arc<AtomicU64>,
-    },
-}
-
-/// The most of a body that is read at once.
-const PIECE: usize = 128 * 1024;
-
-impl hyper::body::Body for Outgoing {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let (body, left, moved) = match self.get_mut() {
-            Self::Whole(body) => {
-                return Pin::new(body)
-                    .poll_frame(context)
-                    .map_err(|never| match never {});
-            }
-            Self::Stream { body, left, moved } => (body, left, moved),
-        };
-        if *left == 0 {
-            return Poll::Ready(None);
-        }
-        let room = usize::try_from(*left).map_or(PIECE, |left| left.min(PIECE));
-        let mut bytes = vec![0; room];
-        let mut read = ReadBuf::new(&mut bytes);
-        ready!(Pin::new(body).poll_read(context, &mut read))?;
-        let count = read.filled().len();
-        if count == 0 {
-            let text = format!("the body ended {left} bytes before its announced length");
-            return Poll::Ready(Some(Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                text,
-            ))));
-        }
-        *left -= count as u64;
-        moved.fetch_add(count as u64, Ordering::Relaxed);
-        bytes.truncate(count);
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(body) => body.is_end_stream(),
-            Self::Stream { left, .. } => *left == 0,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => body.size_hint(),
-            Self::Stream { left, .. } => SizeHint::with_exact(*left),
-        }
-    }
-}
-
-/// An answer's body on its way in.
-struct Flow {
-    body: Incoming,
-    unpack: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
-    /// How long the server may keep still.
-    limit: Duration,
-    pause: Option<Pin<Box<tokio::time::Sleep>>>,
-    over: bool,
-}
-
-impl Flow {
-    fn take(&mut self, data: Bytes) -> Result<Bytes, TransportError> {
-        let Some(unpack) = &mut self.unpack else {
-            return Ok(data);
-        };
-        unpack.write_all(&data).map_err(|error| no_gzip(&error))?;
-        Ok(Bytes::from(std::mem::take(unpack.get_mut())))
-    }
-
-    fn end(&mut self) -> Option<Result<Bytes, TransportError>> {
-        self.over = true;
-        let rest = self.unpack.take()?.finish();
-        Some(rest.map(Bytes::from).map_err(|error| no_gzip(&error)))
-    }
-}
-
-impl Chunks for Flow {
-    fn poll_chunk(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, TransportError>>> {
-        loop {
-            if self.over {
-                return Poll::Ready(None);
-            }
-            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-                let limit = self.limit;
-                let pause = (self.pause).get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-                ready!(pause.as_mut().poll(context));
-                self.over = true;
-                return Poll::Ready(Some(Err(TransportError::timed_out(limit))));
-            };
-            self.pause = None;
-            let chunk = match frame {
-                None => self.end(),
-                Some(Err(error)) => Some(Err(broken_off(&error))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Err(_) => continue,
-                    Ok(data) => Some(self.take(data)),
-                },
-            };
-            match chunk {
-                Some(Ok(chunk)) if chunk.is_empty() => {}
-                Some(Err(error)) => {
-                    self.over = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                chunk => return Poll::Ready(chunk),
-            }
-        }
     }
 }
 
@@ -665,6 +550,8 @@ async fn receive(response: http::Response<Incoming>) -> Result<WireResponse, Tra
     Ok(response)
 }
 
+type BoxError = Box<dyn StdError + Send + Sync>;
+
 fn explain(error: &legacy::Error) -> TransportError {
     let text = root_cause(error);
     // hyper hands a request back as canceled only if it wrote none of it.
@@ -679,252 +566,6 @@ fn explain(error: &legacy::Error) -> TransportError {
         };
     }
     TransportError::interrupted(text)
-}
-
-/// Makes connections: TCP, and TLS over it where the address says so.
-#[derive(Clone)]
-struct Connector {
-    tcp: HttpConnector,
-    tls: TlsConnector,
-    proxy: Option<Proxy>,
-    timeout: Duration,
-}
-
-type BoxError = Box<dyn StdError + Send + Sync>;
-
-impl Service<Uri> for Connector {
-    type Response = Line;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Line, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.tcp.poll_ready(context).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let host = uri.host().unwrap_or_default();
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let secure = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let proxy = self.proxy.clone();
-        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tcp = self.tcp.call(match &proxy {
-            Some(proxy) => proxy.uri().clone(),
-            None => uri,
-        });
-        let (tls, limit) = (self.tls.clone(), self.timeout);
-        Box::pin(async move {
-            let connect = async move {
-                let mut stream = match &proxy {
-                    Some(proxy) => proxy.reached(tcp.await)?.into_inner(),
-                    None => tcp.await?.into_inner(),
-                };
-                if let Some(proxy) = proxy {
-                    proxy.open(&mut stream, &host, port).await?;
-                }
-                if !secure {
-                    return Ok::<_, BoxError>(Line::over(Stream::Plain(stream)));
-                }
-                let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
-                Ok(Line::over(Stream::Secure(Box::new(stream))))
-            };
-            match tokio::time::timeout(limit, connect).await {
-                Ok(result) => result,
-                Err(_) => Err(format!("no connection within {limit:?}").into()),
-            }
-        })
-    }
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Secure(Box<TlsStream<TcpStream>>),
-}
-
-/// The reason phrase of the last answer on a connection.
-#[derive(Clone, Default)]
-struct Phrase(Arc<Mutex<Vec<u8>>>);
-
-impl Phrase {
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Bytes {
-        Bytes::from(std::mem::take(&mut *self.lock()))
-    }
-}
-
-/// A connection that keeps the reason phrase for itself.
-///
-/// Below this, an answer whose phrase holds a control character does not parse, and one with a
-/// character outside ASCII loses the phrase; the server writes both, and before 2025 nothing but the
-/// phrase says what is wrong (wire protocol §5).
-struct Line {
-    stream: Stream,
-    scanner: Scanner,
-}
-
-/// Takes reason phrases out of what comes over a connection.
-#[derive(Default)]
-struct Scanner {
-    place: Place,
-    phrase: Phrase,
-    /// What comes after this answer's head belongs to another protocol.
-    switched: bool,
-}
-
-/// Where in an answer the next byte stands.
-#[derive(Clone, Copy)]
-enum Place {
-    /// In its first characters, so many of which were what they have to be.
-    Start(usize),
-    /// In the status code, whose digits so far make this number.
-    Status(u16),
-    Phrase,
-    /// Behind the phrase, or in something that is no HTTP.
-    Rest,
-}
-
-/// The status after which a connection is no HTTP any more.
-const SWITCHED: u16 = 101;
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::Start(0)
-    }
-}
-
-const START: &[u8] = b"HTTP/1.x ";
-
-/// The most that is read at once: a TLS record.
-const CHUNK: usize = 16 * 1024;
-
-impl Scanner {
-    /// The next thing to come is an answer.
-    fn expect_answer(&mut self) {
-        // A server may answer while it is still being written to.
-        if matches!(self.place, Place::Rest) && !self.switched {
-            self.place = Place::default();
-        }
-    }
-
-    /// What was read, without the part of it that belongs to the phrase.
-    fn take_phrase(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut kept = Vec::with_capacity(bytes.len());
-        for (i, &byte) in bytes.iter().enumerate() {
-            self.place = match self.place {
-                Place::Start(n)
-                    if START[n] == byte || (START[n] == b'x' && byte.is_ascii_digit()) =>
-                {
-                    self.phrase.lock().clear();
-                    if n + 1 == START.len() {
-                        Place::Status(0)
-                    } else {
-                        Place::Start(n + 1)
-                    }
-                }
-                Place::Status(code) if byte.is_ascii_digit() => Place::Status(
-                    code.saturating_mul(10)
-                        .saturating_add(u16::from(byte - b'0')),
-                ),
-                Place::Status(code) if byte == b' ' => {
-                    self.switched = code == SWITCHED;
-                    Place::Phrase
-                }
-                Place::Phrase if byte != b'\r' && byte != b'\n' => {
-                    self.phrase.lock().push(byte);
-                    continue;
-                }
-                _ => {
-                    self.place = Place::Rest;
-                    kept.extend_from_slice(&bytes[i..]);
-                    break;
-                }
-            };
-            kept.push(byte);
-        }
-        kept
-    }
-}
-
-impl Line {
-    fn over(stream: Stream) -> Self {
-        Self {
-            stream,
-            scanner: Scanner::default(),
-        }
-    }
-}
-
-impl Connection for Line {
-    fn connected(&self) -> Connected {
-        Connected::new().extra(self.scanner.phrase.clone())
-    }
-}
-
-impl hyper::rt::Read for Line {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut room = [0; CHUNK];
-        let mut read = ReadBuf::new(&mut room[..buffer.remaining().min(CHUNK)]);
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut read),
-            Stream::Secure(stream) => Pin::new(stream).poll_read(context, &mut read),
-        };
-        match ready!(polled) {
-            // The server closes the socket without ending TLS first, and many of its answers end with the
-            // connection. One that announced its length is still known to be cut off.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            result => result?,
-        }
-        let bytes = read.filled();
-        if matches!(self.scanner.place, Place::Rest) || bytes.is_empty() {
-            buffer.put_slice(bytes);
-            return Poll::Ready(Ok(()));
-        }
-        let kept = self.scanner.take_phrase(bytes);
-        if kept.is_empty() {
-            // Nothing at all would mean the end of the connection.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        buffer.put_slice(&kept);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl hyper::rt::Write for Line {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.scanner.expect_answer();
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Secure(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Stream::Secure(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Secure(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
 }
 
 /// An error and all that is below it. What an I/O error wraps is not its `source`.

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 
 use crate::client::Client;
 use crate::endpoint::{Endpoint, Method, Permission};
-use crate::error::{Error, RequestErrorKind};
+use crate::error::{Error, Name, RequestErrorKind};
 use crate::request::{At, Request, Sending, reply};
 use crate::task::Task;
 use crate::trace::Trace;
@@ -244,10 +244,10 @@ impl Upload {
         self
     }
 
-    async fn send(mut self, trace: &Trace) -> Result<Task, Error> {
+    async fn send(mut self, client: Client, called: Name, trace: &Trace) -> Result<Task, Error> {
         let refuse = {
-            let name = self.request.call().name();
-            move |problem: String| Error::request(&name, RequestErrorKind::Argument { problem })
+            let called = called.clone();
+            move |problem: String| Error::request(&called, RequestErrorKind::Argument { problem })
         };
         let name = self.file_name().map_err(&refuse)?;
         let content = match self.content {
@@ -278,11 +278,7 @@ impl Upload {
             fields.push(("checksum-algorithm", algorithm.as_str().to_owned()));
             fields.push(("checksum", text));
         }
-        let client = match &self.request.client {
-            Some(client) => client.clone(),
-            None => return Err(Error::detached(self.request.call().name())),
-        };
-        let mut prepared = client.prepare(self.request.call.clone()).await?;
+        let mut prepared = client.prepare(called, self.request.call.clone()).await?;
         loop {
             let (length, reader) = self.source.open().await.map_err(&refuse)?;
             let failure = Failure::default();
@@ -321,7 +317,7 @@ impl Upload {
             }
             let reply = prepared.judge(response)?;
             return reply::task(&client, &reply)
-                .map_err(|error| Error::decode(prepared.name().to_owned(), error));
+                .map_err(|error| Error::decode(prepared.name().clone(), error));
         }
     }
 
@@ -399,8 +395,13 @@ impl IntoFuture for Upload {
 
     fn into_future(self) -> Sending<Task> {
         Box::pin(async move {
-            let trace = Trace::new(ENDPOINT.method, ENDPOINT.path);
-            trace.around(self.send(&trace)).await
+            let call = self.request.call();
+            let Some(client) = self.request.client.clone() else {
+                return Err(Error::detached(Name::of(call)));
+            };
+            let name = client.name(call);
+            let trace = Trace::new(ENDPOINT.method, ENDPOINT.path, &name);
+            trace.around(self.send(client, name, &trace)).await
         })
     }
 }

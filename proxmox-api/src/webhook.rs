@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::events::{Event, unix_now, utc};
 use crate::secret::Secret;
 use crate::tls::Trust;
-use crate::transport::{HttpSettings, HttpTransport, Transport, WireRequest};
+use crate::transport::{HttpSettings, HttpTransport, Proxies, Transport, WireRequest};
 
 /// The header with the signature.
 pub const SIGNATURE: &str = "X-Webhook-Signature";
@@ -272,7 +272,7 @@ impl Deliverer {
     pub fn new() -> Result<Self, Error> {
         let transport = HttpTransport::new(&HttpSettings {
             trust: Trust::default(),
-            proxy: None,
+            proxies: Proxies::default(),
             timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
         })?;

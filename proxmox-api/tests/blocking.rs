@@ -12,7 +12,7 @@ use proxmox_api::inventory::Inventory;
 use proxmox_api::request::ApiRequest;
 use proxmox_api::tasks::wait_all;
 use proxmox_api::{Client, metrics};
-use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
+use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 /// The server's runtime is dropped with it, outside of any other.
 struct Server {
@@ -43,6 +43,47 @@ fn client(server: &Server) -> Client {
         .fingerprint(pin.parse().expect("a fingerprint"))
         .build()
         .expect("complete")
+}
+
+#[test]
+fn a_session_is_saved_and_a_journal_read_without_a_runtime() {
+    let server = server();
+    let token = client(&server);
+    assert!(
+        token
+            .save_session_blocking()
+            .expect("no runtime here")
+            .is_none()
+    );
+    let pin = server.pve.fingerprint().to_string();
+    let pinned =
+        || Client::builder(server.pve.url()).fingerprint(pin.parse().expect("a fingerprint"));
+    let first = pinned().password("root@pam", ROOT_PASSWORD);
+    let first = first.build().expect("complete");
+    first
+        .login()
+        .send_blocking()
+        .expect("the password is right");
+    let session = first.save_session_blocking().expect("no runtime here");
+    let next = pinned()
+        .session(session.expect("logged in"))
+        .build()
+        .expect("complete");
+    next.version()
+        .get()
+        .send_blocking()
+        .expect("the ticket is good");
+
+    let journal = next.nodes().node("pve1").journal().get().lastentries(5);
+    let lines = journal.stream().send_blocking().expect("accepted").lines();
+    for line in lines.blocking() {
+        assert!(!line.expect("a line").contains('\n'));
+    }
+    let inside = server
+        .runtime
+        .block_on(async { first.save_session_blocking() });
+    let error = inside.expect_err("it would block the runtime");
+    assert!(error.never_sent(), "{error}");
 }
 
 #[test]

@@ -378,7 +378,7 @@ async fn headers_of_ones_own_go_with_every_request_and_are_secret() {
         .build()
         .expect("complete");
     let error = client.execute(version()).await.expect_err("refused");
-    assert_eq!(error.to_string(), "GET /version: 500 got …");
+    assert_eq!(error.to_string(), "GET /version #1: 500 got …");
     assert!(!format!("{client:?} {error:?}").contains("0pen-sesame"));
     for request in fake.requests() {
         assert_eq!(

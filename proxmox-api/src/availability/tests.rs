@@ -175,7 +175,7 @@ async fn a_refusal_says_since_when_the_thing_exists() {
     let error = client.execute(call(&LATE, &[])).await.expect_err("unknown");
     assert_eq!(
         error.to_string(),
-        "POST /late: 501 Method 'POST /late' not implemented (this call exists since 8.1)"
+        "POST /late #1: 501 Method 'POST /late' not implemented (this call exists since 8.1)"
     );
     let error = client
         .execute(call(&POOLS, &["poolid"]))
@@ -236,10 +236,13 @@ async fn a_version_that_tells_no_release_is_an_error_and_is_asked_for_again() {
     let client = fake.token_client();
     for asked in 1..=2 {
         let error = client.server_release().await.expect_err("no release in it");
+        assert_eq!(error.request_id(), Some(asked));
         assert_eq!(
             error.to_string(),
-            "GET /version: cannot read the answer: at data.release: expected a release such as 9.1, found none"
+            format!(
+                "GET /version #{asked}: cannot read the answer: at data.release: expected a release such as 9.1, found none"
+            )
         );
-        assert_eq!(fake.lines().len(), asked);
+        assert_eq!(fake.lines().len() as u64, asked);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::OnceCell;
@@ -17,7 +18,7 @@ use crate::limit::{Limits, RateLimit, Settings};
 use crate::retry::{Retries, RetryPolicy};
 use crate::secret::Secret;
 use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
-use crate::transport::{HttpSettings, HttpTransport, Proxy, Transport};
+use crate::transport::{HttpSettings, HttpTransport, Proxies, Proxy, Transport};
 
 const AT_ONCE: usize = 64;
 const AT_ONCE_PER_NODE: usize = 16;
@@ -67,7 +68,7 @@ pub struct ClientBuilder {
     trust: Trust,
     authorities: Vec<Authority>,
     identity: Option<(Vec<u8>, Secret)>,
-    proxy: Option<Secret>,
+    proxy: Way,
     allow_http: bool,
     timeout: Duration,
     connect_timeout: Duration,
@@ -82,6 +83,13 @@ pub struct ClientBuilder {
     /// `None` while nothing was said.
     rate: Option<Option<RateLimit>>,
     clock: Clock,
+}
+
+#[derive(Clone)]
+enum Way {
+    Environment,
+    Direct,
+    Proxy(Secret),
 }
 
 #[derive(Clone)]
@@ -103,7 +111,7 @@ impl ClientBuilder {
             trust: Trust::default(),
             authorities: Vec::new(),
             identity: None,
-            proxy: None,
+            proxy: Way::Environment,
             allow_http: false,
             timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
@@ -272,11 +280,21 @@ impl ClientBuilder {
         self
     }
 
-    /// Goes through an HTTP proxy, which has to allow `CONNECT` to the servers: `http://proxy:3128`. Name and
-    /// password for it may stand in the address. There is none unless set; the environment's `https_proxy` is not
-    /// looked at.
+    /// Goes through a proxy: `http://proxy:3128`, which has to allow `CONNECT` to the servers, or
+    /// `socks5://proxy:1080`, which gets their names and not their addresses. Name and password for it may stand
+    /// in the address.
+    ///
+    /// Unless set, it is the one that the environment names: `HTTPS_PROXY`, or else `ALL_PROXY`, but for the
+    /// servers in `NO_PROXY` and on this machine; for a server without encryption `http_proxy` comes first. In
+    /// small letters they come before those in capitals. [`ClientBuilder::build`] reads them.
     pub fn proxy(mut self, url: impl Into<Secret>) -> Self {
-        self.proxy = Some(url.into());
+        self.proxy = Way::Proxy(url.into());
+        self
+    }
+
+    /// Goes through no proxy, whatever the environment says.
+    pub fn no_proxy(mut self) -> Self {
+        self.proxy = Way::Direct;
         self
     }
 
@@ -385,7 +403,7 @@ impl ClientBuilder {
     /// The transport that [`ClientBuilder::build`] would use: for one of one's own that adds to it.
     ///
     /// # Errors
-    /// [`Error::Config`] if a certificate authority cannot be read.
+    /// [`Error::Config`] if a certificate authority cannot be read, or a proxy's address does not parse.
     pub fn build_transport(&self) -> Result<Arc<dyn Transport>, Error> {
         if let Some(transport) = &self.transport {
             return Ok(Arc::clone(transport));
@@ -407,13 +425,14 @@ impl ClientBuilder {
             let identity = Identity::from_pem(chain, key.expose().as_bytes())?;
             trust.identity = Some(Arc::new(identity));
         }
-        let proxy = match &self.proxy {
-            Some(url) => Some(Proxy::parse(url.expose())?),
-            None => None,
+        let proxies = match &self.proxy {
+            Way::Environment => Proxies::from_environment()?,
+            Way::Direct => Proxies::default(),
+            Way::Proxy(url) => Proxies::one(Proxy::parse(url.expose())?),
         };
         let settings = HttpSettings {
             trust,
-            proxy,
+            proxies,
             timeout: self.timeout,
             connect_timeout: self.connect_timeout,
         };
@@ -481,6 +500,7 @@ impl ClientBuilder {
             checks_tokens: self.checks_tokens,
             headers: self.headers,
             release: OnceCell::new(),
+            numbered: AtomicU64::new(0),
         })))
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{API, Client, Inner, Reply, check_path, name_of, place, refuses_session, signed};
+use super::{API, Client, Inner, Reply, check_path, place, refuses_session, signed};
 use crate::api_error::ErrorKind;
 use crate::auth::{Grant, Session};
 use crate::endpoint::Method;
-use crate::error::{Error, RequestErrorKind};
+use crate::error::{Error, Name, RequestErrorKind};
 use crate::hosts::{Base, Host, node_of};
 use crate::limit::Permit;
 use crate::request::Call;
@@ -20,7 +20,7 @@ use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
 /// ends with [`Prepared::answered`] or [`Prepared::failed`].
 pub(crate) struct Prepared {
     client: Client,
-    name: String,
+    name: Name,
     call: Call,
     /// For no host yet.
     bare: WireRequest,
@@ -36,8 +36,7 @@ pub(crate) struct Prepared {
 
 impl Client {
     /// Checks a call and adds who sends it; logs in first where that is due.
-    pub(crate) async fn prepare(&self, call: Call) -> Result<Prepared, Error> {
-        let name = name_of(&call);
+    pub(crate) async fn prepare(&self, name: Name, call: Call) -> Result<Prepared, Error> {
         let refuse = |kind| Error::request(&name, kind);
         if let Some(problem) = call.invalid {
             return Err(refuse(RequestErrorKind::Path { problem }));
@@ -48,10 +47,11 @@ impl Client {
             return Err(refuse(RequestErrorKind::NeedsTicket));
         }
         if inner.checks {
-            inner.check(&call).await?;
+            inner.check(&name, &call).await?;
         }
         let path = format!("{API}{}", call.path);
-        let bare = inner.compose(call.method, &path, &call.params, &name)?;
+        let bare = inner.compose(call.method, &path, &call.params);
+        inner.check_size(&name, &bare)?;
         let writes = call.method != Method::Get;
         let grant = inner.auth.authorize(inner, writes).await?;
         let node = node_of(&bare.path);
@@ -76,8 +76,8 @@ impl Client {
 }
 
 impl Prepared {
-    /// The verb and the path, for errors.
-    pub(crate) fn name(&self) -> &str {
+    /// What the call is called in errors.
+    pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 

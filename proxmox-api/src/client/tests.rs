@@ -294,7 +294,7 @@ async fn a_server_that_refuses_every_ticket_is_asked_twice() {
     assert_eq!(error.kind(), Some(ErrorKind::InvalidCsrf));
     assert_eq!(
         error.to_string(),
-        "POST /pools: 401 Permission denied - invalid csrf token"
+        "POST /pools #1: 401 Permission denied - invalid csrf token"
     );
     assert_eq!(fake.lines().len(), 4);
 }
@@ -336,7 +336,7 @@ async fn a_wrong_password_is_tried_once() {
         assert_eq!(error.kind(), Some(ErrorKind::Unauthorized));
         assert_eq!(
             error.to_string(),
-            "POST /access/ticket: the server refuses the login of root@pam: authentication failure"
+            "POST /access/ticket #21: the server refuses the login of root@pam: authentication failure"
         );
     }
     assert_eq!(logins(&fake), 1);
@@ -535,9 +535,153 @@ async fn a_body_the_server_would_cut_off_is_not_sent() {
         .await;
     assert_eq!(
         error.expect_err("one byte too many").to_string(),
-        "POST /x: not sent: the parameters take 524289 bytes, the server reads 524288"
+        "POST /x #3: not sent: the parameters take 524289 bytes, the server reads 524288"
     );
     assert_eq!(fake.lines().len(), sent);
+}
+
+#[tokio::test]
+async fn a_server_that_is_known_to_read_less_gets_less() {
+    let server = |release: &'static str| {
+        Fake::new(move |request| match request.path.as_str() {
+            "/api2/json/version" => ok(format!(r#"{{"data":{{"release":"{release}"}}}}"#)),
+            _ => ok(r#"{"data":null}"#),
+        })
+    };
+    let text = "x".repeat(OLD_BODY_LIMIT);
+    let long = || call(Method::Post, "/x", &[("description", &text)]);
+    let version = || Call::new(Method::Get, "/version");
+    for (release, fits) in [("7.4", false), ("8.3", false), ("8.4", true), ("9.2", true)] {
+        let fake = server(release);
+        let client = fake.token_client();
+        client.execute(long()).await.expect("nothing is known yet");
+        client.execute(version()).await.expect("answered");
+        let result = client.execute(long()).await;
+        assert_eq!(result.is_ok(), fits, "{release}");
+        if let Err(error) = result {
+            assert_eq!(
+                error.to_string(),
+                "POST /x #3: not sent: the parameters take 65548 bytes, the server reads 65536"
+            );
+        }
+        let exact = "x".repeat(OLD_BODY_LIMIT - "description=".len());
+        let exact = call(Method::Post, "/x", &[("description", &exact)]);
+        client.execute(exact).await.expect("it just fits");
+    }
+    let fake = server("8.3");
+    let client = Client::builder("pve1")
+        .api_token("root@pam!ci", TOKEN_SECRET)
+        .transport(Arc::new(fake.clone()))
+        .check_availability(true)
+        .build()
+        .expect("complete");
+    let error = client.execute(long()).await.expect_err("asked for first");
+    assert!(matches!(error, Error::Request(_)), "{error}");
+    assert_eq!(fake.lines(), ["GET /api2/json/version"]);
+}
+
+#[tokio::test]
+async fn a_server_that_reads_less_than_it_was_sent_is_understood() {
+    let fake = Fake::new(|_| Ok(json(501, "for data too large", "for data too large\n")));
+    let error = fake
+        .token_client()
+        .execute(call(Method::Post, "/x", &[]))
+        .await;
+    let error = error.expect_err("refused");
+    assert_eq!(error.kind(), Some(ErrorKind::TooLarge));
+    assert_eq!(
+        error.to_string(),
+        "POST /x #1: 501 for data too large (a server before 8.4 reads 64 KiB of parameters, a later one 512)"
+    );
+}
+
+#[tokio::test]
+async fn requests_are_numbered_and_errors_tell_the_number() {
+    let hands = Hands::default();
+    let fake = Fake::new(|request| match request.path.as_str() {
+        "/api2/json/access/ticket" => ok(login_answer(1)),
+        "/api2/json/version" => ok(r#"{"data":{}}"#),
+        "/api2/json/reset" => Err(TransportError::interrupted("reset")),
+        _ => Ok(json(500, "no", "")),
+    });
+    let client = with_password(&fake, &hands);
+    let mut numbers = Vec::new();
+    // The login takes the second number: the call that needs it has the first by then.
+    for (path, shown) in [
+        ("/refused", "GET /refused #1: 500 no"),
+        ("/reset", "GET /reset #3: no usable answer"),
+        ("/a/../b", "GET /a/../b #4: not sent"),
+    ] {
+        let error = client.clone().execute(Call::new(Method::Get, path)).await;
+        let error = error.expect_err("it cannot work");
+        assert!(error.to_string().starts_with(shown), "{error}");
+        let name = format!("\"{}\"", shown.split(": ").next().expect("a name"));
+        assert!(format!("{error:?}").contains(&name), "{error:?}");
+        numbers.push(error.request_id());
+    }
+    let error = client.version().get().await.expect_err("it tells nothing");
+    assert!(matches!(error, Error::Decode(_)), "{error}");
+    assert!(
+        error.to_string().starts_with("GET /version #5: "),
+        "{error}"
+    );
+    numbers.push(error.request_id());
+    assert_eq!(numbers, [Some(1), Some(3), Some(4), Some(5)]);
+
+    let refused = Fake::new(|_| Ok(json(401, "no", r#"{"message":"authentication failure\n"}"#)));
+    let error = with_password(&refused, &hands).login().await;
+    let error = error.expect_err("a wrong password");
+    assert_eq!(error.request_id(), Some(1));
+    assert!(
+        error.to_string().starts_with("POST /access/ticket #1: "),
+        "{error}"
+    );
+    let error = Client::builder("").build().expect_err("no address");
+    assert_eq!(error.request_id(), None);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_decode_is_named_by_its_real_path() {
+    let fake = Fake::new(|_| ok(r#"{"data":"x"}"#));
+    let client = fake.token_client();
+    let error = client.task(
+        "UPID:pve1:00000001:00000002:00000003:x:100:root@pam:"
+            .parse()
+            .expect("a UPID"),
+    );
+    let error = error.status().await.expect_err("no status");
+    let path = "GET /nodes/pve1/tasks/UPID:pve1:00000001:00000002:00000003:x:100:root@pam:/status";
+    assert_eq!(error.endpoint(), Some(path));
+    let error = client.version().get().await.expect_err("no object");
+    assert_eq!(error.endpoint(), Some("GET /version"));
+}
+
+#[tokio::test]
+async fn a_refused_ticket_is_replaced_even_if_something_between_made_a_body_of_the_phrase() {
+    for (text, replaced) in [
+        ("permission denied - invalid PVE ticket", true),
+        ("Authentication failed!", true),
+        ("authentication failure", false),
+    ] {
+        let mut refusals = 1;
+        let mut logins = 0;
+        let fake = Fake::new(move |request| {
+            if request.path == "/api2/json/access/ticket" {
+                logins += 1;
+                return ok(login_answer(logins));
+            }
+            if refusals > 0 {
+                refusals -= 1;
+                let body = serde_json::json!({"data": null, "message": format!("{text}\n")});
+                return Ok(json(401, text, body.to_string()));
+            }
+            ok(r#"{"data":null}"#)
+        });
+        let client = with_password(&fake, &Hands::default());
+        let result = client.execute(Call::new(Method::Get, "/nodes")).await;
+        assert_eq!(result.is_ok(), replaced, "{text}");
+        assert_eq!(self::logins(&fake), 1 + usize::from(replaced), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -581,7 +725,7 @@ async fn a_path_that_would_reach_another_endpoint_is_not_sent() {
     let error = client.execute(invalid).await.expect_err("not sent");
     assert_eq!(
         error.to_string(),
-        "GET /nodes: not sent: the path value `node` is empty"
+        "GET /nodes #15: not sent: the path value `node` is empty"
     );
 }
 
@@ -600,7 +744,7 @@ async fn a_web_page_is_not_an_answer() {
     assert_eq!(error.kind(), Some(ErrorKind::NotTheApi));
     assert_eq!(
         error.to_string(),
-        "GET /version: 200 answered with the web page \"Sign in\"; is this address a Proxmox VE API?"
+        "GET /version #1: 200 answered with the web page \"Sign in\"; is this address a Proxmox VE API?"
     );
 }
 

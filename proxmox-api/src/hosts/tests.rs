@@ -240,7 +240,7 @@ async fn all_hosts_are_named_when_none_can_be_reached() {
     assert!(error.never_sent());
     assert_eq!(
         error.to_string(),
-        "POST /pools: cannot connect to https://pve1:8006: connection refused; nor to https://pve2:8006: \
+        "POST /pools #1: cannot connect to https://pve1:8006: connection refused; nor to https://pve2:8006: \
          not pinned; nor to https://pve3:8006: connection refused"
     );
 }
@@ -327,6 +327,55 @@ async fn the_cluster_names_its_other_nodes() {
     get(&client, "/nodes/pve3/qemu").await;
     let last = fake.requests().pop().expect("requests were sent");
     assert_eq!(last.origin, "https://[fd00::3]:8006");
+}
+
+#[tokio::test]
+async fn a_node_that_left_the_cluster_is_forgotten_and_one_that_was_named_is_not() {
+    let nodes: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
+    let answer = Arc::clone(&nodes);
+    let fake = Fake::new(move |_| {
+        let nodes = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<_> = (nodes.iter())
+            .map(|(name, ip)| serde_json::json!({"type": "node", "name": name, "ip": ip}))
+            .collect();
+        ok(serde_json::json!({ "data": entries }).to_string())
+    });
+    let client = Client::builder("pve1")
+        .node_host("pve2", "10.0.0.2")
+        .api_token("root@pam!ci", "secret")
+        .transport(Arc::new(fake))
+        .build()
+        .expect("complete");
+    let all = [
+        ("pve1", "10.0.0.1"),
+        ("pve2", "10.0.0.2"),
+        ("pve3", "10.0.0.3"),
+        ("pve4", "10.0.0.4"),
+    ];
+    for (cluster, known) in [
+        (&all[..], "pve1 10.0.0.2 10.0.0.3 10.0.0.4"),
+        // No answer about nodes is no reason to forget any.
+        (&[], "pve1 10.0.0.2 10.0.0.3 10.0.0.4"),
+        (
+            &[all[0], ("pve3", "10.0.0.33"), all[3]],
+            "pve1 10.0.0.2 10.0.0.4 10.0.0.33",
+        ),
+        // Its address is not known at present.
+        (&[all[0], ("pve4", "")], "pve1 10.0.0.2 10.0.0.4"),
+        (&[("pve9", "10.0.0.9")], "pve1 10.0.0.2 10.0.0.9"),
+        (&all[..1], "pve1 10.0.0.2"),
+    ] {
+        *nodes.lock().unwrap_or_else(PoisonError::into_inner) = cluster.to_vec();
+        let hosts = client.discover_hosts().await.expect("answered");
+        let shown: Vec<_> = (hosts.iter())
+            .map(|host| {
+                host.url
+                    .trim_start_matches("https://")
+                    .trim_end_matches(":8006")
+            })
+            .collect();
+        assert_eq!(shown.join(" "), known, "{cluster:?}");
+    }
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Who trusts whom, on a socket.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -13,6 +15,7 @@ use crate::client::{Client, ClientBuilder};
 use crate::endpoint::Method;
 use crate::request::Call;
 use crate::retry::RetryPolicy;
+use crate::transport::{Transport, TransportError, Upgraded, WireRequest};
 
 struct Server {
     url: String,
@@ -201,5 +204,165 @@ fn a_client_certificate_that_cannot_work_is_refused_without_showing_its_key() {
         let error = builder.build().expect_err("they do not fit");
         assert!(error.to_string().contains("client certificate"), "{error}");
         assert!(!format!("{shown} {error} {error:?}").contains(secret));
+    }
+}
+
+/// Shows one of several certificates.
+#[derive(Debug)]
+struct Wardrobe {
+    keys: Vec<Arc<CertifiedKey>>,
+    worn: AtomicUsize,
+}
+
+impl ResolvesServerCert for Wardrobe {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.keys.get(self.worn.load(Ordering::SeqCst)).cloned()
+    }
+}
+
+/// A server that changes its certificate, and goes on with the sessions it began under the one before.
+struct Changing {
+    url: String,
+    wardrobe: Arc<Wardrobe>,
+    certificates: Vec<rcgen::Certificate>,
+    /// How each connection began.
+    kinds: Arc<Mutex<Vec<Option<HandshakeKind>>>>,
+}
+
+impl Changing {
+    async fn start() -> Self {
+        let mut keys = Vec::new();
+        let mut certificates = Vec::new();
+        for _ in 0..2 {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+            let made = made.expect("a certificate");
+            let chain = vec![CertificateDer::from(made.cert.der().to_vec())];
+            let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+            let key = rustls::crypto::ring::sign::any_supported_type(&key).expect("a usable key");
+            keys.push(Arc::new(CertifiedKey::new(chain, key)));
+            certificates.push(made.cert);
+        }
+        let worn = AtomicUsize::new(0);
+        let wardrobe = Arc::new(Wardrobe { keys, worn });
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("supported versions")
+            .with_no_client_auth()
+            .with_cert_resolver(wardrobe.clone());
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let kinds = Arc::<Mutex<Vec<_>>>::default();
+        let seen = Arc::clone(&kinds);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let kind = stream.get_ref().1.handshake_kind();
+                seen.lock().expect("no panic").push(kind);
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = stream.read_u8().await else {
+                        break;
+                    };
+                    head.push(byte);
+                }
+                let upgrade = String::from_utf8_lossy(&head).contains("Upgrade");
+                let answer = match upgrade {
+                    true => {
+                        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                    }
+                    false => {
+                        "HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{\"data\":null}"
+                    }
+                };
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        Self {
+            url: format!("https://localhost:{port}"),
+            wardrobe,
+            certificates,
+            kinds,
+        }
+    }
+
+    fn fingerprint(&self, number: usize) -> Fingerprint {
+        Fingerprint::of(self.certificates[number].der())
+    }
+
+    fn kinds(&self) -> Vec<Option<HandshakeKind>> {
+        std::mem::take(&mut self.kinds.lock().expect("no panic"))
+    }
+
+    async fn get(&self, transport: &dyn Transport) -> Result<(), TransportError> {
+        let request = WireRequest::new(Method::Get, &self.url, "/api2/json/version");
+        transport.send(request).await.map(drop)
+    }
+
+    async fn websocket(&self, transport: &dyn Transport) -> Result<(), TransportError> {
+        let mut request = WireRequest::new(Method::Get, &self.url, "/api2/json/x/vncwebsocket");
+        for (name, value) in [("Connection", "Upgrade"), ("Upgrade", "websocket")] {
+            request.headers.push((name.to_owned(), value.to_owned()));
+        }
+        let upgraded = transport.upgrade(request).await?;
+        assert!(matches!(upgraded, Upgraded::Switched(..)), "{upgraded:?}");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_pin_holds_where_a_session_could_be_resumed() {
+    let server = Changing::start().await;
+    let vouched = Client::builder(&server.url).ca_pem(server.certificates[0].pem());
+    let vouched = vouched.build_transport().expect("complete");
+    for _ in 0..2 {
+        server.get(&*vouched).await.expect("vouched for");
+    }
+    let kinds = server.kinds();
+    assert_eq!(
+        kinds[1],
+        Some(HandshakeKind::Resumed),
+        "the server does resume"
+    );
+
+    let first = server.fingerprint(0);
+    for builder in [
+        Client::builder(&server.url).fingerprint(first),
+        Client::builder(&server.url)
+            .trust_on_first_use(KnownHosts::in_memory(move |_, shown| shown == first)),
+    ] {
+        server.wardrobe.worn.store(0, Ordering::SeqCst);
+        let transport = builder.build_transport().expect("complete");
+        server
+            .get(&*transport)
+            .await
+            .expect("the one that is known");
+        server
+            .websocket(&*transport)
+            .await
+            .expect("the one that is known");
+        server
+            .get(&*transport)
+            .await
+            .expect("the one that is known");
+        let kinds = server.kinds();
+        assert_eq!(kinds.len(), 3);
+        assert!(!kinds.contains(&Some(HandshakeKind::Resumed)), "{kinds:?}");
+
+        server.wardrobe.worn.store(1, Ordering::SeqCst);
+        for error in [
+            server.get(&*transport).await.expect_err("another one"),
+            server
+                .websocket(&*transport)
+                .await
+                .expect_err("another one"),
+        ] {
+            assert!(error.is_never_sent(), "{error}");
+            assert_eq!(error.server_certificate(), Some(server.fingerprint(1)));
+        }
     }
 }

@@ -115,25 +115,28 @@ async fn spans_say_how_it_went_and_nothing_else() {
         .await
         .expect("the second attempt is accepted");
     client.execute(change.clone()).await.expect_err("refused");
-    client.execute(change).await.expect_err("not connected");
+    let error = client.execute(change).await.expect_err("not connected");
+    assert_eq!(error.request_id(), Some(4), "as in its span");
 
     let shown: Vec<String> = (book.spans().iter())
         .map(|fields| {
             let field = |name: &str| fields.get(name).map_or("-", String::as_str);
             assert_eq!(field("host"), "https://pve1:8006");
             assert!(field("duration_ms").parse::<u64>().is_ok(), "{fields:?}");
-            ["span", "method", "template", "status", "retries", "outcome"]
-                .map(field)
-                .join(" ")
+            [
+                "span", "request", "method", "template", "status", "retries", "outcome",
+            ]
+            .map(field)
+            .join(" ")
         })
         .collect();
     assert_eq!(
         shown,
         [
-            "proxmox_api.call GET /version 200 1 accepted",
-            "proxmox_api.call POST /access/ticket 200 0 accepted",
-            "proxmox_api.call PUT /access/users/{userid}/password 500 0 refused",
-            "proxmox_api.call PUT /access/users/{userid}/password - 2 not connected",
+            "proxmox_api.call 1 GET /version 200 1 accepted",
+            "proxmox_api.call 2 POST /access/ticket 200 0 accepted",
+            "proxmox_api.call 3 PUT /access/users/{userid}/password 500 0 refused",
+            "proxmox_api.call 4 PUT /access/users/{userid}/password - 2 not connected",
         ]
     );
     let all = format!("{:?}", book.0.lock().expect("no panic"));

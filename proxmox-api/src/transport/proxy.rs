@@ -1,28 +1,76 @@
-//! An HTTP proxy on the way: a tunnel by `CONNECT`, with TLS to the server inside.
+//! A proxy on the way: a tunnel by `CONNECT` or by SOCKS, with TLS to the server inside.
 
-use std::error::Error as StdError;
 use std::fmt;
+use std::future::{Ready, ready};
+use std::task::{Context, Poll};
 
 use http::uri::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::SocksV5;
+use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tower_service::Service;
 
+use super::connect::bare_host;
+use super::{BoxError, root_cause};
 use crate::api_error::{OneLine, latin1_or_utf8};
 use crate::error::Error;
 use crate::secret::Secret;
+
+mod environment;
 
 /// A proxy's address, and who to be there.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     uri: Uri,
-    authorization: Option<Secret>,
+    kind: Kind,
+    /// The variable it was read from.
+    variable: Option<&'static str>,
 }
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+#[derive(Clone)]
+enum Kind {
+    /// With what goes into `Proxy-Authorization`.
+    Http(Option<Secret>),
+    /// With user and password.
+    Socks(Option<(String, Secret)>),
+}
 
 /// More is no answer to a `CONNECT`.
 const LONGEST_ANSWER: usize = 8 * 1024;
+const SOCKS_PORT: u16 = 1080;
+
+/// Which proxy is for which server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies {
+    https: Option<Proxy>,
+    http: Option<Proxy>,
+    /// What the environment says to reach without one.
+    spared: Option<environment::Spared>,
+}
+
+impl Proxies {
+    /// One for everything.
+    pub(crate) fn one(proxy: Proxy) -> Self {
+        Self {
+            https: Some(proxy.clone()),
+            http: Some(proxy),
+            spared: None,
+        }
+    }
+
+    pub(super) fn of(&self, uri: &Uri) -> Option<Proxy> {
+        let proxy = match uri.scheme_str() {
+            Some("https") => &self.https,
+            _ => &self.http,
+        };
+        let spared = self.spared.as_ref();
+        let direct = spared.is_some_and(|spared| spared.has(bare_host(uri)));
+        proxy.clone().filter(|_| !direct)
+    }
+}
 
 impl Proxy {
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
@@ -34,9 +82,18 @@ impl Proxy {
             None => (None, rest),
         };
         let wrong = |what: &str| Error::config(format!("the proxy address {address:?} {what}"));
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(wrong("is not reached by http"));
-        }
+        let kind = match scheme.to_ascii_lowercase().as_str() {
+            "http" => Kind::Http(user.map(|user| {
+                let plain: Vec<u8> = percent_decode_str(user).collect();
+                Secret::new(format!("Basic {}", base64(&plain)))
+            })),
+            "socks5" | "socks5h" => Kind::Socks(user.map(|user| {
+                let (name, password) = user.split_once(':').unwrap_or((user, ""));
+                let plain = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+                (plain(name), Secret::new(plain(password)))
+            })),
+            _ => return Err(wrong("is reached neither by http nor by socks5")),
+        };
         let unusable = || wrong("is not usable");
         let uri: Uri = format!("http://{address}/")
             .parse()
@@ -44,38 +101,59 @@ impl Proxy {
         if uri.path() != "/" || uri.query().is_some() || uri.host().is_none_or(str::is_empty) {
             return Err(unusable());
         }
-        let authorization = user.map(|user| {
-            let plain: Vec<u8> = percent_decode_str(user).collect();
-            Secret::new(format!("Basic {}", base64(&plain)))
-        });
-        Ok(Self { uri, authorization })
-    }
-
-    pub(super) fn uri(&self) -> &Uri {
-        &self.uri
-    }
-
-    /// Says of an error that it is the proxy that cannot be reached.
-    pub(super) fn reached<T>(&self, result: Result<T, impl Into<BoxError>>) -> Result<T, BoxError> {
-        result.map_err(|error| {
-            let cause = super::root_cause(&*error.into());
-            format!("{self} cannot be reached: {cause}").into()
+        let uri = match (&kind, uri.port()) {
+            (Kind::Socks(_), None) => format!("http://{address}:{SOCKS_PORT}/")
+                .parse()
+                .map_err(|_| unusable())?,
+            _ => uri,
+        };
+        Ok(Self {
+            uri,
+            kind,
+            variable: None,
         })
     }
 
+    /// A connection to the server, through the proxy.
+    pub(super) async fn reach(
+        self,
+        mut tcp: HttpConnector,
+        uri: Uri,
+    ) -> Result<TcpStream, BoxError> {
+        let connected = tcp.call(self.uri.clone()).await;
+        let stream = connected.map_err(|error| {
+            let cause = root_cause(&error);
+            format!("{self} cannot be reached: {cause}")
+        })?;
+        match &self.kind {
+            Kind::Http(authorization) => {
+                let mut stream = stream.into_inner();
+                self.open(&mut stream, authorization.as_ref(), &uri).await?;
+                Ok(stream)
+            }
+            Kind::Socks(login) => {
+                let mut socks = SocksV5::new(self.uri.clone(), Connected(Some(stream)));
+                if let Some((user, password)) = login {
+                    socks = socks.with_auth(user.clone(), password.expose().to_owned());
+                }
+                match socks.call(uri).await {
+                    Ok(stream) => Ok(stream.into_inner()),
+                    Err(error) => Err(format!("{self} opens no way: {error}").into()),
+                }
+            }
+        }
+    }
+
     /// Has the proxy open a way to the server.
-    pub(super) async fn open(
+    async fn open(
         &self,
         stream: &mut TcpStream,
-        host: &str,
-        port: u16,
+        authorization: Option<&Secret>,
+        uri: &Uri,
     ) -> Result<(), BoxError> {
-        let target = match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        };
+        let target = uri.authority().map_or("", |authority| authority.as_str());
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = authorization {
             request.push_str("Proxy-Authorization: ");
             request.push_str(authorization.expose());
             request.push_str("\r\n");
@@ -114,7 +192,28 @@ impl fmt::Display for Proxy {
             .uri
             .authority()
             .map_or("", |authority| authority.as_str());
-        write!(f, "the proxy {address}")
+        write!(f, "the proxy {address}")?;
+        match self.variable {
+            Some(variable) => write!(f, " of {variable}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Hands over a connection that is there already.
+struct Connected(Option<TokioIo<TcpStream>>);
+
+impl Service<Uri> for Connected {
+    type Response = TokioIo<TcpStream>;
+    type Error = &'static str;
+    type Future = Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(self.0.take().ok_or("it is in use"))
     }
 }
 
@@ -142,152 +241,4 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::client::Client;
-    use crate::endpoint::Method;
-    use crate::request::Call;
-    use crate::retry::RetryPolicy;
-
-    #[test]
-    fn credentials_are_encoded() {
-        for (text, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("~~~???", "fn5+Pz8/"),
-        ] {
-            assert_eq!(base64(text.as_bytes()), encoded);
-        }
-    }
-
-    #[test]
-    fn addresses_are_read_and_their_password_is_not_shown() {
-        for (text, address) in [
-            ("http://proxy:3128", "the proxy proxy:3128"),
-            ("proxy:3128/", "the proxy proxy:3128"),
-            ("http://bob:hunter22@[::1]:8080", "the proxy [::1]:8080"),
-        ] {
-            let proxy = Proxy::parse(text).expect(text);
-            assert_eq!(proxy.to_string(), address);
-            assert!(!format!("{proxy:?}").contains("hunter22"));
-        }
-        for text in [
-            "",
-            "https://bob:hunter22@proxy",
-            "socks5://proxy",
-            "http://bob:hunter22@pro xy",
-            "http://proxy/path",
-        ] {
-            let error = Proxy::parse(text).expect_err(text).to_string();
-            assert!(!error.contains("hunter22"), "{error}");
-        }
-    }
-
-    /// A proxy for one connection: answers the `CONNECT` so, and then plays the server itself.
-    async fn proxy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.expect("a connection");
-            let mut seen = Vec::new();
-            for said in [
-                answer,
-                "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"data\":1}",
-            ] {
-                let start = seen.len();
-                while !seen[start..].ends_with(b"\r\n\r\n") {
-                    match stream.read_u8().await {
-                        Ok(byte) => seen.push(byte),
-                        Err(_) => return latin1_or_utf8(&seen),
-                    }
-                }
-                stream
-                    .write_all(said.as_bytes())
-                    .await
-                    .expect("somebody reads");
-            }
-            latin1_or_utf8(&seen)
-        });
-        (format!("http://bob:p%40ss@{address}"), server)
-    }
-
-    async fn version_through(proxy: &str) -> Result<crate::client::Reply, Error> {
-        Client::builder("http://pve1.invalid:8006")
-            .danger_allow_http(true)
-            .proxy(proxy)
-            .retry(RetryPolicy::none())
-            .build()
-            .expect("complete")
-            .execute(Call::new(Method::Get, "/version"))
-            .await
-    }
-
-    #[tokio::test]
-    async fn a_request_goes_through_the_tunnel() {
-        let (url, server) = proxy("HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n").await;
-        let reply = version_through(&url).await.expect("answered");
-        assert_eq!(reply.body, "{\"data\":1}");
-        let seen = server.await.expect("no panic");
-        let (connect, request) = seen.split_once("\r\n\r\n").expect("two requests");
-        assert_eq!(
-            connect,
-            "CONNECT pve1.invalid:8006 HTTP/1.1\r\nHost: pve1.invalid:8006\r\n\
-             Proxy-Authorization: Basic Ym9iOnBAc3M="
-        );
-        assert!(
-            request.starts_with("GET /api2/json/version HTTP/1.1\r\n"),
-            "{request}"
-        );
-        assert!(
-            !request.to_ascii_lowercase().contains("proxy-authorization"),
-            "{request}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_proxy_that_refuses_is_named() {
-        for (answer, text) in [
-            (
-                "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-                "refuses: 407 Proxy Authentication Required",
-            ),
-            ("SSH-2.0-x\r\n\r\n", "does not speak HTTP"),
-        ] {
-            let (url, server) = proxy(answer).await;
-            let error = version_through(&url).await.expect_err("refused");
-            assert!(error.never_sent());
-            let shown = error.to_string();
-            assert!(
-                shown.contains("the proxy 127.0.0.1:") && shown.ends_with(text),
-                "{shown}"
-            );
-            assert!(
-                !shown.contains("p@ss") && !shown.contains("p%40ss"),
-                "{shown}"
-            );
-            server.await.expect("no panic");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_proxy_that_is_not_there_is_named() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        drop(listener);
-        let error = version_through(&address.to_string())
-            .await
-            .expect_err("nobody listens");
-        assert!(error.never_sent());
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("the proxy {address} cannot be reached")),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
+use super::line::Scanner;
 use super::*;
 use crate::api_error::ErrorKind;
 use crate::client::Client;
@@ -159,7 +160,7 @@ async fn nobody_listening_means_never_sent() {
         .await
         .expect_err("nobody there");
     assert!(matches!(error, Error::Connect(_)) && error.is_retryable());
-    let start = format!("POST /nodes/pve1/qemu: cannot connect to {url}: ");
+    let start = format!("POST /nodes/pve1/qemu #1: cannot connect to {url}: ");
     assert!(error.to_string().starts_with(&start), "{error}");
 }
 
@@ -193,6 +194,30 @@ async fn silence_ends_with_the_timeout() {
 }
 
 #[tokio::test]
+async fn a_limit_that_strikes_before_there_is_a_connection_means_never_sent() {
+    // Takes connections and never says a word of TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("https://{}", listener.local_addr().expect("it is bound"));
+    let transport = Client::builder(&url)
+        .timeout(Duration::from_millis(50))
+        .connect_timeout(Duration::from_secs(3600))
+        .build_transport()
+        .expect("complete");
+    let request = || WireRequest::new(Method::Post, &url, "/api2/json/pools");
+    let body = BodyStream::new(1, std::io::Cursor::new("x"));
+    for error in [
+        transport.send(request()).await.expect_err("no TLS"),
+        (transport.send_stream(request(), body).await).expect_err("no TLS"),
+        transport.open(request()).await.expect_err("no TLS"),
+        transport.upgrade(request()).await.expect_err("no TLS"),
+    ] {
+        assert!(error.is_never_sent(), "{error}");
+        assert_eq!(error.timed_out_after(), None);
+        assert_eq!(error.text(), "no connection within 50ms");
+    }
+}
+
+#[tokio::test]
 async fn a_redirection_is_not_followed() {
     let bytes = b"HTTP/1.1 301 Moved Permanently\r\nLocation: https://127.0.0.1:1/x?password=y\r\n\
         Content-Length: 0\r\n\r\n";
@@ -205,7 +230,7 @@ async fn a_redirection_is_not_followed() {
     let text = error.to_string();
     assert_eq!(
         text,
-        "POST /nodes/pve1/qemu: 301 Moved Permanently, to https://127.0.0.1:1"
+        "POST /nodes/pve1/qemu #1: 301 Moved Permanently, to https://127.0.0.1:1"
     );
     server.join().expect("no panic");
 }
@@ -552,7 +577,7 @@ async fn an_answer_may_end_with_the_connection() {
                 assert!(!accepted);
                 assert_eq!(
                     error.to_string(),
-                    "GET /version: 401 Authentication failed!"
+                    "GET /version #1: 401 Authentication failed!"
                 );
             }
         }

@@ -1,0 +1,65 @@
+//! What a request is called in errors.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+
+use crate::request::Call;
+
+/// Verb and path of a request, and which of the client's requests it was.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Name {
+    endpoint: String,
+    number: Option<u64>,
+}
+
+impl Name {
+    /// Verb and path of a call, as a person would write them.
+    pub(crate) fn of(call: &Call) -> Self {
+        let path = percent_decode_str(&call.path).decode_utf8_lossy();
+        format!("{} {path}", call.method).into()
+    }
+
+    pub(crate) fn numbered(self, number: u64) -> Self {
+        let number = Some(number);
+        Self { number, ..self }
+    }
+
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// `None` for what never became a request of a client.
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.number
+    }
+}
+
+impl From<String> for Name {
+    fn from(endpoint: String) -> Self {
+        let number = None;
+        Self { endpoint, number }
+    }
+}
+
+impl From<&str> for Name {
+    fn from(endpoint: &str) -> Self {
+        endpoint.to_owned().into()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.endpoint)?;
+        match self.number {
+            Some(number) => write!(f, " #{number}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}

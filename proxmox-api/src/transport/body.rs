@@ -1,0 +1,155 @@
+//! Bodies on their way out and in.
+
+use std::future::Future as _;
+use std::io::{self, Write as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use tokio::io::{AsyncRead as _, ReadBuf};
+
+use super::{BodyStream, Chunks, TransportError, broken_off, no_gzip};
+
+/// A request's body on its way out.
+pub(super) enum Outgoing {
+    Whole(Full<Bytes>),
+    Stream {
+        body: BodyStream,
+        left: u64,
+        /// Counts what was handed over, for whoever watches.
+        moved: Arc<AtomicU64>,
+    },
+}
+
+/// The most of a body that is read at once.
+const PIECE: usize = 128 * 1024;
+
+impl hyper::body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let (body, left, moved) = match self.get_mut() {
+            Self::Whole(body) => {
+                return Pin::new(body)
+                    .poll_frame(context)
+                    .map_err(|never| match never {});
+            }
+            Self::Stream { body, left, moved } => (body, left, moved),
+        };
+        if *left == 0 {
+            return Poll::Ready(None);
+        }
+        let room = usize::try_from(*left).map_or(PIECE, |left| left.min(PIECE));
+        let mut bytes = vec![0; room];
+        let mut read = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(body).poll_read(context, &mut read))?;
+        let count = read.filled().len();
+        if count == 0 {
+            let text = format!("the body ended {left} bytes before its announced length");
+            return Poll::Ready(Some(Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                text,
+            ))));
+        }
+        *left -= count as u64;
+        moved.fetch_add(count as u64, Ordering::Relaxed);
+        bytes.truncate(count);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Stream { left, .. } => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream { left, .. } => SizeHint::with_exact(*left),
+        }
+    }
+}
+
+/// An answer's body on its way in.
+pub(super) struct Flow {
+    body: Incoming,
+    unpack: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
+    /// How long the server may keep still.
+    limit: Duration,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+    over: bool,
+}
+
+impl Flow {
+    pub(super) fn new(body: Incoming, packed: bool, limit: Duration) -> Self {
+        Self {
+            body,
+            unpack: packed.then(|| flate2::write::MultiGzDecoder::new(Vec::new())),
+            limit,
+            pause: None,
+            over: false,
+        }
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<Bytes, TransportError> {
+        let Some(unpack) = &mut self.unpack else {
+            return Ok(data);
+        };
+        unpack.write_all(&data).map_err(|error| no_gzip(&error))?;
+        Ok(Bytes::from(std::mem::take(unpack.get_mut())))
+    }
+
+    fn end(&mut self) -> Option<Result<Bytes, TransportError>> {
+        self.over = true;
+        let rest = self.unpack.take()?.finish();
+        Some(rest.map(Bytes::from).map_err(|error| no_gzip(&error)))
+    }
+}
+
+impl Chunks for Flow {
+    fn poll_chunk(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, TransportError>>> {
+        loop {
+            if self.over {
+                return Poll::Ready(None);
+            }
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+                let limit = self.limit;
+                let pause = (self.pause).get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+                ready!(pause.as_mut().poll(context));
+                self.over = true;
+                return Poll::Ready(Some(Err(TransportError::timed_out(limit))));
+            };
+            self.pause = None;
+            let chunk = match frame {
+                None => self.end(),
+                Some(Err(error)) => Some(Err(broken_off(&error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Err(_) => continue,
+                    Ok(data) => Some(self.take(data)),
+                },
+            };
+            match chunk {
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                Some(Err(error)) => {
+                    self.over = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                chunk => return Poll::Ready(chunk),
+            }
+        }
+    }
+}

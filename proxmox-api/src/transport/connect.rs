@@ -1,0 +1,88 @@
+//! New connections: TCP, perhaps through a proxy, and TLS over it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::uri::{Scheme, Uri};
+use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+
+use super::BoxError;
+use super::line::{Line, Stream};
+use super::proxy::Proxies;
+
+/// Makes connections: TCP, and TLS over it where the address says so.
+#[derive(Clone)]
+pub(super) struct Connector {
+    tcp: HttpConnector,
+    tls: TlsConnector,
+    proxies: Arc<Proxies>,
+    timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(tls: ClientConfig, proxies: Arc<Proxies>, timeout: Duration) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let tls = TlsConnector::from(Arc::new(tls));
+        Self {
+            tcp,
+            tls,
+            proxies,
+            timeout,
+        }
+    }
+
+    async fn reach(mut self, uri: Uri) -> Result<TcpStream, BoxError> {
+        match self.proxies.of(&uri) {
+            Some(proxy) => proxy.reach(self.tcp, uri).await,
+            None => Ok(self.tcp.call(uri).await?.into_inner()),
+        }
+    }
+
+    async fn connect(self, uri: Uri) -> Result<Line, BoxError> {
+        let tls = self.tls.clone();
+        let host = bare_host(&uri).to_owned();
+        let secure = uri.scheme() == Some(&Scheme::HTTPS);
+        let stream = self.reach(uri).await?;
+        if !secure {
+            return Ok(Line::over(Stream::Plain(stream)));
+        }
+        let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
+        Ok(Line::over(Stream::Secure(Box::new(stream))))
+    }
+}
+
+/// The host of an address; an IPv6 address without its brackets.
+pub(super) fn bare_host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+impl Service<Uri> for Connector {
+    type Response = Line;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Line, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connector, limit) = (self.clone(), self.timeout);
+        Box::pin(async move {
+            match tokio::time::timeout(limit, connector.connect(uri)).await {
+                Ok(result) => result,
+                Err(_) => Err(format!("no connection within {limit:?}").into()),
+            }
+        })
+    }
+}
