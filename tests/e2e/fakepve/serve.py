@@ -1,9 +1,10 @@
-"""Serves fakepve with the guests of guests.json for tests/fakepve.rs.
+"""Serves fakepve with the guests and faults of guests.json for tests/fakepve.rs.
 
     python serve.py FOLDER
 
-Writes the server's certificate and a file `environment` with what the tests need into FOLDER, the latter once
-the server listens, and serves until it is told to end.
+Writes the servers' certificate and a file `environment` with what the tests need into FOLDER, the latter once
+the servers listen, and serves until it is told to end. Besides the one with the guests there is one for each kind of
+trouble that concerns a whole server.
 """
 
 import asyncio
@@ -33,7 +34,39 @@ def populate(pve, description):
     pve.apitokens[token["id"]] = token["secret"]
     slow = description["slow"]
     pve.slow_network(slow["seconds"], node=slow["node"])
-    pve.fail("GET", "/cluster/log", 502, "<html><title>Bad Gateway</title></html>", html=True)
+    pve.add_node(description["offline"], online=False)
+    for fault in description["faults"]:
+        method, path, how = fault["method"], fault["path"], fault["how"]
+        pve.fail(method, path, **how)
+
+
+def asks_for_a_second_factor(pve):
+    pve.tfa = True
+
+
+def lets_tickets_expire(pve):
+    pve.ticket_ttl = 2
+
+
+def drops_connections(pve):
+    pve.flaky_network(drop_rate=1.0)
+
+
+def never_answers(pve):
+    pve.flaky_network(hang_rate=1.0, hang_secs=3600)
+
+
+def reads_little(pve):
+    pve.client_max_size = 64 * 1024
+
+
+TROUBLE = {
+    "TFA": asks_for_a_second_factor,
+    "EXPIRY": lets_tickets_expire,
+    "DROPS": drops_connections,
+    "HANGS": never_answers,
+    "SMALL": reads_little,
+}
 
 
 async def serve(folder):
@@ -44,6 +77,7 @@ async def serve(folder):
     populate(pve, description)
     certificate, key, _ = make_cert(str(folder), hosts=(HOST,))
     await pve.start(certificate, key)
+    servers = [pve]
     variables = {
         "FAKEPVE_URL": pve.url,
         "FAKEPVE_CA_FILE": certificate,
@@ -51,6 +85,12 @@ async def serve(folder):
         "FAKEPVE_TOKEN_ID": description["token"]["id"],
         "FAKEPVE_TOKEN_SECRET": description["token"]["secret"],
     }
+    for name, make in TROUBLE.items():
+        troubled = FakePve(password=password, host=HOST, port=0)
+        make(troubled)
+        await troubled.start(certificate, key)
+        servers.append(troubled)
+        variables["FAKEPVE_" + name + "_URL"] = troubled.url
     unfinished = folder / "environment.new"
     unfinished.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
     os.replace(unfinished, folder / "environment")
@@ -58,7 +98,8 @@ async def serve(folder):
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
-    await pve.stop()
+    for server in servers:
+        await server.stop()
 
 
 if __name__ == "__main__":
