@@ -142,6 +142,7 @@ impl Guest {
         })
     }
 
+    #[inline]
     fn timed_out(&self, waiting_for: &str, after: Duration) -> Error {
         let late = GuestErrorKind::TimedOut {
             vmid: self.vmid(),
@@ -155,6 +156,7 @@ impl Guest {
 const POLL: Duration = Duration::from_secs(2);
 
 /// Whether a failure goes away by itself while a machine starts up.
+#[inline]
 fn passes(error: &Error) -> bool {
     error.is_retryable()
         || matches!(
@@ -195,6 +197,7 @@ pub struct Address {
 }
 
 impl Address {
+    #[inline]
     fn read(ip: &str, prefix: Option<i64>) -> Option<Self> {
         // Link-local addresses of some systems come with their zone.
         let ip = ip.split('%').next()?.parse().ok()?;
@@ -359,6 +362,7 @@ impl Agent {
             .map(drop)
     }
 
+    #[inline]
     fn must_work(&self, output: Output) -> Result<(), Error> {
         if output.success() {
             return Ok(());
@@ -390,6 +394,7 @@ impl Agent {
             .collect())
     }
 
+    #[inline]
     fn unusable(&self, problem: &str) -> Error {
         let unusable = GuestErrorKind::Agent {
             vmid: self.guest.vmid(),
@@ -400,6 +405,7 @@ impl Agent {
 }
 
 /// An agent that the configuration does not have will not come up by waiting.
+#[inline]
 fn is_unconfigured(error: &Error) -> bool {
     match error {
         Error::Api(error) => error
@@ -411,6 +417,7 @@ fn is_unconfigured(error: &Error) -> bool {
 }
 
 /// Whether the server does not know the parameters for reading piece by piece.
+#[inline]
 fn knows_no_pieces(error: &Error) -> bool {
     match error {
         Error::Api(error) => ["decode", "offset", "count"]
@@ -422,6 +429,7 @@ fn knows_no_pieces(error: &Error) -> bool {
 
 /// Decodes Base64 that may be padded in the middle: the server asks the agent for 1 MiB at once and puts the
 /// answers one behind the other.
+#[inline]
 fn decode_pieces(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
     let mut rest = text.trim();
@@ -436,11 +444,13 @@ fn decode_pieces(text: &str) -> Option<Vec<u8>> {
 }
 
 /// What the agent sent as bytes, and the server wrote into its JSON with a character for each byte.
+#[inline]
 fn bytes_of(text: &str) -> Vec<u8> {
     let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
     bytes.unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
+#[inline]
 fn text_of(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),

@@ -382,6 +382,7 @@ impl BatchResult {
 
     /// What went wrong, in words.
     #[must_use]
+    #[inline]
     pub fn problem(&self) -> Option<String> {
         match &self.outcome {
             Outcome::Done(_) => None,
@@ -394,6 +395,7 @@ impl BatchResult {
 
     /// `{"vmid":100,"success":true,"upid":"UPID:…"}`, with `error` where it failed.
     #[must_use]
+    #[inline]
     pub fn to_json(&self) -> Value {
         let mut json = json!({ "vmid": self.vmid, "success": self.success() });
         if let Some(upid) = self.upid() {
@@ -431,6 +433,7 @@ pub struct BatchReport {
 impl BatchReport {
     /// `{"results":[…],"summary":{"total":4,"succeeded":3,"failed":1}}`.
     #[must_use]
+    #[inline]
     pub fn to_json(&self) -> Value {
         let results: Vec<Value> = self.results.iter().map(BatchResult::to_json).collect();
         json!({

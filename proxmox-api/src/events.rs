@@ -179,6 +179,7 @@ impl State {
     ///
     /// Tasks that are missing from `now` are left alone: the server forgets them in time.
     #[must_use]
+    #[inline]
     pub fn changes_to(&self, now: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (node, new) in &now.nodes {
@@ -240,6 +241,7 @@ impl State {
         changes
     }
 
+    #[inline]
     fn guest_changes(&self, now: &Self, changes: &mut Vec<Change>) {
         for (vmid, guest) in &self.guests {
             // A number that was given to another kind of guest is another guest.
@@ -277,6 +279,7 @@ impl State {
     }
 
     /// Carries a change out on this state.
+    #[inline]
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::GuestRemoved { vmid, .. } => {
@@ -320,6 +323,7 @@ impl State {
 
     /// Forgets tasks that ended and that the server does not list any more. What is still to be read of a node's
     /// list has to be told from what was known.
+    #[inline]
     fn forget(&mut self, listed: &BTreeMap<String, TaskState>) {
         let unread = &self.unread;
         let still_read = |upid: &str, task: &TaskState| {
@@ -333,6 +337,7 @@ impl State {
 
     /// The state as JSON, to be kept somewhere and read by [`State::from_json`].
     #[must_use]
+    #[inline]
     pub fn to_json(&self) -> Value {
         let guests: Map<String, Value> = (self.guests.iter())
             .map(|(vmid, guest)| {
@@ -357,6 +362,7 @@ impl State {
 
     /// Reads what [`State::to_json`] wrote; `None` if it is something else.
     #[must_use]
+    #[inline]
     pub fn from_json(json: &Value) -> Option<Self> {
         if json.get("version")?.as_u64()? != 1 {
             return None;
@@ -441,6 +447,7 @@ impl Change {
 
     /// What there is to say about it, as JSON.
     #[must_use]
+    #[inline]
     pub fn data(&self) -> Value {
         let of_guest = |vmid: &u32, guest: &GuestState| {
             json!({
@@ -490,6 +497,7 @@ impl Change {
     }
 }
 
+#[inline]
 fn task_data(upid: &str) -> Value {
     let mut data = json!({ "upid": upid });
     if let Ok(parsed) = upid.parse::<Upid>() {
@@ -514,6 +522,7 @@ impl Event {
     /// An identifier made from what the event says, so that the same event has the same one wherever and
     /// however often it is told.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> String {
         let text = format!(
             "{} {} {}",
@@ -532,6 +541,7 @@ impl Event {
 
     /// `{"type":"vm.status.changed","timestamp":"2026-01-15T10:00:00Z","data":{…}}`.
     #[must_use]
+    #[inline]
     pub fn to_json(&self) -> Value {
         json!({
             "type": self.change.kind(),
@@ -543,6 +553,7 @@ impl Event {
 
 /// One line for people.
 impl fmt::Display for Event {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data = self.change.data();
         write!(f, "{} {}", utc(self.time), self.change.exact_kind())?;
@@ -559,6 +570,7 @@ impl fmt::Display for Event {
 }
 
 /// A time as `2026-01-15T10:00:00Z`.
+#[inline]
 pub(crate) fn utc(seconds: u64) -> String {
     // Years are counted from March, so that the leap day is the last one.
     let day = seconds / 86_400 + 719_468;
@@ -622,6 +634,7 @@ impl Watch {
 
     /// Goes on from a cursor: what has become different since is told first.
     #[must_use]
+    #[inline]
     pub fn resume(client: &Client, cursor: State) -> Self {
         Self {
             unread: cursor.unread.clone(),
@@ -665,6 +678,7 @@ impl Watch {
         Ok(std::iter::from_fn(|| self.take()).collect())
     }
 
+    #[inline]
     fn take(&mut self) -> Option<Event> {
         let event = self.waiting.pop_front()?;
         if let Some(told) = &mut self.told {
@@ -676,6 +690,7 @@ impl Watch {
         Some(event)
     }
 
+    #[inline]
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         loop {
             if let Some(event) = self.take() {
@@ -685,6 +700,7 @@ impl Watch {
         }
     }
 
+    #[inline]
     fn poll_look(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut looking = match self.looking.take() {
             Some(looking) => looking,
@@ -718,6 +734,7 @@ impl Watch {
     }
 
     /// The next look, when it is time for it.
+    #[inline]
     fn look(&self) -> Acting<'static, Look> {
         let known = self.known();
         let client = self.client.clone();
@@ -732,6 +749,7 @@ impl Watch {
     }
 
     /// The state once all events that wait have been handed over; `None` before the first look.
+    #[inline]
     fn known(&self) -> Option<State> {
         let mut known = self.told.clone()?;
         for event in &self.waiting {
@@ -745,6 +763,7 @@ impl Watch {
 impl Stream for Watch {
     type Item = Result<Event, Error>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_event(context).map(Some)
     }
@@ -754,7 +773,7 @@ impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
             .field("interval", &self.interval)
-            .field("waiting", &self.waiting)
+            .field("waiting", &self.waiting.len())
             .finish_non_exhaustive()
     }
 }

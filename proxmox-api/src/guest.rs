@@ -257,11 +257,13 @@ impl Guest {
         Ok(self.lxc_at(&self.place_as(Kind::Lxc).await?))
     }
 
+    #[inline]
     pub(crate) fn qemu_at(&self, place: &Place) -> QemuVmidPath {
         let node = self.client.api().nodes().node(&place.node);
         node.qemu().vmid(self.vmid)
     }
 
+    #[inline]
     pub(crate) fn lxc_at(&self, place: &Place) -> LxcVmidPath {
         let node = self.client.api().nodes().node(&place.node);
         node.lxc().vmid(self.vmid)
@@ -316,6 +318,7 @@ impl Guest {
     }
 
     /// [`Guest::call`] for what may go on after the answer.
+    #[inline]
     fn order<'a>(
         &'a self,
         kind: Option<Kind>,
@@ -329,6 +332,7 @@ impl Guest {
     }
 
     /// Where the guest is by now, if the error comes from its being elsewhere; otherwise the error.
+    #[inline]
     fn moved<'a>(&'a self, from: &'a Place, kind: Option<Kind>, error: Error) -> Acting<'a, Place> {
         Box::pin(async move {
             if !may_have_moved(&error) {
@@ -397,6 +401,7 @@ fn task(request: impl ApiRequest<Output: IntoTask>) -> Sending<Option<Task>> {
     optional(request.into_request().into_future())
 }
 
+#[inline]
 fn optional<T: IntoTask>(sending: Sending<T>) -> Sending<Option<Task>> {
     Box::pin(async move { Ok(sending.await?.into_task()) })
 }
@@ -462,6 +467,7 @@ pub(crate) fn unsigned(number: Option<i64>) -> u64 {
 }
 
 impl GuestStatus {
+    #[inline]
     fn of_qemu(status: crate::api::qemu::QemuStatusCurrent) -> Self {
         let state = match (status.qmpstatus.as_deref(), status.lock.as_deref()) {
             (Some("paused"), _) => PowerState::Paused,
@@ -483,6 +489,7 @@ impl GuestStatus {
         }
     }
 
+    #[inline]
     fn of_lxc(status: crate::api::lxc::LxcStatusCurrent) -> Self {
         Self {
             state: power_state(status.status.as_str()),

@@ -113,6 +113,7 @@ impl Resource {
 }
 
 impl From<ClusterResourcesItem> for Resource {
+    #[inline]
     fn from(row: ClusterResourcesItem) -> Self {
         let kind = Kind::read(row.type_.as_str());
         let resource_type = match row.type_.as_str() {
@@ -172,6 +173,7 @@ impl Inventory {
     }
 
     /// Starts to choose among the resources.
+    #[inline]
     pub fn select(&self) -> Selection<'_> {
         Selection {
             chosen: self.resources.iter().collect(),
@@ -180,6 +182,7 @@ impl Inventory {
 
     /// How full each node is, by name.
     #[must_use]
+    #[inline]
     pub fn capacity(&self) -> BTreeMap<String, Capacity> {
         let mut nodes = BTreeMap::new();
         for row in &self.resources {
@@ -218,6 +221,7 @@ impl Inventory {
     /// Looks at memory and processors only. Storage, devices and rules of high availability can still be in
     /// the way.
     #[must_use]
+    #[inline]
     pub fn placement(&self, memory: u64, cpus: f64) -> Vec<String> {
         let mut fit: Vec<(String, u64, f64)> = (self.capacity().into_iter())
             .filter(|(_, node)| node.online && node.cpus >= cpus)
@@ -355,6 +359,7 @@ impl<'a> Selection<'a> {
     }
 
     /// Sorts; what is equal keeps its order.
+    #[inline]
     pub fn sort(mut self, by: SortBy, order: Order) -> Self {
         self.chosen.sort_by(|a, b| {
             let (first, second) = match order {
@@ -383,6 +388,7 @@ impl<'a> Selection<'a> {
 
     /// The numbers of the guests among them, as [`Client::batch`] takes them.
     #[must_use]
+    #[inline]
     pub fn vmids(&self) -> Vec<u32> {
         (self.chosen.iter())
             .filter_map(|resource| resource.vmid)

@@ -70,6 +70,7 @@ impl NodeMetrics {
     ///             "rx_packets_per_sec":null,"tx_packets_per_sec":null}}
     /// ```
     #[must_use]
+    #[inline]
     pub fn to_json(&self) -> Value {
         json!({
             "timestamp": utc(self.time),
@@ -212,6 +213,7 @@ impl Family {
     }
 
     /// Adds a sample. A sample whose labels are there already replaces that one.
+    #[inline]
     pub fn add(&mut self, labels: &[(&str, &str)], value: f64) {
         let labels: Vec<(String, String)> = (labels.iter())
             .map(|(name, value)| (clean(name, false), (*value).to_owned()))
@@ -223,6 +225,7 @@ impl Family {
     }
 }
 
+#[inline]
 fn clean(name: &str, colons: bool) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || colons && c == ':';
     let mut cleaned: String = name
@@ -237,6 +240,7 @@ fn clean(name: &str, colons: bool) -> String {
 
 /// Writes metrics in Prometheus' text format (version 0.0.4). Metrics without samples are left out.
 #[must_use]
+#[inline]
 pub fn render(families: &[Family]) -> String {
     let mut text = String::new();
     for family in families.iter().filter(|family| !family.samples.is_empty()) {
@@ -267,6 +271,7 @@ pub fn render(families: &[Family]) -> String {
     text
 }
 
+#[inline]
 fn number(value: f64) -> String {
     if value.is_nan() {
         "NaN".to_owned()
@@ -320,6 +325,7 @@ pub async fn scrape(client: &Client) -> Result<String, Error> {
     clippy::cast_precision_loss,
     reason = "Prometheus has no other numbers"
 )]
+#[inline]
 pub fn families(inventory: &Inventory) -> Vec<Family> {
     struct Figure {
         name: &'static str,

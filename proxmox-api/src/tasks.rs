@@ -176,6 +176,7 @@ struct Ends<'a> {
 }
 
 impl Ends<'_> {
+    #[inline]
     fn add(&mut self, one: Open, outcome: Result<TaskOutcome, Error>) {
         let task = one.task;
         let end = TaskEnd { task, outcome };

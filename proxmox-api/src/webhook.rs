@@ -40,6 +40,7 @@ pub const WINDOW: Duration = Duration::from_secs(300);
 
 const SCHEME: &str = "sha256=";
 
+#[inline]
 fn mac(secret: &[u8], timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
     // HMAC takes keys of every length.
     let mut mac = Hmac::<Sha256>::new_from_slice(secret)
@@ -52,6 +53,7 @@ fn mac(secret: &[u8], timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
 
 /// The signature of a body at a time, as `sha256=…`.
 #[must_use]
+#[inline]
 pub fn sign(secret: &[u8], timestamp: u64, body: &[u8]) -> String {
     let tag = mac(secret, &timestamp.to_string(), body)
         .finalize()
@@ -65,6 +67,7 @@ pub fn sign(secret: &[u8], timestamp: u64, body: &[u8]) -> String {
 ///
 /// # Errors
 /// Why the delivery must not be believed.
+#[inline]
 pub fn verify(
     secret: &[u8],
     signature: &str,
@@ -89,6 +92,7 @@ pub fn verify(
     Ok(())
 }
 
+#[inline]
 fn unhex(digits: &str) -> Option<Vec<u8>> {
     let digits = digits.as_bytes();
     if !digits.len().is_multiple_of(2) {
@@ -145,6 +149,7 @@ impl Webhook {
     ///
     /// # Errors
     /// [`Error::Config`] if the URL is none that can be posted to.
+    #[inline]
     pub fn new(
         name: impl Into<String>,
         url: &str,
@@ -203,6 +208,7 @@ impl Webhook {
 
     /// Whether it is to be told of an event.
     #[must_use]
+    #[inline]
     pub fn wants(&self, event: &Event) -> bool {
         let kinds = [event.change.kind(), event.change.exact_kind()];
         let fits = |name: &String| match name.strip_suffix('*') {
@@ -215,6 +221,7 @@ impl Webhook {
     /// What is posted for an event:
     /// `{"id":"evt-…","timestamp":"2026-01-15T10:00:00Z","type":"vm.started","data":{…}}`.
     #[must_use]
+    #[inline]
     pub fn payload(event: &Event) -> String {
         json!({
             "id": event.id(),
@@ -225,6 +232,7 @@ impl Webhook {
         .to_string()
     }
 
+    #[inline]
     fn request(&self, event: &Event, now: u64) -> WireRequest {
         let body = Self::payload(event);
         let signature = sign(self.secret.expose().as_bytes(), now, body.as_bytes());
@@ -269,6 +277,7 @@ impl Deliverer {
     ///
     /// # Errors
     /// [`Error::Config`] if the system's certificates cannot be read.
+    #[inline]
     pub fn new() -> Result<Self, Error> {
         let transport = HttpTransport::new(&HttpSettings {
             trust: Trust::default(),

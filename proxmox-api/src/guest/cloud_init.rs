@@ -69,6 +69,7 @@ impl CloudInit {
 
     /// Addresses of a network card.
     #[must_use]
+    #[inline]
     pub fn ip(mut self, card: u8, config: impl Into<QemuIpConfig>) -> Self {
         self.ipconfig.insert(card, config.into());
         self
@@ -76,6 +77,7 @@ impl CloudInit {
 
     /// Has a network card get an IPv4 address by DHCP.
     #[must_use]
+    #[inline]
     pub fn dhcp(self, card: u8) -> Self {
         self.ip(card, QemuIpConfig::new().ip("dhcp"))
     }
@@ -103,6 +105,7 @@ impl CloudInit {
 
     /// The keys as the server wants them: one a line, and the whole percent-encoded once more than any
     /// other parameter.
+    #[inline]
     fn ssh_keys_text(&self) -> String {
         let keys: Vec<&str> = (self.ssh_keys.iter())
             .map(|key| key.trim())

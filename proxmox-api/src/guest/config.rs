@@ -79,10 +79,12 @@ pub(super) type Change<'a, C, R> = &'a mut (dyn FnMut(&C, R) -> Result<R, Error>
 type Write<'a, C> =
     &'a mut (dyn FnMut(&C, &Place) -> Result<Option<Sending<Option<Task>>>, Error> + Send + 'a);
 
+#[inline]
 fn read_qemu(guest: &Guest, place: &Place) -> Sending<QemuConfig> {
     guest.qemu_at(place).config().get().into_future()
 }
 
+#[inline]
 fn read_lxc(guest: &Guest, place: &Place) -> Sending<LxcConfig> {
     guest.lxc_at(place).config().get().into_future()
 }

@@ -130,6 +130,7 @@ impl CloneGuest {
         self
     }
 
+    #[inline]
     fn send(&self, place: &Place, vmid: u32) -> Sending<Option<Task>> {
         macro_rules! clone {
             ($request:expr, $name:ident) => {
@@ -168,6 +169,7 @@ impl CloneGuest {
         })
     }
 
+    #[inline]
     fn copy(&self, vmid: u32) -> Acting<'_, Started> {
         Box::pin(async move {
             let send = |place: &Place| self.send(place, vmid);

@@ -29,6 +29,7 @@ pub struct MigrationCheck {
 
 impl MigrationCheck {
     /// Reads the answer member by member: what is declared about it and what comes are two things.
+    #[inline]
     fn read(found: &Value, target: &str) -> Self {
         let texts = |list: Option<&Value>, key: &str| -> Vec<String> {
             let items = list.and_then(Value::as_array).map(Vec::as_slice);

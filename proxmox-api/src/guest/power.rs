@@ -140,6 +140,7 @@ impl Power {
         self
     }
 
+    #[inline]
     fn send(&self, place: &Place) -> Sending<Option<Task>> {
         let (seconds, force) = (self.seconds(), self.force.then_some(true));
         if place.kind == Kind::Qemu {

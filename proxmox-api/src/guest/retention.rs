@@ -35,6 +35,7 @@ pub enum Verdict {
 impl Retention {
     /// Judges items by their times, in seconds since 1970 and in any order. The answer has the same order.
     #[must_use]
+    #[inline]
     pub fn judge(&self, times: &[u64]) -> Vec<Verdict> {
         if *self == Self::default() {
             return vec![Verdict::Keep; times.len()];
