@@ -36,6 +36,7 @@ const TAKEN: &[&str] = &[
     "Error",
     "Expected",
     "Extra",
+    "Family",
     "IntoFuture",
     "IpAddress",
     "List",

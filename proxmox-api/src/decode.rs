@@ -6,7 +6,7 @@
 //! `docs/adr/0001-decoding.md`.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -77,8 +77,8 @@ impl Scalar<'_> {
 /// A place that a value is written to, from JSON or from a part of a property string.
 #[doc(hidden)]
 pub trait Slot {
-    /// Takes a scalar, leniently: servers mix numbers, digits in strings and 0/1 freely. What is
-    /// refused leaves the slot as it was; [`Scalar::Unset`] empties it.
+    /// Takes a scalar, leniently: servers mix numbers, digits in strings and 0/1 freely.
+    /// [`Scalar::Unset`] empties the slot. What is refused leaves it as it was, or empty.
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected>;
 
     /// What the slot takes besides scalars. An optional slot is filled with an empty value by this.
@@ -108,7 +108,7 @@ pub enum Inside<'a> {
     Any(&'a mut Value),
     Array(&'a mut dyn Array),
     Map(&'a mut dyn Map),
-    Family(&'a mut dyn Family),
+    Family(&'a mut dyn Numbered),
     Object(&'a mut dyn Object),
     /// The place for what an object does not declare.
     Extra(&'a mut Extra),
@@ -183,19 +183,15 @@ pub trait Array {
 /// The slots of an object with any keys, all with values of one type.
 #[doc(hidden)]
 pub trait Map {
-    fn entry(&mut self, key: &str) -> &mut dyn Slot;
-
-    /// Takes an entry back that then held nothing.
-    fn remove(&mut self, key: &str);
+    /// Adds an entry, if its slot could be filled.
+    fn add(&mut self, key: &str, fill: &mut dyn FnMut(&mut dyn Slot) -> bool);
 }
 
 /// The slots of numbered members such as `net0`.
 #[doc(hidden)]
-pub trait Family {
-    fn entry(&mut self, index: u8) -> &mut dyn Slot;
-
-    /// Takes an entry back that then held nothing.
-    fn remove(&mut self, index: u8);
+pub trait Numbered {
+    /// Adds a member, if its slot could be filled.
+    fn add(&mut self, index: u8, fill: &mut dyn FnMut(&mut dyn Slot) -> bool);
 }
 
 /// Prints an object with the members that are set.
@@ -224,18 +220,29 @@ pub fn debug(object: &mut dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result
 }
 
 /// Lends a value that can only be looked at through its slots to a formatter.
-struct Shown<'a, T: ?Sized>(RefCell<&'a mut T>);
+pub(crate) struct Shown<'a, T: ?Sized>(RefCell<&'a mut T>);
+
+impl<'a, T: ?Sized> Shown<'a, T> {
+    pub(crate) fn new(value: &'a mut T) -> Self {
+        Self(RefCell::new(value))
+    }
+
+    /// What it lends is given back before it is asked again.
+    pub(crate) fn lend(&self) -> RefMut<'_, &'a mut T> {
+        self.0.borrow_mut()
+    }
+}
 
 impl fmt::Debug for Shown<'_, dyn Object + '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        debug(&mut **self.0.borrow_mut(), f)
+        debug(&mut **self.lend(), f)
     }
 }
 
 impl<T: Slot> fmt::Debug for Shown<'_, [T]> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut list = f.debug_list();
-        for item in self.0.borrow_mut().iter_mut() {
+        for item in self.lend().iter_mut() {
             item.show(&mut |value| {
                 list.entry(value);
             });
@@ -244,10 +251,10 @@ impl<T: Slot> fmt::Debug for Shown<'_, [T]> {
     }
 }
 
-impl<K: fmt::Debug, T: Slot> fmt::Debug for Shown<'_, BTreeMap<K, T>> {
+impl<T: Slot> fmt::Debug for Shown<'_, BTreeMap<String, T>> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
-        for (key, item) in self.0.borrow_mut().iter_mut() {
+        for (key, item) in self.lend().iter_mut() {
             item.show(&mut |value| {
                 map.entry(key, value);
             });
@@ -691,13 +698,14 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
     } else if let Some((index, number)) = shape.family(key)
         && let Inside::Family(family) = slots[index].inside()
     {
-        let slot = family.entry(number);
-        match map.next_value_seed(Fill { slot, trail })? {
+        let mut result = Ok(Outcome::Taken);
+        family.add(number, &mut |slot| {
+            result = map.next_value_seed(Fill { slot, trail });
+            matches!(result, Ok(Outcome::Taken))
+        });
+        match result? {
             Outcome::Taken => return Ok(()),
-            Outcome::Refused(_, value) => {
-                family.remove(number);
-                value
-            }
+            Outcome::Refused(_, value) => value,
         }
     } else {
         let value = map.next_value()?;
@@ -726,16 +734,14 @@ fn entry<'de, A: serde::de::MapAccess<'de>>(
     map: &mut A,
     trail: &RefCell<Trail>,
 ) -> Result<(), A::Error> {
-    let slot = entries.entry(key);
-    match map.next_value_seed(Fill { slot, trail })? {
-        Outcome::Taken => Ok(()),
-        Outcome::Refused(expected, value) => {
-            entries.remove(key);
-            match value {
-                Value::Null => Ok(()),
-                value => Err(refusal(trail, expected, &describe(&value))),
-            }
-        }
+    let mut result = Ok(Outcome::Taken);
+    entries.add(key, &mut |slot| {
+        result = map.next_value_seed(Fill { slot, trail });
+        matches!(result, Ok(Outcome::Taken))
+    });
+    match result? {
+        Outcome::Taken | Outcome::Refused(_, Value::Null) => Ok(()),
+        Outcome::Refused(expected, value) => Err(refusal(trail, expected, &describe(&value))),
     }
 }
 
@@ -793,11 +799,13 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
 /// What scalar slots have besides `put`.
 macro_rules! scalar_slot {
     (|$slot:ident| $text:expr) => {
+        #[inline]
         fn text(&self) -> Option<String> {
             let $slot = self;
             Some($text)
         }
 
+        #[inline]
         fn show(&mut self, out: &mut dyn FnMut(&dyn std::fmt::Debug)) {
             out(self);
         }
@@ -947,7 +955,7 @@ impl<T: Object> Slot for T {
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
         let object: &mut dyn Object = self;
-        out(&Shown(RefCell::new(object)));
+        out(&Shown::new(object));
     }
 }
 
@@ -969,15 +977,14 @@ fn put_text(object: &mut dyn Object, value: &Scalar<'_>) -> Result<(), Expected>
 
 impl<T: Slot + Default> Slot for Option<T> {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        *self = match value {
+        let taken = match value {
             Scalar::Null | Scalar::Unset => None,
-            value => {
-                let mut inner = T::default();
-                inner.put(value)?;
-                Some(inner)
-            }
+            value => Some(self.insert(T::default()).put(value)),
         };
-        Ok(())
+        if !matches!(taken, Some(Ok(()))) {
+            *self = None;
+        }
+        taken.unwrap_or(Ok(()))
     }
 
     fn inside(&mut self) -> Inside<'_> {
@@ -1017,7 +1024,7 @@ impl<T: Slot + Default> Slot for Vec<T> {
     }
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        out(&Shown(RefCell::new(&mut self[..])));
+        out(&Shown::new(&mut self[..]));
     }
 }
 
@@ -1055,43 +1062,16 @@ impl<T: Slot + Default> Slot for BTreeMap<String, T> {
     }
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        out(&Shown(RefCell::new(self)));
+        out(&Shown::new(self));
     }
 }
 
 impl<T: Slot + Default> Map for BTreeMap<String, T> {
-    fn entry(&mut self, key: &str) -> &mut dyn Slot {
-        BTreeMap::entry(self, key.to_owned()).or_default()
-    }
-
-    fn remove(&mut self, key: &str) {
-        BTreeMap::remove(self, key);
-    }
-}
-
-impl<T: Slot + Default> Slot for BTreeMap<u8, T> {
-    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
-        Err("numbered members")
-    }
-
-    fn inside(&mut self) -> Inside<'_> {
-        Inside::Family(self)
-    }
-
-    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        if !self.is_empty() {
-            out(&Shown(RefCell::new(self)));
+    fn add(&mut self, key: &str, fill: &mut dyn FnMut(&mut dyn Slot) -> bool) {
+        let mut value = T::default();
+        if fill(&mut value) {
+            self.insert(key.to_owned(), value);
         }
-    }
-}
-
-impl<T: Slot + Default> Family for BTreeMap<u8, T> {
-    fn entry(&mut self, index: u8) -> &mut dyn Slot {
-        BTreeMap::entry(self, index).or_default()
-    }
-
-    fn remove(&mut self, index: u8) {
-        BTreeMap::remove(self, &index);
     }
 }
 

@@ -134,6 +134,7 @@ impl ToParam for Secret {
 }
 
 impl<T: OpenEnum> ToParam for T {
+    #[inline]
     fn to_param(&self) -> ParamValue {
         ParamValue::One(open_enum::text(self).to_owned())
     }

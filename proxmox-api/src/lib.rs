@@ -84,6 +84,7 @@ pub mod envelope;
 pub mod error;
 #[cfg(feature = "guests")]
 pub mod events;
+mod family;
 pub mod formats;
 #[cfg(feature = "guests")]
 pub mod guest;
@@ -116,6 +117,7 @@ pub mod webhook;
 
 pub use client::{Client, ClientBuilder};
 pub use error::Error;
+pub use family::Family;
 pub use list::List;
 pub use secret::Secret;
 pub use serde_json::Value;

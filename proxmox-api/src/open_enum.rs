@@ -44,6 +44,7 @@ pub trait OpenEnum: Clone + PartialEq + 'static {
 
 /// The text of the API.
 #[doc(hidden)]
+#[inline]
 pub fn text<T: OpenEnum>(value: &T) -> &str {
     match value.other() {
         Some(other) => other.text(),
@@ -56,6 +57,7 @@ pub fn text<T: OpenEnum>(value: &T) -> &str {
 
 /// The value of a text of the API.
 #[doc(hidden)]
+#[inline]
 pub fn value<T: OpenEnum>(text: &str) -> T {
     match T::LISTED.iter().find(|(known, _)| *known == text) {
         Some((_, known)) => known.clone(),
@@ -65,6 +67,7 @@ pub fn value<T: OpenEnum>(text: &str) -> T {
 
 /// Fills a slot.
 #[doc(hidden)]
+#[inline]
 pub fn put<T: OpenEnum>(slot: &mut T, scalar: &Scalar<'_>) -> Result<(), Expected> {
     *slot = value(&scalar.text().ok_or("string")?);
     Ok(())
@@ -120,6 +123,13 @@ macro_rules! open_enum_impls {
             }
         }
 
+        impl fmt::Debug for $name {
+            #[inline]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self.as_str(), f)
+            }
+        }
+
         impl fmt::Display for $name {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,7 +155,7 @@ pub(crate) use open_enum_impls;
 mod tests {
     use crate::support::*;
 
-    #[derive(Clone, Debug, PartialEq)]
+    #[derive(Clone, PartialEq)]
     enum Colour {
         Red,
         Unlisted(Unlisted),

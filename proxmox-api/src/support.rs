@@ -16,6 +16,7 @@ pub(crate) use crate::decode::{Expected, Extra, Object, Scalar, Shape, Slot, sca
 pub(crate) use crate::encode::{ParamValue, ToParam};
 pub(crate) use crate::endpoint::{Endpoint, Method, Partial, Permission, Release};
 pub(crate) use crate::error::Error;
+pub(crate) use crate::family::Family;
 pub(crate) use crate::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };

@@ -44,7 +44,7 @@ impl Emitter<'_> {
         });
         quote! {
             #about
-            #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+            #[derive(Clone, PartialEq, Eq, Hash)]
             #[non_exhaustive]
             pub enum #name {
                 #(#docs #variants,)*
@@ -247,7 +247,7 @@ impl Emitter<'_> {
             let ty = self.ty(&member.ty);
             let docs = self.member_doc(uses, member);
             let (kind, held) = if member.family {
-                (&mut families, quote!(BTreeMap<u8, #ty>))
+                (&mut families, quote!(Family<#ty>))
             } else if member.required {
                 (&mut required, quote!(#ty))
             } else {

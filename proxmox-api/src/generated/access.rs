@@ -2596,7 +2596,7 @@ object_impls!(AccessAclItem);
 /// Whether the role is granted to a user, a group or a token.
 ///
 /// Used by `GET /access/acl`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessAclType {
     /// The value `user`.
@@ -2858,7 +2858,7 @@ object_impls!(AccessDomainsItem);
 /// How the LDAP connection is encrypted.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsMode {
     /// The value `ldap`.
@@ -2878,7 +2878,7 @@ open_enum_impls!(
 /// TLS version of LDAPS connections; choose 1.2 or later.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsSslversion {
     /// The value `tlsv1`.
@@ -2901,7 +2901,7 @@ open_enum_impls!(
 /// Second factor that all users of the realm have to present.
 ///
 /// Used by `GET /access/domains`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsTfa {
     /// The value `yubico`.
@@ -2917,7 +2917,7 @@ open_enum_impls!(AccessDomainsTfa : "yubico" Yubico, "oath" Oath,);
 /// Kind of the realm.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessDomainsType {
     /// The value `ad`.
@@ -3381,7 +3381,7 @@ object_impls!(AccessTfaItem);
 /// Kind of second factor.
 ///
 /// Used by `GET /access/tfa`, `GET /access/tfa/{userid}`, `POST /access/tfa/{userid}`, `GET /access/tfa/{userid}/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessTfaType {
     /// The value `totp`.
@@ -3719,7 +3719,7 @@ object_impls!(AccessUsersTfa);
 /// Second factor demanded by the realm of the user; missing if there is none.
 ///
 /// Used by `GET /access/users/{userid}/tfa`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessUsersTfaRealm {
     /// The value `oath`.
@@ -3735,7 +3735,7 @@ open_enum_impls!(AccessUsersTfaRealm : "oath" Oath, "yubico" Yubico,);
 /// Second-factor kinds the user has set up.
 ///
 /// Used by `GET /access/users/{userid}/tfa`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessUsersTfaTypes {
     /// The value `totp`.
@@ -3760,7 +3760,7 @@ open_enum_impls!(
 /// Second factor the user has set up; only in the form without `multiple`.
 ///
 /// Used by `GET /access/users/{userid}/tfa`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AccessUsersTfaUser {
     /// The value `oath`.

@@ -4656,7 +4656,7 @@ object_impls!(ClusterBackupIncludedVolumesChildrenItem);
 /// Kind of guest; `unknown` if it was deleted without being removed from the job.
 ///
 /// Used by `GET /cluster/backup/{id}/included_volumes`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterBackupIncludedVolumesType {
     /// The value `qemu`.
@@ -5855,7 +5855,7 @@ object_impls!(ClusterMappingPciItem);
 /// How serious the problem is.
 ///
 /// Used by `GET /cluster/mapping/dir`, `GET /cluster/mapping/pci`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMappingSeverity {
     /// The value `warning`.
@@ -6074,7 +6074,7 @@ object_impls!(ClusterMetricsExportDataItem);
 /// Whether the value stands for itself (`gauge`) or is a running total (`counter`, `derive`).
 ///
 /// Used by `GET /cluster/metrics/export`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsExportType {
     /// The value `gauge`.
@@ -6225,7 +6225,7 @@ object_impls!(ClusterMetricsServer);
 /// InfluxDB: protocol used to send data.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`, `POST /cluster/metrics/server/{id}`, `PUT /cluster/metrics/server/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerInfluxdbproto {
     /// The value `udp`.
@@ -6290,7 +6290,7 @@ object_impls!(ClusterMetricsServerItem);
 /// OpenTelemetry: how request bodies are compressed.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`, `POST /cluster/metrics/server/{id}`, `PUT /cluster/metrics/server/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelCompression {
     /// The value `none`.
@@ -6306,7 +6306,7 @@ open_enum_impls!(ClusterMetricsServerOtelCompression : "none" None, "gzip" Gzip,
 /// OpenTelemetry: whether requests are encrypted.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`, `POST /cluster/metrics/server/{id}`, `PUT /cluster/metrics/server/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerOtelProtocol {
     /// The value `http`.
@@ -6322,7 +6322,7 @@ open_enum_impls!(ClusterMetricsServerOtelProtocol : "http" Http, "https" Https,)
 /// Graphite: protocol used to send data.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`, `POST /cluster/metrics/server/{id}`, `PUT /cluster/metrics/server/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerProto {
     /// The value `udp`.
@@ -6338,7 +6338,7 @@ open_enum_impls!(ClusterMetricsServerProto : "udp" Udp, "tcp" Tcp,);
 /// Kind of metric server.
 ///
 /// Used by `GET /cluster/metrics/server/{id}`, `POST /cluster/metrics/server/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterMetricsServerType {
     /// The value `graphite`.
@@ -6549,7 +6549,7 @@ object_impls!(ClusterOptionsCrs);
 /// How failed nodes are fenced; everything but the watchdog is experimental.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsFencing {
     /// The value `watchdog`.
@@ -6599,7 +6599,7 @@ object_impls!(ClusterOptionsGetHa);
 /// What counts when nodes are picked: number of resources, their configured size, or also their actual load.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsHa {
     /// The value `basic`.
@@ -6617,7 +6617,7 @@ open_enum_impls!(ClusterOptionsHa : "basic" Basic, "static" Static, "dynamic" Dy
 /// How possible moves are rated.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsHaAutoRebalanceMethod {
     /// The value `bruteforce`.
@@ -6635,7 +6635,7 @@ open_enum_impls!(
 /// Default language of the web interface.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsLanguage {
     /// The value `ca`.
@@ -6864,7 +6864,7 @@ object_impls!(ClusterOptionsNotify);
 /// Whether fenced nodes are reported; superseded by notification matchers.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsNotifyFencing {
     /// The value `always`.
@@ -6880,7 +6880,7 @@ open_enum_impls!(ClusterOptionsNotifyFencing : "always" Always, "never" Never,);
 /// Whether tags are sorted or keep their configured order.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsOrdering {
     /// The value `config`.
@@ -6896,7 +6896,7 @@ open_enum_impls!(ClusterOptionsOrdering : "config" Config, "alphabetical" Alphab
 /// When pending package updates are reported; superseded by notification matchers.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsPackageUpdates {
     /// The value `auto`.
@@ -6916,7 +6916,7 @@ open_enum_impls!(
 /// Whether failed replications are reported; superseded by notification matchers.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsReplication {
     /// The value `always`.
@@ -6932,7 +6932,7 @@ open_enum_impls!(ClusterOptionsReplication : "always" Always, "never" Never,);
 /// Form in which the resource tree draws tags.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsShape {
     /// The value `full`.
@@ -6954,7 +6954,7 @@ open_enum_impls!(
 /// What becomes of HA resources when their node is shut down or rebooted.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsShutdownPolicy {
     /// The value `freeze`.
@@ -7019,7 +7019,7 @@ object_impls!(ClusterOptionsTagStyle);
 /// Whether migration traffic is encrypted; switch that off only on private networks.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsType {
     /// The value `secure`.
@@ -7067,7 +7067,7 @@ object_impls!(ClusterOptionsU2f);
 /// Whether users may set no tags, listed ones, also those already in use, or any.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterOptionsUserAllow {
     /// The value `none`.
@@ -7230,7 +7230,7 @@ object_impls!(ClusterQemuCustomCpuModelsItem);
 /// QEMU CPU model on which this one builds and as which the guest sees it.
 ///
 /// Used by `GET /cluster/qemu/custom-cpu-models`, `POST /cluster/qemu/custom-cpu-models`, `GET /cluster/qemu/custom-cpu-models/{cputype}`, `PUT /cluster/qemu/custom-cpu-models/{cputype}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterQemuCustomCpuModelsReportedModel {
     /// The value `486`.
@@ -7651,7 +7651,7 @@ object_impls!(ClusterReplicationItem);
 /// Marks the job for removal; `full` also deletes the copies on the target node.
 ///
 /// Used by `GET /cluster/replication`, `POST /cluster/replication`, `GET /cluster/replication/{id}`, `PUT /cluster/replication/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterReplicationRemoveJob {
     /// The value `local`.
@@ -7667,7 +7667,7 @@ open_enum_impls!(ClusterReplicationRemoveJob : "local" Local, "full" Full,);
 /// Kind of replication.
 ///
 /// Used by `GET /cluster/replication`, `POST /cluster/replication`, `GET /cluster/replication/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterReplicationType {
     /// The value `local`.
@@ -7681,7 +7681,7 @@ open_enum_impls!(ClusterReplicationType : "local" Local,);
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
 /// Used by `GET /cluster/resources`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesGetResultType {
     /// The value `node`.
@@ -7712,7 +7712,7 @@ open_enum_impls!(
 /// Kind of resource; in the request, restricts the list to that kind (`vm` means all guests).
 ///
 /// Used by `GET /cluster/resources`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesGetType {
     /// The value `vm`.
@@ -7734,7 +7734,7 @@ open_enum_impls!(
 /// CPU architecture of the node.
 ///
 /// Used by `GET /cluster/resources`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesHostArch {
     /// The value `x86_64`.
@@ -7919,7 +7919,7 @@ object_impls!(ClusterResourcesItem);
 /// Kind of network, for networks.
 ///
 /// Used by `GET /cluster/resources`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterResourcesNetworkType {
     /// The value `fabric`.
@@ -8007,7 +8007,7 @@ object_impls!(ClusterStatusItem);
 /// Whether the entry is the cluster or a node, which decides what other fields it has.
 ///
 /// Used by `GET /cluster/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterStatusType {
     /// The value `cluster`.

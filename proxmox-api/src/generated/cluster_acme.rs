@@ -959,7 +959,7 @@ object_impls!(ClusterAcmeMeta);
 /// Name of the DNS provider interface.
 ///
 /// Used by `GET /cluster/acme/plugins`, `GET /cluster/acme/plugins/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsGetApi {
     /// The value `1984hosting`.
@@ -1390,7 +1390,7 @@ object_impls!(ClusterAcmePluginsItem);
 /// Name of the DNS provider interface.
 ///
 /// Used by `POST /cluster/acme/plugins`, `PUT /cluster/acme/plugins/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsPostApi {
     /// The value `1984hosting`.
@@ -1764,7 +1764,7 @@ open_enum_impls!(
 /// Kind of challenge; in the request, restricts the list to that kind.
 ///
 /// Used by `GET /cluster/acme/plugins`, `POST /cluster/acme/plugins`, `GET /cluster/acme/plugins/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterAcmePluginsType {
     /// The value `dns`.

@@ -312,7 +312,7 @@ impl ClusterCephStatusPath {
 /// Name of the OSD flag.
 ///
 /// Used by `GET /cluster/ceph/flags/{flag}`, `PUT /cluster/ceph/flags/{flag}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterCephFlagFlag {
     /// The value `nobackfill`.
@@ -389,7 +389,7 @@ object_impls!(ClusterCephFlagsItem);
 /// Name of the OSD flag.
 ///
 /// Used by `GET /cluster/ceph/flags`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterCephFlagsName {
     /// The value `nobackfill`.
@@ -752,7 +752,7 @@ object_impls!(ClusterCephMetadataOsdItem);
 /// Whether to return everything or only the Ceph versions of the nodes.
 ///
 /// Used by `GET /cluster/ceph/metadata`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterCephMetadataScope {
     /// The value `all`.

@@ -1154,7 +1154,7 @@ object_impls!(ClusterHaGroupsItem);
 /// Kind of section in the configuration.
 ///
 /// Used by `POST /cluster/ha/groups`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaGroupsType {
     /// The value `group`.
@@ -1380,7 +1380,7 @@ object_impls!(ClusterHaResourcesMigrateBlockingResourcesItem);
 /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone.
 ///
 /// Used by `GET /cluster/ha/resources`, `POST /cluster/ha/resources`, `GET /cluster/ha/resources/{sid}`, `PUT /cluster/ha/resources/{sid}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesState {
     /// The value `started`.
@@ -1405,7 +1405,7 @@ open_enum_impls!(
 /// Lists only resources of this kind.
 ///
 /// Used by `GET /cluster/ha/resources`, `POST /cluster/ha/resources`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaResourcesType {
     /// The value `ct`.
@@ -1421,7 +1421,7 @@ open_enum_impls!(ClusterHaResourcesType : "ct" Ct, "vm" Vm,);
 /// Whether the resources have to share a node (`positive`) or stay apart (`negative`).
 ///
 /// Used by `GET /cluster/ha/rules`, `POST /cluster/ha/rules`, `GET /cluster/ha/rules/{rule}`, `PUT /cluster/ha/rules/{rule}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesAffinity {
     /// The value `positive`.
@@ -1510,7 +1510,7 @@ object_impls!(ClusterHaRulesItem);
 /// Lists only rules of this kind.
 ///
 /// Used by `GET /cluster/ha/rules`, `POST /cluster/ha/rules`, `GET /cluster/ha/rules/{rule}`, `PUT /cluster/ha/rules/{rule}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaRulesType {
     /// The value `node-affinity`.
@@ -1529,7 +1529,7 @@ open_enum_impls!(
 /// Whether the HA stack is armed; for entries about fencing.
 ///
 /// Used by `GET /cluster/ha/status/current`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentArmedState {
     /// The value `armed`.
@@ -1651,7 +1651,7 @@ object_impls!(ClusterHaStatusCurrentItem);
 /// What happens to resources while the HA stack is disarmed.
 ///
 /// Used by `GET /cluster/ha/status/current`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentResourceMode {
     /// The value `freeze`.
@@ -1667,7 +1667,7 @@ open_enum_impls!(ClusterHaStatusCurrentResourceMode : "freeze" Freeze, "ignore" 
 /// What the entry is about.
 ///
 /// Used by `GET /cluster/ha/status/current`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusCurrentType {
     /// The value `quorum`.
@@ -1692,7 +1692,7 @@ open_enum_impls!(
 /// Whether resources are frozen meanwhile, or can be handled as if HA did not exist.
 ///
 /// Used by `POST /cluster/ha/status/disarm-ha`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterHaStatusDisarmHaResourceMode {
     /// The value `freeze`.

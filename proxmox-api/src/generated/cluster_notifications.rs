@@ -2167,7 +2167,7 @@ object_impls!(ClusterNotificationsEndpointsSmtpItem);
 /// How the connection is encrypted.
 ///
 /// Used by `GET /cluster/notifications/endpoints/smtp`, `POST /cluster/notifications/endpoints/smtp`, `GET /cluster/notifications/endpoints/smtp/{name}`, `PUT /cluster/notifications/endpoints/smtp/{name}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsEndpointsSmtpMode {
     /// The value `insecure`.
@@ -2302,7 +2302,7 @@ object_impls!(ClusterNotificationsEndpointsWebhookItem);
 /// HTTP method of the request.
 ///
 /// Used by `GET /cluster/notifications/endpoints/webhook`, `POST /cluster/notifications/endpoints/webhook`, `GET /cluster/notifications/endpoints/webhook/{name}`, `PUT /cluster/notifications/endpoints/webhook/{name}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsEndpointsWebhookMethod {
     /// The value `post`.
@@ -2495,7 +2495,7 @@ object_impls!(ClusterNotificationsMatchersItem);
 /// Whether all conditions have to be met or one is enough.
 ///
 /// Used by `GET /cluster/notifications/matchers`, `POST /cluster/notifications/matchers`, `GET /cluster/notifications/matchers/{name}`, `PUT /cluster/notifications/matchers/{name}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsMatchersMode {
     /// The value `all`.
@@ -2511,7 +2511,7 @@ open_enum_impls!(ClusterNotificationsMatchersMode : "all" All, "any" Any,);
 /// Whether a user created the entry, or it is built in, changed or not.
 ///
 /// Used by `GET /cluster/notifications/endpoints/gotify`, `GET /cluster/notifications/endpoints/sendmail`, `GET /cluster/notifications/endpoints/smtp`, `GET /cluster/notifications/endpoints/webhook` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsOrigin {
     /// The value `user-created`.
@@ -2577,7 +2577,7 @@ object_impls!(ClusterNotificationsTargetsItem);
 /// Kind of endpoint behind the target.
 ///
 /// Used by `GET /cluster/notifications/targets`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsTargetsType {
     /// The value `sendmail`.

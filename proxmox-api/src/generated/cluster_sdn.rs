@@ -5172,7 +5172,7 @@ impl ClusterSdnZonesZoneDelete {
 /// What happens to routes that match: `permit` or `deny`.
 ///
 /// Used by `GET /cluster/sdn/prefix-lists`, `POST /cluster/sdn/prefix-lists`, `GET /cluster/sdn/prefix-lists/{id}`, `PUT /cluster/sdn/prefix-lists/{id}` and 9 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnAction {
     /// The value `permit`.
@@ -5188,7 +5188,7 @@ open_enum_impls!(ClusterSdnAction : "permit" Permit, "deny" Deny,);
 /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `POST /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`, `PUT /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersBgpMode {
     /// The value `auto`.
@@ -5392,7 +5392,7 @@ object_impls!(ClusterSdnControllersPending);
 /// Kind of the controller; in the request, lists only controllers of this kind.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `POST /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnControllersType {
     /// The value `bgp`.
@@ -5546,7 +5546,7 @@ object_impls!(ClusterSdnDnsItem);
 /// Kind of the DNS server; in the request, lists only entries of this kind.
 ///
 /// Used by `GET /cluster/sdn/dns`, `POST /cluster/sdn/dns`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnDnsType {
     /// The value `powerdns`.
@@ -5624,7 +5624,7 @@ object_impls!(ClusterSdnFabricsAll);
 /// Names of settings to remove.
 ///
 /// Used by `PUT /cluster/sdn/fabrics/fabric/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsFabricDelete {
     /// The value `ip_prefix`. Since 9.2.
@@ -5738,7 +5738,7 @@ object_impls!(ClusterSdnFabricsFabricItem);
 /// Names of settings to remove.
 ///
 /// Used by `PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsNodeDelete {
     /// The value `interfaces`.
@@ -5845,7 +5845,7 @@ object_impls!(ClusterSdnFabricsNodeItem);
 /// Routing protocol of the fabric; decides which other settings apply.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `POST /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}` and 6 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsProtocol {
     /// The value `openfabric`.
@@ -5868,7 +5868,7 @@ open_enum_impls!(
 /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnFabricsRole {
     /// The value `internal`.
@@ -5989,7 +5989,7 @@ object_impls!(ClusterSdnIpamsStatusItem);
 /// Kind of the IP address manager; in the request, lists only entries of this kind.
 ///
 /// Used by `GET /cluster/sdn/ipams`, `POST /cluster/sdn/ipams`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnIpamsType {
     /// The value `netbox`.
@@ -6007,7 +6007,7 @@ open_enum_impls!(ClusterSdnIpamsType : "netbox" Netbox, "phpipam" Phpipam, "pve"
 /// Names of settings to remove.
 ///
 /// Used by `PUT /cluster/sdn/prefix-lists/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnPrefixListDelete {
     /// The value `entries`.
@@ -6069,7 +6069,7 @@ object_impls!(ClusterSdnPrefixListsEntriesItem);
 /// Names of settings to remove.
 ///
 /// Used by `PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnPrefixListsEntryDelete {
     /// The value `le`.
@@ -6162,7 +6162,7 @@ object_impls!(ClusterSdnPrefixListsPending);
 /// Names of settings to remove.
 ///
 /// Used by `PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnRouteMapsEntriesEntryDelete {
     /// The value `set`.
@@ -6239,7 +6239,7 @@ object_impls!(ClusterSdnRouteMapsEntriesItem);
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///
 /// Used by `GET /cluster/sdn/controllers`, `GET /cluster/sdn/controllers/{controller}`, `GET /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnState {
     /// The value `new`.
@@ -6594,7 +6594,7 @@ object_impls!(ClusterSdnVnetsSubnetsPending);
 /// Kind of the object; always `subnet`.
 ///
 /// Used by `POST /cluster/sdn/vnets/{vnet}/subnets`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnVnetsSubnetsType {
     /// The value `subnet`.
@@ -6608,7 +6608,7 @@ open_enum_impls!(ClusterSdnVnetsSubnetsType : "subnet" Subnet,);
 /// Kind of the object; always `vnet`.
 ///
 /// Used by `GET /cluster/sdn/vnets`, `POST /cluster/sdn/vnets`, `GET /cluster/sdn/vnets/{vnet}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnVnetsType {
     /// The value `vnet`.
@@ -6622,7 +6622,7 @@ open_enum_impls!(ClusterSdnVnetsType : "vnet" Vnet,);
 /// DHCP server that serves the subnets of the zone.
 ///
 /// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesDhcp {
     /// The value `dnsmasq`.
@@ -6900,7 +6900,7 @@ object_impls!(ClusterSdnZonesPending);
 /// Kind of the zone; in the request, lists only zones of this kind.
 ///
 /// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterSdnZonesType {
     /// The value `evpn`.
@@ -7135,7 +7135,7 @@ property_string_impls!(FabricInterface);
 /// How OSPF treats the network behind the interface.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FabricInterfaceNetworkType {
     /// The value `broadcast`.
@@ -7274,7 +7274,7 @@ property_string_impls!(FabricPeer);
 /// Whether the peer is a cluster node or a foreign machine.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/node`, `GET /cluster/sdn/fabrics/node/{fabric_id}`, `POST /cluster/sdn/fabrics/node/{fabric_id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FabricPeerType {
     /// The value `internal`.
@@ -7356,7 +7356,7 @@ property_string_impls!(FabricRedistribute);
 /// Where the routes come from.
 ///
 /// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `POST /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FabricRedistributeSource {
     /// The value `bgp`.
@@ -7544,7 +7544,7 @@ property_string_impls!(RouteMapExitAction);
 /// How to go on: with the next entry or with a later one.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapExitActionKey {
     /// The value `on-match-goto`.
@@ -7631,7 +7631,7 @@ property_string_impls!(RouteMapMatch);
 /// Property of the route to look at.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapMatchKey {
     /// The value `route-type`.
@@ -7740,7 +7740,7 @@ property_string_impls!(RouteMapSet);
 /// Property of the route to change.
 ///
 /// Used by `GET /cluster/sdn/route-maps/entries`, `POST /cluster/sdn/route-maps/entries`, `GET /cluster/sdn/route-maps/entries/{route-map-id}`, `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RouteMapSetKey {
     /// The value `ip-next-hop-peer-address`.

@@ -3614,7 +3614,7 @@ impl LxcVmidVncwebsocketPath {
 /// Architecture of the programs in the container.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcArch {
     /// The value `amd64`.
@@ -3641,7 +3641,7 @@ open_enum_impls!(
 /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcCmode {
     /// The value `shell`.
@@ -3679,7 +3679,7 @@ pub struct LxcConfig {
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255. Since 8.1.
-    pub dev: BTreeMap<u8, LxcDevice>,
+    pub dev: Family<LxcDevice>,
     /// SHA-1 digest of the configuration, to send back with a change.
     pub digest: Option<String>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
@@ -3699,11 +3699,11 @@ pub struct LxcConfig {
     /// Memory of the container in MiB. At least 16. Default: `512`.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    pub mp: BTreeMap<u8, LxcMountPoint>,
+    pub mp: Family<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
-    pub net: BTreeMap<u8, LxcNet>,
+    pub net: Family<LxcNet>,
     /// Starts the container when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -3729,7 +3729,7 @@ pub struct LxcConfig {
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: BTreeMap<u8, LxcUnused>,
+    pub unused: Family<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -4250,7 +4250,7 @@ object_impls!(LxcItem);
 /// Lock that keeps other operations off the container.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcLock {
     /// The value `backup`.
@@ -4544,7 +4544,7 @@ property_string_impls!(LxcMountPoint);
 /// Key the volume gets in the receiving configuration; the same one if absent.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/move_volume`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcMoveVolumeTargetVolume {
     /// The value `rootfs`.
@@ -5697,7 +5697,7 @@ open_enum_impls!(
 /// Key of the volume to move, such as `rootfs` or `mp0`.
 ///
 /// Used by `POST /nodes/{node}/lxc/{vmid}/move_volume`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcMoveVolumeVolume {
     /// The value `rootfs`.
@@ -7065,7 +7065,7 @@ property_string_impls!(LxcNet);
 /// Kind of the interface.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcNetType {
     /// The value `veth`.
@@ -7079,7 +7079,7 @@ open_enum_impls!(LxcNetType : "veth" Veth,);
 /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
 ///
 /// Used by `POST /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/config`, `PUT /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcOstype {
     /// The value `debian`.
@@ -7117,7 +7117,7 @@ open_enum_impls!(
 /// Key of the volume to enlarge, such as `rootfs` or `mp0`.
 ///
 /// Used by `PUT /nodes/{node}/lxc/{vmid}/resize`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LxcResizeDisk {
     /// The value `rootfs`.
@@ -7857,7 +7857,7 @@ pub struct LxcSnapshotConfig {
     /// Notes about the snapshot.
     pub description: Option<String>,
     /// Device of the host given to the container. Indexes 0 to 255.
-    pub dev: BTreeMap<u8, LxcDevice>,
+    pub dev: Family<LxcDevice>,
     /// Command to run as init with its arguments: a path, or a program found in `PATH`.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes.
@@ -7875,11 +7875,11 @@ pub struct LxcSnapshotConfig {
     /// Memory of the container in MiB.
     pub memory: Option<i64>,
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
-    pub mp: BTreeMap<u8, LxcMountPoint>,
+    pub mp: Family<LxcMountPoint>,
     /// DNS server addresses; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network interface of the container. Indexes 0 to 31.
-    pub net: BTreeMap<u8, LxcNet>,
+    pub net: Family<LxcNet>,
     /// Starts the container when its node boots.
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -7909,7 +7909,7 @@ pub struct LxcSnapshotConfig {
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation.
     pub unprivileged: Option<bool>,
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: BTreeMap<u8, LxcUnused>,
+    pub unused: Family<LxcUnused>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

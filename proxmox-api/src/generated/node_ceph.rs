@@ -2339,7 +2339,7 @@ property_string_impls!(CephErasureCoding);
 /// What the pool is used for.
 ///
 /// Used by `POST /nodes/{node}/ceph/pool`, `PUT /nodes/{node}/ceph/pool/{name}`, `GET /nodes/{node}/ceph/pool/{name}/status`, `POST /nodes/{node}/ceph/pools` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephApplication {
     /// The value `rbd`.
@@ -2412,7 +2412,7 @@ object_impls!(NodeCephCfgDbItem);
 /// Audience of the setting, from everyday use to development.
 ///
 /// Used by `GET /nodes/{node}/ceph/cfg/db`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCfgDbLevel {
     /// The value `basic`.
@@ -2462,7 +2462,7 @@ object_impls!(NodeCephCmdSafety);
 /// What is to be done with the daemon.
 ///
 /// Used by `GET /nodes/{node}/ceph/cmd-safety`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyAction {
     /// The value `stop`.
@@ -2478,7 +2478,7 @@ open_enum_impls!(NodeCephCmdSafetyAction : "stop" Stop, "destroy" Destroy,);
 /// Type of the daemon.
 ///
 /// Used by `GET /nodes/{node}/ceph/cmd-safety`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephCmdSafetyService {
     /// The value `osd`.
@@ -2890,7 +2890,7 @@ object_impls!(NodeCephOsdLvInfo);
 /// Role of the device within the OSD whose volume to look at.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephOsdLvInfoType {
     /// The value `block`.
@@ -2940,7 +2940,7 @@ object_impls!(NodeCephOsdMetadata);
 /// Role of the device within the OSD.
 ///
 /// Used by `GET /nodes/{node}/ceph/osd/{osdid}/metadata`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephOsdMetadataDevice {
     /// The value `block`.
@@ -3635,7 +3635,7 @@ object_impls!(NodeCephOsdRootChildrenItem);
 /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
 ///
 /// Used by `POST /nodes/{node}/ceph/pool`, `PUT /nodes/{node}/ceph/pool/{name}`, `GET /nodes/{node}/ceph/pool/{name}/status`, `POST /nodes/{node}/ceph/pools` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephPgAutoscaleMode {
     /// The value `on`.
@@ -4207,7 +4207,7 @@ object_impls!(NodeCephPoolsItem);
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///
 /// Used by `GET /nodes/{node}/ceph/pool`, `GET /nodes/{node}/ceph/pools`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCephType {
     /// The value `replicated`.

@@ -877,7 +877,7 @@ impl NodeDisksZfsNameDelete {
 /// File system to create.
 ///
 /// Used by `POST /nodes/{node}/disks/directory`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksDirectoryFilesystem {
     /// The value `ext4`.
@@ -1055,7 +1055,7 @@ object_impls!(NodeDisksListItem);
 /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
 ///
 /// Used by `GET /nodes/{node}/disks/list`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksListType {
     /// The value `unused`.
@@ -1456,7 +1456,7 @@ object_impls!(NodeDisksZfChildrenItem);
 /// Compression of the data on the pool.
 ///
 /// Used by `POST /nodes/{node}/disks/zfs`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsCompression {
     /// The value `on`.
@@ -1536,7 +1536,7 @@ object_impls!(NodeDisksZfsItem);
 /// How the devices are combined.
 ///
 /// Used by `POST /nodes/{node}/disks/zfs`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeDisksZfsRaidlevel {
     /// The value `single`.

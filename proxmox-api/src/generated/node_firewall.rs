@@ -816,7 +816,7 @@ object_impls!(NodeFirewallOptions);
 /// Level to log smurf packets at; `nolog` logs nothing.
 ///
 /// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeFirewallOptionsSmurfLogLevel {
     /// The value `emerg`.
@@ -849,7 +849,7 @@ open_enum_impls!(
 /// Level to log packets with bad TCP flags at; `nolog` logs nothing.
 ///
 /// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeFirewallOptionsTcpFlagsLogLevel {
     /// The value `emerg`.

@@ -809,7 +809,7 @@ object_impls!(NodeSdnZonesItem);
 /// Whether the zone works on this node, waits for changes to be applied, or failed.
 ///
 /// Used by `GET /nodes/{node}/sdn/zones`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeSdnZonesStatus {
     /// The value `available`.

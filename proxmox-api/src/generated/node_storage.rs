@@ -1133,7 +1133,7 @@ impl NodeStorageStorageUploadPost {
 /// Algorithm `checksum` was computed with.
 ///
 /// Used by `POST /nodes/{node}/storage/{storage}/download-url`, `POST /nodes/{node}/storage/{storage}/upload`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageChecksumAlgorithm {
     /// The value `md5`.
@@ -1326,7 +1326,7 @@ object_impls!(NodeStorageContentVerification);
 /// Format new images get if none is named.
 ///
 /// Used by `GET /nodes/{node}/storage`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageDefault {
     /// The value `qcow2`.
@@ -1348,7 +1348,7 @@ open_enum_impls!(
 /// What the file is: ISO image, container template or image to import.
 ///
 /// Used by `POST /nodes/{node}/storage/{storage}/download-url`, `POST /nodes/{node}/storage/{storage}/upload`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageDownloadUrlContent {
     /// The value `iso`.
@@ -1480,7 +1480,7 @@ object_impls!(NodeStorageIdentity);
 /// Storage type.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/identity`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageIdentityType {
     /// The value `btrfs`.
@@ -1697,7 +1697,7 @@ object_impls!(NodeStorageImportMetadataNetValue);
 /// Kind of guest that the import creates.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataType {
     /// The value `vm`.
@@ -1745,7 +1745,7 @@ object_impls!(NodeStorageImportMetadataWarningsItem);
 /// What the warning is about.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/import-metadata`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageImportMetadataWarningsType {
     /// The value `cdrom-image-ignored`.
@@ -1898,7 +1898,7 @@ object_impls!(NodeStoragePrunebackupsItem);
 /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
 ///
 /// Used by `GET /nodes/{node}/storage/{storage}/prunebackups`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStoragePrunebackupsMark {
     /// The value `keep`.
@@ -2009,7 +2009,7 @@ object_impls!(NodeStorageStatus);
 /// Formats the storage can hold.
 ///
 /// Used by `GET /nodes/{node}/storage`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStorageSupported {
     /// The value `qcow2`.

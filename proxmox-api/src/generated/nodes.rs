@@ -5232,7 +5232,7 @@ object_impls!(NodeAplinfoItem);
 /// Architecture the package is built for.
 ///
 /// Used by `GET /nodes/{node}/apt/update`, `GET /nodes/{node}/apt/versions`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptArch {
     /// The value `armhf`.
@@ -5338,7 +5338,7 @@ object_impls!(NodeAptRepositoriesErrorsItem);
 /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptRepositoriesFilesFileType {
     /// The value `list`.
@@ -5396,7 +5396,7 @@ object_impls!(NodeAptRepositoriesFilesItem);
 /// Syntax of the file that defines the repository.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptRepositoriesFilesRepositoriesFileType {
     /// The value `list`.
@@ -5579,7 +5579,7 @@ object_impls!(NodeAptRepositoriesStandardReposItem);
 /// Package types offered: `deb`, `deb-src` or both.
 ///
 /// Used by `GET /nodes/{node}/apt/repositories`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptRepositoriesTypes {
     /// The value `deb`.
@@ -5664,7 +5664,7 @@ object_impls!(NodeAptUpdateItem);
 /// Installation state of the package.
 ///
 /// Used by `GET /nodes/{node}/apt/versions`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeAptVersionsCurrentState {
     /// The value `Installed`.
@@ -5858,7 +5858,7 @@ object_impls!(NodeCapabilitiesQemuMachinesItem);
 /// Machine family.
 ///
 /// Used by `GET /nodes/{node}/capabilities/qemu/machines`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeCapabilitiesQemuMachinesType {
     /// The value `q35`.
@@ -5983,7 +5983,7 @@ pub struct NodeConfig {
     /// ACME settings of the node.
     pub acme: Option<NodeAcme>,
     /// One domain for the node's ACME certificate and how control over it is proven. Indexes 0 to 5.
-    pub acmedomain: BTreeMap<u8, AcmeDomain>,
+    pub acmedomain: Family<AcmeDomain>,
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
     pub ballooning_target: Option<i64>,
     /// Notes about the node, shown in the web interface. At most 65536 characters.
@@ -6039,7 +6039,7 @@ object_impls!(NodeConfig);
 /// Only this setting is returned.
 ///
 /// Used by `GET /nodes/{node}/config`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeConfigProperty {
     /// The value `acme`.
@@ -6742,7 +6742,7 @@ object_impls!(NodeNetwork);
 /// How the bond spreads traffic over its members.
 ///
 /// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`, `PUT /nodes/{node}/network/{iface}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondMode {
     /// The value `balance-rr`.
@@ -6779,7 +6779,7 @@ open_enum_impls!(
 /// What picks the member for outgoing traffic in `balance-xor` and `802.3ad` mode.
 ///
 /// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`, `PUT /nodes/{node}/network/{iface}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkBondXmitHashPolicy {
     /// The value `layer2`.
@@ -6800,7 +6800,7 @@ open_enum_impls!(
 /// Address families configured on the interface, `inet` and `inet6`.
 ///
 /// Used by `GET /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkFamilies {
     /// The value `inet`.
@@ -6816,7 +6816,7 @@ open_enum_impls!(NodeNetworkFamilies : "inet" Inet, "inet6" Inet6,);
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
 /// Used by `GET /nodes/{node}/network`, `POST /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`, `PUT /nodes/{node}/network/{iface}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkGetResultType {
     /// The value `bridge`.
@@ -6856,7 +6856,7 @@ open_enum_impls!(
 /// Kind of interface; as a parameter a filter, where the `any_` values and `include_sdn` match groups.
 ///
 /// Used by `GET /nodes/{node}/network`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkGetType {
     /// The value `bridge`.
@@ -7142,7 +7142,7 @@ object_impls!(NodeNetworkItem);
 /// How the IPv4 address is configured.
 ///
 /// Used by `GET /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod {
     /// The value `loopback`.
@@ -7167,7 +7167,7 @@ open_enum_impls!(
 /// How the IPv6 address is configured.
 ///
 /// Used by `GET /nodes/{node}/network`, `GET /nodes/{node}/network/{iface}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeNetworkMethod6 {
     /// The value `loopback`.
@@ -7337,7 +7337,7 @@ object_impls!(NodeReplicationItem);
 /// Period the figures cover, back from now.
 ///
 /// Used by `GET /nodes/{node}/rrd`, `GET /nodes/{node}/rrddata`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeRrdTimeframe {
     /// The value `hour`.
@@ -7820,7 +7820,7 @@ object_impls!(NodeScanZfsItem);
 /// Name of the service, such as `pveproxy`.
 ///
 /// Used by `GET /nodes/{node}/services/{service}`, `POST /nodes/{node}/services/{service}/reload`, `POST /nodes/{node}/services/{service}/restart`, `POST /nodes/{node}/services/{service}/start` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeServiceService {
     /// The value `chrony`.
@@ -7887,7 +7887,7 @@ open_enum_impls!(
 /// Run state of the unit, the ActiveState of systemd.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesActiveState {
     /// The value `active`.
@@ -7969,7 +7969,7 @@ object_impls!(NodeServicesItem);
 /// Detailed run state, the SubState of systemd.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesState {
     /// The value `dead`.
@@ -8046,7 +8046,7 @@ open_enum_impls!(
 /// Whether the unit starts at boot, the UnitFileState of systemd.
 ///
 /// Used by `GET /nodes/{node}/services`, `GET /nodes/{node}/services/{service}/state`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeServicesUnitState {
     /// The value `enabled`.
@@ -8094,7 +8094,7 @@ open_enum_impls!(
 /// What runs in the session; anything but `login` is reserved for `root@pam`.
 ///
 /// Used by `POST /nodes/{node}/spiceshell`, `POST /nodes/{node}/termproxy`, `POST /nodes/{node}/vncshell`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeSpiceshellCmd {
     /// The value `ceph_install`.
@@ -8234,7 +8234,7 @@ object_impls!(NodeStatusBootInfo);
 /// What the node is to do.
 ///
 /// Used by `POST /nodes/{node}/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStatusCommand {
     /// The value `reboot`.
@@ -8424,7 +8424,7 @@ object_impls!(NodeStatusMemory);
 /// Firmware kind the system was booted with.
 ///
 /// Used by `GET /nodes/{node}/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeStatusMode {
     /// The value `efi`.
@@ -8594,7 +8594,7 @@ object_impls!(NodeSubscription);
 /// Validity of the subscription.
 ///
 /// Used by `GET /nodes/{node}/subscription`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeSubscriptionStatus {
     /// The value `new`.
@@ -8696,7 +8696,7 @@ object_impls!(NodeTasksItem);
 /// Whether to list finished (`archive`), running (`active`) or all tasks.
 ///
 /// Used by `GET /nodes/{node}/tasks`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeTasksSource {
     /// The value `archive`.
@@ -9117,7 +9117,7 @@ object_impls!(NodesItem);
 /// Whether the node is reachable in the cluster.
 ///
 /// Used by `GET /nodes`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodesStatus {
     /// The value `unknown`.

@@ -522,7 +522,7 @@ object_impls!(PoolsMembersItem);
 /// Kind of the member.
 ///
 /// Used by `GET /pools`, `GET /pools/{poolid}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PoolsMembersType {
     /// The value `qemu`.
@@ -544,7 +544,7 @@ open_enum_impls!(
 /// Returns only members of this kind.
 ///
 /// Used by `GET /pools`, `GET /pools/{poolid}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PoolsType {
     /// The value `qemu`.

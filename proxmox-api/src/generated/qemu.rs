@@ -6607,7 +6607,7 @@ property_string_impls!(QemuAgent);
 /// Guest agent command to run.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentCommand {
     /// The value `fsfreeze-freeze`.
@@ -6824,7 +6824,7 @@ object_impls!(QemuAgentFsfreezeStatus);
 /// Whether the file systems are frozen or thawed.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentFsfreezeStatusResult {
     /// The value `thawed`.
@@ -8075,7 +8075,7 @@ object_impls!(QemuAgentPost);
 /// Device through which the agent is reached.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAgentType {
     /// The value `virtio`.
@@ -8157,7 +8157,7 @@ property_string_impls!(QemuAudio);
 /// Sound card model.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDevice {
     /// The value `ich9-intel-hda`.
@@ -8177,7 +8177,7 @@ open_enum_impls!(
 /// Where the sound goes: to the SPICE viewer, or nowhere.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAudioDriver {
     /// The value `spice`.
@@ -8260,7 +8260,7 @@ object_impls!(QemuBallooninfo);
 /// Firmware: SeaBIOS, or OVMF for UEFI.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuBios {
     /// The value `seabios`.
@@ -8597,7 +8597,7 @@ property_string_impls!(QemuBoot);
 /// Form of the cloud-init data; by default fitting `ostype`, with `configdrive2` for Windows and `nocloud` otherwise.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuCitype {
     /// The value `configdrive2`.
@@ -8617,7 +8617,7 @@ open_enum_impls!(
 /// Clipboard for the console: `vnc`; when absent, SPICE displays get theirs.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuClipboard {
     /// The value `vnc`.
@@ -8631,7 +8631,7 @@ open_enum_impls!(QemuClipboard : "vnc" Vnc,);
 /// Image format of the state volume.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `POST /nodes/{node}/qemu/{vmid}/clone`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config` and 3 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloneFormat {
     /// The value `raw`.
@@ -8736,7 +8736,7 @@ property_string_impls!(QemuCloudInitCustom);
 /// Document to return.
 ///
 /// Used by `GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuCloudinitDumpType {
     /// The value `user`.
@@ -8862,17 +8862,17 @@ pub struct QemuConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: BTreeMap<u8, QemuHostPci>,
+    pub hostpci: Family<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set. Default: `network,disk,usb`.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: BTreeMap<u8, QemuDrive>,
+    pub ide: Family<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX. Since 9.1.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: BTreeMap<u8, QemuIpConfig>,
+    pub ipconfig: Family<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
@@ -8900,17 +8900,17 @@ pub struct QemuConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: BTreeMap<u8, QemuNet>,
+    pub net: Family<QemuNet>,
     /// Gives the guest NUMA nodes. Default: `false`.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: BTreeMap<u8, QemuNuma>,
+    pub numa_nodes: Family<QemuNuma>,
     /// Starts the virtual machine when its node boots. Default: `false`.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: BTreeMap<u8, String>,
+    pub parallel: Family<String>,
     /// Snapshot from which this state descends; kept by the server, not to be set. At most 40 characters. Since 9.1.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
@@ -8926,15 +8926,15 @@ pub struct QemuConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state. Since 9.1.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: BTreeMap<u8, QemuDrive>,
+    pub sata: Family<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: BTreeMap<u8, QemuDrive>,
+    pub scsi: Family<QemuDrive>,
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<String>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: BTreeMap<u8, String>,
+    pub serial: Family<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
@@ -8964,17 +8964,17 @@ pub struct QemuConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: BTreeMap<u8, QemuUnused>,
+    pub unused: Family<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: BTreeMap<u8, QemuUsb>,
+    pub usb: Family<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: BTreeMap<u8, QemuDrive>,
+    pub virtio: Family<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9. Since 8.4.
-    pub virtiofs: BTreeMap<u8, QemuVirtiofs>,
+    pub virtiofs: Family<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by a snapshot; kept by the server, not to be set. Since 9.1.
@@ -9326,7 +9326,7 @@ property_string_impls!(QemuCpu);
 /// Whether to start or to stop the helper.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDbusVmstateAction {
     /// The value `start`.
@@ -9342,7 +9342,7 @@ open_enum_impls!(QemuDbusVmstateAction : "start" Start, "stop" Stop,);
 /// Key of the disk to enlarge, such as `scsi0`.
 ///
 /// Used by `PUT /nodes/{node}/qemu/{vmid}/resize`, `POST /nodes/{node}/qemu/{vmid}/template`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDisk {
     /// The value `ide0`.
@@ -10092,7 +10092,7 @@ property_string_impls!(QemuDrive);
 /// Way in which QEMU issues the drive's I/O.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveAio {
     /// The value `native`.
@@ -10110,7 +10110,7 @@ open_enum_impls!(QemuDriveAio : "native" Native, "threads" Threads, "io_uring" I
 /// Cache mode of the drive; `unsafe` ignores flushes and risks data.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveCache {
     /// The value `none`.
@@ -10135,7 +10135,7 @@ open_enum_impls!(
 /// Passes the guest's discard (trim) requests on to the storage, or ignores them.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveDiscard {
     /// The value `ignore`.
@@ -10151,7 +10151,7 @@ open_enum_impls!(QemuDriveDiscard : "ignore" Ignore, "on" On,);
 /// Whether the drive is a disk or a CD-ROM.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveMedia {
     /// The value `cdrom`.
@@ -10167,7 +10167,7 @@ open_enum_impls!(QemuDriveMedia : "cdrom" Cdrom, "disk" Disk,);
 /// What to do when a read fails: ignore it, report it to the guest, or stop the guest.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveRerror {
     /// The value `ignore`.
@@ -10185,7 +10185,7 @@ open_enum_impls!(QemuDriveRerror : "ignore" Ignore, "report" Report, "stop" Stop
 /// How the BIOS translates a fixed drive geometry.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveTrans {
     /// The value `none`.
@@ -10203,7 +10203,7 @@ open_enum_impls!(QemuDriveTrans : "none" None, "lba" Lba, "auto" Auto,);
 /// What to do when a write fails: `enospc` stops on a full storage and reports other errors.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuDriveWerror {
     /// The value `enospc`.
@@ -10352,7 +10352,7 @@ property_string_impls!(QemuEfiDisk);
 /// Size of the variable store; `4m` is the newer one and needed for Secure Boot. Ignored for ARM guests.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskEfitype {
     /// The value `2m`.
@@ -10368,7 +10368,7 @@ open_enum_impls!(QemuEfiDiskEfitype : "2m" V2m, "4m" V4m,);
 /// Which Microsoft UEFI certificates are enrolled; only informational, `2023k` is the complete newest set.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuEfiDiskMsCert {
     /// The value `2011`.
@@ -10422,7 +10422,7 @@ object_impls!(QemuFeature);
 /// Format of the image file.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuFormat {
     /// The value `raw`.
@@ -10642,7 +10642,7 @@ property_string_impls!(QemuHostPci);
 /// Whether the host binds the device to `vfio` first or keeps the driver it has.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuHostPciDriver {
     /// The value `vfio`.
@@ -10658,7 +10658,7 @@ open_enum_impls!(QemuHostPciDriver : "vfio" Vfio, "keep" Keep,);
 /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuHugepages {
     /// The value `any`.
@@ -11006,7 +11006,7 @@ property_string_impls!(QemuIvshmem);
 /// Lock that keeps other operations off the virtual machine; only root may set it.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuLock {
     /// The value `backup`.
@@ -11137,7 +11137,7 @@ property_string_impls!(QemuMachine);
 /// Kind of virtual IOMMU for the guest; `intel` needs a `q35` machine.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuMachineViommu {
     /// The value `intel`.
@@ -11466,7 +11466,7 @@ object_impls!(QemuMigrateNotAllowedNodesValue);
 /// Whether migration traffic is encrypted by SSH; `insecure` is faster but only for trusted networks.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/migrate`, `POST /nodes/{node}/qemu/{vmid}/status/start`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuMigrationType {
     /// The value `secure`.
@@ -11482,7 +11482,7 @@ open_enum_impls!(QemuMigrationType : "secure" Secure, "insecure" Insecure,);
 /// Key of the disk to move, such as `scsi0`.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/move_disk`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskDisk {
     /// The value `ide0`.
@@ -12207,7 +12207,7 @@ open_enum_impls!(
 /// Key the disk gets in the receiving configuration; the same one if absent.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/move_disk`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuMoveDiskTargetDisk {
     /// The value `ide0`.
@@ -13191,7 +13191,7 @@ property_string_impls!(QemuNet);
 /// Network card model; `virtio` is the fastest, `e1000` suits guests without VirtIO drivers.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuNetModel {
     /// The value `e1000`.
@@ -13358,7 +13358,7 @@ property_string_impls!(QemuNuma);
 /// How memory is taken from the host nodes.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuNumaPolicy {
     /// The value `preferred`.
@@ -13378,7 +13378,7 @@ open_enum_impls!(
 /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuOstype {
     /// The value `other`.
@@ -13567,7 +13567,7 @@ property_string_impls!(QemuRng);
 /// Host device the randomness comes from; `/dev/urandom` is right for most, `/dev/hwrng` passes a hardware one.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuRngSource {
     /// The value `/dev/urandom`.
@@ -13588,7 +13588,7 @@ open_enum_impls!(
 /// Model of the SCSI controller.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuScsihw {
     /// The value `lsi`.
@@ -13909,17 +13909,17 @@ pub struct QemuSnapshotConfig {
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
     pub hookscript: Option<VolumeId>,
     /// PCI device of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 15.
-    pub hostpci: BTreeMap<u8, QemuHostPci>,
+    pub hostpci: Family<QemuHostPci>,
     /// Device kinds that can be changed while running, comma-separated; `0` for none, `1` for the default set.
     pub hotplug: Option<String>,
     /// Backs the memory with huge pages of this many MiB; `any` takes 1 GiB pages if possible, else 2 MiB.
     pub hugepages: Option<QemuHugepages>,
     /// IDE disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 3.
-    pub ide: BTreeMap<u8, QemuDrive>,
+    pub ide: Family<QemuDrive>,
     /// Hardware isolation of the guest by Intel TDX.
     pub intel_tdx: Option<QemuTdx>,
     /// Addresses cloud-init gives to the card `net[n]`; DHCP on IPv4 if nothing is set. Indexes 0 to 31.
-    pub ipconfig: BTreeMap<u8, QemuIpConfig>,
+    pub ipconfig: Family<QemuIpConfig>,
     /// Memory shared with other virtual machines or the host.
     pub ivshmem: Option<QemuIvshmem>,
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start.
@@ -13947,17 +13947,17 @@ pub struct QemuSnapshotConfig {
     /// DNS server addresses for cloud-init; those of the host unless this or `searchdomain` is set.
     pub nameserver: Option<List>,
     /// Network card of the guest. Indexes 0 to 31.
-    pub net: BTreeMap<u8, QemuNet>,
+    pub net: Family<QemuNet>,
     /// Gives the guest NUMA nodes.
     pub numa: Option<bool>,
     /// One NUMA node of the guest. Indexes 0 to 7.
-    pub numa_nodes: BTreeMap<u8, QemuNuma>,
+    pub numa_nodes: Family<QemuNuma>,
     /// Starts the virtual machine when its node boots.
     pub onboot: Option<bool>,
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux.
     pub ostype: Option<QemuOstype>,
     /// Parallel port of the host given to the guest; ties the virtual machine to its node, use with care. Indexes 0 to 2.
-    pub parallel: BTreeMap<u8, String>,
+    pub parallel: Family<String>,
     /// Snapshot from which this one descends.
     pub parent: Option<String>,
     /// Refuses to delete the virtual machine or its disks.
@@ -13973,15 +13973,15 @@ pub struct QemuSnapshotConfig {
     /// Machine type at the time of a snapshot; kept to resume its saved state.
     pub runningmachine: Option<QemuMachine>,
     /// SATA disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 5.
-    pub sata: BTreeMap<u8, QemuDrive>,
+    pub sata: Family<QemuDrive>,
     /// SCSI disk or CD-ROM; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 30.
-    pub scsi: BTreeMap<u8, QemuDrive>,
+    pub scsi: Family<QemuDrive>,
     /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<String>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
-    pub serial: BTreeMap<u8, String>,
+    pub serial: Family<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
     pub shares: Option<i64>,
     /// Values of the SMBIOS type 1 (system) table shown to the guest.
@@ -14011,17 +14011,17 @@ pub struct QemuSnapshotConfig {
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
     pub tpmstate0: Option<QemuTpmState>,
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
-    pub unused: BTreeMap<u8, QemuUnused>,
+    pub unused: Family<QemuUnused>,
     /// USB device given to the guest; numbers above 4 need machine version 7.1 and a recent guest. Indexes 0 to 13.
-    pub usb: BTreeMap<u8, QemuUsb>,
+    pub usb: Family<QemuUsb>,
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`.
     pub vcpus: Option<i64>,
     /// Display adapter of the guest.
     pub vga: Option<QemuVga>,
     /// VirtIO block disk; `STORAGE:SIZE` allocates a new volume of so many GiB. Indexes 0 to 15.
-    pub virtio: BTreeMap<u8, QemuDrive>,
+    pub virtio: Family<QemuDrive>,
     /// Directory of the host shared with the guest by Virtio-fs. Indexes 0 to 9.
-    pub virtiofs: BTreeMap<u8, QemuVirtiofs>,
+    pub virtiofs: Family<QemuVirtiofs>,
     /// Generation ID telling the guest of rollback or copy: a UUID, `1` to have one made, `0` for none.
     pub vmgenid: Option<String>,
     /// Volume with the RAM saved by the snapshot.
@@ -14363,7 +14363,7 @@ property_string_impls!(QemuSpiceEnhancements);
 /// Sends detected video compressed: everything (`all`), what passes a filter (`filter`), or not at all.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuSpiceEnhancementsVideostreaming {
     /// The value `off`.
@@ -14668,7 +14668,7 @@ property_string_impls!(QemuTdx);
 /// Serial port to open as a terminal; without it, the one that serves as display.
 ///
 /// Used by `POST /nodes/{node}/qemu/{vmid}/termproxy`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuTermproxySerial {
     /// The value `serial0`.
@@ -14791,7 +14791,7 @@ property_string_impls!(QemuTpmState);
 /// TPM version to emulate; cannot be changed later. `v2.0` is preferable.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuTpmStateVersion {
     /// The value `v1.2`.
@@ -15018,7 +15018,7 @@ property_string_impls!(QemuVga);
 /// Display model; `qxl` kinds offer SPICE, `serial` kinds show a serial port, `none` leaves the guest headless.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuVgaType {
     /// The value `cirrus`.
@@ -15162,7 +15162,7 @@ property_string_impls!(QemuVirtiofs);
 /// How the guest may cache: data and metadata (`always`), metadata only, nothing, or the default (`auto`).
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuVirtiofsCache {
     /// The value `auto`.
@@ -15247,7 +15247,7 @@ property_string_impls!(QemuWatchdog);
 /// Watchdog device shown to the guest.
 ///
 /// Used by `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config`, `POST /nodes/{node}/qemu/{vmid}/config`, `PUT /nodes/{node}/qemu/{vmid}/config` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuWatchdogModel {
     /// The value `i6300esb`.

@@ -1305,7 +1305,7 @@ object_impls!(StorageItem);
 /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`.
 ///
 /// Used by `GET /storage`, `POST /storage`, `GET /storage/{storage}`, `PUT /storage/{storage}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoragePreallocation {
     /// The value `off`.
@@ -1327,7 +1327,7 @@ open_enum_impls!(
 /// SMB protocol version to use; `default` takes the highest that both sides know.
 ///
 /// Used by `GET /storage`, `POST /storage`, `GET /storage/{storage}`, `PUT /storage/{storage}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StorageSmbversion {
     /// The value `default`.
@@ -1354,7 +1354,7 @@ open_enum_impls!(
 /// How GlusterFS is reached.
 ///
 /// Used by `GET /storage`, `POST /storage`, `GET /storage/{storage}`, `PUT /storage/{storage}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StorageTransport {
     /// The value `tcp`.
@@ -1372,7 +1372,7 @@ open_enum_impls!(StorageTransport : "tcp" Tcp, "rdma" Rdma, "unix" Unix,);
 /// Storage type; in the request, lists only storages of this type.
 ///
 /// Used by `GET /storage`, `POST /storage`, `GET /storage/{storage}`, `PUT /storage/{storage}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StorageType {
     /// The value `btrfs`.

@@ -6,7 +6,7 @@ use crate::support::*;
 /// How container backups to Proxmox Backup Server recognize unchanged files.
 ///
 /// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupChangeDetection {
     /// The value `legacy`.
@@ -26,7 +26,7 @@ open_enum_impls!(
 /// How archives are compressed; `0` is off, and `1` is an older name for `lzo`.
 ///
 /// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupCompression {
     /// The value `0`.
@@ -123,7 +123,7 @@ property_string_impls!(BackupFleecing);
 /// Whether mail is sent after every run or only after failures; superseded by notification matchers.
 ///
 /// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupMailNotification {
     /// The value `always`.
@@ -139,7 +139,7 @@ open_enum_impls!(BackupMailNotification : "always" Always, "failure" Failure,);
 /// Whether guests keep running, are suspended, or are stopped during the backup.
 ///
 /// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupMode {
     /// The value `snapshot`.
@@ -157,7 +157,7 @@ open_enum_impls!(BackupMode : "snapshot" Snapshot, "suspend" Suspend, "stop" Sto
 /// Whether results are mailed to `mailto` or go through the notification system.
 ///
 /// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationMode {
     /// The value `auto`.
@@ -178,7 +178,7 @@ open_enum_impls!(
 /// Without use today.
 ///
 /// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`, `GET /nodes/{node}/vzdump/defaults`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationPolicy {
     /// The value `always`.
@@ -1375,7 +1375,7 @@ object_impls!(ClusterHaItem);
 /// Console viewer to open; noVNC takes over where the chosen one cannot be used.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`, `GET /version`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConsoleViewer {
     /// The value `applet`.
@@ -1427,7 +1427,7 @@ object_impls!(DirectoryEntry);
 /// Format of the new image; must suit the storage and the file name.
 ///
 /// Used by `POST /nodes/{node}/storage/{storage}/content`, `GET /storage`, `POST /storage`, `GET /storage/{storage}` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DiskFormat {
     /// The value `raw`.
@@ -1658,7 +1658,7 @@ object_impls!(FirewallIpsetItem);
 /// Level to log matching packets at; `nolog` logs nothing.
 ///
 /// Used by `GET /cluster/firewall/groups/{group}`, `POST /cluster/firewall/groups/{group}`, `GET /cluster/firewall/groups/{group}/{pos}`, `PUT /cluster/firewall/groups/{group}/{pos}` and 20 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevel {
     /// The value `emerg`.
@@ -1691,7 +1691,7 @@ open_enum_impls!(
 /// Level to log forwarded traffic at; `nolog` logs nothing.
 ///
 /// Used by `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`, `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelForward {
     /// The value `emerg`.
@@ -1724,7 +1724,7 @@ open_enum_impls!(
 /// Level to log incoming traffic at; `nolog` logs nothing.
 ///
 /// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelIn {
     /// The value `emerg`.
@@ -1757,7 +1757,7 @@ open_enum_impls!(
 /// Level to log outgoing traffic at; `nolog` logs nothing.
 ///
 /// Used by `GET /nodes/{node}/firewall/options`, `PUT /nodes/{node}/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallLogLevelOut {
     /// The value `emerg`.
@@ -1790,7 +1790,7 @@ open_enum_impls!(
 /// What happens to forwarded traffic that no rule matches.
 ///
 /// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /cluster/sdn/vnets/{vnet}/firewall/options`, `PUT /cluster/sdn/vnets/{vnet}/firewall/options`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyForward {
     /// The value `ACCEPT`.
@@ -1806,7 +1806,7 @@ open_enum_impls!(FirewallPolicyForward : "ACCEPT" Accept, "DROP" Drop,);
 /// What happens to incoming traffic that no rule matches.
 ///
 /// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyIn {
     /// The value `ACCEPT`.
@@ -1824,7 +1824,7 @@ open_enum_impls!(FirewallPolicyIn : "ACCEPT" Accept, "REJECT" Reject, "DROP" Dro
 /// What happens to outgoing traffic that no rule matches.
 ///
 /// Used by `GET /cluster/firewall/options`, `PUT /cluster/firewall/options`, `GET /nodes/{node}/lxc/{vmid}/firewall/options`, `PUT /nodes/{node}/lxc/{vmid}/firewall/options` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallPolicyOut {
     /// The value `ACCEPT`.
@@ -1887,7 +1887,7 @@ object_impls!(FirewallRef);
 /// Whether it is an alias or an IP set; in the request, lists only these.
 ///
 /// Used by `GET /cluster/firewall/refs`, `GET /nodes/{node}/lxc/{vmid}/firewall/refs`, `GET /nodes/{node}/qemu/{vmid}/firewall/refs`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRefType {
     /// The value `alias`.
@@ -1996,7 +1996,7 @@ object_impls!(FirewallRule);
 /// Direction the rule applies to, or `group` for a rule that pulls in a security group.
 ///
 /// Used by `POST /cluster/firewall/groups/{group}`, `PUT /cluster/firewall/groups/{group}/{pos}`, `POST /cluster/firewall/rules`, `PUT /cluster/firewall/rules/{pos}` and 8 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FirewallRuleType {
     /// The value `in`.
@@ -2018,7 +2018,7 @@ open_enum_impls!(
 /// What is wanted: taking a snapshot, a linked clone, or a full copy.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/feature`, `GET /nodes/{node}/qemu/{vmid}/feature`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GuestFeature {
     /// The value `snapshot`.
@@ -2184,7 +2184,7 @@ object_impls!(GuestIpAddress);
 /// Kind of guest.
 ///
 /// Used by `GET /cluster/backup-info/not-backed-up`, `GET /nodes/{node}/storage/{storage}/prunebackups`, `DELETE /nodes/{node}/storage/{storage}/prunebackups`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GuestKind {
     /// The value `qemu`.
@@ -2302,7 +2302,7 @@ object_impls!(GuestRrdSample);
 /// Whether the container runs.
 ///
 /// Used by `GET /nodes/{node}/lxc`, `GET /nodes/{node}/lxc/{vmid}/status/current`, `GET /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/status/current` and 1 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GuestStatus {
     /// The value `stopped`.
@@ -2318,7 +2318,7 @@ open_enum_impls!(GuestStatus : "stopped" Stopped, "running" Running,);
 /// Kind of rule that stands in the way.
 ///
 /// Used by `POST /cluster/ha/resources/{sid}/migrate`, `POST /cluster/ha/resources/{sid}/relocate`, `GET /nodes/{node}/lxc/{vmid}/migrate`, `GET /nodes/{node}/qemu/{vmid}/migrate`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HaBlockingCause {
     /// The value `node-affinity`.
@@ -2368,7 +2368,7 @@ object_impls!(HaBlockingResource);
 /// Default keyboard layout of VNC consoles.
 ///
 /// Used by `GET /cluster/options`, `PUT /cluster/options`, `POST /nodes/{node}/qemu`, `GET /nodes/{node}/qemu/{vmid}/config` and 3 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum KeyboardLayout {
     /// The value `de`.
@@ -2811,7 +2811,7 @@ property_string_impls!(PruneBackups);
 /// Acceleration for which the nodes' support is checked: hardware (`kvm`) or emulation (`tcg`).
 ///
 /// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuAccelerator {
     /// The value `kvm`.
@@ -2827,7 +2827,7 @@ open_enum_impls!(QemuAccelerator : "kvm" Kvm, "tcg" Tcg,);
 /// Processor architecture whose flags are listed; the host's own when absent.
 ///
 /// Used by `GET /cluster/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/cpu`, `GET /nodes/{node}/capabilities/qemu/cpu-flags`, `GET /nodes/{node}/capabilities/qemu/machines` and 5 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum QemuArch {
     /// The value `x86_64`.
@@ -2882,7 +2882,7 @@ object_impls!(QemuCpuFlag);
 /// Whether users, groups or both are imported.
 ///
 /// Used by `POST /access/domains`, `GET /access/domains/{realm}`, `PUT /access/domains/{realm}`, `POST /access/domains/{realm}/sync` and 4 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RealmSyncScope {
     /// The value `users`.
@@ -2991,7 +2991,7 @@ property_string_impls!(RemoteEndpoint);
 /// How several recorded values are merged into one point: average or maximum.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 4 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RrdConsolidation {
     /// The value `AVERAGE`.
@@ -3039,7 +3039,7 @@ object_impls!(RrdImage);
 /// Period the statistics cover, up to now.
 ///
 /// Used by `GET /nodes/{node}/lxc/{vmid}/rrd`, `GET /nodes/{node}/lxc/{vmid}/rrddata`, `GET /nodes/{node}/qemu/{vmid}/rrd`, `GET /nodes/{node}/qemu/{vmid}/rrddata` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RrdTimeframe {
     /// The value `hour`.
@@ -3291,7 +3291,7 @@ object_impls!(Termproxy);
 /// Tag format of the outer VLAN; QinQ zones.
 ///
 /// Used by `GET /cluster/sdn/zones`, `POST /cluster/sdn/zones`, `GET /cluster/sdn/zones/{zone}`, `PUT /cluster/sdn/zones/{zone}` and 2 more.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VlanProtocol {
     /// The value `802.1q`.

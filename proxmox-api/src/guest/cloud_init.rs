@@ -1,11 +1,10 @@
 //! What cloud-init does inside a new virtual machine.
 
-use std::collections::BTreeMap;
-
 use super::{Guest, Kind};
 use crate::api::qemu::{QemuDrive, QemuIpConfig};
 use crate::encode::escape;
 use crate::error::Error;
+use crate::family::Family;
 use crate::list::List;
 use crate::secret::Secret;
 
@@ -26,7 +25,7 @@ pub struct CloudInit {
     user: Option<String>,
     password: Option<Secret>,
     ssh_keys: Vec<String>,
-    ipconfig: BTreeMap<u8, QemuIpConfig>,
+    ipconfig: Family<QemuIpConfig>,
     nameservers: Vec<String>,
     search_domain: Option<String>,
     upgrade: Option<bool>,

@@ -10,7 +10,7 @@ use proxmox_api::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
 use proxmox_api::property_string::Undeclared;
-use proxmox_api::{List, Secret, Value};
+use proxmox_api::{Family, List, Secret, Value};
 use serde_json::{Map, json};
 
 /// Holds what was not declared.
@@ -39,7 +39,7 @@ impl Shown {
     }
 
     /// The members of an indexed family, each under its own name.
-    pub fn family<T: Show>(&mut self, name: &str, members: &BTreeMap<u8, T>) {
+    pub fn family<T: Show>(&mut self, name: &str, members: &Family<T>) {
         for (index, member) in members {
             self.put(&format!("{name}{index}"), member);
         }
