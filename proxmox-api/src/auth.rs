@@ -2,23 +2,29 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::api_error::{ApiError, ErrorKind, OneLine};
+use crate::api_error::ErrorKind;
 use crate::encode::{ParamValue, Params};
 use crate::error::Error;
 use crate::secret::Secret;
 
+mod failure;
 mod saved;
 mod second_factor;
+mod texts;
 
+use failure::Challenge;
+pub use failure::{AuthError, AuthErrorKind, TfaChallenge};
 pub use saved::{SavedSession, SavedSessionError};
 pub(crate) use second_factor::Handler;
 pub use second_factor::TfaAnswer;
+pub(crate) use texts::read_redirect;
+use texts::{check_user, read_ticket};
 
 /// Tells the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock).
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -624,208 +630,6 @@ fn form<const N: usize>(pairs: [(&'static str, &str); N]) -> Params {
         form.set(key, ParamValue::One(value.to_owned()));
     }
     form
-}
-
-fn check_user(user: &str) -> Result<(), Error> {
-    match user.rsplit_once('@') {
-        Some((name, realm)) if !name.is_empty() && !realm.is_empty() => Ok(()),
-        _ => Err(Error::config(format!(
-            "the user {user:?} has to look like name@realm, such as root@pam"
-        ))),
-    }
-}
-
-/// The `state` and the `code` a browser brings back from an OpenID provider.
-pub(crate) fn read_redirect(url: &str) -> Result<(Secret, Secret), Error> {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    let query = query.split('#').next().unwrap_or_default();
-    let value = |key: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        let (_, value) = pairs.find(|(name, _)| *name == key)?;
-        let value = value.replace('+', " ");
-        let value = percent_decode_str(&value).decode_utf8().ok()?.into_owned();
-        Some(value).filter(|value| !value.is_empty())
-    };
-    match (value("state"), value("code")) {
-        (Some(state), Some(code)) => Ok((state.into(), code.into())),
-        _ => Err(Error::config(
-            match value("error_description").or_else(|| value("error")) {
-                Some(error) => format!("the OpenID provider says: {}", OneLine(&error)),
-                None => "the address the browser came back to has no state and code".to_owned(),
-            },
-        )),
-    }
-}
-
-/// The user a ticket is for and when it was made: `PVE:user:time in hexadecimal::signature`.
-fn read_ticket(ticket: &str) -> Option<(String, SystemTime)> {
-    let (plain, _signature) = ticket.split_once("::")?;
-    let mut parts = plain.split(':');
-    let ("PVE", Some(user), Some(time), None) =
-        (parts.next()?, parts.next(), parts.next(), parts.next())
-    else {
-        return None;
-    };
-    let user = percent_decode_str(user).decode_utf8().ok()?.into_owned();
-    let time = u32::from_str_radix(time, 16).ok()?;
-    check_user(&user).ok()?;
-    Some((user, UNIX_EPOCH + Duration::from_secs(u64::from(time))))
-}
-
-/// Logging in did not work. See [`Error::Auth`].
-#[derive(Clone, Debug)]
-pub struct AuthError(Box<(String, AuthErrorKind)>);
-
-/// Why logging in did not work.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum AuthErrorKind {
-    /// The server does not accept user and password, or the answer to a second factor.
-    Refused(ApiError),
-    /// The account has a second factor, which is to be answered with
-    /// [`Client::answer_tfa`](crate::Client::answer_tfa), or by the handler given to
-    /// [`ClientBuilder::tfa`](crate::ClientBuilder::tfa).
-    SecondFactor(TfaChallenge),
-    /// The handler for the second factor gave no answer.
-    NoAnswer {
-        /// What it was asked.
-        challenge: TfaChallenge,
-        /// What it said instead.
-        problem: String,
-    },
-    /// Nobody logged in yet; a client of OpenID starts with
-    /// [`Client::openid_url`](crate::Client::openid_url).
-    NotYet,
-    /// The ticket the client was given ran out and there is no password to get another.
-    Expired,
-    /// The server accepted the login and gave no ticket.
-    NoTicket,
-}
-
-impl AuthError {
-    /// Who tried to log in.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        &self.0.0
-    }
-
-    /// Why it did not work.
-    #[must_use]
-    pub fn reason(&self) -> &AuthErrorKind {
-        &self.0.1
-    }
-
-    /// The question for a second factor, if that is what is missing.
-    #[must_use]
-    pub fn challenge(&self) -> Option<&TfaChallenge> {
-        match &self.0.1 {
-            AuthErrorKind::SecondFactor(challenge) | AuthErrorKind::NoAnswer { challenge, .. } => {
-                Some(challenge)
-            }
-            _ => None,
-        }
-    }
-
-    /// The server's refusal, if there was one.
-    #[must_use]
-    pub fn api(&self) -> Option<&ApiError> {
-        match &self.0.1 {
-            AuthErrorKind::Refused(error) => Some(error),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn kind(&self) -> Option<ErrorKind> {
-        match &self.0.1 {
-            AuthErrorKind::Refused(_) => Some(ErrorKind::Unauthorized),
-            AuthErrorKind::Expired => Some(ErrorKind::TicketExpired),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for AuthError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (user, kind) = &*self.0;
-        match kind {
-            AuthErrorKind::Refused(error) => {
-                let said = OneLine(error.message());
-                let name = error.name();
-                write!(f, "{name}: the server refuses the login of {user}: {said}")
-            }
-            AuthErrorKind::SecondFactor(challenge) => {
-                let methods = challenge.methods().join(", ");
-                write!(f, "the login of {user} needs a second factor ({methods})")
-            }
-            AuthErrorKind::NoAnswer { problem, .. } => {
-                let problem = OneLine(problem);
-                write!(f, "no second factor for the login of {user}: {problem}")
-            }
-            AuthErrorKind::NotYet => f.write_str("nobody logged in by OpenID yet"),
-            AuthErrorKind::Expired => {
-                write!(
-                    f,
-                    "the ticket of {user} ran out and there is no password to get another"
-                )
-            }
-            AuthErrorKind::NoTicket => {
-                write!(f, "the login of {user} was accepted but gave no ticket")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AuthError {}
-
-/// The server's question for a second factor.
-#[derive(Clone)]
-pub struct TfaChallenge(Arc<Challenge>);
-
-struct Challenge {
-    user: String,
-    ticket: Secret,
-}
-
-impl TfaChallenge {
-    /// Who is asked.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        &self.0.user
-    }
-
-    /// The kinds of answer that are accepted, such as `totp`, `recovery`, `webauthn`, `yubico`.
-    #[must_use]
-    pub fn methods(&self) -> Vec<String> {
-        match self.details() {
-            Some(Value::Object(kinds)) => (kinds.into_iter())
-                .filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)))
-                .map(|(kind, _)| kind)
-                .collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// What the server says about each kind: a WebAuthn challenge, the recovery codes left.
-    #[must_use]
-    pub fn details(&self) -> Option<Value> {
-        let text = self
-            .0
-            .ticket
-            .expose()
-            .strip_prefix("PVE:!tfa!")?
-            .split(':')
-            .next()?;
-        serde_json::from_str(&percent_decode_str(text).decode_utf8().ok()?).ok()
-    }
-}
-
-impl fmt::Debug for TfaChallenge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TfaChallenge")
-            .field("user", &self.0.user)
-            .field("methods", &self.methods())
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

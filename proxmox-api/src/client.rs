@@ -6,20 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::api_error::{ApiError, ErrorKind, latin1_or_utf8};
-use crate::auth::{Auth, Clock, Grant, Login, SavedSession, TfaChallenge};
+use crate::auth::{Auth, Clock, Login, SavedSession, TfaChallenge};
 use crate::availability;
-use crate::encode::{ParamValue, Params};
+use crate::encode::Params;
 use crate::endpoint::{Method, Release};
 use crate::error::{Error, Name, RequestErrorKind};
 use crate::hosts::{API, Base, HostInfo, Hosts, node_of};
 use crate::limit::Limits;
-use crate::request::{Call, LIKELY_SECRETS, exchange};
+use crate::request::{Call, exchange};
 use crate::retry::{Retries, worth_repeating};
 use crate::secret::Secret;
 use crate::task::Task;
@@ -30,10 +29,12 @@ use crate::upid::Upid;
 mod builder;
 mod environment;
 mod prepared;
+mod rules;
 
 pub use builder::ClientBuilder;
 use environment::from_variables;
 pub(crate) use prepared::Prepared;
+use rules::{check_path, is_page, open_to_all, place, refuses_session, secrets_of, signed};
 
 /// A longer body is refused with the connection, in the middle of it perhaps (wire protocol §2).
 const BODY_LIMIT: usize = 512 * 1024;
@@ -67,6 +68,7 @@ const TICKET: &str = "/access/ticket";
 /// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
 /// | keeps requests waiting that are too many in a row | 10 a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
 /// | gives up on an exchange | after 60 seconds, 10 for the connection | [`ClientBuilder::timeout`] |
+/// | goes through the proxy that the environment names | none on this machine | [`ClientBuilder::proxy`] |
 /// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
 /// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
 /// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`] |
@@ -608,101 +610,6 @@ fn accept(name: &Name, response: WireResponse, secrets: &[&str]) -> Result<Reply
         headers,
         body,
     })
-}
-
-fn place(request: &WireRequest, base: &Base) -> WireRequest {
-    WireRequest {
-        origin: base.origin.clone(),
-        path: format!("{}{}", base.prefix, request.path),
-        ..request.clone()
-    }
-}
-
-fn signed(request: &WireRequest, grant: &Grant) -> WireRequest {
-    let mut request = request.clone();
-    for (name, value) in &grant.headers {
-        let header = ((*name).to_owned(), value.expose().to_owned());
-        request.headers.push(header);
-    }
-    request
-}
-
-/// Values that a server may quote in an error and that must not get into a log.
-fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
-    let declared = call
-        .endpoint
-        .map_or(&[] as &[&str], |endpoint| endpoint.secrets);
-    (call.params.iter())
-        .filter(|(name, _)| declared.contains(name) || LIKELY_SECRETS.contains(name))
-        .flat_map(|(_, value)| match value {
-            ParamValue::One(value) => std::slice::from_ref(value).iter().map(String::as_str),
-            ParamValue::Many(values) => values.iter().map(String::as_str),
-        })
-}
-
-/// What the server answers without knowing who asks (wire protocol §7).
-fn open_to_all(method: Method, path: &str) -> bool {
-    matches!(
-        (method, path),
-        (Method::Get, "/access/domains")
-            | (Method::Get | Method::Post, TICKET)
-            | (
-                Method::Post,
-                "/access/vncticket" | "/access/openid/auth-url" | "/access/openid/login"
-            )
-    )
-}
-
-/// Refused before the request was looked at. The server answers that without a body, and something between may
-/// make one of the reason phrase. Endpoints that check a password of their own answer 401 with another text.
-fn refuses_session(response: &WireResponse) -> bool {
-    const BEFORE_THE_ENDPOINT: &[&str] = &[
-        "No ticket",
-        "Authentication failed!",
-        "Permission denied - invalid csrf token",
-        "permission denied - invalid PVE ticket",
-    ];
-    if response.status != 401 || response.body.is_empty() {
-        return response.status == 401;
-    }
-    let data: Option<Value> = serde_json::from_slice(&response.body).ok();
-    let text = data.as_ref().and_then(|data| data.get("message")?.as_str());
-    text.is_some_and(|text| BEFORE_THE_ENDPOINT.contains(&text.trim()))
-}
-
-fn is_page(response: &WireResponse) -> bool {
-    response
-        .header("content-type")
-        .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
-        && response.header("content-disposition").is_none()
-}
-
-/// The server drops empty segments and the way there resolves dotted ones, so either would reach
-/// another endpoint than was meant.
-fn check_path(path: &str) -> Result<(), String> {
-    let Some(rest) = path.strip_prefix('/') else {
-        return Err(format!("the path {path:?} does not start with a slash"));
-    };
-    let odd = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(byte));
-    if let Some(byte) = path.bytes().find(|byte| odd(byte)) {
-        let shown = char::from(byte).escape_default();
-        return Err(match byte {
-            b'?' => "parameters do not go into the path; set them with `param`".to_owned(),
-            _ => format!("the path holds the character '{shown}', which has to be percent-encoded"),
-        });
-    }
-    for segment in rest.split('/').filter(|_| !rest.is_empty()) {
-        match percent_decode_str(segment).decode_utf8_lossy().as_ref() {
-            "" => return Err(format!("the path {path:?} has an empty part")),
-            "." | ".." => {
-                return Err(format!(
-                    "the path {path:?} has a part that leaves its place"
-                ));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::tls::Fingerprint;
 use crate::transport::TransportError;
 use crate::upid::UpidError;
 
+mod local;
 mod name;
 
 pub use crate::api_error::{ApiError, ErrorKind};
@@ -24,6 +25,8 @@ pub use crate::api_error::{ApiError, ErrorKind};
 pub use crate::guest::{GuestError, GuestErrorKind};
 #[cfg(feature = "guests")]
 pub use crate::webhook::DeliveryError;
+use local::LocalParts;
+pub use local::{ConfigError, DetachedError, LocalError};
 pub(crate) use name::Name;
 
 /// The error of every call in this crate.
@@ -563,129 +566,5 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// A request that was built without a client and then awaited. See [`Error::Detached`].
-#[derive(Clone, Debug)]
-pub struct DetachedError {
-    endpoint: String,
-}
-
-impl DetachedError {
-    /// The call, as `GET /version`.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-}
-
-impl fmt::Display for DetachedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: not sent: the request belongs to no client; use Client::send",
-            self.endpoint
-        )
-    }
-}
-
-impl std::error::Error for DetachedError {}
-
-/// Reading or writing failed on this side of the connection. See [`Error::Local`].
-///
-/// An upload that ends this way is incomplete, so the server throws it away.
-#[derive(Debug)]
-pub struct LocalError(Box<LocalParts>);
-
-#[derive(Debug)]
-struct LocalParts {
-    name: Name,
-    what: &'static str,
-    cause: std::io::Error,
-}
-
-impl LocalError {
-    /// The call, as `POST /nodes/pve1/storage/local/upload`.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        self.0.name.endpoint()
-    }
-
-    /// What the system says.
-    #[must_use]
-    pub fn cause(&self) -> &std::io::Error {
-        &self.0.cause
-    }
-}
-
-impl fmt::Display for LocalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LocalParts { name, what, cause } = &*self.0;
-        write!(f, "{name}: {what}: {cause}")
-    }
-}
-
-impl std::error::Error for LocalError {}
-
-/// Settings a client cannot be built from. See [`Error::Config`].
-#[derive(Clone, Debug)]
-pub struct ConfigError(pub(crate) String);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "client settings: {}", self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sorted(cause: TransportError) -> Error {
-        Error::transport(&"POST /nodes/pve1/qemu".into(), "https://pve1:8006", cause)
-    }
-
-    #[test]
-    fn never_sent_stays_apart_from_maybe_processed() {
-        let refused = sorted(TransportError::never_sent("connection refused"));
-        assert!(matches!(refused, Error::Connect(_)));
-        assert!(refused.never_sent() && refused.is_retryable());
-        assert_eq!(
-            refused.to_string(),
-            "POST /nodes/pve1/qemu: cannot connect to https://pve1:8006: connection refused"
-        );
-
-        let reset = sorted(TransportError::interrupted("connection reset"));
-        assert!(matches!(reset, Error::Interrupted(_)));
-        assert!(
-            !reset.never_sent() && !reset.is_retryable(),
-            "a POST may have arrived"
-        );
-
-        let late = sorted(TransportError::timed_out(Duration::from_secs(60)));
-        assert!(matches!(late, Error::Timeout(_)));
-        assert!(!late.never_sent() && !late.is_retryable());
-        assert_eq!(
-            late.to_string(),
-            "POST /nodes/pve1/qemu: no answer from https://pve1:8006 within 60s; it may still act on it"
-        );
-    }
-
-    #[test]
-    fn reads_and_logins_may_be_repeated_after_an_interruption() {
-        let cause = TransportError::interrupted("connection reset");
-        assert!(
-            Error::transport(&"GET /version".into(), "https://pve1:8006", cause).is_retryable()
-        );
-        let cause = TransportError::interrupted("connection reset");
-        assert!(
-            Error::transport(&"POST /access/ticket".into(), "https://pve1:8006", cause)
-                .is_retryable()
-        );
-    }
-
-    #[test]
-    fn results_stay_small() {
-        assert!(std::mem::size_of::<Error>() <= 32);
-    }
-}
+mod tests;

@@ -75,7 +75,6 @@ impl Lines {
     }
 
     /// What the lines are read from.
-    #[must_use]
     pub fn download(&self) -> &Download {
         &self.download
     }
@@ -240,10 +239,11 @@ impl List {
         const LONGEST_KEY: usize = 16;
         if self.place == Place::Inside {
             self.entry.push(byte);
-        } else if self.depth == 1 && !self.named && self.key.len() < LONGEST_KEY {
-            if !byte.is_ascii_whitespace() {
-                self.key.push(byte);
-            }
+            return;
+        }
+        let named = self.depth != 1 || self.named || self.key.len() >= LONGEST_KEY;
+        if !named && !byte.is_ascii_whitespace() {
+            self.key.push(byte);
         }
     }
 

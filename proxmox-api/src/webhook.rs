@@ -283,6 +283,7 @@ impl Deliverer {
             trust: Trust::default(),
             proxies: Proxies::default(),
             timeout: Duration::from_secs(10),
+            read_timeout: None,
             connect_timeout: Duration::from_secs(5),
         })?;
         Ok(Self::with_transport(Arc::new(transport)))

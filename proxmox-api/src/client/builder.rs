@@ -71,6 +71,7 @@ pub struct ClientBuilder {
     proxy: Way,
     allow_http: bool,
     timeout: Duration,
+    read_timeout: Option<Duration>,
     connect_timeout: Duration,
     user_agent: String,
     transport: Option<Arc<dyn Transport>>,
@@ -114,6 +115,7 @@ impl ClientBuilder {
             proxy: Way::Environment,
             allow_http: false,
             timeout: Duration::from_secs(60),
+            read_timeout: None,
             connect_timeout: Duration::from_secs(10),
             user_agent: concat!("proxmox-api/", env!("CARGO_PKG_VERSION")).to_owned(),
             transport: None,
@@ -228,7 +230,8 @@ impl ClientBuilder {
     }
 
     /// Trusts exactly the certificate of this fingerprint, whoever issued it and whatever name it is
-    /// for. May be called once for each node of a cluster. Certificate authorities play no part then.
+    /// for. May be called once for each node of a cluster. Certificate authorities play no part then, and
+    /// no session of TLS is resumed, so that every connection shows its certificate.
     pub fn fingerprint(mut self, fingerprint: Fingerprint) -> Self {
         self.trust.pins.push(fingerprint);
         self
@@ -313,13 +316,23 @@ impl ClientBuilder {
     }
 
     /// The time one exchange may take in all; 60 seconds unless set. The server gives up on most
-    /// calls after 30 by itself (wire protocol §6).
+    /// calls after 30 by itself (wire protocol §6). What has no connection by then was never sent.
+    ///
+    /// For uploads and downloads it is the time in which nothing moves, unless
+    /// [`ClientBuilder::read_timeout`] says another.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The time for making a connection, TLS included; 10 seconds unless set.
+    /// The time the server may keep still: from the connection to the answer, and from one piece of the
+    /// answer to the next. No limit of its own unless set.
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = Some(timeout);
+        self
+    }
+
+    /// The time for making a connection, proxy and TLS included; 10 seconds unless set.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -434,6 +447,7 @@ impl ClientBuilder {
             trust,
             proxies,
             timeout: self.timeout,
+            read_timeout: self.read_timeout,
             connect_timeout: self.connect_timeout,
         };
         Ok(Arc::new(HttpTransport::new(&settings)?))

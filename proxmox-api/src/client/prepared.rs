@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{API, Client, Inner, Reply, check_path, place, refuses_session, signed};
+use super::rules::{check_path, place, refuses_session, signed};
+use super::{API, Client, Inner, Reply};
 use crate::api_error::ErrorKind;
 use crate::auth::{Grant, Session};
 use crate::endpoint::Method;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::auth::AuthErrorKind;
+use crate::encode::ParamValue;
 use crate::endpoint::{Endpoint, Permission};
 use crate::retry::RetryPolicy;
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
@@ -1014,7 +1015,21 @@ async fn no_text_shows_a_secret() {
         endpoint: Some(&NEEDS_TICKET),
         ..call(Method::Put, "/access/password", &[("password", "hunter22")])
     };
-    let mut texts = vec![format!("{token:?} {password:?} {builder:?} {change:?}")];
+    let saved = password.login().await.map(|()| password.save_session());
+    let saved = saved.expect("accepted").await.expect("logged in");
+    let answer = crate::auth::TfaAnswer::totp("hunter22");
+    let furnished = Client::builder("pve1")
+        .password("root@pam", PASSWORD)
+        .proxy("http://u:hunter22@proxy")
+        .header("X-Key", "hunter22");
+    let furnished = (
+        format!("{furnished:?}"),
+        furnished.build().expect("complete"),
+    );
+    let mut texts = vec![format!(
+        "{token:?} {password:?} {builder:?} {change:?} {saved:?} {answer:?} {furnished:?} {:?}",
+        Secret::from("hunter22")
+    )];
     let ticket = with_ticket(&fake, &hands);
     for client in [token, password, ticket] {
         texts.push(format!("{client:?}"));

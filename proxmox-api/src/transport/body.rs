@@ -13,7 +13,8 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead as _, ReadBuf};
 
-use super::{BodyStream, Chunks, TransportError, broken_off, no_gzip};
+use super::network::{broken_off, no_gzip};
+use super::{BodyStream, Chunks, TransportError};
 
 /// A request's body on its way out.
 pub(super) enum Outgoing {

@@ -15,6 +15,7 @@ use super::line::Scanner;
 use super::*;
 use crate::api_error::ErrorKind;
 use crate::client::Client;
+use crate::error::Error;
 use crate::request::Call;
 use crate::retry::RetryPolicy;
 
@@ -191,6 +192,48 @@ async fn silence_ends_with_the_timeout() {
         matches!(&error, Error::Timeout(timeout) if timeout.after() == Duration::from_millis(50)),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_still_runs_into_the_limit_for_that() {
+    let limit = Duration::from_millis(50);
+    // Nothing at all, or a start and no end.
+    for said in ["", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"da"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let (done, over) = std::sync::mpsc::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let mut streams = Vec::new();
+            for _ in 0..3 {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                read_request(&mut stream);
+                stream.write_all(said.as_bytes()).expect("somebody reads");
+                streams.push(stream);
+            }
+            // Ends with an error once the test is over.
+            let _ = over.recv();
+        });
+        let transport = Client::builder(&url)
+            .timeout(Duration::from_secs(3600))
+            .read_timeout(limit)
+            .build_transport()
+            .expect("complete");
+        let request = || WireRequest::new(Method::Get, &url, "/api2/json/version");
+        let opened = match transport.open(request()).await {
+            Err(error) => error,
+            Ok(answer) => answer.collect().await.expect_err("it is not over"),
+        };
+        let body = BodyStream::new(1, std::io::Cursor::new("x"));
+        for error in [
+            transport.send(request()).await.expect_err("no answer"),
+            (transport.send_stream(request(), body).await).expect_err("no answer"),
+            opened,
+        ] {
+            assert_eq!(error.timed_out_after(), Some(limit), "{error}");
+        }
+        drop(done);
+        server.join().expect("no panic");
+    }
 }
 
 #[tokio::test]

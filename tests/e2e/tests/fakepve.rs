@@ -302,7 +302,8 @@ async fn any_path_can_be_called() {
 }
 
 async fn refusal(builder: ClientBuilder) -> AuthErrorKind {
-    let error = built(builder).version().get().await.unwrap_err();
+    let result = built(builder).version().get().await;
+    let error = result.expect_err("the login is not complete");
     assert!(error.never_sent(), "{error}");
     match error {
         Error::Auth(error) => error.reason().clone(),
@@ -540,7 +541,7 @@ async fn an_upload_arrives_whole_and_becomes_a_volume() {
     let storage = pve.nodes().node("pve1").storage().storage("local");
     let volumes = storage.content().get().await.unwrap();
     let volume = (volumes.iter())
-        .find(|volume| volume.volid.to_string() == "local:iso/debian-13.iso")
+        .find(|volume| volume.volid == "local:iso/debian-13.iso")
         .expect("it is listed");
     assert_eq!(volume.size, Some(size as i64));
 
@@ -569,8 +570,9 @@ async fn the_log_of_a_task_comes_line_by_line() {
 
 async fn uploaded(pve: &Client, name: &str) -> Task {
     let upload = pve.upload("pve1", "local").bytes("x").name(name);
-    let task = upload.await.unwrap();
-    task.wait().poll_interval(POLL).await.unwrap();
+    let task = upload.await.expect("accepted");
+    let wait = task.wait().poll_interval(POLL);
+    wait.await.expect("it does its work");
     task
 }
 

@@ -1,0 +1,192 @@
+use super::*;
+
+fn answer(status: u16, reason: &[u8], body: &str) -> WireResponse {
+    let mut response = WireResponse::new(status, Bytes::copy_from_slice(body.as_bytes()));
+    response.reason = Bytes::copy_from_slice(reason);
+    response
+}
+
+fn error(status: u16, reason: &str, body: &str) -> ApiError {
+    ApiError::new(
+        &"PUT /nodes/pve1/qemu/100/config".into(),
+        &answer(status, reason.as_bytes(), body),
+        &[],
+    )
+}
+
+#[test]
+fn sentences_have_a_meaning() {
+    for (text, kind) in [
+        (
+            "Configuration file 'nodes/pve1/qemu-server/9.conf' does not exist",
+            ErrorKind::NotFound,
+        ),
+        ("no such user ('bob@pve')", ErrorKind::NotFound),
+        (
+            "unable to find configuration file for VM 9 on node 'pve1'",
+            ErrorKind::NotFound,
+        ),
+        ("storage ID 'nas' already defined", ErrorKind::AlreadyExists),
+        (
+            "unable to create VM 1 - VM 1 already exists on node 'pve1'",
+            ErrorKind::AlreadyExists,
+        ),
+        ("VM 100 already running", ErrorKind::AlreadyRunning),
+        ("snapshot name 's1' already used", ErrorKind::AlreadyExists),
+        (
+            "address 'fe80::1' already used on link 0 by node 'b'",
+            ErrorKind::Other,
+        ),
+        ("mapping 'gpu' not found", ErrorKind::NotFound),
+        ("sh: zfs: command not found", ErrorKind::Other),
+        ("VM quit/powerdown failed - got timeout", ErrorKind::Other),
+        ("block job 'drive-scsi0' - got timeout", ErrorKind::Other),
+        ("database is locked", ErrorKind::Other),
+        ("CT 100 not running", ErrorKind::NotRunning),
+        ("VM 100 is not running", ErrorKind::NotRunning),
+        (
+            "QEMU guest agent is not running",
+            ErrorKind::AgentNotRunning,
+        ),
+        ("No QEMU guest agent configured", ErrorKind::AgentNotRunning),
+        ("VM is locked (backup)", ErrorKind::Locked),
+        ("CT is locked (snapshot)", ErrorKind::Locked),
+        (
+            "can't lock file '/var/lock/qemu-server/lock-1.conf' - got timeout",
+            ErrorKind::LockTimeout,
+        ),
+        (
+            "error with cfs lock 'storage-x': got lock request timeout",
+            ErrorKind::LockTimeout,
+        ),
+        ("cluster not ready - no quorum?", ErrorKind::NoQuorum),
+        (
+            "checksum mismatch (file change by other user?)",
+            ErrorKind::ConfigChanged,
+        ),
+        (
+            "RRD error: opening 'x': No such file or directory",
+            ErrorKind::Other,
+        ),
+        ("pvestatd is not running", ErrorKind::Other),
+        ("no options specified", ErrorKind::Other),
+    ] {
+        assert_eq!(ErrorKind::of_text(text), kind, "{text}");
+    }
+}
+
+#[test]
+fn old_servers_say_it_in_the_reason_phrase_only() {
+    let error = error(500, "VM is locked (backup)", "{\"data\":null}");
+    assert_eq!(error.message(), "VM is locked (backup)");
+    assert_eq!(error.kind(), ErrorKind::Locked);
+}
+
+#[test]
+fn a_latin1_phrase_is_text_and_stays_available_as_bytes() {
+    let error = ApiError::new(
+        &"GET /x".into(),
+        &answer(500, b"latin1 \xfc\xe9", "{\"data\":null}"),
+        &[],
+    );
+    assert_eq!(error.message(), "latin1 üé");
+    assert_eq!(error.reason_bytes(), b"latin1 \xfc\xe9");
+}
+
+#[test]
+fn every_refused_parameter_is_shown_on_one_line() {
+    let body = r#"{"message":"Parameter verification failed.\n","data":null,
+        "errors":{"cores":"type check ('integer') failed - got 'x'","vmid":"bad\\nworse\n"}}"#;
+    let error = error(400, "Parameter verification failed.", body);
+    assert_eq!(error.kind(), ErrorKind::ParameterVerification);
+    assert_eq!(
+        error.to_string(),
+        "PUT /nodes/pve1/qemu/100/config: 400 Parameter verification failed. \
+         (cores: type check ('integer') failed - got 'x'; vmid: bad / worse)"
+    );
+}
+
+#[test]
+fn a_damaged_body_does_not_hide_the_phrase() {
+    let error = error(500, "VM is locked (backup)", r#"{"data":null,"mess"#);
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    assert!(
+        error.message().contains(r#"{"data":null,"mess"#),
+        "{}",
+        error.message()
+    );
+}
+
+#[test]
+fn a_proxys_page_is_named_by_its_title() {
+    let page = "<html><head><title>Gateway\n down</title></head></html>";
+    let error = error(502, "Bad Gateway", page);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.message(), "Bad Gateway (web page \"Gateway down\")");
+}
+
+#[test]
+fn an_empty_answer_still_says_where() {
+    let text = error(500, "", "").to_string();
+    assert_eq!(
+        text,
+        "PUT /nodes/pve1/qemu/100/config: 500 without any text"
+    );
+}
+
+#[test]
+fn control_characters_cannot_steer_a_terminal() {
+    let text = error(500, "", r#"{"message":"escape \u001b[31mred"}"#).to_string();
+    assert!(text.ends_with(r"500 escape \u{1b}[31mred"), "{text}");
+}
+
+#[test]
+fn the_missing_privilege_can_be_read() {
+    let error = error(403, "Permission check failed (/vms/102, VM.Audit)", "");
+    assert_eq!(error.missing_permission(), Some(("/vms/102", "VM.Audit")));
+    let other = self::error(403, "Permission check failed (user != root@pam)", "");
+    assert_eq!(other.missing_permission(), None);
+}
+
+#[test]
+fn a_quoted_secret_is_taken_out_everywhere() {
+    let response = answer(
+        400,
+        b"got 'hunter22'",
+        r#"{"message":"got 'hunter22'","errors":{"password":"'hunter22' is weak"}}"#,
+    );
+    let error = ApiError::new(&"PUT /access/password".into(), &response, &["hunter22"]);
+    for text in [
+        error.to_string(),
+        format!("{error:?}"),
+        error.reason(),
+        error.message().to_owned(),
+    ] {
+        assert!(!text.contains("hunter22"), "{text}");
+    }
+    assert!(error.body().is_empty());
+}
+
+#[test]
+fn a_redirection_names_the_host_but_not_the_query() {
+    let mut response = answer(301, b"Moved", "");
+    response.headers.push((
+        "Location".into(),
+        "https://u:p@other:8006/x?password=hunter22".into(),
+    ));
+    let error = ApiError::new(&"GET /version".into(), &response, &[]);
+    assert_eq!(error.kind(), ErrorKind::Redirected);
+    assert_eq!(
+        error.to_string(),
+        "GET /version: 301 Moved, to https://other:8006"
+    );
+}
+
+#[test]
+fn waiting_times_are_read() {
+    let mut response = answer(429, b"Too Many Requests", "");
+    response.headers.push(("retry-after".into(), "7".into()));
+    let error = ApiError::new(&"GET /version".into(), &response, &[]);
+    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+}

@@ -1,0 +1,166 @@
+//! Why a login did not work, and the question for a second factor.
+
+use std::fmt;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use crate::api_error::{ApiError, ErrorKind, OneLine};
+use crate::secret::Secret;
+
+/// Logging in did not work. See [`Error::Auth`](crate::Error::Auth).
+#[derive(Clone, Debug)]
+pub struct AuthError(pub(super) Box<(String, AuthErrorKind)>);
+
+/// Why logging in did not work.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AuthErrorKind {
+    /// The server does not accept user and password, or the answer to a second factor.
+    Refused(ApiError),
+    /// The account has a second factor, which is to be answered with
+    /// [`Client::answer_tfa`](crate::Client::answer_tfa), or by the handler given to
+    /// [`ClientBuilder::tfa`](crate::ClientBuilder::tfa).
+    SecondFactor(TfaChallenge),
+    /// The handler for the second factor gave no answer.
+    NoAnswer {
+        /// What it was asked.
+        challenge: TfaChallenge,
+        /// What it said instead.
+        problem: String,
+    },
+    /// Nobody logged in yet; a client of OpenID starts with
+    /// [`Client::openid_url`](crate::Client::openid_url).
+    NotYet,
+    /// The ticket the client was given ran out and there is no password to get another.
+    Expired,
+    /// The server accepted the login and gave no ticket.
+    NoTicket,
+}
+
+impl AuthError {
+    /// Who tried to log in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.0
+    }
+
+    /// Why it did not work.
+    #[must_use]
+    pub fn reason(&self) -> &AuthErrorKind {
+        &self.0.1
+    }
+
+    /// The question for a second factor, if that is what is missing.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&TfaChallenge> {
+        match &self.0.1 {
+            AuthErrorKind::SecondFactor(challenge) | AuthErrorKind::NoAnswer { challenge, .. } => {
+                Some(challenge)
+            }
+            _ => None,
+        }
+    }
+
+    /// The server's refusal, if there was one.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiError> {
+        match &self.0.1 {
+            AuthErrorKind::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        match &self.0.1 {
+            AuthErrorKind::Refused(_) => Some(ErrorKind::Unauthorized),
+            AuthErrorKind::Expired => Some(ErrorKind::TicketExpired),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (user, kind) = &*self.0;
+        match kind {
+            AuthErrorKind::Refused(error) => {
+                let said = OneLine(error.message());
+                let name = error.name();
+                write!(f, "{name}: the server refuses the login of {user}: {said}")
+            }
+            AuthErrorKind::SecondFactor(challenge) => {
+                let methods = challenge.methods().join(", ");
+                write!(f, "the login of {user} needs a second factor ({methods})")
+            }
+            AuthErrorKind::NoAnswer { problem, .. } => {
+                let problem = OneLine(problem);
+                write!(f, "no second factor for the login of {user}: {problem}")
+            }
+            AuthErrorKind::NotYet => f.write_str("nobody logged in by OpenID yet"),
+            AuthErrorKind::Expired => {
+                write!(
+                    f,
+                    "the ticket of {user} ran out and there is no password to get another"
+                )
+            }
+            AuthErrorKind::NoTicket => {
+                write!(f, "the login of {user} was accepted but gave no ticket")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+/// The server's question for a second factor.
+#[derive(Clone)]
+pub struct TfaChallenge(pub(super) Arc<Challenge>);
+
+pub(super) struct Challenge {
+    pub(super) user: String,
+    pub(super) ticket: Secret,
+}
+
+impl TfaChallenge {
+    /// Who is asked.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// The kinds of answer that are accepted, such as `totp`, `recovery`, `webauthn`, `yubico`.
+    #[must_use]
+    pub fn methods(&self) -> Vec<String> {
+        match self.details() {
+            Some(Value::Object(kinds)) => (kinds.into_iter())
+                .filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)))
+                .map(|(kind, _)| kind)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the server says about each kind: a WebAuthn challenge, the recovery codes left.
+    #[must_use]
+    pub fn details(&self) -> Option<Value> {
+        let text = self
+            .0
+            .ticket
+            .expose()
+            .strip_prefix("PVE:!tfa!")?
+            .split(':')
+            .next()?;
+        serde_json::from_str(&percent_decode_str(text).decode_utf8().ok()?).ok()
+    }
+}
+
+impl fmt::Debug for TfaChallenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TfaChallenge")
+            .field("user", &self.0.user)
+            .field("methods", &self.methods())
+            .finish_non_exhaustive()
+    }
+}

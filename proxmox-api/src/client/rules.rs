@@ -1,0 +1,107 @@
+//! What the client knows about requests and answers without looking at their meaning.
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::TICKET;
+use crate::auth::Grant;
+use crate::encode::ParamValue;
+use crate::endpoint::Method;
+use crate::hosts::Base;
+use crate::request::{Call, LIKELY_SECRETS};
+use crate::transport::{WireRequest, WireResponse};
+
+pub(super) fn place(request: &WireRequest, base: &Base) -> WireRequest {
+    WireRequest {
+        origin: base.origin.clone(),
+        path: format!("{}{}", base.prefix, request.path),
+        ..request.clone()
+    }
+}
+
+pub(super) fn signed(request: &WireRequest, grant: &Grant) -> WireRequest {
+    let mut request = request.clone();
+    for (name, value) in &grant.headers {
+        let header = ((*name).to_owned(), value.expose().to_owned());
+        request.headers.push(header);
+    }
+    request
+}
+
+/// Values that a server may quote in an error and that must not get into a log.
+pub(super) fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
+    let declared = call
+        .endpoint
+        .map_or(&[] as &[&str], |endpoint| endpoint.secrets);
+    (call.params.iter())
+        .filter(|(name, _)| declared.contains(name) || LIKELY_SECRETS.contains(name))
+        .flat_map(|(_, value)| match value {
+            ParamValue::One(value) => std::slice::from_ref(value).iter().map(String::as_str),
+            ParamValue::Many(values) => values.iter().map(String::as_str),
+        })
+}
+
+/// What the server answers without knowing who asks (wire protocol §7).
+pub(super) fn open_to_all(method: Method, path: &str) -> bool {
+    matches!(
+        (method, path),
+        (Method::Get, "/access/domains")
+            | (Method::Get | Method::Post, TICKET)
+            | (
+                Method::Post,
+                "/access/vncticket" | "/access/openid/auth-url" | "/access/openid/login"
+            )
+    )
+}
+
+/// Refused before the request was looked at. The server answers that without a body, and something between may
+/// make one of the reason phrase. Endpoints that check a password of their own answer 401 with another text.
+pub(super) fn refuses_session(response: &WireResponse) -> bool {
+    const BEFORE_THE_ENDPOINT: &[&str] = &[
+        "No ticket",
+        "Authentication failed!",
+        "Permission denied - invalid csrf token",
+        "permission denied - invalid PVE ticket",
+    ];
+    if response.status != 401 || response.body.is_empty() {
+        return response.status == 401;
+    }
+    let data: Option<Value> = serde_json::from_slice(&response.body).ok();
+    let text = data.as_ref().and_then(|data| data.get("message")?.as_str());
+    text.is_some_and(|text| BEFORE_THE_ENDPOINT.contains(&text.trim()))
+}
+
+pub(super) fn is_page(response: &WireResponse) -> bool {
+    response
+        .header("content-type")
+        .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
+        && response.header("content-disposition").is_none()
+}
+
+/// The server drops empty segments and the way there resolves dotted ones, so either would reach
+/// another endpoint than was meant.
+pub(super) fn check_path(path: &str) -> Result<(), String> {
+    let Some(rest) = path.strip_prefix('/') else {
+        return Err(format!("the path {path:?} does not start with a slash"));
+    };
+    let odd = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(byte));
+    if let Some(byte) = path.bytes().find(|byte| odd(byte)) {
+        let shown = char::from(byte).escape_default();
+        return Err(match byte {
+            b'?' => "parameters do not go into the path; set them with `param`".to_owned(),
+            _ => format!("the path holds the character '{shown}', which has to be percent-encoded"),
+        });
+    }
+    for segment in rest.split('/').filter(|_| !rest.is_empty()) {
+        match percent_decode_str(segment).decode_utf8_lossy().as_ref() {
+            "" => return Err(format!("the path {path:?} has an empty part")),
+            "." | ".." => {
+                return Err(format!(
+                    "the path {path:?} has a part that leaves its place"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! What goes wrong on this side of the connection.
+
+use std::fmt;
+
+use super::Name;
+
+/// A request that was built without a client and then awaited. See [`Error::Detached`].
+#[derive(Clone, Debug)]
+pub struct DetachedError {
+    pub(super) endpoint: String,
+}
+
+impl DetachedError {
+    /// The call, as `GET /version`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+}
+
+impl fmt::Display for DetachedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: not sent: the request belongs to no client; use Client::send",
+            self.endpoint
+        )
+    }
+}
+
+impl std::error::Error for DetachedError {}
+
+/// Reading or writing failed on this side of the connection. See [`Error::Local`].
+///
+/// An upload that ends this way is incomplete, so the server throws it away.
+#[derive(Debug)]
+pub struct LocalError(pub(super) Box<LocalParts>);
+
+#[derive(Debug)]
+pub(super) struct LocalParts {
+    pub(super) name: Name,
+    pub(super) what: &'static str,
+    pub(super) cause: std::io::Error,
+}
+
+impl LocalError {
+    /// The call, as `POST /nodes/pve1/storage/local/upload`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.name.endpoint()
+    }
+
+    /// What the system says.
+    #[must_use]
+    pub fn cause(&self) -> &std::io::Error {
+        &self.0.cause
+    }
+}
+
+impl fmt::Display for LocalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LocalParts { name, what, cause } = &*self.0;
+        write!(f, "{name}: {what}: {cause}")
+    }
+}
+
+impl std::error::Error for LocalError {}
+
+/// Settings a client cannot be built from. See [`Error::Config`].
+#[derive(Clone, Debug)]
+pub struct ConfigError(pub(crate) String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client settings: {}", self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}

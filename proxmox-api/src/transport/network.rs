@@ -1,0 +1,348 @@
+//! HTTP/1.1 over TCP and TLS.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Read as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Frame, Incoming};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::body::{Flow, Outgoing};
+use super::connect::Connector;
+use super::line::Phrase;
+use super::proxy::Proxies;
+use super::{
+    BodyStream, Exchange, OpenResponse, Opening, Transport, TransportError, Upgraded, Upgrading,
+    WireRequest, WireResponse, causes, root_cause, untrusted,
+};
+use crate::api_error::latin1_or_utf8;
+use crate::error::Error;
+use crate::tls::Trust;
+
+/// Settings of [`HttpTransport`].
+#[derive(Clone, Debug)]
+pub(crate) struct HttpSettings {
+    pub(crate) trust: Trust,
+    pub(crate) proxies: Proxies,
+    pub(crate) timeout: Duration,
+    /// How long the server may keep still.
+    pub(crate) read_timeout: Option<Duration>,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// The network: HTTP/1.1 over TLS, as the server speaks it (wire protocol §2).
+pub(crate) struct HttpTransport {
+    pool: legacy::Client<Connector, Outgoing>,
+    timeout: Duration,
+    still: Option<Duration>,
+}
+
+/// The server closes an idle connection after 5 seconds; a request sent at that moment is lost.
+const IDLE: Duration = Duration::from_secs(3);
+
+impl HttpTransport {
+    pub(crate) fn new(settings: &HttpSettings) -> Result<Self, Error> {
+        let connector = Connector::new(
+            settings.trust.client_config()?,
+            Arc::new(settings.proxies.clone()),
+            settings.connect_timeout,
+        );
+        let pool = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .build(connector);
+        Ok(Self {
+            pool,
+            timeout: settings.timeout,
+            still: settings.read_timeout,
+        })
+    }
+
+    /// Sends a request and waits for the head of the answer; no limit in time.
+    async fn begin(
+        &self,
+        request: WireRequest,
+        body: Outgoing,
+        coding: Coding,
+        way: &Way,
+    ) -> Result<http::Response<Incoming>, TransportError> {
+        let mut builder = http::Request::builder()
+            .method(request.method.as_str())
+            .uri(format!("{}{}", request.origin, request.path));
+        if coding == Coding::Gzip {
+            builder = builder.header(ACCEPT_ENCODING, "gzip");
+        }
+        for (name, value) in &request.headers {
+            let mut value = HeaderValue::from_str(value).map_err(|_| {
+                TransportError::never_sent(format!("the header {name} cannot carry its value"))
+            })?;
+            value.set_sensitive(true);
+            builder = builder.header(name, value);
+        }
+        let mut outgoing = builder.body(body).map_err(|_| {
+            TransportError::never_sent(
+                "the address or a header's name of the request is not usable",
+            )
+        })?;
+        way.watch(capture_connection(&mut outgoing));
+        way.answer(self.pool.request(outgoing)).await
+    }
+
+    async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
+        let mut request = request;
+        let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
+        let way = Way::new(self.still);
+        let exchange = async {
+            let answer = self.begin(request, body, Coding::Gzip, &way).await?;
+            receive(answer, self.still).await
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(way.too_slow(self.timeout)),
+        }
+    }
+
+    /// Here the limit in time is one for standing still, since a big body takes as long as it takes.
+    async fn exchange_stream(
+        &self,
+        request: WireRequest,
+        body: BodyStream,
+    ) -> Result<WireResponse, TransportError> {
+        let moved = Arc::new(AtomicU64::new(0));
+        let body = Outgoing::Stream {
+            left: body.length(),
+            body,
+            moved: Arc::clone(&moved),
+        };
+        // While the body is sent, the server has nothing to say.
+        let way = Way::new(None);
+        let exchange = async {
+            let answer = self.begin(request, body, Coding::Gzip, &way).await?;
+            receive(answer, self.still).await
+        };
+        let mut exchange = std::pin::pin!(exchange);
+        let limit = self.still.unwrap_or(self.timeout);
+        let mut before = 0;
+        loop {
+            if let Ok(result) = tokio::time::timeout(limit, exchange.as_mut()).await {
+                return result;
+            }
+            let now = moved.load(Ordering::Relaxed);
+            if now == before {
+                return Err(way.too_slow(limit));
+            }
+            before = now;
+        }
+    }
+
+    async fn open_answer(&self, request: WireRequest) -> Result<OpenResponse, TransportError> {
+        let mut request = request;
+        let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
+        // A server that is to compress a file reads all of it first.
+        let way = Way::new(self.still);
+        let begin = self.begin(request, body, Coding::Plain, &way);
+        let answer = match tokio::time::timeout(self.timeout, begin).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(way.too_slow(self.timeout)),
+        };
+        let (head, body) = split(answer);
+        let limit = self.still.unwrap_or(self.timeout);
+        let chunks = Flow::new(body, is_gzip(&head), limit);
+        Ok(OpenResponse::new(head, chunks))
+    }
+
+    async fn switch(&self, request: WireRequest) -> Result<Upgraded, TransportError> {
+        let mut request = request;
+        let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
+        let way = Way::new(self.still);
+        let exchange = async {
+            let answer = self.begin(request, body, Coding::Plain, &way).await?;
+            if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+                return receive(answer, self.still).await.map(Upgraded::Answered);
+            }
+            let mut answer = answer;
+            let upgrade = hyper::upgrade::on(&mut answer);
+            let (head, _) = split(answer);
+            let stream = upgrade
+                .await
+                .map_err(|error| TransportError::interrupted(root_cause(&error)))?;
+            Ok(Upgraded::Switched(head, Box::new(TokioIo::new(stream))))
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(way.too_slow(self.timeout)),
+        }
+    }
+}
+
+/// Whether a request got as far as a connection, and how long the server may keep still then.
+struct Way {
+    connection: OnceLock<CaptureConnection>,
+    still: Option<Duration>,
+}
+
+impl Way {
+    fn new(still: Option<Duration>) -> Self {
+        let connection = OnceLock::new();
+        Self { connection, still }
+    }
+
+    fn watch(&self, connection: CaptureConnection) {
+        // Set once, as a request is sent once.
+        let _ = self.connection.set(connection);
+    }
+
+    fn is_connected(&self) -> bool {
+        let connection = self.connection.get();
+        connection.is_some_and(|captured| captured.connection_metadata().is_some())
+    }
+
+    async fn answer(
+        &self,
+        sending: legacy::ResponseFuture,
+    ) -> Result<http::Response<Incoming>, TransportError> {
+        let mut sending = std::pin::pin!(sending);
+        let mut pause = None;
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(answer) = sending.as_mut().poll(context) {
+                return Poll::Ready(answer.map_err(|error| explain(&error)));
+            }
+            let Some(limit) = self.still.filter(|_| self.is_connected()) else {
+                return Poll::Pending;
+            };
+            let pause = pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+            ready!(pause.as_mut().poll(context));
+            Poll::Ready(Err(TransportError::timed_out(limit)))
+        })
+        .await
+    }
+
+    /// The error when the time is over.
+    fn too_slow(&self, limit: Duration) -> TransportError {
+        match self.is_connected() {
+            true => TransportError::timed_out(limit),
+            false => TransportError::never_sent(format!("no connection within {limit:?}")),
+        }
+    }
+}
+
+/// What the server is told it may do to the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Plain,
+    Gzip,
+}
+
+impl fmt::Debug for HttpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpTransport")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, request: WireRequest) -> Exchange<'_> {
+        Box::pin(self.exchange(request))
+    }
+
+    fn send_stream(&self, request: WireRequest, body: BodyStream) -> Exchange<'_> {
+        Box::pin(self.exchange_stream(request, body))
+    }
+
+    fn open(&self, request: WireRequest) -> Opening<'_> {
+        Box::pin(self.open_answer(request))
+    }
+
+    fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
+        Box::pin(self.switch(request))
+    }
+}
+
+pub(super) fn broken_off(error: &hyper::Error) -> TransportError {
+    TransportError::interrupted(format!("the answer broke off: {}", root_cause(error)))
+}
+
+pub(super) fn no_gzip(error: &io::Error) -> TransportError {
+    TransportError::interrupted(format!("the answer does not unpack: {error}"))
+}
+
+fn is_gzip(head: &WireResponse) -> bool {
+    head.header("content-encoding")
+        .is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"))
+}
+
+/// The head of an answer, and its body.
+fn split(response: http::Response<Incoming>) -> (WireResponse, Incoming) {
+    let (parts, body) = response.into_parts();
+    let mut head = WireResponse::new(parts.status.as_u16(), Bytes::new());
+    head.reason = (parts.extensions.get::<Phrase>())
+        .map(Phrase::take)
+        .unwrap_or_default();
+    head.headers = (parts.headers.iter())
+        .map(|(name, value)| (name.as_str().to_owned(), latin1_or_utf8(value.as_bytes())))
+        .collect();
+    (head, body)
+}
+
+async fn receive(
+    response: http::Response<Incoming>,
+    still: Option<Duration>,
+) -> Result<WireResponse, TransportError> {
+    let (mut response, mut body) = split(response);
+    let mut bytes = Vec::new();
+    loop {
+        let next = match still {
+            None => body.frame().await,
+            Some(limit) => (tokio::time::timeout(limit, body.frame()).await)
+                .map_err(|_| TransportError::timed_out(limit))?,
+        };
+        let Some(frame) = next else { break };
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => bytes.extend_from_slice(&data),
+            Ok(Err(_)) => {}
+            // A server that refuses an upload closes the connection while the rest is still sent, which
+            // resets it. The refusal itself is complete without a body.
+            Err(_) if response.status >= 400 && response.header("content-length").is_none() => {
+                break;
+            }
+            Err(error) => return Err(broken_off(&error)),
+        }
+    }
+    response.body = Bytes::from(bytes);
+    if is_gzip(&response) {
+        let mut plain = Vec::new();
+        let mut packed = flate2::bufread::MultiGzDecoder::new(&*response.body);
+        packed
+            .read_to_end(&mut plain)
+            .map_err(|error| no_gzip(&error))?;
+        response.body = Bytes::from(plain);
+    }
+    Ok(response)
+}
+
+fn explain(error: &legacy::Error) -> TransportError {
+    let text = root_cause(error);
+    // hyper hands a request back as canceled only if it wrote none of it.
+    let unwritten = causes(error)
+        .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_canceled);
+    if error.is_connect() || unwritten {
+        let untrusted = causes(error).find_map(untrusted);
+        return TransportError {
+            certificate: untrusted.map(|refusal| refusal.fingerprint),
+            ..TransportError::never_sent(text)
+        };
+    }
+    TransportError::interrupted(text)
+}
