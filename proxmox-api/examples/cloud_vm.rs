@@ -64,8 +64,7 @@ async fn main() -> Outcome {
     vm.start().await?.wait().await?;
     println!("started on {}", vm.place().await?.node);
 
-    // Nothing runs inside a simulated machine.
-    let patience = Duration::from_secs(if simulator.is_some() { 3 } else { 180 });
+    let patience = Duration::from_secs(180);
     match vm.wait_for_address(patience).await {
         Ok(addresses) => println!("reachable at {addresses:?}"),
         Err(Error::Guest(error)) if matches!(error.reason(), GuestErrorKind::TimedOut { .. }) => {

@@ -30,7 +30,8 @@ use crate::Value;
 use crate::api_error::ErrorKind;
 use crate::client::Client;
 use crate::error::Error;
-use crate::guest::{Acting, Guest, GuestErrorKind, Kind, PowerAction, Started};
+use crate::guest::{Acting, Guest, GuestErrorKind, Kind, PowerAction, Started, order};
+use crate::request::Sending;
 use crate::task::Task;
 use crate::upid::Upid;
 
@@ -243,38 +244,58 @@ impl Batch<'_> {
         })
     }
 
-    /// Has the server itself work on the guests, with one task for all: `POST /cluster/bulk-action/guest/…`.
-    /// The limit of [`Batch::parallel`] applies; the other settings do not. `None` if the server's release or
-    /// its API has no such call for the action; then use [`Batch::power`].
+    /// Has the server itself work on the guests, with one task for all: `POST /cluster/bulk-action/guest/…`, since
+    /// release 9.1. The limit of [`Batch::parallel`] applies, and [`Batch::timeout`] as the time that guests get to
+    /// shut down; the other settings do not. `None` if the release has no such call for the action; then use
+    /// [`Batch::power`]. Also `None` for a batch without guests, which the server would take for all there are.
     ///
     /// The task's log says what became of each guest.
     ///
     /// # Errors
     /// As for every call.
     pub async fn on_server(&self, action: PowerAction) -> Result<Option<Task>, Error> {
-        let workers = i64::try_from(self.parallel).unwrap_or(i64::MAX).min(64);
-        let vmids = self.vmids.clone();
+        let (vms, workers) = (self.vmids.clone(), self.workers());
+        let seconds = self.timeout.map(|timeout| timeout.as_secs());
+        let seconds = seconds.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
         let bulk = self.client.api().cluster().bulk_action().guest();
-        let asked = match action {
-            PowerAction::Start => bulk.start().post().vms(vmids).max_workers(workers).await,
+        let sending = match action {
+            PowerAction::Start => order!(bulk.start().post().vms(vms).max_workers(workers)),
             PowerAction::Shutdown => {
-                let mut request = bulk.shutdown().post().vms(vmids).max_workers(workers);
-                if let Some(timeout) = self.timeout {
-                    request = request.timeout(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX));
-                }
-                request.await
+                let request = bulk.shutdown().post().vms(vms).max_workers(workers);
+                order!(request, timeout: seconds)
             }
-            PowerAction::Suspend => bulk.suspend().post().vms(vmids).max_workers(workers).await,
-            PowerAction::Hibernate => {
-                let request = bulk.suspend().post().vms(vmids).max_workers(workers);
-                request.to_disk(true).await
+            PowerAction::Suspend | PowerAction::Hibernate => {
+                let request = bulk.suspend().post().vms(vms).max_workers(workers);
+                order!(request, to_disk: (action == PowerAction::Hibernate).then_some(true))
             }
             _ => return Ok(None),
         };
-        match asked {
-            Ok(task) => Ok(Some(task)),
+        self.if_known(sending).await
+    }
+
+    /// Has the server itself move the guests to a node, running ones live and with their local disks, as
+    /// [`Batch::on_server`] does for power: `POST /cluster/bulk-action/guest/migrate`.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn migrate_on_server(&self, target: &str) -> Result<Option<Task>, Error> {
+        let migrate = (self.client.api().cluster().bulk_action().guest()).migrate();
+        let request = migrate.post(target).vms(self.vmids.clone());
+        let request = request.max_workers(self.workers()).online(true);
+        self.if_known(order!(request.with_local_disks(true))).await
+    }
+
+    fn workers(&self) -> i64 {
+        i64::try_from(self.parallel).unwrap_or(i64::MAX).min(64)
+    }
+
+    async fn if_known(&self, sending: Sending<Option<Task>>) -> Result<Option<Task>, Error> {
+        if self.vmids.is_empty() {
+            return Ok(None);
+        }
+        match sending.await {
             Err(error) if error.kind() == Some(ErrorKind::UnknownMethod) => Ok(None),
-            Err(error) => Err(error),
+            asked => asked,
         }
     }
 }

@@ -90,7 +90,7 @@ macro_rules! order {
         $crate::guest::task(request)
     }};
 }
-use order;
+pub(crate) use order;
 
 /// How often a change of configuration is tried when others change it at the same time.
 const ATTEMPTS: u32 = 5;
@@ -374,7 +374,7 @@ fn may_have_moved(error: &Error) -> bool {
 }
 
 /// What calls answer that start a task always, on some releases, or never.
-trait IntoTask: 'static {
+pub(crate) trait IntoTask: 'static {
     fn into_task(self) -> Option<Task>;
 }
 
@@ -397,7 +397,7 @@ impl IntoTask for () {
 }
 
 /// The future of a request that may start a task.
-fn task(request: impl ApiRequest<Output: IntoTask>) -> Sending<Option<Task>> {
+pub(crate) fn task(request: impl ApiRequest<Output: IntoTask>) -> Sending<Option<Task>> {
     optional(request.into_request().into_future())
 }
 

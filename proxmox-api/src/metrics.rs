@@ -134,6 +134,125 @@ pub async fn node_metrics(client: &Client, node: &str) -> Result<NodeMetrics, Er
     })
 }
 
+/// A node's figures at one moment of the past; see [`node_history`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct NodeSample {
+    /// The moment, in seconds since 1970.
+    pub time: u64,
+    /// Share of its processors in use, in percent.
+    pub cpu_percent: Option<f64>,
+    /// Share of time that processors waited for disks, in percent.
+    pub io_wait_percent: Option<f64>,
+    /// Processes that wanted to run, on average.
+    pub load: Option<f64>,
+    /// Memory, in bytes.
+    pub memory: Option<f64>,
+    /// Memory in use, in bytes.
+    pub memory_used: Option<f64>,
+    /// Size of the root file system, in bytes.
+    pub root: Option<f64>,
+    /// Bytes in use on it.
+    pub root_used: Option<f64>,
+    /// Bytes received per second.
+    pub received_per_second: Option<f64>,
+    /// Bytes sent per second.
+    pub sent_per_second: Option<f64>,
+}
+
+/// A node's figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
+/// `GET /nodes/{node}/rrddata`. See [`Guest::history`].
+///
+/// # Errors
+/// As for every call.
+pub async fn node_history(
+    client: &Client,
+    node: &str,
+    timeframe: &str,
+) -> Result<Vec<NodeSample>, Error> {
+    let rows = client.api().nodes().node(node).rrddata().get(timeframe);
+    Ok((rows.await?.into_iter())
+        .map(|row| NodeSample {
+            time: unsigned(Some(row.time)),
+            cpu_percent: row.cpu.map(|share| share * 100.0),
+            io_wait_percent: row.iowait.map(|share| share * 100.0),
+            load: row.loadavg,
+            memory: row.memtotal,
+            memory_used: row.memused,
+            root: row.roottotal,
+            root_used: row.rootused,
+            received_per_second: row.netin,
+            sent_per_second: row.netout,
+        })
+        .collect())
+}
+
+/// Figures of a storage as one node sees it; see [`storage_metrics`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StorageMetrics {
+    /// Whether the node can use it now.
+    pub active: bool,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes that can still be written. Can be less than the rest, where some is reserved.
+    pub available: u64,
+}
+
+/// Figures of a storage as one node sees it: `GET /nodes/{node}/storage/{storage}/status`.
+///
+/// # Errors
+/// As for every call.
+pub async fn storage_metrics(
+    client: &Client,
+    node: &str,
+    storage: &str,
+) -> Result<StorageMetrics, Error> {
+    let at = client.api().nodes().node(node).storage().storage(storage);
+    let status = at.status().get().await?;
+    Ok(StorageMetrics {
+        active: status.active == Some(true),
+        size: unsigned(status.total),
+        used: unsigned(status.used),
+        available: unsigned(status.avail),
+    })
+}
+
+/// A storage's figures at one moment of the past; see [`storage_history`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct StorageSample {
+    /// The moment, in seconds since 1970.
+    pub time: u64,
+    /// Its size, in bytes.
+    pub size: Option<f64>,
+    /// Bytes in use.
+    pub used: Option<f64>,
+}
+
+/// A storage's figures over the last `hour`, `day`, `week`, `month` or `year`, the oldest first:
+/// `GET /nodes/{node}/storage/{storage}/rrddata`. See [`Guest::history`].
+///
+/// # Errors
+/// As for every call.
+pub async fn storage_history(
+    client: &Client,
+    node: &str,
+    storage: &str,
+    timeframe: &str,
+) -> Result<Vec<StorageSample>, Error> {
+    let at = client.api().nodes().node(node).storage().storage(storage);
+    Ok((at.rrddata().get(timeframe).await?.into_iter())
+        .map(|row| StorageSample {
+            time: unsigned(Some(row.time)),
+            size: row.total,
+            used: row.used,
+        })
+        .collect())
+}
+
 /// A guest's figures at one moment of the past; see [`Guest::history`].
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]

@@ -177,10 +177,31 @@ async fn a_batch_can_be_spawned() {
 }
 
 #[tokio::test]
+async fn a_batch_without_guests_is_not_one_of_all_guests() {
+    let (simulator, pve) = start(nodes(&["pve1", "pve2"]).qemu(100, "pve1", &[])).await;
+    let none = pve.batch([]);
+    assert!(none.on_server(PowerAction::Start).await.unwrap().is_none());
+    assert!(none.migrate_on_server("pve2").await.unwrap().is_none());
+    assert_eq!(
+        none.power(PowerAction::Start).await.unwrap().summary.total,
+        0
+    );
+    let changes = simulator.requests();
+    assert!(
+        changes.iter().all(|call| call.method == "GET"),
+        "{changes:?}"
+    );
+}
+
+#[tokio::test]
 async fn the_servers_own_bulk_calls_where_there_are_any() {
     for (release, there) in [("8.4", false), ("9.2", true)] {
-        let (simulator, pve) =
-            start(nodes(&["pve1"]).release(release).qemu(100, "pve1", &[])).await;
+        let (simulator, pve) = start(nodes(&["pve1", "pve2"]).release(release).qemu(
+            100,
+            "pve1",
+            &[],
+        ))
+        .await;
         let task = pve
             .batch([100])
             .on_server(PowerAction::Start)
@@ -193,12 +214,20 @@ async fn the_servers_own_bulk_calls_where_there_are_any() {
             .await
             .unwrap();
         assert!(nothing.is_none());
-        let asked = simulator.requests();
-        let call = asked
-            .iter()
-            .find(|call| call.path == "/cluster/bulk-action/guest/start");
-        if there {
-            assert_eq!(call.expect("it was asked").params["vms"], "100");
+        let moved = pve.batch([100]).migrate_on_server("pve2").await;
+        if !there {
+            assert!(moved.unwrap().is_none(), "{release}");
+            continue;
         }
+        let asked = simulator.requests();
+        let call = |path: &str| {
+            let call = asked.iter().find(|call| call.path == path);
+            call.expect("it was asked").params.clone()
+        };
+        assert_eq!(call("/cluster/bulk-action/guest/start")["vms"], "100");
+        let migrate = call("/cluster/bulk-action/guest/migrate");
+        assert_eq!(migrate["vms"], "100");
+        assert_eq!(migrate["target"], "pve2");
+        assert!(moved.unwrap().is_some());
     }
 }

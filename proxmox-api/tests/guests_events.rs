@@ -122,6 +122,20 @@ async fn figures_of_a_node_and_of_all() {
     assert_eq!(json["memory"]["total_bytes"], 64_u64 << 30);
     assert!(json["timestamp"].as_str().unwrap().ends_with('Z'));
 
+    let storage = metrics::storage_metrics(&pve, "pve1", "local").await;
+    let storage = storage.unwrap();
+    assert!(storage.active && storage.size > storage.used);
+    assert_eq!(storage.size, storage.used + storage.available);
+    let rising = |times: Vec<u64>| times.len() > 1 && times.is_sorted() && times[0] > 0;
+    let nodes = metrics::node_history(&pve, "pve1", "hour").await.unwrap();
+    assert!(rising(nodes.iter().map(|sample| sample.time).collect()));
+    assert!(nodes.iter().any(|sample| sample.memory_used > Some(0.0)));
+    let guests = pve.guest(100).history("day").await.unwrap();
+    assert!(rising(guests.iter().map(|sample| sample.time).collect()));
+    metrics::storage_history(&pve, "pve1", "local", "week")
+        .await
+        .unwrap();
+
     let text = metrics::scrape(&pve).await.unwrap();
     for line in [
         "# TYPE pve_up gauge",

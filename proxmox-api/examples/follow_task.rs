@@ -1,0 +1,87 @@
+//! Follows tasks to their ends: `cargo run -p proxmox-api --example follow_task -- UPID…`.
+//!
+//! One task is shown with its log while it grows, several are waited for together. Without any, on the simulated
+//! cluster, backs a guest up and fails, stops a backup, and starts ten guests at once. On a real server it only watches.
+
+mod common;
+
+use common::{Outcome, open};
+use proxmox_api::error::Error;
+use proxmox_api::task::Task;
+use proxmox_api::tasks::{GUEST_TIMEOUT, STORAGE_TIMEOUT, wait_all};
+use proxmox_api::upid::{Upid, UpidError};
+use proxmox_simulator::Fault;
+
+#[tokio::main]
+async fn main() -> Outcome {
+    let (simulator, pve) = open(|builder| {
+        (100..110).fold(builder.time_factor(0.2), |builder, vmid| {
+            builder.qemu(vmid, "pve1", &[("scsi0", "local-lvm:8")])
+        })
+    })
+    .await?;
+    let given: Result<Vec<Upid>, UpidError> =
+        (std::env::args().skip(1).map(|text| text.parse())).collect();
+    let tasks: Vec<Task> = given?.into_iter().map(|upid| pve.task(upid)).collect();
+    let Some(simulator) = simulator else {
+        return match tasks.as_slice() {
+            [] => Err("which ones? Give their UPIDs".into()),
+            [task] => show(task).await,
+            _ => all(tasks).await,
+        };
+    };
+
+    let backup = pve.guest(100).backup("local").await?;
+    if let Some(task) = backup.task() {
+        show(task).await?;
+    }
+    let rule = simulator.faults().on("POST", "/nodes/*/vzdump").times(1);
+    rule.respond(Fault::TaskFails("no space left on device".to_owned()));
+    let backup = pve.guest(100).backup("local").await?;
+    if let Err(error) = backup.wait().timeout(STORAGE_TIMEOUT).await {
+        println!("\n{error}\n");
+    }
+    let backup = pve.guest(100).backup("local").await?;
+    if let Some(task) = backup.task() {
+        task.stop().await?;
+        println!("stopped: {}\n", task.wait().outcome().await?);
+    }
+    let mut starts = Vec::new();
+    for vmid in 100..110 {
+        starts.extend(pve.guest(vmid).start().await?.task().cloned());
+    }
+    all(starts).await
+}
+
+/// The log as it grows, and how the task ended.
+async fn show(task: &Task) -> Outcome {
+    println!("{task} on {}", task.upid().node());
+    let mut lines = task.wait().timeout(STORAGE_TIMEOUT).lines();
+    while let Some(line) = lines.try_next().await? {
+        println!("  | {line}");
+    }
+    if let Some(outcome) = lines.outcome() {
+        println!("ended: {outcome}");
+    }
+    Ok(())
+}
+
+async fn all(tasks: Vec<Task>) -> Outcome {
+    let Some(client) = tasks.first().map(|task| task.client().clone()) else {
+        return Ok(());
+    };
+    let count = tasks.len();
+    let ends = wait_all(&client, tasks)
+        .timeout(GUEST_TIMEOUT)
+        .on_end(|_, end| match &end.outcome {
+            Ok(outcome) => println!("{}: {outcome}", end.task),
+            Err(Error::Task(error)) if error.may_be_running() => {
+                println!("not seen to end: {error}")
+            }
+            Err(error) => println!("{error}"),
+        })
+        .await?;
+    let done = ends.iter().filter(|end| end.is_success()).count();
+    println!("{done} of {count} did their work");
+    Ok(())
+}
