@@ -89,7 +89,7 @@ async fn open(client: &Client, name: Name, call: Call, trace: &Trace) -> Result<
         }
         let response = response.collect().await;
         let response = response.map_err(|error| prepared.broken(error))?;
-        if !prepared.renew(&response).await? {
+        if !prepared.renew(&response).await? && !prepared.again(&response, trace).await {
             return Err(unexpected(&prepared, response));
         }
     }

@@ -312,7 +312,9 @@ impl Upload {
                 (Ok(response), _) => response,
             };
             prepared.answered(&response, trace);
-            if self.source.is_repeatable() && prepared.renew(&response).await? {
+            if self.source.is_repeatable()
+                && (prepared.renew(&response).await? || prepared.again(&response, trace).await)
+            {
                 continue;
             }
             let reply = prepared.judge(response)?;

@@ -393,7 +393,16 @@ async fn tasks(matrix: &mut Matrix) {
 
 async fn uploads(matrix: &mut Matrix) {
     let path = "/nodes/pve1/storage/local/upload";
+    let status = |status, text: &str| Fault::Status(status, text.to_owned());
     for (name, fault) in [
+        (
+            "status 429 once, for an upload",
+            status(429, "Too Many Requests"),
+        ),
+        (
+            "status 503 once, for an upload",
+            status(503, "Service Unavailable"),
+        ),
         (
             "the connection closes within an upload",
             Fault::DropBody(1000),
@@ -404,11 +413,29 @@ async fn uploads(matrix: &mut Matrix) {
         ),
     ] {
         let pve = simulator().await;
-        let _handle = pve.faults().on("POST", path).respond(fault);
+        let _handle = pve.faults().on("POST", path).times(1).respond(fault);
         let client = to(&pve).build().expect("complete");
         let upload = client.upload("pve1", "local").bytes(vec![0; 100_000]);
         let result = upload.name("x.iso").await;
         matrix.row(name, "POST", sent(&pve, "POST", path), result);
+    }
+    let path = "/nodes/pve1/journal";
+    for (name, fault) in [
+        (
+            "status 503 once, for a download",
+            status(503, "Service Unavailable"),
+        ),
+        ("a download breaks off", Fault::Truncate(8)),
+    ] {
+        let pve = simulator().await;
+        let _handle = pve.faults().on("GET", path).times(1).respond(fault);
+        let client = to(&pve).build().expect("complete");
+        let journal = client.request(Method::Get, path).stream();
+        let result = match journal.await {
+            Ok(mut file) => file.copy_to(&mut Vec::new()).await,
+            Err(error) => Err(error),
+        };
+        matrix.row(name, "GET", sent(&pve, "GET", path), result);
     }
 }
 

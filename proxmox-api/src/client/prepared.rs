@@ -13,7 +13,7 @@ use crate::error::{Error, Name, RequestErrorKind};
 use crate::hosts::{Base, Host, node_of};
 use crate::limit::Permit;
 use crate::request::Call;
-use crate::retry::Outcome;
+use crate::retry::{Outcome, worth_repeating};
 use crate::trace::Trace;
 use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
 
@@ -125,34 +125,23 @@ impl Prepared {
         cause: TransportError,
         trace: &Trace,
     ) -> Result<(), Error> {
-        let inner = self.client.parts();
         trace.attempt(self.origin(), self.attempt, None);
         let origin = self.origin().to_owned();
         let outcome: Outcome = Err(cause);
-        let host = self.hosts.get(self.unreached.len());
-        if let Some(host) = host {
+        if let Some(host) = self.hosts.get(self.unreached.len()) {
             host.note(&outcome);
         }
-        let order = inner.hosts.order(self.node.as_deref());
-        let elsewhere = match (order.first(), host) {
-            (Some(next), Some(host)) => !Arc::ptr_eq(next, host),
-            _ => false,
-        };
-        let spent = self.start.elapsed();
-        let repeatable = self.call.is_repeatable();
         let last = self.unreached.len() + 1 >= self.hosts.len();
-        let pause = (inner.retries).pause(&outcome, repeatable, self.attempt, spent, elsewhere);
+        let next = match &outcome {
+            Err(cause) if cause.is_never_sent() && !last => false,
+            outcome => self.pause(outcome, trace).await,
+        };
         let Err(cause) = outcome else { return Ok(()) };
-        if cause.is_never_sent() && !last {
-            self.unreached.push((origin, cause));
+        if next {
             return Ok(());
         }
-        if let Some(pause) = pause {
-            trace.again(pause, elsewhere);
-            tokio::time::sleep(pause).await;
-            self.attempt += 1;
-            self.hosts = order;
-            self.unreached.clear();
+        if cause.is_never_sent() && !last {
+            self.unreached.push((origin, cause));
             return Ok(());
         }
         if cause.is_never_sent() && !self.unreached.is_empty() {
@@ -162,6 +151,36 @@ impl Prepared {
             return Err(Error::nowhere(&self.name, first, why, others));
         }
         Err(Error::transport(&self.name, &origin, cause))
+    }
+
+    /// After an answer that refuses: waits where that passes by itself and another attempt does no harm, and
+    /// tells whether there is to be one.
+    pub(crate) async fn again(&mut self, response: &WireResponse, trace: &Trace) -> bool {
+        self.pause(&Ok(response.clone()), trace).await
+    }
+
+    /// Waits before the next attempt, for which the hosts are asked anew; tells whether there is to be one.
+    async fn pause(&mut self, outcome: &Outcome, trace: &Trace) -> bool {
+        let repeatable = self.call.is_repeatable();
+        // Asking for the order may take a host's turn to be tried, so not without need.
+        if worth_repeating(outcome, repeatable).is_none() {
+            return false;
+        }
+        let inner = self.client.parts();
+        let order = inner.hosts.order(self.node.as_deref());
+        let elsewhere = match (order.first(), self.hosts.get(self.unreached.len())) {
+            (Some(next), Some(host)) => !Arc::ptr_eq(next, host),
+            _ => false,
+        };
+        let spent = self.start.elapsed();
+        let pause = (inner.retries).pause(outcome, repeatable, self.attempt, spent, elsewhere);
+        let Some(pause) = pause else { return false };
+        trace.again(pause, elsewhere);
+        tokio::time::sleep(pause).await;
+        self.attempt += 1;
+        self.hosts = order;
+        self.unreached.clear();
+        true
     }
 
     /// The error for an exchange that came to nothing and is not to be tried again.
