@@ -53,7 +53,7 @@ impl Task {
     /// Asks how the task is doing: `GET /nodes/{node}/tasks/{upid}/status`.
     ///
     /// # Errors
-    /// As for every call; [`ErrorKind::NotFound`] if the node knows no such task.
+    /// As for every call; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the node knows no such task.
     pub async fn status(&self) -> Result<TaskStatus, Error> {
         let request = self.request(Method::Get, "/status");
         let (_, name, reply) = exchange(request.client, request.call).await?;

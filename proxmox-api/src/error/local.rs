@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Name;
 
-/// A request that was built without a client and then awaited. See [`Error::Detached`].
+/// A request that was built without a client and then awaited. See [`Error::Detached`](crate::Error::Detached).
 #[derive(Clone, Debug)]
 pub struct DetachedError {
     pub(super) endpoint: String,
@@ -30,7 +30,7 @@ impl fmt::Display for DetachedError {
 
 impl std::error::Error for DetachedError {}
 
-/// Reading or writing failed on this side of the connection. See [`Error::Local`].
+/// Reading or writing failed on this side of the connection. See [`Error::Local`](crate::Error::Local).
 ///
 /// An upload that ends this way is incomplete, so the server throws it away.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl fmt::Display for LocalError {
 
 impl std::error::Error for LocalError {}
 
-/// Settings a client cannot be built from. See [`Error::Config`].
+/// Settings a client cannot be built from. See [`Error::Config`](crate::Error::Config).
 #[derive(Clone, Debug)]
 pub struct ConfigError(pub(crate) String);
 
