@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 /// What a refusal means to a program.
 ///
 /// Recognised from the status where that is telling and from the server's sentence where it is not
-/// (wire protocol §6). The text itself stays available in [`ApiError::message`].
+/// (wire protocol §6). The text itself stays available in [`ApiError::message`](super::ApiError::message).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -27,7 +27,7 @@ pub enum ErrorKind {
     AgentNotRunning,
     /// The configuration changed since it was read; the `digest` given is out of date.
     ConfigChanged,
-    /// A privilege is missing; see [`ApiError::missing_permission`].
+    /// A privilege is missing; see [`ApiError::missing_permission`](super::ApiError::missing_permission).
     PermissionDenied,
     /// The endpoint does not accept API tokens.
     NeedsTicket,
@@ -40,14 +40,14 @@ pub enum ErrorKind {
     InvalidCsrf,
     /// The server knows no such path, or not with this verb. Often it is older than the endpoint.
     UnknownMethod,
-    /// One or more parameters were refused; see [`ApiError::errors`].
+    /// One or more parameters were refused; see [`ApiError::errors`](super::ApiError::errors).
     ParameterVerification,
     /// The node named in the path cannot be reached or does not exist. With status 596 and above the work
     /// may go on there.
     NodeUnreachable,
     /// The request is larger than the server reads.
     TooLarge,
-    /// Too many requests; see [`ApiError::retry_after`].
+    /// Too many requests; see [`ApiError::retry_after`](super::ApiError::retry_after).
     RateLimited,
     /// The server or a proxy before it cannot serve requests at the moment.
     Unavailable,
