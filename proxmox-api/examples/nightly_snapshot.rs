@@ -77,8 +77,7 @@ async fn night(pve: &Client, tag: &str, now: u64) -> Outcome {
             let snapshot = guest.snapshot(format!("{PREFIX}{now}"));
             let taken = snapshot.description("Taken by night.").await?;
             taken.wait().await?;
-            prune(&guest).await?;
-            Ok(None)
+            prune(&guest).await
         })
         .await?;
     for result in report.results {

@@ -130,20 +130,31 @@ impl Batch<'_> {
     /// # Errors
     /// Only if the guests' places cannot be asked for; what goes wrong with a guest stands in the report.
     pub async fn power(self, action: PowerAction) -> Result<BatchReport, Error> {
-        self.run(move |guest| async move { guest.power(action).await.map(Some) })
-            .await
+        self.run(move |guest| guest.power(action)).await
     }
 
-    /// Does anything to the guests. The operation that `act` gives back, if any, is waited for.
+    /// Does anything to the guests; the operation that `act` ends in, if any, is waited for.
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// let report = pve.batch([100, 101]).run(|guest| guest.snapshot("before-upgrade")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Only if the guests' places cannot be asked for; what goes wrong with a guest stands in the report.
     #[inline]
-    pub async fn run<F>(self, act: impl Fn(Guest) -> F + Sync) -> Result<BatchReport, Error>
+    pub async fn run<F, T>(self, act: impl Fn(Guest) -> F + Sync) -> Result<BatchReport, Error>
     where
-        F: Future<Output = Result<Option<Started>, Error>> + Send,
+        F: IntoFuture<Output = Result<T, Error>, IntoFuture: Send>,
+        T: Into<Operation>,
     {
-        self.work(&|guest| Box::pin(act(guest))).await
+        self.work(&|guest| {
+            let acting = act(guest).into_future();
+            Box::pin(async move { Ok(acting.await?.into().0) })
+        })
+        .await
     }
 
     async fn work<'f>(
@@ -335,6 +346,28 @@ async fn one(
     match waiting.await {
         Ok(_) => Outcome::Done(upid),
         Err(error) => Outcome::Failed(upid, error),
+    }
+}
+
+/// What is done to a guest of a batch ends in a [`Started`] to be waited for, in one where there is any, or in `()`.
+#[derive(Debug)]
+pub struct Operation(Option<Started>);
+
+impl From<Started> for Operation {
+    fn from(started: Started) -> Self {
+        Self(Some(started))
+    }
+}
+
+impl From<Option<Started>> for Operation {
+    fn from(started: Option<Started>) -> Self {
+        Self(started)
+    }
+}
+
+impl From<()> for Operation {
+    fn from((): ()) -> Self {
+        Self(None)
     }
 }
 

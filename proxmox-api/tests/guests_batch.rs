@@ -105,7 +105,7 @@ async fn a_thousand_guests_keep_the_limits_and_the_count_is_exact() {
             // Everything is done inside, so that the count covers the whole time.
             let done = async { guest.start().await?.wait().await }.await;
             *load.lock().unwrap().now.entry(node).or_default() -= 1;
-            done.map(|_| None)
+            done.map(drop)
         })
         .await
         .unwrap();

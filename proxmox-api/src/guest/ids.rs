@@ -28,8 +28,7 @@ pub async fn next_free(client: &Client, range: RangeInclusive<u32>) -> Result<u3
 ///
 /// let qemu = pve.api().nodes().node("pve1").qemu();
 /// let (vmid, task) = allocate(&pve, 5000..=5999, |vmid| {
-///     let request = qemu.post(vmid).name("worker").cores(2);
-///     async move { Ok(request.await?) }
+///     qemu.post(vmid).name("worker").cores(2)
 /// })
 /// .await?;
 /// task.wait().await?;
@@ -45,7 +44,7 @@ pub async fn allocate<T, F>(
     mut create: impl FnMut(u32) -> F,
 ) -> Result<(u32, T), Error>
 where
-    F: Future<Output = Result<T, Error>>,
+    F: IntoFuture<Output = Result<T, Error>>,
 {
     let mut search = Search::new(client, range).await?;
     loop {
