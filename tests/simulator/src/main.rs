@@ -24,6 +24,9 @@ struct Options {
     /// Makes other MAC addresses, UUIDs and sizes.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Password of root@pam.
+    #[arg(long, default_value = ROOT_PASSWORD)]
+    password: String,
     /// How many guests there are at the start, one in four a container, spread over the nodes.
     #[arg(long, default_value_t = 0)]
     guests: u32,
@@ -56,6 +59,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .release(options.release)
         .listen(options.listen)
         .time_factor(options.time_factor)
+        .user("root@pam", options.password.as_str())
         .seed(options.seed);
     for node in &options.nodes {
         builder = builder.node(node);
@@ -79,7 +83,7 @@ async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         simulator.url()
     );
     println!("fingerprint  {}", simulator.fingerprint());
-    println!("login        root@pam / {ROOT_PASSWORD}");
+    println!("login        root@pam / {}", options.password);
     println!("token        {TOKEN_ID}={TOKEN_SECRET}");
     println!("Press Ctrl-C to stop.");
     stopped().await?;
