@@ -5,13 +5,11 @@ guests, users and storages they ask for there through its API. A test that reach
 on the wire is not applicable, and says which.
 """
 
-import asyncio
 import json
 import os
 import re
 import ssl
 import subprocess
-import tempfile
 import tomllib
 import urllib.error
 import urllib.parse
@@ -147,19 +145,12 @@ class Simulated:
         return 'https://{0}:{1}'.format(self.host, self.port)
 
     async def start(self, certfile, keyfile):
-        out = tempfile.TemporaryFile('w+')
         command = [os.environ['SIMULATOR'], '--listen', '127.0.0.1:0', '--time-factor', '0', '--password', self.password]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.__dict__['_process'] = process
-        while True:
-            out.seek(0)
-            said = out.read()
-            found = re.search(r'simulated at https://[^:]+:(\d+)\n(?:.*\n)*token', said)
-            if found:
-                break
-            if process.poll() is not None:
-                raise RuntimeError('the simulator does not come up: ' + said)
-            await asyncio.sleep(0.01)
+        found = re.search(r' simulated at https://[^:]+:(\d+)$', process.stdout.readline().rstrip())
+        if not found:
+            raise RuntimeError('the simulator does not come up')
         self.__dict__['port'] = int(found.group(1))
         self.__dict__['_api'] = Api(self.url, self.password)
         # The fake believes in every template; these are those the tests name.
@@ -170,7 +161,7 @@ class Simulated:
     async def stop(self):
         if self._process:
             self._process.terminate()
-            self._process.wait()
+            self._process.communicate()
 
     def add_vm(self, vmid, name, node='pve1', status='stopped', config=None, **more):
         return self._add('qemu', vmid, dict(config or {}, name=name), node, status, more)
