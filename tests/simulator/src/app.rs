@@ -18,7 +18,7 @@ use crate::http::{Head, Response, latin1, plain_error};
 use crate::params::{self, Param, Params, Repeated};
 use crate::sample::{Fill, Sampler};
 use crate::schema::{ApiSchema, is_task};
-use crate::upload::{self, Received, Refusal};
+use crate::upload::{self, Received, Receiver, Refusal, Upload};
 use crate::validate::Validator;
 use crate::world::{Effect, Plan, World};
 
@@ -104,7 +104,21 @@ pub(crate) struct Admitted {
     upload: Option<String>,
 }
 
+/// What came after the headers.
+pub(crate) enum Body {
+    Bytes(Vec<u8>),
+    Upload(Result<Upload, Refusal>),
+}
+
 impl App {
+    /// What takes in the parts of an upload, if the request is one.
+    pub(crate) fn receiver(&self, head: &Head, admitted: &Admitted) -> Option<Receiver> {
+        let boundary = admitted.upload.as_deref()?;
+        let (_, query) = head.path_and_query();
+        let query = params::form(query.as_bytes(), self.dialect.repeated);
+        (admitted.body_length > 0).then(|| Receiver::new(boundary, &query))
+    }
+
     pub(crate) fn new(schema: Arc<ApiSchema>, world: World, clock: Clock, idle: Duration) -> Self {
         Self {
             dialect: Dialect::of(schema.release()),
@@ -355,42 +369,37 @@ impl App {
         &self,
         head: &Head,
         admitted: &Admitted,
-        body: &[u8],
+        body: Body,
         fault: Option<&Fault>,
     ) -> Response {
         let path = format!("/{}", admitted.segments.join("/"));
         let user = admitted.who.as_ref().map(Identity::full);
         let (_, query) = head.path_and_query();
-        let mut file = None;
-        let mut params = if let (Some(boundary), false) = (&admitted.upload, body.is_empty()) {
-            match upload::parse(body, boundary) {
-                Ok(upload) => {
-                    file = Some(upload.data);
-                    upload.params
-                }
-                Err(refusal) => {
-                    let response = match refusal {
-                        Refusal::BadRequest => Response::new(400, "Bad Request"),
-                        Refusal::Failed(text) => self.server_error(500, &text),
-                    };
-                    self.record(&head.method, &path, user, Value::Null, response.status);
-                    return response;
-                }
+        let mut file: Option<Received> = None;
+        let mut params = match body {
+            Body::Upload(Ok(upload)) => {
+                file = Some(upload.file);
+                upload.params
             }
-        } else if admitted.json {
-            match params::json(body) {
+            Body::Upload(Err(refusal)) => {
+                let response = match refusal {
+                    Refusal::BadRequest => Response::new(400, "Bad Request"),
+                    Refusal::Failed(text) => self.server_error(500, &text),
+                };
+                self.record(&head.method, &path, user, Value::Null, response.status);
+                return response;
+            }
+            Body::Bytes(body) if admitted.json => match params::json(&body) {
                 Ok(params) => params,
                 Err(text) => {
                     self.record(&head.method, &path, user, Value::Null, 500);
                     return self.server_error(500, &text);
                 }
-            }
-        } else {
-            params::form(body, self.dialect.repeated)
+            },
+            Body::Bytes(body) => params::form(&body, self.dialect.repeated),
         };
         params.extend(params::form(query.as_bytes(), self.dialect.repeated));
         params.remove("_dc");
-        let file = file.map(|data| Received::new(data, &params));
         let uploaded = file.is_some();
         let recorded: Map<String, Value> = params
             .iter()

@@ -8,19 +8,21 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 
-use crate::app::App;
+use crate::app::{App, Body};
 use crate::clock::http_date;
 use crate::console::{self, Console};
 use crate::faults::Fault;
 
-const MAX_HEADER_LINES: usize = 64;
+/// The empty line after them counts, and fewer than 64 lines may come.
+const MAX_FIELDS: usize = 62;
 const MAX_HEADER_BYTES: usize = 8192;
 const MAX_REQUEST_LINE: u64 = 1 << 20;
 const KEEP_ALIVE_REQUESTS: u32 = 100;
 const COMPRESS_ABOVE: usize = 1024;
-const MAX_UPLOAD: u64 = 64 << 20;
 /// How long a call may take that another process answers.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -129,10 +131,7 @@ enum ReadHead {
 }
 
 /// Serves one connection until it closes.
-pub(crate) async fn serve<S>(stream: S, app: &App)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+pub(crate) async fn serve(stream: TlsStream<TcpStream>, app: &App) {
     let mut stream = BufReader::new(stream);
     let mut served = 0;
     loop {
@@ -198,9 +197,10 @@ where
             break;
         }
     }
-    let stream = stream.get_mut();
+    // The real server ends the connection below TLS, which says no goodbye.
+    let (mut stream, _) = stream.into_inner().into_inner();
     let _ = stream.shutdown().await;
-    drain(stream).await;
+    drain(&mut stream).await;
 }
 
 /// Answers plain HTTP on the TLS port.
@@ -242,17 +242,27 @@ where
     };
     let verdict = app.verdict(&admitted);
     let fault = verdict.fault.as_ref();
-    let Ok(length) = usize::try_from(admitted.body_length) else {
-        return Outcome::Close;
+    let length = match fault {
+        Some(Fault::DropBody(after)) => {
+            let after = u64::try_from(*after).unwrap_or(u64::MAX);
+            admitted.body_length.min(after)
+        }
+        _ => admitted.body_length,
     };
-    if admitted.body_length > MAX_UPLOAD {
-        return Outcome::Answer(Response::new(501, "for data too large"));
-    }
-    let wanted = match fault {
-        Some(Fault::DropBody(after)) => length.min(*after),
-        _ => length,
+    let patience = app.idle_timeout();
+    let body = if let Some(mut receiver) = app.receiver(head, &admitted) {
+        read_body(stream, length, patience, |chunk| receiver.push(chunk))
+            .await
+            .map(|()| Body::Upload(receiver.finish()))
+    } else {
+        let mut bytes = Vec::new();
+        read_body(stream, length, patience, |chunk| {
+            bytes.extend_from_slice(chunk);
+        })
+        .await
+        .map(|()| Body::Bytes(bytes))
     };
-    let Some(body) = read_body(stream, wanted, app.idle_timeout()).await else {
+    let Some(body) = body else {
         return Outcome::Close;
     };
     if !verdict.latency.is_zero() {
@@ -269,7 +279,7 @@ where
         }
         _ => {}
     }
-    let response = app.answer(head, &admitted, &body, fault);
+    let response = app.answer(head, &admitted, body, fault);
     let mut response = response;
     if head.wants_websocket()
         && let Some(console) = response.console.take()
@@ -326,17 +336,17 @@ impl Drop for Leave<'_> {
 /// `None` when the client stops before the end.
 async fn read_body<S>(
     stream: &mut BufReader<S>,
-    length: usize,
+    length: u64,
     patience: Duration,
-) -> Option<Vec<u8>>
+    mut take: impl FnMut(&[u8]),
+) -> Option<()>
 where
     S: AsyncRead + Unpin,
 {
-    let mut body = Vec::new();
     let mut left = length;
-    let mut chunk = vec![0; left.min(64 << 10)];
+    let mut chunk = vec![0; usize::try_from(left).map_or(64 << 10, |left| left.min(64 << 10))];
     while left > 0 {
-        let room = left.min(chunk.len());
+        let room = usize::try_from(left).map_or(chunk.len(), |left| left.min(chunk.len()));
         let read = timeout(patience, stream.read(&mut chunk[..room]))
             .await
             .ok()?
@@ -344,10 +354,10 @@ where
         if read == 0 {
             return None;
         }
-        body.extend_from_slice(&chunk[..read]);
-        left -= read;
+        take(&chunk[..read]);
+        left -= u64::try_from(read).ok()?;
     }
-    Some(body)
+    Some(())
 }
 
 async fn read_head<S>(stream: &mut BufReader<S>) -> std::io::Result<ReadHead>
@@ -396,7 +406,7 @@ where
         }
         lines += 1;
         bytes += line.len();
-        if lines >= MAX_HEADER_LINES || bytes >= MAX_HEADER_BYTES {
+        if lines > MAX_FIELDS || bytes >= MAX_HEADER_BYTES {
             overflow = true;
         }
         if overflow {

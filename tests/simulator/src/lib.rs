@@ -58,7 +58,7 @@ use tokio_rustls::TlsAcceptor;
 pub use crate::clock::Clock;
 pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
 pub use crate::inside::{CommandOutput, GuestAgent};
-pub use crate::sample::{MinimalRequest, index_limit, minimal_requests};
+pub use crate::sample::{MinimalRequest, minimal_requests};
 pub use crate::schema::releases;
 
 use crate::access::{Rule, Subject, Token, User};

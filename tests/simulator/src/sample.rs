@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::formats;
 use crate::pattern;
 use crate::propstring;
-use crate::schema::{ApiSchema, lookup, max_index, returns_type};
+use crate::schema::{ApiSchema, lookup, returns_type};
 
 const MAX_DEPTH: usize = 12;
 /// Fields that came in later releases. Others that no schema declares are sent by the real server all the same.
@@ -392,10 +392,4 @@ fn minimal(
         template: template.to_owned(),
         params,
     }
-}
-
-/// The highest index of an indexed parameter family such as `net` (`net0`…`net31`).
-#[must_use]
-pub fn index_limit(family: &str) -> u32 {
-    max_index(family)
 }

@@ -37,6 +37,25 @@ static TEXTS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
         .collect()
 });
 
+/// The same file that tells the generator how far indexed families go; the dump does not hold it.
+const NAMES: &str = include_str!("../../../schema/pve/overlay/names.toml");
+
+/// Highest index of each indexed family, such as `net` for `net0` to `net31`.
+static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
+    let names: toml::Table = toml::from_str(NAMES).unwrap_or_default();
+    let families = names.get("families").and_then(toml::Value::as_table);
+    families
+        .into_iter()
+        .flat_map(toml::Table::values)
+        .filter_map(toml::Value::as_table)
+        .flatten()
+        .filter_map(|(name, highest)| {
+            let highest = u32::try_from(highest.as_integer()?).ok()?;
+            Some((name.strip_suffix("[n]")?.to_owned(), highest))
+        })
+        .collect()
+});
+
 pub(crate) struct ApiSchema {
     facts: Facts,
     root: Node,
@@ -189,22 +208,6 @@ pub(crate) fn returns_type(schema: &Schema) -> Type {
     })
 }
 
-/// Highest index of each indexed family; the dump does not hold them.
-pub(crate) fn max_index(family: &str) -> u32 {
-    match family {
-        "ide" | "serial" => 3,
-        "sata" | "acmedomain" => 5,
-        "scsi" => 30,
-        "virtio" | "hostpci" => 15,
-        "usb" => 13,
-        "unused" | "mp" | "dev" => 255,
-        "numa" | "link" => 7,
-        "parallel" => 2,
-        "virtiofs" => 9,
-        _ => 31,
-    }
-}
-
 /// `net12` as `("net", 12)`, where `net12` is a member of an indexed family.
 pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
     let family = name.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -213,7 +216,7 @@ pub(crate) fn split_index(name: &str) -> Option<(&str, u32)> {
         return None;
     }
     let index = digits.parse().ok()?;
-    (index <= max_index(family)).then_some((family, index))
+    (index <= *FAMILIES.get(family)?).then_some((family, index))
 }
 
 /// Looks a name up, members of indexed families included.
@@ -324,6 +327,25 @@ mod tests {
         let path = "/nodes/{node}/ceph/config";
         let endpoint = &schema.endpoints()[path][&Method::Get];
         assert!(!is_task(Method::Get, path, endpoint));
+    }
+
+    #[test]
+    fn every_family_has_its_end() {
+        let mut missing = BTreeSet::new();
+        for release in releases() {
+            let api = ApiSchema::load(release).expect("a known release");
+            for endpoint in api.endpoints().values().flat_map(BTreeMap::values) {
+                let returned = endpoint.returns.properties.iter().flatten();
+                for (name, _) in endpoint.parameters.properties.iter().chain(returned) {
+                    if let Some(family) = name.strip_suffix("[n]")
+                        && !FAMILIES.contains_key(family)
+                    {
+                        missing.insert(family.to_owned());
+                    }
+                }
+            }
+        }
+        assert_eq!(missing, BTreeSet::new());
     }
 
     #[test]

@@ -310,6 +310,33 @@ async fn what_the_server_refuses_to_read() {
 }
 
 #[tokio::test]
+async fn sixty_two_header_fields_and_no_more() {
+    let pve = Simulator::builder()
+        .idle_timeout(Duration::from_millis(200))
+        .start()
+        .await
+        .expect("starts");
+    let auth = format!("Authorization: PVEAPIToken={TOKEN_ID}={TOKEN_SECRET}\r\n");
+    for (fields, answered) in [(62, true), (63, false)] {
+        let filler = "X: y\r\n".repeat(fields - 1);
+        let request = format!("GET /api2/json/version HTTP/1.1\r\n{auth}{filler}\r\n");
+        let mut wire = Wire::open(&pve).await;
+        wire.send(request.as_bytes()).await;
+        assert_eq!(wire.try_answer().await.is_some(), answered, "{fields}");
+    }
+}
+
+#[tokio::test]
+async fn connections_end_without_a_goodbye_of_tls() {
+    let pve = pve().await;
+    let mut wire = Wire::open(&pve).await;
+    let request = "GET /api2/json/version HTTP/1.1\r\nConnection: close\r\n\r\n";
+    wire.send(request.as_bytes()).await;
+    assert_eq!(wire.answer().await.status, 401);
+    assert!(wire.ends_abruptly().await);
+}
+
+#[tokio::test]
 async fn unknown_calls_and_the_extjs_format() {
     let pve = pve().await;
     let nope = ask(&pve, "GET", "/nope", "").await;

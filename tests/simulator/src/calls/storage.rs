@@ -356,12 +356,12 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
     if !extension_fits(&content, &name) {
         return Err(ApiError::parameter("filename", "wrong file extension"));
     }
-    if let Some(own) = call
+    let (size, own) = call
         .upload
-        .as_ref()
-        .and_then(|file| file.other_checksum.clone())
-    {
-        let wanted = call.owned("checksum");
+        .take()
+        .map_or((0, None), |file| (file.size, file.checksum));
+    let wanted = call.text("checksum").zip(own);
+    if let Some((wanted, own)) = wanted.filter(|(wanted, own)| !wanted.eq_ignore_ascii_case(own)) {
         let error = format!("checksum mismatch: got '{own}' != expect '{wanted}'");
         return Ok(call.fail("imgcopy", "", error));
     }
@@ -374,10 +374,7 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
             .map_or("raw", |(_, format)| format)
             .to_owned(),
         content,
-        size: call
-            .upload
-            .as_ref()
-            .map_or(0, |file| u64::try_from(file.size).unwrap_or(0)),
+        size,
         vmid: None,
         created: call.world.now.as_secs(),
         notes: None,

@@ -35,10 +35,10 @@ pub(super) fn cluster_tasks(call: &Call<'_>) -> ApiResult<Reply> {
 pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
     let source = call.text("source").unwrap_or("archive");
     let node = call.owned("node");
-    let verdicts: Vec<&str> = call
+    let verdicts: Option<Vec<String>> = call
         .text("statusfilter")
-        .map(|text| split_list(text).collect())
-        .unwrap_or_default();
+        .map(|text| split_list(text).map(str::to_ascii_lowercase).collect());
+    let user = call.text("userfilter").map(str::to_ascii_lowercase);
     let (since, until) = (call.number("since"), call.number("until"));
     let all = call.may(&format!("/nodes/{node}"), "Sys.Audit");
     let mut found: Vec<&Task> = call
@@ -55,14 +55,19 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
         .filter(|task| call.text("vmid").is_none_or(|id| task.id == id))
         .filter(|task| call.text("typefilter").is_none_or(|kind| task.kind == kind))
         .filter(|task| {
-            call.text("userfilter")
-                .is_none_or(|user| task.who.full().contains(user))
+            user.as_ref()
+                .is_none_or(|user| task.who.full().to_ascii_lowercase().contains(user))
         })
-        .filter(|task| !call.flag("errors") || !matches!(task.verdict(), "ok"))
-        .filter(|task| verdicts.is_empty() || verdicts.contains(&task.verdict()))
+        // Who asks for errors is given every verdict but one, whatever else is asked for.
+        .filter(|task| match &verdicts {
+            _ if call.flag("errors") => task.verdict() != "ok",
+            Some(verdicts) => verdicts.iter().any(|verdict| verdict == task.verdict()),
+            None => true,
+        })
         .filter(|task| since.is_none_or(|since| task.start.as_secs() >= since))
         .filter(|task| until.is_none_or(|until| task.start.as_secs() <= until))
         .collect();
+    found.sort_by_key(|task| !task.running());
     let total = u64::try_from(found.len()).ok();
     let start = usize::try_from(call.number("start").unwrap_or(0)).unwrap_or(usize::MAX);
     let limit = usize::try_from(call.number("limit").unwrap_or(50)).unwrap_or(usize::MAX);

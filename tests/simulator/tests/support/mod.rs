@@ -120,6 +120,14 @@ impl Wire {
         .expect("bytes in time")
     }
 
+    /// Whether the connection ends without the goodbye of TLS.
+    pub(crate) async fn ends_abruptly(&mut self) -> bool {
+        let mut byte = [0];
+        let end = tokio::time::timeout(PATIENCE, self.stream.read(&mut byte));
+        let end = end.await.expect("an end in time");
+        end.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
+    }
+
     async fn fill(&mut self) -> bool {
         let mut chunk = [0; 16 << 10];
         match self.stream.read(&mut chunk).await {
