@@ -614,6 +614,7 @@ impl Builder {
             });
         }
         world.configure_basics();
+        calls::disks::inventory(&mut world);
         for new in self.guests.drain(..) {
             let (config, _) = world
                 .build(new.kind, &new.node, new.vmid, &new.config)

@@ -82,10 +82,22 @@ pub(crate) enum Effect {
     AddVolume(VolumeKey, Volume),
     DeleteVolume(VolumeKey),
     ApplySdn,
+    /// Changes what is held of configuration and storages.
+    Edit(Vec<Edit>),
     /// Starts the same kind of task for each guest.
     Each(Vec<(u32, &'static str)>),
     /// What would have happened, and what a fault made of it.
     Spoiled(Box<Effect>, Spoil),
+}
+
+/// A change of what is held.
+#[derive(Clone, Debug)]
+pub(crate) enum Edit {
+    /// List, id and the entry.
+    Set(String, String, Row),
+    Remove(String, String),
+    AddStorage(String, Storage),
+    RemoveStorage(String),
 }
 
 impl Effect {
@@ -398,6 +410,12 @@ impl World {
                 self.apply_sdn();
                 Ok(0)
             }
+            Effect::Edit(edits) => {
+                for edit in edits {
+                    self.edit(edit);
+                }
+                Ok(0)
+            }
             Effect::DeleteVolume(key) => match self.volumes.remove(&key) {
                 Some(_) => Ok(0),
                 None => Err(format!("volume '{}' does not exist", key.1)),
@@ -420,6 +438,30 @@ impl World {
             Effect::Spoiled(effect, Spoil::Warn(count)) => self
                 .apply(*effect)
                 .map(|warnings| warnings.saturating_add(count)),
+        }
+    }
+
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        match edit {
+            Edit::Set(list, id, row) => {
+                let rows = self.records.entry(list).or_default();
+                match rows.iter_mut().find(|(own, _)| *own == id) {
+                    Some((_, old)) => *old = row,
+                    None => rows.push((id, row)),
+                }
+            }
+            Edit::Remove(list, id) => {
+                if let Some(rows) = self.records.get_mut(&list) {
+                    rows.retain(|(own, _)| *own != id);
+                }
+            }
+            Edit::AddStorage(id, storage) => {
+                self.storages.insert(id, storage);
+            }
+            Edit::RemoveStorage(id) => {
+                self.storages.remove(&id);
+                self.volumes.retain(|_, volume| volume.storage != id);
+            }
         }
     }
 

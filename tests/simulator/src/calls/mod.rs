@@ -2,8 +2,11 @@
 
 mod access;
 mod agent;
+mod ceph;
+mod certificates;
 mod cluster;
 mod consoles;
+pub(crate) mod disks;
 mod guests;
 mod ha;
 mod pools;
@@ -185,6 +188,10 @@ pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
     if let Some(answer) = console_call(call) {
+        return Some(answer);
+    }
+    let more = disks::handle(call).or_else(|| ceph::handle(call));
+    if let Some(answer) = more.or_else(|| certificates::handle(call)) {
         return Some(answer);
     }
     for kind in [Kind::Qemu, Kind::Lxc] {

@@ -23,6 +23,11 @@ pub(crate) type Row = Map<String, Value>;
 /// Entries by id, in their order.
 pub(crate) type Rows = Vec<(String, Row)>;
 
+/// A field of an entry; null where it has none.
+pub(super) fn field<'a>(row: &'a Row, key: &str) -> &'a Value {
+    row.get(key).unwrap_or(&Value::Null)
+}
+
 /// Parameters that say what to do rather than what to hold.
 const ACTIONS: [&str; 10] = [
     "digest",

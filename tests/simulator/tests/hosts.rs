@@ -1,0 +1,228 @@
+//! Disks, Ceph and certificates: what is made is there, and what is taken is taken.
+
+mod support;
+
+use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, ask_with, finish, login};
+
+async fn pve() -> Simulator {
+    Simulator::builder()
+        .clock(Clock::manual(1_800_000_000))
+        .start()
+        .await
+        .expect("starts")
+}
+
+/// As root@pam itself, for what no token may do.
+async fn ask(pve: &Simulator, method: &str, path: &str, form: &str) -> Answer {
+    let headers = login(pve, "root@pam", ROOT_PASSWORD).await;
+    ask_with(pve, method, path, &headers, form).await
+}
+
+async fn get(pve: &Simulator, path: &str, form: &str) -> Value {
+    ask(pve, "GET", path, form).await.data()
+}
+
+/// Starts a task and sees it end well.
+async fn done(pve: &Simulator, method: &str, path: &str, form: &str) {
+    let answer = ask(pve, method, path, form).await;
+    assert_eq!(finish(pve, &answer).await, "OK", "{method} {path} {form}");
+}
+
+async fn reason(pve: &Simulator, method: &str, path: &str, form: &str) -> String {
+    let answer = ask(pve, method, path, form).await;
+    assert_eq!(answer.status, 500, "{answer}");
+    answer.reason
+}
+
+fn column(rows: &Value, key: &str) -> Vec<Value> {
+    let rows = rows.as_array().expect("rows");
+    rows.iter().map(|row| row[key].clone()).collect()
+}
+
+#[tokio::test]
+async fn disks_are_used_once() {
+    let pve = pve().await;
+    let disks = "/nodes/pve1/disks";
+    let unused = async || {
+        column(
+            &get(&pve, &format!("{disks}/list"), "type=unused").await,
+            "devpath",
+        )
+    };
+    assert_eq!(unused().await, ["/dev/sdb", "/dev/sdc", "/dev/nvme0n1"]);
+    done(&pve, "POST", &format!("{disks}/initgpt"), "disk=/dev/sdb").await;
+    let all = get(&pve, &format!("{disks}/list"), "").await;
+    assert_eq!(column(&all, "gpt"), [1, 1, 0, 0]);
+
+    let mirror = "name=tank&raidlevel=mirror&devices=/dev/sdb,/dev/sdc&add_storage=1";
+    done(&pve, "POST", &format!("{disks}/zfs"), mirror).await;
+    assert_eq!(unused().await, ["/dev/nvme0n1"]);
+    let pools = get(&pve, &format!("{disks}/zfs"), "").await;
+    assert_eq!(
+        (pools[0]["name"].as_str(), pools[0]["size"].as_u64()),
+        (Some("tank"), Some(1 << 40))
+    );
+    let pool = get(&pve, &format!("{disks}/zfs/tank"), "").await;
+    assert_eq!(
+        column(&pool["children"][0]["children"], "name"),
+        ["/dev/sdb", "/dev/sdc"]
+    );
+    assert_eq!(get(&pve, "/storage/tank", "").await["pool"], "tank");
+    let vm = "vmid=100&scsi0=tank:4";
+    done(&pve, "POST", "/nodes/pve1/qemu", vm).await;
+    let content = get(&pve, "/nodes/pve1/storage/tank/content", "").await;
+    assert_eq!(column(&content, "vmid"), [100]);
+
+    let again = "name=data&device=/dev/sdb";
+    for kind in ["directory", "lvm", "lvmthin"] {
+        let refused = reason(&pve, "POST", &format!("{disks}/{kind}"), again).await;
+        assert_eq!(refused, "device '/dev/sdb' is already in use");
+    }
+    let cleanup = "cleanup-disks=1&cleanup-config=1";
+    done(&pve, "DELETE", &format!("{disks}/zfs/tank"), cleanup).await;
+    assert_eq!(unused().await.len(), 3);
+    assert_eq!(ask(&pve, "GET", "/storage/tank", "").await.status, 500);
+
+    for kind in ["directory", "lvm", "lvmthin"] {
+        let path = format!("{disks}/{kind}");
+        done(&pve, "POST", &path, &format!("{again}&add_storage=1")).await;
+        let shown = get(&pve, &path, "").await.to_string();
+        assert!(shown.contains("data"), "{kind}: {shown}");
+        get(&pve, "/storage/data", "").await;
+        let group = "volume-group=data&";
+        let group = if kind == "lvmthin" { group } else { "" };
+        done(
+            &pve,
+            "DELETE",
+            &format!("{path}/data"),
+            &format!("{group}{cleanup}"),
+        )
+        .await;
+        let shown = get(&pve, &path, "").await.to_string();
+        assert!(!shown.contains("data"), "{kind}: {shown}");
+    }
+    // All of it is in the state, and comes back with it.
+    done(&pve, "POST", &format!("{disks}/lvm"), again).await;
+    let state = pve.snapshot();
+    done(&pve, "DELETE", &format!("{disks}/lvm/data"), cleanup).await;
+    pve.restore(&state).expect("its own state");
+    assert_eq!(unused().await.len(), 2);
+}
+
+#[tokio::test]
+async fn ceph_has_what_was_made() {
+    let pve = pve().await;
+    let ceph = "/nodes/pve1/ceph";
+    for kind in ["mon", "mgr", "mds"] {
+        let path = format!("{ceph}/{kind}");
+        assert_eq!(get(&pve, &path, "").await, json!([]), "{kind}");
+        done(&pve, "POST", &format!("{path}/pve1"), "").await;
+        assert_eq!(column(&get(&pve, &path, "").await, "name"), ["pve1"]);
+    }
+    let last = reason(&pve, "DELETE", &format!("{ceph}/mon/pve1"), "").await;
+    assert_eq!(last, "can't remove last monitor");
+
+    done(&pve, "POST", &format!("{ceph}/osd"), "dev=/dev/sdb").await;
+    let hosts = |tree: &Value| tree["root"]["children"][0]["children"].clone();
+    let tree = get(&pve, &format!("{ceph}/osd"), "").await;
+    assert_eq!(hosts(&tree)[0]["children"][0]["name"], "osd.0");
+    let disks = get(&pve, "/nodes/pve1/disks/list", "").await;
+    assert_eq!(
+        column(&disks, "osdid"),
+        [json!(-1), json!("0"), json!(-1), json!(-1)]
+    );
+    let busy = reason(&pve, "DELETE", &format!("{ceph}/osd/0"), "").await;
+    assert!(busy.contains("in use"), "{busy}");
+    ask(&pve, "POST", &format!("{ceph}/osd/0/out"), "")
+        .await
+        .data();
+    let tree = get(&pve, &format!("{ceph}/osd"), "").await;
+    assert_eq!(hosts(&tree)[0]["children"][0]["in"], 0);
+    done(&pve, "DELETE", &format!("{ceph}/osd/0"), "cleanup=1").await;
+    assert_eq!(
+        hosts(&get(&pve, &format!("{ceph}/osd"), "").await),
+        json!([])
+    );
+
+    let pool = format!("{ceph}/pool");
+    done(&pve, "POST", &pool, "name=vms&size=2&add_storages=1").await;
+    let pools = get(&pve, &pool, "").await;
+    assert_eq!(
+        (&pools[0]["pool_name"], &pools[0]["size"]),
+        (&json!("vms"), &json!(2))
+    );
+    assert_eq!(get(&pve, "/storage/vms", "").await["type"], "rbd");
+    done(&pve, "PUT", &format!("{pool}/vms"), "size=3").await;
+    let status = get(&pve, &format!("{pool}/vms/status"), "").await;
+    assert_eq!(status["size"], 3);
+    done(&pve, "POST", &format!("{ceph}/fs/shared"), "add-storage=1").await;
+    assert_eq!(column(&get(&pve, &pool, "").await, "pool"), [1, 2, 3]);
+    assert_eq!(
+        column(&get(&pve, &format!("{ceph}/fs"), "").await, "name"),
+        ["shared"]
+    );
+    done(&pve, "DELETE", &format!("{pool}/vms"), "remove_storages=1").await;
+    assert_eq!(ask(&pve, "GET", "/storage/vms", "").await.status, 500);
+
+    ask(&pve, "PUT", "/cluster/ceph/flags/noout", "value=1")
+        .await
+        .data();
+    assert_eq!(get(&pve, "/cluster/ceph/flags/noout", "").await, 1);
+    done(&pve, "PUT", "/cluster/ceph/flags", "noout=0&noscrub=1").await;
+    let flags = get(&pve, "/cluster/ceph/flags", "").await;
+    let set: Vec<&Value> = flags
+        .as_array()
+        .expect("flags")
+        .iter()
+        .filter(|flag| flag["value"] == 1)
+        .map(|flag| &flag["name"])
+        .collect();
+    assert_eq!(set, ["noscrub"]);
+}
+
+#[tokio::test]
+async fn certificates_are_ordered_and_renewed() {
+    let pve = pve().await;
+    let node = "/nodes/pve1/certificates";
+    let order = format!("{node}/acme/certificate");
+    let files = async || column(&get(&pve, &format!("{node}/info"), "").await, "filename");
+    assert_eq!(files().await, ["pve-root-ca.pem", "pve-ssl.pem"]);
+    assert_eq!(
+        reason(&pve, "POST", &order, "").await,
+        "No ACME domains configured"
+    );
+    let config = "acme=domains%3Dpve.example.org";
+    ask(&pve, "PUT", "/nodes/pve1/config", config).await.data();
+    assert!(reason(&pve, "POST", &order, "").await.contains("account"));
+    let contact = "contact=admin%40example.org";
+    done(&pve, "POST", "/cluster/acme/account", contact).await;
+    assert_eq!(
+        column(&get(&pve, "/cluster/acme/account", "").await, "name"),
+        ["default"]
+    );
+    let account = get(&pve, "/cluster/acme/account/default", "").await;
+    assert_eq!(
+        account["account"]["contact"],
+        json!(["mailto:admin@example.org"])
+    );
+
+    done(&pve, "POST", &order, "").await;
+    let made = get(&pve, &format!("{node}/info"), "").await[2].clone();
+    assert_eq!(made["filename"], "pveproxy-ssl.pem");
+    assert_eq!(made["san"], json!(["pve.example.org"]));
+    let soon = ask(&pve, "PUT", &order, "").await;
+    assert_eq!(soon.status, 400, "{soon}");
+    pve.clock()
+        .advance(std::time::Duration::from_secs(70 * 86_400));
+    done(&pve, "PUT", &order, "").await;
+    let renewed = get(&pve, &format!("{node}/info"), "").await[2].clone();
+    assert!(renewed["notafter"].as_u64() > made["notafter"].as_u64());
+    assert_ne!(renewed["fingerprint"], made["fingerprint"]);
+    done(&pve, "DELETE", &order, "").await;
+    assert_eq!(files().await.len(), 2);
+    done(&pve, "DELETE", "/cluster/acme/account/default", "").await;
+    assert_eq!(get(&pve, "/cluster/acme/account", "").await, json!([]));
+}
