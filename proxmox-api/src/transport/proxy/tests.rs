@@ -318,3 +318,51 @@ async fn the_builder_can_do_without_a_proxy() {
     assert!(!error.to_string().contains("proxy"), "{error}");
     server.abort();
 }
+
+/// The variables of a process cannot be set while it runs, so this test runs itself with another one.
+#[tokio::test]
+async fn a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwise() {
+    const INSIDE: &str = "PROXMOX_API_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        let call = async |builder: crate::client::ClientBuilder| {
+            let client = builder
+                .retry(RetryPolicy::none())
+                .build()
+                .expect("complete");
+            let call = Call::new(Method::Get, "/version");
+            client
+                .execute(call)
+                .await
+                .expect_err("there is no such server")
+                .to_string()
+        };
+        let text = call(Client::builder("pve1.invalid")).await;
+        let refusal = " of HTTPS_PROXY refuses: 407 Proxy Authentication Required";
+        assert!(text.ends_with(refusal), "{text}");
+        for direct in [
+            Client::builder("pve1.invalid").no_proxy(),
+            Client::builder("spared.invalid"),
+        ] {
+            let text = call(direct).await;
+            assert!(!text.contains("proxy"), "{text}");
+        }
+        return;
+    }
+    let (url, server) = proxy("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
+    let own = std::env::current_exe().expect("a program");
+    let name = "a_client_goes_through_the_proxy_of_its_environment_unless_told_otherwise";
+    let mut inside = std::process::Command::new(own);
+    for other in ["https_proxy", "all_proxy", "ALL_PROXY", "no_proxy"] {
+        inside.env_remove(other);
+    }
+    inside
+        .args(["--exact", &format!("transport::proxy::tests::{name}")])
+        .env("HTTPS_PROXY", url)
+        .env("NO_PROXY", "spared.invalid")
+        .env(INSIDE, "1");
+    let ran = tokio::task::spawn_blocking(move || inside.output()).await;
+    let ran = ran.expect("no panic").expect("it runs");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    server.await.expect("no panic");
+}
