@@ -33,7 +33,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use crate::client::Client;
 use crate::decode::decode_data;
@@ -303,9 +303,14 @@ impl Socket {
         Error::transport(&self.name, &self.origin, error)
     }
 
-    /// Sends one frame.
+    /// Sends one frame: as text where it is one, as the terminal of the web interface does. The server
+    /// takes either.
     async fn send(&mut self, bytes: Bytes) -> Result<(), Error> {
-        let sent = self.stream.send(Message::Binary(bytes)).await;
+        let message = match Utf8Bytes::try_from(bytes.clone()) {
+            Ok(text) => Message::Text(text),
+            Err(_) => Message::Binary(bytes),
+        };
+        let sent = self.stream.send(message).await;
         sent.map_err(|error| self.broken(&error))
     }
 

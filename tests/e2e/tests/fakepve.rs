@@ -24,6 +24,7 @@ use proxmox_api::task::{Task, TaskErrorKind, TaskOutcome};
 use proxmox_api::tls::Fingerprint;
 use proxmox_api::upload::{ChecksumAlgorithm, UploadContent};
 use proxmox_api::{Client, ClientBuilder, Error};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -566,6 +567,39 @@ async fn the_log_of_a_task_comes_line_by_line() {
         seen.push(line);
     }
     assert_eq!(seen, ["TASK OK"]);
+}
+
+#[tokio::test]
+#[ignore = "needs fakepve"]
+async fn a_machine_has_a_terminal_and_a_display() {
+    for pve in [with_password(), with_token(server())] {
+        let console = pve.qemu_console("pve1", 102);
+        let mut terminal = console.terminal().await.unwrap();
+        terminal.resize(100, 40).await.unwrap();
+        terminal.write("größer\r".as_bytes()).await.unwrap();
+        let mut shown = Vec::new();
+        while !shown.ends_with("größer\r".as_bytes()) {
+            shown.extend_from_slice(&terminal.read().await.unwrap().expect("open"));
+        }
+        let greeting = "starting serial terminal on interface serial0\r\n";
+        assert!(shown.starts_with(greeting.as_bytes()), "{shown:?}");
+        terminal.close().await.unwrap();
+
+        let mut display = console.vnc().await.unwrap();
+        let mut version = [0; 12];
+        display.read_exact(&mut version).await.unwrap();
+        assert_eq!(&version, b"RFB 003.008\n");
+        display.write_all(&version).await.unwrap();
+        let mut kinds = [0; 2];
+        display.read_exact(&mut kinds).await.unwrap();
+        assert_eq!(kinds, [1, 2], "one kind of login, by password");
+        display.write_all(&[2]).await.unwrap();
+        let mut challenge = [0; 16];
+        display.read_exact(&mut challenge).await.unwrap();
+        display.write_all(&challenge).await.unwrap();
+        let refused = display.read_u32().await.unwrap();
+        assert_eq!(refused, 1, "what is not encrypted is no answer");
+    }
 }
 
 async fn uploaded(pve: &Client, name: &str) -> Task {
