@@ -182,6 +182,51 @@ impl Access {
         format!("{plain}::{signature}")
     }
 
+    /// A ticket for the socket of a tunnel.
+    pub(crate) fn tunnel_ticket(&self, socket: &str, user: &str, now: Duration) -> String {
+        let plain = format!("PVETUNNEL:{:08X}", now.as_secs());
+        let signature = self.signature(&format!("{plain} {user} {socket}"));
+        format!("{plain}::{signature}")
+    }
+
+    /// What a SPICE viewer gives its proxy as the host to connect to; viewers make it lower case.
+    pub(crate) fn spice_ticket(&self, vmid: u32, node: &str, port: u16, now: Duration) -> String {
+        let node = node.to_ascii_lowercase();
+        self.sign_spice(&format!(
+            "pvespiceproxy:{:08x}:{vmid}:{node}:{port}",
+            now.as_secs()
+        ))
+    }
+
+    fn sign_spice(&self, plain: &str) -> String {
+        let seal = hmac::sign(&self.key, plain.as_bytes());
+        let seal: String = seal
+            .as_ref()
+            .iter()
+            .take(20)
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        format!("{plain}::{seal}")
+    }
+
+    pub(crate) fn takes_spice_ticket(&self, host: &str, now: Duration) -> bool {
+        const AGES: std::ops::RangeInclusive<i64> = -20..=40;
+        let Some((ticket, port)) = host.rsplit_once(':') else {
+            return false;
+        };
+        let Some((plain, _)) = ticket.rsplit_once("::") else {
+            return false;
+        };
+        let issued = plain
+            .split(':')
+            .nth(1)
+            .and_then(|time| i64::from_str_radix(time, 16).ok());
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        self.sign_spice(plain) == ticket
+            && plain.rsplit(':').next() == Some(port)
+            && issued.is_some_and(|issued| AGES.contains(&now.saturating_sub(issued)))
+    }
+
     /// The identity of `user@realm!id=secret`.
     pub(crate) fn check_token(&self, text: &str, now: Duration) -> Option<Identity> {
         let (id, secret) = text.split_once('=')?;

@@ -18,6 +18,7 @@ use crate::http::{Head, Response, latin1, plain_error};
 use crate::params::{self, Param, Params, Repeated};
 use crate::sample::{Fill, Sampler};
 use crate::schema::{ApiSchema, is_task};
+use crate::tunnel::Farewell;
 use crate::upload::{self, Received, Receiver, Refusal, Upload};
 use crate::validate::Validator;
 use crate::world::{Effect, Plan, World};
@@ -759,8 +760,14 @@ impl App {
     }
 
     /// Counts a connection to a console in, or out.
-    pub(crate) fn link_console(&self, console: &Console, joins: bool) {
-        self.world().link_console(&console.upid, joins);
+    pub(crate) fn link_console(&self, console: &Console, leaves: Option<Farewell>) {
+        self.world().link_console(&console.upid, leaves);
+    }
+
+    /// Whether a viewer may connect to this host, which is a ticket and a port.
+    pub(crate) fn takes_spice_ticket(&self, host: &str) -> bool {
+        let world = self.world();
+        world.access.takes_spice_ticket(host, world.now)
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::io::{
 };
 use tokio::time::timeout;
 
+use crate::tunnel::{Farewell, Tunnel};
+
 /// Longest frame the real server takes.
 const MAX_FRAME: u64 = 128 << 10;
 /// How long a terminal waits for the line with user and ticket.
@@ -23,6 +25,8 @@ pub(crate) enum Screen {
     Terminal,
     /// A VNC server.
     Display,
+    /// The far end of a migration; `path` is its socket.
+    Tunnel,
 }
 
 /// A console somebody was given a ticket for.
@@ -67,8 +71,12 @@ pub(crate) fn accept_key(key: &str) -> String {
 }
 
 /// Serves an upgraded connection until either side ends it.
-pub(crate) async fn serve<S>(stream: &mut BufReader<S>, console: &Console, limit: Option<usize>)
-where
+pub(crate) async fn serve<S>(
+    stream: &mut BufReader<S>,
+    console: &Console,
+    limit: Option<usize>,
+    farewell: &mut Farewell,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if console.dead {
@@ -113,6 +121,9 @@ where
             Frame::Data(data) => data,
         };
         let open = backend.take(&data);
+        if let Backend::Tunnel(tunnel) = &backend {
+            *farewell = tunnel.farewell;
+        }
         let answer = backend.output();
         if !out.send(stream, &answer).await || !open {
             return;
@@ -219,12 +230,14 @@ where
 enum Backend<'a> {
     Terminal(Terminal<'a>),
     Display(Display<'a>),
+    Tunnel(Tunnel),
 }
 
 impl<'a> Backend<'a> {
     fn new(console: &'a Console) -> Self {
         match console.screen {
             Screen::Terminal => Self::Terminal(Terminal::new(console)),
+            Screen::Tunnel => Self::Tunnel(Tunnel::new()),
             Screen::Display => Self::Display(Display {
                 host: &console.host,
                 input: Vec::new(),
@@ -240,7 +253,7 @@ impl<'a> Backend<'a> {
 
     fn greeting(&self) -> Vec<u8> {
         match self {
-            Self::Terminal(_) => Vec::new(),
+            Self::Terminal(_) | Self::Tunnel(_) => Vec::new(),
             Self::Display(_) => b"RFB 003.008\n".to_vec(),
         }
     }
@@ -250,6 +263,7 @@ impl<'a> Backend<'a> {
         match self {
             Self::Terminal(terminal) => terminal.take(data),
             Self::Display(display) => display.take(data),
+            Self::Tunnel(tunnel) => tunnel.take(data),
         }
     }
 
@@ -257,6 +271,7 @@ impl<'a> Backend<'a> {
         std::mem::take(match self {
             Self::Terminal(terminal) => &mut terminal.output,
             Self::Display(display) => &mut display.output,
+            Self::Tunnel(tunnel) => &mut tunnel.output,
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::app::{App, Body};
 use crate::clock::http_date;
 use crate::console::{self, Console};
 use crate::faults::Fault;
+use crate::tunnel::Farewell;
 
 /// The empty line after them counts, and fewer than 64 lines may come.
 const MAX_FIELDS: usize = 62;
@@ -121,7 +122,7 @@ enum Outcome {
     Hang,
 }
 
-enum ReadHead {
+pub(crate) enum ReadHead {
     Head(Head),
     /// Nothing more comes.
     Closed,
@@ -151,9 +152,9 @@ pub(crate) async fn serve(stream: TlsStream<TcpStream>, app: &App) {
                 Outcome::Close => break,
                 Outcome::Console(console, limit) => {
                     if shake_hands(stream.get_mut(), &head).await.is_ok() {
-                        app.link_console(&console, true);
-                        let _leave = Leave(app, &console);
-                        console::serve(&mut stream, &console, limit).await;
+                        app.link_console(&console, None);
+                        let mut leave = Leave(app, &console, Farewell::Sudden);
+                        console::serve(&mut stream, &console, limit, &mut leave.2).await;
                     }
                     break;
                 }
@@ -325,11 +326,11 @@ where
 }
 
 /// Counts a connection out even where the server is stopped in the middle of it.
-struct Leave<'a>(&'a App, &'a Console);
+struct Leave<'a>(&'a App, &'a Console, Farewell);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.0.link_console(self.1, false);
+        self.0.link_console(self.1, Some(self.2));
     }
 }
 
@@ -360,7 +361,7 @@ where
     Some(())
 }
 
-async fn read_head<S>(stream: &mut BufReader<S>) -> std::io::Result<ReadHead>
+pub(crate) async fn read_head<S>(stream: &mut BufReader<S>) -> std::io::Result<ReadHead>
 where
     S: AsyncRead + Unpin,
 {
@@ -489,7 +490,7 @@ fn keep_alive(head: Option<&Head>, response: &Response, served: u32) -> bool {
 }
 
 /// `None` when the reason phrase holds what the real server fails to write.
-fn encode(
+pub(crate) fn encode(
     mut response: Response,
     head: Option<&Head>,
     keep: bool,
@@ -572,7 +573,7 @@ where
     let _ = timeout(time, until_closed(stream)).await;
 }
 
-async fn until_closed<S>(stream: &mut S)
+pub(crate) async fn until_closed<S>(stream: &mut S)
 where
     S: AsyncRead + Unpin,
 {

@@ -37,8 +37,10 @@ mod propstring;
 mod sample;
 mod schema;
 mod snapshot;
+mod spice;
 mod tasks;
 mod tls;
+mod tunnel;
 mod upload;
 mod validate;
 mod world;
@@ -524,14 +526,27 @@ impl Builder {
             .local_addr()
             .map_err(|error| Error::new(format!("listen on {}: {error}", self.listen)))?;
 
+        let spice = TcpListener::bind(SocketAddr::new(address.ip(), 0))
+            .await
+            .map_err(|error| Error::new(format!("listen for viewers: {error}")))?;
+        let spice_address = spice
+            .local_addr()
+            .map_err(|error| Error::new(format!("listen for viewers: {error}")))?;
+
         let mut world = self.world(Arc::clone(&schema))?;
+        world.spice_port = spice_address.port();
         world.ca_pem.clone_from(&tls.ca_pem);
         let app = Arc::new(App::new(schema, world, self.clock, self.idle));
         let (stop, stopped) = watch::channel(());
         let acceptor = TlsAcceptor::from(tls.config);
-        let server = tokio::spawn(accept(listener, acceptor, Arc::clone(&app), stopped));
+        let viewers = accept(spice, None, Arc::clone(&app), stopped.clone());
+        let clients = accept(listener, Some(acceptor), Arc::clone(&app), stopped);
+        let server = tokio::spawn(async move {
+            tokio::join!(clients, viewers);
+        });
         Ok(Simulator {
             address,
+            spice_address,
             fingerprint: tls.fingerprint,
             ca_pem: tls.ca_pem,
             release: self.release,
@@ -640,6 +655,7 @@ impl Builder {
 /// A running server.
 pub struct Simulator {
     address: SocketAddr,
+    spice_address: SocketAddr,
     fingerprint: String,
     ca_pem: String,
     release: String,
@@ -668,6 +684,12 @@ impl Simulator {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where SPICE viewers find their proxy; the real one has port 3128.
+    #[must_use]
+    pub fn spice_address(&self) -> SocketAddr {
+        self.spice_address
     }
 
     /// SHA-256 of the server's certificate, `AA:BB:…`.
@@ -784,9 +806,10 @@ impl Drop for Simulator {
     }
 }
 
+/// Takes connections; those without TLS are of SPICE viewers.
 async fn accept(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     app: Arc<App>,
     stopped: watch::Receiver<()>,
 ) {
@@ -798,8 +821,14 @@ async fn accept(
         };
         let (acceptor, app, mut stopped) = (acceptor.clone(), Arc::clone(&app), stopped.clone());
         tokio::spawn(async move {
+            let served = async {
+                match acceptor {
+                    Some(acceptor) => connection(stream, acceptor, &app).await,
+                    None => spice::serve(stream, &app).await,
+                }
+            };
             tokio::select! {
-                () = connection(stream, acceptor, &app) => {}
+                () = served => {}
                 // Only fails, and that when the simulator is gone.
                 _ = stopped.changed() => {}
             }

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use crate::access::{Access, Identity};
 use crate::calls::records::{Row, Rows};
-use crate::console::Console;
+use crate::console::{Console, Screen};
 use crate::error::{ApiError, ApiResult};
 use crate::faults::Spoil;
 use crate::guest::{Config, Guest, GuestEffect};
 use crate::sample::mix;
 use crate::schema::ApiSchema;
 use crate::tasks::{self, Task};
+use crate::tunnel::Farewell;
 
 pub(crate) const GIB: u64 = 1 << 30;
 /// Ports consoles are given, one after the other.
@@ -147,6 +148,8 @@ pub(crate) struct World {
     /// What a fault does to the task the current call starts.
     pub(crate) spoil: Option<Spoil>,
     pub(crate) consoles: Vec<Console>,
+    /// Where the SPICE proxy listens.
+    pub(crate) spice_port: u16,
     /// Certificate of the cluster's authority.
     pub(crate) ca_pem: String,
     queue: BTreeMap<(Duration, u64), (String, Effect)>,
@@ -176,6 +179,7 @@ impl World {
             sdn_running: BTreeMap::new(),
             spoil: None,
             consoles: Vec::new(),
+            spice_port: 3_128,
             ca_pem: String::new(),
             queue: BTreeMap::new(),
             seed,
@@ -340,21 +344,31 @@ impl World {
         self.consoles.push(console);
     }
 
-    /// Counts a connection to a console in, or out.
-    pub(crate) fn link_console(&mut self, upid: &str, joins: bool) {
+    /// Counts a connection to a console in, or out with what was said at the end.
+    pub(crate) fn link_console(&mut self, upid: &str, leaves: Option<Farewell>) {
         let Some(console) = self.consoles.iter_mut().find(|c| c.upid == upid) else {
             return;
         };
-        if joins {
+        let Some(farewell) = leaves else {
             console.links += 1;
             return;
-        }
+        };
         console.links = console.links.saturating_sub(1);
-        if console.links == 0 {
-            // The backend serves one connection and ends with it; its ticket stays good for a check.
-            console.dead = true;
-            let upid = upid.to_owned();
-            self.end_task(&upid, Ok(0));
+        if console.links > 0 {
+            return;
+        }
+        // The backend serves one connection and ends with it; its ticket stays good for a check.
+        console.dead = true;
+        let (screen, guest) = (console.screen, console.host.parse());
+        let outcome = match (screen, farewell) {
+            (Screen::Tunnel, Farewell::Sudden) => Err("mtunnel exited unexpectedly"),
+            _ => Ok(0),
+        };
+        self.end_task(upid, outcome);
+        if let (Screen::Tunnel, Farewell::Quit { cleanup: true }, Ok(vmid)) =
+            (screen, farewell, guest)
+        {
+            self.undo(vmid);
         }
     }
 
@@ -370,7 +384,13 @@ impl World {
                 });
         self.consoles = kept;
         for console in gone {
+            let waiting = self.task(&console.upid).is_some_and(Task::running);
             self.end_task(&console.upid, Err("connection timed out"));
+            if let (Screen::Tunnel, true, Ok(vmid)) =
+                (console.screen, waiting, console.host.parse())
+            {
+                self.undo(vmid);
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use proxmox_simulator::{Clock, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::{Answer, Wire, ask, ask_with, login};
 
@@ -290,7 +292,8 @@ async fn spice_viewers_get_their_file() {
     let path = "/nodes/pve1/qemu/100/spiceproxy";
     let data = ask(&pve, "POST", path, "").await.data();
     assert_eq!(data["type"], "spice");
-    assert_eq!(data["proxy"], "http://pve1:3128");
+    let port = pve.spice_address().port();
+    assert_eq!(data["proxy"], format!("http://pve1:{port}"));
     assert!(text(&data, "host").starts_with("pvespiceproxy:"));
     let mut wire = Wire::open(&pve).await;
     wire.send(
@@ -309,4 +312,103 @@ async fn spice_viewers_get_their_file() {
     assert!(file.contains("\ntype=spice\n"), "{file}");
     let off = ask(&pve, "POST", "/nodes/pve1/qemu/101/spiceproxy", "").await;
     assert_eq!(off.reason, "VM 101 not running");
+}
+
+/// What the proxy of SPICE viewers says to a request; `None` if it stays open after that.
+async fn through_proxy(pve: &Simulator, request: &str) -> (String, bool) {
+    let mut stream = TcpStream::connect(pve.spice_address())
+        .await
+        .expect("listening");
+    stream.write_all(request.as_bytes()).await.expect("open");
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await.is_ok_and(|n| n > 0) {
+        answer.push(byte[0]);
+    }
+    let status = String::from_utf8_lossy(&answer)
+        .lines()
+        .next()
+        .map(str::to_owned);
+    let open = answer == b"HTTP/1.1 200 OK\r\n\r\n";
+    (status.unwrap_or_default(), open)
+}
+
+#[tokio::test]
+async fn spice_viewers_connect_with_their_ticket() {
+    let pve = pve().await;
+    let file = ask(&pve, "POST", "/nodes/pve1/qemu/100/spiceproxy", "").await;
+    let data = file.data();
+    let (host, port) = (text(&data, "host"), &data["tls-port"]);
+    let connect = |host: &str, port: &Value| {
+        format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n")
+    };
+    let (status, open) = through_proxy(&pve, &connect(&host, port)).await;
+    assert!(open, "{status}");
+    let refused = ("HTTP/1.1 401 invalid ticket".to_owned(), false);
+    let other = host.replace(":100:", ":101:");
+    for request in [
+        connect(&other, port),
+        connect(&host, &json!(61_001)),
+        connect("pve1", port),
+    ] {
+        assert_eq!(through_proxy(&pve, &request).await, refused);
+    }
+    let get = through_proxy(&pve, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(get.0, "HTTP/1.1 501 method 'GET' not available");
+    pve.clock().advance(Duration::from_secs(41));
+    assert_eq!(through_proxy(&pve, &connect(&host, port)).await, refused);
+}
+
+#[tokio::test]
+async fn a_migration_finds_its_tunnel() {
+    let pve = pve().await;
+    let taken = ask(&pve, "POST", "/nodes/pve1/qemu/100/mtunnel", "").await;
+    assert_eq!(taken.status, 400, "{taken}");
+    let path = "/nodes/pve1/qemu/300";
+    let data = ask(&pve, "POST", &format!("{path}/mtunnel"), "")
+        .await
+        .data();
+    let (socket, ticket) = (text(&data, "socket"), text(&data, "ticket"));
+    assert_eq!(socket, "/run/qemu-server/300.mtunnel");
+    let config = ask(&pve, "GET", &format!("{path}/config"), "").await.data();
+    assert_eq!(config["lock"], "create");
+
+    let form = |ticket: &str| format!("socket={}&ticket={}", encode(&socket), encode(ticket));
+    let check = format!("{path}/mtunnelwebsocket");
+    let refused = ask(&pve, "GET", &check, &form("PVETUNNEL:x")).await;
+    assert_eq!(
+        refused.reason,
+        "permission denied - invalid PVETUNNEL ticket"
+    );
+    let mut wire = Wire::open(&pve).await;
+    let request = format!(
+        "GET /api2/json{check}?{} HTTP/1.1\r\nHost: x\r\n\
+         Authorization: PVEAPIToken={TOKEN_ID}={TOKEN_SECRET}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        form(&ticket)
+    );
+    wire.send(request.as_bytes()).await;
+    assert_eq!(wire.answer().await.status, 101);
+    let say = async |wire: &mut Wire, command: Value| -> Value {
+        send_frame(wire, 0x82, format!("{command}\n").as_bytes()).await;
+        let (_, data) = frame(wire).await.expect("an answer");
+        serde_json::from_slice(&data).expect("JSON")
+    };
+    let version = say(&mut wire, json!({ "cmd": "version" })).await;
+    assert_eq!(version, json!({ "success": true, "api": 2, "age": 0 }));
+    let unknown = say(&mut wire, json!({ "cmd": "dance" })).await;
+    assert_eq!(unknown["msg"], "unknown command 'dance' given");
+    let quit = say(&mut wire, json!({ "cmd": "quit", "cleanup": 1 })).await;
+    assert_eq!(quit["success"], true);
+    send_frame(&mut wire, 0x88, b"").await;
+    wire.rest().await;
+    let upid = text(&data, "upid");
+    while task_status(&pve, &upid).await["status"] != "stopped" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(task_status(&pve, &upid).await["exitstatus"], "OK");
+    assert_eq!(
+        ask(&pve, "GET", &format!("{path}/config"), "").await.status,
+        500
+    );
 }

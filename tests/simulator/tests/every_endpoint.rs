@@ -180,8 +180,12 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
         // The sampled ids and tickets name nothing, so 500 is right for calls with state; never to be seen are an unknown
         // endpoint, a refused parameter and a refused caller.
         let says = |text: &[u8]| answer.body.windows(text.len()).any(|w| w == text);
-        let known_refusal = answer.status == 400 && (says(b"upid\":") || says(b"does not exist."))
-            || answer.status == 401 && answer.reason.ends_with("invalid PVEVNC ticket");
+        let known_refusal = answer.status == 400
+            && (says(b"upid\":") || says(b"does not exist.") || says(b"already exists"))
+            || answer.status == 401
+                && ["invalid PVEVNC ticket", "invalid PVETUNNEL ticket"]
+                    .iter()
+                    .any(|end| answer.reason.ends_with(end));
         if !(matches!(answer.status, 200 | 500) || known_refusal) {
             complaints.push(format!(
                 "{release} {} {} [{form}]: {answer}",

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::{Call, Reply};
 use crate::console::{Console, Screen};
 use crate::error::{ApiError, ApiResult};
-use crate::guest::Kind;
+use crate::formats::split_list;
+use crate::guest::{Config, Guest, Kind};
 use crate::schema::lookup;
 use crate::world::World;
 
@@ -144,7 +145,7 @@ pub(super) fn check_ticket(call: &Call<'_>) -> ApiResult<Reply> {
 
 /// What a SPICE viewer needs.
 pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply> {
-    let (path, host, dead) = place(call, guest)?;
+    let (_, host, dead) = place(call, guest)?;
     let node = call.owned("node");
     if dead {
         let noun = guest.map_or("VM", Kind::noun);
@@ -153,27 +154,23 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
             call.vmid("vmid")
         )));
     }
-    let user = call.who.full();
     let id = call.text("vmid").unwrap_or("").to_owned();
     let who = call.who.clone();
     let now = call.world.now;
-    // The viewer speaks to a proxy that does not exist here, so the task is over as soon as it began.
+    // What the viewer reaches through the proxy says nothing, so the task is over as soon as it began.
     let upid = call.world.begin(&node, "spiceproxy", &id, &who);
     call.world.end_task(&upid, Ok(0));
     let proxy = call.text("proxy").unwrap_or(&node).to_owned();
     let proxy = if proxy.contains("://") {
         proxy
     } else {
-        format!("http://{proxy}:3128")
+        format!("http://{proxy}:{}", call.world.spice_port)
     };
     let port = 61_000;
-    let ticket = call.world.access.console_ticket(&path, &user, port, now);
-    let seal: String = ticket
-        .chars()
-        .rev()
-        .filter(char::is_ascii_alphanumeric)
-        .take(40)
-        .collect();
+    let ticket = call
+        .world
+        .access
+        .spice_ticket(call.vmid("vmid"), &node, port, now);
     let title = match guest {
         Some(_) => format!("VM {id} - {host}"),
         None => format!("Shell on '{node}'"),
@@ -181,7 +178,7 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
     Ok(Reply::data(json!({
         "type": "spice",
         "title": title,
-        "host": format!("pvespiceproxy:{:08x}:{id}:{node}::{port}:{seal}", now.as_secs()),
+        "host": ticket,
         "tls-port": port,
         "proxy": proxy,
         "password": format!("{:016x}", call.world.random()),
@@ -192,4 +189,68 @@ pub(super) fn spice(call: &mut Call<'_>, guest: Option<Kind>) -> ApiResult<Reply
         "toggle-fullscreen": "Shift+F11",
         "release-cursor": "Ctrl+Alt+R",
     })))
+}
+
+/// `mtunnel`: takes the number for a guest that is to come from another cluster.
+pub(super) fn tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    for storage in split_list(&call.owned("storages")) {
+        call.world.storage(storage)?;
+    }
+    if call.world.guests.contains_key(&vmid) {
+        let noun = kind.noun();
+        return Err(ApiError::parameter(
+            "vmid",
+            format!("unable to create empty {noun} config - {noun} {vmid} already exists"),
+        ));
+    }
+    let mut guest = Guest::new(kind, &node, Config::new());
+    guest.lock = Some("create".into());
+    call.world.guests.insert(vmid, guest);
+    let (folder, task) = match kind {
+        Kind::Qemu => ("qemu-server", "qmtunnel"),
+        Kind::Lxc => ("lxc", "vzmtunnel"),
+    };
+    let socket = format!("/run/{folder}/{vmid}.mtunnel");
+    let (user, who) = (call.who.full(), call.who.clone());
+    let world = &mut *call.world;
+    let upid = world.begin(&node, task, &vmid.to_string(), &who);
+    let ticket = world.access.tunnel_ticket(&socket, &user, world.now);
+    world.open_console(Console {
+        port: 0,
+        path: socket.clone(),
+        user,
+        ticket: ticket.clone(),
+        password: None,
+        upid: upid.clone(),
+        screen: Screen::Tunnel,
+        host: vmid.to_string(),
+        dead: false,
+        issued: world.now,
+        links: 0,
+    });
+    Ok(Reply::data(
+        json!({ "ticket": ticket, "upid": upid, "socket": socket }),
+    ))
+}
+
+/// `mtunnelwebsocket`.
+pub(super) fn enter_tunnel(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    call.world.guest(kind, &node, vmid)?;
+    let (socket, ticket, user) = (call.owned("socket"), call.owned("ticket"), call.who.full());
+    let mut consoles = call.world.consoles.iter();
+    let console = consoles
+        .find(|console| {
+            console.screen == Screen::Tunnel
+                && console.path == socket
+                && console.user == user
+                && console.takes(&ticket)
+        })
+        .cloned()
+        .ok_or_else(|| ApiError::raise(401, "permission denied - invalid PVETUNNEL ticket"))?;
+    Ok(Reply {
+        console: Some(console),
+        ..Reply::data(json!({ "socket": socket }))
+    })
 }

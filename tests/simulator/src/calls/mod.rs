@@ -176,6 +176,8 @@ fn console_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Method::Get, "vncwebsocket") => consoles::connect(call, guest),
         (Method::Post, "spiceproxy" | "spiceshell") => consoles::spice(call, guest),
+        (Method::Post, "mtunnel") => consoles::tunnel(call, guest?),
+        (Method::Get, "mtunnelwebsocket") => consoles::enter_tunnel(call, guest?),
         _ => return None,
     })
 }

@@ -1,0 +1,107 @@
+//! The far end of a migration between clusters: commands in lines of JSON, as far as they need no data.
+
+use serde_json::{Value, json};
+
+/// What both sides of the real thing speak, and since when.
+const API: u64 = 2;
+const AGE: u64 = 0;
+const MAX_LINE: usize = 1 << 20;
+
+/// How a tunnel came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// The connection ended before anyone said so.
+    Sudden,
+    Quit {
+        /// What had been made for the guest goes.
+        cleanup: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) farewell: Farewell,
+    input: Vec<u8>,
+    pub(crate) output: Vec<u8>,
+}
+
+impl Tunnel {
+    pub(crate) fn new() -> Self {
+        Self {
+            farewell: Farewell::Sudden,
+            input: Vec::new(),
+            output: Vec::new(),
+        }
+    }
+
+    /// Takes what the client sent; `false` ends the connection.
+    pub(crate) fn take(&mut self, data: &[u8]) -> bool {
+        self.input.extend_from_slice(data);
+        while let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.input.drain(..=end).collect();
+            let answer = self.answer(&line);
+            self.output.extend_from_slice(answer.to_string().as_bytes());
+            self.output.push(b'\n');
+        }
+        self.input.len() < MAX_LINE
+    }
+
+    fn answer(&mut self, line: &[u8]) -> Value {
+        let refuse = |text: String| json!({ "success": false, "msg": text });
+        let command: Value = match serde_json::from_slice(line) {
+            Ok(command) => command,
+            Err(error) => return refuse(format!("failed to parse command - {error}")),
+        };
+        let Some(name) = command["cmd"].as_str() else {
+            return refuse("'cmd' missing".into());
+        };
+        if matches!(self.farewell, Farewell::Quit { .. }) {
+            return refuse(format!(
+                "tunnel is in exit-mode, processing '{name}' cmd not possible"
+            ));
+        }
+        match name {
+            "version" => json!({ "success": true, "api": API, "age": AGE }),
+            "bwlimit" => json!({ "success": true, "bwlimit": null }),
+            "quit" => {
+                let cleanup = match &command["cleanup"] {
+                    Value::Bool(flag) => *flag,
+                    Value::Number(number) => number.as_u64() != Some(0),
+                    Value::String(text) => !matches!(text.as_str(), "" | "0"),
+                    _ => false,
+                };
+                self.farewell = Farewell::Quit { cleanup };
+                json!({ "success": true })
+            }
+            "config" | "disk" | "disk-import" | "query-disk-import" | "fstrim" | "nbdstop"
+            | "resume" | "start" | "stop" | "ticket" | "unlock" => refuse(format!(
+                "failed to handle '{name}' command - no data is moved into a simulated cluster"
+            )),
+            other => refuse(format!("unknown command '{other}' given")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_come_in_lines() {
+        let mut tunnel = Tunnel::new();
+        let mut say = |text: &str| {
+            assert!(tunnel.take(text.as_bytes()));
+            String::from_utf8(std::mem::take(&mut tunnel.output)).expect("text")
+        };
+        assert_eq!(say("{\"cmd\":\"ver"), "");
+        let version: Value = serde_json::from_str(&say("sion\"}\n")).expect("JSON");
+        assert_eq!(version, json!({ "success": true, "api": 2, "age": 0 }));
+        let two = say("{}\nx\n");
+        assert!(two.contains("'cmd' missing") && two.contains("failed to parse command"));
+        assert!(say("{\"cmd\":\"nonsense\"}\n").contains("unknown command 'nonsense' given"));
+        assert!(say("{\"cmd\":\"disk\"}\n").contains("failed to handle 'disk' command"));
+        assert!(say("{\"cmd\":\"quit\",\"cleanup\":1}\n").contains("\"success\":true"));
+        assert!(say("{\"cmd\":\"version\"}\n").contains("exit-mode"));
+        assert_eq!(tunnel.farewell, Farewell::Quit { cleanup: true });
+    }
+}
