@@ -1,4 +1,4 @@
-//! Memory while 2 GiB go up and come down over TLS. Prints what it measures:
+//! Memory while 2 GiB go up and come down over TLS, and a long journal is read. Prints what it measures:
 //!
 //! ```text
 //! cargo test --release -p proxmox-api --test memory -- --ignored --nocapture
@@ -22,6 +22,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 const SIZE: u64 = 2 << 30;
 const LIMIT_KIB: u64 = 64 << 10;
+/// More lines than would fit below the limit.
+const LINES: u64 = 1 << 20;
+const LINE: &str = "Jan 01 00:00:00 pve1 pvedaemon[1234]: <root@pam> \u{e4} \"start\" of task UPID:pve1:0001:0001:";
 
 /// Bytes that are made as they are read.
 struct Generated(u64);
@@ -74,6 +77,19 @@ fn head_of(line: &mut Line) -> String {
 fn serve(mut line: Line) {
     let head = head_of(&mut line);
     let mut piece = vec![0; 64 << 10];
+    if head.contains("/journal") {
+        let kind = "Content-Type: application/json";
+        let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{kind}\r\n\r\n{{\"data\":[");
+        line.write_all(answer.as_bytes()).expect("the client reads");
+        let entry = format!("{},", serde_json::json!(LINE));
+        for _ in 1..LINES {
+            line.write_all(entry.as_bytes()).expect("the client reads");
+        }
+        let last = format!("{}]}}", serde_json::json!(LINE));
+        line.write_all(last.as_bytes()).expect("the client reads");
+        line.flush().expect("the client reads");
+        return;
+    }
     if head.starts_with("GET ") {
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
         line.write_all(answer.as_bytes()).expect("the client reads");
@@ -120,7 +136,7 @@ async fn two_gibibytes_go_up_and_come_down_in_little_memory() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     let server = std::thread::spawn(move || {
-        for _ in 0..2 {
+        for _ in 0..3 {
             let (stream, _) = listener.accept().expect("a connection");
             let tls = ServerConnection::new(config.clone()).expect("a session");
             serve(StreamOwned::new(tls, stream));
@@ -156,7 +172,23 @@ async fn two_gibibytes_go_up_and_come_down_in_little_memory() {
     let down = start.elapsed();
     println!("down: {count} bytes in {down:.1?}, peak {} KiB", peak());
 
-    assert_eq!(count, SIZE);
+    let start = Instant::now();
+    let request = client.request(Method::Get, "/nodes/pve1/journal");
+    let mut lines = request.stream().await.expect("accepted").lines();
+    let mut read = 0;
+    while let Some(line) = lines.try_next().await.expect("a line") {
+        assert_eq!(line, LINE);
+        read += 1;
+    }
+    let took = start.elapsed();
+    let bytes = read * LINE.len() as u64;
+    println!(
+        "read: {read} lines, {bytes} bytes in {took:.1?}, peak {} KiB",
+        peak()
+    );
+
+    assert_eq!((count, read), (SIZE, LINES));
+    assert!(bytes > LIMIT_KIB << 10, "they would not fit");
     assert!(peak() < LIMIT_KIB, "the process grew to {} KiB", peak());
     server.join().expect("no panic");
 }

@@ -41,6 +41,7 @@ enum Kind {
 /// More is no answer to a `CONNECT`.
 const LONGEST_ANSWER: usize = 8 * 1024;
 const SOCKS_PORT: u16 = 1080;
+const LONGEST_LOGIN: usize = 255;
 
 /// Which proxy is for which server.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +95,13 @@ impl Proxy {
             })),
             _ => return Err(wrong("is reached neither by http nor by socks5")),
         };
+        if let Kind::Socks(Some((name, password))) = &kind
+            && name.len().max(password.expose().len()) > LONGEST_LOGIN
+        {
+            return Err(wrong(
+                "comes with a longer name or password than SOCKS can carry",
+            ));
+        }
         let unusable = || wrong("is not usable");
         let uri: Uri = format!("http://{address}/")
             .parse()

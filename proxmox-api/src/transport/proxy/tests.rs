@@ -46,6 +46,14 @@ fn addresses_are_read_and_their_password_is_not_shown() {
     }
 }
 
+#[test]
+fn a_login_longer_than_socks_can_carry_is_refused() {
+    let login = |length| format!("socks5://bob:{}@proxy", "x".repeat(length));
+    Proxy::parse(&login(255)).expect("it fits");
+    let error = Proxy::parse(&login(256)).expect_err("too long").to_string();
+    assert!(error.contains("longer") && !error.contains("xx"), "{error}");
+}
+
 /// A proxy for one connection: answers the `CONNECT` so, and then plays the server itself.
 async fn proxy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
