@@ -160,20 +160,21 @@ async fn reach(
 }
 
 async fn reached(guest: &Guest, goal: &Goal) -> Result<bool, Error> {
-    match goal {
-        Goal::Nothing => Ok(true),
-        Goal::Node(node) => Ok(guest.locate().await?.node == *node),
-        Goal::State(state) => {
-            let status = guest.status().await?;
-            if status.state != *state && status.ha_state.as_deref() == Some("error") {
-                let failed = GuestErrorKind::HighAvailability {
-                    vmid: guest.vmid,
-                    state: "error".to_owned(),
-                };
-                return Err(failed.into());
-            }
-            Ok(status.state == *state)
+    if let Goal::Node(node) = goal
+        && guest.locate().await?.node == *node
+    {
+        return Ok(true);
+    }
+    let status = guest.status().await?;
+    if *goal == Goal::State(status.state) {
+        return Ok(true);
+    }
+    match status.ha_state {
+        Some(state) if state == "error" => {
+            let vmid = guest.vmid;
+            Err(GuestErrorKind::HighAvailability { vmid, state }.into())
         }
+        _ => Ok(false),
     }
 }
 
