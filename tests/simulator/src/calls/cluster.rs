@@ -212,8 +212,8 @@ pub(super) fn node_samples(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(samples(call, node.memory, 100 * GIB, u64::from(node.cores)))
 }
 
-/// Seventy rows of measurements, the latest one incomplete as on a real server.
-pub(super) fn samples(call: &Call<'_>, memory: u64, disk: u64, cpus: u64) -> Reply {
+/// When measurements were taken that are kept, the oldest first.
+pub(super) fn sample_times(call: &Call<'_>) -> impl Iterator<Item = u64> + Clone + use<> {
     let step = match call.text("timeframe") {
         Some("day") => 1_800,
         Some("week") => 10_800,
@@ -222,13 +222,19 @@ pub(super) fn samples(call: &Call<'_>, memory: u64, disk: u64, cpus: u64) -> Rep
         _ => 60,
     };
     let now = call.world.now.as_secs() / step * step;
-    let rows = (0..70_u64).map(|row| {
-        let time = now.saturating_sub((69 - row) * step);
-        if row == 69 {
+    (0..70).map(move |row: u64| now.saturating_sub((69 - row) * step))
+}
+
+/// Seventy rows of measurements, the latest one incomplete as on a real server.
+pub(super) fn samples(call: &Call<'_>, memory: u64, disk: u64, cpus: u64) -> Reply {
+    let times = sample_times(call);
+    let latest = times.clone().last();
+    let rows = times.map(|time| {
+        if Some(time) == latest {
             return json!({ "time": time, "maxcpu": cpus });
         }
-        let busy = u32::try_from(mix("load", time / step) % 1_000).map_or(0.0, f64::from) / 1_000.0;
-        let share = mix("memory", time / step) % 40 + 30;
+        let busy = u32::try_from(mix("load", time / 60) % 1_000).map_or(0.0, f64::from) / 1_000.0;
+        let share = mix("memory", time / 60) % 40 + 30;
         json!({
             "time": time, "maxcpu": cpus, "cpu": number(busy), "maxmem": memory, "mem": memory / 100 * share,
             "memused": memory / 100 * share, "memtotal": memory, "maxdisk": disk, "disk": 0, "loadavg": number(busy * 2.0),

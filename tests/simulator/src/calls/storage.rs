@@ -3,7 +3,7 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply};
+use super::{Call, Reply, cluster};
 use crate::clock::iso_date;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
@@ -181,6 +181,16 @@ pub(super) fn storage_status(call: &Call<'_>) -> ApiResult<Reply> {
         &id,
         call.world.storage(&id)?,
     )))
+}
+
+/// As full as it is now, all the time.
+pub(super) fn storage_samples(call: &Call<'_>) -> ApiResult<Reply> {
+    let (node, id) = (call.owned("node"), call.owned("storage"));
+    let row = storage_row(call.world, &node, &id, call.world.storage(&id)?);
+    let sample = |time: u64| json!({ "time": time, "total": row["total"], "used": row["used"] });
+    Ok(Reply::data(
+        cluster::sample_times(call).map(sample).collect::<Value>(),
+    ))
 }
 
 pub(super) fn content(call: &Call<'_>) -> ApiResult<Reply> {
