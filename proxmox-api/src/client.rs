@@ -36,7 +36,7 @@ use environment::from_variables;
 pub(crate) use prepared::Prepared;
 use rules::{check_path, is_page, open_to_all, place, refuses_session, secrets_of, signed};
 
-/// A longer body is refused with the connection, in the middle of it perhaps (wire protocol §2).
+/// A longer body is refused, and the connection closed while it may still be on its way (wire protocol §2).
 const BODY_LIMIT: usize = 512 * 1024;
 /// The same before [`WITH_LARGE_BODIES`].
 const OLD_BODY_LIMIT: usize = 64 * 1024;

@@ -77,7 +77,7 @@ async def serve(folder):
     populate(pve, description)
     certificate, key, _ = make_cert(str(folder), hosts=(HOST,))
     await pve.start(certificate, key)
-    servers = [pve]
+    troubles = []
     variables = {
         "FAKEPVE_URL": pve.url,
         "FAKEPVE_CA_FILE": certificate,
@@ -89,7 +89,7 @@ async def serve(folder):
         troubled = FakePve(password=password, host=HOST, port=0)
         make(troubled)
         await troubled.start(certificate, key)
-        servers.append(troubled)
+        troubles.append(troubled)
         variables["FAKEPVE_" + name + "_URL"] = troubled.url
     unfinished = folder / "environment.new"
     unfinished.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
@@ -98,8 +98,8 @@ async def serve(folder):
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
-    for server in servers:
-        await server.stop()
+    # The others end with the process: the one that never answers would be waited for.
+    await pve.stop()
 
 
 if __name__ == "__main__":
