@@ -34,8 +34,8 @@ impl fmt::Debug for Unlisted {
 /// An enum that keeps values it does not know.
 #[doc(hidden)]
 pub trait OpenEnum: Clone + PartialEq + 'static {
-    /// The values it knows, with their texts.
-    const LISTED: &'static [(&'static str, Self)];
+    /// The texts of the values it knows, and the values themselves, in the same order.
+    const LISTED: (&'static [&'static str], &'static [Self]);
 
     fn unlisted(other: Unlisted) -> Self;
 
@@ -46,23 +46,33 @@ pub trait OpenEnum: Clone + PartialEq + 'static {
 #[doc(hidden)]
 #[inline]
 pub fn text<T: OpenEnum>(value: &T) -> &str {
-    match value.other() {
-        Some(other) => other.text(),
-        None => {
-            let listed = T::LISTED.iter().find(|(_, known)| known == value);
-            listed.map_or("", |(text, _)| text)
-        }
+    if let Some(other) = value.other() {
+        return other.text();
     }
+    let (texts, values) = T::LISTED;
+    // A loop is a fraction of the code that iterators are, for each enum.
+    let mut position = 0;
+    while position < values.len() && values[position] != *value {
+        position += 1;
+    }
+    texts.get(position).copied().unwrap_or_default()
 }
 
 /// The value of a text of the API.
 #[doc(hidden)]
 #[inline]
 pub fn value<T: OpenEnum>(text: &str) -> T {
-    match T::LISTED.iter().find(|(known, _)| *known == text) {
-        Some((_, known)) => known.clone(),
+    let (texts, values) = T::LISTED;
+    match position(texts, text) {
+        Some(position) => values[position].clone(),
         None => T::unlisted(Unlisted::new(text)),
     }
+}
+
+/// Compiled once, for all enums.
+#[inline(never)]
+fn position(texts: &[&str], text: &str) -> Option<usize> {
+    texts.iter().position(|known| *known == text)
 }
 
 /// Fills a slot.
@@ -77,7 +87,8 @@ pub fn put<T: OpenEnum>(slot: &mut T, scalar: &Scalar<'_>) -> Result<(), Expecte
 macro_rules! open_enum_impls {
     ($name:ident: $($text:literal $variant:ident,)*) => {
         impl OpenEnum for $name {
-            const LISTED: &'static [(&'static str, Self)] = &[$(($text, Self::$variant),)*];
+            const LISTED: (&'static [&'static str], &'static [Self]) =
+                (&[$($text,)*], &[$(Self::$variant,)*]);
 
             #[inline]
             fn unlisted(other: Unlisted) -> Self {
