@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::Value;
-use serde_json::de::SliceRead;
+use serde_json::de::StrRead;
 
 use crate::Secret;
 use crate::property_string::{self, Rules, Undeclared};
@@ -138,19 +138,20 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The slot of a member that is not of a family. Members mostly come in the same order, so the search
-    /// starts where the last one ended.
+    /// The slot of a member that is not of a family. The search starts where the last one ended: members
+    /// often come in the same order.
+    #[inline]
     pub(crate) fn find(&self, key: &str, from: &mut usize) -> Option<usize> {
-        let total = self.required.len() + self.optional.len();
-        let known = |index: usize| match self.required.get(index) {
-            Some(name) => *name,
-            None => self.optional[index - self.required.len()],
+        if let Some(index) = position(self.required, key) {
+            return Some(index);
+        }
+        let (before, after) = self.optional.split_at(*from);
+        let index = match position(after, key) {
+            Some(index) => before.len() + index,
+            None => position(before, key)?,
         };
-        let index = (*from..total)
-            .chain(0..*from)
-            .find(|index| known(*index) == key)?;
         *from = index + 1;
-        Some(index)
+        Some(self.required.len() + index)
     }
 
     /// The slot of a family, and the number in it.
@@ -168,6 +169,15 @@ impl Shape {
             .chain(self.families)
             .copied()
     }
+}
+
+/// Most names differ in their length or first byte, which is cheaper to see than calling a comparison.
+#[inline]
+fn position(names: &[&str], key: &str) -> Option<usize> {
+    let first = key.as_bytes().first();
+    names.iter().position(|name| {
+        name.len() == key.len() && name.as_bytes().first() == first && *name == key
+    })
 }
 
 /// The slots of an array's elements.
@@ -318,8 +328,29 @@ impl std::error::Error for DecodeError {}
 
 /// Reads one JSON document into a slot.
 pub(crate) fn decode(body: &[u8], slot: &mut dyn Slot) -> Result<(), DecodeError> {
+    // Looking at all of it once is cheaper than at each text for itself.
+    match std::str::from_utf8(body) {
+        Ok(text) => decode_text(text, slot),
+        Err(error) => {
+            // What comes before tells the place.
+            let valid = &body[..error.valid_up_to()];
+            let valid = std::str::from_utf8(valid).unwrap_or_default();
+            match decode_text(valid, slot) {
+                Ok(()) => Err(DecodeError::new("", NO_UTF8)),
+                Err(error) => Err(DecodeError {
+                    problem: NO_UTF8.to_owned(),
+                    ..error
+                }),
+            }
+        }
+    }
+}
+
+const NO_UTF8: &str = "what follows is not UTF-8";
+
+fn decode_text(body: &str, slot: &mut dyn Slot) -> Result<(), DecodeError> {
     let trail = RefCell::new(Trail::default());
-    let mut json: Json<'_> = serde_json::Deserializer::from_slice(body);
+    let mut json: Json<'_> = serde_json::Deserializer::from_str(body);
     let result = serde::de::DeserializeSeed::deserialize(
         Fill {
             slot,
@@ -417,7 +448,7 @@ impl Object for Envelope<'_> {
     }
 }
 
-type Json<'a> = serde_json::Deserializer<SliceRead<'a>>;
+type Json<'a> = serde_json::Deserializer<StrRead<'a>>;
 
 /// The way to a problem, collected while errors travel outwards, so that success pays nothing.
 #[derive(Default)]
@@ -897,7 +928,10 @@ impl Slot for f64 {
 
 impl Slot for String {
     fn put(&mut self, value: &Scalar<'_>) -> Result<(), Expected> {
-        *self = value.text().ok_or("string")?.into_owned();
+        *self = match value {
+            Scalar::Text(text) => (*text).to_owned(),
+            value => value.text().ok_or("string")?.into_owned(),
+        };
         Ok(())
     }
 
@@ -961,18 +995,18 @@ impl<T: Object> Slot for T {
 
 /// A text fits an object that is a property string.
 fn put_text(object: &mut dyn Object, value: &Scalar<'_>) -> Result<(), Expected> {
-    let mut property = false;
-    object.open(&mut |shape, _| property = shape.rules.is_some());
-    if !property {
-        return Err("object");
-    }
-    match value.text() {
-        None => Err("property string"),
-        Some(text) => {
-            property_string::read(&text, object);
-            Ok(())
+    let mut result = Ok(());
+    object.open(&mut |shape, slots| {
+        result = match (shape.rules, value.text()) {
+            (None, _) => Err("object"),
+            (_, None) => Err("property string"),
+            (Some(rules), Some(text)) => {
+                property_string::read_slots(&text, shape, rules, slots);
+                Ok(())
+            }
         }
-    }
+    });
+    result
 }
 
 impl<T: Slot + Default> Slot for Option<T> {

@@ -74,22 +74,32 @@ pub struct Rules {
 #[doc(hidden)]
 pub fn parse(text: &str, into: &mut dyn Object) -> Result<(), PropertyError> {
     let mut result = Ok(());
-    into.open(&mut |shape, slots| result = fill(text, shape, slots));
+    into.open(&mut |shape, slots| {
+        if let Some(rules) = shape.rules {
+            result = fill(text, shape, rules, slots);
+        }
+    });
     result
 }
 
-/// Reads `text`, and keeps it as it is where it does not parse.
+/// Reads `text` into a value at its default, and keeps it as it is where it does not parse.
 #[doc(hidden)]
 pub fn read(text: &str, into: &mut dyn Object) {
     into.open(&mut |shape, slots| {
-        clear(slots);
-        if fill(text, shape, slots).is_err() {
-            clear(slots);
-            if let Some(undeclared) = undeclared(slots) {
-                undeclared.text = Some(text.to_owned());
-            }
+        if let Some(rules) = shape.rules {
+            read_slots(text, shape, rules, slots);
         }
     });
+}
+
+/// As [`read`].
+pub(crate) fn read_slots(text: &str, shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) {
+    if fill(text, shape, rules, slots).is_err() {
+        clear(slots);
+        if let Some(undeclared) = undeclared(slots) {
+            undeclared.text = Some(text.to_owned());
+        }
+    }
 }
 
 fn clear(slots: &mut [&mut dyn Slot]) {
@@ -106,42 +116,49 @@ fn undeclared<'a>(slots: &'a mut [&mut dyn Slot]) -> Option<&'a mut Undeclared> 
     }
 }
 
-fn fill(text: &str, shape: &Shape, slots: &mut [&mut dyn Slot]) -> Result<(), PropertyError> {
-    let Some(rules) = shape.rules else {
-        return Err(PropertyError("not a property string".to_owned()));
-    };
-    let mut seen: Vec<&str> = Vec::new();
+fn fill(
+    text: &str,
+    shape: &Shape,
+    rules: &Rules,
+    slots: &mut [&mut dyn Slot],
+) -> Result<(), PropertyError> {
+    let mut parts = 0;
     let mut from = 0;
+    // A bit for each declared key.
+    let mut seen = 0_u128;
+    let mut assign = |key, value| -> Result<(), PropertyError> {
+        let twice = match shape.find(key, &mut from) {
+            Some(index) => {
+                let bit = 1_u128.checked_shl(index as u32).unwrap_or_default();
+                let twice = seen & bit != 0;
+                seen |= bit;
+                slots[index].put(&Scalar::Text(value)).map_err(|expected| {
+                    PropertyError(format!("the value of `{key}` is not of type {expected}"))
+                })?;
+                twice
+            }
+            None => undeclared(slots).is_some_and(|undeclared| {
+                let old = undeclared.keys.insert(key.to_owned(), value.to_owned());
+                old.is_some()
+            }),
+        };
+        match twice {
+            false => Ok(()),
+            true => Err(PropertyError(format!("the key `{key}` stands twice"))),
+        }
+    };
     for part in text.split(',') {
         let part = part.trim();
         if part.is_empty() {
             continue;
         }
+        parts += 1;
         let (key, value) = match (part.split_once('='), rules.default_key) {
             (Some(pair), _) => pair,
             (None, Some(key)) => (key, part),
             (None, None) => {
-                return Err(PropertyError(format!(
-                    "the part number {} has no key",
-                    seen.len() + 1
-                )));
+                return Err(PropertyError(format!("the part number {parts} has no key")));
             }
-        };
-        let mut assign = |key, value| -> Result<(), PropertyError> {
-            if seen.contains(&key) {
-                return Err(PropertyError(format!("the key `{key}` stands twice")));
-            }
-            seen.push(key);
-            if let Some(index) = shape.find(key, &mut from) {
-                let put = slots[index].put(&Scalar::Text(value));
-                return put.map_err(|expected| {
-                    PropertyError(format!("the value of `{key}` is not of type {expected}"))
-                });
-            }
-            if let Some(undeclared) = undeclared(slots) {
-                undeclared.set(key, value);
-            }
-            Ok(())
         };
         if let Some((name, holder, kind)) = rules.key_aliases.iter().find(|(name, ..)| *name == key)
         {
@@ -152,9 +169,10 @@ fn fill(text: &str, shape: &Shape, slots: &mut [&mut dyn Slot]) -> Result<(), Pr
             assign(alias.map_or(key, |(_, key)| key), value)?;
         }
     }
-    match shape.required.iter().find(|key| !seen.contains(key)) {
+    let missing = |(index, _): &(usize, _)| seen & (1 << index) == 0;
+    match shape.required.iter().enumerate().find(missing) {
         None => Ok(()),
-        Some(key) => Err(PropertyError(format!("the key `{key}` is missing"))),
+        Some((_, key)) => Err(PropertyError(format!("the key `{key}` is missing"))),
     }
 }
 

@@ -145,3 +145,74 @@ fn an_error_names_the_place_and_never_quotes_a_text() {
         .to_string();
     assert!(!text.contains("hunter2"), "{text}");
 }
+
+#[test]
+fn null_is_told_from_missing() {
+    let text = failure(r#"{"data":[{"id":null,"type":"node"}]}"#);
+    assert!(
+        text.contains("at data[0]: the required member `id` is null"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_text_that_is_no_utf8_is_an_error_with_its_place() {
+    let body = b"{\"data\":[{\"id\":\"a\",\"type\":\"node\"},{\"id\":\"caf\xe9\"}]}";
+    let text = from_answer::<Vec<ClusterResourcesItem>>(body)
+        .expect_err("not UTF-8")
+        .to_string();
+    assert!(
+        text.starts_with("at data[1].id: what follows is not UTF-8"),
+        "{text}"
+    );
+}
+
+#[test]
+fn debug_shows_what_is_set_and_no_secret() {
+    let read = config(
+        r#","cores":4,"net2":"virtio=BC:24:11:00:00:01,bridge=vmbr0","cipassword":"hunter2","new":1"#,
+    );
+    let text = format!("{read:?}");
+    assert!(text.starts_with("QemuConfig {"), "{text}");
+    for part in [
+        "cores: 4",
+        "net: {2: QemuNet {",
+        "bridge: \"vmbr0\"",
+        "extra: {\"new\": Number(1)}",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(
+        !text.contains("hunter2") && !text.contains("memory"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_comma_within_a_property_string_is_refused_before_sending() {
+    let net = QemuNet::virtio().bridge("vmbr0,firewall=0");
+    let request = proxmox_api::api::Root::detached()
+        .nodes()
+        .node("pve1")
+        .qemu()
+        .vmid(100)
+        .config()
+        .put()
+        .net(0, net);
+    let client = proxmox_api::Client::builder("https://localhost:9")
+        .api_token("root@pam!t", "s")
+        .build()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let error = runtime
+        .block_on(client.send(request))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`net0`") && error.contains("`bridge`"),
+        "{error}"
+    );
+}
