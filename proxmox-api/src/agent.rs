@@ -19,13 +19,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tokio::time::{Instant, sleep};
 
 use crate::api::qemu::QemuVmidPath;
 use crate::api_error::ErrorKind;
 use crate::error::Error;
 use crate::guest::{Acting, Guest, GuestErrorKind, Kind, Place, awaits, unsigned};
 use crate::request::Sending;
+use crate::task::Looks;
 
 /// The most characters one write may have, after Base64.
 const WRITE_LIMIT: usize = 61_440;
@@ -108,7 +108,7 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::TimedOut`] if it has none within the time; see [`Agent`] and [`Guest`].
     pub async fn wait_for_address(&self, timeout: Duration) -> Result<Vec<IpAddr>, Error> {
-        let deadline = Instant::now() + timeout;
+        let mut looks = Looks::new(Some(timeout), POLL, POLL);
         loop {
             match self.interfaces().await {
                 Ok(interfaces) => {
@@ -124,10 +124,9 @@ impl Guest {
                 Err(error) if passes(&error) => {}
                 Err(error) => return Err(error),
             }
-            if Instant::now() + POLL > deadline {
+            if !looks.again().await {
                 return Err(self.timed_out("address", timeout));
             }
-            sleep(POLL).await;
         }
     }
 
@@ -248,7 +247,7 @@ impl Agent {
     /// [`GuestErrorKind::TimedOut`] if it is not within the time; at once if the machine is off or has no agent
     /// configured; see [`Guest`].
     pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), Error> {
-        let deadline = Instant::now() + timeout;
+        let mut looks = Looks::new(Some(timeout), POLL, POLL);
         loop {
             match self.ping().await {
                 Ok(()) => return Ok(()),
@@ -256,10 +255,9 @@ impl Agent {
                 Err(error) if passes(&error) => {}
                 Err(error) => return Err(error),
             }
-            if Instant::now() + POLL > deadline {
+            if !looks.again().await {
                 return Err(self.guest.timed_out("answer of the guest agent", timeout));
             }
-            sleep(POLL).await;
         }
     }
 
@@ -482,7 +480,7 @@ impl Exec {
     }
 
     async fn run(self) -> Result<Output, Error> {
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let mut looks = Looks::new(self.timeout, Duration::from_millis(100), POLL);
         let guest = &self.guest;
         let started = guest
             .in_qemu(&|vm| {
@@ -493,7 +491,6 @@ impl Exec {
                 request.into_future()
             })
             .await?;
-        let mut pause = Duration::from_millis(100);
         let mut failures = 0;
         loop {
             let look = guest
@@ -515,13 +512,10 @@ impl Exec {
                 Err(error) if passes(&error) && failures < 5 => failures += 1,
                 Err(error) => return Err(error),
             }
-            if let (Some(deadline), Some(timeout)) = (deadline, self.timeout)
-                && Instant::now() + pause > deadline
-            {
-                return Err(guest.timed_out("end of the program", timeout));
+            if !looks.again().await {
+                let limit = self.timeout.unwrap_or_default();
+                return Err(guest.timed_out("end of the program", limit));
             }
-            sleep(pause).await;
-            pause = (pause * 3 / 2).min(POLL);
         }
     }
 }

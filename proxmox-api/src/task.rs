@@ -21,7 +21,7 @@ pub(crate) use failure::or_error;
 pub use failure::{TaskError, TaskErrorKind};
 pub use wait::{LogLines, WaitBuilder};
 #[cfg(feature = "guests")]
-pub(crate) use wait::{Pace, Patience};
+pub(crate) use wait::{Looks, Patience};
 
 /// Lines of a log asked for at once.
 const PAGE: u64 = 500;

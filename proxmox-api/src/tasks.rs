@@ -5,12 +5,11 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::stream::{StreamExt, iter};
-use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 use crate::error::Error;
 use crate::guest::Acting;
-use crate::task::{Pace, Patience, Task, TaskError, TaskErrorKind, TaskOutcome, or_error};
+use crate::task::{Looks, Patience, Task, TaskError, TaskErrorKind, TaskOutcome, or_error};
 
 /// How long operations on a guest's power and configuration commonly take at most. A suggestion for
 /// timeouts; nothing uses it unasked, but for guests that high availability manages.
@@ -102,8 +101,7 @@ impl<'a> WaitAll<'a> {
     }
 
     async fn run(self) -> Result<Vec<TaskEnd>, Error> {
-        let start = Instant::now();
-        let mut pace = Pace::new(self.interval);
+        let mut rounds = Looks::every(self.interval, self.timeout);
         let mut ends = Ends {
             known: self.tasks.iter().map(|_| None).collect(),
             listener: self.listener,
@@ -130,9 +128,8 @@ impl<'a> WaitAll<'a> {
             if open.is_empty() {
                 break;
             }
-            let pause = pace.next();
-            let up = |limit: &Duration| start.elapsed() + pause > *limit;
-            if let Some(limit) = self.timeout.filter(up) {
+            if !rounds.again().await {
+                let limit = self.timeout.unwrap_or_default();
                 for one in open {
                     let upid = one.task.upid().clone();
                     let late = TaskError::new(upid, TaskErrorKind::TimedOut(limit));
@@ -140,7 +137,6 @@ impl<'a> WaitAll<'a> {
                 }
                 break;
             }
-            sleep(pause).await;
         }
         Ok(ends.known.into_iter().flatten().collect())
     }

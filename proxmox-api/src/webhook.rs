@@ -338,7 +338,7 @@ impl Deliverer {
             }
             attempt += 1;
             tokio::time::sleep(pause).await;
-            pause *= 2;
+            pause = pause.saturating_mul(2);
         }
     }
 }

@@ -3,11 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
 use super::{Acting, Guest, GuestErrorKind, PowerState};
 use crate::error::Error;
-use crate::task::{Pace, Task, TaskOutcome, WaitBuilder};
+use crate::task::{Looks, Task, TaskOutcome, WaitBuilder};
 use crate::tasks::GUEST_TIMEOUT;
 use crate::upid::Upid;
 
@@ -107,7 +105,9 @@ impl WaitStarted<'_> {
     }
 
     async fn run(self) -> Result<TaskOutcome, Error> {
-        let start = Instant::now();
+        let limit = self.timeout.unwrap_or(GUEST_TIMEOUT);
+        // The time of the task counts, too.
+        let looks = Looks::every(self.interval, Some(limit));
         let mut outcome = TaskOutcome::Ok;
         if let Some(mut wait) = self.wait {
             if let Some(timeout) = self.timeout {
@@ -122,22 +122,14 @@ impl WaitStarted<'_> {
             self.guest.remember(None);
         }
         if self.orders_only && self.goal != Goal::Nothing {
-            let limit = self.timeout.unwrap_or(GUEST_TIMEOUT);
-            reach(&self.guest, &self.goal, start, limit, self.interval).await?;
+            reach(&self.guest, &self.goal, looks, limit).await?;
         }
         Ok(outcome)
     }
 }
 
 /// Waits until the guest is as ordered.
-async fn reach(
-    guest: &Guest,
-    goal: &Goal,
-    start: Instant,
-    limit: Duration,
-    interval: Option<Duration>,
-) -> Result<(), Error> {
-    let mut pace = Pace::new(interval);
+async fn reach(guest: &Guest, goal: &Goal, mut looks: Looks, limit: Duration) -> Result<(), Error> {
     loop {
         match reached(guest, goal).await {
             Ok(true) => return Ok(()),
@@ -146,8 +138,7 @@ async fn reach(
             Err(error) if error.is_retryable() => {}
             Err(error) => return Err(error),
         }
-        let pause = pace.next();
-        if start.elapsed() + pause > limit {
+        if !looks.again().await {
             let late = GuestErrorKind::TimedOut {
                 vmid: guest.vmid,
                 waiting_for: goal.to_string(),
@@ -155,7 +146,6 @@ async fn reach(
             };
             return Err(late.into());
         }
-        sleep(pause).await;
     }
 }
 

@@ -467,6 +467,21 @@ async fn an_interval_of_ones_own_is_kept() {
     assert_eq!(start.elapsed(), Duration::from_millis(600));
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_time_is_too_long() {
+    let fake = looks(|number| if number < 3 { running() } else { stopped("OK") });
+    let waiting = task(&fake).wait().timeout(Duration::MAX);
+    waiting.await.expect("success");
+    let fake = looks(|_| running());
+    let waiting = task(&fake).wait().poll_interval(Duration::MAX);
+    let late = waiting.timeout(Duration::from_secs(5)).await;
+    assert!(
+        late.expect_err("too slow")
+            .to_string()
+            .contains("within 5s")
+    );
+}
+
 #[tokio::test]
 async fn stopping_and_reading_go_to_the_tasks_node() {
     let fake = Fake::new(|request| match request.method {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use tokio::time::{Instant, sleep};
 
 use super::failure::or_error;
 use super::{LogLine, PAGE, Task, TaskError, TaskErrorKind, TaskOutcome};
@@ -118,38 +119,53 @@ impl<'a> WaitBuilder<'a> {
                 seen: 0,
                 held: None,
             });
-            let mut pace = Pace::new(self.interval);
+            let mut looks = Looks::every(self.interval, None);
             let mut patience = Patience::default();
             loop {
                 let look = look(&self.task, follower.as_mut()).await;
                 if let Some(outcome) = patience.judge(&self.task, look)? {
                     return Ok(outcome);
                 }
-                tokio::time::sleep(pace.next()).await;
+                looks.again().await;
             }
         })
     }
 }
 
-/// The time between two looks.
-pub(crate) struct Pace {
-    next: Duration,
+/// Looks that are repeated, at first often and then more seldom, as long as there is time.
+pub(crate) struct Looks {
+    start: Instant,
+    limit: Option<Duration>,
+    pause: Duration,
     longest: Duration,
 }
 
-impl Pace {
-    /// Always the same, or else growing.
-    pub(crate) fn new(interval: Option<Duration>) -> Self {
+impl Looks {
+    pub(crate) fn new(limit: Option<Duration>, first: Duration, longest: Duration) -> Self {
         Self {
-            next: interval.unwrap_or(Duration::from_secs(1)),
-            longest: interval.unwrap_or(Duration::from_secs(5)),
+            start: Instant::now(),
+            limit,
+            pause: first,
+            longest,
         }
     }
 
-    pub(crate) fn next(&mut self) -> Duration {
-        let now = self.next;
-        self.next = (now * 3 / 2).min(self.longest);
-        now
+    /// At this interval, or else every second at first and every five later.
+    pub(crate) fn every(interval: Option<Duration>, limit: Option<Duration>) -> Self {
+        let first = interval.unwrap_or(Duration::from_secs(1));
+        Self::new(limit, first, interval.unwrap_or(Duration::from_secs(5)))
+    }
+
+    /// Waits for the next look; tells whether there is time for one.
+    pub(crate) async fn again(&mut self) -> bool {
+        let pause = self.pause;
+        self.pause = (pause.saturating_mul(3) / 2).min(self.longest);
+        let then = self.start.elapsed().saturating_add(pause);
+        if self.limit.is_some_and(|limit| then > limit) {
+            return false;
+        }
+        sleep(pause).await;
+        true
     }
 }
 
