@@ -85,8 +85,8 @@ pub(crate) enum Effect {
     ApplySdn,
     /// Changes what is held of configuration and storages.
     Edit(Vec<Edit>),
-    /// Starts the same kind of task for each guest.
-    Each(Vec<(u32, &'static str)>),
+    /// Does something to each guest, and warns of those it cannot be done to.
+    Each(Vec<(u32, GuestEffect)>),
     /// What would have happened, and what a fault made of it.
     Spoiled(Box<Effect>, Spoil),
 }
@@ -442,8 +442,8 @@ impl World {
             },
             Effect::Each(guests) => {
                 let mut warnings = 0;
-                for (vmid, action) in guests {
-                    if self.guest_action(vmid, action).is_err() {
+                for (vmid, effect) in guests {
+                    if self.apply_to_guest(vmid, effect).is_err() {
                         warnings += 1;
                     }
                 }

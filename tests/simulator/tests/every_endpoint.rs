@@ -181,7 +181,10 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
         // endpoint, a refused parameter and a refused caller.
         let says = |text: &[u8]| answer.body.windows(text.len()).any(|w| w == text);
         let known_refusal = answer.status == 400
-            && (says(b"upid\":") || says(b"does not exist.") || says(b"already exists"))
+            && (says(b"unknown option 'item1'")
+                || says(b"upid\":")
+                || says(b"does not exist.")
+                || says(b"already exists"))
             || answer.status == 401
                 && ["invalid PVEVNC ticket", "invalid PVETUNNEL ticket"]
                     .iter()

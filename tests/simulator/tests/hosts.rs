@@ -226,3 +226,79 @@ async fn certificates_are_ordered_and_renewed() {
     done(&pve, "DELETE", "/cluster/acme/account/default", "").await;
     assert_eq!(get(&pve, "/cluster/acme/account", "").await, json!([]));
 }
+
+#[tokio::test]
+async fn services_stop_and_files_are_kept() {
+    let pve = pve().await;
+    let state = "/nodes/pve1/services/cron/state";
+    assert_eq!(get(&pve, state, "").await["state"], "running");
+    done(&pve, "POST", "/nodes/pve1/services/cron/stop", "").await;
+    assert_eq!(get(&pve, state, "").await["active-state"], "inactive");
+    done(&pve, "POST", "/nodes/pve1/services/cron/restart", "").await;
+    let all = get(&pve, "/nodes/pve1/services", "").await;
+    assert!(column(&all, "state").iter().all(|state| state == "running"));
+
+    let hosts = get(&pve, "/nodes/pve1/hosts", "").await;
+    let digest = hosts["digest"].as_str().expect("a digest");
+    let form = format!("data=192.0.2.9+nine&digest={digest}");
+    ask(&pve, "POST", "/nodes/pve1/hosts", &form).await.data();
+    assert_eq!(
+        get(&pve, "/nodes/pve1/hosts", "").await["data"],
+        "192.0.2.9 nine"
+    );
+    assert!(
+        reason(&pve, "POST", "/nodes/pve1/hosts", &form)
+            .await
+            .contains("modified")
+    );
+    let template = "storage=local&template=alpine-3.22-default_20250617_amd64.tar.xz";
+    done(&pve, "POST", "/nodes/pve1/aplinfo", template).await;
+    let content = get(&pve, "/nodes/pve1/storage/local/content", "content=vztmpl").await;
+    assert!(content.to_string().contains("alpine-3.22"));
+}
+
+#[tokio::test]
+async fn one_call_acts_on_many_guests() {
+    let pve = Simulator::builder()
+        .clock(Clock::manual(1_800_000_000))
+        .node("pve1")
+        .node("pve2")
+        .qemu(
+            100,
+            "pve1",
+            &[("scsi0", "local-lvm:4"), ("scsi1", "local-lvm:1")],
+        )
+        .qemu(101, "pve2", &[])
+        .qemu(102, "pve1", &[])
+        .start()
+        .await
+        .expect("starts");
+    let statuses = async |key: &str| {
+        let rows = get(&pve, "/cluster/resources", "type=vm").await;
+        column(&rows, key)
+    };
+    let bulk = "/cluster/bulk-action/guest";
+    done(&pve, "POST", &format!("{bulk}/start"), "vms=100&vms=101").await;
+    assert_eq!(statuses("status").await, ["running", "running", "stopped"]);
+    done(&pve, "POST", &format!("{bulk}/shutdown"), "").await;
+    assert_eq!(statuses("status").await, ["stopped"; 3]);
+    done(&pve, "POST", "/nodes/pve1/migrateall", "target=pve2").await;
+    assert_eq!(statuses("node").await, ["pve2"; 3]);
+
+    let vm = "/nodes/pve2/qemu/100";
+    ask(&pve, "PUT", &format!("{vm}/unlink"), "idlist=scsi1")
+        .await
+        .data();
+    let config = get(&pve, &format!("{vm}/config"), "").await;
+    assert_eq!(config["unused0"], "local-lvm:vm-100-disk-1");
+    ask(
+        &pve,
+        "PUT",
+        &format!("{vm}/unlink"),
+        "idlist=unused0&force=1",
+    )
+    .await
+    .data();
+    let content = get(&pve, "/nodes/pve2/storage/local-lvm/content", "").await;
+    assert_eq!(column(&content, "volid"), ["local-lvm:vm-100-disk-0"]);
+}

@@ -114,6 +114,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         (Put, "/{vmid}/snapshot/{snapname}/config") => snapshot_edit(call, kind),
         (Post, "/{vmid}/snapshot/{snapname}/rollback") => rollback(call, kind),
         (Put, "/{vmid}/resize") => resize(call, kind),
+        (Put, "/{vmid}/unlink") => unlink(call, kind),
         (Post, "/{vmid}/move_disk") => move_disk(call, kind, "qmmove", "disk", "target-disk"),
         (Post, "/{vmid}/move_volume") => {
             move_disk(call, kind, "move_volume", "volume", "target-volume")
@@ -941,27 +942,70 @@ pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     ))
 }
 
-pub(super) fn every_guest(
-    call: &mut Call<'_>,
-    kind: &str,
-    action: &'static str,
-) -> ApiResult<Reply> {
-    let node = call.owned("node");
-    let wanted: Vec<u32> = call
-        .text("vms")
-        .map(|text| split_list(text).filter_map(|id| id.parse().ok()).collect())
-        .unwrap_or_default();
-    let guests: Vec<(u32, &'static str)> = call
+/// The same for many guests: those named, or all that it makes sense for.
+pub(super) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiResult<Reply> {
+    let node = call.text("node").map(str::to_owned);
+    let target = call.owned("target");
+    if action == "migrate" && !call.world.node(&target).is_some_and(|node| node.online) {
+        return Ok(call.fail(task, "", format!("target node '{target}' is not online")));
+    }
+    let wanted = super::records::listed(call.params.get("vms"));
+    let effect = || match action {
+        "start" => GuestEffect::Start,
+        "suspend" => GuestEffect::Suspend { to_disk: false },
+        "migrate" => GuestEffect::Migrate {
+            target: target.clone(),
+        },
+        _ => GuestEffect::Stop,
+    };
+    let fits = |guest: &Guest| match action {
+        "migrate" => guest.node != target,
+        _ => guest.running() == (action != "start") && !guest.template(),
+    };
+    let guests: Vec<(u32, GuestEffect)> = call
         .world
         .guests
         .iter()
-        .filter(|(vmid, guest)| guest.node == node && (wanted.is_empty() || wanted.contains(vmid)))
-        .filter(|(_, guest)| guest.running() == (action != "start") && !guest.template())
-        .map(|(vmid, _)| (*vmid, action))
+        .filter(|(vmid, guest)| {
+            node.as_ref().is_none_or(|node| guest.node == *node)
+                && (wanted.is_empty() || wanted.contains(&vmid.to_string()))
+                && fits(guest)
+        })
+        .map(|(vmid, _)| (*vmid, effect()))
         .collect();
     let lines = guests
         .iter()
         .map(|(vmid, _)| format!("{action} guest {vmid}"))
         .collect();
-    Ok(call.start(kind, "", 2.0, lines, Effect::Each(guests)))
+    Ok(call.start(task, "", 2.0, lines, Effect::Each(guests)))
+}
+
+/// Takes disks out of a configuration; with `force` their volumes go, too.
+fn unlink(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    let keys: Vec<String> = split_list(&call.owned("idlist"))
+        .map(str::to_owned)
+        .collect();
+    let guest = call.world.guest(kind, &node, vmid)?;
+    let volumes: Vec<String> = keys
+        .iter()
+        .filter_map(|key| guest.config.get(key))
+        .map(|value| volume_of(value).to_owned())
+        .collect();
+    let change = Change {
+        delete: keys,
+        ..Change::default()
+    };
+    call.world.check_change(kind, &change)?;
+    call.world.configure(vmid, &change).map_err(ApiError::die)?;
+    if call.flag("force") {
+        for volume in volumes {
+            let key = call.world.volume_key(&node, &volume);
+            call.world.volumes.remove(&key);
+            if let Some(guest) = call.world.guests.get_mut(&vmid) {
+                guest.config.retain(|_, value| volume_of(value) != volume);
+            }
+        }
+    }
+    Ok(Reply::data(Value::Null))
 }

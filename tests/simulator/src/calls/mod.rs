@@ -9,6 +9,7 @@ mod consoles;
 pub(crate) mod disks;
 mod guests;
 mod ha;
+mod host;
 mod pools;
 pub(crate) mod records;
 mod sdn;
@@ -192,7 +193,9 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     if let Some(answer) = console_call(call) {
         return Some(answer);
     }
-    let more = disks::handle(call).or_else(|| ceph::handle(call));
+    let more = disks::handle(call)
+        .or_else(|| ceph::handle(call))
+        .or_else(|| host::handle(call));
     if let Some(answer) = more.or_else(|| certificates::handle(call)) {
         return Some(answer);
     }
@@ -261,6 +264,114 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Post, "/nodes/{node}/startall") => guests::every_guest(call, "startall", "start"),
         (Post, "/nodes/{node}/stopall") => guests::every_guest(call, "stopall", "stop"),
         (Post, "/nodes/{node}/suspendall") => guests::every_guest(call, "suspendall", "suspend"),
+        (Post, "/nodes/{node}/migrateall") => guests::every_guest(call, "migrateall", "migrate"),
+        (Post, path) if path.starts_with("/cluster/bulk-action/guest/") => {
+            let action = path.rsplit('/').next().unwrap_or("").to_owned();
+            guests::every_guest(call, &format!("bulk{action}"), &action)
+        }
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::guest::{Config, Guest};
+    use crate::schema::{ApiSchema, is_task};
+    use crate::world::Node;
+
+    /// A cluster of one node, one machine and one container.
+    fn world(schema: &Arc<ApiSchema>) -> World {
+        let now = Duration::from_secs(1_800_000_000);
+        let mut world = World::new(Arc::clone(schema), now, 0.0, 1);
+        world.nodes.push(Node {
+            name: "pve1".into(),
+            online: true,
+            cores: 4,
+            memory: 1 << 34,
+            booted: now,
+        });
+        world.configure_basics();
+        disks::inventory(&mut world);
+        for (vmid, kind) in [(100, Kind::Qemu), (101, Kind::Lxc)] {
+            let mut guest = Guest::new(kind, "pve1", Config::new());
+            guest.started = Some(now);
+            world.guests.insert(vmid, guest);
+        }
+        world
+    }
+
+    /// The calls of the newest release that only answer in the right shape, so that what is written is not read back.
+    #[test]
+    fn which_calls_have_state_behind_them() {
+        let schema = Arc::new(ApiSchema::load("9.2").expect("9.2"));
+        let mut requests = crate::minimal_requests("9.2").expect("9.2");
+        // What is written decides what is read.
+        requests.sort_by_key(|request| (request.method == "GET", request.method == "DELETE"));
+        let mut world = world(&schema);
+        let mut counts = BTreeMap::<&str, usize>::new();
+        let mut shapes = BTreeSet::new();
+        for request in &requests {
+            let method: Method = request.method.parse().expect("a verb");
+            let mut params: Params = request
+                .params
+                .iter()
+                .map(|(key, value)| (key.clone(), Param::Text(value.clone())))
+                .collect();
+            let names = request.template.split('/').zip(request.path.split('/'));
+            for (name, value) in names {
+                if let Some(name) = name.strip_prefix('{').and_then(|n| n.strip_suffix('}')) {
+                    let lxc = request.template.starts_with("/nodes/{node}/lxc/{vmid}");
+                    let value = match name {
+                        "vmid" if lxc => "101".into(),
+                        _ => percent_encoding::percent_decode_str(value).decode_utf8_lossy(),
+                    };
+                    params.insert(name.to_owned(), Param::Text(value.into_owned()));
+                }
+            }
+            let endpoint = schema.endpoint(method, &request.template).expect("known");
+            let mut call = Call {
+                world: &mut world,
+                method,
+                path: &request.template,
+                endpoint,
+                params,
+                upload: None,
+                who: Identity {
+                    user: "root@pam".into(),
+                    token: None,
+                },
+            };
+            let held = handle(&mut call).is_some();
+            let kind = match (held, method) {
+                (true, Method::Get) => "reads from state",
+                (true, _) => "writes with effect",
+                (false, Method::Get) => "reads in shape only",
+                (false, _) if is_task(method, &request.template, endpoint) => {
+                    "tasks without effect"
+                }
+                (false, _) => "writes without effect",
+            };
+            *counts.entry(kind).or_default() += 1;
+            if !held && method != Method::Get {
+                shapes.insert(format!("{method} {}", request.template));
+            }
+        }
+        for call in &shapes {
+            println!("without effect: {call}");
+        }
+        // The same numbers stand in docs/simulator.md.
+        let expected = BTreeMap::from([
+            ("reads from state", 164),
+            ("reads in shape only", 176),
+            ("writes with effect", 290),
+            ("writes without effect", 32),
+            ("tasks without effect", 13),
+        ]);
+        assert_eq!(counts, expected);
+    }
 }

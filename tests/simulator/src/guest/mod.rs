@@ -623,16 +623,6 @@ impl World {
         })
     }
 
-    /// Power actions that bulk tasks run.
-    pub(crate) fn guest_action(&mut self, vmid: u32, action: &str) -> Result<(), String> {
-        let effect = match action {
-            "start" => GuestEffect::Start,
-            "suspend" => GuestEffect::Suspend { to_disk: false },
-            _ => GuestEffect::Stop,
-        };
-        self.apply_to_guest(vmid, effect)
-    }
-
     pub(crate) fn apply_to_guest(&mut self, vmid: u32, effect: GuestEffect) -> Result<(), String> {
         let now = self.now;
         let up = now + BOOT.mul_f64(self.factor);

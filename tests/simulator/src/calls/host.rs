@@ -1,0 +1,135 @@
+//! A node's own system: services, the hosts file, templates to download.
+
+use proxmox_codegen::facts::Method;
+use serde_json::{Value, json};
+
+use super::records::{Row, digest, field};
+use super::{Call, Reply};
+use crate::error::{ApiError, ApiResult};
+use crate::world::{Edit, Effect, Volume};
+
+pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    use Method::{Delete, Get, Post};
+    let rest = call.path.strip_prefix("/nodes/{node}/")?.to_owned();
+    Some(match (call.method, rest.as_str()) {
+        (Get, "services") => Ok(services(call)),
+        (Get, "services/{service}/state") => Ok(Reply::data(service(call, &call.owned("service")))),
+        (Post, path) if path.starts_with("services/{service}/") => command(call, &path[19..]),
+        (Get, "hosts") => Ok(hosts(call)),
+        (Post, "hosts") => change_hosts(call),
+        (Post, "aplinfo") => template(call),
+        (Delete, "subscription") => {
+            let key = super::records::place(call, call.path);
+            call.world.settings.remove(&key);
+            Ok(Reply::data(Value::Null))
+        }
+        _ => return None,
+    })
+}
+
+fn list(call: &Call<'_>) -> String {
+    format!("/nodes/{}/services", call.owned("node"))
+}
+
+/// The services the release knows, which is what one can ask the state of.
+fn names(call: &Call<'_>) -> Vec<String> {
+    let state = call
+        .world
+        .schema
+        .endpoint(Method::Get, "/nodes/{node}/services/{service}/state");
+    state
+        .and_then(|state| state.parameters.properties.get("service")?.values.clone())
+        .unwrap_or_default()
+}
+
+fn service(call: &Call<'_>, name: &str) -> Value {
+    let held = call.world.records.get(&list(call));
+    let stopped = held.is_some_and(|rows| rows.iter().any(|(own, _)| own == name));
+    let (state, active) = if stopped {
+        ("dead", "inactive")
+    } else {
+        ("running", "active")
+    };
+    json!({
+        "service": name, "name": name, "desc": format!("Simulated {name}"), "state": state, "active-state": active,
+        "unit-state": "enabled",
+    })
+}
+
+fn services(call: &Call<'_>) -> Reply {
+    let rows = names(call).into_iter().map(|name| service(call, &name));
+    Reply::data(rows.collect::<Value>())
+}
+
+fn command(call: &mut Call<'_>, verb: &str) -> ApiResult<Reply> {
+    let name = call.owned("service");
+    // Without these nobody could undo it.
+    if verb == "stop" && matches!(name.as_str(), "pvedaemon" | "pveproxy" | "pve-cluster") {
+        return Err(ApiError::die(format!(
+            "invalid service cmd 'stop' for service '{name}'"
+        )));
+    }
+    let list = list(call);
+    let edit = match verb {
+        "stop" => Edit::Set(list, name.clone(), Row::new()),
+        _ => Edit::Remove(list, name.clone()),
+    };
+    let task = format!("srv{verb}");
+    Ok(call.start(&task, name, 0.5, Vec::new(), Effect::Edit(vec![edit])))
+}
+
+fn hosts_file(call: &Call<'_>) -> String {
+    let key = format!("/nodes/{}/hosts", call.owned("node"));
+    let held = call.world.settings.get(&key).map(|row| field(row, "data"));
+    held.and_then(Value::as_str).map_or_else(
+        || {
+            let nodes = call.world.nodes.iter().zip(1..);
+            let lines = nodes.map(|(node, n)| format!("192.0.2.{n} {}\n", node.name));
+            let own = "127.0.0.1 localhost.localdomain localhost\n".to_owned();
+            std::iter::once(own).chain(lines).collect()
+        },
+        str::to_owned,
+    )
+}
+
+fn hosts(call: &Call<'_>) -> Reply {
+    let text = hosts_file(call);
+    Reply::data(json!({ "data": text, "digest": digest(&text) }))
+}
+
+fn change_hosts(call: &mut Call<'_>) -> ApiResult<Reply> {
+    super::records::check_digest(call, &digest(&hosts_file(call)))?;
+    let key = format!("/nodes/{}/hosts", call.owned("node"));
+    let data = json!(call.owned("data"));
+    let row = call.world.settings.entry(key).or_default();
+    row.insert("data".into(), data);
+    Ok(Reply::data(Value::Null))
+}
+
+fn template(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (node, id, name) = (
+        call.owned("node"),
+        call.owned("storage"),
+        call.owned("template"),
+    );
+    if !call.world.storage(&id)?.holds("vztmpl") {
+        return Err(ApiError::die(format!(
+            "storage '{id}' does not support templates"
+        )));
+    }
+    let volid = format!("{id}:vztmpl/{name}");
+    let key = call.world.volume_key(&node, &volid);
+    let volume = Volume {
+        storage: id,
+        content: "vztmpl".into(),
+        format: "tzst".into(),
+        size: 120 << 20,
+        vmid: None,
+        created: call.world.now.as_secs(),
+        notes: None,
+        protected: false,
+        saved: None,
+    };
+    let lines = vec![format!("downloading {name}"), "checksum verified".into()];
+    Ok(call.start("download", name, 2.0, lines, Effect::AddVolume(key, volume)))
+}
