@@ -596,8 +596,7 @@ impl Auth {
     }
 
     fn error(&self, kind: AuthErrorKind) -> AuthError {
-        let user = self.user().unwrap_or_default().to_owned();
-        AuthError(Box::new((user, kind)))
+        AuthError::new(self.user().unwrap_or_default(), kind)
     }
 }
 

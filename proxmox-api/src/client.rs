@@ -408,7 +408,8 @@ impl Inner {
         }
         // Before logging in, so that what cannot be sent costs nothing.
         self.check_size(name, &request)?;
-        let grant = self.auth.authorize(self, writes).await?;
+        let grant = self.auth.authorize(self, writes).await;
+        let grant = grant.map_err(|error| error.during(name))?;
         let response = self
             .exchange(signed(&request, &grant), name, repeatable, trace)
             .await?;
@@ -416,7 +417,8 @@ impl Inner {
         let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
             return self.judge(name, response, &call, session.as_deref());
         };
-        match self.auth.replace(self, refused, writes).await? {
+        let replaced = self.auth.replace(self, refused, writes).await;
+        match replaced.map_err(|error| error.during(name))? {
             Some(grant) => {
                 let response = self
                     .exchange(signed(&request, &grant), name, repeatable, trace)

@@ -95,6 +95,14 @@ impl Error {
         Self::Local(LocalError(Box::new(LocalParts { name, what, cause })))
     }
 
+    /// Says of a failed login which call it was for.
+    pub(crate) fn during(self, call: &Name) -> Self {
+        match self {
+            Self::Auth(error) => Self::Auth(error.during(call)),
+            other => other,
+        }
+    }
+
     /// Sorts what a transport reports by whether the request may have arrived.
     pub(crate) fn transport(name: &Name, origin: &str, cause: TransportError) -> Self {
         if cause.is_never_sent() {
@@ -165,7 +173,7 @@ impl Error {
     pub fn endpoint(&self) -> Option<&str> {
         match self {
             Self::Detached(error) => Some(&error.endpoint),
-            Self::Auth(_) | Self::Task(_) => None,
+            Self::Task(_) => None,
             other => other.name().map(Name::endpoint),
         }
     }
@@ -173,8 +181,8 @@ impl Error {
     /// Which of the client's requests failed, counted from 1: the `request` of its span, and the number
     /// after `#` in the error's text. `None` for what never was a request of a client.
     ///
-    /// All attempts of one call have one number; a login within it has its own. For a failed login or task
-    /// it is the request that told, if there was one.
+    /// All attempts of one call have one number; a login within it has its own. For a refused login or a failed
+    /// task it is the request that told, if there was one.
     #[must_use]
     pub fn request_id(&self) -> Option<u64> {
         self.name().and_then(Name::number)
@@ -189,7 +197,7 @@ impl Error {
             Self::Decode(error) => Some(&error.0.name),
             Self::Request(error) => Some(&error.0.name),
             Self::Local(error) => Some(&error.0.name),
-            Self::Auth(error) => error.api().map(ApiError::name),
+            Self::Auth(error) => error.name(),
             Self::Task(error) => error.cause().and_then(Self::name),
             Self::Config(_) | Self::Detached(_) | Self::Upid(_) => None,
             #[cfg(feature = "guests")]

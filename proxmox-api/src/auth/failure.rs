@@ -7,11 +7,20 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::api_error::{ApiError, ErrorKind, OneLine};
+use crate::error::Name;
 use crate::secret::Secret;
 
 /// Logging in did not work. See [`Error::Auth`](crate::Error::Auth).
 #[derive(Clone, Debug)]
-pub struct AuthError(pub(super) Box<(String, AuthErrorKind)>);
+pub struct AuthError(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    user: String,
+    kind: AuthErrorKind,
+    /// The call that needed the login.
+    call: Option<Name>,
+}
 
 /// Why logging in did not work.
 #[derive(Clone, Debug)]
@@ -40,22 +49,44 @@ pub enum AuthErrorKind {
 }
 
 impl AuthError {
+    pub(super) fn new(user: &str, kind: AuthErrorKind) -> Self {
+        Self(Box::new(Parts {
+            user: user.to_owned(),
+            kind,
+            call: None,
+        }))
+    }
+
+    /// Notes which call came to nothing.
+    pub(crate) fn during(mut self, call: &Name) -> Self {
+        self.0.call = Some(call.clone());
+        self
+    }
+
+    /// The login if the server refused it, otherwise the call that needed one.
+    pub(crate) fn name(&self) -> Option<&Name> {
+        match &self.0.kind {
+            AuthErrorKind::Refused(error) => Some(error.name()),
+            _ => self.0.call.as_ref(),
+        }
+    }
+
     /// Who tried to log in.
     #[must_use]
     pub fn user(&self) -> &str {
-        &self.0.0
+        &self.0.user
     }
 
     /// Why it did not work.
     #[must_use]
     pub fn reason(&self) -> &AuthErrorKind {
-        &self.0.1
+        &self.0.kind
     }
 
     /// The question for a second factor, if that is what is missing.
     #[must_use]
     pub fn challenge(&self) -> Option<&TfaChallenge> {
-        match &self.0.1 {
+        match &self.0.kind {
             AuthErrorKind::SecondFactor(challenge) | AuthErrorKind::NoAnswer { challenge, .. } => {
                 Some(challenge)
             }
@@ -66,14 +97,14 @@ impl AuthError {
     /// The server's refusal, if there was one.
     #[must_use]
     pub fn api(&self) -> Option<&ApiError> {
-        match &self.0.1 {
+        match &self.0.kind {
             AuthErrorKind::Refused(error) => Some(error),
             _ => None,
         }
     }
 
     pub(crate) fn kind(&self) -> Option<ErrorKind> {
-        match &self.0.1 {
+        match &self.0.kind {
             AuthErrorKind::Refused(_) => Some(ErrorKind::Unauthorized),
             AuthErrorKind::Expired => Some(ErrorKind::TicketExpired),
             _ => None,
@@ -83,12 +114,14 @@ impl AuthError {
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (user, kind) = &*self.0;
+        let Parts { user, kind, .. } = &*self.0;
+        if let Some(name) = self.name() {
+            write!(f, "{name}: ")?;
+        }
         match kind {
             AuthErrorKind::Refused(error) => {
                 let said = OneLine(error.message());
-                let name = error.name();
-                write!(f, "{name}: the server refuses the login of {user}: {said}")
+                write!(f, "the server refuses the login of {user}: {said}")
             }
             AuthErrorKind::SecondFactor(challenge) => {
                 let methods = challenge.methods().join(", ");

@@ -108,7 +108,7 @@ async fn a_handler_without_an_answer_is_quoted() {
     assert!(error.never_sent());
     assert_eq!(
         error.to_string(),
-        "no second factor for the login of alice@company: nobody is / at the keyboard"
+        "GET /version #1: no second factor for the login of alice@company: nobody is / at the keyboard"
     );
     let Error::Auth(error) = error else {
         panic!("{error}")
@@ -192,7 +192,10 @@ async fn a_browser_logs_in_by_openid_and_the_ticket_is_renewed() {
         .execute(version())
         .await
         .expect_err("nobody is there");
-    assert_eq!(error.to_string(), "nobody logged in by OpenID yet");
+    assert_eq!(
+        error.to_string(),
+        "GET /version #1: nobody logged in by OpenID yet"
+    );
     assert!(fake.lines().is_empty());
 
     let url = client.openid_url().await.expect("answered");

@@ -54,7 +54,8 @@ impl Client {
         let bare = inner.compose(call.method, &path, &call.params);
         inner.check_size(&name, &bare)?;
         let writes = call.method != Method::Get;
-        let grant = inner.auth.authorize(inner, writes).await?;
+        let grant = inner.auth.authorize(inner, writes).await;
+        let grant = grant.map_err(|error| error.during(&name))?;
         let node = node_of(&bare.path);
         Ok(Prepared {
             client: self.clone(),
@@ -210,7 +211,8 @@ impl Prepared {
         let refused = Arc::clone(refused);
         let inner = self.client.parts();
         let writes = self.call.method != Method::Get;
-        let Some(grant) = inner.auth.replace(inner, &refused, writes).await? else {
+        let replaced = inner.auth.replace(inner, &refused, writes).await;
+        let Some(grant) = replaced.map_err(|error| error.during(&self.name))? else {
             return Ok(false);
         };
         self.grant = grant;

@@ -375,7 +375,7 @@ async fn a_second_factor_is_asked_for_and_answered() {
         .expect_err("not yet");
     assert_eq!(
         error.to_string(),
-        "the login of root@pam needs a second factor (recovery, totp)"
+        "GET /version #1: the login of root@pam needs a second factor (recovery, totp)"
     );
     let Error::Auth(error) = error else {
         panic!("a login error")
