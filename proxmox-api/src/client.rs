@@ -68,7 +68,7 @@ const TICKET: &str = "/access/ticket";
 /// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
 /// | keeps requests waiting that are too many in a row | 10 a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
 /// | gives up on an exchange | after 60 seconds, 10 for the connection | [`ClientBuilder::timeout`] |
-/// | goes through the proxy that the environment names | none on this machine | [`ClientBuilder::proxy`] |
+/// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`] |
 /// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
 /// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
 /// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`] |
@@ -285,9 +285,11 @@ impl Client {
     /// # Errors
     /// As for every call; [`Error::Api`] for any status but 2xx.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
-        let name = self.0.number(format!("GET {path}").into());
+        // A query may hold what is nobody's business.
+        let shown = path.split('?').next().unwrap_or_default();
+        let name = self.0.number(format!("GET {shown}").into());
         let request = self.0.compose(Method::Get, path, &Params::default());
-        let trace = Trace::new(Method::Get, path, &name);
+        let trace = Trace::new(Method::Get, shown, &name);
         let exchange = self.0.exchange(request, &name, true, &trace);
         let response = trace.around(exchange).await?;
         accept(&name, response, &[])

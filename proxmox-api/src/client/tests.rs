@@ -763,6 +763,12 @@ async fn files_outside_the_api_are_fetched_without_credentials() {
     };
     assert_eq!(request.path, "/pve-docs/api-viewer/apidoc.js");
     assert_eq!(request.header("authorization"), None);
+
+    let missing = Fake::new(|_| Ok(json(404, "Not Found", "")));
+    let error = missing.token_client().fetch("/x?key=hunter22").await;
+    let error = error.expect_err("it is not there");
+    assert_eq!(error.endpoint(), Some("GET /x"));
+    assert_eq!(missing.lines(), ["GET /x?key=hunter22"]);
 }
 
 #[test]
