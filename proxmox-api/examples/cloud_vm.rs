@@ -52,14 +52,17 @@ async fn main() -> Outcome {
         settings = settings.ssh_key(key);
     }
     vm.set_cloud_init(settings).await?;
-    vm.resize_disk("scsi0", Size::To(16 * GIB))
-        .await?
-        .wait()
-        .await?;
+    // Cloud images are just large enough for what is in them.
+    let disk = match vm.qemu_config().await?.scsi.is_empty() {
+        true => "virtio0",
+        false => "scsi0",
+    };
+    let resized = vm.resize_disk(disk, Size::By(8 * GIB)).await?;
+    resized.wait().await?;
     vm.edit_qemu(|_, request| request.cores(2).onboot(true))
         .await?;
     vm.add_tags(["cloud"]).await?;
-    println!("set up: 2 cores, 16 GiB, cloud-init on {storage}");
+    println!("set up: 2 cores, 8 GiB more on {disk}, cloud-init on {storage}");
 
     vm.start().await?.wait().await?;
     println!("started on {}", vm.place().await?.node);

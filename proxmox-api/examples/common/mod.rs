@@ -2,11 +2,27 @@
 
 #![allow(dead_code, reason = "no example uses all of it")]
 
+use std::fmt;
+
 use proxmox_api::Client;
 use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// What ends an example. Printed as text: what `main` gives back is shown in its `Debug` form.
+pub(crate) struct Failure(Box<dyn std::error::Error + Send + Sync>);
+
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
 
 /// The server that `PROXMOX_HOST` and the other variables of `Client::from_env` name, or else a simulated one,
 /// set up by `furnish`. The simulator has to stay alive while the client is used.
