@@ -256,6 +256,31 @@ async fn lists_are_read_to_their_end_and_tell_their_length() {
     assert_eq!(starts, ["0", "3", "6"]);
 }
 
+#[tokio::test]
+async fn a_journal_comes_line_by_line_and_is_the_same() {
+    let (pve, client) = start(one_node()).await;
+    let journal = || client.nodes().node("pve1").journal().get();
+    let whole = journal().await.expect("accepted");
+    let mut lines = journal().stream().await.expect("accepted").lines();
+    let mut seen = Vec::new();
+    while let Some(line) = lines.try_next().await.expect("a line") {
+        seen.push(line);
+    }
+    assert!(!seen.is_empty());
+    assert_eq!(seen, whole);
+
+    let path = "/nodes/*/journal";
+    (pve.faults().on("GET", path).times(1)).respond(Fault::Truncate(9));
+    let mut lines = journal().stream().await.expect("a start").lines();
+    let error = loop {
+        match lines.try_next().await {
+            Ok(line) => assert!(line.is_some(), "it is cut off"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Interrupted(_)), "{error}");
+}
+
 #[cfg(feature = "console")]
 mod consoles {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
