@@ -124,6 +124,24 @@ fn built(root: &Path, figures: &mut Vec<Figure>, left_out: &mut Vec<String>) -> 
         value: measure::size(&rlib)? / 1024,
     });
     let program = release.join("decode");
+    // Before LLVM's first pass, in one piece: how much code it is given, whatever it makes of it.
+    let lines = project.cargo(&[
+        "rustc",
+        "--release",
+        "--package",
+        "proxmox-api",
+        "--lib",
+        "--",
+        "--emit=llvm-ir",
+        "-Cno-prepopulate-passes",
+        "-Ccodegen-units=1",
+    ]);
+    measure::run(&lines, scratch)?;
+    let code = measure::artifact(&release.join("deps"), "proxmox_api-", ".ll")?;
+    figures.push(Figure {
+        name: "release_llvm_lines",
+        value: llvm_lines(&code)?,
+    });
     for (kind, name) in [
         ("resources", "decode_resources_instructions_per_byte"),
         ("guests", "decode_guests_instructions_per_byte"),
@@ -147,6 +165,26 @@ fn built(root: &Path, figures: &mut Vec<Figure>, left_out: &mut Vec<String>) -> 
         }
     }
     Ok(())
+}
+
+/// Lines within functions.
+fn llvm_lines(path: &Path) -> Result<u64, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut within = false;
+    let mut lines = 0;
+    for line in text.lines() {
+        if line.starts_with("define ") {
+            within = true;
+        } else if line == "}" {
+            within = false;
+        } else if within {
+            lines += 1;
+        }
+    }
+    match lines {
+        0 => Err(format!("{}: no function", path.display())),
+        lines => Ok(lines),
+    }
 }
 
 /// Instructions of a whole run, by valgrind.
