@@ -95,6 +95,21 @@ impl Call {
         self.put(key.into(), value);
     }
 
+    #[inline(never)]
+    pub(crate) fn set_bool(&mut self, key: &'static str, value: bool) {
+        self.set(key, &value);
+    }
+
+    #[inline(never)]
+    pub(crate) fn set_integer(&mut self, key: &'static str, value: i64) {
+        self.set(key, &value);
+    }
+
+    #[inline(never)]
+    pub(crate) fn set_vmid(&mut self, key: &'static str, value: u32) {
+        self.set(key, &value);
+    }
+
     /// Sets a parameter to what `value` is as a `P`.
     #[inline]
     pub(crate) fn set_as<P: ToParam>(&mut self, key: &'static str, value: impl Into<P>) {

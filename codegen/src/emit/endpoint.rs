@@ -304,7 +304,9 @@ impl Emitter<'_> {
         let plain = matches!(ty, Ty::Boolean | Ty::Integer | Ty::Vmid);
         match (wire.strip_suffix("[n]"), ty) {
             (Some(family), _) if plain => quote!(set_indexed(#family, index, &#name)),
-            (None, _) if plain => quote!(set(#wire, &#name)),
+            (None, Ty::Boolean) => quote!(set_bool(#wire, #name)),
+            (None, Ty::Integer) => quote!(set_integer(#wire, #name)),
+            (None, Ty::Vmid) => quote!(set_vmid(#wire, #name)),
             (Some(family), ty) => {
                 let ty = self.ty(ty);
                 quote!(set_indexed_as::<#ty>(#family, index, #name))

@@ -113,7 +113,7 @@ impl AccessAclPut {
     /// Revokes the named roles instead of granting them.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set("delete", &delete);
+        self.0.call.set_bool("delete", delete);
         self
     }
     /// Groups the change applies to, separated by commas.
@@ -125,7 +125,7 @@ impl AccessAclPut {
     /// Whether objects below the path inherit the role. Default: `true`.
     #[inline]
     pub fn propagate(mut self, propagate: bool) -> Self {
-        self.0.call.set("propagate", &propagate);
+        self.0.call.set_bool("propagate", propagate);
         self
     }
     /// Full token IDs the change applies to, separated by commas.
@@ -236,7 +236,7 @@ impl AccessDomainsPost {
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
     pub fn autocreate(mut self, autocreate: bool) -> Self {
-        self.0.call.set("autocreate", &autocreate);
+        self.0.call.set_bool("autocreate", autocreate);
         self
     }
     /// LDAP entry below which users are searched. At most 256 characters.
@@ -260,7 +260,7 @@ impl AccessDomainsPost {
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[inline]
     pub fn case_sensitive(mut self, case_sensitive: bool) -> Self {
-        self.0.call.set("case-sensitive", &case_sensitive);
+        self.0.call.set_bool("case-sensitive", case_sensitive);
         self
     }
     /// Path on the node of the client certificate shown to the LDAP server.
@@ -278,7 +278,7 @@ impl AccessDomainsPost {
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[inline]
     pub fn check_connection(mut self, check_connection: bool) -> Self {
-        self.0.call.set("check-connection", &check_connection);
+        self.0.call.set_bool("check-connection", check_connection);
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
@@ -302,7 +302,7 @@ impl AccessDomainsPost {
     /// Preselects this realm in the login dialog.
     #[inline]
     pub fn default(mut self, default: bool) -> Self {
-        self.0.call.set("default", &default);
+        self.0.call.set_bool("default", default);
         self
     }
     /// Active Directory domain. At most 256 characters.
@@ -344,7 +344,7 @@ impl AccessDomainsPost {
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_autocreate(mut self, groups_autocreate: bool) -> Self {
-        self.0.call.set("groups-autocreate", &groups_autocreate);
+        self.0.call.set_bool("groups-autocreate", groups_autocreate);
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
@@ -356,7 +356,7 @@ impl AccessDomainsPost {
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_overwrite(mut self, groups_overwrite: bool) -> Self {
-        self.0.call.set("groups-overwrite", &groups_overwrite);
+        self.0.call.set_bool("groups-overwrite", groups_overwrite);
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
@@ -380,7 +380,7 @@ impl AccessDomainsPost {
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
     /// Whether the OpenID provider asks the user to log in again or to consent.
@@ -392,7 +392,7 @@ impl AccessDomainsPost {
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[inline]
     pub fn query_userinfo(mut self, query_userinfo: bool) -> Self {
-        self.0.call.set("query-userinfo", &query_userinfo);
+        self.0.call.set_bool("query-userinfo", query_userinfo);
         self
     }
     /// OpenID scopes to request, separated by spaces.
@@ -404,7 +404,7 @@ impl AccessDomainsPost {
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
     pub fn secure(mut self, secure: bool) -> Self {
-        self.0.call.set("secure", &secure);
+        self.0.call.set_bool("secure", secure);
         self
     }
     /// Host name or IP address of the directory server. At most 256 characters.
@@ -469,7 +469,7 @@ impl AccessDomainsPost {
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
     pub fn verify(mut self, verify: bool) -> Self {
-        self.0.call.set("verify", &verify);
+        self.0.call.set_bool("verify", verify);
         self
     }
 }
@@ -574,7 +574,7 @@ impl AccessDomainsRealmPut {
     /// Creates the user at the first OpenID login. Default: `false`.
     #[inline]
     pub fn autocreate(mut self, autocreate: bool) -> Self {
-        self.0.call.set("autocreate", &autocreate);
+        self.0.call.set_bool("autocreate", autocreate);
         self
     }
     /// LDAP entry below which users are searched. At most 256 characters.
@@ -598,7 +598,7 @@ impl AccessDomainsRealmPut {
     /// Whether upper and lower case of user names differ. Default: `true`.
     #[inline]
     pub fn case_sensitive(mut self, case_sensitive: bool) -> Self {
-        self.0.call.set("case-sensitive", &case_sensitive);
+        self.0.call.set_bool("case-sensitive", case_sensitive);
         self
     }
     /// Path on the node of the client certificate shown to the LDAP server.
@@ -616,7 +616,7 @@ impl AccessDomainsRealmPut {
     /// Tries a login to the directory before the settings are saved. Default: `false`. Since 8.1.
     #[inline]
     pub fn check_connection(mut self, check_connection: bool) -> Self {
-        self.0.call.set("check-connection", &check_connection);
+        self.0.call.set_bool("check-connection", check_connection);
         self
     }
     /// Client ID registered at the OpenID provider. At most 256 characters.
@@ -640,7 +640,7 @@ impl AccessDomainsRealmPut {
     /// Preselects this realm in the login dialog.
     #[inline]
     pub fn default(mut self, default: bool) -> Self {
-        self.0.call.set("default", &default);
+        self.0.call.set_bool("default", default);
         self
     }
     /// Settings to reset, separated by commas. At most 4096 characters.
@@ -694,7 +694,7 @@ impl AccessDomainsRealmPut {
     /// Creates groups named in the OpenID claim that are not known yet. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_autocreate(mut self, groups_autocreate: bool) -> Self {
-        self.0.call.set("groups-autocreate", &groups_autocreate);
+        self.0.call.set_bool("groups-autocreate", groups_autocreate);
         self
     }
     /// OpenID claim that holds the groups of the user. At most 256 characters. Since 8.4.
@@ -706,7 +706,7 @@ impl AccessDomainsRealmPut {
     /// Replaces all memberships of the user by those in the claim at every OpenID login. Default: `false`. Since 8.4.
     #[inline]
     pub fn groups_overwrite(mut self, groups_overwrite: bool) -> Self {
-        self.0.call.set("groups-overwrite", &groups_overwrite);
+        self.0.call.set_bool("groups-overwrite", groups_overwrite);
         self
     }
     /// Address of the OpenID provider. At most 256 characters.
@@ -730,7 +730,7 @@ impl AccessDomainsRealmPut {
     /// TCP port of the directory server. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
     /// Whether the OpenID provider asks the user to log in again or to consent.
@@ -742,7 +742,7 @@ impl AccessDomainsRealmPut {
     /// Also reads claims from the userinfo endpoint of the provider. Default: `true`. Since 8.4.
     #[inline]
     pub fn query_userinfo(mut self, query_userinfo: bool) -> Self {
-        self.0.call.set("query-userinfo", &query_userinfo);
+        self.0.call.set_bool("query-userinfo", query_userinfo);
         self
     }
     /// OpenID scopes to request, separated by spaces.
@@ -754,7 +754,7 @@ impl AccessDomainsRealmPut {
     /// Uses LDAPS; superseded by `mode`.
     #[inline]
     pub fn secure(mut self, secure: bool) -> Self {
-        self.0.call.set("secure", &secure);
+        self.0.call.set_bool("secure", secure);
         self
     }
     /// Host name or IP address of the directory server. At most 256 characters.
@@ -813,7 +813,7 @@ impl AccessDomainsRealmPut {
     /// Whether the certificate of the directory server is checked. Default: `false`.
     #[inline]
     pub fn verify(mut self, verify: bool) -> Self {
-        self.0.call.set("verify", &verify);
+        self.0.call.set_bool("verify", verify);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -878,25 +878,25 @@ impl AccessDomainsRealmSyncPost {
     /// Only logs what would change. Default: `false`.
     #[inline]
     pub fn dry_run(mut self, dry_run: bool) -> Self {
-        self.0.call.set("dry-run", &dry_run);
+        self.0.call.set_bool("dry-run", dry_run);
         self
     }
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
     pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.call.set("enable-new", &enable_new);
+        self.0.call.set_bool("enable-new", enable_new);
         self
     }
     /// Also removes what the directory no longer has; superseded by `remove-vanished`.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set("full", &full);
+        self.0.call.set_bool("full", full);
         self
     }
     /// Also removes grants of users and groups that are gone; superseded by `remove-vanished`.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set("purge", &purge);
+        self.0.call.set_bool("purge", purge);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
@@ -1477,7 +1477,7 @@ impl AccessRolesRoleidPut {
     /// Adds the given privileges to the present ones instead of replacing them. Only together with `privs`.
     #[inline]
     pub fn append(mut self, append: bool) -> Self {
-        self.0.call.set("append", &append);
+        self.0.call.set_bool("append", append);
         self
     }
     /// Privileges of the role, separated by commas.
@@ -1747,7 +1747,7 @@ impl AccessTfaUseridIdPut {
     /// Whether the entry can be used to log in.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Password of the user who makes this call, as confirmation. At most 64 characters.
@@ -1855,7 +1855,7 @@ impl AccessTicketPost {
     /// Asks for the newer form of challenge tickets; current servers use it anyway. Default: `true`.
     #[inline]
     pub fn new_format(mut self, new_format: bool) -> Self {
-        self.0.call.set("new-format", &new_format);
+        self.0.call.set_bool("new-format", new_format);
         self
     }
     /// One-time code of the second factor.
@@ -1959,13 +1959,13 @@ impl AccessUsersGet {
     /// Returns only accounts whose `enable` flag has this value.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set("enabled", &enabled);
+        self.0.call.set_bool("enabled", enabled);
         self
     }
     /// Adds group memberships and tokens to every entry. Default: `false`.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set("full", &full);
+        self.0.call.set_bool("full", full);
         self
     }
 }
@@ -1997,13 +1997,13 @@ impl AccessUsersPost {
     /// Whether the account may log in. Default: `true`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set("expire", &expire);
+        self.0.call.set_integer("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
@@ -2120,7 +2120,7 @@ impl AccessUsersUseridPut {
     /// Adds the given groups to the present ones instead of replacing them. Only together with `groups`.
     #[inline]
     pub fn append(mut self, append: bool) -> Self {
-        self.0.call.set("append", &append);
+        self.0.call.set_bool("append", append);
         self
     }
     /// Free text about the user. At most 2048 characters.
@@ -2138,13 +2138,13 @@ impl AccessUsersUseridPut {
     /// Whether the account may log in. Default: `true`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Unix time in seconds after which the account is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set("expire", &expire);
+        self.0.call.set_integer("expire", expire);
         self
     }
     /// Given name. At most 1024 characters.
@@ -2225,7 +2225,7 @@ impl AccessUsersUseridTfaGet {
     /// Asks for all second-factor kinds of the user as a list. Default: `false`.
     #[inline]
     pub fn multiple(mut self, multiple: bool) -> Self {
-        self.0.call.set("multiple", &multiple);
+        self.0.call.set_bool("multiple", multiple);
         self
     }
 }
@@ -2378,13 +2378,13 @@ impl AccessUsersUseridTokenTokenidPost {
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set("expire", &expire);
+        self.0.call.set_integer("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     #[inline]
     pub fn privsep(mut self, privsep: bool) -> Self {
-        self.0.call.set("privsep", &privsep);
+        self.0.call.set_bool("privsep", privsep);
         self
     }
 }
@@ -2416,19 +2416,19 @@ impl AccessUsersUseridTokenTokenidPut {
     /// Unix time in seconds after which the token is invalid; 0 means never. At least 0.
     #[inline]
     pub fn expire(mut self, expire: i64) -> Self {
-        self.0.call.set("expire", &expire);
+        self.0.call.set_integer("expire", expire);
         self
     }
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     #[inline]
     pub fn privsep(mut self, privsep: bool) -> Self {
-        self.0.call.set("privsep", &privsep);
+        self.0.call.set_bool("privsep", privsep);
         self
     }
     /// Replaces the secret; whoever still uses the old one is locked out at once. Default: `false`. Since 9.2.
     #[inline]
     pub fn regenerate(mut self, regenerate: bool) -> Self {
-        self.0.call.set("regenerate", &regenerate);
+        self.0.call.set_bool("regenerate", regenerate);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2543,7 +2543,7 @@ impl AccessVncticketPost {
     /// Port the ticket has to belong to.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
 }

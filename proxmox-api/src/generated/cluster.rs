@@ -129,13 +129,13 @@ impl ClusterBackupPost {
     /// Includes all guests of the node the job runs on. Default: `false`.
     #[inline]
     pub fn all(mut self, all: bool) -> Self {
-        self.0.call.set("all", &all);
+        self.0.call.set_bool("all", all);
         self
     }
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Free text about the job. At most 512 characters.
@@ -168,7 +168,7 @@ impl ClusterBackupPost {
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set("enabled", &enabled);
+        self.0.call.set_bool("enabled", enabled);
         self
     }
     /// VMIDs that are left out when `all` is set, separated by commas.
@@ -204,13 +204,13 @@ impl ClusterBackupPost {
     /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.call.set("ionice", &ionice);
+        self.0.call.set_integer("ionice", ionice);
         self
     }
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.call.set("lockwait", &lockwait);
+        self.0.call.set_integer("lockwait", lockwait);
         self
     }
     /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
@@ -235,7 +235,7 @@ impl ClusterBackupPost {
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set("maxfiles", &maxfiles);
+        self.0.call.set_integer("maxfiles", maxfiles);
         self
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
@@ -318,7 +318,7 @@ impl ClusterBackupPost {
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     #[inline]
     pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.call.set("pigz", &pigz);
+        self.0.call.set_integer("pigz", pigz);
         self
     }
     /// Includes all guests in this pool.
@@ -330,7 +330,7 @@ impl ClusterBackupPost {
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set("protected", &protected);
+        self.0.call.set_bool("protected", protected);
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
@@ -345,19 +345,19 @@ impl ClusterBackupPost {
     /// Whether the output is reduced. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set("quiet", &quiet);
+        self.0.call.set_bool("quiet", quiet);
         self
     }
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
     pub fn remove(mut self, remove: bool) -> Self {
-        self.0.call.set("remove", &remove);
+        self.0.call.set_bool("remove", remove);
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
     #[inline]
     pub fn repeat_missed(mut self, repeat_missed: bool) -> Self {
-        self.0.call.set("repeat-missed", &repeat_missed);
+        self.0.call.set_bool("repeat-missed", repeat_missed);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
@@ -381,19 +381,19 @@ impl ClusterBackupPost {
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
     pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.call.set("stdexcludes", &stdexcludes);
+        self.0.call.set_bool("stdexcludes", stdexcludes);
         self
     }
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
     pub fn stop(mut self, stop: bool) -> Self {
-        self.0.call.set("stop", &stop);
+        self.0.call.set_bool("stop", stop);
         self
     }
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.call.set("stopwait", &stopwait);
+        self.0.call.set_integer("stopwait", stopwait);
         self
     }
     /// Storage that receives the backups.
@@ -417,7 +417,7 @@ impl ClusterBackupPost {
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
     pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.call.set("zstd", &zstd);
+        self.0.call.set_integer("zstd", zstd);
         self
     }
 }
@@ -589,13 +589,13 @@ impl ClusterBackupIdPut {
     /// Includes all guests of the node the job runs on. Default: `false`.
     #[inline]
     pub fn all(mut self, all: bool) -> Self {
-        self.0.call.set("all", &all);
+        self.0.call.set_bool("all", all);
         self
     }
     /// Read limit in KiB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Free text about the job. At most 512 characters.
@@ -634,7 +634,7 @@ impl ClusterBackupIdPut {
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set("enabled", &enabled);
+        self.0.call.set_bool("enabled", enabled);
         self
     }
     /// VMIDs that are left out when `all` is set, separated by commas.
@@ -664,13 +664,13 @@ impl ClusterBackupIdPut {
     /// I/O priority under the BFQ scheduler; 8 means only when the disk is otherwise idle. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.call.set("ionice", &ionice);
+        self.0.call.set_integer("ionice", ionice);
         self
     }
     /// Minutes to wait for another backup run on the same node to end. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.call.set("lockwait", &lockwait);
+        self.0.call.set_integer("lockwait", lockwait);
         self
     }
     /// Whether mail is sent after every run or only after failures; superseded by notification matchers. Default: `always`.
@@ -695,7 +695,7 @@ impl ClusterBackupIdPut {
     /// Archives to keep per guest; superseded by `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set("maxfiles", &maxfiles);
+        self.0.call.set_integer("maxfiles", maxfiles);
         self
     }
     /// Whether guests keep running, are suspended, or are stopped during the backup. Default: `snapshot`.
@@ -778,7 +778,7 @@ impl ClusterBackupIdPut {
     /// Uses `pigz` for gzip if above 0: 1 takes half of the cores, more is the number of threads. Default: `0`.
     #[inline]
     pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.call.set("pigz", &pigz);
+        self.0.call.set_integer("pigz", pigz);
         self
     }
     /// Includes all guests in this pool.
@@ -790,7 +790,7 @@ impl ClusterBackupIdPut {
     /// Whether new backups are protected against pruning and removal. Only together with `storage`.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set("protected", &protected);
+        self.0.call.set_bool("protected", protected);
         self
     }
     /// How many backups to keep, in place of the rule of the storage. Default: `keep-all=1`.
@@ -805,19 +805,19 @@ impl ClusterBackupIdPut {
     /// Whether the output is reduced. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set("quiet", &quiet);
+        self.0.call.set_bool("quiet", quiet);
         self
     }
     /// Whether older backups are pruned after a run. Default: `true`.
     #[inline]
     pub fn remove(mut self, remove: bool) -> Self {
-        self.0.call.set("remove", &remove);
+        self.0.call.set_bool("remove", remove);
         self
     }
     /// Makes up for runs missed while the scheduler was down, as soon as it is back. Default: `false`.
     #[inline]
     pub fn repeat_missed(mut self, repeat_missed: bool) -> Self {
-        self.0.call.set("repeat-missed", &repeat_missed);
+        self.0.call.set_bool("repeat-missed", repeat_missed);
         self
     }
     /// When the job runs, as a calendar event in systemd style. At most 128 characters.
@@ -841,19 +841,19 @@ impl ClusterBackupIdPut {
     /// Whether temporary files and logs of containers are skipped. Default: `true`.
     #[inline]
     pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.call.set("stdexcludes", &stdexcludes);
+        self.0.call.set_bool("stdexcludes", stdexcludes);
         self
     }
     /// Ends backup runs that are under way on the node. Default: `false`.
     #[inline]
     pub fn stop(mut self, stop: bool) -> Self {
-        self.0.call.set("stop", &stop);
+        self.0.call.set_bool("stop", stop);
         self
     }
     /// Minutes to wait for a guest to stop. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.call.set("stopwait", &stopwait);
+        self.0.call.set_integer("stopwait", stopwait);
         self
     }
     /// Storage that receives the backups.
@@ -877,7 +877,7 @@ impl ClusterBackupIdPut {
     /// Threads for zstd compression; 0 takes half of the cores. Default: `1`.
     #[inline]
     pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.call.set("zstd", &zstd);
+        self.0.call.set_integer("zstd", zstd);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1053,19 +1053,19 @@ impl ClusterBulkActionGuestMigratePost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `1`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `1`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set("maxworkers", &maxworkers);
+        self.0.call.set_integer("maxworkers", maxworkers);
         self
     }
     /// Migrates running virtual machines live, and restarts running containers on the target.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set("online", &online);
+        self.0.call.set_bool("online", online);
         self
     }
     /// VMIDs to act on.
@@ -1077,7 +1077,7 @@ impl ClusterBulkActionGuestMigratePost {
     /// Whether guests with local disks are migrated live, copying these disks.
     #[inline]
     pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.call.set("with-local-disks", &with_local_disks);
+        self.0.call.set_bool("with-local-disks", with_local_disks);
         self
     }
 }
@@ -1132,25 +1132,25 @@ impl ClusterBulkActionGuestShutdownPost {
     /// Whether guests that are still running after the timeout are stopped hard. Default: `true`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set("force-stop", &force_stop);
+        self.0.call.set_bool("force-stop", force_stop);
         self
     }
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set("maxworkers", &maxworkers);
+        self.0.call.set_integer("maxworkers", maxworkers);
         self
     }
     /// Seconds a guest gets, unless its configuration sets another value. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
     /// VMIDs to act on.
@@ -1211,19 +1211,19 @@ impl ClusterBulkActionGuestStartPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set("maxworkers", &maxworkers);
+        self.0.call.set_integer("maxworkers", maxworkers);
         self
     }
     /// Seconds a virtual machine gets to start; without effect on containers.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
     /// VMIDs to act on.
@@ -1284,13 +1284,13 @@ impl ClusterBulkActionGuestSuspendPost {
     /// How many guests are handled at the same time. From 1 to 64. Default: `4`.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64. Default: `4`.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set("maxworkers", &maxworkers);
+        self.0.call.set_integer("maxworkers", maxworkers);
         self
     }
     /// Storage for the saved memory of virtual machines. Only together with `to-disk`.
@@ -1302,7 +1302,7 @@ impl ClusterBulkActionGuestSuspendPost {
     /// Saves the memory to disk and powers off; the next start continues from there. Default: `false`.
     #[inline]
     pub fn to_disk(mut self, to_disk: bool) -> Self {
-        self.0.call.set("to-disk", &to_disk);
+        self.0.call.set_bool("to-disk", to_disk);
         self
     }
     /// VMIDs to act on.
@@ -1387,19 +1387,19 @@ impl ClusterConfigPost {
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.call.set("nodeid", &nodeid);
+        self.0.call.set_integer("nodeid", nodeid);
         self
     }
     /// Milliseconds added to the corosync token timeout for each node beyond the second. At least 0. Default: `125`. Since 9.1.
     #[inline]
     pub fn token_coefficient(mut self, token_coefficient: i64) -> Self {
-        self.0.call.set("token-coefficient", &token_coefficient);
+        self.0.call.set_integer("token-coefficient", token_coefficient);
         self
     }
     /// Votes of the node in quorum decisions. At least 1.
     #[inline]
     pub fn votes(mut self, votes: i64) -> Self {
-        self.0.call.set("votes", &votes);
+        self.0.call.set_integer("votes", votes);
         self
     }
 }
@@ -1535,7 +1535,7 @@ impl ClusterConfigJoinPost {
     /// Goes on although a node of that name is already configured.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
@@ -1547,13 +1547,13 @@ impl ClusterConfigJoinPost {
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.call.set("nodeid", &nodeid);
+        self.0.call.set_integer("nodeid", nodeid);
         self
     }
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
     pub fn votes(mut self, votes: i64) -> Self {
-        self.0.call.set("votes", &votes);
+        self.0.call.set_integer("votes", votes);
         self
     }
 }
@@ -1655,13 +1655,13 @@ impl ClusterConfigNodesNodePost {
     /// Version of the join protocol the new node speaks.
     #[inline]
     pub fn apiversion(mut self, apiversion: i64) -> Self {
-        self.0.call.set("apiversion", &apiversion);
+        self.0.call.set_integer("apiversion", apiversion);
         self
     }
     /// Goes on although a node of that name is already configured.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Address and priority of the node on corosync link n. Indexes 0 to 7.
@@ -1679,13 +1679,13 @@ impl ClusterConfigNodesNodePost {
     /// Corosync ID of the node; chosen by the cluster if not given. At least 1.
     #[inline]
     pub fn nodeid(mut self, nodeid: i64) -> Self {
-        self.0.call.set("nodeid", &nodeid);
+        self.0.call.set_integer("nodeid", nodeid);
         self
     }
     /// Votes of the node in quorum decisions. At least 0.
     #[inline]
     pub fn votes(mut self, votes: i64) -> Self {
-        self.0.call.set("votes", &votes);
+        self.0.call.set_integer("votes", votes);
         self
     }
 }
@@ -1960,13 +1960,13 @@ impl ClusterJobsRealmSyncIdPost {
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
     pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.call.set("enable-new", &enable_new);
+        self.0.call.set_bool("enable-new", enable_new);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set("enabled", &enabled);
+        self.0.call.set_bool("enabled", enabled);
         self
     }
     /// Realm that is synced. At most 32 characters.
@@ -2018,13 +2018,13 @@ impl ClusterJobsRealmSyncIdPut {
     /// Whether imported users may log in right away. Default: `true`.
     #[inline]
     pub fn enable_new(mut self, enable_new: bool) -> Self {
-        self.0.call.set("enable-new", &enable_new);
+        self.0.call.set_bool("enable-new", enable_new);
         self
     }
     /// Whether the job is run. Default: `true`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set("enabled", &enabled);
+        self.0.call.set_bool("enabled", enabled);
         self
     }
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
@@ -2100,13 +2100,13 @@ impl ClusterJobsScheduleAnalyzeGet {
     /// Number of times to compute. From 1 to 100. Default: `10`.
     #[inline]
     pub fn iterations(mut self, iterations: i64) -> Self {
-        self.0.call.set("iterations", &iterations);
+        self.0.call.set_integer("iterations", iterations);
         self
     }
     /// Unix time in seconds to compute from; now if left out.
     #[inline]
     pub fn starttime(mut self, starttime: i64) -> Self {
-        self.0.call.set("starttime", &starttime);
+        self.0.call.set_integer("starttime", starttime);
         self
     }
 }
@@ -2158,7 +2158,7 @@ impl ClusterLogGet {
     /// Number of entries to return at most. At least 1.
     #[inline]
     pub fn max(mut self, max: i64) -> Self {
-        self.0.call.set("max", &max);
+        self.0.call.set_integer("max", max);
         self
     }
 }
@@ -2525,13 +2525,13 @@ impl ClusterMappingPciPost {
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
     #[inline]
     pub fn live_migration_capable(mut self, live_migration_capable: bool) -> Self {
-        self.0.call.set("live-migration-capable", &live_migration_capable);
+        self.0.call.set_bool("live-migration-capable", live_migration_capable);
         self
     }
     /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
     #[inline]
     pub fn mdev(mut self, mdev: bool) -> Self {
-        self.0.call.set("mdev", &mdev);
+        self.0.call.set_bool("mdev", mdev);
         self
     }
 }
@@ -2649,7 +2649,7 @@ impl ClusterMappingPciIdPut {
     /// Whether guests with the device may be migrated live; experimental, needs driver support. Default: `false`. Since 8.4.
     #[inline]
     pub fn live_migration_capable(mut self, live_migration_capable: bool) -> Self {
-        self.0.call.set("live-migration-capable", &live_migration_capable);
+        self.0.call.set_bool("live-migration-capable", live_migration_capable);
         self
     }
     /// What the mapping stands for on each node, as property strings.
@@ -2661,7 +2661,7 @@ impl ClusterMappingPciIdPut {
     /// Whether the device offers mediated devices, which are then passed on in its place. Default: `false`.
     #[inline]
     pub fn mdev(mut self, mdev: bool) -> Self {
-        self.0.call.set("mdev", &mdev);
+        self.0.call.set_bool("mdev", mdev);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2979,13 +2979,13 @@ impl ClusterMetricsExportGet {
     /// Adds past values, everything available or what is newer than `start-time`. Default: `false`.
     #[inline]
     pub fn history(mut self, history: bool) -> Self {
-        self.0.call.set("history", &history);
+        self.0.call.set_bool("history", history);
         self
     }
     /// Reports on the answering node only. Default: `false`.
     #[inline]
     pub fn local_only(mut self, local_only: bool) -> Self {
-        self.0.call.set("local-only", &local_only);
+        self.0.call.set_bool("local-only", local_only);
         self
     }
     /// Reports on these nodes only, separated by commas. Since 9.1.
@@ -2997,7 +2997,7 @@ impl ClusterMetricsExportGet {
     /// Leaves out values up to this Unix time in seconds. Default: `0`.
     #[inline]
     pub fn start_time(mut self, start_time: i64) -> Self {
-        self.0.call.set("start-time", &start_time);
+        self.0.call.set_integer("start-time", start_time);
         self
     }
 }
@@ -3105,7 +3105,7 @@ impl ClusterMetricsServerIdPath {
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<ClusterMetricsServerType>("type", type_);
         request.call.set_as::<String>("server", server);
-        request.call.set("port", &port);
+        request.call.set_integer("port", port);
         ClusterMetricsServerIdPost(request)
     }
     /// Changes the settings of an external metric server.
@@ -3140,7 +3140,7 @@ impl ClusterMetricsServerIdPath {
             );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String>("server", server);
-        request.call.set("port", &port);
+        request.call.set_integer("port", port);
         ClusterMetricsServerIdPut(request)
     }
     /// Deletes an external metric server.
@@ -3186,7 +3186,7 @@ impl ClusterMetricsServerIdPost {
     /// Whether sending to this server is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// InfluxDB: protocol used to send data. Default: `udp`.
@@ -3203,13 +3203,13 @@ impl ClusterMetricsServerIdPost {
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
     #[inline]
     pub fn max_body_size(mut self, max_body_size: i64) -> Self {
-        self.0.call.set("max-body-size", &max_body_size);
+        self.0.call.set_integer("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set("mtu", &mtu);
+        self.0.call.set_integer("mtu", mtu);
         self
     }
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
@@ -3240,7 +3240,7 @@ impl ClusterMetricsServerIdPost {
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
     #[inline]
     pub fn otel_max_body_size(mut self, otel_max_body_size: i64) -> Self {
-        self.0.call.set("otel-max-body-size", &otel_max_body_size);
+        self.0.call.set_integer("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
@@ -3274,13 +3274,13 @@ impl ClusterMetricsServerIdPost {
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[inline]
     pub fn otel_timeout(mut self, otel_timeout: i64) -> Self {
-        self.0.call.set("otel-timeout", &otel_timeout);
+        self.0.call.set_integer("otel-timeout", otel_timeout);
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[inline]
     pub fn otel_verify_ssl(mut self, otel_verify_ssl: bool) -> Self {
-        self.0.call.set("otel-verify-ssl", &otel_verify_ssl);
+        self.0.call.set_bool("otel-verify-ssl", otel_verify_ssl);
         self
     }
     /// Graphite: dotted prefix of all metric names.
@@ -3298,7 +3298,7 @@ impl ClusterMetricsServerIdPost {
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
@@ -3310,7 +3310,7 @@ impl ClusterMetricsServerIdPost {
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[inline]
     pub fn verify_certificate(mut self, verify_certificate: bool) -> Self {
-        self.0.call.set("verify-certificate", &verify_certificate);
+        self.0.call.set_bool("verify-certificate", verify_certificate);
         self
     }
 }
@@ -3354,7 +3354,7 @@ impl ClusterMetricsServerIdPut {
     /// Whether sending to this server is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// InfluxDB: protocol used to send data. Default: `udp`.
@@ -3371,13 +3371,13 @@ impl ClusterMetricsServerIdPut {
     /// InfluxDB: size in bytes up to which data is gathered into one HTTP request. At least 1. Default: `25000000`.
     #[inline]
     pub fn max_body_size(mut self, max_body_size: i64) -> Self {
-        self.0.call.set("max-body-size", &max_body_size);
+        self.0.call.set_integer("max-body-size", max_body_size);
         self
     }
     /// Size limit in bytes of UDP packets. From 512 to 65536. Default: `1500`.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set("mtu", &mtu);
+        self.0.call.set_integer("mtu", mtu);
         self
     }
     /// InfluxDB: organization to write to over HTTP; unused by servers older than version 2.
@@ -3408,7 +3408,7 @@ impl ClusterMetricsServerIdPut {
     /// OpenTelemetry: size limit of a request body in bytes. At least 1024. Default: `10000000`. Since 9.0.
     #[inline]
     pub fn otel_max_body_size(mut self, otel_max_body_size: i64) -> Self {
-        self.0.call.set("otel-max-body-size", &otel_max_body_size);
+        self.0.call.set_integer("otel-max-body-size", otel_max_body_size);
         self
     }
     /// OpenTelemetry: path that receives the metrics. Default: `/v1/metrics`. Since 9.0.
@@ -3442,13 +3442,13 @@ impl ClusterMetricsServerIdPut {
     /// OpenTelemetry: time limit of a request in seconds. From 1 to 10. Default: `5`. Since 9.0.
     #[inline]
     pub fn otel_timeout(mut self, otel_timeout: i64) -> Self {
-        self.0.call.set("otel-timeout", &otel_timeout);
+        self.0.call.set_integer("otel-timeout", otel_timeout);
         self
     }
     /// OpenTelemetry: whether the server certificate is checked. Default: `true`. Since 9.0.
     #[inline]
     pub fn otel_verify_ssl(mut self, otel_verify_ssl: bool) -> Self {
-        self.0.call.set("otel-verify-ssl", &otel_verify_ssl);
+        self.0.call.set_bool("otel-verify-ssl", otel_verify_ssl);
         self
     }
     /// Graphite: dotted prefix of all metric names.
@@ -3466,7 +3466,7 @@ impl ClusterMetricsServerIdPut {
     /// Graphite: time limit in seconds for TCP connections. At least 0. Default: `1`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
     /// InfluxDB: access token for HTTP; `user:password` for servers older than version 2.
@@ -3478,7 +3478,7 @@ impl ClusterMetricsServerIdPut {
     /// InfluxDB: whether the certificate is checked with HTTPS. Default: `true`.
     #[inline]
     pub fn verify_certificate(mut self, verify_certificate: bool) -> Self {
-        self.0.call.set("verify-certificate", &verify_certificate);
+        self.0.call.set_bool("verify-certificate", verify_certificate);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -3536,7 +3536,7 @@ impl ClusterNextidGet {
     /// VMID to check; the call fails if it is in use. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set("vmid", &vmid);
+        self.0.call.set_vmid("vmid", vmid);
         self
     }
 }
@@ -3696,7 +3696,7 @@ impl ClusterOptionsPut {
     /// Tasks a node starts at once for bulk actions and for the HA manager. At least 1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max_workers", &max_workers);
+        self.0.call.set_integer("max_workers", max_workers);
         self
     }
     /// Settings for migrating guests.
@@ -3708,7 +3708,7 @@ impl ClusterOptionsPut {
     /// Sends migration traffic without encryption; superseded by `migration`.
     #[inline]
     pub fn migration_unsecure(mut self, migration_unsecure: bool) -> Self {
-        self.0.call.set("migration_unsecure", &migration_unsecure);
+        self.0.call.set_bool("migration_unsecure", migration_unsecure);
         self
     }
     /// Range from which free VMIDs are suggested.
@@ -3960,13 +3960,13 @@ impl ClusterQemuCustomCpuModelsPost {
     /// Physical address bits the guest may use. From 32 to 64.
     #[inline]
     pub fn guest_phys_bits(mut self, guest_phys_bits: i64) -> Self {
-        self.0.call.set("guest-phys-bits", &guest_phys_bits);
+        self.0.call.set_integer("guest-phys-bits", guest_phys_bits);
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
     pub fn hidden(mut self, hidden: bool) -> Self {
-        self.0.call.set("hidden", &hidden);
+        self.0.call.set_bool("hidden", hidden);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
@@ -3978,7 +3978,7 @@ impl ClusterQemuCustomCpuModelsPost {
     /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
     #[inline]
     pub fn level(mut self, level: i64) -> Self {
-        self.0.call.set("level", &level);
+        self.0.call.set_integer("level", level);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
@@ -4102,13 +4102,13 @@ impl ClusterQemuCustomCpuModelsCputypePut {
     /// Physical address bits the guest may use. From 32 to 64.
     #[inline]
     pub fn guest_phys_bits(mut self, guest_phys_bits: i64) -> Self {
-        self.0.call.set("guest-phys-bits", &guest_phys_bits);
+        self.0.call.set_integer("guest-phys-bits", guest_phys_bits);
         self
     }
     /// Hides from an x86-64 guest that it runs under KVM. Default: `false`.
     #[inline]
     pub fn hidden(mut self, hidden: bool) -> Self {
-        self.0.call.set("hidden", &hidden);
+        self.0.call.set_bool("hidden", hidden);
         self
     }
     /// Hyper-V vendor ID shown to the guest; some Windows drivers and programs want a certain one.
@@ -4120,7 +4120,7 @@ impl ClusterQemuCustomCpuModelsCputypePut {
     /// Highest basic CPUID leaf an x86-64 guest can read; `30` lets Windows with Hyper-V boot on recent Intel hosts. From 0 to 4294967295.
     #[inline]
     pub fn level(mut self, level: i64) -> Self {
-        self.0.call.set("level", &level);
+        self.0.call.set_integer("level", level);
         self
     }
     /// Physical address bits reported to the guest, or `host` for the host's own, which hinders live migration.
@@ -4230,7 +4230,7 @@ impl ClusterReplicationPost {
     /// Whether the job is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
@@ -4355,7 +4355,7 @@ impl ClusterReplicationIdPut {
     /// Whether the job is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Bandwidth limit in megabytes per second; may have a fraction. At least 1.
@@ -4408,13 +4408,13 @@ impl ClusterReplicationIdDelete {
     /// Deletes the job at once and leaves its snapshots and copies behind. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Leaves the copies on the target node in place. Default: `false`.
     #[inline]
     pub fn keep(mut self, keep: bool) -> Self {
-        self.0.call.set("keep", &keep);
+        self.0.call.set_bool("keep", keep);
         self
     }
 }

@@ -455,7 +455,7 @@ impl ClusterAcmePluginsPost {
     /// Whether the plugin is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Nodes the plugin is meant for, separated by commas.
@@ -467,7 +467,7 @@ impl ClusterAcmePluginsPost {
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
     #[inline]
     pub fn validation_delay(mut self, validation_delay: i64) -> Self {
-        self.0.call.set("validation-delay", &validation_delay);
+        self.0.call.set_integer("validation-delay", validation_delay);
         self
     }
 }
@@ -574,7 +574,7 @@ impl ClusterAcmePluginsIdPut {
     /// Whether the plugin is switched off.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Nodes the plugin is meant for, separated by commas.
@@ -586,7 +586,7 @@ impl ClusterAcmePluginsIdPut {
     /// Seconds to wait before the CA is asked to validate, so that DNS changes can spread. From 0 to 172800. Default: `30`.
     #[inline]
     pub fn validation_delay(mut self, validation_delay: i64) -> Self {
-        self.0.call.set("validation-delay", &validation_delay);
+        self.0.call.set_integer("validation-delay", validation_delay);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.

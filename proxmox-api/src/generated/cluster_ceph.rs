@@ -100,67 +100,67 @@ impl ClusterCephFlagsPut {
     /// Holds back the backfill of placement groups.
     #[inline]
     pub fn nobackfill(mut self, nobackfill: bool) -> Self {
-        self.0.call.set("nobackfill", &nobackfill);
+        self.0.call.set_bool("nobackfill", nobackfill);
         self
     }
     /// Starts no deep scrubs.
     #[inline]
     pub fn nodeep_scrub(mut self, nodeep_scrub: bool) -> Self {
-        self.0.call.set("nodeep-scrub", &nodeep_scrub);
+        self.0.call.set_bool("nodeep-scrub", nodeep_scrub);
         self
     }
     /// Keeps OSDs up on the map even when others report them as failed.
     #[inline]
     pub fn nodown(mut self, nodown: bool) -> Self {
-        self.0.call.set("nodown", &nodown);
+        self.0.call.set_bool("nodown", nodown);
         self
     }
     /// Leaves OSDs that were out as they are when they start, instead of marking them in.
     #[inline]
     pub fn noin(mut self, noin: bool) -> Self {
-        self.0.call.set("noin", &noin);
+        self.0.call.set_bool("noin", noin);
         self
     }
     /// Never marks OSDs out by itself, however long they are down.
     #[inline]
     pub fn noout(mut self, noout: bool) -> Self {
-        self.0.call.set("noout", &noout);
+        self.0.call.set_bool("noout", noout);
         self
     }
     /// Holds back moving placement groups for balance.
     #[inline]
     pub fn norebalance(mut self, norebalance: bool) -> Self {
-        self.0.call.set("norebalance", &norebalance);
+        self.0.call.set_bool("norebalance", norebalance);
         self
     }
     /// Holds back the recovery of placement groups.
     #[inline]
     pub fn norecover(mut self, norecover: bool) -> Self {
-        self.0.call.set("norecover", &norecover);
+        self.0.call.set_bool("norecover", norecover);
         self
     }
     /// Starts no scrubs.
     #[inline]
     pub fn noscrub(mut self, noscrub: bool) -> Self {
-        self.0.call.set("noscrub", &noscrub);
+        self.0.call.set_bool("noscrub", noscrub);
         self
     }
     /// Holds back flushing and evicting in cache tiers.
     #[inline]
     pub fn notieragent(mut self, notieragent: bool) -> Self {
-        self.0.call.set("notieragent", &notieragent);
+        self.0.call.set_bool("notieragent", notieragent);
         self
     }
     /// Keeps OSDs that start from being marked up.
     #[inline]
     pub fn noup(mut self, noup: bool) -> Self {
-        self.0.call.set("noup", &noup);
+        self.0.call.set_bool("noup", noup);
         self
     }
     /// Stops all client reads and writes.
     #[inline]
     pub fn pause(mut self, pause: bool) -> Self {
-        self.0.call.set("pause", &pause);
+        self.0.call.set_bool("pause", pause);
         self
     }
 }
@@ -214,7 +214,7 @@ impl ClusterCephFlagsFlagPath {
             Permission::All("/", &["Sys.Modify"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set("value", &value);
+        request.call.set_bool("value", value);
         request
     }
 }

@@ -425,7 +425,7 @@ impl ClusterFirewallGroupsGroupPost {
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -455,7 +455,7 @@ impl ClusterFirewallGroupsGroupPost {
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set("pos", &pos);
+        self.0.call.set_integer("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
@@ -589,7 +589,7 @@ impl ClusterFirewallGroupsGroupPosPut {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -619,7 +619,7 @@ impl ClusterFirewallGroupsGroupPosPut {
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set("moveto", &moveto);
+        self.0.call.set_integer("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
@@ -841,7 +841,7 @@ impl ClusterFirewallIpsetNamePost {
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set("nomatch", &nomatch);
+        self.0.call.set_bool("nomatch", nomatch);
         self
     }
 }
@@ -861,7 +861,7 @@ impl ClusterFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -956,7 +956,7 @@ impl ClusterFirewallIpsetNameCidrPut {
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set("nomatch", &nomatch);
+        self.0.call.set_bool("nomatch", nomatch);
         self
     }
 }
@@ -1089,13 +1089,13 @@ impl ClusterFirewallOptionsPut {
     /// Whether rules on the Ethernet level are set up in the cluster. Default: `true`.
     #[inline]
     pub fn ebtables(mut self, ebtables: bool) -> Self {
-        self.0.call.set("ebtables", &ebtables);
+        self.0.call.set_bool("ebtables", ebtables);
         self
     }
     /// Main switch of the firewall: 0 is off everywhere, any other number on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Limit on how much is logged.
@@ -1293,7 +1293,7 @@ impl ClusterFirewallRulesPost {
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -1323,7 +1323,7 @@ impl ClusterFirewallRulesPost {
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set("pos", &pos);
+        self.0.call.set_integer("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
@@ -1457,7 +1457,7 @@ impl ClusterFirewallRulesPosPut {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -1487,7 +1487,7 @@ impl ClusterFirewallRulesPosPut {
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set("moveto", &moveto);
+        self.0.call.set_integer("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.

@@ -114,13 +114,13 @@ impl ClusterHaGroupsPost {
     /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
     #[inline]
     pub fn nofailback(mut self, nofailback: bool) -> Self {
-        self.0.call.set("nofailback", &nofailback);
+        self.0.call.set_bool("nofailback", nofailback);
         self
     }
     /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
     #[inline]
     pub fn restricted(mut self, restricted: bool) -> Self {
-        self.0.call.set("restricted", &restricted);
+        self.0.call.set_bool("restricted", restricted);
         self
     }
     /// Kind of section in the configuration.
@@ -232,13 +232,13 @@ impl ClusterHaGroupsGroupPut {
     /// Leaves resources where they are when a node of higher priority comes online. Default: `false`.
     #[inline]
     pub fn nofailback(mut self, nofailback: bool) -> Self {
-        self.0.call.set("nofailback", &nofailback);
+        self.0.call.set_bool("nofailback", nofailback);
         self
     }
     /// Confines resources to nodes of the group; they stop when none of these is online. Default: `false`.
     #[inline]
     pub fn restricted(mut self, restricted: bool) -> Self {
-        self.0.call.set("restricted", &restricted);
+        self.0.call.set_bool("restricted", restricted);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -338,7 +338,7 @@ impl ClusterHaResourcesPost {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     #[inline]
     pub fn auto_rebalance(mut self, auto_rebalance: bool) -> Self {
-        self.0.call.set("auto-rebalance", &auto_rebalance);
+        self.0.call.set_bool("auto-rebalance", auto_rebalance);
         self
     }
     /// Free text about the resource. At most 4096 characters.
@@ -350,7 +350,7 @@ impl ClusterHaResourcesPost {
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     #[inline]
     pub fn failback(mut self, failback: bool) -> Self {
-        self.0.call.set("failback", &failback);
+        self.0.call.set_bool("failback", failback);
         self
     }
     /// HA group of the resource; replaced by HA rules.
@@ -362,13 +362,13 @@ impl ClusterHaResourcesPost {
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
     pub fn max_relocate(mut self, max_relocate: i64) -> Self {
-        self.0.call.set("max_relocate", &max_relocate);
+        self.0.call.set_integer("max_relocate", max_relocate);
         self
     }
     /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
     #[inline]
     pub fn max_restart(mut self, max_restart: i64) -> Self {
-        self.0.call.set("max_restart", &max_restart);
+        self.0.call.set_integer("max_restart", max_restart);
         self
     }
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
@@ -467,7 +467,7 @@ impl ClusterHaResourcesSidPut {
     /// Whether automatic rebalancing may move the resource. Default: `true`. Since 9.2.
     #[inline]
     pub fn auto_rebalance(mut self, auto_rebalance: bool) -> Self {
-        self.0.call.set("auto-rebalance", &auto_rebalance);
+        self.0.call.set_bool("auto-rebalance", auto_rebalance);
         self
     }
     /// Free text about the resource. At most 4096 characters.
@@ -491,7 +491,7 @@ impl ClusterHaResourcesSidPut {
     /// Whether the resource goes back when a node that rules rank higher comes online. Default: `true`. Since 9.0.
     #[inline]
     pub fn failback(mut self, failback: bool) -> Self {
-        self.0.call.set("failback", &failback);
+        self.0.call.set_bool("failback", failback);
         self
     }
     /// HA group of the resource; replaced by HA rules.
@@ -503,13 +503,13 @@ impl ClusterHaResourcesSidPut {
     /// How many other nodes are tried if the resource does not start. At least 0. Default: `1`.
     #[inline]
     pub fn max_relocate(mut self, max_relocate: i64) -> Self {
-        self.0.call.set("max_relocate", &max_relocate);
+        self.0.call.set_integer("max_relocate", max_relocate);
         self
     }
     /// How often a failed start is tried again on the same node, before another one is tried. At least 0. Default: `1`.
     #[inline]
     pub fn max_restart(mut self, max_restart: i64) -> Self {
-        self.0.call.set("max_restart", &max_restart);
+        self.0.call.set_integer("max_restart", max_restart);
         self
     }
     /// State the HA manager aims for; `enabled` means `started`, and `ignored` makes it leave the guest alone. Default: `started`.
@@ -541,7 +541,7 @@ impl ClusterHaResourcesSidDelete {
     /// Also takes the resource out of all rules, and deletes rules left empty by that. Default: `true`. Since 9.1.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set("purge", &purge);
+        self.0.call.set_bool("purge", purge);
         self
     }
 }
@@ -744,7 +744,7 @@ impl ClusterHaRulesPost {
     /// Whether the rule is ignored.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
@@ -756,7 +756,7 @@ impl ClusterHaRulesPost {
     /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
     #[inline]
     pub fn strict(mut self, strict: bool) -> Self {
-        self.0.call.set("strict", &strict);
+        self.0.call.set_bool("strict", strict);
         self
     }
 }
@@ -875,7 +875,7 @@ impl ClusterHaRulesRulePut {
     /// Whether the rule is ignored.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Nodes of the rule, separated by commas, each with an optional priority as in `node1:2`.
@@ -893,7 +893,7 @@ impl ClusterHaRulesRulePut {
     /// Stops resources when none of the nodes is available, instead of using other nodes. Default: `false`.
     #[inline]
     pub fn strict(mut self, strict: bool) -> Self {
-        self.0.call.set("strict", &strict);
+        self.0.call.set_bool("strict", strict);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.

@@ -174,7 +174,7 @@ impl ClusterNotificationsEndpointsGotifyPost {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
 }
@@ -307,7 +307,7 @@ impl ClusterNotificationsEndpointsGotifyNamePut {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Address (URL) of the Gotify server.
@@ -431,7 +431,7 @@ impl ClusterNotificationsEndpointsSendmailPost {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Sender address of the mails.
@@ -593,7 +593,7 @@ impl ClusterNotificationsEndpointsSendmailNamePut {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Sender address of the mails.
@@ -736,7 +736,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Mail addresses that receive the notifications.
@@ -775,7 +775,7 @@ impl ClusterNotificationsEndpointsSmtpPost {
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
     /// User name for the login at the SMTP server; no login without it.
@@ -920,7 +920,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Sender address of the mails.
@@ -965,7 +965,7 @@ impl ClusterNotificationsEndpointsSmtpNamePut {
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
     /// Host name or IP address of the SMTP server.
@@ -1093,7 +1093,7 @@ impl ClusterNotificationsEndpointsWebhookPost {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Request headers, each written `name=<name>,value=<base64>`.
@@ -1250,7 +1250,7 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Request headers, each written `name=<name>,value=<base64>`.
@@ -1465,13 +1465,13 @@ impl ClusterNotificationsMatchersPost {
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Turns the overall result of the matcher around.
     #[inline]
     pub fn invert_match(mut self, invert_match: bool) -> Self {
-        self.0.call.set("invert-match", &invert_match);
+        self.0.call.set_bool("invert-match", invert_match);
         self
     }
     /// Calendar expressions that the time of the notification has to meet.
@@ -1633,13 +1633,13 @@ impl ClusterNotificationsMatchersNamePut {
     /// Whether the matcher is ignored. Default: `false`.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// Turns the overall result of the matcher around.
     #[inline]
     pub fn invert_match(mut self, invert_match: bool) -> Self {
-        self.0.call.set("invert-match", &invert_match);
+        self.0.call.set_bool("invert-match", invert_match);
         self
     }
     /// Calendar expressions that the time of the notification has to meet.

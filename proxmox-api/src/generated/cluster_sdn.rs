@@ -78,7 +78,7 @@ impl ClusterSdnPut {
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`. Since 9.0.
     #[inline]
     pub fn release_lock(mut self, release_lock: bool) -> Self {
-        self.0.call.set("release-lock", &release_lock);
+        self.0.call.set_bool("release-lock", release_lock);
         self
     }
 }
@@ -166,13 +166,13 @@ impl ClusterSdnControllersGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
     /// Kind of the controller; in the request, lists only controllers of this kind.
@@ -198,7 +198,7 @@ impl ClusterSdnControllersPost {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     #[inline]
     pub fn asn(mut self, asn: i64) -> Self {
-        self.0.call.set("asn", &asn);
+        self.0.call.set_integer("asn", asn);
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
@@ -216,19 +216,19 @@ impl ClusterSdnControllersPost {
         mut self,
         bgp_multipath_as_path_relax: bool,
     ) -> Self {
-        self.0.call.set("bgp-multipath-as-path-relax", &bgp_multipath_as_path_relax);
+        self.0.call.set_bool("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
         self
     }
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
     pub fn ebgp(mut self, ebgp: bool) -> Self {
-        self.0.call.set("ebgp", &ebgp);
+        self.0.call.set_bool("ebgp", ebgp);
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[inline]
     pub fn ebgp_multihop(mut self, ebgp_multihop: i64) -> Self {
-        self.0.call.set("ebgp-multihop", &ebgp_multihop);
+        self.0.call.set_integer("ebgp-multihop", ebgp_multihop);
         self
     }
     /// Fabric whose members become the peers; EVPN. Since 9.0.
@@ -398,13 +398,13 @@ impl ClusterSdnControllersControllerGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -424,7 +424,7 @@ impl ClusterSdnControllersControllerPut {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
     #[inline]
     pub fn asn(mut self, asn: i64) -> Self {
-        self.0.call.set("asn", &asn);
+        self.0.call.set_integer("asn", asn);
         self
     }
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
@@ -442,7 +442,7 @@ impl ClusterSdnControllersControllerPut {
         mut self,
         bgp_multipath_as_path_relax: bool,
     ) -> Self {
-        self.0.call.set("bgp-multipath-as-path-relax", &bgp_multipath_as_path_relax);
+        self.0.call.set_bool("bgp-multipath-as-path-relax", bgp_multipath_as_path_relax);
         self
     }
     /// Names of settings to remove. At most 4096 characters.
@@ -460,13 +460,13 @@ impl ClusterSdnControllersControllerPut {
     /// Treats the peers as external ones (eBGP); BGP.
     #[inline]
     pub fn ebgp(mut self, ebgp: bool) -> Self {
-        self.0.call.set("ebgp", &ebgp);
+        self.0.call.set_bool("ebgp", ebgp);
         self
     }
     /// How many hops an external peer may be away; BGP with `ebgp`.
     #[inline]
     pub fn ebgp_multihop(mut self, ebgp_multihop: i64) -> Self {
-        self.0.call.set("ebgp-multihop", &ebgp_multihop);
+        self.0.call.set_integer("ebgp-multihop", ebgp_multihop);
         self
     }
     /// Fabric whose members become the peers; EVPN. Since 9.0.
@@ -683,19 +683,19 @@ impl ClusterSdnDnsPost {
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
     pub fn reversemaskv6(mut self, reversemaskv6: i64) -> Self {
-        self.0.call.set("reversemaskv6", &reversemaskv6);
+        self.0.call.set_integer("reversemaskv6", reversemaskv6);
         self
     }
     /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
     #[inline]
     pub fn reversev6mask(mut self, reversev6mask: i64) -> Self {
-        self.0.call.set("reversev6mask", &reversev6mask);
+        self.0.call.set_integer("reversev6mask", reversev6mask);
         self
     }
     /// Time to live of the records, in seconds.
     #[inline]
     pub fn ttl(mut self, ttl: i64) -> Self {
-        self.0.call.set("ttl", &ttl);
+        self.0.call.set_integer("ttl", ttl);
         self
     }
 }
@@ -813,13 +813,13 @@ impl ClusterSdnDnsDnsPut {
     /// Prefix length that picks the reverse zone of an IPv6 address.
     #[inline]
     pub fn reversemaskv6(mut self, reversemaskv6: i64) -> Self {
-        self.0.call.set("reversemaskv6", &reversemaskv6);
+        self.0.call.set_integer("reversemaskv6", reversemaskv6);
         self
     }
     /// Time to live of the records, in seconds.
     #[inline]
     pub fn ttl(mut self, ttl: i64) -> Self {
-        self.0.call.set("ttl", &ttl);
+        self.0.call.set_integer("ttl", ttl);
         self
     }
     /// Base address of the server's API.
@@ -984,13 +984,13 @@ impl ClusterSdnFabricsAllGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -1077,13 +1077,13 @@ impl ClusterSdnFabricsFabricGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -1111,7 +1111,7 @@ impl ClusterSdnFabricsFabricPost {
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
     pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
-        self.0.call.set("csnp_interval", &csnp_interval);
+        self.0.call.set_integer("csnp_interval", csnp_interval);
         self
     }
     /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -1123,7 +1123,7 @@ impl ClusterSdnFabricsFabricPost {
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
     pub fn hello_interval(mut self, hello_interval: i64) -> Self {
-        self.0.call.set("hello_interval", &hello_interval);
+        self.0.call.set_integer("hello_interval", hello_interval);
         self
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
@@ -1147,7 +1147,7 @@ impl ClusterSdnFabricsFabricPost {
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
-        self.0.call.set("persistent_keepalive", &persistent_keepalive);
+        self.0.call.set_integer("persistent_keepalive", persistent_keepalive);
         self
     }
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
@@ -1273,7 +1273,7 @@ impl ClusterSdnFabricsFabricIdPut {
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
     #[inline]
     pub fn csnp_interval(mut self, csnp_interval: i64) -> Self {
-        self.0.call.set("csnp_interval", &csnp_interval);
+        self.0.call.set_integer("csnp_interval", csnp_interval);
         self
     }
     /// Names of settings to remove.
@@ -1294,7 +1294,7 @@ impl ClusterSdnFabricsFabricIdPut {
     /// Seconds between hello packets; OpenFabric. From 1 to 600.
     #[inline]
     pub fn hello_interval(mut self, hello_interval: i64) -> Self {
-        self.0.call.set("hello_interval", &hello_interval);
+        self.0.call.set_integer("hello_interval", hello_interval);
         self
     }
     /// IPv6 network that the node addresses are taken from, in CIDR notation.
@@ -1318,7 +1318,7 @@ impl ClusterSdnFabricsFabricIdPut {
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     #[inline]
     pub fn persistent_keepalive(mut self, persistent_keepalive: i64) -> Self {
-        self.0.call.set("persistent_keepalive", &persistent_keepalive);
+        self.0.call.set_integer("persistent_keepalive", persistent_keepalive);
         self
     }
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
@@ -1394,13 +1394,13 @@ impl ClusterSdnFabricsNodeGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -1499,13 +1499,13 @@ impl ClusterSdnFabricsNodeFabricIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -1909,7 +1909,7 @@ impl ClusterSdnIpamsPost {
     /// Number of the section to use; phpIPAM only.
     #[inline]
     pub fn section(mut self, section: i64) -> Self {
-        self.0.call.set("section", &section);
+        self.0.call.set_integer("section", section);
         self
     }
     /// API token for the server.
@@ -2033,7 +2033,7 @@ impl ClusterSdnIpamsIpamPut {
     /// Number of the section to use; phpIPAM only.
     #[inline]
     pub fn section(mut self, section: i64) -> Self {
-        self.0.call.set("section", &section);
+        self.0.call.set_integer("section", section);
         self
     }
     /// API token for the server.
@@ -2176,7 +2176,7 @@ impl ClusterSdnLockPost {
     /// Takes the lock even though there are pending changes. Default: `false`.
     #[inline]
     pub fn allow_pending(mut self, allow_pending: bool) -> Self {
-        self.0.call.set("allow-pending", &allow_pending);
+        self.0.call.set_bool("allow-pending", allow_pending);
         self
     }
 }
@@ -2198,7 +2198,7 @@ impl ClusterSdnLockDelete {
     /// Breaks the lock without its token. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -2276,19 +2276,19 @@ impl ClusterSdnPrefixListsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
     /// Answers with whole lists; if off, with names alone.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set("verbose", &verbose);
+        self.0.call.set_bool("verbose", verbose);
         self
     }
 }
@@ -2546,13 +2546,13 @@ impl ClusterSdnPrefixListsIdEntriesPost {
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn ge(mut self, ge: i64) -> Self {
-        self.0.call.set("ge", &ge);
+        self.0.call.set_integer("ge", ge);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn le(mut self, le: i64) -> Self {
-        self.0.call.set("le", &le);
+        self.0.call.set_integer("le", le);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -2564,7 +2564,7 @@ impl ClusterSdnPrefixListsIdEntriesPost {
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     pub fn seq(mut self, seq: i64) -> Self {
-        self.0.call.set("seq", &seq);
+        self.0.call.set_integer("seq", seq);
         self
     }
 }
@@ -2674,13 +2674,13 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// Smallest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn ge(mut self, ge: i64) -> Self {
-        self.0.call.set("ge", &ge);
+        self.0.call.set_integer("ge", ge);
         self
     }
     /// Largest prefix length that still matches. From 0 to 128.
     #[inline]
     pub fn le(mut self, le: i64) -> Self {
-        self.0.call.set("le", &le);
+        self.0.call.set_integer("le", le);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held.
@@ -2698,7 +2698,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
     /// Number of the entry; lower ones are checked first. From 1 to 4294967295.
     #[inline]
     pub fn seq(mut self, seq: i64) -> Self {
-        self.0.call.set("seq", &seq);
+        self.0.call.set_integer("seq", seq);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2787,7 +2787,7 @@ impl ClusterSdnRollbackPost {
     /// Gives the lock back once the call succeeded; matters only with `lock-token`. Default: `true`.
     #[inline]
     pub fn release_lock(mut self, release_lock: bool) -> Self {
-        self.0.call.set("release-lock", &release_lock);
+        self.0.call.set_bool("release-lock", release_lock);
         self
     }
 }
@@ -2842,7 +2842,7 @@ impl ClusterSdnRouteMapsGet {
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -2900,7 +2900,7 @@ impl ClusterSdnRouteMapsEntriesPath {
             .since(9, 2);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String>("route-map-id", route_map_id);
-        request.call.set("order", &order);
+        request.call.set_integer("order", order);
         request.call.set_as::<ClusterSdnAction>("action", action);
         ClusterSdnRouteMapsEntriesPost(request)
     }
@@ -2925,13 +2925,13 @@ impl ClusterSdnRouteMapsEntriesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -3055,13 +3055,13 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -3333,13 +3333,13 @@ impl ClusterSdnVnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -3365,7 +3365,7 @@ impl ClusterSdnVnetsPost {
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[inline]
     pub fn isolate_ports(mut self, isolate_ports: bool) -> Self {
-        self.0.call.set("isolate-ports", &isolate_ports);
+        self.0.call.set_bool("isolate-ports", isolate_ports);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -3377,7 +3377,7 @@ impl ClusterSdnVnetsPost {
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set("tag", &tag);
+        self.0.call.set_integer("tag", tag);
         self
     }
     /// Kind of the object; always `vnet`.
@@ -3389,7 +3389,7 @@ impl ClusterSdnVnetsPost {
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
     pub fn vlanaware(mut self, vlanaware: bool) -> Self {
-        self.0.call.set("vlanaware", &vlanaware);
+        self.0.call.set_bool("vlanaware", vlanaware);
         self
     }
 }
@@ -3474,13 +3474,13 @@ impl ClusterSdnVnetsVnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -3518,7 +3518,7 @@ impl ClusterSdnVnetsVnetPut {
     /// Keeps guests on the VNet from reaching each other on the same node. Since 8.3.
     #[inline]
     pub fn isolate_ports(mut self, isolate_ports: bool) -> Self {
-        self.0.call.set("isolate-ports", &isolate_ports);
+        self.0.call.set_bool("isolate-ports", isolate_ports);
         self
     }
     /// Token from taking the configuration lock; needed while the lock is held. Since 9.0.
@@ -3530,13 +3530,13 @@ impl ClusterSdnVnetsVnetPut {
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set("tag", &tag);
+        self.0.call.set_integer("tag", tag);
         self
     }
     /// Lets guests send VLAN tags of their own through the VNet.
     #[inline]
     pub fn vlanaware(mut self, vlanaware: bool) -> Self {
-        self.0.call.set("vlanaware", &vlanaware);
+        self.0.call.set_bool("vlanaware", vlanaware);
         self
     }
     /// Zone the VNet belongs to.
@@ -3689,7 +3689,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPut {
     /// Whether the firewall of the VNet is on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Level to log forwarded traffic at; `nolog` logs nothing.
@@ -3827,7 +3827,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -3857,7 +3857,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPost {
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set("pos", &pos);
+        self.0.call.set_integer("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
@@ -4000,7 +4000,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -4030,7 +4030,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set("moveto", &moveto);
+        self.0.call.set_integer("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
@@ -4221,7 +4221,7 @@ impl ClusterSdnVnetsVnetIpsPut {
     /// Guest the card belongs to. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set("vmid", &vmid);
+        self.0.call.set_vmid("vmid", vmid);
         self
     }
 }
@@ -4326,13 +4326,13 @@ impl ClusterSdnVnetsVnetSubnetsGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -4385,7 +4385,7 @@ impl ClusterSdnVnetsVnetSubnetsPost {
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
     pub fn snat(mut self, snat: bool) -> Self {
-        self.0.call.set("snat", &snat);
+        self.0.call.set_bool("snat", snat);
         self
     }
 }
@@ -4476,13 +4476,13 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -4547,7 +4547,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
     #[inline]
     pub fn snat(mut self, snat: bool) -> Self {
-        self.0.call.set("snat", &snat);
+        self.0.call.set_bool("snat", snat);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -4656,13 +4656,13 @@ impl ClusterSdnZonesGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
     /// Kind of the zone; in the request, lists only zones of this kind.
@@ -4688,7 +4688,7 @@ impl ClusterSdnZonesPost {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
     #[inline]
     pub fn advertise_subnets(mut self, advertise_subnets: bool) -> Self {
-        self.0.call.set("advertise-subnets", &advertise_subnets);
+        self.0.call.set_bool("advertise-subnets", advertise_subnets);
         self
     }
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
@@ -4703,7 +4703,7 @@ impl ClusterSdnZonesPost {
         mut self,
         bridge_disable_mac_learning: bool,
     ) -> Self {
-        self.0.call.set("bridge-disable-mac-learning", &bridge_disable_mac_learning);
+        self.0.call.set_bool("bridge-disable-mac-learning", bridge_disable_mac_learning);
         self
     }
     /// Controller that routes for the zone; EVPN zones.
@@ -4724,7 +4724,7 @@ impl ClusterSdnZonesPost {
         mut self,
         disable_arp_nd_suppression: bool,
     ) -> Self {
-        self.0.call.set("disable-arp-nd-suppression", &disable_arp_nd_suppression);
+        self.0.call.set_bool("disable-arp-nd-suppression", disable_arp_nd_suppression);
         self
     }
     /// DNS server entry that guest names are registered with.
@@ -4742,7 +4742,7 @@ impl ClusterSdnZonesPost {
     /// Datapath number; Faucet zones.
     #[inline]
     pub fn dp_id(mut self, dp_id: i64) -> Self {
-        self.0.call.set("dp-id", &dp_id);
+        self.0.call.set_integer("dp-id", dp_id);
         self
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
@@ -4754,7 +4754,7 @@ impl ClusterSdnZonesPost {
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[inline]
     pub fn exitnodes_local_routing(mut self, exitnodes_local_routing: bool) -> Self {
-        self.0.call.set("exitnodes-local-routing", &exitnodes_local_routing);
+        self.0.call.set_bool("exitnodes-local-routing", exitnodes_local_routing);
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
@@ -4790,7 +4790,7 @@ impl ClusterSdnZonesPost {
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set("mtu", &mtu);
+        self.0.call.set_integer("mtu", mtu);
         self
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
@@ -4829,7 +4829,7 @@ impl ClusterSdnZonesPost {
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set("tag", &tag);
+        self.0.call.set_integer("tag", tag);
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
@@ -4844,13 +4844,13 @@ impl ClusterSdnZonesPost {
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn vrf_vxlan(mut self, vrf_vxlan: i64) -> Self {
-        self.0.call.set("vrf-vxlan", &vrf_vxlan);
+        self.0.call.set_integer("vrf-vxlan", vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[inline]
     pub fn vxlan_port(mut self, vxlan_port: i64) -> Self {
-        self.0.call.set("vxlan-port", &vxlan_port);
+        self.0.call.set_integer("vxlan-port", vxlan_port);
         self
     }
 }
@@ -4938,13 +4938,13 @@ impl ClusterSdnZonesZoneGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     #[inline]
     pub fn pending(mut self, pending: bool) -> Self {
-        self.0.call.set("pending", &pending);
+        self.0.call.set_bool("pending", pending);
         self
     }
     /// Shows the configuration in force and not the edited one.
     #[inline]
     pub fn running(mut self, running: bool) -> Self {
-        self.0.call.set("running", &running);
+        self.0.call.set_bool("running", running);
         self
     }
 }
@@ -4964,7 +4964,7 @@ impl ClusterSdnZonesZonePut {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
     #[inline]
     pub fn advertise_subnets(mut self, advertise_subnets: bool) -> Self {
-        self.0.call.set("advertise-subnets", &advertise_subnets);
+        self.0.call.set_bool("advertise-subnets", advertise_subnets);
         self
     }
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
@@ -4979,7 +4979,7 @@ impl ClusterSdnZonesZonePut {
         mut self,
         bridge_disable_mac_learning: bool,
     ) -> Self {
-        self.0.call.set("bridge-disable-mac-learning", &bridge_disable_mac_learning);
+        self.0.call.set_bool("bridge-disable-mac-learning", bridge_disable_mac_learning);
         self
     }
     /// Controller that routes for the zone; EVPN zones.
@@ -5012,7 +5012,7 @@ impl ClusterSdnZonesZonePut {
         mut self,
         disable_arp_nd_suppression: bool,
     ) -> Self {
-        self.0.call.set("disable-arp-nd-suppression", &disable_arp_nd_suppression);
+        self.0.call.set_bool("disable-arp-nd-suppression", disable_arp_nd_suppression);
         self
     }
     /// DNS server entry that guest names are registered with.
@@ -5030,7 +5030,7 @@ impl ClusterSdnZonesZonePut {
     /// Datapath number; Faucet zones.
     #[inline]
     pub fn dp_id(mut self, dp_id: i64) -> Self {
-        self.0.call.set("dp-id", &dp_id);
+        self.0.call.set_integer("dp-id", dp_id);
         self
     }
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
@@ -5042,7 +5042,7 @@ impl ClusterSdnZonesZonePut {
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     #[inline]
     pub fn exitnodes_local_routing(mut self, exitnodes_local_routing: bool) -> Self {
-        self.0.call.set("exitnodes-local-routing", &exitnodes_local_routing);
+        self.0.call.set_bool("exitnodes-local-routing", exitnodes_local_routing);
         self
     }
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
@@ -5078,7 +5078,7 @@ impl ClusterSdnZonesZonePut {
     /// MTU in bytes for the bridges of the zone's VNets.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set("mtu", &mtu);
+        self.0.call.set_integer("mtu", mtu);
         self
     }
     /// Comma-separated nodes the zone exists on; all of them if unset.
@@ -5117,7 +5117,7 @@ impl ClusterSdnZonesZonePut {
     /// Outer (service) VLAN number; QinQ zones. At least 0.
     #[inline]
     pub fn tag(mut self, tag: i64) -> Self {
-        self.0.call.set("tag", &tag);
+        self.0.call.set_integer("tag", tag);
         self
     }
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
@@ -5132,13 +5132,13 @@ impl ClusterSdnZonesZonePut {
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
     #[inline]
     pub fn vrf_vxlan(mut self, vrf_vxlan: i64) -> Self {
-        self.0.call.set("vrf-vxlan", &vrf_vxlan);
+        self.0.call.set_integer("vrf-vxlan", vrf_vxlan);
         self
     }
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`. Since 8.0.
     #[inline]
     pub fn vxlan_port(mut self, vxlan_port: i64) -> Self {
-        self.0.call.set("vxlan-port", &vxlan_port);
+        self.0.call.set_integer("vxlan-port", vxlan_port);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.

@@ -58,7 +58,7 @@ impl LxcPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set("vmid", &vmid);
+        request.call.set_vmid("vmid", vmid);
         request.call.set_as::<String>("ostemplate", ostemplate);
         LxcPost(request)
     }
@@ -87,7 +87,7 @@ impl LxcPost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// What a console opens: a login on a `tty`, `/dev/console`, or a `shell` without login. Default: `tty`.
@@ -99,13 +99,13 @@ impl LxcPost {
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
     pub fn console(mut self, console: bool) -> Self {
-        self.0.call.set("console", &console);
+        self.0.call.set_bool("console", console);
         self
     }
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set("cores", &cores);
+        self.0.call.set_integer("cores", cores);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
@@ -117,13 +117,13 @@ impl LxcPost {
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set("cpuunits", &cpuunits);
+        self.0.call.set_integer("cpuunits", cpuunits);
         self
     }
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
     pub fn debug(mut self, debug: bool) -> Self {
-        self.0.call.set("debug", &debug);
+        self.0.call.set_bool("debug", debug);
         self
     }
     /// Notes about the container, in Markdown; kept as comments of the configuration. At most 8192 characters.
@@ -159,13 +159,13 @@ impl LxcPost {
     /// Overwrites an existing container.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Puts the new container under high availability. Default: `false`. Since 9.1.
     #[inline]
     pub fn ha_managed(mut self, ha_managed: bool) -> Self {
-        self.0.call.set("ha-managed", &ha_managed);
+        self.0.call.set_bool("ha-managed", ha_managed);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
@@ -183,7 +183,7 @@ impl LxcPost {
     /// Goes on when unpacking the template fails in parts.
     #[inline]
     pub fn ignore_unpack_errors(mut self, ignore_unpack_errors: bool) -> Self {
-        self.0.call.set("ignore-unpack-errors", &ignore_unpack_errors);
+        self.0.call.set_bool("ignore-unpack-errors", ignore_unpack_errors);
         self
     }
     /// Lock that keeps other operations off the container.
@@ -195,7 +195,7 @@ impl LxcPost {
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
     pub fn memory(mut self, memory: i64) -> Self {
-        self.0.call.set("memory", &memory);
+        self.0.call.set_integer("memory", memory);
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
@@ -219,7 +219,7 @@ impl LxcPost {
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set("onboot", &onboot);
+        self.0.call.set_bool("onboot", onboot);
         self
     }
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -243,13 +243,13 @@ impl LxcPost {
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set("protection", &protection);
+        self.0.call.set_bool("protection", protection);
         self
     }
     /// Treats `ostemplate` as a backup to restore.
     #[inline]
     pub fn restore(mut self, restore: bool) -> Self {
-        self.0.call.set("restore", &restore);
+        self.0.call.set_bool("restore", restore);
         self
     }
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
@@ -273,7 +273,7 @@ impl LxcPost {
     /// Starts the container once it was created. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_bool("start", start);
         self
     }
     /// Place in the node's start and shutdown sequence.
@@ -291,7 +291,7 @@ impl LxcPost {
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
     pub fn swap(mut self, swap: i64) -> Self {
-        self.0.call.set("swap", &swap);
+        self.0.call.set_integer("swap", swap);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
@@ -303,7 +303,7 @@ impl LxcPost {
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set("template", &template);
+        self.0.call.set_bool("template", template);
         self
     }
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
@@ -315,19 +315,19 @@ impl LxcPost {
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
     pub fn tty(mut self, tty: i64) -> Self {
-        self.0.call.set("tty", &tty);
+        self.0.call.set_integer("tty", tty);
         self
     }
     /// Gives restored network interfaces new random MAC addresses. Only together with `restore`.
     #[inline]
     pub fn unique(mut self, unique: bool) -> Self {
-        self.0.call.set("unique", &unique);
+        self.0.call.set_bool("unique", unique);
         self
     }
     /// Runs the container in a user namespace, its root being no root on the host; a restore keeps what the backup says. Default: `false`.
     #[inline]
     pub fn unprivileged(mut self, unprivileged: bool) -> Self {
-        self.0.call.set("unprivileged", &unprivileged);
+        self.0.call.set_bool("unprivileged", unprivileged);
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
@@ -406,19 +406,19 @@ impl LxcVmidDelete {
         mut self,
         destroy_unreferenced_disks: bool,
     ) -> Self {
-        self.0.call.set("destroy-unreferenced-disks", &destroy_unreferenced_disks);
+        self.0.call.set_bool("destroy-unreferenced-disks", destroy_unreferenced_disks);
         self
     }
     /// Deletes the container even if it runs, stopping it first. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Also removes the container from backup and replication jobs and from high availability. Default: `false`.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set("purge", &purge);
+        self.0.call.set_bool("purge", purge);
         self
     }
 }
@@ -464,7 +464,7 @@ impl LxcVmidClonePath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set("newid", &newid);
+        request.call.set_vmid("newid", newid);
         LxcVmidClonePost(request)
     }
 }
@@ -486,7 +486,7 @@ impl LxcVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Notes about the new container.
@@ -498,7 +498,7 @@ impl LxcVmidClonePost {
     /// Copies all volumes in full; always so unless the source is a template, where a linked clone is the default.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set("full", &full);
+        self.0.call.set_bool("full", full);
         self
     }
     /// Host name of the new container.
@@ -608,7 +608,7 @@ impl LxcVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
     #[inline]
     pub fn current(mut self, current: bool) -> Self {
-        self.0.call.set("current", &current);
+        self.0.call.set_bool("current", current);
         self
     }
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
@@ -646,13 +646,13 @@ impl LxcVmidConfigPut {
     /// Gives the container a console device, `/dev/console`. Default: `true`.
     #[inline]
     pub fn console(mut self, console: bool) -> Self {
-        self.0.call.set("console", &console);
+        self.0.call.set_bool("console", console);
         self
     }
     /// Host CPUs the container may use; all of them when absent. From 1 to 8192.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set("cores", &cores);
+        self.0.call.set_integer("cores", cores);
         self
     }
     /// Cap on CPU time, in host CPUs; 1.5 allows one and a half, 0 means no cap. From 0 to 8192. Default: `0`.
@@ -664,13 +664,13 @@ impl LxcVmidConfigPut {
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 0 to 500000.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set("cpuunits", &cpuunits);
+        self.0.call.set_integer("cpuunits", cpuunits);
         self
     }
     /// Logs the start in debug detail. Default: `false`.
     #[inline]
     pub fn debug(mut self, debug: bool) -> Self {
-        self.0.call.set("debug", &debug);
+        self.0.call.set_bool("debug", debug);
         self
     }
     /// Comma-separated options to remove from the configuration.
@@ -736,7 +736,7 @@ impl LxcVmidConfigPut {
     /// Memory of the container in MiB. At least 16. Default: `512`.
     #[inline]
     pub fn memory(mut self, memory: i64) -> Self {
-        self.0.call.set("memory", &memory);
+        self.0.call.set_integer("memory", memory);
         self
     }
     /// Further volume, or directory of the host, to mount; `STORAGE:SIZE` allocates a volume of so many GiB. Indexes 0 to 255.
@@ -760,7 +760,7 @@ impl LxcVmidConfigPut {
     /// Starts the container when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set("onboot", &onboot);
+        self.0.call.set_bool("onboot", onboot);
         self
     }
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
@@ -772,7 +772,7 @@ impl LxcVmidConfigPut {
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set("protection", &protection);
+        self.0.call.set_bool("protection", protection);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
@@ -802,7 +802,7 @@ impl LxcVmidConfigPut {
     /// Swap space of the container in MiB. At least 0. Default: `512`.
     #[inline]
     pub fn swap(mut self, swap: i64) -> Self {
-        self.0.call.set("swap", &swap);
+        self.0.call.set_integer("swap", swap);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the container.
@@ -814,7 +814,7 @@ impl LxcVmidConfigPut {
     /// Whether the container is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set("template", &template);
+        self.0.call.set_bool("template", template);
         self
     }
     /// Time zone set in the container: `host` for the node's, or a zone name; left alone when absent.
@@ -826,13 +826,13 @@ impl LxcVmidConfigPut {
     /// Number of terminals (ttys) the container offers. From 0 to 6. Default: `2`.
     #[inline]
     pub fn tty(mut self, tty: i64) -> Self {
-        self.0.call.set("tty", &tty);
+        self.0.call.set_integer("tty", tty);
         self
     }
     /// Runs the container in a user namespace, its root being no root on the host; fixed at creation. Default: `false`.
     #[inline]
     pub fn unprivileged(mut self, unprivileged: bool) -> Self {
-        self.0.call.set("unprivileged", &unprivileged);
+        self.0.call.set_bool("unprivileged", unprivileged);
         self
     }
     /// Volume that belongs to the container but is not attached; kept by the server, not to be set. Indexes 0 to 255.
@@ -1301,7 +1301,7 @@ impl LxcVmidFirewallIpsetNamePost {
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set("nomatch", &nomatch);
+        self.0.call.set_bool("nomatch", nomatch);
         self
     }
 }
@@ -1321,7 +1321,7 @@ impl LxcVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -1416,7 +1416,7 @@ impl LxcVmidFirewallIpsetNameCidrPut {
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set("nomatch", &nomatch);
+        self.0.call.set_bool("nomatch", nomatch);
         self
     }
 }
@@ -1488,25 +1488,25 @@ impl LxcVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set("since", &since);
+        self.0.call.set_integer("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set("until", &until);
+        self.0.call.set_integer("until", until);
         self
     }
 }
@@ -1578,7 +1578,7 @@ impl LxcVmidFirewallOptionsPut {
     /// Lets DHCP through. Default: `false`.
     #[inline]
     pub fn dhcp(mut self, dhcp: bool) -> Self {
-        self.0.call.set("dhcp", &dhcp);
+        self.0.call.set_bool("dhcp", dhcp);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -1590,13 +1590,13 @@ impl LxcVmidFirewallOptionsPut {
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
     pub fn ipfilter(mut self, ipfilter: bool) -> Self {
-        self.0.call.set("ipfilter", &ipfilter);
+        self.0.call.set_bool("ipfilter", ipfilter);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
@@ -1624,13 +1624,13 @@ impl LxcVmidFirewallOptionsPut {
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
     pub fn macfilter(mut self, macfilter: bool) -> Self {
-        self.0.call.set("macfilter", &macfilter);
+        self.0.call.set_bool("macfilter", macfilter);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.call.set("ndp", &ndp);
+        self.0.call.set_bool("ndp", ndp);
         self
     }
     /// What happens to incoming traffic that no rule matches.
@@ -1654,7 +1654,7 @@ impl LxcVmidFirewallOptionsPut {
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
     pub fn radv(mut self, radv: bool) -> Self {
-        self.0.call.set("radv", &radv);
+        self.0.call.set_bool("radv", radv);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -1812,7 +1812,7 @@ impl LxcVmidFirewallRulesPost {
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -1842,7 +1842,7 @@ impl LxcVmidFirewallRulesPost {
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set("pos", &pos);
+        self.0.call.set_integer("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
@@ -1976,7 +1976,7 @@ impl LxcVmidFirewallRulesPosPut {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -2006,7 +2006,7 @@ impl LxcVmidFirewallRulesPosPut {
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set("moveto", &moveto);
+        self.0.call.set_integer("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
@@ -2186,19 +2186,19 @@ impl LxcVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set("online", &online);
+        self.0.call.set_bool("online", online);
         self
     }
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set("restart", &restart);
+        self.0.call.set_bool("restart", restart);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
@@ -2210,7 +2210,7 @@ impl LxcVmidMigratePost {
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
 }
@@ -2268,13 +2268,13 @@ impl LxcVmidMoveVolumePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set("delete", &delete);
+        self.0.call.set_bool("delete", delete);
         self
     }
     /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
@@ -2298,7 +2298,7 @@ impl LxcVmidMoveVolumePost {
     /// ID of the container that receives the volume. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set("target-vmid", &target_vmid);
+        self.0.call.set_vmid("target-vmid", target_vmid);
         self
     }
     /// Key the volume gets in the receiving configuration; the same one if absent.
@@ -2519,37 +2519,37 @@ impl LxcVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set("delete", &delete);
+        self.0.call.set_bool("delete", delete);
         self
     }
     /// Asks for a live migration, which containers do not support as yet; use `restart`.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set("online", &online);
+        self.0.call.set_bool("online", online);
         self
     }
     /// Shuts a running container down, moves it and starts it again on the target.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set("restart", &restart);
+        self.0.call.set_bool("restart", restart);
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set("target-vmid", &target_vmid);
+        self.0.call.set_vmid("target-vmid", target_vmid);
         self
     }
     /// Seconds to wait for the shutdown of a `restart` migration. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
 }
@@ -2879,7 +2879,7 @@ impl LxcVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting volume snapshots fails.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -3002,7 +3002,7 @@ impl LxcVmidSnapshotSnapnameRollbackPost {
     /// Starts the container afterwards. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_bool("start", start);
         self
     }
 }
@@ -3176,7 +3176,7 @@ impl LxcVmidStatusRebootPost {
     /// Seconds to wait for the container to shut down. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
 }
@@ -3266,13 +3266,13 @@ impl LxcVmidStatusShutdownPost {
     /// Stops the container the hard way if it is not down in time. Default: `false`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set("forceStop", &force_stop);
+        self.0.call.set_bool("forceStop", force_stop);
         self
     }
     /// Seconds to wait for the container to shut down. At least 0. Default: `60`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
 }
@@ -3326,13 +3326,13 @@ impl LxcVmidStatusStartPost {
     /// Logs this start in debug detail. Default: `false`.
     #[inline]
     pub fn debug(mut self, debug: bool) -> Self {
-        self.0.call.set("debug", &debug);
+        self.0.call.set_bool("debug", debug);
         self
     }
     /// Acts even if the container is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
 }
@@ -3387,13 +3387,13 @@ impl LxcVmidStatusStopPost {
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
     #[inline]
     pub fn overrule_shutdown(mut self, overrule_shutdown: bool) -> Self {
-        self.0.call.set("overrule-shutdown", &overrule_shutdown);
+        self.0.call.set_bool("overrule-shutdown", overrule_shutdown);
         self
     }
     /// Acts even if the container is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
 }
@@ -3549,19 +3549,19 @@ impl LxcVmidVncproxyPost {
     /// Height of the console in pixels. From 16 to 2160.
     #[inline]
     pub fn height(mut self, height: i64) -> Self {
-        self.0.call.set("height", &height);
+        self.0.call.set_integer("height", height);
         self
     }
     /// Prepares for a WebSocket connection in place of a plain VNC one.
     #[inline]
     pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.call.set("websocket", &websocket);
+        self.0.call.set_bool("websocket", websocket);
         self
     }
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
     pub fn width(mut self, width: i64) -> Self {
-        self.0.call.set("width", &width);
+        self.0.call.set_integer("width", width);
         self
     }
 }
@@ -3605,7 +3605,7 @@ impl LxcVmidVncwebsocketPath {
             )
             .secrets(&["vncticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set("port", &port);
+        request.call.set_integer("port", port);
         request.call.set_as::<Secret>("vncticket", vncticket);
         request
     }

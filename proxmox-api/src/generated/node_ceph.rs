@@ -436,13 +436,13 @@ impl NodeCephFsNamePost {
     /// Also sets the CephFS up as a storage of the cluster. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set("add-storage", &add_storage);
+        self.0.call.set_bool("add-storage", add_storage);
         self
     }
     /// Number of placement groups of the data pool; the metadata pool gets a quarter of it. From 8 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set("pg_num", &pg_num);
+        self.0.call.set_integer("pg_num", pg_num);
         self
     }
 }
@@ -464,13 +464,13 @@ impl NodeCephFsNameDelete {
     /// Also destroys the file system's data and metadata pools. Default: `false`.
     #[inline]
     pub fn remove_pools(mut self, remove_pools: bool) -> Self {
-        self.0.call.set("remove-pools", &remove_pools);
+        self.0.call.set_bool("remove-pools", remove_pools);
         self
     }
     /// Also removes the storages that were set up for the file system. Default: `false`.
     #[inline]
     pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.call.set("remove-storages", &remove_storages);
+        self.0.call.set_bool("remove-storages", remove_storages);
         self
     }
 }
@@ -528,13 +528,13 @@ impl NodeCephInitPost {
     /// Turns off `cephx` authentication; only for networks nobody else can reach. Default: `false`.
     #[inline]
     pub fn disable_cephx(mut self, disable_cephx: bool) -> Self {
-        self.0.call.set("disable_cephx", &disable_cephx);
+        self.0.call.set_bool("disable_cephx", disable_cephx);
         self
     }
     /// Number of copies new pools need for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set("min_size", &min_size);
+        self.0.call.set_integer("min_size", min_size);
         self
     }
     /// Network for all Ceph traffic. At most 128 characters.
@@ -546,13 +546,13 @@ impl NodeCephInitPost {
     /// Number of placement groups for new pools, as a power of two; deprecated. From 6 to 14. Default: `6`.
     #[inline]
     pub fn pg_bits(mut self, pg_bits: i64) -> Self {
-        self.0.call.set("pg_bits", &pg_bits);
+        self.0.call.set_integer("pg_bits", pg_bits);
         self
     }
     /// Number of copies new pools keep of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set("size", &size);
+        self.0.call.set_integer("size", size);
         self
     }
 }
@@ -604,13 +604,13 @@ impl NodeCephLogGet {
     /// Most log lines to return. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
 }
@@ -716,7 +716,7 @@ impl NodeCephMdsNamePost {
     /// Makes a standby server follow the active one's journal: faster takeover at the price of idle load. Default: `false`.
     #[inline]
     pub fn hotstandby(mut self, hotstandby: bool) -> Self {
-        self.0.call.set("hotstandby", &hotstandby);
+        self.0.call.set_bool("hotstandby", hotstandby);
         self
     }
 }
@@ -1003,13 +1003,13 @@ impl NodeCephOsdPost {
     /// Encrypts the OSD. Default: `false`.
     #[inline]
     pub fn encrypted(mut self, encrypted: bool) -> Self {
-        self.0.call.set("encrypted", &encrypted);
+        self.0.call.set_bool("encrypted", encrypted);
         self
     }
     /// Number of OSDs created on the disk, for fast NVMe; excludes `db_dev` and `wal_dev`. At least 1. Since 8.1.
     #[inline]
     pub fn osds_per_device(mut self, osds_per_device: i64) -> Self {
-        self.0.call.set("osds-per-device", &osds_per_device);
+        self.0.call.set_integer("osds-per-device", osds_per_device);
         self
     }
     /// Disk for the OSD's write-ahead log (`block.wal`).
@@ -1091,7 +1091,7 @@ impl NodeCephOsdOsdidDelete {
     /// Also removes the OSD's volumes, LVM labels and leftover partitions from the disks. Default: `false`.
     #[inline]
     pub fn cleanup(mut self, cleanup: bool) -> Self {
-        self.0.call.set("cleanup", &cleanup);
+        self.0.call.set_bool("cleanup", cleanup);
         self
     }
 }
@@ -1297,7 +1297,7 @@ impl NodeCephOsdOsdidScrubPost {
     /// Compares the data itself (deep scrub) instead of only sizes and attributes. Default: `false`.
     #[inline]
     pub fn deep(mut self, deep: bool) -> Self {
-        self.0.call.set("deep", &deep);
+        self.0.call.set_bool("deep", deep);
         self
     }
 }
@@ -1371,7 +1371,7 @@ impl NodeCephPoolPost {
     /// Also sets the pool up as a storage for guest disks. Default: `false`.
     #[inline]
     pub fn add_storages(mut self, add_storages: bool) -> Self {
-        self.0.call.set("add_storages", &add_storages);
+        self.0.call.set_bool("add_storages", add_storages);
         self
     }
     /// What the pool is used for. Default: `rbd`.
@@ -1398,7 +1398,7 @@ impl NodeCephPoolPost {
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set("min_size", &min_size);
+        self.0.call.set_integer("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
@@ -1415,19 +1415,19 @@ impl NodeCephPoolPost {
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set("pg_num", &pg_num);
+        self.0.call.set_integer("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set("pg_num_min", &pg_num_min);
+        self.0.call.set_integer("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set("size", &size);
+        self.0.call.set_integer("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
@@ -1533,7 +1533,7 @@ impl NodeCephPoolNamePut {
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set("min_size", &min_size);
+        self.0.call.set_integer("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
@@ -1550,19 +1550,19 @@ impl NodeCephPoolNamePut {
     /// Number of placement groups. From 1 to 32768.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set("pg_num", &pg_num);
+        self.0.call.set_integer("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set("pg_num_min", &pg_num_min);
+        self.0.call.set_integer("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set("size", &size);
+        self.0.call.set_integer("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
@@ -1596,19 +1596,19 @@ impl NodeCephPoolNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
     pub fn remove_ecprofile(mut self, remove_ecprofile: bool) -> Self {
-        self.0.call.set("remove_ecprofile", &remove_ecprofile);
+        self.0.call.set_bool("remove_ecprofile", remove_ecprofile);
         self
     }
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
     pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.call.set("remove_storages", &remove_storages);
+        self.0.call.set_bool("remove_storages", remove_storages);
         self
     }
 }
@@ -1662,7 +1662,7 @@ impl NodeCephPoolNameStatusGet {
     /// Adds usage and I/O statistics. Default: `false`.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set("verbose", &verbose);
+        self.0.call.set_bool("verbose", verbose);
         self
     }
 }
@@ -1738,7 +1738,7 @@ impl NodeCephPoolsPost {
     /// Also sets the pool up as a storage for guest disks.
     #[inline]
     pub fn add_storages(mut self, add_storages: bool) -> Self {
-        self.0.call.set("add_storages", &add_storages);
+        self.0.call.set_bool("add_storages", add_storages);
         self
     }
     /// What the pool is used for. Default: `rbd`.
@@ -1765,7 +1765,7 @@ impl NodeCephPoolsPost {
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7. Default: `2`.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set("min_size", &min_size);
+        self.0.call.set_integer("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off. Default: `warn`.
@@ -1782,19 +1782,19 @@ impl NodeCephPoolsPost {
     /// Number of placement groups. From 1 to 32768. Default: `128`.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set("pg_num", &pg_num);
+        self.0.call.set_integer("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set("pg_num_min", &pg_num_min);
+        self.0.call.set_integer("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set("size", &size);
+        self.0.call.set_integer("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
@@ -1889,7 +1889,7 @@ impl NodeCephPoolsNameGet {
     /// Adds usage and I/O statistics. Default: `false`.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set("verbose", &verbose);
+        self.0.call.set_bool("verbose", verbose);
         self
     }
 }
@@ -1923,7 +1923,7 @@ impl NodeCephPoolsNamePut {
     /// Number of copies that must be available for reads and writes to go on. From 1 to 7.
     #[inline]
     pub fn min_size(mut self, min_size: i64) -> Self {
-        self.0.call.set("min_size", &min_size);
+        self.0.call.set_integer("min_size", min_size);
         self
     }
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
@@ -1940,19 +1940,19 @@ impl NodeCephPoolsNamePut {
     /// Number of placement groups. From 1 to 32768.
     #[inline]
     pub fn pg_num(mut self, pg_num: i64) -> Self {
-        self.0.call.set("pg_num", &pg_num);
+        self.0.call.set_integer("pg_num", pg_num);
         self
     }
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     #[inline]
     pub fn pg_num_min(mut self, pg_num_min: i64) -> Self {
-        self.0.call.set("pg_num_min", &pg_num_min);
+        self.0.call.set_integer("pg_num_min", pg_num_min);
         self
     }
     /// Number of copies kept of each object. From 1 to 7.
     #[inline]
     pub fn size(mut self, size: i64) -> Self {
-        self.0.call.set("size", &size);
+        self.0.call.set_integer("size", size);
         self
     }
     /// Expected size of the pool, a hint for the autoscaler; plain bytes, or with unit `K`, `M`, `G` or `T`.
@@ -1986,19 +1986,19 @@ impl NodeCephPoolsNameDelete {
     /// Destroys the pool even though it is in use. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Also removes the pool's erasure code profile, if it has one. Default: `true`.
     #[inline]
     pub fn remove_ecprofile(mut self, remove_ecprofile: bool) -> Self {
-        self.0.call.set("remove_ecprofile", &remove_ecprofile);
+        self.0.call.set_bool("remove_ecprofile", remove_ecprofile);
         self
     }
     /// Also removes the storages that were set up for the pool. Default: `false`.
     #[inline]
     pub fn remove_storages(mut self, remove_storages: bool) -> Self {
-        self.0.call.set("remove_storages", &remove_storages);
+        self.0.call.set_bool("remove_storages", remove_storages);
         self
     }
 }

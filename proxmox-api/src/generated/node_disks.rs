@@ -110,7 +110,7 @@ impl NodeDisksDirectoryPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set("add_storage", &add_storage);
+        self.0.call.set_bool("add_storage", add_storage);
         self
     }
     /// File system to create. Default: `ext4`.
@@ -175,13 +175,13 @@ impl NodeDisksDirectoryNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set("cleanup-config", &cleanup_config);
+        self.0.call.set_bool("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set_bool("cleanup-disks", cleanup_disks);
         self
     }
 }
@@ -296,13 +296,13 @@ impl NodeDisksListGet {
     /// Lists partitions too. Default: `false`.
     #[inline]
     pub fn include_partitions(mut self, include_partitions: bool) -> Self {
-        self.0.call.set("include-partitions", &include_partitions);
+        self.0.call.set_bool("include-partitions", include_partitions);
         self
     }
     /// Leaves out the SMART query, which is faster and does not wake disks. Default: `false`.
     #[inline]
     pub fn skipsmart(mut self, skipsmart: bool) -> Self {
-        self.0.call.set("skipsmart", &skipsmart);
+        self.0.call.set_bool("skipsmart", skipsmart);
         self
     }
     /// In the request, only unused disks or only those fit for a journal; in the answer, the kind of disk.
@@ -386,7 +386,7 @@ impl NodeDisksLvmPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set("add_storage", &add_storage);
+        self.0.call.set_bool("add_storage", add_storage);
         self
     }
 }
@@ -442,13 +442,13 @@ impl NodeDisksLvmNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set("cleanup-config", &cleanup_config);
+        self.0.call.set_bool("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set_bool("cleanup-disks", cleanup_disks);
         self
     }
 }
@@ -526,7 +526,7 @@ impl NodeDisksLvmthinPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set("add_storage", &add_storage);
+        self.0.call.set_bool("add_storage", add_storage);
         self
     }
 }
@@ -589,13 +589,13 @@ impl NodeDisksLvmthinNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set("cleanup-config", &cleanup_config);
+        self.0.call.set_bool("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set_bool("cleanup-disks", cleanup_disks);
         self
     }
 }
@@ -651,7 +651,7 @@ impl NodeDisksSmartGet {
     /// Reads the verdict alone, not the attributes.
     #[inline]
     pub fn healthonly(mut self, healthonly: bool) -> Self {
-        self.0.call.set("healthonly", &healthonly);
+        self.0.call.set_bool("healthonly", healthonly);
         self
     }
 }
@@ -772,13 +772,13 @@ impl NodeDisksZfsPost {
     /// Also adds a storage definition of the same name that uses the result. Default: `false`.
     #[inline]
     pub fn add_storage(mut self, add_storage: bool) -> Self {
-        self.0.call.set("add_storage", &add_storage);
+        self.0.call.set_bool("add_storage", add_storage);
         self
     }
     /// Sector size of the pool as a power of two: 9 means 512 bytes, 12 means 4096. From 9 to 16. Default: `12`.
     #[inline]
     pub fn ashift(mut self, ashift: i64) -> Self {
-        self.0.call.set("ashift", &ashift);
+        self.0.call.set_integer("ashift", ashift);
         self
     }
     /// Compression of the data on the pool. Default: `on`.
@@ -863,13 +863,13 @@ impl NodeDisksZfsNameDelete {
     /// Also removes the node from storages that use it, or the whole definition if no other node is left. Default: `false`.
     #[inline]
     pub fn cleanup_config(mut self, cleanup_config: bool) -> Self {
-        self.0.call.set("cleanup-config", &cleanup_config);
+        self.0.call.set_bool("cleanup-config", cleanup_config);
         self
     }
     /// Also wipes the disks, so that they count as unused. Default: `false`.
     #[inline]
     pub fn cleanup_disks(mut self, cleanup_disks: bool) -> Self {
-        self.0.call.set("cleanup-disks", &cleanup_disks);
+        self.0.call.set_bool("cleanup-disks", cleanup_disks);
         self
     }
 }

@@ -84,25 +84,25 @@ impl NodeFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set("since", &since);
+        self.0.call.set_integer("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set("until", &until);
+        self.0.call.set_integer("until", until);
         self
     }
 }
@@ -186,7 +186,7 @@ impl NodeFirewallOptionsPut {
     /// Whether the firewall of the node is on. Default: `true`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Level to log forwarded traffic at; `nolog` logs nothing. Since 8.3.
@@ -227,13 +227,13 @@ impl NodeFirewallOptionsPut {
     /// Logs connection tracking events. Default: `false`.
     #[inline]
     pub fn log_nf_conntrack(mut self, log_nf_conntrack: bool) -> Self {
-        self.0.call.set("log_nf_conntrack", &log_nf_conntrack);
+        self.0.call.set_bool("log_nf_conntrack", log_nf_conntrack);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.call.set("ndp", &ndp);
+        self.0.call.set_bool("ndp", ndp);
         self
     }
     /// Lets packets through that connection tracking finds invalid. Default: `false`.
@@ -242,7 +242,7 @@ impl NodeFirewallOptionsPut {
         mut self,
         nf_conntrack_allow_invalid: bool,
     ) -> Self {
-        self.0.call.set("nf_conntrack_allow_invalid", &nf_conntrack_allow_invalid);
+        self.0.call.set_bool("nf_conntrack_allow_invalid", nf_conntrack_allow_invalid);
         self
     }
     /// Comma-separated protocols to load a tracking helper for, such as `ftp` or `sip`. Default: ``.
@@ -257,7 +257,7 @@ impl NodeFirewallOptionsPut {
     /// How many connections are tracked at most. At least 32768. Default: `262144`.
     #[inline]
     pub fn nf_conntrack_max(mut self, nf_conntrack_max: i64) -> Self {
-        self.0.call.set("nf_conntrack_max", &nf_conntrack_max);
+        self.0.call.set_integer("nf_conntrack_max", nf_conntrack_max);
         self
     }
     /// Seconds after which an idle TCP connection is forgotten. At least 7875. Default: `432000`.
@@ -268,9 +268,9 @@ impl NodeFirewallOptionsPut {
     ) -> Self {
         self.0
             .call
-            .set(
+            .set_integer(
                 "nf_conntrack_tcp_timeout_established",
-                &nf_conntrack_tcp_timeout_established,
+                nf_conntrack_tcp_timeout_established,
             );
         self
     }
@@ -282,40 +282,40 @@ impl NodeFirewallOptionsPut {
     ) -> Self {
         self.0
             .call
-            .set(
+            .set_integer(
                 "nf_conntrack_tcp_timeout_syn_recv",
-                &nf_conntrack_tcp_timeout_syn_recv,
+                nf_conntrack_tcp_timeout_syn_recv,
             );
         self
     }
     /// Uses the nftables implementation of the firewall, a technology preview. Default: `false`. Since 8.2.
     #[inline]
     pub fn nftables(mut self, nftables: bool) -> Self {
-        self.0.call.set("nftables", &nftables);
+        self.0.call.set_bool("nftables", nftables);
         self
     }
     /// Drops smurf packets, whose source is a broadcast address.
     #[inline]
     pub fn nosmurfs(mut self, nosmurfs: bool) -> Self {
-        self.0.call.set("nosmurfs", &nosmurfs);
+        self.0.call.set_bool("nosmurfs", nosmurfs);
         self
     }
     /// Limits new TCP connections from each source address, against SYN floods. Default: `false`.
     #[inline]
     pub fn protection_synflood(mut self, protection_synflood: bool) -> Self {
-        self.0.call.set("protection_synflood", &protection_synflood);
+        self.0.call.set_bool("protection_synflood", protection_synflood);
         self
     }
     /// SYN packets a source may send in one burst before the rate counts. Default: `1000`.
     #[inline]
     pub fn protection_synflood_burst(mut self, protection_synflood_burst: i64) -> Self {
-        self.0.call.set("protection_synflood_burst", &protection_synflood_burst);
+        self.0.call.set_integer("protection_synflood_burst", protection_synflood_burst);
         self
     }
     /// SYN packets a source may send per second. Default: `200`.
     #[inline]
     pub fn protection_synflood_rate(mut self, protection_synflood_rate: i64) -> Self {
-        self.0.call.set("protection_synflood_rate", &protection_synflood_rate);
+        self.0.call.set_integer("protection_synflood_rate", protection_synflood_rate);
         self
     }
     /// Level to log smurf packets at; `nolog` logs nothing.
@@ -347,7 +347,7 @@ impl NodeFirewallOptionsPut {
     /// Drops packets with impossible combinations of TCP flags. Default: `false`.
     #[inline]
     pub fn tcpflags(mut self, tcpflags: bool) -> Self {
-        self.0.call.set("tcpflags", &tcpflags);
+        self.0.call.set_bool("tcpflags", tcpflags);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -453,7 +453,7 @@ impl NodeFirewallRulesPost {
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -483,7 +483,7 @@ impl NodeFirewallRulesPost {
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set("pos", &pos);
+        self.0.call.set_integer("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
@@ -617,7 +617,7 @@ impl NodeFirewallRulesPosPut {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -647,7 +647,7 @@ impl NodeFirewallRulesPosPut {
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set("moveto", &moveto);
+        self.0.call.set_integer("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.

@@ -56,13 +56,13 @@ impl NodeStorageGet {
     /// Whether the storage is enabled; in the request, leaves out disabled ones. Default: `false`.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set("enabled", &enabled);
+        self.0.call.set_bool("enabled", enabled);
         self
     }
     /// Adds the members about image formats to the answer. Default: `false`.
     #[inline]
     pub fn format(mut self, format: bool) -> Self {
-        self.0.call.set("format", &format);
+        self.0.call.set_bool("format", format);
         self
     }
     /// Storage identifier; in the request, limits the answer to this storage.
@@ -171,7 +171,7 @@ impl NodeStorageStorageContentPath {
             Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set("vmid", &vmid);
+        request.call.set_vmid("vmid", vmid);
         request.call.set_as::<String>("filename", filename);
         request.call.set_as::<String>("size", size);
         NodeStorageStorageContentPost(request)
@@ -199,7 +199,7 @@ impl NodeStorageStorageContentGet {
     /// Guest that owns the volume; in the request, lists only volumes of this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set("vmid", &vmid);
+        self.0.call.set_vmid("vmid", vmid);
         self
     }
 }
@@ -351,7 +351,7 @@ impl NodeStorageStorageContentVolumePut {
     /// Whether the volume is protected from removal; works for backups only.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set("protected", &protected);
+        self.0.call.set_bool("protected", protected);
         self
     }
 }
@@ -373,7 +373,7 @@ impl NodeStorageStorageContentVolumeDelete {
     /// Seconds to wait for the removal; nothing is returned if it is done by then. From 1 to 30.
     #[inline]
     pub fn delay(mut self, delay: i64) -> Self {
-        self.0.call.set("delay", &delay);
+        self.0.call.set_integer("delay", delay);
         self
     }
 }
@@ -479,7 +479,7 @@ impl NodeStorageStorageDownloadUrlPost {
     /// Whether the TLS certificate of the remote server is checked. Default: `true`.
     #[inline]
     pub fn verify_certificates(mut self, verify_certificates: bool) -> Self {
-        self.0.call.set("verify-certificates", &verify_certificates);
+        self.0.call.set_bool("verify-certificates", verify_certificates);
         self
     }
 }
@@ -562,7 +562,7 @@ impl NodeStorageStorageFileRestoreDownloadGet {
     /// Packs directories as `tar.zst` and not as `zip`. Default: `false`. Since 8.1.
     #[inline]
     pub fn tar(mut self, tar: bool) -> Self {
-        self.0.call.set("tar", &tar);
+        self.0.call.set_bool("tar", tar);
         self
     }
 }
@@ -841,7 +841,7 @@ impl NodeStorageStoragePrunebackupsGet {
     /// Guest the backup was made of; in the request, limits the call to this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set("vmid", &vmid);
+        self.0.call.set_vmid("vmid", vmid);
         self
     }
 }
@@ -878,7 +878,7 @@ impl NodeStorageStoragePrunebackupsDelete {
     /// Guest the backup was made of; in the request, limits the call to this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set("vmid", &vmid);
+        self.0.call.set_vmid("vmid", vmid);
         self
     }
 }

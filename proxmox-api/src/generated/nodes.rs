@@ -279,7 +279,7 @@ impl NodeAptRepositoriesPath {
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String>("path", path);
-        request.call.set("index", &index);
+        request.call.set_integer("index", index);
         NodeAptRepositoriesPost(request)
     }
     /// Adds a standard repository, or enables it where it is already configured.
@@ -321,7 +321,7 @@ impl NodeAptRepositoriesPost {
     /// Whether the repository is to be used.
     #[inline]
     pub fn enabled(mut self, enabled: bool) -> Self {
-        self.0.call.set("enabled", &enabled);
+        self.0.call.set_bool("enabled", enabled);
         self
     }
 }
@@ -409,13 +409,13 @@ impl NodeAptUpdatePost {
     /// Notifies administrators about new packages. Default: `false`.
     #[inline]
     pub fn notify(mut self, notify: bool) -> Self {
-        self.0.call.set("notify", &notify);
+        self.0.call.set_bool("notify", notify);
         self
     }
     /// Leaves progress output out of the task log. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set("quiet", &quiet);
+        self.0.call.set_bool("quiet", quiet);
         self
     }
 }
@@ -880,7 +880,7 @@ impl NodeCertificatesAcmeCertificatePost {
     /// Replaces a custom certificate that is already there. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -902,7 +902,7 @@ impl NodeCertificatesAcmeCertificatePut {
     /// Renews the certificate even if it stays valid for more than 30 days. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -971,7 +971,7 @@ impl NodeCertificatesCustomPost {
     /// Replaces certificate files that are already there. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Private key in PEM form.
@@ -983,7 +983,7 @@ impl NodeCertificatesCustomPost {
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set("restart", &restart);
+        self.0.call.set_bool("restart", restart);
         self
     }
 }
@@ -1003,7 +1003,7 @@ impl NodeCertificatesCustomDelete {
     /// Restarts `pveproxy`, so that the change takes effect at once. Default: `false`.
     #[inline]
     pub fn restart(mut self, restart: bool) -> Self {
-        self.0.call.set("restart", &restart);
+        self.0.call.set_bool("restart", restart);
         self
     }
 }
@@ -1139,7 +1139,7 @@ impl NodeConfigPut {
     /// Memory use, in percent of the total, that automatic ballooning aims at. From 0 to 100. Default: `80`. Since 8.4.
     #[inline]
     pub fn ballooning_target(mut self, ballooning_target: i64) -> Self {
-        self.0.call.set("ballooning-target", &ballooning_target);
+        self.0.call.set_integer("ballooning-target", ballooning_target);
         self
     }
     /// Settings to reset, by name.
@@ -1169,7 +1169,7 @@ impl NodeConfigPut {
     /// Wait after boot before guests are started, in seconds. From 0 to 300. Default: `0`.
     #[inline]
     pub fn startall_onboot_delay(mut self, startall_onboot_delay: i64) -> Self {
-        self.0.call.set("startall-onboot-delay", &startall_onboot_delay);
+        self.0.call.set_integer("startall-onboot-delay", startall_onboot_delay);
         self
     }
     /// How the node is woken over the network.
@@ -1395,7 +1395,7 @@ impl NodeHardwarePciGet {
     /// Adds vendor, device and group details to the ids. Default: `true`.
     #[inline]
     pub fn verbose(mut self, verbose: bool) -> Self {
-        self.0.call.set("verbose", &verbose);
+        self.0.call.set_bool("verbose", verbose);
         self
     }
 }
@@ -1715,13 +1715,13 @@ impl NodeJournalGet {
     /// Only this many of the newest entries; excludes a range. At least 0.
     #[inline]
     pub fn lastentries(mut self, lastentries: i64) -> Self {
-        self.0.call.set("lastentries", &lastentries);
+        self.0.call.set_integer("lastentries", lastentries);
         self
     }
     /// Only entries from this Unix time on; excludes `startcursor`. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set("since", &since);
+        self.0.call.set_integer("since", since);
         self
     }
     /// Only entries behind this journal cursor; excludes `since`.
@@ -1733,7 +1733,7 @@ impl NodeJournalGet {
     /// Only entries up to this Unix time; excludes `endcursor`. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set("until", &until);
+        self.0.call.set_integer("until", until);
         self
     }
 }
@@ -1792,13 +1792,13 @@ impl NodeMigrateallPost {
     /// Most migrations in parallel; the datacenter's setting when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Older name of `max-workers`. From 1 to 64.
     #[inline]
     pub fn maxworkers(mut self, maxworkers: i64) -> Self {
-        self.0.call.set("maxworkers", &maxworkers);
+        self.0.call.set_integer("maxworkers", maxworkers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
@@ -1810,7 +1810,7 @@ impl NodeMigrateallPost {
     /// Also moves disks on local storage during live migration.
     #[inline]
     pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.call.set("with-local-disks", &with_local_disks);
+        self.0.call.set_bool("with-local-disks", with_local_disks);
         self
     }
 }
@@ -1978,7 +1978,7 @@ impl NodeNetworkPost {
     /// Brings the interface up at boot.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set("autostart", &autostart);
+        self.0.call.set_bool("autostart", autostart);
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
@@ -2021,7 +2021,7 @@ impl NodeNetworkPost {
     /// Makes the bridge handle VLAN tags.
     #[inline]
     pub fn bridge_vlan_aware(mut self, bridge_vlan_aware: bool) -> Self {
-        self.0.call.set("bridge_vlan_aware", &bridge_vlan_aware);
+        self.0.call.set_bool("bridge_vlan_aware", bridge_vlan_aware);
         self
     }
     /// IPv4 address with prefix length.
@@ -2063,7 +2063,7 @@ impl NodeNetworkPost {
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set("mtu", &mtu);
+        self.0.call.set_integer("mtu", mtu);
         self
     }
     /// IPv4 network mask that goes with `address`. Only together with `address`.
@@ -2075,7 +2075,7 @@ impl NodeNetworkPost {
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
     pub fn netmask6(mut self, netmask6: i64) -> Self {
-        self.0.call.set("netmask6", &netmask6);
+        self.0.call.set_integer("netmask6", netmask6);
         self
     }
     /// Interfaces an Open vSwitch bond is made of.
@@ -2105,7 +2105,7 @@ impl NodeNetworkPost {
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
     pub fn ovs_tag(mut self, ovs_tag: i64) -> Self {
-        self.0.call.set("ovs_tag", &ovs_tag);
+        self.0.call.set_integer("ovs_tag", ovs_tag);
         self
     }
     /// Interfaces the bond is made of.
@@ -2117,7 +2117,7 @@ impl NodeNetworkPost {
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[inline]
     pub fn vlan_id(mut self, vlan_id: i64) -> Self {
-        self.0.call.set("vlan-id", &vlan_id);
+        self.0.call.set_integer("vlan-id", vlan_id);
         self
     }
     /// Interface that carries the VLAN.
@@ -2145,7 +2145,7 @@ impl NodeNetworkPut {
     /// Controls whether the configuration of the FRR routing daemon is written anew with the reload. Default: `false`. Since 9.0.
     #[inline]
     pub fn regenerate_frr(mut self, regenerate_frr: bool) -> Self {
-        self.0.call.set("regenerate-frr", &regenerate_frr);
+        self.0.call.set_bool("regenerate-frr", regenerate_frr);
         self
     }
 }
@@ -2247,7 +2247,7 @@ impl NodeNetworkIfacePut {
     /// Brings the interface up at boot.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set("autostart", &autostart);
+        self.0.call.set_bool("autostart", autostart);
         self
     }
     /// Member preferred by a bond in `active-backup` mode.
@@ -2290,7 +2290,7 @@ impl NodeNetworkIfacePut {
     /// Makes the bridge handle VLAN tags.
     #[inline]
     pub fn bridge_vlan_aware(mut self, bridge_vlan_aware: bool) -> Self {
-        self.0.call.set("bridge_vlan_aware", &bridge_vlan_aware);
+        self.0.call.set_bool("bridge_vlan_aware", bridge_vlan_aware);
         self
     }
     /// IPv4 address with prefix length.
@@ -2338,7 +2338,7 @@ impl NodeNetworkIfacePut {
     /// Largest packet the interface sends (MTU), in bytes. From 1280 to 65520.
     #[inline]
     pub fn mtu(mut self, mtu: i64) -> Self {
-        self.0.call.set("mtu", &mtu);
+        self.0.call.set_integer("mtu", mtu);
         self
     }
     /// IPv4 network mask that goes with `address`. Only together with `address`.
@@ -2350,7 +2350,7 @@ impl NodeNetworkIfacePut {
     /// IPv6 prefix length that goes with `address6`. From 0 to 128. Only together with `address6`.
     #[inline]
     pub fn netmask6(mut self, netmask6: i64) -> Self {
-        self.0.call.set("netmask6", &netmask6);
+        self.0.call.set_integer("netmask6", netmask6);
         self
     }
     /// Interfaces an Open vSwitch bond is made of.
@@ -2380,7 +2380,7 @@ impl NodeNetworkIfacePut {
     /// VLAN tag of an Open vSwitch port, internal port or bond. From 1 to 4094.
     #[inline]
     pub fn ovs_tag(mut self, ovs_tag: i64) -> Self {
-        self.0.call.set("ovs_tag", &ovs_tag);
+        self.0.call.set_integer("ovs_tag", ovs_tag);
         self
     }
     /// Interfaces the bond is made of.
@@ -2392,7 +2392,7 @@ impl NodeNetworkIfacePut {
     /// VLAN id of a VLAN interface with a name of its own; needs `ifupdown2`. From 1 to 4094.
     #[inline]
     pub fn vlan_id(mut self, vlan_id: i64) -> Self {
-        self.0.call.set("vlan-id", &vlan_id);
+        self.0.call.set_integer("vlan-id", vlan_id);
         self
     }
     /// Interface that carries the VLAN.
@@ -2506,7 +2506,7 @@ impl NodeQueryUrlMetadataGet {
     /// Whether the server's TLS certificate must be valid. Default: `true`.
     #[inline]
     pub fn verify_certificates(mut self, verify_certificates: bool) -> Self {
-        self.0.call.set("verify-certificates", &verify_certificates);
+        self.0.call.set_bool("verify-certificates", verify_certificates);
         self
     }
 }
@@ -2558,7 +2558,7 @@ impl NodeReplicationGet {
     /// Guest the job replicates; as a parameter, leaves out the jobs of all others. From 100 to 999999999.
     #[inline]
     pub fn guest(mut self, guest: u32) -> Self {
-        self.0.call.set("guest", &guest);
+        self.0.call.set_vmid("guest", guest);
         self
     }
 }
@@ -2646,13 +2646,13 @@ impl NodeReplicationIdLogGet {
     /// Most log lines to return. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
 }
@@ -3236,7 +3236,7 @@ impl NodeScanPbsGet {
     /// TCP port of the backup server. From 1 to 65535. Default: `8007`.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
 }
@@ -3637,13 +3637,13 @@ impl NodeStartallPost {
     /// Also starts guests that are not marked to start at boot. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Most guests started in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
@@ -3756,19 +3756,19 @@ impl NodeStopallPost {
     /// Stops a guest hard when its shutdown exceeds the timeout. Default: `true`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set("force-stop", &force_stop);
+        self.0.call.set_bool("force-stop", force_stop);
         self
     }
     /// Most guests shut down in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Longest wait for the shutdown of each guest, in seconds. From 0 to 7200. Default: `180`.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
@@ -3872,7 +3872,7 @@ impl NodeSubscriptionPost {
     /// Asks the server even when the stored result is recent. Default: `false`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -3928,7 +3928,7 @@ impl NodeSuspendallPost {
     /// Most guests suspended in parallel; the datacenter's setting, or one by CPU count, when left out. From 1 to 64. Since 9.1.
     #[inline]
     pub fn max_workers(mut self, max_workers: i64) -> Self {
-        self.0.call.set("max-workers", &max_workers);
+        self.0.call.set_integer("max-workers", max_workers);
         self
     }
     /// Only these guests, as a comma-separated list of ids.
@@ -3986,7 +3986,7 @@ impl NodeSyslogGet {
     /// Most log lines to return. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Only entries of this service. At most 128 characters.
@@ -4004,7 +4004,7 @@ impl NodeSyslogGet {
     /// Number of log lines to skip. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
     /// Only entries up to this local date, `YYYY-MM-DD` with an optional time of day.
@@ -4062,19 +4062,19 @@ impl NodeTasksGet {
     /// Only tasks that failed. Default: `false`.
     #[inline]
     pub fn errors(mut self, errors: bool) -> Self {
-        self.0.call.set("errors", &errors);
+        self.0.call.set_bool("errors", errors);
         self
     }
     /// Most tasks to return. At least 0. Default: `50`.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Only tasks started at this Unix time or later.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set("since", &since);
+        self.0.call.set_integer("since", since);
         self
     }
     /// Whether to list finished (`archive`), running (`active`) or all tasks. Default: `archive`.
@@ -4086,7 +4086,7 @@ impl NodeTasksGet {
     /// Number of matching tasks to skip. At least 0. Default: `0`.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
     /// Only tasks whose result is in this list.
@@ -4104,7 +4104,7 @@ impl NodeTasksGet {
     /// Only tasks started at this Unix time or earlier.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set("until", &until);
+        self.0.call.set_integer("until", until);
         self
     }
     /// Only tasks of this user.
@@ -4116,7 +4116,7 @@ impl NodeTasksGet {
     /// Only tasks of this guest. From 100 to 999999999.
     #[inline]
     pub fn vmid(mut self, vmid: u32) -> Self {
-        self.0.call.set("vmid", &vmid);
+        self.0.call.set_vmid("vmid", vmid);
         self
     }
 }
@@ -4219,19 +4219,19 @@ impl NodeTasksUpidLogGet {
     /// Answers with the whole log as a plain text file; excludes the other parameters.
     #[inline]
     pub fn download(mut self, download: bool) -> Self {
-        self.0.call.set("download", &download);
+        self.0.call.set_bool("download", download);
         self
     }
     /// Most log lines to return. At least 0. Default: `50`.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Number of log lines to skip. At least 0. Default: `0`.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
 }
@@ -4473,19 +4473,19 @@ impl NodeVncshellPost {
     /// Height of the console in pixels. From 16 to 2160.
     #[inline]
     pub fn height(mut self, height: i64) -> Self {
-        self.0.call.set("height", &height);
+        self.0.call.set_integer("height", height);
         self
     }
     /// Prepares the session for a WebSocket instead of plain VNC.
     #[inline]
     pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.call.set("websocket", &websocket);
+        self.0.call.set_bool("websocket", websocket);
         self
     }
     /// Width of the console in pixels. From 16 to 4096.
     #[inline]
     pub fn width(mut self, width: i64) -> Self {
-        self.0.call.set("width", &width);
+        self.0.call.set_integer("width", width);
         self
     }
 }
@@ -4529,7 +4529,7 @@ impl NodeVncwebsocketPath {
             )
             .secrets(&["vncticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set("port", &port);
+        request.call.set_integer("port", port);
         request.call.set_as::<Secret>("vncticket", vncticket);
         request
     }
@@ -4607,13 +4607,13 @@ impl NodeVzdumpPost {
     /// Backs up every guest of the node. Default: `false`.
     #[inline]
     pub fn all(mut self, all: bool) -> Self {
-        self.0.call.set("all", &all);
+        self.0.call.set_bool("all", all);
         self
     }
     /// I/O bandwidth limit in KiB/s; 0 means no limit. At least 0. Default: `0`.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Compression of the archive; `0` means none and `1` means `lzo`. Default: `0`.
@@ -4658,7 +4658,7 @@ impl NodeVzdumpPost {
     /// I/O priority: 0 to 7 within the best-effort class, 8 for the idle class. Needs the BFQ scheduler. From 0 to 8. Default: `7`.
     #[inline]
     pub fn ionice(mut self, ionice: i64) -> Self {
-        self.0.call.set("ionice", &ionice);
+        self.0.call.set_integer("ionice", ionice);
         self
     }
     /// Id of the backup job this run belongs to, for the metadata of notifications. Only for `root@pam`. At most 50 characters. Since 8.2.
@@ -4670,7 +4670,7 @@ impl NodeVzdumpPost {
     /// Longest wait for the node's backup lock, in minutes. At least 0. Default: `180`.
     #[inline]
     pub fn lockwait(mut self, lockwait: i64) -> Self {
-        self.0.call.set("lockwait", &lockwait);
+        self.0.call.set_integer("lockwait", lockwait);
         self
     }
     /// Whether to mail always or only on failure. Deprecated in favour of notification matchers. Default: `always`.
@@ -4695,7 +4695,7 @@ impl NodeVzdumpPost {
     /// Number of backups kept per guest. Deprecated in favour of `prune-backups`. At least 1. Until 9.1.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set("maxfiles", &maxfiles);
+        self.0.call.set_integer("maxfiles", maxfiles);
         self
     }
     /// How a running guest is treated: live `snapshot`, a short `suspend`, or `stop` and start again. Default: `snapshot`.
@@ -4772,7 +4772,7 @@ impl NodeVzdumpPost {
     /// Uses `pigz` in place of gzip when above 0: 1 takes half of the cores, more is a thread count. Default: `0`.
     #[inline]
     pub fn pigz(mut self, pigz: i64) -> Self {
-        self.0.call.set("pigz", &pigz);
+        self.0.call.set_integer("pigz", pigz);
         self
     }
     /// Backs up all guests that belong to this resource pool.
@@ -4784,7 +4784,7 @@ impl NodeVzdumpPost {
     /// Marks the new backups as protected, so that pruning spares them. Only together with `storage`.
     #[inline]
     pub fn protected(mut self, protected: bool) -> Self {
-        self.0.call.set("protected", &protected);
+        self.0.call.set_bool("protected", protected);
         self
     }
     /// Retention rules that take precedence over those of the storage. Default: `keep-all=1`.
@@ -4799,13 +4799,13 @@ impl NodeVzdumpPost {
     /// Suppresses progress messages. Default: `false`.
     #[inline]
     pub fn quiet(mut self, quiet: bool) -> Self {
-        self.0.call.set("quiet", &quiet);
+        self.0.call.set_bool("quiet", quiet);
         self
     }
     /// Prunes older backups as `prune-backups` says. Default: `true`.
     #[inline]
     pub fn remove(mut self, remove: bool) -> Self {
-        self.0.call.set("remove", &remove);
+        self.0.call.set_bool("remove", remove);
         self
     }
     /// Hook script called at the stages of the backup.
@@ -4817,25 +4817,25 @@ impl NodeVzdumpPost {
     /// Leaves temporary files and logs out of container backups. Default: `true`.
     #[inline]
     pub fn stdexcludes(mut self, stdexcludes: bool) -> Self {
-        self.0.call.set("stdexcludes", &stdexcludes);
+        self.0.call.set_bool("stdexcludes", stdexcludes);
         self
     }
     /// Writes the archive to standard output instead of a file; of use on the command line only.
     #[inline]
     pub fn stdout(mut self, stdout: bool) -> Self {
-        self.0.call.set("stdout", &stdout);
+        self.0.call.set_bool("stdout", stdout);
         self
     }
     /// First stops the backup jobs that run on the node. Default: `false`.
     #[inline]
     pub fn stop(mut self, stop: bool) -> Self {
-        self.0.call.set("stop", &stop);
+        self.0.call.set_bool("stop", stop);
         self
     }
     /// Longest wait for a guest to shut down, in minutes. At least 0. Default: `10`.
     #[inline]
     pub fn stopwait(mut self, stopwait: i64) -> Self {
-        self.0.call.set("stopwait", &stopwait);
+        self.0.call.set_integer("stopwait", stopwait);
         self
     }
     /// Storage that receives the archives.
@@ -4859,7 +4859,7 @@ impl NodeVzdumpPost {
     /// Threads for zstd; 0 takes half of the available cores. Default: `1`.
     #[inline]
     pub fn zstd(mut self, zstd: i64) -> Self {
-        self.0.call.set("zstd", &zstd);
+        self.0.call.set_integer("zstd", zstd);
         self
     }
 }

@@ -167,7 +167,7 @@ impl PoolsPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`.
     #[inline]
     pub fn allow_move(mut self, allow_move: bool) -> Self {
-        self.0.call.set("allow-move", &allow_move);
+        self.0.call.set_bool("allow-move", allow_move);
         self
     }
     /// Free text about the pool.
@@ -179,7 +179,7 @@ impl PoolsPut {
     /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set("delete", &delete);
+        self.0.call.set_bool("delete", delete);
         self
     }
     /// Storage IDs to add or remove, separated by commas.
@@ -292,7 +292,7 @@ impl PoolsPoolidPut {
     /// Takes guests out of the pool they are in; without it, such guests are refused. Default: `false`. Since 8.1.
     #[inline]
     pub fn allow_move(mut self, allow_move: bool) -> Self {
-        self.0.call.set("allow-move", &allow_move);
+        self.0.call.set_bool("allow-move", allow_move);
         self
     }
     /// Free text about the pool.
@@ -304,7 +304,7 @@ impl PoolsPoolidPut {
     /// Takes the given guests and storages out of the pool instead of adding them. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set("delete", &delete);
+        self.0.call.set_bool("delete", delete);
         self
     }
     /// Storage IDs to add or remove, separated by commas.

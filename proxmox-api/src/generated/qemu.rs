@@ -63,7 +63,7 @@ impl QemuPath {
                 ],
             );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set("vmid", &vmid);
+        request.call.set_vmid("vmid", vmid);
         QemuPost(request)
     }
 }
@@ -83,7 +83,7 @@ impl QemuGet {
     /// Asks each running virtual machine for its complete status too, which takes longer.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set("full", &full);
+        self.0.call.set_bool("full", full);
         self
     }
 }
@@ -105,7 +105,7 @@ impl QemuPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
     pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.call.set("acpi", &acpi);
+        self.0.call.set_bool("acpi", acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`.
@@ -123,7 +123,7 @@ impl QemuPost {
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
     pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.call.set("allow-ksm", &allow_ksm);
+        self.0.call.set_bool("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
@@ -159,13 +159,13 @@ impl QemuPost {
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set("autostart", &autostart);
+        self.0.call.set_bool("autostart", autostart);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
     pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.call.set("balloon", &balloon);
+        self.0.call.set_integer("balloon", balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
@@ -189,7 +189,7 @@ impl QemuPost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Shorthand for the drive `ide2`.
@@ -219,7 +219,7 @@ impl QemuPost {
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.call.set("ciupgrade", &ciupgrade);
+        self.0.call.set_bool("ciupgrade", ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
@@ -231,7 +231,7 @@ impl QemuPost {
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set("cores", &cores);
+        self.0.call.set_integer("cores", cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
@@ -249,7 +249,7 @@ impl QemuPost {
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set("cpuunits", &cpuunits);
+        self.0.call.set_integer("cpuunits", cpuunits);
         self
     }
     /// Notes about the virtual machine, in Markdown; kept as comments of the configuration. At most 8192 characters.
@@ -267,19 +267,19 @@ impl QemuPost {
     /// Overwrites an existing virtual machine. Only together with `archive`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.call.set("freeze", &freeze);
+        self.0.call.set_bool("freeze", freeze);
         self
     }
     /// Puts the new virtual machine under high availability. Default: `false`. Since 9.1.
     #[inline]
     pub fn ha_managed(mut self, ha_managed: bool) -> Self {
-        self.0.call.set("ha-managed", &ha_managed);
+        self.0.call.set_bool("ha-managed", ha_managed);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
@@ -344,7 +344,7 @@ impl QemuPost {
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
     pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.call.set("keephugepages", &keephugepages);
+        self.0.call.set_bool("keephugepages", keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
@@ -359,19 +359,19 @@ impl QemuPost {
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
     pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.call.set("kvm", &kvm);
+        self.0.call.set_bool("kvm", kvm);
         self
     }
     /// Starts the guest at once and goes on importing or restoring while it runs.
     #[inline]
     pub fn live_restore(mut self, live_restore: bool) -> Self {
-        self.0.call.set("live-restore", &live_restore);
+        self.0.call.set_bool("live-restore", live_restore);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
     pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.call.set("localtime", &localtime);
+        self.0.call.set_bool("localtime", localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
@@ -401,7 +401,7 @@ impl QemuPost {
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.call.set("migrate_speed", &migrate_speed);
+        self.0.call.set_integer("migrate_speed", migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
@@ -425,7 +425,7 @@ impl QemuPost {
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa(mut self, numa: bool) -> Self {
-        self.0.call.set("numa", &numa);
+        self.0.call.set_bool("numa", numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
@@ -437,7 +437,7 @@ impl QemuPost {
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set("onboot", &onboot);
+        self.0.call.set_bool("onboot", onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
@@ -461,13 +461,13 @@ impl QemuPost {
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set("protection", &protection);
+        self.0.call.set_bool("protection", protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.call.set("reboot", &reboot);
+        self.0.call.set_bool("reboot", reboot);
         self
     }
     /// VirtIO random number generator for the guest.
@@ -518,7 +518,7 @@ impl QemuPost {
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares(mut self, shares: i64) -> Self {
-        self.0.call.set("shares", &shares);
+        self.0.call.set_integer("shares", shares);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
@@ -530,13 +530,13 @@ impl QemuPost {
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp(mut self, smp: i64) -> Self {
-        self.0.call.set("smp", &smp);
+        self.0.call.set_integer("smp", smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.call.set("sockets", &sockets);
+        self.0.call.set_integer("sockets", sockets);
         self
     }
     /// Extras for SPICE sessions.
@@ -559,7 +559,7 @@ impl QemuPost {
     /// Starts the virtual machine once it was created. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_bool("start", start);
         self
     }
     /// Date at which the hardware clock starts: `now`, `2006-06-17` or `2006-06-17T16:01:21`. Default: `now`.
@@ -583,7 +583,7 @@ impl QemuPost {
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
     pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.call.set("tablet", &tablet);
+        self.0.call.set_bool("tablet", tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
@@ -595,13 +595,13 @@ impl QemuPost {
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.call.set("tdf", &tdf);
+        self.0.call.set_bool("tdf", tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set("template", &template);
+        self.0.call.set_bool("template", template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
@@ -613,7 +613,7 @@ impl QemuPost {
     /// Gives restored network cards new random MAC addresses. Only together with `archive`.
     #[inline]
     pub fn unique(mut self, unique: bool) -> Self {
-        self.0.call.set("unique", &unique);
+        self.0.call.set_bool("unique", unique);
         self
     }
     /// Volume that belongs to the virtual machine but is not attached; kept by the server, not to be set. Indexes 0 to 255.
@@ -631,7 +631,7 @@ impl QemuPost {
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
     pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.call.set("vcpus", &vcpus);
+        self.0.call.set_integer("vcpus", vcpus);
         self
     }
     /// Display adapter of the guest.
@@ -740,19 +740,19 @@ impl QemuVmidDelete {
         mut self,
         destroy_unreferenced_disks: bool,
     ) -> Self {
-        self.0.call.set("destroy-unreferenced-disks", &destroy_unreferenced_disks);
+        self.0.call.set_bool("destroy-unreferenced-disks", destroy_unreferenced_disks);
         self
     }
     /// Also removes the virtual machine from backup and replication jobs and from high availability.
     #[inline]
     pub fn purge(mut self, purge: bool) -> Self {
-        self.0.call.set("purge", &purge);
+        self.0.call.set_bool("purge", purge);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
 }
@@ -908,7 +908,7 @@ impl QemuVmidAgentExecStatusPath {
             Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set("pid", &pid);
+        request.call.set_integer("pid", pid);
         request
     }
 }
@@ -974,19 +974,19 @@ impl QemuVmidAgentFileReadGet {
     /// Bytes to read at most. From 1 to 16777216. Default: `16777216`. Since 9.1.
     #[inline]
     pub fn count(mut self, count: i64) -> Self {
-        self.0.call.set("count", &count);
+        self.0.call.set_integer("count", count);
         self
     }
     /// Has the server decode the Base64 it gets from the agent; if off, the content is returned as Base64. Default: `true`. Since 9.1.
     #[inline]
     pub fn decode(mut self, decode: bool) -> Self {
-        self.0.call.set("decode", &decode);
+        self.0.call.set_bool("decode", decode);
         self
     }
     /// Byte position at which reading starts. At least 0. Default: `0`. Since 9.1.
     #[inline]
     pub fn offset(mut self, offset: i64) -> Self {
-        self.0.call.set("offset", &offset);
+        self.0.call.set_integer("offset", offset);
         self
     }
 }
@@ -1051,7 +1051,7 @@ impl QemuVmidAgentFileWritePost {
     /// Has the server encode the content to Base64, which the agent needs; if off, send it encoded already. Default: `true`.
     #[inline]
     pub fn encode(mut self, encode: bool) -> Self {
-        self.0.call.set("encode", &encode);
+        self.0.call.set_bool("encode", encode);
         self
     }
 }
@@ -1710,7 +1710,7 @@ impl QemuVmidAgentSetUserPasswordPost {
     /// Tells that the password is already a `crypt()` hash. Default: `false`.
     #[inline]
     pub fn crypted(mut self, crypted: bool) -> Self {
-        self.0.call.set("crypted", &crypted);
+        self.0.call.set_bool("crypted", crypted);
         self
     }
 }
@@ -1904,7 +1904,7 @@ impl QemuVmidClonePath {
             ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set("newid", &newid);
+        request.call.set_vmid("newid", newid);
         QemuVmidClonePost(request)
     }
 }
@@ -1926,7 +1926,7 @@ impl QemuVmidClonePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Notes about the new virtual machine.
@@ -1944,7 +1944,7 @@ impl QemuVmidClonePost {
     /// Copies all disks in full; always so unless the source is a template, where a linked clone is the default.
     #[inline]
     pub fn full(mut self, full: bool) -> Self {
-        self.0.call.set("full", &full);
+        self.0.call.set_bool("full", full);
         self
     }
     /// Name of the new virtual machine.
@@ -2191,7 +2191,7 @@ impl QemuVmidConfigGet {
     /// Returns the values in effect now, leaving pending changes out. Default: `false`.
     #[inline]
     pub fn current(mut self, current: bool) -> Self {
-        self.0.call.set("current", &current);
+        self.0.call.set_bool("current", current);
         self
     }
     /// Snapshot whose saved configuration is returned instead. At most 40 characters.
@@ -2219,7 +2219,7 @@ impl QemuVmidConfigPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
     pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.call.set("acpi", &acpi);
+        self.0.call.set_bool("acpi", acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`.
@@ -2237,7 +2237,7 @@ impl QemuVmidConfigPost {
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
     pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.call.set("allow-ksm", &allow_ksm);
+        self.0.call.set_bool("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
@@ -2267,19 +2267,19 @@ impl QemuVmidConfigPost {
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set("autostart", &autostart);
+        self.0.call.set_bool("autostart", autostart);
         self
     }
     /// Seconds to wait for the task to end; if it does within them, no task is returned. From 1 to 30.
     #[inline]
     pub fn background_delay(mut self, background_delay: i64) -> Self {
-        self.0.call.set("background_delay", &background_delay);
+        self.0.call.set_integer("background_delay", background_delay);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
     pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.call.set("balloon", &balloon);
+        self.0.call.set_integer("balloon", balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
@@ -2327,7 +2327,7 @@ impl QemuVmidConfigPost {
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.call.set("ciupgrade", &ciupgrade);
+        self.0.call.set_bool("ciupgrade", ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
@@ -2339,7 +2339,7 @@ impl QemuVmidConfigPost {
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set("cores", &cores);
+        self.0.call.set_integer("cores", cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
@@ -2357,7 +2357,7 @@ impl QemuVmidConfigPost {
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set("cpuunits", &cpuunits);
+        self.0.call.set_integer("cpuunits", cpuunits);
         self
     }
     /// Comma-separated options to remove from the configuration.
@@ -2387,13 +2387,13 @@ impl QemuVmidConfigPost {
     /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.call.set("freeze", &freeze);
+        self.0.call.set_bool("freeze", freeze);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
@@ -2458,7 +2458,7 @@ impl QemuVmidConfigPost {
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
     pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.call.set("keephugepages", &keephugepages);
+        self.0.call.set_bool("keephugepages", keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
@@ -2473,13 +2473,13 @@ impl QemuVmidConfigPost {
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
     pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.call.set("kvm", &kvm);
+        self.0.call.set_bool("kvm", kvm);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
     pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.call.set("localtime", &localtime);
+        self.0.call.set_bool("localtime", localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
@@ -2509,7 +2509,7 @@ impl QemuVmidConfigPost {
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.call.set("migrate_speed", &migrate_speed);
+        self.0.call.set_integer("migrate_speed", migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
@@ -2533,7 +2533,7 @@ impl QemuVmidConfigPost {
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa(mut self, numa: bool) -> Self {
-        self.0.call.set("numa", &numa);
+        self.0.call.set_bool("numa", numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
@@ -2545,7 +2545,7 @@ impl QemuVmidConfigPost {
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set("onboot", &onboot);
+        self.0.call.set_bool("onboot", onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
@@ -2563,13 +2563,13 @@ impl QemuVmidConfigPost {
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set("protection", &protection);
+        self.0.call.set_bool("protection", protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.call.set("reboot", &reboot);
+        self.0.call.set_bool("reboot", reboot);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
@@ -2626,13 +2626,13 @@ impl QemuVmidConfigPost {
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares(mut self, shares: i64) -> Self {
-        self.0.call.set("shares", &shares);
+        self.0.call.set_integer("shares", shares);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
@@ -2644,13 +2644,13 @@ impl QemuVmidConfigPost {
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp(mut self, smp: i64) -> Self {
-        self.0.call.set("smp", &smp);
+        self.0.call.set_integer("smp", smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.call.set("sockets", &sockets);
+        self.0.call.set_integer("sockets", sockets);
         self
     }
     /// Extras for SPICE sessions.
@@ -2685,7 +2685,7 @@ impl QemuVmidConfigPost {
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
     pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.call.set("tablet", &tablet);
+        self.0.call.set_bool("tablet", tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
@@ -2697,13 +2697,13 @@ impl QemuVmidConfigPost {
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.call.set("tdf", &tdf);
+        self.0.call.set_bool("tdf", tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set("template", &template);
+        self.0.call.set_bool("template", template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
@@ -2727,7 +2727,7 @@ impl QemuVmidConfigPost {
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
     pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.call.set("vcpus", &vcpus);
+        self.0.call.set_integer("vcpus", vcpus);
         self
     }
     /// Display adapter of the guest.
@@ -2789,7 +2789,7 @@ impl QemuVmidConfigPut {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     #[inline]
     pub fn acpi(mut self, acpi: bool) -> Self {
-        self.0.call.set("acpi", &acpi);
+        self.0.call.set_bool("acpi", acpi);
         self
     }
     /// Host CPUs the guest may run on, such as `0,5,8-11`.
@@ -2807,7 +2807,7 @@ impl QemuVmidConfigPut {
     /// Lets the host merge identical memory pages of this guest with others (KSM). Default: `true`. Since 9.1.
     #[inline]
     pub fn allow_ksm(mut self, allow_ksm: bool) -> Self {
-        self.0.call.set("allow-ksm", &allow_ksm);
+        self.0.call.set_bool("allow-ksm", allow_ksm);
         self
     }
     /// Memory encryption for the guest by AMD SEV. Since 8.3.
@@ -2837,13 +2837,13 @@ impl QemuVmidConfigPut {
     /// Restart after a crash; has no effect at present. Default: `false`.
     #[inline]
     pub fn autostart(mut self, autostart: bool) -> Self {
-        self.0.call.set("autostart", &autostart);
+        self.0.call.set_bool("autostart", autostart);
         self
     }
     /// Memory in MiB the guest keeps at least when the host reclaims some; 0 removes the balloon device. At least 0.
     #[inline]
     pub fn balloon(mut self, balloon: i64) -> Self {
-        self.0.call.set("balloon", &balloon);
+        self.0.call.set_integer("balloon", balloon);
         self
     }
     /// Firmware: SeaBIOS, or OVMF for UEFI. Default: `seabios`.
@@ -2891,7 +2891,7 @@ impl QemuVmidConfigPut {
     /// Has cloud-init upgrade the guest's packages at first boot. Default: `true`. Since 8.0.
     #[inline]
     pub fn ciupgrade(mut self, ciupgrade: bool) -> Self {
-        self.0.call.set("ciupgrade", &ciupgrade);
+        self.0.call.set_bool("ciupgrade", ciupgrade);
         self
     }
     /// User that cloud-init gives the password and SSH keys, in place of the image's own default.
@@ -2903,7 +2903,7 @@ impl QemuVmidConfigPut {
     /// CPU cores per socket. At least 1. Default: `1`.
     #[inline]
     pub fn cores(mut self, cores: i64) -> Self {
-        self.0.call.set("cores", &cores);
+        self.0.call.set_integer("cores", cores);
         self
     }
     /// CPU model shown to the guest, and its flags.
@@ -2921,7 +2921,7 @@ impl QemuVmidConfigPut {
     /// CPU weight against the other guests; who has more gets more time when CPUs are scarce. From 1 to 262144.
     #[inline]
     pub fn cpuunits(mut self, cpuunits: i64) -> Self {
-        self.0.call.set("cpuunits", &cpuunits);
+        self.0.call.set_integer("cpuunits", cpuunits);
         self
     }
     /// Comma-separated options to remove from the configuration.
@@ -2951,13 +2951,13 @@ impl QemuVmidConfigPut {
     /// Deletes the volume of a removed disk; without it the volume stays as `unused[n]`. Only together with `delete`.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Starts with the CPUs halted; the monitor command `c` sets them going.
     #[inline]
     pub fn freeze(mut self, freeze: bool) -> Self {
-        self.0.call.set("freeze", &freeze);
+        self.0.call.set_bool("freeze", freeze);
         self
     }
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
@@ -3011,7 +3011,7 @@ impl QemuVmidConfigPut {
     /// Keeps the huge pages reserved after the virtual machine stops, ready for its next start. Default: `false`.
     #[inline]
     pub fn keephugepages(mut self, keephugepages: bool) -> Self {
-        self.0.call.set("keephugepages", &keephugepages);
+        self.0.call.set_bool("keephugepages", keephugepages);
         self
     }
     /// Keyboard layout of the VNC server; seldom needed, as the guest can set its own.
@@ -3026,13 +3026,13 @@ impl QemuVmidConfigPut {
     /// Uses KVM hardware virtualisation; without it, the CPU is emulated, which is slow. Default: `true`.
     #[inline]
     pub fn kvm(mut self, kvm: bool) -> Self {
-        self.0.call.set("kvm", &kvm);
+        self.0.call.set_bool("kvm", kvm);
         self
     }
     /// Runs the guest's hardware clock in local time, not UTC; on by default for Windows types of `ostype`.
     #[inline]
     pub fn localtime(mut self, localtime: bool) -> Self {
-        self.0.call.set("localtime", &localtime);
+        self.0.call.set_bool("localtime", localtime);
         self
     }
     /// Lock that keeps other operations off the virtual machine; only root may set it.
@@ -3062,7 +3062,7 @@ impl QemuVmidConfigPut {
     /// Cap on migration traffic in MB/s; 0 means none. At least 0. Default: `0`.
     #[inline]
     pub fn migrate_speed(mut self, migrate_speed: i64) -> Self {
-        self.0.call.set("migrate_speed", &migrate_speed);
+        self.0.call.set_integer("migrate_speed", migrate_speed);
         self
     }
     /// Name of the virtual machine; must be a valid DNS name.
@@ -3086,7 +3086,7 @@ impl QemuVmidConfigPut {
     /// Gives the guest NUMA nodes. Default: `false`.
     #[inline]
     pub fn numa(mut self, numa: bool) -> Self {
-        self.0.call.set("numa", &numa);
+        self.0.call.set_bool("numa", numa);
         self
     }
     /// One NUMA node of the guest. Indexes 0 to 7.
@@ -3098,7 +3098,7 @@ impl QemuVmidConfigPut {
     /// Starts the virtual machine when its node boots. Default: `false`.
     #[inline]
     pub fn onboot(mut self, onboot: bool) -> Self {
-        self.0.call.set("onboot", &onboot);
+        self.0.call.set_bool("onboot", onboot);
         self
     }
     /// Guest operating system, by which defaults and optimisations are chosen; `l26` is any current Linux. Default: `other`.
@@ -3116,13 +3116,13 @@ impl QemuVmidConfigPut {
     /// Refuses to delete the virtual machine or its disks. Default: `false`.
     #[inline]
     pub fn protection(mut self, protection: bool) -> Self {
-        self.0.call.set("protection", &protection);
+        self.0.call.set_bool("protection", protection);
         self
     }
     /// Lets the guest reboot; if off, QEMU exits when the guest reboots. Default: `true`.
     #[inline]
     pub fn reboot(mut self, reboot: bool) -> Self {
-        self.0.call.set("reboot", &reboot);
+        self.0.call.set_bool("reboot", reboot);
         self
     }
     /// Comma-separated options whose pending changes are dropped.
@@ -3179,13 +3179,13 @@ impl QemuVmidConfigPut {
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
     #[inline]
     pub fn shares(mut self, shares: i64) -> Self {
-        self.0.call.set("shares", &shares);
+        self.0.call.set_integer("shares", shares);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
     /// Values of the SMBIOS type 1 (system) table shown to the guest. At most 512 characters.
@@ -3197,13 +3197,13 @@ impl QemuVmidConfigPut {
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     #[inline]
     pub fn smp(mut self, smp: i64) -> Self {
-        self.0.call.set("smp", &smp);
+        self.0.call.set_integer("smp", smp);
         self
     }
     /// CPU sockets. At least 1. Default: `1`.
     #[inline]
     pub fn sockets(mut self, sockets: i64) -> Self {
-        self.0.call.set("sockets", &sockets);
+        self.0.call.set_integer("sockets", sockets);
         self
     }
     /// Extras for SPICE sessions.
@@ -3238,7 +3238,7 @@ impl QemuVmidConfigPut {
     /// Adds a USB tablet, so that the VNC pointer follows the mouse; idle guests save CPU without it. Default: `true`.
     #[inline]
     pub fn tablet(mut self, tablet: bool) -> Self {
-        self.0.call.set("tablet", &tablet);
+        self.0.call.set_bool("tablet", tablet);
         self
     }
     /// Labels for people and tools, separated by `;`; they have no effect on the virtual machine.
@@ -3250,13 +3250,13 @@ impl QemuVmidConfigPut {
     /// Corrects drift of the guest's clock. Default: `false`.
     #[inline]
     pub fn tdf(mut self, tdf: bool) -> Self {
-        self.0.call.set("tdf", &tdf);
+        self.0.call.set_bool("tdf", tdf);
         self
     }
     /// Whether the virtual machine is a template; a template cannot be started. Default: `false`.
     #[inline]
     pub fn template(mut self, template: bool) -> Self {
-        self.0.call.set("template", &template);
+        self.0.call.set_bool("template", template);
         self
     }
     /// Disk for the state of the virtual TPM; a new one's size is fixed and any size given is ignored.
@@ -3280,7 +3280,7 @@ impl QemuVmidConfigPut {
     /// Virtual CPUs plugged in at start; more can be hot-plugged, up to `cores` times `sockets`. At least 1. Default: `0`.
     #[inline]
     pub fn vcpus(mut self, vcpus: i64) -> Self {
-        self.0.call.set("vcpus", &vcpus);
+        self.0.call.set_integer("vcpus", vcpus);
         self
     }
     /// Display adapter of the guest.
@@ -3820,7 +3820,7 @@ impl QemuVmidFirewallIpsetNamePost {
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set("nomatch", &nomatch);
+        self.0.call.set_bool("nomatch", nomatch);
         self
     }
 }
@@ -3840,7 +3840,7 @@ impl QemuVmidFirewallIpsetNameDelete {
     /// Deletes the set even if it still has entries.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -3935,7 +3935,7 @@ impl QemuVmidFirewallIpsetNameCidrPut {
     /// Takes the address or network out of the set, as an exception from a larger entry.
     #[inline]
     pub fn nomatch(mut self, nomatch: bool) -> Self {
-        self.0.call.set("nomatch", &nomatch);
+        self.0.call.set_bool("nomatch", nomatch);
         self
     }
 }
@@ -4007,25 +4007,25 @@ impl QemuVmidFirewallLogGet {
     /// How many lines to return at most. At least 0.
     #[inline]
     pub fn limit(mut self, limit: i64) -> Self {
-        self.0.call.set("limit", &limit);
+        self.0.call.set_integer("limit", limit);
         self
     }
     /// Leaves out lines from before this Unix time, in seconds. At least 0.
     #[inline]
     pub fn since(mut self, since: i64) -> Self {
-        self.0.call.set("since", &since);
+        self.0.call.set_integer("since", since);
         self
     }
     /// Number of the first line to return, counted from 0. At least 0.
     #[inline]
     pub fn start(mut self, start: i64) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_integer("start", start);
         self
     }
     /// Leaves out lines from after this Unix time, in seconds. At least 0.
     #[inline]
     pub fn until(mut self, until: i64) -> Self {
-        self.0.call.set("until", &until);
+        self.0.call.set_integer("until", until);
         self
     }
 }
@@ -4097,7 +4097,7 @@ impl QemuVmidFirewallOptionsPut {
     /// Lets DHCP through. Default: `false`.
     #[inline]
     pub fn dhcp(mut self, dhcp: bool) -> Self {
-        self.0.call.set("dhcp", &dhcp);
+        self.0.call.set_bool("dhcp", dhcp);
         self
     }
     /// Checksum of the firewall configuration; on a write, the call fails if it changed since. At most 64 characters.
@@ -4109,13 +4109,13 @@ impl QemuVmidFirewallOptionsPut {
     /// Whether the firewall of the guest is on. Default: `false`.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// Drops packets with a foreign source address, as if every card had an `ipfilter` set.
     #[inline]
     pub fn ipfilter(mut self, ipfilter: bool) -> Self {
-        self.0.call.set("ipfilter", &ipfilter);
+        self.0.call.set_bool("ipfilter", ipfilter);
         self
     }
     /// Level to log incoming traffic at; `nolog` logs nothing.
@@ -4143,13 +4143,13 @@ impl QemuVmidFirewallOptionsPut {
     /// Drops packets the guest sends with a foreign MAC address. Default: `true`.
     #[inline]
     pub fn macfilter(mut self, macfilter: bool) -> Self {
-        self.0.call.set("macfilter", &macfilter);
+        self.0.call.set_bool("macfilter", macfilter);
         self
     }
     /// Lets IPv6 neighbor discovery through. Default: `true`.
     #[inline]
     pub fn ndp(mut self, ndp: bool) -> Self {
-        self.0.call.set("ndp", &ndp);
+        self.0.call.set_bool("ndp", ndp);
         self
     }
     /// What happens to incoming traffic that no rule matches.
@@ -4173,7 +4173,7 @@ impl QemuVmidFirewallOptionsPut {
     /// Lets the guest send IPv6 router advertisements.
     #[inline]
     pub fn radv(mut self, radv: bool) -> Self {
-        self.0.call.set("radv", &radv);
+        self.0.call.set_bool("radv", radv);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -4331,7 +4331,7 @@ impl QemuVmidFirewallRulesPost {
     /// Whether the rule is in force: any number but 0; a rule added without this is off.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -4361,7 +4361,7 @@ impl QemuVmidFirewallRulesPost {
     /// Without effect here, as new rules go to the top. At least 0.
     #[inline]
     pub fn pos(mut self, pos: i64) -> Self {
-        self.0.call.set("pos", &pos);
+        self.0.call.set_integer("pos", pos);
         self
     }
     /// Protocol to match, by name or number.
@@ -4495,7 +4495,7 @@ impl QemuVmidFirewallRulesPosPut {
     /// Whether the rule is in force: 0 switches it off, any other number on.
     #[inline]
     pub fn enable(mut self, enable: bool) -> Self {
-        self.0.call.set("enable", &enable);
+        self.0.call.set_bool("enable", enable);
         self
     }
     /// ICMP type to match, by name or number; only with an ICMP protocol.
@@ -4525,7 +4525,7 @@ impl QemuVmidFirewallRulesPosPut {
     /// Moves the rule ahead of the one now at this position; other settings in the call are then ignored. At least 0.
     #[inline]
     pub fn moveto(mut self, moveto: i64) -> Self {
-        self.0.call.set("moveto", &moveto);
+        self.0.call.set_integer("moveto", moveto);
         self
     }
     /// Protocol to match, by name or number.
@@ -4666,13 +4666,13 @@ impl QemuVmidMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Migrates although local devices are in use; only for root.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
     /// Network, in CIDR notation, over which the migration traffic goes.
@@ -4693,7 +4693,7 @@ impl QemuVmidMigratePost {
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set("online", &online);
+        self.0.call.set_bool("online", online);
         self
     }
     /// Storage per source storage as `source:target` pairs, one storage for all, or `1` for the same ones.
@@ -4705,13 +4705,13 @@ impl QemuVmidMigratePost {
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
     #[inline]
     pub fn with_conntrack_state(mut self, with_conntrack_state: bool) -> Self {
-        self.0.call.set("with-conntrack-state", &with_conntrack_state);
+        self.0.call.set_bool("with-conntrack-state", with_conntrack_state);
         self
     }
     /// Copies disks on local storage along in a live migration.
     #[inline]
     pub fn with_local_disks(mut self, with_local_disks: bool) -> Self {
-        self.0.call.set("with-local-disks", &with_local_disks);
+        self.0.call.set_bool("with-local-disks", with_local_disks);
         self
     }
 }
@@ -4807,13 +4807,13 @@ impl QemuVmidMoveDiskPost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after the copy; otherwise it stays as `unused[n]`. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set("delete", &delete);
+        self.0.call.set_bool("delete", delete);
         self
     }
     /// SHA-1 digest the configuration must still have; the move is refused otherwise. At most 40 characters.
@@ -4852,7 +4852,7 @@ impl QemuVmidMoveDiskPost {
     /// ID of the virtual machine that receives the disk. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set("target-vmid", &target_vmid);
+        self.0.call.set_vmid("target-vmid", target_vmid);
         self
     }
 }
@@ -5064,25 +5064,25 @@ impl QemuVmidRemoteMigratePost {
     /// Cap on disk traffic of this operation in KiB/s, in place of the configured one; 0 lifts it. At least 0.
     #[inline]
     pub fn bwlimit(mut self, bwlimit: i64) -> Self {
-        self.0.call.set("bwlimit", &bwlimit);
+        self.0.call.set_integer("bwlimit", bwlimit);
         self
     }
     /// Deletes the original after success; otherwise it stays, stopped. Default: `false`.
     #[inline]
     pub fn delete(mut self, delete: bool) -> Self {
-        self.0.call.set("delete", &delete);
+        self.0.call.set_bool("delete", delete);
         self
     }
     /// Migrates live if the virtual machine runs; of no effect if it is stopped.
     #[inline]
     pub fn online(mut self, online: bool) -> Self {
-        self.0.call.set("online", &online);
+        self.0.call.set_bool("online", online);
         self
     }
     /// ID on the other cluster; the same one if absent. From 100 to 999999999.
     #[inline]
     pub fn target_vmid(mut self, target_vmid: u32) -> Self {
-        self.0.call.set("target-vmid", &target_vmid);
+        self.0.call.set_vmid("target-vmid", target_vmid);
         self
     }
 }
@@ -5152,7 +5152,7 @@ impl QemuVmidResizePut {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
 }
@@ -5329,7 +5329,7 @@ impl QemuVmidSendkeyPut {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
 }
@@ -5407,7 +5407,7 @@ impl QemuVmidSnapshotPost {
     /// Saves the RAM as well, so that a rollback resumes the running guest.
     #[inline]
     pub fn vmstate(mut self, vmstate: bool) -> Self {
-        self.0.call.set("vmstate", &vmstate);
+        self.0.call.set_bool("vmstate", vmstate);
         self
     }
 }
@@ -5480,7 +5480,7 @@ impl QemuVmidSnapshotSnapnameDelete {
     /// Drops the snapshot from the configuration even if deleting disk snapshots fails.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -5603,7 +5603,7 @@ impl QemuVmidSnapshotSnapnameRollbackPost {
     /// Starts the virtual machine afterwards; with a snapshot that holds RAM this happens anyway. Default: `false`.
     #[inline]
     pub fn start(mut self, start: bool) -> Self {
-        self.0.call.set("start", &start);
+        self.0.call.set_bool("start", start);
         self
     }
 }
@@ -5777,7 +5777,7 @@ impl QemuVmidStatusRebootPost {
     /// Seconds to wait for the guest to shut down. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
 }
@@ -5831,7 +5831,7 @@ impl QemuVmidStatusResetPost {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
 }
@@ -5885,13 +5885,13 @@ impl QemuVmidStatusResumePost {
     /// Skips the check that the configuration is on this node; used by migrations.
     #[inline]
     pub fn nocheck(mut self, nocheck: bool) -> Self {
-        self.0.call.set("nocheck", &nocheck);
+        self.0.call.set_bool("nocheck", nocheck);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
 }
@@ -5945,25 +5945,25 @@ impl QemuVmidStatusShutdownPost {
     /// Stops the virtual machine the hard way if it is not down in time. Default: `false`.
     #[inline]
     pub fn force_stop(mut self, force_stop: bool) -> Self {
-        self.0.call.set("forceStop", &force_stop);
+        self.0.call.set_bool("forceStop", force_stop);
         self
     }
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
     #[inline]
     pub fn keep_active(mut self, keep_active: bool) -> Self {
-        self.0.call.set("keepActive", &keep_active);
+        self.0.call.set_bool("keepActive", keep_active);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
     /// Seconds to wait for the guest to shut down. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
 }
@@ -6062,7 +6062,7 @@ impl QemuVmidStatusStartPost {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
     /// Where the saved state is read from; set by migrations and restores only. At most 128 characters.
@@ -6080,13 +6080,13 @@ impl QemuVmidStatusStartPost {
     /// Seconds to wait for the virtual machine to come up. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
     /// Carries the firewall's connection tracking entries along in a live migration. Default: `false`. Since 9.0.
     #[inline]
     pub fn with_conntrack_state(mut self, with_conntrack_state: bool) -> Self {
-        self.0.call.set("with-conntrack-state", &with_conntrack_state);
+        self.0.call.set_bool("with-conntrack-state", with_conntrack_state);
         self
     }
 }
@@ -6141,7 +6141,7 @@ impl QemuVmidStatusStopPost {
     /// Leaves the volumes activated on the node after the stop. Default: `false`.
     #[inline]
     pub fn keep_active(mut self, keep_active: bool) -> Self {
-        self.0.call.set("keepActive", &keep_active);
+        self.0.call.set_bool("keepActive", keep_active);
         self
     }
     /// Node from which the virtual machine is being migrated; set by migrations only.
@@ -6153,19 +6153,19 @@ impl QemuVmidStatusStopPost {
     /// Cancels shutdown tasks that still run before stopping. Default: `false`. Since 8.2.
     #[inline]
     pub fn overrule_shutdown(mut self, overrule_shutdown: bool) -> Self {
-        self.0.call.set("overrule-shutdown", &overrule_shutdown);
+        self.0.call.set_bool("overrule-shutdown", overrule_shutdown);
         self
     }
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
     /// Seconds to wait for the stop. At least 0.
     #[inline]
     pub fn timeout(mut self, timeout: i64) -> Self {
-        self.0.call.set("timeout", &timeout);
+        self.0.call.set_integer("timeout", timeout);
         self
     }
 }
@@ -6219,7 +6219,7 @@ impl QemuVmidStatusSuspendPost {
     /// Acts even if the virtual machine is locked; only for root.
     #[inline]
     pub fn skiplock(mut self, skiplock: bool) -> Self {
-        self.0.call.set("skiplock", &skiplock);
+        self.0.call.set_bool("skiplock", skiplock);
         self
     }
     /// Storage for the saved state; only with `todisk`. Only together with `todisk`.
@@ -6231,7 +6231,7 @@ impl QemuVmidStatusSuspendPost {
     /// Saves the RAM to a volume and stops the virtual machine; its next start resumes from there. Default: `false`.
     #[inline]
     pub fn todisk(mut self, todisk: bool) -> Self {
-        self.0.call.set("todisk", &todisk);
+        self.0.call.set_bool("todisk", todisk);
         self
     }
 }
@@ -6393,7 +6393,7 @@ impl QemuVmidUnlinkPut {
     /// Deletes the volumes; without it they stay as `unused[n]`. Volumes already unused are always deleted.
     #[inline]
     pub fn force(mut self, force: bool) -> Self {
-        self.0.call.set("force", &force);
+        self.0.call.set_bool("force", force);
         self
     }
 }
@@ -6445,13 +6445,13 @@ impl QemuVmidVncproxyPost {
     /// Asks for a random password; obsolete, since one is made whenever it is needed. Default: `false`.
     #[inline]
     pub fn generate_password(mut self, generate_password: bool) -> Self {
-        self.0.call.set("generate-password", &generate_password);
+        self.0.call.set_bool("generate-password", generate_password);
         self
     }
     /// Prepares for a WebSocket connection; needed with a serial terminal as display.
     #[inline]
     pub fn websocket(mut self, websocket: bool) -> Self {
-        self.0.call.set("websocket", &websocket);
+        self.0.call.set_bool("websocket", websocket);
         self
     }
 }
@@ -6495,7 +6495,7 @@ impl QemuVmidVncwebsocketPath {
             )
             .secrets(&["vncticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set("port", &port);
+        request.call.set_integer("port", port);
         request.call.set_as::<Secret>("vncticket", vncticket);
         request
     }

@@ -176,13 +176,13 @@ impl StoragePost {
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_base_path(mut self, create_base_path: bool) -> Self {
-        self.0.call.set("create-base-path", &create_base_path);
+        self.0.call.set_bool("create-base-path", create_base_path);
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_subdirs(mut self, create_subdirs: bool) -> Self {
-        self.0.call.set("create-subdirs", &create_subdirs);
+        self.0.call.set_bool("create-subdirs", create_subdirs);
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
@@ -200,7 +200,7 @@ impl StoragePost {
     /// Takes the storage out of use without removing it.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// SMB domain of the user. At most 256 characters.
@@ -242,7 +242,7 @@ impl StoragePost {
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
     pub fn fuse(mut self, fuse: bool) -> Self {
-        self.0.call.set("fuse", &fuse);
+        self.0.call.set_bool("fuse", fuse);
         self
     }
     /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
@@ -266,7 +266,7 @@ impl StoragePost {
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
     pub fn krbd(mut self, krbd: bool) -> Self {
-        self.0.call.set("krbd", &krbd);
+        self.0.call.set_bool("krbd", krbd);
         self
     }
     /// Target portal group; Linux LIO only.
@@ -284,19 +284,19 @@ impl StoragePost {
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[inline]
     pub fn max_protected_backups(mut self, max_protected_backups: i64) -> Self {
-        self.0.call.set("max-protected-backups", &max_protected_backups);
+        self.0.call.set_integer("max-protected-backups", max_protected_backups);
         self
     }
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set("maxfiles", &maxfiles);
+        self.0.call.set_integer("maxfiles", maxfiles);
         self
     }
     /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
     #[inline]
     pub fn mkdir(mut self, mkdir: bool) -> Self {
-        self.0.call.set("mkdir", &mkdir);
+        self.0.call.set_bool("mkdir", mkdir);
         self
     }
     /// Addresses of the monitors of an external Ceph cluster.
@@ -320,7 +320,7 @@ impl StoragePost {
     /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
     #[inline]
     pub fn nocow(mut self, nocow: bool) -> Self {
-        self.0.call.set("nocow", &nocow);
+        self.0.call.set_bool("nocow", nocow);
         self
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
@@ -332,7 +332,7 @@ impl StoragePost {
     /// Turns the write cache of the iSCSI target off.
     #[inline]
     pub fn nowritecache(mut self, nowritecache: bool) -> Self {
-        self.0.call.set("nowritecache", &nowritecache);
+        self.0.call.set_bool("nowritecache", nowritecache);
         self
     }
     /// Extra mount options for NFS or CIFS, separated by commas.
@@ -362,7 +362,7 @@ impl StoragePost {
     /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
     /// iSCSI portal as host or IP address, with an optional port.
@@ -392,13 +392,13 @@ impl StoragePost {
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
     pub fn saferemove(mut self, saferemove: bool) -> Self {
-        self.0.call.set("saferemove", &saferemove);
+        self.0.call.set_bool("saferemove", saferemove);
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[inline]
     pub fn saferemove_stepsize(mut self, saferemove_stepsize: i64) -> Self {
-        self.0.call.set("saferemove-stepsize", &saferemove_stepsize);
+        self.0.call.set_integer("saferemove-stepsize", saferemove_stepsize);
         self
     }
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
@@ -431,13 +431,13 @@ impl StoragePost {
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
     pub fn shared(mut self, shared: bool) -> Self {
-        self.0.call.set("shared", &shared);
+        self.0.call.set_bool("shared", shared);
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
     #[inline]
     pub fn skip_cert_verification(mut self, skip_cert_verification: bool) -> Self {
-        self.0.call.set("skip-cert-verification", &skip_cert_verification);
+        self.0.call.set_bool("skip-cert-verification", skip_cert_verification);
         self
     }
     /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
@@ -449,13 +449,13 @@ impl StoragePost {
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
     #[inline]
     pub fn snapshot_as_volume_chain(mut self, snapshot_as_volume_chain: bool) -> Self {
-        self.0.call.set("snapshot-as-volume-chain", &snapshot_as_volume_chain);
+        self.0.call.set_bool("snapshot-as-volume-chain", snapshot_as_volume_chain);
         self
     }
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
     pub fn sparse(mut self, sparse: bool) -> Self {
-        self.0.call.set("sparse", &sparse);
+        self.0.call.set_bool("sparse", sparse);
         self
     }
     /// Directory below the share or file system to mount.
@@ -467,7 +467,7 @@ impl StoragePost {
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
     pub fn tagged_only(mut self, tagged_only: bool) -> Self {
-        self.0.call.set("tagged_only", &tagged_only);
+        self.0.call.set_bool("tagged_only", tagged_only);
         self
     }
     /// Qualified name (IQN) of the iSCSI target.
@@ -653,13 +653,13 @@ impl StorageStoragePut {
     /// Creates the base directory if it is missing. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_base_path(mut self, create_base_path: bool) -> Self {
-        self.0.call.set("create-base-path", &create_base_path);
+        self.0.call.set_bool("create-base-path", create_base_path);
         self
     }
     /// Creates the usual subdirectories in the base directory. Default: `true`. Since 8.0.
     #[inline]
     pub fn create_subdirs(mut self, create_subdirs: bool) -> Self {
-        self.0.call.set("create-subdirs", &create_subdirs);
+        self.0.call.set_bool("create-subdirs", create_subdirs);
         self
     }
     /// Ceph pool for the data where `pool` keeps just metadata, as with erasure coding.
@@ -683,7 +683,7 @@ impl StorageStoragePut {
     /// Takes the storage out of use without removing it.
     #[inline]
     pub fn disable(mut self, disable: bool) -> Self {
-        self.0.call.set("disable", &disable);
+        self.0.call.set_bool("disable", disable);
         self
     }
     /// SMB domain of the user. At most 256 characters.
@@ -719,7 +719,7 @@ impl StorageStoragePut {
     /// Mounts CephFS through FUSE and not through the kernel client.
     #[inline]
     pub fn fuse(mut self, fuse: bool) -> Self {
-        self.0.call.set("fuse", &fuse);
+        self.0.call.set_bool("fuse", fuse);
         self
     }
     /// Counts the storage as offline unless something is mounted: `yes` for `path`, or another path. Default: `no`.
@@ -737,7 +737,7 @@ impl StorageStoragePut {
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
     #[inline]
     pub fn krbd(mut self, krbd: bool) -> Self {
-        self.0.call.set("krbd", &krbd);
+        self.0.call.set_bool("krbd", krbd);
         self
     }
     /// Target portal group; Linux LIO only.
@@ -755,19 +755,19 @@ impl StorageStoragePut {
     /// How many backups of a guest may be protected; -1 for no limit. At least -1.
     #[inline]
     pub fn max_protected_backups(mut self, max_protected_backups: i64) -> Self {
-        self.0.call.set("max-protected-backups", &max_protected_backups);
+        self.0.call.set_integer("max-protected-backups", max_protected_backups);
         self
     }
     /// Backups to keep per guest, 0 for no limit; superseded by `prune-backups`. At least 0. Until 8.4.
     #[inline]
     pub fn maxfiles(mut self, maxfiles: i64) -> Self {
-        self.0.call.set("maxfiles", &maxfiles);
+        self.0.call.set_integer("maxfiles", maxfiles);
         self
     }
     /// Creates the directory and its subdirectories; superseded by `create-base-path` and `create-subdirs`. Default: `true`.
     #[inline]
     pub fn mkdir(mut self, mkdir: bool) -> Self {
-        self.0.call.set("mkdir", &mkdir);
+        self.0.call.set_bool("mkdir", mkdir);
         self
     }
     /// Addresses of the monitors of an external Ceph cluster.
@@ -791,7 +791,7 @@ impl StorageStoragePut {
     /// Turns copy-on-write off for images on Btrfs, which also gives up checksums and self-repair. Default: `false`.
     #[inline]
     pub fn nocow(mut self, nocow: bool) -> Self {
-        self.0.call.set("nocow", &nocow);
+        self.0.call.set_bool("nocow", nocow);
         self
     }
     /// Comma-separated nodes that use the storage; all of them if unset.
@@ -803,7 +803,7 @@ impl StorageStoragePut {
     /// Turns the write cache of the iSCSI target off.
     #[inline]
     pub fn nowritecache(mut self, nowritecache: bool) -> Self {
-        self.0.call.set("nowritecache", &nowritecache);
+        self.0.call.set_bool("nowritecache", nowritecache);
         self
     }
     /// Extra mount options for NFS or CIFS, separated by commas.
@@ -827,7 +827,7 @@ impl StorageStoragePut {
     /// Port to reach the server on, if not the usual one; NFS and CIFS take it in `options`. From 1 to 65535.
     #[inline]
     pub fn port(mut self, port: i64) -> Self {
-        self.0.call.set("port", &port);
+        self.0.call.set_integer("port", port);
         self
     }
     /// How space of new `raw` and `qcow2` images is reserved; `metadata` acts as `off` for `raw`. Default: `metadata`.
@@ -851,13 +851,13 @@ impl StorageStoragePut {
     /// Overwrites logical volumes with zeros when they are removed.
     #[inline]
     pub fn saferemove(mut self, saferemove: bool) -> Self {
-        self.0.call.set("saferemove", &saferemove);
+        self.0.call.set_bool("saferemove", saferemove);
         self
     }
     /// How many MiB to overwrite at a time; the storage may allow less. Default: `32`. Since 9.1.
     #[inline]
     pub fn saferemove_stepsize(mut self, saferemove_stepsize: i64) -> Self {
-        self.0.call.set("saferemove-stepsize", &saferemove_stepsize);
+        self.0.call.set_integer("saferemove-stepsize", saferemove_stepsize);
         self
     }
     /// Speed limit for that overwriting, in the notation of the `-t` option of `cstream`.
@@ -884,13 +884,13 @@ impl StorageStoragePut {
     /// Declares that every node sees the same content here; it does not share anything by itself.
     #[inline]
     pub fn shared(mut self, shared: bool) -> Self {
-        self.0.call.set("shared", &shared);
+        self.0.call.set_bool("shared", shared);
         self
     }
     /// Accepts any TLS certificate; safe only in a network that is trusted completely. Default: `false`. Since 8.1.
     #[inline]
     pub fn skip_cert_verification(mut self, skip_cert_verification: bool) -> Self {
-        self.0.call.set("skip-cert-verification", &skip_cert_verification);
+        self.0.call.set_bool("skip-cert-verification", skip_cert_verification);
         self
     }
     /// SMB protocol version to use; `default` takes the highest that both sides know. Default: `default`.
@@ -902,13 +902,13 @@ impl StorageStoragePut {
     /// Takes snapshots by chaining volumes, each backed by the one before. Default: `false`. Since 9.0.
     #[inline]
     pub fn snapshot_as_volume_chain(mut self, snapshot_as_volume_chain: bool) -> Self {
-        self.0.call.set("snapshot-as-volume-chain", &snapshot_as_volume_chain);
+        self.0.call.set_bool("snapshot-as-volume-chain", snapshot_as_volume_chain);
         self
     }
     /// Creates ZFS volumes that take space only once written to.
     #[inline]
     pub fn sparse(mut self, sparse: bool) -> Self {
-        self.0.call.set("sparse", &sparse);
+        self.0.call.set_bool("sparse", sparse);
         self
     }
     /// Directory below the share or file system to mount.
@@ -920,7 +920,7 @@ impl StorageStoragePut {
     /// Uses just the logical volumes that carry a `pve-vm-` tag with the guest number.
     #[inline]
     pub fn tagged_only(mut self, tagged_only: bool) -> Self {
-        self.0.call.set("tagged_only", &tagged_only);
+        self.0.call.set_bool("tagged_only", tagged_only);
         self
     }
     /// How GlusterFS is reached. Until 8.4.
