@@ -88,6 +88,10 @@ impl Call {
 }
 
 /// What the setters of all requests come down to.
+#[allow(
+    dead_code,
+    reason = "which of them are used depends on the chosen areas"
+)]
 impl Call {
     /// Compiled here, once: a setter in a user's program is no more than a call of this.
     #[inline(never)]
@@ -507,6 +511,7 @@ impl fmt::Debug for At {
 }
 
 /// What every request type has, apart from its setters.
+#[allow(unused_macros, reason = "some areas have no request with setters")]
 macro_rules! request_impls {
     ($name:ident: $output:ty) => {
         impl ApiRequest for $name {
