@@ -3,7 +3,7 @@
 //! The first question after a failed call is whether the server may have acted on it, so "never sent"
 //! ([`Error::Connect`], [`Error::Request`], [`Error::Config`], [`Error::Auth`]) is kept apart from "may have been
 //! processed" ([`Error::Interrupted`], [`Error::Timeout`]) and from a refusal by the server
-//! ([`Error::Api`]).
+//! ([`Error::Api`]). What takes more than one call ends in [`Error::Task`] or, with guests, in `Error::Guest`.
 
 use std::fmt;
 use std::time::Duration;

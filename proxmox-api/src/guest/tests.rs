@@ -59,13 +59,16 @@ async fn high_availability_is_followed_to_the_guests_state() {
 
 #[tokio::test(start_paused = true)]
 async fn high_availability_can_fail_or_take_too_long() {
-    for (ha, expected) in [("error", "error"), ("queued", "within")] {
+    for (ha, expected) in [("error", "error"), ("queued", "within 60s")] {
         let fake = Fake::new(move |request| {
             let path = request.path.as_str();
             if path == RESOURCES {
                 ok(on("pve1"))
             } else if path.ends_with("/status/start") {
                 ok(format!(r#"{{"data":"{HA_START}"}}"#))
+            } else if path.ends_with("/migrate") {
+                let upid = HA_START.replace("hastart", "hamigrate");
+                ok(format!(r#"{{"data":"{upid}"}}"#))
             } else if path.contains("/tasks/") {
                 ok(r#"{"data":{"status":"stopped","exitstatus":"OK"}}"#)
             } else {
@@ -74,15 +77,14 @@ async fn high_availability_can_fail_or_take_too_long() {
                 ))
             }
         });
-        let started = fake
-            .token_client()
-            .guest(101)
-            .start()
-            .await
-            .expect("the order is taken");
-        let error = (started.wait().timeout(Duration::from_secs(60)).await)
-            .expect_err("the guest never runs");
-        assert!(error.to_string().contains(expected), "{error}");
+        let guest = fake.token_client().guest(101);
+        let started = guest.start().await.expect("the order is taken");
+        let moved = guest.migrate("pve2").await.expect("the order is taken");
+        for order in [started, moved] {
+            let waiting = order.wait().timeout(Duration::from_secs(60));
+            let error = waiting.await.expect_err("it is never done").to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }
 
