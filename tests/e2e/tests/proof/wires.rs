@@ -265,13 +265,14 @@ fn is_about_state(wire: &Wire, api: &ApiError) -> bool {
         // Nobody has the credentials that were made up.
         401 => {
             let mut names = wire.parameters.iter().map(|parameter| parameter.name);
-            names.any(|name| matches!(name, "password" | "vncticket"))
+            names.any(|name| matches!(name, "password" | "ticket" | "vncticket"))
         }
         403 | 404 | 501 => false,
-        _ => api
-            .errors()
-            .values()
-            .all(|text| text.contains("no such task")),
+        _ => {
+            let about = ["already exists", "no such task", "unknown option 'item1'"];
+            let is = |text: &String| about.iter().any(|words| text.contains(words));
+            api.errors().values().all(is)
+        }
     }
 }
 
