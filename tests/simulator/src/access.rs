@@ -535,10 +535,7 @@ pub(crate) fn builtin_roles(major: u8) -> BTreeMap<String, Role> {
             "PVEAdmin",
             pick(&|p| !root_like.contains(&p) && !p.starts_with("Realm.")),
         ),
-        (
-            "PVEAuditor",
-            pick(&|p| p.ends_with(".Audit") && !p.contains("GuestAgent")),
-        ),
+        ("PVEAuditor", pick(&|p| p.ends_with(".Audit"))),
         ("PVEDatastoreAdmin", pick(&|p| p.starts_with("Datastore."))),
         (
             "PVEDatastoreUser",

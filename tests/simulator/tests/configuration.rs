@@ -144,8 +144,9 @@ async fn firewall_names() {
     )
     .await;
     let entries = get(&pve, &format!("{base}/ipset/bad")).await;
-    assert_eq!(column(&entries, "cidr"), ["198.51.100.0/24", "203.0.113.7"]);
-    assert_eq!(entries[0]["nomatch"], 1);
+    // The newest comes first.
+    assert_eq!(column(&entries, "cidr"), ["203.0.113.7", "198.51.100.0/24"]);
+    assert_eq!(entries[1]["nomatch"], 1);
     assert_eq!(
         reason(&pve, "DELETE", &format!("{base}/ipset/bad"), "").await,
         "IPSet 'bad' is not empty"

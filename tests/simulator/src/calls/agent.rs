@@ -318,8 +318,16 @@ pub(super) fn container_interfaces(call: &Call<'_>) -> ApiResult<Reply> {
     let rows = rows.iter().map(|interface| {
         let mut row = json!({
             "name": interface.name, "hwaddr": interface.mac, "hardware-address": interface.mac,
-            "ip-addresses": network::addresses(interface),
         });
+        // Other words for the families than the guest agent has.
+        row["ip-addresses"] = interface
+            .addresses
+            .iter()
+            .map(|(ip, prefix)| {
+                let family = if ip.contains(':') { "inet6" } else { "inet" };
+                json!({ "ip-address": ip, "ip-address-type": family, "prefix": prefix })
+            })
+            .collect();
         for (ip, prefix) in &interface.addresses {
             let key = if ip.contains(':') { "inet6" } else { "inet" };
             if row.get(key).is_none() {

@@ -166,11 +166,15 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
     if show("storage") {
         for node in &world.nodes {
             for (id, storage) in &world.storages {
-                rows.push(json!({
+                let mut row = json!({
                     "id": format!("storage/{}/{id}", node.name), "type": "storage", "storage": id, "node": node.name,
                     "status": "available", "plugintype": storage.kind, "content": storage.content.join(","),
                     "shared": u8::from(storage.shared), "maxdisk": storage.total, "disk": world.used(&node.name, id),
-                }));
+                });
+                if let Some(pool) = world.pool_of_storage(id) {
+                    row["pool"] = json!(pool);
+                }
+                rows.push(row);
             }
         }
     }

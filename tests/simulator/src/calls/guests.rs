@@ -175,6 +175,13 @@ pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let noun = kind.noun();
     let restore = call.text("archive").is_some() || call.flag("restore");
+    if let Some(pool) = call.text("pool")
+        && !call.world.pools.contains_key(pool)
+    {
+        return Err(ApiError::permission(&format!(
+            "pool '{pool}' does not exist"
+        )));
+    }
     if let Some(other) = call.world.guests.get(&vmid) {
         if !(restore && call.flag("force")) {
             return Err(ApiError::die(format!(
@@ -276,14 +283,18 @@ pub(super) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     } else {
         "qmdestroy"
     };
-    let mut error = check_lock(guest).err();
-    if call.flag("skiplock") {
-        error = None;
+    if call.world.ha_resource(vmid).is_some() && !call.flag("purge") {
+        return Err(ApiError::die(format!(
+            "unable to remove {noun} {vmid} - used in HA resources and purge parameter not set."
+        )));
     }
     if guest.running() && !(kind == Kind::Lxc && call.flag("force")) {
-        error = Some(format!("{noun} {vmid} is running - destroy failed"));
+        return Err(ApiError::die(match kind {
+            Kind::Qemu => format!("VM {vmid} is running - destroy failed"),
+            Kind::Lxc => format!("unable to destroy CT {vmid} - container is running"),
+        }));
     }
-    if let Some(error) = error {
+    if let (Err(error), false) = (check_lock(guest), call.flag("skiplock")) {
         return Ok(call.fail(task, vmid, error));
     }
     let lines = guest
@@ -521,11 +532,10 @@ pub(super) fn power(
 pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid, newid) = (call.owned("node"), call.vmid("vmid"), call.vmid("newid"));
     let source = call.world.guest(kind, &node, vmid)?.clone();
-    if let Some(other) = call.world.guests.get(&newid) {
+    if call.world.guests.contains_key(&newid) {
         return Err(ApiError::die(format!(
-            "unable to create {} {newid}: config file already exists on node '{}'",
-            kind.noun(),
-            other.node
+            "unable to create {} {newid}: config file already exists",
+            kind.noun()
         )));
     }
     check_lock(&source).map_err(ApiError::die)?;
@@ -653,7 +663,7 @@ pub(super) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     if guest.running() {
         return Err(ApiError::die(format!(
-            "you can't convert a {noun} to template if {noun} is running"
+            "you can't convert a {noun} to template if the {noun} is running"
         )));
     }
     if !guest.snapshots.is_empty() {
@@ -712,7 +722,12 @@ pub(super) fn snapshot(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         call.vmid("vmid"),
         call.owned("snapname"),
     );
-    if matches!(name.as_str(), "current" | "pending") {
+    let reserved = match kind {
+        Kind::Qemu => name == "current" || name.eq_ignore_ascii_case("pending"),
+        Kind::Lxc => name == "current" || name == "vzdump" || name.eq_ignore_ascii_case("pending"),
+    };
+    if reserved {
+        let name = name.to_ascii_lowercase();
         return Err(ApiError::die(format!(
             "unable to use snapshot name '{name}' (reserved name)"
         )));
@@ -725,6 +740,10 @@ pub(super) fn snapshot(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     };
     if let Err(error) = check_lock(guest) {
         return Ok(call.fail(task, vmid, error));
+    }
+    if guest.template() {
+        let error = "you can't take a snapshot if it's a template";
+        return Ok(call.fail(task, vmid, error.to_owned()));
     }
     if guest.snapshots.contains_key(&name) {
         return Ok(call.fail(task, vmid, format!("snapshot name '{name}' already used")));

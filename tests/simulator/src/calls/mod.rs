@@ -366,8 +366,8 @@ mod tests {
         }
         // The same numbers stand in docs/simulator.md.
         let expected = BTreeMap::from([
-            ("reads from state", 164),
-            ("reads in shape only", 176),
+            ("reads from state", 165),
+            ("reads in shape only", 175),
             ("writes with effect", 290),
             ("writes without effect", 32),
             ("tasks without effect", 13),

@@ -2,16 +2,37 @@
 
 use serde_json::{Value, json};
 
+use super::records::Row;
 use super::{Call, Reply};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::world::World;
+use crate::world::{Edit, World};
 
-fn members(world: &World, pool: &str) -> Vec<Value> {
-    world
+/// Where the storages of a pool are held.
+fn storages(pool: &str) -> String {
+    format!("/pools/{pool}/storage")
+}
+
+fn has_storage(world: &World, pool: &str, storage: &str) -> bool {
+    let held = world.records.get(&storages(pool));
+    held.is_some_and(|rows| rows.iter().any(|(own, _)| own == storage))
+}
+
+impl World {
+    /// The pool a storage is in.
+    pub(crate) fn pool_of_storage(&self, storage: &str) -> Option<&String> {
+        let mut pools = self.pools.keys();
+        pools.find(|pool| has_storage(self, pool, storage))
+    }
+}
+
+fn members(call: &Call<'_>, pool: &str) -> Vec<Value> {
+    let world = &*call.world;
+    let wanted = |kind: &str| call.text("type").is_none_or(|wanted| wanted == kind);
+    let mut members: Vec<Value> = world
         .guests
         .iter()
-        .filter(|(_, guest)| guest.pool.as_deref() == Some(pool))
+        .filter(|(_, guest)| guest.pool.as_deref() == Some(pool) && wanted(guest.kind.api()))
         .map(|(vmid, guest)| {
             let mut row = world.guest_json(*vmid, guest);
             row.insert("id".into(), json!(format!("{}/{vmid}", guest.kind.api())));
@@ -19,7 +40,28 @@ fn members(world: &World, pool: &str) -> Vec<Value> {
             row.insert("node".into(), json!(guest.node));
             Value::Object(row)
         })
-        .collect()
+        .collect();
+    let held = world.records.get(&storages(pool)).into_iter().flatten();
+    for (id, _) in held.filter(|_| wanted("storage")) {
+        let (Ok(storage), Some(node)) = (world.storage(id), world.nodes.first()) else {
+            continue;
+        };
+        members.push(json!({
+            "id": format!("storage/{}/{id}", node.name), "type": "storage", "node": node.name, "storage": id,
+            "status": "available", "plugintype": storage.kind, "content": storage.content.join(","),
+            "shared": u8::from(storage.shared), "disk": world.used(&node.name, id), "maxdisk": storage.total,
+        }));
+    }
+    members
+}
+
+/// A pool in a list.
+fn row(world: &World, pool: &str) -> Value {
+    let mut row = json!({ "poolid": pool });
+    if let Some(comment) = world.pools.get(pool).filter(|comment| !comment.is_empty()) {
+        row["comment"] = json!(comment);
+    }
+    row
 }
 
 fn existing(world: &World, pool: &str) -> ApiResult<()> {
@@ -33,32 +75,37 @@ fn existing(world: &World, pool: &str) -> ApiResult<()> {
 pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
     if let Some(pool) = call.text("poolid") {
         existing(call.world, pool)?;
-        let comment = &call.world.pools[pool];
-        return Ok(Reply::data(json!([
-            { "poolid": pool, "comment": comment, "members": members(call.world, pool) },
-        ])));
+        let mut row = row(call.world, pool);
+        row["members"] = json!(members(call, pool));
+        return Ok(Reply::data(json!([row])));
     }
-    let rows = call
-        .world
-        .pools
-        .iter()
-        .map(|(pool, comment)| json!({ "poolid": pool, "comment": comment }));
+    let seen = call.world.pools.keys().filter(|pool| {
+        let path = format!("/pool/{pool}");
+        call.may(&path, "Pool.Audit") || call.may(&path, "Pool.Allocate")
+    });
+    let rows = seen.map(|pool| row(call.world, pool));
     Ok(Reply::data(rows.collect::<Value>()))
 }
 
 pub(super) fn get(call: &Call<'_>) -> ApiResult<Reply> {
     let pool = call.owned("poolid");
     existing(call.world, &pool)?;
-    Ok(Reply::data(json!({
-        "poolid": pool, "comment": call.world.pools[&pool], "members": members(call.world, &pool),
-    })))
+    let mut row = row(call.world, &pool);
+    row["members"] = json!(members(call, &pool));
+    Ok(Reply::data(row))
 }
 
 pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (pool, comment) = (call.owned("poolid"), call.owned("comment"));
+    let fail = |text: String| ApiError::die(format!("create pool failed: {text}"));
     if call.world.pools.contains_key(&pool) {
-        return Err(ApiError::die(format!(
-            "create pool failed: pool '{pool}' already exists"
+        return Err(fail(format!("pool '{pool}' already exists")));
+    }
+    if let Some((parent, _)) = pool.rsplit_once('/')
+        && !call.world.pools.contains_key(parent)
+    {
+        return Err(fail(format!(
+            "parent '{parent}' of pool '{pool}' does not exist"
         )));
     }
     call.world.pools.insert(pool, comment);
@@ -67,39 +114,51 @@ pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
 
 pub(super) fn change(call: &mut Call<'_>) -> ApiResult<Reply> {
     let pool = call.owned("poolid");
-    existing(call.world, &pool)
-        .map_err(|error| ApiError::die(format!("update pools failed: {}", error.reason())))?;
+    let fail = |text: String| ApiError::die(format!("update pools failed: {text}"));
+    existing(call.world, &pool).map_err(|error| fail(error.reason().to_owned()))?;
     let (delete, moving) = (call.flag("delete"), call.flag("allow-move"));
     let ids: Vec<u32> = split_list(call.text("vms").unwrap_or(""))
         .filter_map(|id| id.parse().ok())
         .collect();
+    let stores: Vec<String> = split_list(call.text("storage").unwrap_or(""))
+        .map(str::to_owned)
+        .collect();
     for vmid in &ids {
-        let Some(guest) = call.world.guests.get(vmid) else {
-            return Err(ApiError::die(format!(
-                "update pools failed: VM {vmid} does not exist"
-            )));
-        };
-        let inside = guest.pool.as_ref() == Some(&pool);
-        if delete && !inside {
-            return Err(ApiError::die(format!(
-                "update pools failed: VM {vmid} is not a pool member"
-            )));
+        let own = call.world.guests.get(vmid);
+        let own = own.and_then(|guest| guest.pool.as_ref());
+        match own {
+            _ if delete && own != Some(&pool) => {
+                return Err(fail(format!("VM {vmid} is not a pool member")));
+            }
+            Some(own) if !delete && *own == pool => {
+                return Err(fail(format!("VM {vmid} is already a pool member")));
+            }
+            Some(other) if !delete && !moving => {
+                return Err(fail(format!(
+                    "VM {vmid} belongs already to pool '{other}' and 'allow-move' is not set"
+                )));
+            }
+            _ => {}
         }
-        if !delete && inside {
-            return Err(ApiError::die(format!(
-                "update pools failed: VM {vmid} is already a pool member"
-            )));
-        }
-        if let Some(other) = guest.pool.as_ref().filter(|_| !delete && !moving) {
-            return Err(ApiError::die(format!(
-                "update pools failed: VM {vmid} belongs already to pool '{other}' and 'allow-move' is not set"
-            )));
+    }
+    for id in &stores {
+        match (delete, has_storage(call.world, &pool, id)) {
+            (true, false) => return Err(fail(format!("Storage '{id}' is not a pool member"))),
+            (false, true) => return Err(fail(format!("Storage '{id}' is already a pool member"))),
+            _ => {}
         }
     }
     for vmid in ids {
         if let Some(guest) = call.world.guests.get_mut(&vmid) {
             guest.pool = (!delete).then(|| pool.clone());
         }
+    }
+    for id in stores {
+        let list = storages(&pool);
+        call.world.edit(match delete {
+            true => Edit::Remove(list, id),
+            false => Edit::Set(list, id, Row::new()),
+        });
     }
     if let Some(comment) = call.text("comment").map(str::to_owned) {
         call.world.pools.insert(pool, comment);
@@ -111,17 +170,25 @@ pub(super) fn delete(call: &mut Call<'_>) -> ApiResult<Reply> {
     let pool = call.owned("poolid");
     existing(call.world, &pool)
         .map_err(|error| ApiError::die(format!("delete pool failed: {}", error.reason())))?;
-    let member = call
-        .world
-        .guests
-        .iter()
-        .find(|(_, guest)| guest.pool.as_ref() == Some(&pool))
-        .map(|(vmid, _)| *vmid);
-    if let Some(vmid) = member {
+    let world = &*call.world;
+    let below = format!("{pool}/");
+    let inner = world.pools.keys().find(|other| other.starts_with(&below));
+    let mut guests = world.guests.iter();
+    let guest = guests.find(|(_, guest)| guest.pool.as_ref() == Some(&pool));
+    let stores = world.records.get(&storages(&pool)).into_iter().flatten();
+    let store = stores
+        .map(|(id, _)| id)
+        .find(|id| world.storages.contains_key(*id));
+    let content = inner
+        .map(|inner| format!("pool '{inner}'"))
+        .or_else(|| guest.map(|(vmid, _)| format!("VM {vmid}")))
+        .or_else(|| store.map(|id| format!("storage '{id}'")));
+    if let Some(content) = content {
         return Err(ApiError::die(format!(
-            "delete pool failed: pool '{pool}' is not empty (contains VM {vmid})"
+            "delete pool failed: pool '{pool}' is not empty (contains {content})"
         )));
     }
+    call.world.records.remove(&storages(&pool));
     call.world.pools.remove(&pool);
     Ok(Reply::data(Value::Null))
 }

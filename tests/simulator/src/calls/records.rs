@@ -429,25 +429,56 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     let rows = call.world.records.entry(key.clone()).or_default();
     let at = |id: &str| rows.iter().position(|(own, _)| own == id);
     if let Some(old) = old {
-        let from = at(&old).ok_or_else(|| missing(list, &old))?;
+        let from = at(&old).ok_or_else(|| match list.path.rsplit('/').next() {
+            Some("ipset") => ApiError::parameter(list.id, format!("IPSet '{old}' does not exist")),
+            Some("groups") if list.path.contains("firewall") => {
+                ApiError::parameter(list.id, format!("Security group '{old}' does not exist"))
+            }
+            _ => missing(list, &old),
+        })?;
         if old != id && at(&id).is_some() {
             return Err(taken(list, &id));
         }
         rows[from].0.clone_from(&id);
         rows[from].1.extend(row);
         move_children(call.world, &format!("{key}/{old}"), &format!("{key}/{id}"));
+        if list.path == "/cluster/firewall/groups" {
+            let rows = call.world.records.iter_mut();
+            let rules = rows.filter(|(key, _)| key.ends_with("/firewall/rules"));
+            for (_, rule) in rules.flat_map(|(_, rows)| rows) {
+                if field(rule, "type") == "group" && field(rule, "action") == old.as_str() {
+                    rule.insert("action".into(), json!(id));
+                }
+            }
+        }
         return Ok(Reply::data(Value::Null));
     }
     if at(&id).is_some() {
         return Err(taken(list, &id));
     }
-    rows.push((id.clone(), row));
+    // The newest entry of a set comes first.
+    let place = if list.path.ends_with("/ipset/{name}") {
+        0
+    } else {
+        rows.len()
+    };
+    rows.insert(place, (id.clone(), row));
     ha::changed(call, list.path, &id);
     Ok(Reply::data(Value::Null))
 }
 
+/// Why there can be no second one; the firewall refuses the parameter rather than the call.
 fn taken(list: &List<'_>, id: &str) -> ApiError {
-    ApiError::die(format!("{} '{id}' already defined", noun(list.path)))
+    let text = match list.path.rsplit('/').next().unwrap_or("") {
+        "aliases" => format!("alias '{id}' already exists"),
+        "ipset" => format!("IPSet '{id}' already exists"),
+        "{name}" => format!("address '{id}' already exists"),
+        "groups" if list.path.contains("firewall") => {
+            format!("Security group '{id}' already exists")
+        }
+        _ => return ApiError::die(format!("{} '{id}' already defined", noun(list.path))),
+    };
+    ApiError::parameter(list.id, text)
 }
 
 fn move_children(world: &mut World, from: &str, to: &str) {
@@ -648,7 +679,19 @@ fn rule(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     check_digest(call, &stamp)?;
     let mut rows = rows;
-    let row = given(call, "pos");
+    let mut row = given(call, "pos");
+    let delete = call.owned("delete");
+    for name in split_list(&delete) {
+        let problem = match name {
+            "type" | "action" => format!("unable to delete required property '{name}'"),
+            _ if call.endpoint.parameters.properties.contains_key(name) => continue,
+            _ => format!("no such property ('{name}')"),
+        };
+        return Err(ApiError::parameter("delete", problem));
+    }
+    if call.method == Method::Post {
+        row.entry("enable").or_insert_with(|| json!("0"));
+    }
     match call.method {
         Method::Post => {
             let at = pos.min(rows.len());
@@ -657,7 +700,10 @@ fn rule(call: &mut Call<'_>) -> ApiResult<Reply> {
         Method::Delete => {
             rows.remove(pos);
         }
-        _ => match call.number("moveto") {
+        _ => match call
+            .number("moveto")
+            .filter(|to| usize::try_from(*to) != Ok(pos))
+        {
             Some(to) => {
                 // It comes to stand before the rule that is there now.
                 let to = usize::try_from(to).unwrap_or(usize::MAX);
@@ -666,7 +712,7 @@ fn rule(call: &mut Call<'_>) -> ApiResult<Reply> {
                 rows.insert(to.min(rows.len()), moved);
             }
             None => {
-                for name in split_list(&call.owned("delete")) {
+                for name in split_list(&delete) {
                     rows[pos].1.remove(name);
                 }
                 rows[pos].1.extend(row);
@@ -703,6 +749,13 @@ fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
                 return Some(Err(error));
             }
             let (row, delete) = (given(call, ""), call.owned("delete"));
+            let known = &call.endpoint.parameters.properties;
+            if call.path.ends_with("/firewall/options")
+                && let Some(name) = split_list(&delete).find(|name| !known.contains_key(*name))
+            {
+                let text = format!("no such option '{name}'");
+                return Some(Err(ApiError::parameter("delete", text)));
+            }
             let held = call.world.settings.entry(key).or_default();
             for name in split_list(&delete) {
                 held.remove(name);

@@ -79,11 +79,24 @@ pub(super) fn task_list(call: &Call<'_>) -> ApiResult<Reply> {
     })
 }
 
+/// Others' tasks are for auditors of their node, and to be stopped by who may change it.
+fn may_see(call: &Call<'_>, privilege: &str) -> ApiResult<()> {
+    let Some(task) = call.text("upid").and_then(|upid| call.world.task(upid)) else {
+        return Ok(());
+    };
+    let path = format!("/nodes/{}", task.node);
+    if task.who.user == call.who.user || call.may(&path, privilege) {
+        return Ok(());
+    }
+    Err(ApiError::permission(&format!("{path}, {privilege}")))
+}
+
 pub(super) fn task<'a>(call: &'a Call<'_>) -> ApiResult<&'a Task> {
     let upid = call.text("upid").unwrap_or("");
     if !is_upid(upid) {
         return Err(ApiError::parameter("upid", "unable to parse worker upid"));
     }
+    may_see(call, "Sys.Audit")?;
     call.world
         .task(upid)
         .ok_or_else(|| ApiError::parameter("upid", "no such task"))
@@ -94,6 +107,7 @@ pub(super) fn task_log(call: &Call<'_>) -> ApiResult<Reply> {
     if !is_upid(upid) {
         return Err(ApiError::parameter("upid", "unable to parse worker upid"));
     }
+    may_see(call, "Sys.Audit")?;
     let lines: Vec<&str> = match call.world.task(upid) {
         None => vec!["unable to open file - No such file or directory"],
         Some(task) => task.log(call.world.now),
@@ -139,7 +153,14 @@ pub(super) fn task_log(call: &Call<'_>) -> ApiResult<Reply> {
 }
 
 pub(super) fn task_stop(call: &mut Call<'_>) -> ApiResult<Reply> {
-    let upid = task(call)?.upid.clone();
+    may_see(call, "Sys.Modify")?;
+    let upid = call.owned("upid");
+    if !is_upid(&upid) {
+        return Err(ApiError::parameter("upid", "unable to parse worker upid"));
+    }
+    if call.world.task(&upid).is_none() {
+        return Err(ApiError::parameter("upid", "no such task"));
+    }
     call.world.stop_task(&upid);
     Ok(Reply::data(Value::Null))
 }

@@ -42,7 +42,7 @@ impl World {
             let volume = self
                 .volumes
                 .get(&self.volume_key(node, &file))
-                .ok_or_else(|| format!("volume '{file}' does not exist"))?;
+                .ok_or_else(|| format!("volume {file} does not exist"))?;
             parts
                 .entry("size".into())
                 .or_insert_with(|| print_size(volume.size));

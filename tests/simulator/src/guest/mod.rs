@@ -435,6 +435,12 @@ impl World {
         key: &str,
         text: &str,
     ) -> Result<(String, Vec<String>), String> {
+        if key == "tags" {
+            let mut tags: Vec<String> = split_list(text).map(str::to_ascii_lowercase).collect();
+            tags.sort();
+            tags.dedup();
+            return Ok((tags.join(";"), Vec::new()));
+        }
         let schema = Arc::clone(&self.schema);
         let Some(keys) = key_schemas(&schema, kind, key) else {
             return Ok((text.to_owned(), Vec::new()));
@@ -470,7 +476,10 @@ impl World {
         self.made.clear();
         let mut config = Config::new();
         let mut log = Vec::new();
-        for (key, value) in given {
+        // The root file system is made before the mount points.
+        let first = given.get_key_value("rootfs");
+        let rest = given.iter().filter(|(key, _)| *key != "rootfs");
+        for (key, value) in first.into_iter().chain(rest) {
             match self.prepare(kind, node, vmid, key, value) {
                 Ok((value, lines)) => {
                     config.insert(key.clone(), value);
@@ -507,6 +516,7 @@ impl World {
                     ("memory", "512"),
                     ("swap", "512"),
                     ("ostype", "debian"),
+                    ("unprivileged", "1"),
                 ] {
                     config.entry(key.into()).or_insert_with(|| value.into());
                 }
