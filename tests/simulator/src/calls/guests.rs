@@ -563,6 +563,9 @@ pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
         ));
     }
     let storage = call.text("storage").map(str::to_owned);
+    if let Some(storage) = &storage {
+        call.world.storage(storage)?;
+    }
     call.world.made.clear();
     let mut config = Config::new();
     let mut lines = Vec::new();
@@ -657,14 +660,13 @@ pub(super) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let guest = call.world.guest(kind, &node, vmid)?;
     let noun = kind.noun();
     if guest.template() {
-        return Err(ApiError::die(format!(
-            "you can't convert a template to a template ({noun} {vmid})"
-        )));
+        return Err(ApiError::die("you can't convert a template to a template"));
     }
     if guest.running() {
-        return Err(ApiError::die(format!(
-            "you can't convert a {noun} to template if the {noun} is running"
-        )));
+        return Err(ApiError::die(match kind {
+            Kind::Qemu => "you can't convert a VM to template if VM is running",
+            Kind::Lxc => "you can't convert a CT to template if the CT is running",
+        }));
     }
     if !guest.snapshots.is_empty() {
         return Err(ApiError::die(format!(
