@@ -284,7 +284,7 @@ def pytest_runtest_makereport(item, call):
             count.different[known] = count.different.get(known, 0) + 1
             report.outcome, report.wasxfail = 'skipped', known
         else:
-            count.wrong.append(item.name)
+            count.wrong.append(item.path.stem + ' ' + item.name)
     return report
 
 

@@ -12,7 +12,9 @@ mod ha;
 mod host;
 mod pools;
 pub(crate) mod records;
+mod rules;
 mod sdn;
+mod snapshots;
 mod storage;
 mod tasks;
 
