@@ -86,8 +86,9 @@ pub trait Slot {
         Inside::Scalar
     }
 
-    /// The value as a property string holds it; `None` when it is not set or has parts.
-    fn text(&self) -> Option<String> {
+    /// The value as one text, as property strings and settings hold it; `None` when it is not set or
+    /// has no such form.
+    fn text(&mut self) -> Option<String> {
         None
     }
 
@@ -200,8 +201,43 @@ pub trait Map {
 /// The slots of numbered members such as `net0`.
 #[doc(hidden)]
 pub trait Numbered {
+    /// Lends out all members.
+    fn each(&mut self, visit: &mut dyn FnMut(u8, &mut dyn Slot));
+
     /// Adds a member, if its slot could be filled.
     fn add(&mut self, index: u8, fill: &mut dyn FnMut(&mut dyn Slot) -> bool);
+}
+
+/// All settings of an object that are one text, by their names.
+pub(crate) fn settings(object: &mut dyn Object) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    object.open(&mut |shape, slots| {
+        let scalars = shape.required.len() + shape.optional.len();
+        for (position, (name, slot)) in shape.names().zip(slots.iter_mut()).enumerate() {
+            if position < scalars {
+                found.extend(slot.text().map(|text| (name.to_owned(), text)));
+            } else if let Inside::Family(family) = slot.inside() {
+                family.each(&mut |number, slot| {
+                    found.extend(slot.text().map(|text| (format!("{name}{number}"), text)));
+                });
+            }
+        }
+        if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
+            let text = |(key, value): (&String, &Value)| Some((key.clone(), text_of(value)?));
+            found.extend(rest.iter().filter_map(text));
+        }
+    });
+    found
+}
+
+/// A JSON scalar as the server would write it into a text.
+pub(crate) fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(value) => Some(u8::from(*value).to_string()),
+        Value::Number(value) => Some(value.to_string()),
+        Value::String(value) => Some(value.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// Prints an object with the members that are set.
@@ -831,8 +867,8 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
 macro_rules! scalar_slot {
     (|$slot:ident| $text:expr) => {
         #[inline]
-        fn text(&self) -> Option<String> {
-            let $slot = self;
+        fn text(&mut self) -> Option<String> {
+            let $slot = &*self;
             Some($text)
         }
 
@@ -987,6 +1023,10 @@ impl<T: Object> Slot for T {
         Inside::Object(self)
     }
 
+    fn text(&mut self) -> Option<String> {
+        property_string::text(self)
+    }
+
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
         let object: &mut dyn Object = self;
         out(&Shown::new(object));
@@ -1029,8 +1069,8 @@ impl<T: Slot + Default> Slot for Option<T> {
         self.as_mut().map_or(Inside::Scalar, T::inside)
     }
 
-    fn text(&self) -> Option<String> {
-        self.as_ref()?.text()
+    fn text(&mut self) -> Option<String> {
+        self.as_mut()?.text()
     }
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {

@@ -195,6 +195,12 @@ impl<T: Slot> fmt::Debug for crate::decode::Shown<'_, Family<T>> {
 }
 
 impl<T: Slot + Default> Numbered for Family<T> {
+    fn each(&mut self, visit: &mut dyn FnMut(u8, &mut dyn Slot)) {
+        for (number, value) in &mut self.0 {
+            visit(*number, value);
+        }
+    }
+
     fn add(&mut self, number: u8, fill: &mut dyn FnMut(&mut dyn Slot) -> bool) {
         let mut value = T::default();
         if fill(&mut value) {

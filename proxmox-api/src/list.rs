@@ -99,8 +99,8 @@ impl<T: Default + Slot> Slot for List<T> {
         self.0.inside()
     }
 
-    fn text(&self) -> Option<String> {
-        let items: Vec<String> = self.0.iter().filter_map(Slot::text).collect();
+    fn text(&mut self) -> Option<String> {
+        let items: Vec<String> = self.0.iter_mut().filter_map(Slot::text).collect();
         // Inside a property string the comma is taken; lists there use the semicolon.
         Some(items.join(";"))
     }

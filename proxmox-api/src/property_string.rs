@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
-
-use crate::decode::{Expected, Extra, Inside, Object, Scalar, Shape, Slot};
+use crate::decode::{Expected, Extra, Inside, Object, Scalar, Shape, Slot, text_of};
 
 /// What a property string holds beyond its declared keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -201,26 +199,31 @@ impl Slot for Undeclared {
 /// Writes `value` as the server reads it.
 #[doc(hidden)]
 pub fn write(value: &mut dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut result = Ok(());
-    value.open(&mut |shape, slots| result = write_slots(shape, slots, f));
-    result
+    f.write_str(&text(value).unwrap_or_default())
 }
 
-fn write_slots(
-    shape: &Shape,
-    slots: &mut [&mut dyn Slot],
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
+/// A property string as the server reads it; nothing for another object.
+pub(crate) fn text(value: &mut dyn Object) -> Option<String> {
+    let mut text = None;
+    value.open(&mut |shape, slots| {
+        text = shape.rules.map(|rules| join(shape, rules, slots));
+    });
+    text
+}
+
+fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) -> String {
     let mut parts: Vec<(String, String)> = shape
         .names()
-        .zip(slots.iter())
+        .zip(slots.iter_mut())
         .filter_map(|(key, slot)| Some((key.to_owned(), slot.text()?)))
         .collect();
-    let (Some(rules), Some(undeclared)) = (shape.rules, undeclared(slots)) else {
-        return Ok(());
+    let nothing = Undeclared::default();
+    let undeclared = match undeclared(slots) {
+        Some(undeclared) => undeclared,
+        None => &nothing,
     };
     if let Some(text) = &undeclared.text {
-        return f.write_str(text);
+        return text.clone();
     }
     // `virtio=MAC` is what the server itself writes for model=virtio,macaddr=MAC.
     let find = |parts: &[(String, String)], key: &str| parts.iter().position(|(k, _)| k == key);
@@ -241,15 +244,8 @@ fn write_slots(
             .iter()
             .map(|(key, value)| (key.clone(), value.clone())),
     );
-    let scalars = undeclared.members.iter().filter_map(|(key, value)| {
-        let text = match value {
-            Value::Bool(value) => u8::from(*value).to_string(),
-            Value::Number(value) => value.to_string(),
-            Value::String(value) => value.clone(),
-            Value::Null | Value::Array(_) | Value::Object(_) => return None,
-        };
-        Some((key.clone(), text))
-    });
+    let scalars = undeclared.members.iter();
+    let scalars = scalars.filter_map(|(key, value)| Some((key.clone(), text_of(value)?)));
     parts.extend(scalars);
     // The default key goes first and bare; a value with `=` in it would be taken for a key.
     if let Some(default) = rules.default_key.and_then(|key| find(&parts, key)) {
@@ -257,12 +253,13 @@ fn write_slots(
         let bare = !value.is_empty() && !value.contains('=');
         parts.insert(0, (if bare { String::new() } else { key }, value));
     }
-    for (position, (key, value)) in parts.iter().enumerate() {
-        let comma = if position > 0 { "," } else { "" };
+    let mut text = String::new();
+    for (key, value) in &parts {
+        let comma = if text.is_empty() { "" } else { "," };
         let equals = if key.is_empty() { "" } else { "=" };
-        write!(f, "{comma}{key}{equals}{value}")?;
+        text.extend([comma, key, equals, value]);
     }
-    Ok(())
+    text
 }
 
 /// A comma in a value would begin a new key.
@@ -272,7 +269,7 @@ pub fn problem(value: &mut dyn Object) -> Option<String> {
     value.open(&mut |shape, slots| {
         let mut texts = shape
             .names()
-            .zip(slots.iter())
+            .zip(slots.iter_mut())
             .filter_map(|(key, slot)| Some((key.to_owned(), slot.text()?)))
             .collect::<Vec<_>>();
         if let Some(undeclared) = undeclared(slots) {

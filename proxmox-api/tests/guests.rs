@@ -205,7 +205,43 @@ async fn settings_are_changed_and_removed_and_conflicts_repeated() {
     assert_eq!(attempt, 3);
     assert_eq!(guest.qemu_config().await.unwrap().cores, Some(2));
 
+    simulator.clear_requests();
+    guest
+        .update_qemu(|config| {
+            config.cores = Some(6);
+            config.balloon = Some(512);
+            config.net.insert(3, "virtio,bridge=vmbr9".into());
+            config.tags = Some(["red", "blue"].into());
+        })
+        .await
+        .unwrap();
+    let requests = simulator.requests();
+    let written = requests.iter().find(|request| request.method == "PUT");
+    let sent = written.expect("a change was sent").params.as_object();
+    let keys: Vec<&String> = sent.expect("a form").keys().collect();
+    assert_eq!(keys, ["balloon", "cores", "digest", "net3", "tags"]);
+    guest
+        .update_qemu(|config| {
+            config.balloon = None;
+            let card = config.net.remove(&3).expect("it was added");
+            assert_eq!(card.bridge.as_deref(), Some("vmbr9"));
+        })
+        .await
+        .unwrap();
+    let config = guest.qemu_config().await.unwrap();
+    assert_eq!((config.cores, config.balloon), (Some(6), None));
+    assert!(!config.net.contains_key(&3));
+    assert_eq!(config.tags.unwrap().0, ["red", "blue"]);
+
     let container = pve.guest(201);
+    container
+        .update_lxc(|config| config.hostname = Some("ns1".to_owned()))
+        .await
+        .unwrap();
+    assert_eq!(
+        container.lxc_config().await.unwrap().hostname.as_deref(),
+        Some("ns1")
+    );
     container
         .edit_lxc(|_, request| request.memory(1024).description("name server"))
         .await

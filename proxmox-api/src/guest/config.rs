@@ -7,6 +7,7 @@ use super::{ATTEMPTS, Acting, Guest, GuestErrorKind, Kind, Place, Started, order
 use crate::api::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
 use crate::api::qemu::{QemuConfig, QemuDrive, QemuNet, QemuVmidConfigPost, QemuVmidConfigPut};
 use crate::api_error::ErrorKind;
+use crate::decode::{Object, settings};
 use crate::error::Error;
 use crate::list::List;
 use crate::request::{ApiRequest, Sending};
@@ -99,6 +100,21 @@ fn unless_empty(
     (!empty).then(|| super::optional(request.into_future()))
 }
 
+/// The settings that are another text or gone, apart from what tells two versions apart.
+fn differences(before: &mut dyn Object, after: &mut dyn Object) -> Vec<(String, Option<String>)> {
+    let mut before = settings(before);
+    before.remove("digest");
+    let mut after = settings(after);
+    after.remove("digest");
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let gone: Vec<_> = gone.map(|name| (name.clone(), None)).collect();
+    let set = after.into_iter();
+    let set = set.filter(|(name, value)| before.get(name) != Some(value));
+    set.map(|(name, value)| (name, Some(value)))
+        .chain(gone)
+        .collect()
+}
+
 const NETS: u8 = 32;
 const MOUNT_POINTS: u8 = 255;
 
@@ -180,6 +196,68 @@ impl Guest {
     ) -> Result<(), Error> {
         self.put_lxc(&mut |config, request| Ok(change(config, request)))
             .await
+    }
+
+    /// Changes a virtual machine's configuration as a value: reads it, lets `change` have it, and sends what
+    /// differs then. A member that became `None`, or was taken out of its family, is removed from the
+    /// configuration; one that did not change is not sent. Members of `extra` count too. Otherwise like
+    /// [`Guest::edit_qemu`].
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// pve.guest(101)
+    ///     .update_qemu(|config| {
+    ///         config.cores = Some(4);
+    ///         config.balloon = None;
+    ///         config.net.remove(&1);
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_qemu`].
+    #[inline]
+    pub async fn update_qemu(
+        &self,
+        mut change: impl FnMut(&mut QemuConfig) + Send,
+    ) -> Result<(), Error> {
+        self.put_qemu(&mut |config, mut request| {
+            let mut wanted = config.clone();
+            change(&mut wanted);
+            for (name, value) in differences(&mut config.clone(), &mut wanted) {
+                request = match value {
+                    Some(value) => request.param(name, value),
+                    None => request.unset(name),
+                };
+            }
+            Ok(request)
+        })
+        .await
+    }
+
+    /// Changes a container's configuration as a value, as [`Guest::update_qemu`] does for a virtual machine.
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_lxc`].
+    #[inline]
+    pub async fn update_lxc(
+        &self,
+        mut change: impl FnMut(&mut LxcConfig) + Send,
+    ) -> Result<(), Error> {
+        self.put_lxc(&mut |config, mut request| {
+            let mut wanted = config.clone();
+            change(&mut wanted);
+            for (name, value) in differences(&mut config.clone(), &mut wanted) {
+                request = match value {
+                    Some(value) => request.param(name, value),
+                    None => request.unset(name),
+                };
+            }
+            Ok(request)
+        })
+        .await
     }
 
     #[inline]

@@ -19,7 +19,7 @@ pub async fn version(client: &Client) -> Result<String> {
 
 pub async fn nodes(client: &Client) -> Result<Vec<String>> {
     let nodes = client.nodes().get().await?;
-    Ok(nodes.into_iter().map(|node| node.node).collect())
+    Ok(nodes.into_iter().map(|node| node.node.into()).collect())
 }
 
 pub async fn guests(client: &Client) -> Result<Vec<(Option<u32>, Option<String>)>> {
