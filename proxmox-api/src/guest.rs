@@ -19,6 +19,7 @@ mod backup;
 mod cloud_init;
 mod config;
 mod copy;
+mod difference;
 mod failure;
 mod ids;
 mod migrate;

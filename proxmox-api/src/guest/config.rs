@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use super::difference::differences;
 use super::started::Goal;
 use super::{ATTEMPTS, Acting, Guest, GuestErrorKind, Kind, Place, Started, order, task};
 use crate::api::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
 use crate::api::qemu::{QemuConfig, QemuDrive, QemuNet, QemuVmidConfigPost, QemuVmidConfigPut};
 use crate::api_error::ErrorKind;
-use crate::decode::{Object, settings};
 use crate::error::Error;
 use crate::list::List;
 use crate::request::{ApiRequest, Sending};
@@ -98,21 +98,6 @@ fn unless_empty(
     let changes = |(key, _)| key != "digest";
     let empty = !request.call().params().iter().any(changes);
     (!empty).then(|| super::optional(request.into_future()))
-}
-
-/// The settings that are another text or gone, apart from what tells two versions apart.
-fn differences(before: &mut dyn Object, after: &mut dyn Object) -> Vec<(String, Option<String>)> {
-    let mut before = settings(before);
-    before.remove("digest");
-    let mut after = settings(after);
-    after.remove("digest");
-    let gone = before.keys().filter(|name| !after.contains_key(*name));
-    let gone: Vec<_> = gone.map(|name| (name.clone(), None)).collect();
-    let set = after.into_iter();
-    let set = set.filter(|(name, value)| before.get(name) != Some(value));
-    set.map(|(name, value)| (name, Some(value)))
-        .chain(gone)
-        .collect()
 }
 
 const NETS: u8 = 32;
