@@ -4,6 +4,7 @@ mod budget;
 mod compile;
 mod data;
 mod generation;
+mod goals;
 mod measure;
 mod running;
 mod subjects;
@@ -128,17 +129,29 @@ fn measure_all(args: &Args, scratch: &std::path::Path) -> Outcome {
             documentation: !args.quick,
         };
         compile::run(&subjects, &plan, scratch, &mut table)?;
-        say(&format!("\n## Compiling\n\n{}", table.show()))?;
+        say(&format!(
+            "\n## Compiling\n\n{}{}",
+            table.show(),
+            goals::show(&table)
+        ))?;
     }
     if wanted(What::Decode) {
         let mut table = new(&running::DECODERS);
         running::decode(&subjects, rounds, scratch, &mut table)?;
-        say(&format!("\n## Decoding\n\n{}", table.show()))?;
+        say(&format!(
+            "\n## Decoding\n\n{}{}",
+            table.show(),
+            goals::show(&table)
+        ))?;
     }
     if wanted(What::Calls) {
         let mut table = new(&titles);
         running::calls(&subjects, rounds, &root, scratch, &mut table)?;
-        say(&format!("\n## Calls\n\n{}", table.show()))?;
+        say(&format!(
+            "\n## Calls\n\n{}{}",
+            table.show(),
+            goals::show(&table)
+        ))?;
     }
     if wanted(What::Upload) {
         let mut table = Table::new(&[subjects::OURS, subjects::RAW]);

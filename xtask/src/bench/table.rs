@@ -89,6 +89,13 @@ impl Table {
         })
     }
 
+    /// The median of a cell.
+    pub(super) fn cell(&self, row: &str, column: &str) -> Option<f64> {
+        let row = self.rows.iter().position(|(label, _)| label == row)?;
+        let column = self.columns.iter().position(|known| known == column)?;
+        self.median(row, column)
+    }
+
     /// The table in Markdown: medians, behind each of them how ours compares.
     pub(super) fn show(&self) -> String {
         let mut text = String::from("| |");
