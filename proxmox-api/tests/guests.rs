@@ -211,7 +211,7 @@ async fn settings_are_changed_and_removed_and_conflicts_repeated() {
             config.cores = Some(6);
             config.balloon = Some(512);
             config.net.insert(3, "virtio,bridge=vmbr9".into());
-            config.tags = Some(["red", "blue"].into());
+            config.tags = Some(["blue", "red"].into());
         })
         .await
         .unwrap();
@@ -231,7 +231,7 @@ async fn settings_are_changed_and_removed_and_conflicts_repeated() {
     let config = guest.qemu_config().await.unwrap();
     assert_eq!((config.cores, config.balloon), (Some(6), None));
     assert!(!config.net.contains_key(&3));
-    assert_eq!(config.tags.unwrap().0, ["red", "blue"]);
+    assert_eq!(config.tags.unwrap().0, ["blue", "red"]);
 
     let container = pve.guest(201);
     container
