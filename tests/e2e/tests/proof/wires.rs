@@ -267,7 +267,8 @@ fn is_about_state(wire: &Wire, api: &ApiError) -> bool {
             let mut names = wire.parameters.iter().map(|parameter| parameter.name);
             names.any(|name| matches!(name, "password" | "ticket" | "vncticket"))
         }
-        403 | 404 | 501 => false,
+        403 => api.message().contains("pool 'pool1' does not exist"),
+        404 | 501 => false,
         _ => {
             let about = ["already exists", "no such task", "unknown option 'item1'"];
             let is = |text: &String| about.iter().any(|words| text.contains(words));
