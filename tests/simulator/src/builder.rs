@@ -92,7 +92,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The release to play, one of [`releases`]; 9.2 unless set.
+    /// The release to play, one of [`releases`](crate::releases); 9.2 unless set.
     #[must_use]
     pub fn release(mut self, release: impl Into<String>) -> Self {
         self.release = release.into();
@@ -238,7 +238,7 @@ impl Builder {
         self
     }
 
-    /// Says what a program does in a virtual machine added before; see [`GuestAgent::command`].
+    /// Says what a program does in a virtual machine added before; see [`GuestAgent::command`](crate::GuestAgent::command).
     #[must_use]
     pub fn guest_command(mut self, vmid: u32, words: &[&str], output: CommandOutput) -> Self {
         if let Some(guest) = self.guests.iter_mut().find(|guest| guest.vmid == vmid) {
