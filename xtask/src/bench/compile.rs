@@ -192,11 +192,14 @@ fn documentation(
     if output.exists() {
         fs::remove_dir_all(&output).map_err(|error| format!("{}: {error}", output.display()))?;
     }
+    // The features are those of the program, which must be named for that; it has next to no documentation.
     let mut cargo = project.cargo(&[
         "doc",
         "--no-deps",
         "--features",
         "all",
+        "--package",
+        &subject.program(),
         "--package",
         package,
     ]);

@@ -121,6 +121,13 @@ pub(super) struct Project {
     pub(super) endpoints: usize,
 }
 
+impl Subject {
+    /// The package of the programs that use it.
+    pub(super) fn program(&self) -> String {
+        format!("bench-{}", self.folder)
+    }
+}
+
 impl Project {
     /// Writes the project of a subject.
     pub(super) fn new(subject: &Subject, workspace: &Path, scratch: &Path) -> Result<Self, String> {
