@@ -114,7 +114,7 @@ const GOALS: &[Goal] = &[
         row: "64 at once, CPU per request",
         column: RAW,
         bound: AtMost(1.03),
-        obstacle: "",
+        obstacle: "what errors, spans, limits and repetition need to know of a request",
     },
 ];
 
