@@ -495,9 +495,7 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
         }
     } else {
         let value = map.next_value()?;
-        if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
-            rest.insert(key.to_owned(), value);
-        }
+        set_aside(slots, key, value);
         return Ok(());
     };
     match required {
@@ -505,11 +503,16 @@ fn member<'de, A: serde::de::MapAccess<'de>>(
         _ if refused.is_null() => Ok(()),
         Some(expected) => Err(refusal(trail, expected, &describe(&refused))),
         None => {
-            if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
-                rest.insert(key.to_owned(), refused);
-            }
+            set_aside(slots, key, refused);
             Ok(())
         }
+    }
+}
+
+/// Keeps what no slot holds with the object's undeclared members.
+fn set_aside(slots: &mut [&mut dyn Slot], key: &str, value: Value) {
+    if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
+        rest.insert(key.to_owned(), value);
     }
 }
 

@@ -211,12 +211,16 @@ pub(crate) fn text(value: &mut dyn Object) -> Option<String> {
     text
 }
 
-fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) -> String {
-    let mut parts: Vec<(String, String)> = shape
-        .names()
-        .zip(slots.iter_mut())
+/// The declared keys that are set, with their values.
+fn declared(shape: &Shape, slots: &mut [&mut dyn Slot]) -> Vec<(String, String)> {
+    let pairs = shape.names().zip(slots);
+    pairs
         .filter_map(|(key, slot)| Some((key.to_owned(), slot.text()?)))
-        .collect();
+        .collect()
+}
+
+fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) -> String {
+    let mut parts = declared(shape, slots);
     let nothing = Undeclared::default();
     let undeclared = match undeclared(slots) {
         Some(undeclared) => undeclared,
@@ -267,11 +271,7 @@ fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) -> String {
 pub fn problem(value: &mut dyn Object) -> Option<String> {
     let mut found = None;
     value.open(&mut |shape, slots| {
-        let mut texts = shape
-            .names()
-            .zip(slots.iter_mut())
-            .filter_map(|(key, slot)| Some((key.to_owned(), slot.text()?)))
-            .collect::<Vec<_>>();
+        let mut texts = declared(shape, slots);
         if let Some(undeclared) = undeclared(slots) {
             texts.extend(undeclared.keys.clone());
         }

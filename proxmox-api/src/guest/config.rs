@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::difference::differences;
+use super::difference::set_differences;
 use super::started::Goal;
 use super::{ATTEMPTS, Acting, Guest, GuestErrorKind, Kind, Place, Started, order, task};
 use crate::api::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
@@ -100,6 +100,22 @@ fn unless_empty(
     (!empty).then(|| super::optional(request.into_future()))
 }
 
+/// Has `change` fill a request that goes with what was read.
+macro_rules! edit {
+    ($guest:ident, $kind:ident, $read:ident, $at:ident, $verb:ident, $change:ident) => {
+        $guest
+            .edit(Kind::$kind, $read, &mut |config, place| {
+                let request = $guest.$at(place).config().$verb();
+                let request = match &config.digest {
+                    Some(digest) => request.digest(digest),
+                    None => request,
+                };
+                Ok(unless_empty($change(config, request)?))
+            })
+            .await
+    };
+}
+
 const NETS: u8 = 32;
 const MOUNT_POINTS: u8 = 255;
 
@@ -185,8 +201,9 @@ impl Guest {
 
     /// Changes a virtual machine's configuration as a value: reads it, lets `change` have it, and sends what
     /// differs then. A member that became `None`, or was taken out of its family, is removed from the
-    /// configuration; one that did not change is not sent. Members of `extra` count too. Otherwise like
-    /// [`Guest::edit_qemu`].
+    /// configuration; one that did not change is not sent. Members of `extra` count too. Members that are lists
+    /// or objects in the answer cannot be changed this way, and commas within the values of a property string
+    /// are left to the server to refuse. Otherwise like [`Guest::edit_qemu`].
     ///
     /// ```no_run
     /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -211,12 +228,7 @@ impl Guest {
         self.put_qemu(&mut |config, mut request| {
             let mut wanted = config.clone();
             change(&mut wanted);
-            for (name, value) in differences(&mut config.clone(), &mut wanted) {
-                request = match value {
-                    Some(value) => request.param(name, value),
-                    None => request.unset(name),
-                };
-            }
+            set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
             Ok(request)
         })
         .await
@@ -234,12 +246,7 @@ impl Guest {
         self.put_lxc(&mut |config, mut request| {
             let mut wanted = config.clone();
             change(&mut wanted);
-            for (name, value) in differences(&mut config.clone(), &mut wanted) {
-                request = match value {
-                    Some(value) => request.param(name, value),
-                    None => request.unset(name),
-                };
-            }
+            set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
             Ok(request)
         })
         .await
@@ -250,15 +257,7 @@ impl Guest {
         &self,
         change: Change<'_, QemuConfig, QemuVmidConfigPut>,
     ) -> Result<(), Error> {
-        self.edit(Kind::Qemu, read_qemu, &mut |config, place| {
-            let request = self.qemu_at(place).config().put();
-            let request = match &config.digest {
-                Some(digest) => request.digest(digest),
-                None => request,
-            };
-            Ok(unless_empty(change(config, request)?))
-        })
-        .await
+        edit!(self, Qemu, read_qemu, qemu_at, put, change)
     }
 
     #[inline]
@@ -266,15 +265,7 @@ impl Guest {
         &self,
         change: Change<'_, QemuConfig, QemuVmidConfigPost>,
     ) -> Result<(), Error> {
-        self.edit(Kind::Qemu, read_qemu, &mut |config, place| {
-            let request = self.qemu_at(place).config().post();
-            let request = match &config.digest {
-                Some(digest) => request.digest(digest),
-                None => request,
-            };
-            Ok(unless_empty(change(config, request)?))
-        })
-        .await
+        edit!(self, Qemu, read_qemu, qemu_at, post, change)
     }
 
     #[inline]
@@ -282,15 +273,7 @@ impl Guest {
         &self,
         change: Change<'_, LxcConfig, LxcVmidConfigPut>,
     ) -> Result<(), Error> {
-        self.edit(Kind::Lxc, read_lxc, &mut |config, place| {
-            let request = self.lxc_at(place).config().put();
-            let request = match &config.digest {
-                Some(digest) => request.digest(digest),
-                None => request,
-            };
-            Ok(unless_empty(change(config, request)?))
-        })
-        .await
+        edit!(self, Lxc, read_lxc, lxc_at, put, change)
     }
 
     /// Reads the configuration and sends what `write` makes of it, until nobody else is in between.

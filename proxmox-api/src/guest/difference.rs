@@ -5,23 +5,25 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::decode::{Inside, Object, rest, text_of};
+use crate::encode::ParamValue;
+use crate::request::Call;
 
-/// The settings that are another text or gone, apart from what tells two versions apart.
-pub(super) fn differences(
-    before: &mut dyn Object,
-    after: &mut dyn Object,
-) -> Vec<(String, Option<String>)> {
+/// Puts the settings that are another text into the call, and the names of those that are gone into its
+/// `delete`; apart from what tells two versions apart.
+pub(super) fn set_differences(call: &mut Call, before: &mut dyn Object, after: &mut dyn Object) {
     let mut before = settings(before);
     before.remove("digest");
     let mut after = settings(after);
     after.remove("digest");
     let gone = before.keys().filter(|name| !after.contains_key(*name));
-    let gone: Vec<_> = gone.map(|name| (name.clone(), None)).collect();
-    let set = after.into_iter();
-    let set = set.filter(|(name, value)| before.get(name) != Some(value));
-    set.map(|(name, value)| (name, Some(value)))
-        .chain(gone)
-        .collect()
+    for name in gone {
+        call.unset(name.clone());
+    }
+    for (name, value) in after {
+        if before.get(&name) != Some(&value) {
+            call.params.set(name, ParamValue::One(value));
+        }
+    }
 }
 
 /// All settings of an object that are one text, by their names.
