@@ -6,6 +6,7 @@ mod diff;
 mod import;
 mod regen;
 mod source;
+mod tidy;
 mod words;
 
 use std::io::{ErrorKind, Write as _};
@@ -24,6 +25,7 @@ enum Command {
     Regen(regen::Args),
     Diff(diff::Args),
     Coverage(coverage::Args),
+    Tidy(tidy::Args),
     Words(words::Args),
 }
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Regen(args) => regen::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Coverage(args) => coverage::run(&args),
+        Command::Tidy(args) => tidy::run(&args),
         Command::Words(args) => words::run(&args),
     };
     match outcome {

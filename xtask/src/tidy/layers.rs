@@ -1,0 +1,127 @@
+//! The table of layers, and imports that run against it.
+
+use std::collections::BTreeMap;
+
+use super::imports::Import;
+
+/// The modules of a source folder with their heights; higher ones may import lower ones.
+pub(super) type Table = BTreeMap<String, usize>;
+
+/// The tables of a document, by source folder.
+pub(super) fn read(document: &str) -> Result<BTreeMap<String, Table>, String> {
+    let mut tables = BTreeMap::new();
+    let mut lines = document.lines();
+    while let Some(line) = lines.next() {
+        let Some(folder) = line.strip_prefix("```layers ") else {
+            continue;
+        };
+        let rows: Vec<&str> = lines
+            .by_ref()
+            .take_while(|line| !line.starts_with("```"))
+            .filter(|line| !line.trim().is_empty())
+            .collect();
+        let mut table = Table::new();
+        for (height, row) in rows.iter().rev().enumerate() {
+            for module in row.split_whitespace() {
+                if table.insert(module.to_owned(), height).is_some() {
+                    return Err(format!("layers of {folder}: `{module}` is listed twice"));
+                }
+            }
+        }
+        tables.insert(folder.trim().to_owned(), table);
+    }
+    match tables.is_empty() {
+        true => Err("no block of layers is in the document".to_owned()),
+        false => Ok(tables),
+    }
+}
+
+/// The first part of a file's path without its suffix: `client` for `client.rs` and for `client/auth.rs`.
+fn module(file: &str) -> &str {
+    let first = file.split('/').next().unwrap_or(file);
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+fn is_root(module: &str) -> bool {
+    matches!(module, "lib" | "main")
+}
+
+pub(super) fn violations(table: &Table, imports: &[Import]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut seen = BTreeMap::new();
+    for import in imports {
+        for file in [&import.from, &import.to] {
+            seen.insert(module(file), file);
+        }
+        let (from, to) = (module(&import.from), module(&import.to));
+        if from == to || is_root(from) {
+            continue;
+        }
+        if let (Some(own), Some(other)) = (table.get(from), table.get(to))
+            && own <= other
+        {
+            let relation = match own == other {
+                true => "which stands beside it",
+                false => "which stands above it",
+            };
+            problems.push(format!(
+                "{}:{}: `{from}` imports `{to}` ({}), {relation}",
+                import.from, import.line, import.path
+            ));
+        }
+    }
+    for (module, file) in seen {
+        if !is_root(module) && !table.contains_key(module) {
+            problems.push(format!("{file}: `{module}` stands in no layer"));
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn import(from: &str, to: &str) -> Import {
+        Import {
+            from: from.to_owned(),
+            line: 3,
+            to: to.to_owned(),
+            path: format!("crate::{to}"),
+        }
+    }
+
+    const PICTURE: &str = "text\n```layers some/src\nclient task\nvalue\n\nutil\n```\nmore";
+
+    #[test]
+    fn imports_may_only_run_downwards() {
+        let tables = read(PICTURE).unwrap_or_default();
+        let table = &tables["some/src"];
+        let check = |from, to| violations(table, &[import(from, to)]);
+        assert_eq!(check("client/send.rs", "value/list.rs"), [""; 0]);
+        assert_eq!(check("client.rs", "util.rs"), [""; 0]);
+        assert_eq!(check("lib.rs", "client.rs"), [""; 0]);
+        assert_eq!(
+            check("value.rs", "client/send.rs"),
+            ["value.rs:3: `value` imports `client` (crate::client/send.rs), which stands above it"]
+        );
+        assert_eq!(
+            check("client.rs", "task.rs"),
+            ["client.rs:3: `client` imports `task` (crate::task.rs), which stands beside it"]
+        );
+        assert_eq!(
+            check("other.rs", "util.rs"),
+            ["other.rs: `other` stands in no layer"]
+        );
+    }
+
+    #[test]
+    fn a_table_that_names_a_module_twice_is_refused() {
+        let twice = "```layers x\na b\na\n```\n";
+        assert_eq!(
+            read(twice).err().as_deref(),
+            Some("layers of x: `a` is listed twice")
+        );
+        assert!(read("no table").is_err());
+    }
+}
