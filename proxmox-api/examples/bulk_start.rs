@@ -6,8 +6,8 @@
 mod common;
 
 use common::{Outcome, open};
-use proxmox_api::guest::PowerAction;
-use proxmox_api::inventory::{Inventory, ResourceType};
+use proxmox_api::manage::guest::PowerAction;
+use proxmox_api::manage::inventory::{Inventory, ResourceType};
 
 #[tokio::main]
 async fn main() -> Outcome {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Outcome, open, variable};
 use proxmox_api::Error;
-use proxmox_api::guest::{CloudInit, GuestErrorKind, Size};
-use proxmox_api::tasks::STORAGE_TIMEOUT;
+use proxmox_api::manage::guest::{CloudInit, GuestErrorKind, Size};
+use proxmox_api::manage::tasks::STORAGE_TIMEOUT;
 
 const GIB: u64 = 1 << 30;
 

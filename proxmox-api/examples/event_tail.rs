@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use common::{Outcome, open, variable};
 use proxmox_api::Client;
-use proxmox_api::events::{State, Watch};
-use proxmox_api::webhook::{Deliverer, Webhook};
+use proxmox_api::manage::events::{State, Watch};
+use proxmox_api::manage::webhook::{Deliverer, Webhook};
 use proxmox_simulator::Simulator;
 
 #[tokio::main]

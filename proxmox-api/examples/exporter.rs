@@ -8,7 +8,8 @@ mod common;
 use std::time::Duration;
 
 use common::{Outcome, open, variable};
-use proxmox_api::{Client, metrics};
+use proxmox_api::Client;
+use proxmox_api::manage::metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -7,9 +7,9 @@ mod common;
 
 use common::{Outcome, open};
 use proxmox_api::error::Error;
+use proxmox_api::manage::tasks::{GUEST_TIMEOUT, STORAGE_TIMEOUT, wait_all};
 use proxmox_api::task::Task;
-use proxmox_api::tasks::{GUEST_TIMEOUT, STORAGE_TIMEOUT, wait_all};
-use proxmox_api::upid::{Upid, UpidError};
+use proxmox_api::value::upid::{Upid, UpidError};
 use proxmox_simulator::Fault;
 
 #[tokio::main]

@@ -6,9 +6,9 @@
 mod common;
 
 use common::{Outcome, open};
-use proxmox_api::guest::Kind;
-use proxmox_api::inventory::{Inventory, Order, ResourceType, SortBy};
-use proxmox_api::metrics;
+use proxmox_api::manage::guest::Kind;
+use proxmox_api::manage::inventory::{Inventory, Order, ResourceType, SortBy};
+use proxmox_api::manage::metrics;
 
 const GIB: u64 = 1 << 30;
 

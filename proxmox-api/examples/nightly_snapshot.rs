@@ -9,8 +9,8 @@ mod common;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Outcome, open};
-use proxmox_api::guest::{Guest, Retention, Verdict};
-use proxmox_api::inventory::{Inventory, ResourceType};
+use proxmox_api::manage::guest::{Guest, Retention, Verdict};
+use proxmox_api::manage::inventory::{Inventory, ResourceType};
 use proxmox_api::{Client, Error};
 use proxmox_simulator::Clock;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Outcome, open, variable};
 use proxmox_api::Client;
-use proxmox_api::inventory::{Inventory, Order, ResourceType, SortBy};
-use proxmox_api::tasks::STORAGE_TIMEOUT;
+use proxmox_api::manage::inventory::{Inventory, Order, ResourceType, SortBy};
+use proxmox_api::manage::tasks::STORAGE_TIMEOUT;
 use proxmox_simulator::Simulator;
 
 #[tokio::main]

@@ -14,11 +14,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use proxmox_api::api::qemu::{QemuDrive, QemuNet};
-use proxmox_api::encode::ParamValue;
-use proxmox_api::endpoint::Method;
+use proxmox_api::pve::qemu::{QemuDrive, QemuNet};
 use proxmox_api::request::Call;
 use proxmox_api::task::{Task, TaskOutcome};
+use proxmox_api::value::encode::ParamValue;
+use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, Error, Value};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 

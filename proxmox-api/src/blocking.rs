@@ -36,12 +36,12 @@ use std::sync::{Arc, OnceLock};
 use bytes::{Buf, Bytes};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::auth::SavedSession;
 use crate::client::Client;
-use crate::download::Download;
+use crate::client::auth::SavedSession;
 use crate::error::{Error, RequestErrorKind};
-use crate::lines::Lines;
-use crate::paging::{Items, Page, Pages};
+use crate::stream::download::Download;
+use crate::stream::lines::Lines;
+use crate::stream::paging::{Items, Page, Pages};
 
 /// Waiting for what otherwise is awaited.
 pub trait SendBlocking<T>: IntoFuture<Output = Result<T, Error>> + Sized {

@@ -1,6 +1,6 @@
 //! Typed bindings for the whole Proxmox VE HTTP API, generated from its official schema.
 //!
-//! Every endpoint of the [tracked releases](api::RELEASES) is here, in one mechanical shape: each literal
+//! Every endpoint of the [tracked releases](pve::RELEASES) is here, in one mechanical shape: each literal
 //! segment of a path is a method, each `{placeholder}` a method that takes the value, and the HTTP verb
 //! ends the path. That gives a request value; required parameters are its arguments, optional ones are
 //! setters, and awaiting it sends it.
@@ -11,7 +11,7 @@
 //! # #[cfg(feature = "qemu")]
 //! # mod example {
 //! use proxmox_api::Client;
-//! use proxmox_api::api::qemu::{QemuDrive, QemuNet};
+//! use proxmox_api::pve::qemu::{QemuDrive, QemuNet};
 //!
 //! # async fn example() -> Result<(), proxmox_api::Error> {
 //! let pve = Client::builder("https://pve1.example.org:8006")
@@ -41,14 +41,14 @@
 //!
 //! | for | see |
 //! |---|---|
-//! | a call, by its path | [`api`], one module for each area |
-//! | servers, logins, certificates | [`Client::builder`], [`auth`], [`tls`] |
+//! | a call, by its path | [`pve`], one module for each area |
+//! | servers, logins, certificates | [`Client::builder`], [`client::auth`], [`tls`] |
 //! | work that goes on after the answer | [`task`] |
 //! | what went wrong, and whether to try again | [`Error`] |
-//! | a request as a value: inspect it, send it later | [`request`], [`api::Root::detached`] |
-//! | answers: what is lenient, what is kept | [`decode`] |
-//! | texts with several keys, such as `net0` | [`property_string`] |
-//! | volume ids, users, addresses, sizes | [`formats`] |
+//! | a request as a value: inspect it, send it later | [`request`], [`pve::Root::detached`] |
+//! | answers: what is lenient, what is kept | [`value::decode`] |
+//! | texts with several keys, such as `net0` | [`value::property_string`] |
+//! | volume ids, users, addresses, sizes | [`value::formats`] |
 //! | another way to reach the server, or none in tests | [`transport`] |
 //!
 //! # Nothing is lost
@@ -61,66 +61,27 @@
 
 #![deny(missing_docs)]
 
-#[rustfmt::skip]
-#[path = "generated/mod.rs"]
-pub mod api;
-#[cfg(feature = "guests")]
-pub mod agent;
-mod api_error;
-pub mod auth;
-mod availability;
-#[cfg(feature = "guests")]
-pub mod batch;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod client;
-#[cfg(feature = "console")]
-pub mod console;
-pub mod decode;
-pub mod download;
-pub mod encode;
-pub mod endpoint;
-pub mod envelope;
 pub mod error;
 #[cfg(feature = "guests")]
-pub mod events;
-mod family;
-pub mod formats;
-#[cfg(feature = "guests")]
-pub mod guest;
-pub mod hosts;
-#[cfg(feature = "guests")]
-pub mod inventory;
-pub mod limit;
-pub mod lines;
-mod list;
-#[cfg(feature = "guests")]
-pub mod metrics;
-pub mod open_enum;
-pub mod paging;
-pub mod property_string;
+pub mod manage;
+#[rustfmt::skip]
+pub mod pve;
 pub mod request;
-pub mod retry;
-mod secret;
+pub mod stream;
 mod support;
 pub mod task;
-#[cfg(feature = "guests")]
-pub mod tasks;
 pub mod testing;
 pub mod tls;
-mod trace;
 pub mod transport;
-pub mod upid;
-pub mod upload;
-#[cfg(feature = "guests")]
-pub mod webhook;
+pub mod value;
 
 pub use client::{Client, ClientBuilder};
 pub use error::Error;
-pub use family::Family;
-pub use list::List;
-pub use secret::Secret;
 pub use serde_json::Value;
+pub use value::{Family, List, Secret};
 
 // Compiles the examples of the readme.
 #[cfg(all(doctest, feature = "full"))]

@@ -11,21 +11,22 @@ pub(crate) use std::future::IntoFuture;
 
 pub(crate) use bytes::Bytes;
 
+pub(crate) use crate::Value;
 pub(crate) use crate::client::Client;
-pub(crate) use crate::decode::{Expected, Extra, Object, Scalar, Shape, Slot, scalar_slot};
-pub(crate) use crate::encode::{ParamValue, ToParam};
-pub(crate) use crate::endpoint::{Endpoint, Method, Partial, Permission, Release};
 pub(crate) use crate::error::Error;
-pub(crate) use crate::family::Family;
-pub(crate) use crate::formats::{
-    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
-};
-pub(crate) use crate::list::List;
-pub(crate) use crate::open_enum::{self, OpenEnum, Unlisted, open_enum_impls};
-pub(crate) use crate::property_string::{Rules, Undeclared, property_string_impls};
 pub(crate) use crate::request::{
     ApiRequest, At, Call, Request, Sending, object_impls, place_impls, reply, request_impls,
 };
-pub(crate) use crate::secret::Secret;
 pub(crate) use crate::task::Task;
-pub(crate) use crate::{Value, decode, property_string};
+pub(crate) use crate::value::Family;
+pub(crate) use crate::value::List;
+pub(crate) use crate::value::Secret;
+pub(crate) use crate::value::decode::{Expected, Extra, Object, Scalar, Shape, Slot, scalar_slot};
+pub(crate) use crate::value::encode::{ParamValue, ToParam};
+pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release};
+pub(crate) use crate::value::formats::{
+    Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
+};
+pub(crate) use crate::value::open_enum::{self, OpenEnum, Unlisted, open_enum_impls};
+pub(crate) use crate::value::property_string::{Rules, Undeclared, property_string_impls};
+pub(crate) use crate::value::{decode, property_string};

@@ -4,14 +4,15 @@
 
 use std::io::Read;
 
+use proxmox_api::Client;
 use proxmox_api::blocking::SendBlocking;
 use proxmox_api::error::RequestErrorKind;
-use proxmox_api::events::Watch;
-use proxmox_api::guest::{Kind, PowerAction, PowerState, Size};
-use proxmox_api::inventory::Inventory;
+use proxmox_api::manage::events::Watch;
+use proxmox_api::manage::guest::{Kind, PowerAction, PowerState, Size};
+use proxmox_api::manage::inventory::Inventory;
+use proxmox_api::manage::metrics;
+use proxmox_api::manage::tasks::wait_all;
 use proxmox_api::request::ApiRequest;
-use proxmox_api::tasks::wait_all;
-use proxmox_api::{Client, metrics};
 use proxmox_simulator::{Builder, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 /// The server's runtime is dropped with it, outside of any other.

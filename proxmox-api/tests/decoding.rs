@@ -2,10 +2,10 @@
 
 #![cfg(all(feature = "cluster", feature = "lxc", feature = "qemu"))]
 
-use proxmox_api::api::cluster::ClusterResourcesItem;
-use proxmox_api::api::lxc::LxcNet;
-use proxmox_api::api::qemu::{QemuConfig, QemuDrive, QemuItem, QemuNet};
-use proxmox_api::decode::from_answer;
+use proxmox_api::pve::cluster::ClusterResourcesItem;
+use proxmox_api::pve::lxc::LxcNet;
+use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuItem, QemuNet};
+use proxmox_api::value::decode::from_answer;
 use serde_json::json;
 
 fn config(members: &str) -> QemuConfig {
@@ -191,7 +191,7 @@ fn debug_shows_what_is_set_and_no_secret() {
 #[test]
 fn a_comma_within_a_property_string_is_refused_before_sending() {
     let net = QemuNet::virtio().bridge("vmbr0,firewall=0");
-    let request = proxmox_api::api::Root::detached()
+    let request = proxmox_api::pve::Root::detached()
         .nodes()
         .node("pve1")
         .qemu()

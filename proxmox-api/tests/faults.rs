@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-use proxmox_api::endpoint::Method;
-use proxmox_api::retry::RetryPolicy;
+use proxmox_api::client::retry::RetryPolicy;
+use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error};
 use proxmox_simulator::{Clock, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 use rustls::ServerConfig;
@@ -769,7 +769,7 @@ async fn logins(matrix: &mut Matrix) {
         let asked = Arc::clone(&asked);
         move |_| {
             *asked.lock().expect("no panic") += 1;
-            async { Ok::<_, Error>(proxmox_api::auth::TfaAnswer::totp("123456")) }
+            async { Ok::<_, Error>(proxmox_api::client::auth::TfaAnswer::totp("123456")) }
         }
     });
     let result = version(client.build().expect("complete")).await;

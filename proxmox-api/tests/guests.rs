@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use proxmox_api::api::lxc::{LxcMountPoint, LxcNet};
-use proxmox_api::api::qemu::{QemuDrive, QemuNet};
 use proxmox_api::error::ErrorKind;
-use proxmox_api::guest::{
+use proxmox_api::manage::guest::{
     Bus, CloudInit, Guest, GuestErrorKind, Kind, PowerState, Size, allocate, next_free,
 };
+use proxmox_api::pve::lxc::{LxcMountPoint, LxcNet};
+use proxmox_api::pve::qemu::{QemuDrive, QemuNet};
 use proxmox_api::task::TaskOutcome;
 use proxmox_api::{Client, Error};
 use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};

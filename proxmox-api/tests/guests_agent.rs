@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use proxmox_api::Client;
-use proxmox_api::agent::Output;
 use proxmox_api::error::ErrorKind;
+use proxmox_api::manage::agent::Output;
 use proxmox_simulator::{
     Builder, Clock, CommandOutput, Simulator, TOKEN_ID, TOKEN_SECRET, releases,
 };

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use proxmox_api::Client;
 use proxmox_api::error::ErrorKind;
-use proxmox_api::guest::PowerAction;
+use proxmox_api::manage::guest::PowerAction;
 use proxmox_simulator::{Builder, Simulator, TOKEN_ID, TOKEN_SECRET};
 
 async fn start(builder: Builder) -> (Simulator, Client) {

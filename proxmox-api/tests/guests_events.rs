@@ -2,10 +2,10 @@
 #![cfg(feature = "guests")]
 
 use proxmox_api::Client;
-use proxmox_api::events::{Change, Event, Watch};
-use proxmox_api::inventory::{Inventory, Order, ResourceType, SortBy};
-use proxmox_api::metrics;
-use proxmox_api::webhook::{Deliverer, SIGNATURE, TIMESTAMP, WINDOW, Webhook, verify};
+use proxmox_api::manage::events::{Change, Event, Watch};
+use proxmox_api::manage::inventory::{Inventory, Order, ResourceType, SortBy};
+use proxmox_api::manage::metrics;
+use proxmox_api::manage::webhook::{Deliverer, SIGNATURE, TIMESTAMP, WINDOW, Webhook, verify};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use proxmox_api::error::ErrorKind;
-use proxmox_api::guest::{Guest, Kind, PowerState, Started};
+use proxmox_api::manage::guest::{Guest, Kind, PowerState, Started};
+use proxmox_api::manage::tasks::wait_all;
 use proxmox_api::task::{TaskErrorKind, TaskOutcome};
-use proxmox_api::tasks::wait_all;
 use proxmox_api::{Client, Error};
 use proxmox_simulator::{Builder, Clock, Fault, Simulator, TOKEN_ID, TOKEN_SECRET};
 

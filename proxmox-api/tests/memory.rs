@@ -14,8 +14,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use proxmox_api::Client;
-use proxmox_api::endpoint::Method;
 use proxmox_api::tls::Fingerprint;
+use proxmox_api::value::endpoint::Method;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::io::{AsyncRead, ReadBuf};

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use proxmox_api::endpoint::{Method, Release};
+use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::error::{ErrorKind, RequestErrorKind};
-use proxmox_api::retry::RetryPolicy;
 use proxmox_api::task::TaskOutcome;
-use proxmox_api::upid::Upid;
+use proxmox_api::value::endpoint::{Method, Release};
+use proxmox_api::value::upid::Upid;
 use proxmox_api::{Client, ClientBuilder, Error};
 use proxmox_simulator::{Builder, Clock, Fault, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 

@@ -4,10 +4,10 @@
 use std::net::TcpListener;
 use std::time::{Duration, SystemTime};
 
-use proxmox_api::endpoint::Method;
 use proxmox_api::error::ErrorKind;
 use proxmox_api::request::ApiRequest;
-use proxmox_api::upload::{ChecksumAlgorithm, UploadContent};
+use proxmox_api::stream::upload::{ChecksumAlgorithm, UploadContent};
+use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error};
 use proxmox_simulator::{Builder, Clock, Fault, ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET};
 
@@ -296,7 +296,7 @@ mod consoles {
             .running(101)
     }
 
-    async fn until(terminal: &mut proxmox_api::console::Terminal, end: &str) -> String {
+    async fn until(terminal: &mut proxmox_api::stream::console::Terminal, end: &str) -> String {
         let mut shown = Vec::new();
         loop {
             let text = String::from_utf8_lossy(&shown).into_owned();

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
     let output = generate(&root)?;
     check_features(&root, &output)?;
-    let generated = root.join("proxmox-api/src/generated");
+    let generated = root.join("proxmox-api/src/pve");
     let mut wanted: BTreeMap<PathBuf, &str> = output
         .files
         .iter()

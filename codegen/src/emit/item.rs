@@ -374,7 +374,7 @@ impl Emitter<'_> {
             home => {
                 let home = format_ident!("{}", home);
                 match self.current.as_str() {
-                    OUTSIDE => quote!(api::#home::#name),
+                    OUTSIDE => quote!(pve::#home::#name),
                     _ => quote!(super::#home::#name),
                 }
             }

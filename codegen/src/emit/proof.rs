@@ -145,7 +145,7 @@ impl Emitter<'_> {
             entries.push(entry);
         }
         quote! {
-            use proxmox_api::api::{self, Root};
+            use proxmox_api::pve::{self, Root};
             use proxmox_api::request::Call;
 
             use crate::wire::Sent::{Many, One, Parts};
@@ -417,7 +417,7 @@ impl Emitter<'_> {
     fn home_path(&self, id: usize) -> TokenStream {
         let area = ident(&self.item_areas[id]);
         let name = ident(&self.names.items[id]);
-        quote!(api::#area::#name)
+        quote!(pve::#area::#name)
     }
 
     fn answers(&self) -> TokenStream {
@@ -487,9 +487,9 @@ impl Emitter<'_> {
         quote! {
             use std::collections::BTreeMap;
 
-            use proxmox_api::formats::*;
+            use proxmox_api::value::formats::*;
             use proxmox_api::task::Task;
-            use proxmox_api::{Value, api};
+            use proxmox_api::{Value, pve};
 
             use crate::answer::{Answer, Of};
             use crate::property::{self, PropertyType};

@@ -9,16 +9,16 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
 
 use super::{Client, Inner};
-use crate::auth::{
+use crate::client::auth::{
     Auth, Clock, Credentials, Handler, OpenId, SavedSession, TfaAnswer, TfaChallenge,
 };
+use crate::client::hosts::{Base, Host, Hosts};
+use crate::client::limit::{Limits, RateLimit, Settings};
+use crate::client::retry::{Retries, RetryPolicy};
 use crate::error::Error;
-use crate::hosts::{Base, Host, Hosts};
-use crate::limit::{Limits, RateLimit, Settings};
-use crate::retry::{Retries, RetryPolicy};
-use crate::secret::Secret;
 use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
 use crate::transport::{HttpSettings, HttpTransport, Proxies, Proxy, Transport};
+use crate::value::Secret;
 
 const AT_ONCE: usize = 64;
 const AT_ONCE_PER_NODE: usize = 16;
@@ -190,11 +190,11 @@ impl ClientBuilder {
 
     /// Whom to ask when a login with a password needs a second factor. All calls wait meanwhile, and it
     /// is asked once for all of them. Without this, the login ends with
-    /// [`AuthErrorKind::SecondFactor`](crate::auth::AuthErrorKind).
+    /// [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
     ///
     /// ```
     /// # use proxmox_api::Client;
-    /// use proxmox_api::auth::TfaAnswer;
+    /// use proxmox_api::client::auth::TfaAnswer;
     ///
     /// # fn read_line(_: &str) -> std::io::Result<String> { Ok(String::new()) }
     /// let builder = Client::builder("pve1")

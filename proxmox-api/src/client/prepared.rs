@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use super::rules::{check_path, place, refuses_session, signed};
 use super::{API, Client, Inner, Reply};
-use crate::api_error::ErrorKind;
-use crate::auth::{Grant, Session};
-use crate::endpoint::Method;
+use crate::client::auth::{Grant, Session};
+use crate::client::hosts::{Base, Host, node_of};
+use crate::client::limit::Permit;
+use crate::client::retry::{Outcome, worth_repeating};
+use crate::client::trace::Trace;
+use crate::error::api::ErrorKind;
 use crate::error::{Error, Name, RequestErrorKind};
-use crate::hosts::{Base, Host, node_of};
-use crate::limit::Permit;
 use crate::request::Call;
-use crate::retry::{Outcome, worth_repeating};
-use crate::trace::Trace;
 use crate::transport::{Transport, TransportError, WireRequest, WireResponse};
+use crate::value::endpoint::Method;
 
 /// A call with all that goes with it, ready for the transport. It is sent attempt by attempt, each of which
 /// ends with [`Prepared::answered`] or [`Prepared::failed`].

@@ -4,12 +4,12 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::TICKET;
-use crate::auth::Grant;
-use crate::encode::ParamValue;
-use crate::endpoint::Method;
-use crate::hosts::Base;
+use crate::client::auth::Grant;
+use crate::client::hosts::Base;
 use crate::request::{Call, LIKELY_SECRETS};
 use crate::transport::{WireRequest, WireResponse};
+use crate::value::encode::ParamValue;
+use crate::value::endpoint::Method;
 
 pub(super) fn place(request: &WireRequest, base: &Base) -> WireRequest {
     WireRequest {

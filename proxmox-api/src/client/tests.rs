@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::*;
-use crate::auth::AuthErrorKind;
-use crate::encode::ParamValue;
-use crate::endpoint::{Endpoint, Permission};
-use crate::retry::RetryPolicy;
+use crate::client::auth::AuthErrorKind;
+use crate::client::retry::RetryPolicy;
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
 use crate::transport::TransportError;
+use crate::value::encode::ParamValue;
+use crate::value::endpoint::{Endpoint, Permission};
 
 const PASSWORD: &str = "pa55-word";
 
@@ -1023,7 +1023,7 @@ async fn no_text_shows_a_secret() {
     };
     let saved = password.login().await.map(|()| password.save_session());
     let saved = saved.expect("accepted").await.expect("logged in");
-    let answer = crate::auth::TfaAnswer::totp("hunter22");
+    let answer = crate::client::auth::TfaAnswer::totp("hunter22");
     let furnished = Client::builder("pve1")
         .password("root@pam", PASSWORD)
         .proxy("http://u:hunter22@proxy")

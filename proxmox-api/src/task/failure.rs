@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{LogLine, Task, TaskOutcome};
-use crate::api_error::{ErrorKind, OneLine};
 use crate::error::Error;
-use crate::upid::Upid;
+use crate::error::api::{ErrorKind, OneLine};
+use crate::value::upid::Upid;
 
 /// How many of the last lines of a log an error keeps.
 const TAIL: usize = 10;

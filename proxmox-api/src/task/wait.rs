@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::failure::or_error;
 use super::{LogLine, PAGE, Task, TaskError, TaskErrorKind, TaskOutcome};
-use crate::api_error::ErrorKind;
 use crate::error::Error;
+use crate::error::api::ErrorKind;
 
 /// Waiting for a task; made by [`Task::wait`], started by awaiting it.
 #[must_use = "nothing is waited for until this is awaited"]

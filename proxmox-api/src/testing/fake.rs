@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::client::Client;
-use crate::retry::RetryPolicy;
+use crate::client::retry::RetryPolicy;
 use crate::transport::{Exchange, Transport, TransportError, WireRequest, WireResponse};
 
 type Answer = Result<WireResponse, TransportError>;

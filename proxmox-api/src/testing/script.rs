@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use crate::client::Client;
-use crate::encode::{ParamValue, ToParam};
-use crate::endpoint::Method;
+use crate::client::retry::RetryPolicy;
 use crate::error::Error;
-use crate::retry::RetryPolicy;
 use crate::transport::{
     BodyStream, Exchange, Transport, TransportError, WireRequest, WireResponse,
 };
+use crate::value::encode::{ParamValue, ToParam};
+use crate::value::endpoint::Method;
 
 /// A [`Transport`] that answers from a script instead of a network. Clones share the script.
 ///
@@ -26,7 +26,7 @@ use crate::transport::{
 /// ```
 /// # #[cfg(feature = "qemu")]
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use proxmox_api::endpoint::Method;
+/// use proxmox_api::value::endpoint::Method;
 /// use proxmox_api::testing::{Expect, Script};
 /// use serde_json::json;
 ///
@@ -445,7 +445,7 @@ impl fmt::Display for Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api_error::ErrorKind;
+    use crate::error::api::ErrorKind;
 
     async fn get(client: &Client, path: &str) -> Result<Value, Error> {
         client.request(Method::Get, path).await
@@ -553,7 +553,8 @@ mod tests {
         assert!(matches!(error, Error::Interrupted(_)), "{error}");
         let upid = client.request(Method::Post, "/nodes/n2/x").await;
         let upid = upid.expect("accepted");
-        let upid: crate::upid::Upid = (upid.as_str().expect("a text")).parse().expect("a UPID");
+        let upid: crate::value::upid::Upid =
+            (upid.as_str().expect("a text")).parse().expect("a UPID");
         assert_eq!((upid.node(), upid.task_type()), ("n2", "qmstart"));
         script.finish().expect("all came");
     }

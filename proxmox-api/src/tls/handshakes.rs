@@ -11,11 +11,11 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::client::retry::RetryPolicy;
 use crate::client::{Client, ClientBuilder};
-use crate::endpoint::Method;
 use crate::request::Call;
-use crate::retry::RetryPolicy;
 use crate::transport::{Transport, TransportError, Upgraded, WireRequest};
+use crate::value::endpoint::Method;
 
 struct Server {
     url: String,

@@ -24,8 +24,8 @@ use super::{
     BodyStream, Exchange, OpenResponse, Opening, Transport, TransportError, Upgraded, Upgrading,
     WireRequest, WireResponse, causes, root_cause, untrusted,
 };
-use crate::api_error::latin1_or_utf8;
 use crate::error::Error;
+use crate::error::api::latin1_or_utf8;
 use crate::tls::Trust;
 
 /// Settings of [`HttpTransport`].

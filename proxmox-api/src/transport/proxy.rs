@@ -15,9 +15,9 @@ use tower_service::Service;
 
 use super::connect::bare_host;
 use super::{BoxError, root_cause};
-use crate::api_error::{OneLine, latin1_or_utf8};
 use crate::error::Error;
-use crate::secret::Secret;
+use crate::error::api::{OneLine, latin1_or_utf8};
+use crate::value::Secret;
 
 mod environment;
 

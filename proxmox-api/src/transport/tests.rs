@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use super::line::Scanner;
 use super::*;
-use crate::api_error::ErrorKind;
 use crate::client::Client;
+use crate::client::retry::RetryPolicy;
 use crate::error::Error;
+use crate::error::api::ErrorKind;
 use crate::request::Call;
-use crate::retry::RetryPolicy;
 
 #[test]
 fn debug_shows_no_secret() {
@@ -88,8 +88,10 @@ fn client(url: &str) -> Client {
 
 fn post(body: &str) -> Call {
     let mut call = Call::new(Method::Post, "/nodes/pve1/qemu");
-    call.params
-        .set("name", crate::encode::ParamValue::One(body.to_owned()));
+    call.params.set(
+        "name",
+        crate::value::encode::ParamValue::One(body.to_owned()),
+    );
     call
 }
 
@@ -119,7 +121,7 @@ async fn the_request_on_the_wire_is_what_the_server_takes() {
     let (url, server) = answer_once(answer());
     let mut get = Call::new(Method::Get, "/nodes");
     get.params
-        .set("x", crate::encode::ParamValue::One("1;2".into()));
+        .set("x", crate::value::encode::ParamValue::One("1;2".into()));
     client(&url).execute(get).await.expect("accepted");
     let request = server.join().expect("no panic").to_ascii_lowercase();
     assert!(

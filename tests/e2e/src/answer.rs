@@ -4,9 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use proxmox_api::Value;
-use proxmox_api::decode::{DecodeError, Slot, from_answer};
 use proxmox_api::task::Task;
-use proxmox_api::upid::Upid;
+use proxmox_api::value::decode::{DecodeError, Slot, from_answer};
+use proxmox_api::value::upid::Upid;
 
 use crate::show::Show;
 

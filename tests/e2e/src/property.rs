@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use proxmox_api::Value;
-use proxmox_api::property_string::PropertyError;
+use proxmox_api::value::property_string::PropertyError;
 
 use crate::show::Show;
 

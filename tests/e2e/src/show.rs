@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use proxmox_api::decode::Extra;
-use proxmox_api::formats::{
+use proxmox_api::value::decode::Extra;
+use proxmox_api::value::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
-use proxmox_api::property_string::Undeclared;
+use proxmox_api::value::property_string::Undeclared;
 use proxmox_api::{Family, List, Secret, Value};
 use serde_json::{Map, json};
 

@@ -14,15 +14,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use proxmox_api::api::qemu::QemuNet;
-use proxmox_api::auth::{AuthErrorKind, TfaAnswer, TfaChallenge};
-use proxmox_api::endpoint::Method;
+use proxmox_api::client::auth::{AuthErrorKind, TfaAnswer, TfaChallenge};
+use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::error::ErrorKind;
+use proxmox_api::pve::qemu::QemuNet;
 use proxmox_api::request::ApiRequest;
-use proxmox_api::retry::RetryPolicy;
+use proxmox_api::stream::upload::{ChecksumAlgorithm, UploadContent};
 use proxmox_api::task::{Task, TaskErrorKind, TaskOutcome};
 use proxmox_api::tls::Fingerprint;
-use proxmox_api::upload::{ChecksumAlgorithm, UploadContent};
+use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -2,9 +2,9 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::client::Client;
-use crate::endpoint::Method;
+use crate::client::retry::RetryPolicy;
 use crate::request::Call;
-use crate::retry::RetryPolicy;
+use crate::value::endpoint::Method;
 
 #[test]
 fn credentials_are_encoded() {

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use proxmox_api::formats::*;
+use proxmox_api::value::formats::*;
 
 use proxmox_api::task::Task;
 
-use proxmox_api::{Value, api};
+use proxmox_api::{Value, pve};
 
 use crate::answer::{Answer, Of};
 
@@ -20,12 +20,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/access/acl",
-        decode: Of::<Vec<api::access::AccessAclItem>>::data,
+        decode: Of::<Vec<pve::access::AccessAclItem>>::data,
     },
     Answer {
         method: "PUT",
@@ -35,7 +35,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/domains",
-        decode: Of::<Vec<api::access::AccessDomainsItem>>::data,
+        decode: Of::<Vec<pve::access::AccessDomainsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -45,7 +45,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/domains/{realm}",
-        decode: Of::<api::access::AccessDomain>::data,
+        decode: Of::<pve::access::AccessDomain>::data,
     },
     Answer {
         method: "PUT",
@@ -65,7 +65,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/groups",
-        decode: Of::<Vec<api::access::AccessGroupsItem>>::data,
+        decode: Of::<Vec<pve::access::AccessGroupsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -75,7 +75,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/groups/{groupid}",
-        decode: Of::<api::access::AccessGroup>::data,
+        decode: Of::<pve::access::AccessGroup>::data,
     },
     Answer {
         method: "PUT",
@@ -90,7 +90,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/openid",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -100,7 +100,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/access/openid/login",
-        decode: Of::<api::access::AccessOpenidLogin>::data,
+        decode: Of::<pve::access::AccessOpenidLogin>::data,
     },
     Answer {
         method: "PUT",
@@ -115,7 +115,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/roles",
-        decode: Of::<Vec<api::access::AccessRolesItem>>::data,
+        decode: Of::<Vec<pve::access::AccessRolesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -125,7 +125,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/roles/{roleid}",
-        decode: Of::<api::access::AccessRole>::data,
+        decode: Of::<pve::access::AccessRole>::data,
     },
     Answer {
         method: "PUT",
@@ -140,27 +140,27 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/tfa",
-        decode: Of::<Vec<api::access::AccessTfaItem>>::data,
+        decode: Of::<Vec<pve::access::AccessTfaItem>>::data,
     },
     Answer {
         method: "POST",
         path: "/access/tfa",
-        decode: Of::<api::access::AccessTfa>::data,
+        decode: Of::<pve::access::AccessTfa>::data,
     },
     Answer {
         method: "GET",
         path: "/access/tfa/{userid}",
-        decode: Of::<Vec<api::access::AccessTfaUseridItem>>::data,
+        decode: Of::<Vec<pve::access::AccessTfaUseridItem>>::data,
     },
     Answer {
         method: "POST",
         path: "/access/tfa/{userid}",
-        decode: Of::<api::access::AccessTfaUserid>::data,
+        decode: Of::<pve::access::AccessTfaUserid>::data,
     },
     Answer {
         method: "GET",
         path: "/access/tfa/{userid}/{id}",
-        decode: Of::<api::access::AccessTfaUseridItem>::data,
+        decode: Of::<pve::access::AccessTfaUseridItem>::data,
     },
     Answer {
         method: "PUT",
@@ -180,12 +180,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/access/ticket",
-        decode: Of::<api::access::AccessTicket>::data,
+        decode: Of::<pve::access::AccessTicket>::data,
     },
     Answer {
         method: "GET",
         path: "/access/users",
-        decode: Of::<Vec<api::access::AccessUsersItem>>::data,
+        decode: Of::<Vec<pve::access::AccessUsersItem>>::data,
     },
     Answer {
         method: "POST",
@@ -195,7 +195,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/users/{userid}",
-        decode: Of::<api::access::AccessUser>::data,
+        decode: Of::<pve::access::AccessUser>::data,
     },
     Answer {
         method: "PUT",
@@ -210,27 +210,27 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/access/users/{userid}/tfa",
-        decode: Of::<api::access::AccessUsersTfa>::data,
+        decode: Of::<pve::access::AccessUsersTfa>::data,
     },
     Answer {
         method: "GET",
         path: "/access/users/{userid}/token",
-        decode: Of::<Vec<api::access::AccessUsersTokenItem>>::data,
+        decode: Of::<Vec<pve::access::AccessUsersTokenItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/access/users/{userid}/token/{tokenid}",
-        decode: Of::<api::access::AccessUsersTokenGet>::data,
+        decode: Of::<pve::access::AccessUsersTokenGet>::data,
     },
     Answer {
         method: "POST",
         path: "/access/users/{userid}/token/{tokenid}",
-        decode: Of::<api::access::AccessUsersTokenPost>::data,
+        decode: Of::<pve::access::AccessUsersTokenPost>::data,
     },
     Answer {
         method: "PUT",
         path: "/access/users/{userid}/token/{tokenid}",
-        decode: Of::<api::access::AccessUsersTokenPut>::data,
+        decode: Of::<pve::access::AccessUsersTokenPut>::data,
     },
     Answer {
         method: "DELETE",
@@ -250,17 +250,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/acme",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/acme/account",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -270,7 +270,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/acme/account/{name}",
-        decode: Of::<api::cluster_acme::ClusterAcmeAccount>::data,
+        decode: Of::<pve::cluster_acme::ClusterAcmeAccount>::data,
     },
     Answer {
         method: "PUT",
@@ -285,22 +285,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/acme/challenge-schema",
-        decode: Of::<Vec<api::cluster_acme::ClusterAcmeChallengeSchemaItem>>::data,
+        decode: Of::<Vec<pve::cluster_acme::ClusterAcmeChallengeSchemaItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/acme/directories",
-        decode: Of::<Vec<api::cluster_acme::ClusterAcmeDirectoriesItem>>::data,
+        decode: Of::<Vec<pve::cluster_acme::ClusterAcmeDirectoriesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/acme/meta",
-        decode: Of::<api::cluster_acme::ClusterAcmeMeta>::data,
+        decode: Of::<pve::cluster_acme::ClusterAcmeMeta>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/acme/plugins",
-        decode: Of::<Vec<api::cluster_acme::ClusterAcmePluginsItem>>::data,
+        decode: Of::<Vec<pve::cluster_acme::ClusterAcmePluginsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -310,7 +310,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/acme/plugins/{id}",
-        decode: Of::<api::cluster_acme::ClusterAcmePluginsItem>::data,
+        decode: Of::<pve::cluster_acme::ClusterAcmePluginsItem>::data,
     },
     Answer {
         method: "PUT",
@@ -330,7 +330,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/backup",
-        decode: Of::<Vec<api::cluster::ClusterBackupItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterBackupItem>>::data,
     },
     Answer {
         method: "POST",
@@ -340,17 +340,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/backup-info",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/backup-info/not-backed-up",
-        decode: Of::<Vec<api::cluster::ClusterBackupInfoNotBackedUpItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterBackupInfoNotBackedUpItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/backup/{id}",
-        decode: Of::<api::cluster::ClusterBackupItem>::data,
+        decode: Of::<pve::cluster::ClusterBackupItem>::data,
     },
     Answer {
         method: "PUT",
@@ -365,17 +365,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/backup/{id}/included_volumes",
-        decode: Of::<api::cluster::ClusterBackupIncludedVolumes>::data,
+        decode: Of::<pve::cluster::ClusterBackupIncludedVolumes>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/bulk-action",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/bulk-action/guest",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -400,12 +400,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ceph",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/ceph/flags",
-        decode: Of::<Vec<api::cluster_ceph::ClusterCephFlagsItem>>::data,
+        decode: Of::<Vec<pve::cluster_ceph::ClusterCephFlagsItem>>::data,
     },
     Answer {
         method: "PUT",
@@ -425,17 +425,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ceph/metadata",
-        decode: Of::<api::cluster_ceph::ClusterCephMetadata>::data,
+        decode: Of::<pve::cluster_ceph::ClusterCephMetadata>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/ceph/status",
-        decode: Of::<api::types::CephStatus>::data,
+        decode: Of::<pve::types::CephStatus>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/config",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -450,7 +450,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/config/join",
-        decode: Of::<api::cluster::ClusterConfigJoin>::data,
+        decode: Of::<pve::cluster::ClusterConfigJoin>::data,
     },
     Answer {
         method: "POST",
@@ -460,12 +460,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/config/nodes",
-        decode: Of::<Vec<api::cluster::ClusterConfigNodesItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterConfigNodesItem>>::data,
     },
     Answer {
         method: "POST",
         path: "/cluster/config/nodes/{node}",
-        decode: Of::<api::cluster::ClusterConfigNode>::data,
+        decode: Of::<pve::cluster::ClusterConfigNode>::data,
     },
     Answer {
         method: "DELETE",
@@ -475,22 +475,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/config/qdevice",
-        decode: Of::<api::cluster::ClusterConfigQdevice>::data,
+        decode: Of::<pve::cluster::ClusterConfigQdevice>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/config/totem",
-        decode: Of::<Option<api::cluster::ClusterConfigTotem>>::data,
+        decode: Of::<Option<pve::cluster::ClusterConfigTotem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/firewall",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/firewall/aliases",
-        decode: Of::<Vec<api::types::FirewallAliasesItem>>::data,
+        decode: Of::<Vec<pve::types::FirewallAliasesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -500,7 +500,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/aliases/{name}",
-        decode: Of::<api::types::FirewallAlias>::data,
+        decode: Of::<pve::types::FirewallAlias>::data,
     },
     Answer {
         method: "PUT",
@@ -515,7 +515,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/groups",
-        decode: Of::<Vec<api::cluster_firewall::ClusterFirewallGroupsItem>>::data,
+        decode: Of::<Vec<pve::cluster_firewall::ClusterFirewallGroupsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -525,7 +525,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/groups/{group}",
-        decode: Of::<Vec<api::types::FirewallRule>>::data,
+        decode: Of::<Vec<pve::types::FirewallRule>>::data,
     },
     Answer {
         method: "POST",
@@ -540,7 +540,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/groups/{group}/{pos}",
-        decode: Of::<api::types::FirewallRule>::data,
+        decode: Of::<pve::types::FirewallRule>::data,
     },
     Answer {
         method: "PUT",
@@ -555,7 +555,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/ipset",
-        decode: Of::<Vec<api::types::FirewallIpset>>::data,
+        decode: Of::<Vec<pve::types::FirewallIpset>>::data,
     },
     Answer {
         method: "POST",
@@ -565,7 +565,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/ipset/{name}",
-        decode: Of::<Vec<api::types::FirewallIpsetItem>>::data,
+        decode: Of::<Vec<pve::types::FirewallIpsetItem>>::data,
     },
     Answer {
         method: "POST",
@@ -580,7 +580,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/ipset/{name}/{cidr}",
-        decode: Of::<api::types::FirewallIpsetEntry>::data,
+        decode: Of::<pve::types::FirewallIpsetEntry>::data,
     },
     Answer {
         method: "PUT",
@@ -595,12 +595,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/macros",
-        decode: Of::<Vec<api::cluster_firewall::ClusterFirewallMacrosItem>>::data,
+        decode: Of::<Vec<pve::cluster_firewall::ClusterFirewallMacrosItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/firewall/options",
-        decode: Of::<api::cluster_firewall::ClusterFirewallOptions>::data,
+        decode: Of::<pve::cluster_firewall::ClusterFirewallOptions>::data,
     },
     Answer {
         method: "PUT",
@@ -610,12 +610,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/refs",
-        decode: Of::<Vec<api::cluster_firewall::ClusterFirewallRefsItem>>::data,
+        decode: Of::<Vec<pve::cluster_firewall::ClusterFirewallRefsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/firewall/rules",
-        decode: Of::<Vec<api::types::FirewallRule>>::data,
+        decode: Of::<Vec<pve::types::FirewallRule>>::data,
     },
     Answer {
         method: "POST",
@@ -625,7 +625,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/firewall/rules/{pos}",
-        decode: Of::<api::types::FirewallRule>::data,
+        decode: Of::<pve::types::FirewallRule>::data,
     },
     Answer {
         method: "PUT",
@@ -640,12 +640,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha",
-        decode: Of::<Vec<api::types::ClusterHaItem>>::data,
+        decode: Of::<Vec<pve::types::ClusterHaItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/ha/groups",
-        decode: Of::<Vec<api::cluster_ha::ClusterHaGroupsItem>>::data,
+        decode: Of::<Vec<pve::cluster_ha::ClusterHaGroupsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -655,7 +655,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha/groups/{group}",
-        decode: Of::<api::cluster_ha::ClusterHaGroupsItem>::data,
+        decode: Of::<pve::cluster_ha::ClusterHaGroupsItem>::data,
     },
     Answer {
         method: "PUT",
@@ -670,7 +670,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha/resources",
-        decode: Of::<Vec<api::cluster_ha::ClusterHaResourcesItem>>::data,
+        decode: Of::<Vec<pve::cluster_ha::ClusterHaResourcesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -680,7 +680,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha/resources/{sid}",
-        decode: Of::<api::cluster_ha::ClusterHaResource>::data,
+        decode: Of::<pve::cluster_ha::ClusterHaResource>::data,
     },
     Answer {
         method: "PUT",
@@ -695,17 +695,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/cluster/ha/resources/{sid}/migrate",
-        decode: Of::<Option<api::cluster_ha::ClusterHaResourcesMigrate>>::data,
+        decode: Of::<Option<pve::cluster_ha::ClusterHaResourcesMigrate>>::data,
     },
     Answer {
         method: "POST",
         path: "/cluster/ha/resources/{sid}/relocate",
-        decode: Of::<Option<api::cluster_ha::ClusterHaResourcesMigrate>>::data,
+        decode: Of::<Option<pve::cluster_ha::ClusterHaResourcesMigrate>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/ha/rules",
-        decode: Of::<Vec<api::cluster_ha::ClusterHaRulesItem>>::data,
+        decode: Of::<Vec<pve::cluster_ha::ClusterHaRulesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -715,7 +715,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha/rules/{rule}",
-        decode: Of::<api::cluster_ha::ClusterHaRulesItem>::data,
+        decode: Of::<pve::cluster_ha::ClusterHaRulesItem>::data,
     },
     Answer {
         method: "PUT",
@@ -730,7 +730,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha/status",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -740,7 +740,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha/status/current",
-        decode: Of::<Vec<api::cluster_ha::ClusterHaStatusCurrentItem>>::data,
+        decode: Of::<Vec<pve::cluster_ha::ClusterHaStatusCurrentItem>>::data,
     },
     Answer {
         method: "POST",
@@ -750,22 +750,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/ha/status/manager_status",
-        decode: Of::<api::cluster_ha::ClusterHaStatusManagerStatus>::data,
+        decode: Of::<pve::cluster_ha::ClusterHaStatusManagerStatus>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/jobs",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/jobs/realm-sync",
-        decode: Of::<Vec<api::cluster::ClusterJobsRealmSyncItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterJobsRealmSyncItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/jobs/realm-sync/{id}",
-        decode: Of::<api::cluster::ClusterJobsRealmSync>::data,
+        decode: Of::<pve::cluster::ClusterJobsRealmSync>::data,
     },
     Answer {
         method: "POST",
@@ -785,22 +785,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/jobs/schedule-analyze",
-        decode: Of::<Vec<api::cluster::ClusterJobsScheduleAnalyzeItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterJobsScheduleAnalyzeItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/log",
-        decode: Of::<Vec<api::cluster::ClusterLogItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterLogItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/mapping",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/mapping/dir",
-        decode: Of::<Vec<api::cluster::ClusterMappingDirItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterMappingDirItem>>::data,
     },
     Answer {
         method: "POST",
@@ -810,7 +810,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/mapping/dir/{id}",
-        decode: Of::<api::cluster::ClusterMappingDir>::data,
+        decode: Of::<pve::cluster::ClusterMappingDir>::data,
     },
     Answer {
         method: "PUT",
@@ -825,7 +825,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/mapping/pci",
-        decode: Of::<Vec<api::cluster::ClusterMappingPciItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterMappingPciItem>>::data,
     },
     Answer {
         method: "POST",
@@ -835,7 +835,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/mapping/pci/{id}",
-        decode: Of::<api::cluster::ClusterMappingPci>::data,
+        decode: Of::<pve::cluster::ClusterMappingPci>::data,
     },
     Answer {
         method: "PUT",
@@ -850,7 +850,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/mapping/usb",
-        decode: Of::<Vec<api::cluster::ClusterMappingUsbItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterMappingUsbItem>>::data,
     },
     Answer {
         method: "POST",
@@ -860,7 +860,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/mapping/usb/{id}",
-        decode: Of::<api::cluster::ClusterMappingUsb>::data,
+        decode: Of::<pve::cluster::ClusterMappingUsb>::data,
     },
     Answer {
         method: "PUT",
@@ -875,22 +875,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/metrics",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/metrics/export",
-        decode: Of::<api::cluster::ClusterMetricsExport>::data,
+        decode: Of::<pve::cluster::ClusterMetricsExport>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/metrics/server",
-        decode: Of::<Vec<api::cluster::ClusterMetricsServerItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterMetricsServerItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/metrics/server/{id}",
-        decode: Of::<api::cluster::ClusterMetricsServer>::data,
+        decode: Of::<pve::cluster::ClusterMetricsServer>::data,
     },
     Answer {
         method: "POST",
@@ -915,18 +915,18 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/notifications",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/notifications/endpoints",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/notifications/endpoints/gotify",
         decode: Of::<
-            Vec<api::cluster_notifications::ClusterNotificationsEndpointsGotifyItem>,
+            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsGotifyItem>,
         >::data,
     },
     Answer {
@@ -938,7 +938,7 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/endpoints/gotify/{name}",
         decode: Of::<
-            api::cluster_notifications::ClusterNotificationsEndpointsGotify,
+            pve::cluster_notifications::ClusterNotificationsEndpointsGotify,
         >::data,
     },
     Answer {
@@ -955,7 +955,7 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/endpoints/sendmail",
         decode: Of::<
-            Vec<api::cluster_notifications::ClusterNotificationsEndpointsSendmailItem>,
+            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsSendmailItem>,
         >::data,
     },
     Answer {
@@ -967,7 +967,7 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/endpoints/sendmail/{name}",
         decode: Of::<
-            api::cluster_notifications::ClusterNotificationsEndpointsSendmail,
+            pve::cluster_notifications::ClusterNotificationsEndpointsSendmail,
         >::data,
     },
     Answer {
@@ -984,7 +984,7 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/endpoints/smtp",
         decode: Of::<
-            Vec<api::cluster_notifications::ClusterNotificationsEndpointsSmtpItem>,
+            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem>,
         >::data,
     },
     Answer {
@@ -995,7 +995,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/notifications/endpoints/smtp/{name}",
-        decode: Of::<api::cluster_notifications::ClusterNotificationsEndpointsSmtp>::data,
+        decode: Of::<pve::cluster_notifications::ClusterNotificationsEndpointsSmtp>::data,
     },
     Answer {
         method: "PUT",
@@ -1011,7 +1011,7 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/endpoints/webhook",
         decode: Of::<
-            Vec<api::cluster_notifications::ClusterNotificationsEndpointsWebhookItem>,
+            Vec<pve::cluster_notifications::ClusterNotificationsEndpointsWebhookItem>,
         >::data,
     },
     Answer {
@@ -1023,7 +1023,7 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/endpoints/webhook/{name}",
         decode: Of::<
-            api::cluster_notifications::ClusterNotificationsEndpointsWebhook,
+            pve::cluster_notifications::ClusterNotificationsEndpointsWebhook,
         >::data,
     },
     Answer {
@@ -1040,19 +1040,19 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/matcher-field-values",
         decode: Of::<
-            Vec<api::cluster_notifications::ClusterNotificationsMatcherFieldValuesItem>,
+            Vec<pve::cluster_notifications::ClusterNotificationsMatcherFieldValuesItem>,
         >::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/notifications/matcher-fields",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/notifications/matchers",
         decode: Of::<
-            Vec<api::cluster_notifications::ClusterNotificationsMatchersItem>,
+            Vec<pve::cluster_notifications::ClusterNotificationsMatchersItem>,
         >::data,
     },
     Answer {
@@ -1063,7 +1063,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/notifications/matchers/{name}",
-        decode: Of::<api::cluster_notifications::ClusterNotificationsMatcher>::data,
+        decode: Of::<pve::cluster_notifications::ClusterNotificationsMatcher>::data,
     },
     Answer {
         method: "PUT",
@@ -1079,7 +1079,7 @@ pub static ANSWERS: &[Answer] = &[
         method: "GET",
         path: "/cluster/notifications/targets",
         decode: Of::<
-            Vec<api::cluster_notifications::ClusterNotificationsTargetsItem>,
+            Vec<pve::cluster_notifications::ClusterNotificationsTargetsItem>,
         >::data,
     },
     Answer {
@@ -1090,7 +1090,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/options",
-        decode: Of::<api::cluster::ClusterOptions>::data,
+        decode: Of::<pve::cluster::ClusterOptions>::data,
     },
     Answer {
         method: "PUT",
@@ -1100,17 +1100,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/qemu",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/qemu/cpu-flags",
-        decode: Of::<Vec<api::types::QemuCpuFlag>>::data,
+        decode: Of::<Vec<pve::types::QemuCpuFlag>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/qemu/custom-cpu-models",
-        decode: Of::<Vec<api::cluster::ClusterQemuCustomCpuModelsItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterQemuCustomCpuModelsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1120,7 +1120,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/qemu/custom-cpu-models/{cputype}",
-        decode: Of::<api::cluster::ClusterQemuCustomCpuModelsItem>::data,
+        decode: Of::<pve::cluster::ClusterQemuCustomCpuModelsItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1135,7 +1135,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/replication",
-        decode: Of::<Vec<api::cluster::ClusterReplicationItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterReplicationItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1145,7 +1145,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/replication/{id}",
-        decode: Of::<api::cluster::ClusterReplication>::data,
+        decode: Of::<pve::cluster::ClusterReplication>::data,
     },
     Answer {
         method: "PUT",
@@ -1160,12 +1160,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/resources",
-        decode: Of::<Vec<api::cluster::ClusterResourcesItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterResourcesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn",
-        decode: Of::<Vec<api::types::ClusterHaItem>>::data,
+        decode: Of::<Vec<pve::types::ClusterHaItem>>::data,
     },
     Answer {
         method: "PUT",
@@ -1175,7 +1175,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/controllers",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnControllersItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnControllersItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1185,7 +1185,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/controllers/{controller}",
-        decode: Of::<api::cluster_sdn::ClusterSdnControllersItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnControllersItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1200,7 +1200,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/dns",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnDnsItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnDnsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1210,7 +1210,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/dns/{dns}",
-        decode: Of::<api::cluster_sdn::ClusterSdnDn>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnDn>::data,
     },
     Answer {
         method: "PUT",
@@ -1225,22 +1225,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/dry-run",
-        decode: Of::<api::cluster_sdn::ClusterSdnDryRun>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnDryRun>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn/fabrics",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn/fabrics/all",
-        decode: Of::<api::cluster_sdn::ClusterSdnFabricsAll>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnFabricsAll>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn/fabrics/fabric",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnFabricsFabricItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1250,7 +1250,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/fabrics/fabric/{id}",
-        decode: Of::<api::cluster_sdn::ClusterSdnFabricsFabricItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnFabricsFabricItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1265,12 +1265,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/fabrics/node",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnFabricsNodeItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsNodeItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn/fabrics/node/{fabric_id}",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnFabricsNodeItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsNodeItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1280,7 +1280,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/fabrics/node/{fabric_id}/{node_id}",
-        decode: Of::<api::cluster_sdn::ClusterSdnFabricsNodeItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnFabricsNodeItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1295,7 +1295,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/ipams",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnIpamsItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnIpamsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1305,7 +1305,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/ipams/{ipam}",
-        decode: Of::<api::cluster_sdn::ClusterSdnIpamsItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnIpamsItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1320,7 +1320,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/ipams/{ipam}/status",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnIpamsStatusItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnIpamsStatusItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1335,7 +1335,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/prefix-lists",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnPrefixListsItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1345,7 +1345,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/prefix-lists/{id}",
-        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnPrefixListsItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1360,7 +1360,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/prefix-lists/{id}/entries",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnPrefixListsEntriesItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1370,7 +1370,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/prefix-lists/{id}/entries/{url_seq}",
-        decode: Of::<api::cluster_sdn::ClusterSdnPrefixListsEntriesItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1390,12 +1390,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/route-maps",
-        decode: Of::<Vec<api::types::ClusterHaItem>>::data,
+        decode: Of::<Vec<pve::types::ClusterHaItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn/route-maps/entries",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1405,12 +1405,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/route-maps/entries/{route-map-id}",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}",
-        decode: Of::<api::cluster_sdn::ClusterSdnRouteMapsEntriesItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1425,7 +1425,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnVnetsItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1435,7 +1435,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets/{vnet}",
-        decode: Of::<api::cluster_sdn::ClusterSdnVnetsItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnVnetsItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1450,12 +1450,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets/{vnet}/firewall",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets/{vnet}/firewall/options",
-        decode: Of::<api::cluster_sdn::ClusterSdnVnetsFirewallOptions>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnVnetsFirewallOptions>::data,
     },
     Answer {
         method: "PUT",
@@ -1465,7 +1465,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets/{vnet}/firewall/rules",
-        decode: Of::<Vec<api::types::FirewallRule>>::data,
+        decode: Of::<Vec<pve::types::FirewallRule>>::data,
     },
     Answer {
         method: "POST",
@@ -1475,7 +1475,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
-        decode: Of::<api::types::FirewallRule>::data,
+        decode: Of::<pve::types::FirewallRule>::data,
     },
     Answer {
         method: "PUT",
@@ -1505,7 +1505,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets/{vnet}/subnets",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnVnetsSubnetsItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1515,7 +1515,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-        decode: Of::<api::cluster_sdn::ClusterSdnVnetsSubnetsItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnVnetsSubnetsItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1530,7 +1530,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/zones",
-        decode: Of::<Vec<api::cluster_sdn::ClusterSdnZonesItem>>::data,
+        decode: Of::<Vec<pve::cluster_sdn::ClusterSdnZonesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1540,7 +1540,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/sdn/zones/{zone}",
-        decode: Of::<api::cluster_sdn::ClusterSdnZonesItem>::data,
+        decode: Of::<pve::cluster_sdn::ClusterSdnZonesItem>::data,
     },
     Answer {
         method: "PUT",
@@ -1555,27 +1555,27 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/cluster/status",
-        decode: Of::<Vec<api::cluster::ClusterStatusItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterStatusItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/cluster/tasks",
-        decode: Of::<Vec<api::cluster::ClusterTasksItem>>::data,
+        decode: Of::<Vec<pve::cluster::ClusterTasksItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes",
-        decode: Of::<Vec<api::nodes::NodesItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/aplinfo",
-        decode: Of::<Vec<api::nodes::NodeAplinfoItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeAplinfoItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1585,7 +1585,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/apt",
-        decode: Of::<Vec<api::types::ClusterHaItem>>::data,
+        decode: Of::<Vec<pve::types::ClusterHaItem>>::data,
     },
     Answer {
         method: "GET",
@@ -1595,7 +1595,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/apt/repositories",
-        decode: Of::<api::nodes::NodeAptRepositories>::data,
+        decode: Of::<pve::nodes::NodeAptRepositories>::data,
     },
     Answer {
         method: "POST",
@@ -1610,7 +1610,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/apt/update",
-        decode: Of::<Vec<api::nodes::NodeAptUpdateItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeAptUpdateItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1620,52 +1620,52 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/apt/versions",
-        decode: Of::<Vec<api::nodes::NodeAptVersionsItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeAptVersionsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/capabilities",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/capabilities/qemu",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/capabilities/qemu/cpu",
-        decode: Of::<Vec<api::nodes::NodeCapabilitiesQemuCpuItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeCapabilitiesQemuCpuItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/capabilities/qemu/cpu-flags",
-        decode: Of::<Vec<api::types::QemuCpuFlag>>::data,
+        decode: Of::<Vec<pve::types::QemuCpuFlag>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/capabilities/qemu/machines",
-        decode: Of::<Vec<api::nodes::NodeCapabilitiesQemuMachinesItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeCapabilitiesQemuMachinesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/capabilities/qemu/migration",
-        decode: Of::<api::nodes::NodeCapabilitiesQemuMigration>::data,
+        decode: Of::<pve::nodes::NodeCapabilitiesQemuMigration>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/cfg",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/cfg/db",
-        decode: Of::<Vec<api::node_ceph::NodeCephCfgDbItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephCfgDbItem>>::data,
     },
     Answer {
         method: "GET",
@@ -1680,7 +1680,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/cmd-safety",
-        decode: Of::<api::node_ceph::NodeCephCmdSafety>::data,
+        decode: Of::<pve::node_ceph::NodeCephCmdSafety>::data,
     },
     Answer {
         method: "GET",
@@ -1690,7 +1690,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/configdb",
-        decode: Of::<Vec<api::node_ceph::NodeCephConfigdbItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephConfigdbItem>>::data,
     },
     Answer {
         method: "GET",
@@ -1700,7 +1700,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/fs",
-        decode: Of::<Vec<api::node_ceph::NodeCephFsItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephFsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1720,12 +1720,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/log",
-        decode: Of::<Vec<api::types::LogLine>>::data,
+        decode: Of::<Vec<pve::types::LogLine>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/mds",
-        decode: Of::<Vec<api::node_ceph::NodeCephMdsItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephMdsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1740,7 +1740,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/mgr",
-        decode: Of::<Vec<api::node_ceph::NodeCephMgrItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephMgrItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1755,7 +1755,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/mon",
-        decode: Of::<Vec<api::node_ceph::NodeCephMonItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephMonItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1770,7 +1770,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/osd",
-        decode: Of::<api::node_ceph::NodeCephOsd>::data,
+        decode: Of::<pve::node_ceph::NodeCephOsd>::data,
     },
     Answer {
         method: "POST",
@@ -1780,7 +1780,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/osd/{osdid}",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "DELETE",
@@ -1795,12 +1795,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/osd/{osdid}/lv-info",
-        decode: Of::<api::node_ceph::NodeCephOsdLvInfo>::data,
+        decode: Of::<pve::node_ceph::NodeCephOsdLvInfo>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/osd/{osdid}/metadata",
-        decode: Of::<api::node_ceph::NodeCephOsdMetadata>::data,
+        decode: Of::<pve::node_ceph::NodeCephOsdMetadata>::data,
     },
     Answer {
         method: "POST",
@@ -1815,7 +1815,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/pool",
-        decode: Of::<Vec<api::node_ceph::NodeCephPoolItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephPoolItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1825,7 +1825,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/pool/{name}",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "PUT",
@@ -1840,12 +1840,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/pool/{name}/status",
-        decode: Of::<api::node_ceph::NodeCephPool>::data,
+        decode: Of::<pve::node_ceph::NodeCephPool>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/pools",
-        decode: Of::<Vec<api::node_ceph::NodeCephPoolsItem>>::data,
+        decode: Of::<Vec<pve::node_ceph::NodeCephPoolsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1855,7 +1855,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/pools/{name}",
-        decode: Of::<api::node_ceph::NodeCephPool>::data,
+        decode: Of::<pve::node_ceph::NodeCephPool>::data,
     },
     Answer {
         method: "PUT",
@@ -1875,7 +1875,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/rules",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -1885,7 +1885,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/ceph/status",
-        decode: Of::<api::types::CephStatus>::data,
+        decode: Of::<pve::types::CephStatus>::data,
     },
     Answer {
         method: "POST",
@@ -1895,12 +1895,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/certificates",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/certificates/acme",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -1920,7 +1920,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/certificates/custom",
-        decode: Of::<api::nodes::NodeCertificatesInfoItem>::data,
+        decode: Of::<pve::nodes::NodeCertificatesInfoItem>::data,
     },
     Answer {
         method: "DELETE",
@@ -1930,12 +1930,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/certificates/info",
-        decode: Of::<Vec<api::nodes::NodeCertificatesInfoItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeCertificatesInfoItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/config",
-        decode: Of::<api::nodes::NodeConfig>::data,
+        decode: Of::<pve::nodes::NodeConfig>::data,
     },
     Answer {
         method: "PUT",
@@ -1945,12 +1945,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks/directory",
-        decode: Of::<Vec<api::node_disks::NodeDisksDirectoryItem>>::data,
+        decode: Of::<Vec<pve::node_disks::NodeDisksDirectoryItem>>::data,
     },
     Answer {
         method: "POST",
@@ -1970,12 +1970,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks/list",
-        decode: Of::<Vec<api::node_disks::NodeDisksListItem>>::data,
+        decode: Of::<Vec<pve::node_disks::NodeDisksListItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks/lvm",
-        decode: Of::<api::node_disks::NodeDisksLvm>::data,
+        decode: Of::<pve::node_disks::NodeDisksLvm>::data,
     },
     Answer {
         method: "POST",
@@ -1990,7 +1990,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks/lvmthin",
-        decode: Of::<Vec<api::node_disks::NodeDisksLvmthinItem>>::data,
+        decode: Of::<Vec<pve::node_disks::NodeDisksLvmthinItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2005,7 +2005,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks/smart",
-        decode: Of::<api::node_disks::NodeDisksSmart>::data,
+        decode: Of::<pve::node_disks::NodeDisksSmart>::data,
     },
     Answer {
         method: "PUT",
@@ -2015,7 +2015,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks/zfs",
-        decode: Of::<Vec<api::node_disks::NodeDisksZfsItem>>::data,
+        decode: Of::<Vec<pve::node_disks::NodeDisksZfsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2025,7 +2025,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/disks/zfs/{name}",
-        decode: Of::<api::node_disks::NodeDisksZf>::data,
+        decode: Of::<pve::node_disks::NodeDisksZf>::data,
     },
     Answer {
         method: "DELETE",
@@ -2035,7 +2035,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/dns",
-        decode: Of::<api::nodes::NodeDns>::data,
+        decode: Of::<pve::nodes::NodeDns>::data,
     },
     Answer {
         method: "PUT",
@@ -2045,22 +2045,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/execute",
-        decode: Of::<Vec<api::nodes::NodeExecuteItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeExecuteItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/firewall",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/firewall/log",
-        decode: Of::<Vec<api::types::LogLine>>::data,
+        decode: Of::<Vec<pve::types::LogLine>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/firewall/options",
-        decode: Of::<api::node_firewall::NodeFirewallOptions>::data,
+        decode: Of::<pve::node_firewall::NodeFirewallOptions>::data,
     },
     Answer {
         method: "PUT",
@@ -2070,7 +2070,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/firewall/rules",
-        decode: Of::<Vec<api::types::FirewallRule>>::data,
+        decode: Of::<Vec<pve::types::FirewallRule>>::data,
     },
     Answer {
         method: "POST",
@@ -2080,7 +2080,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/firewall/rules/{pos}",
-        decode: Of::<api::types::FirewallRule>::data,
+        decode: Of::<pve::types::FirewallRule>::data,
     },
     Answer {
         method: "PUT",
@@ -2095,42 +2095,42 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/hardware",
-        decode: Of::<Vec<api::nodes::NodeHardwareItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeHardwareItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/hardware/pci",
-        decode: Of::<Vec<api::nodes::NodeHardwarePciItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeHardwarePciItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/hardware/pci/{pci-id-or-mapping}",
-        decode: Of::<Vec<api::nodes::NodeScanItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev",
-        decode: Of::<Vec<api::nodes::NodeHardwarePciPciIdOrMappingMdevItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeHardwarePciPciIdOrMappingMdevItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/hardware/pci/{pciid}",
-        decode: Of::<Vec<api::nodes::NodeScanItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/hardware/pci/{pciid}/mdev",
-        decode: Of::<Vec<api::nodes::NodeHardwarePciPciidMdevItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeHardwarePciPciidMdevItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/hardware/usb",
-        decode: Of::<Vec<api::nodes::NodeHardwareUsbItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeHardwareUsbItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/hosts",
-        decode: Of::<api::nodes::NodeHosts>::data,
+        decode: Of::<pve::nodes::NodeHosts>::data,
     },
     Answer {
         method: "POST",
@@ -2145,7 +2145,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc",
-        decode: Of::<Vec<api::lxc::LxcItem>>::data,
+        decode: Of::<Vec<pve::lxc::LxcItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2155,7 +2155,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "DELETE",
@@ -2170,7 +2170,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/config",
-        decode: Of::<api::lxc::LxcConfig>::data,
+        decode: Of::<pve::lxc::LxcConfig>::data,
     },
     Answer {
         method: "PUT",
@@ -2180,17 +2180,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/feature",
-        decode: Of::<api::lxc::LxcFeature>::data,
+        decode: Of::<pve::lxc::LxcFeature>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/aliases",
-        decode: Of::<Vec<api::types::FirewallAliasesItem>>::data,
+        decode: Of::<Vec<pve::types::FirewallAliasesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2200,7 +2200,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/aliases/{name}",
-        decode: Of::<api::types::FirewallAlias>::data,
+        decode: Of::<pve::types::FirewallAlias>::data,
     },
     Answer {
         method: "PUT",
@@ -2215,7 +2215,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/ipset",
-        decode: Of::<Vec<api::types::FirewallIpset>>::data,
+        decode: Of::<Vec<pve::types::FirewallIpset>>::data,
     },
     Answer {
         method: "POST",
@@ -2225,7 +2225,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}",
-        decode: Of::<Vec<api::types::FirewallIpsetItem>>::data,
+        decode: Of::<Vec<pve::types::FirewallIpsetItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2240,7 +2240,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}",
-        decode: Of::<api::types::FirewallIpsetEntry>::data,
+        decode: Of::<pve::types::FirewallIpsetEntry>::data,
     },
     Answer {
         method: "PUT",
@@ -2255,12 +2255,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/log",
-        decode: Of::<Vec<api::types::LogLine>>::data,
+        decode: Of::<Vec<pve::types::LogLine>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/options",
-        decode: Of::<api::types::GuestFirewallOptions>::data,
+        decode: Of::<pve::types::GuestFirewallOptions>::data,
     },
     Answer {
         method: "PUT",
@@ -2270,12 +2270,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/refs",
-        decode: Of::<Vec<api::types::FirewallRef>>::data,
+        decode: Of::<Vec<pve::types::FirewallRef>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/rules",
-        decode: Of::<Vec<api::types::FirewallRule>>::data,
+        decode: Of::<Vec<pve::types::FirewallRule>>::data,
     },
     Answer {
         method: "POST",
@@ -2285,7 +2285,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/firewall/rules/{pos}",
-        decode: Of::<api::types::FirewallRule>::data,
+        decode: Of::<pve::types::FirewallRule>::data,
     },
     Answer {
         method: "PUT",
@@ -2300,12 +2300,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/interfaces",
-        decode: Of::<Option<Vec<api::lxc::LxcInterfacesItem>>>::data,
+        decode: Of::<Option<Vec<pve::lxc::LxcInterfacesItem>>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/migrate",
-        decode: Of::<api::lxc::LxcMigrate>::data,
+        decode: Of::<pve::lxc::LxcMigrate>::data,
     },
     Answer {
         method: "POST",
@@ -2320,17 +2320,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/lxc/{vmid}/mtunnel",
-        decode: Of::<api::types::Mtunnel>::data,
+        decode: Of::<pve::types::Mtunnel>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
-        decode: Of::<api::types::MtunnelWebsocket>::data,
+        decode: Of::<pve::types::MtunnelWebsocket>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/pending",
-        decode: Of::<Vec<api::types::PendingSetting>>::data,
+        decode: Of::<Vec<pve::types::PendingSetting>>::data,
     },
     Answer {
         method: "POST",
@@ -2345,17 +2345,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/rrd",
-        decode: Of::<api::types::RrdImage>::data,
+        decode: Of::<pve::types::RrdImage>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/rrddata",
-        decode: Of::<Vec<api::types::GuestRrdSample>>::data,
+        decode: Of::<Vec<pve::types::GuestRrdSample>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/snapshot",
-        decode: Of::<Vec<api::lxc::LxcVmidSnapshotItem>>::data,
+        decode: Of::<Vec<pve::lxc::LxcVmidSnapshotItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2365,7 +2365,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}",
-        decode: Of::<Vec<api::types::LxcVmidSnapshotSnapnameItem>>::data,
+        decode: Of::<Vec<pve::types::LxcVmidSnapshotSnapnameItem>>::data,
     },
     Answer {
         method: "DELETE",
@@ -2375,7 +2375,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config",
-        decode: Of::<api::lxc::LxcSnapshotConfig>::data,
+        decode: Of::<pve::lxc::LxcSnapshotConfig>::data,
     },
     Answer {
         method: "PUT",
@@ -2390,17 +2390,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/lxc/{vmid}/spiceproxy",
-        decode: Of::<api::types::SpiceConfig>::data,
+        decode: Of::<pve::types::SpiceConfig>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/status",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/status/current",
-        decode: Of::<api::lxc::LxcStatusCurrent>::data,
+        decode: Of::<pve::lxc::LxcStatusCurrent>::data,
     },
     Answer {
         method: "POST",
@@ -2440,17 +2440,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/lxc/{vmid}/termproxy",
-        decode: Of::<api::types::Termproxy>::data,
+        decode: Of::<pve::types::Termproxy>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/lxc/{vmid}/vncproxy",
-        decode: Of::<api::types::Vncproxy>::data,
+        decode: Of::<pve::types::Vncproxy>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/lxc/{vmid}/vncwebsocket",
-        decode: Of::<api::types::VncWebsocket>::data,
+        decode: Of::<pve::types::VncWebsocket>::data,
     },
     Answer {
         method: "POST",
@@ -2460,12 +2460,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/netstat",
-        decode: Of::<Vec<api::nodes::NodeNetstatItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeNetstatItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/network",
-        decode: Of::<Vec<api::nodes::NodeNetworkItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeNetworkItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2485,7 +2485,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/network/{iface}",
-        decode: Of::<api::nodes::NodeNetwork>::data,
+        decode: Of::<pve::nodes::NodeNetwork>::data,
     },
     Answer {
         method: "PUT",
@@ -2500,7 +2500,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu",
-        decode: Of::<Vec<api::qemu::QemuItem>>::data,
+        decode: Of::<Vec<pve::qemu::QemuItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2510,7 +2510,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "DELETE",
@@ -2520,27 +2520,27 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent",
-        decode: Of::<api::qemu::QemuAgentPost>::data,
+        decode: Of::<pve::qemu::QemuAgentPost>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/exec",
-        decode: Of::<api::qemu::QemuAgentExec>::data,
+        decode: Of::<pve::qemu::QemuAgentExec>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/exec-status",
-        decode: Of::<api::qemu::QemuAgentExecStatus>::data,
+        decode: Of::<pve::qemu::QemuAgentExecStatus>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/file-read",
-        decode: Of::<api::qemu::QemuAgentFileRead>::data,
+        decode: Of::<pve::qemu::QemuAgentFileRead>::data,
     },
     Answer {
         method: "POST",
@@ -2550,107 +2550,107 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze",
-        decode: Of::<api::qemu::QemuAgentGetTime>::data,
+        decode: Of::<pve::qemu::QemuAgentGetTime>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-status",
-        decode: Of::<api::qemu::QemuAgentFsfreezeStatus>::data,
+        decode: Of::<pve::qemu::QemuAgentFsfreezeStatus>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw",
-        decode: Of::<api::qemu::QemuAgentGetTime>::data,
+        decode: Of::<pve::qemu::QemuAgentGetTime>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/fstrim",
-        decode: Of::<api::qemu::QemuAgentFstrim>::data,
+        decode: Of::<pve::qemu::QemuAgentFstrim>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-fsinfo",
-        decode: Of::<api::qemu::QemuAgentGetFsinfo>::data,
+        decode: Of::<pve::qemu::QemuAgentGetFsinfo>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-host-name",
-        decode: Of::<api::qemu::QemuAgentGetHostName>::data,
+        decode: Of::<pve::qemu::QemuAgentGetHostName>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-memory-block-info",
-        decode: Of::<api::qemu::QemuAgentGetMemoryBlockInfo>::data,
+        decode: Of::<pve::qemu::QemuAgentGetMemoryBlockInfo>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-memory-blocks",
-        decode: Of::<api::qemu::QemuAgentGetMemoryBlocks>::data,
+        decode: Of::<pve::qemu::QemuAgentGetMemoryBlocks>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-osinfo",
-        decode: Of::<api::qemu::QemuAgentGetOsinfo>::data,
+        decode: Of::<pve::qemu::QemuAgentGetOsinfo>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-time",
-        decode: Of::<api::qemu::QemuAgentGetTime>::data,
+        decode: Of::<pve::qemu::QemuAgentGetTime>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-timezone",
-        decode: Of::<api::qemu::QemuAgentGetTimezone>::data,
+        decode: Of::<pve::qemu::QemuAgentGetTimezone>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-users",
-        decode: Of::<api::qemu::QemuAgentGetUsers>::data,
+        decode: Of::<pve::qemu::QemuAgentGetUsers>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/get-vcpus",
-        decode: Of::<api::qemu::QemuAgentGetVcpus>::data,
+        decode: Of::<pve::qemu::QemuAgentGetVcpus>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/info",
-        decode: Of::<api::qemu::QemuAgentInfo>::data,
+        decode: Of::<pve::qemu::QemuAgentInfo>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces",
-        decode: Of::<api::qemu::QemuAgentNetworkGetInterfaces>::data,
+        decode: Of::<pve::qemu::QemuAgentNetworkGetInterfaces>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/ping",
-        decode: Of::<api::qemu::QemuAgentPing>::data,
+        decode: Of::<pve::qemu::QemuAgentPing>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/set-user-password",
-        decode: Of::<api::qemu::QemuAgentPing>::data,
+        decode: Of::<pve::qemu::QemuAgentPing>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/shutdown",
-        decode: Of::<api::qemu::QemuAgentPing>::data,
+        decode: Of::<pve::qemu::QemuAgentPing>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/suspend-disk",
-        decode: Of::<api::qemu::QemuAgentPing>::data,
+        decode: Of::<pve::qemu::QemuAgentPing>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/suspend-hybrid",
-        decode: Of::<api::qemu::QemuAgentPing>::data,
+        decode: Of::<pve::qemu::QemuAgentPing>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/agent/suspend-ram",
-        decode: Of::<api::qemu::QemuAgentPing>::data,
+        decode: Of::<pve::qemu::QemuAgentPing>::data,
     },
     Answer {
         method: "POST",
@@ -2660,7 +2660,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/cloudinit",
-        decode: Of::<Vec<api::qemu::QemuCloudinitItem>>::data,
+        decode: Of::<Vec<pve::qemu::QemuCloudinitItem>>::data,
     },
     Answer {
         method: "PUT",
@@ -2675,7 +2675,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/config",
-        decode: Of::<api::qemu::QemuConfig>::data,
+        decode: Of::<pve::qemu::QemuConfig>::data,
     },
     Answer {
         method: "POST",
@@ -2695,17 +2695,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/feature",
-        decode: Of::<api::qemu::QemuFeature>::data,
+        decode: Of::<pve::qemu::QemuFeature>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/aliases",
-        decode: Of::<Vec<api::types::FirewallAliasesItem>>::data,
+        decode: Of::<Vec<pve::types::FirewallAliasesItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2715,7 +2715,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/aliases/{name}",
-        decode: Of::<api::types::FirewallAlias>::data,
+        decode: Of::<pve::types::FirewallAlias>::data,
     },
     Answer {
         method: "PUT",
@@ -2730,7 +2730,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/ipset",
-        decode: Of::<Vec<api::types::FirewallIpset>>::data,
+        decode: Of::<Vec<pve::types::FirewallIpset>>::data,
     },
     Answer {
         method: "POST",
@@ -2740,7 +2740,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}",
-        decode: Of::<Vec<api::types::FirewallIpsetItem>>::data,
+        decode: Of::<Vec<pve::types::FirewallIpsetItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2755,7 +2755,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}",
-        decode: Of::<api::types::FirewallIpsetEntry>::data,
+        decode: Of::<pve::types::FirewallIpsetEntry>::data,
     },
     Answer {
         method: "PUT",
@@ -2770,12 +2770,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/log",
-        decode: Of::<Vec<api::types::LogLine>>::data,
+        decode: Of::<Vec<pve::types::LogLine>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/options",
-        decode: Of::<api::types::GuestFirewallOptions>::data,
+        decode: Of::<pve::types::GuestFirewallOptions>::data,
     },
     Answer {
         method: "PUT",
@@ -2785,12 +2785,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/refs",
-        decode: Of::<Vec<api::types::FirewallRef>>::data,
+        decode: Of::<Vec<pve::types::FirewallRef>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/rules",
-        decode: Of::<Vec<api::types::FirewallRule>>::data,
+        decode: Of::<Vec<pve::types::FirewallRule>>::data,
     },
     Answer {
         method: "POST",
@@ -2800,7 +2800,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/firewall/rules/{pos}",
-        decode: Of::<api::types::FirewallRule>::data,
+        decode: Of::<pve::types::FirewallRule>::data,
     },
     Answer {
         method: "PUT",
@@ -2815,7 +2815,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/migrate",
-        decode: Of::<api::qemu::QemuMigrate>::data,
+        decode: Of::<pve::qemu::QemuMigrate>::data,
     },
     Answer {
         method: "POST",
@@ -2835,17 +2835,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/mtunnel",
-        decode: Of::<api::types::Mtunnel>::data,
+        decode: Of::<pve::types::Mtunnel>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
-        decode: Of::<api::types::MtunnelWebsocket>::data,
+        decode: Of::<pve::types::MtunnelWebsocket>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/pending",
-        decode: Of::<Vec<api::types::PendingSetting>>::data,
+        decode: Of::<Vec<pve::types::PendingSetting>>::data,
     },
     Answer {
         method: "POST",
@@ -2860,12 +2860,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/rrd",
-        decode: Of::<api::types::RrdImage>::data,
+        decode: Of::<pve::types::RrdImage>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/rrddata",
-        decode: Of::<Vec<api::types::GuestRrdSample>>::data,
+        decode: Of::<Vec<pve::types::GuestRrdSample>>::data,
     },
     Answer {
         method: "PUT",
@@ -2875,7 +2875,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/snapshot",
-        decode: Of::<Vec<api::qemu::QemuSnapshotItem>>::data,
+        decode: Of::<Vec<pve::qemu::QemuSnapshotItem>>::data,
     },
     Answer {
         method: "POST",
@@ -2885,7 +2885,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}",
-        decode: Of::<Vec<api::types::LxcVmidSnapshotSnapnameItem>>::data,
+        decode: Of::<Vec<pve::types::LxcVmidSnapshotSnapnameItem>>::data,
     },
     Answer {
         method: "DELETE",
@@ -2895,7 +2895,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config",
-        decode: Of::<api::qemu::QemuSnapshotConfig>::data,
+        decode: Of::<pve::qemu::QemuSnapshotConfig>::data,
     },
     Answer {
         method: "PUT",
@@ -2910,17 +2910,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/spiceproxy",
-        decode: Of::<api::types::SpiceConfig>::data,
+        decode: Of::<pve::types::SpiceConfig>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/status",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/status/current",
-        decode: Of::<api::qemu::QemuStatusCurrent>::data,
+        decode: Of::<pve::qemu::QemuStatusCurrent>::data,
     },
     Answer {
         method: "POST",
@@ -2965,7 +2965,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/termproxy",
-        decode: Of::<api::types::Termproxy>::data,
+        decode: Of::<pve::types::Termproxy>::data,
     },
     Answer {
         method: "PUT",
@@ -2975,12 +2975,12 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/qemu/{vmid}/vncproxy",
-        decode: Of::<api::types::Vncproxy>::data,
+        decode: Of::<pve::types::Vncproxy>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/qemu/{vmid}/vncwebsocket",
-        decode: Of::<api::types::VncWebsocket>::data,
+        decode: Of::<pve::types::VncWebsocket>::data,
     },
     Answer {
         method: "GET",
@@ -2990,22 +2990,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/query-url-metadata",
-        decode: Of::<api::nodes::NodeQueryUrlMetadata>::data,
+        decode: Of::<pve::nodes::NodeQueryUrlMetadata>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/replication",
-        decode: Of::<Vec<api::nodes::NodeReplicationItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeReplicationItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/replication/{id}",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/replication/{id}/log",
-        decode: Of::<Vec<api::types::LogLine>>::data,
+        decode: Of::<Vec<pve::types::LogLine>>::data,
     },
     Answer {
         method: "POST",
@@ -3015,7 +3015,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/replication/{id}/status",
-        decode: Of::<api::nodes::NodeReplicationItem>::data,
+        decode: Of::<pve::nodes::NodeReplicationItem>::data,
     },
     Answer {
         method: "GET",
@@ -3025,127 +3025,127 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/rrd",
-        decode: Of::<api::types::RrdImage>::data,
+        decode: Of::<pve::types::RrdImage>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/rrddata",
-        decode: Of::<Vec<api::nodes::NodeRrddataItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeRrddataItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan",
-        decode: Of::<Vec<api::nodes::NodeScanItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/cifs",
-        decode: Of::<Vec<api::nodes::NodeScanCifsItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanCifsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/glusterfs",
-        decode: Of::<Vec<api::nodes::NodeScanGlusterfsItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanGlusterfsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/iscsi",
-        decode: Of::<Vec<api::nodes::NodeScanIscsiItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanIscsiItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/lvm",
-        decode: Of::<Vec<api::nodes::NodeScanLvmItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanLvmItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/lvmthin",
-        decode: Of::<Vec<api::nodes::NodeScanLvmthinItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanLvmthinItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/nfs",
-        decode: Of::<Vec<api::nodes::NodeScanNfsItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanNfsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/pbs",
-        decode: Of::<Vec<api::nodes::NodeScanPbsItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanPbsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/scan/zfs",
-        decode: Of::<Vec<api::nodes::NodeScanZfsItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeScanZfsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/fabrics/{fabric}",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/fabrics/{fabric}/interfaces",
-        decode: Of::<Vec<api::node_sdn::NodeSdnFabricsInterfacesItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnFabricsInterfacesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/fabrics/{fabric}/neighbors",
-        decode: Of::<Vec<api::node_sdn::NodeSdnFabricsNeighborsItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnFabricsNeighborsItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/fabrics/{fabric}/routes",
-        decode: Of::<Vec<api::node_sdn::NodeSdnFabricsRoutesItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnFabricsRoutesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/vnets/{vnet}",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/vnets/{vnet}/mac-vrf",
-        decode: Of::<Vec<api::node_sdn::NodeSdnVnetsMacVrfItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnVnetsMacVrfItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/zones",
-        decode: Of::<Vec<api::node_sdn::NodeSdnZonesItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnZonesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/zones/{zone}",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/zones/{zone}/bridges",
-        decode: Of::<Vec<api::node_sdn::NodeSdnZonesBridgesItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnZonesBridgesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/zones/{zone}/content",
-        decode: Of::<Vec<api::node_sdn::NodeSdnZonesContentItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnZonesContentItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/sdn/zones/{zone}/ip-vrf",
-        decode: Of::<Vec<api::node_sdn::NodeSdnZonesIpVrfItem>>::data,
+        decode: Of::<Vec<pve::node_sdn::NodeSdnZonesIpVrfItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/services",
-        decode: Of::<Vec<api::nodes::NodeServicesItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeServicesItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/services/{service}",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "POST",
@@ -3165,7 +3165,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/services/{service}/state",
-        decode: Of::<api::nodes::NodeServicesItem>::data,
+        decode: Of::<pve::nodes::NodeServicesItem>::data,
     },
     Answer {
         method: "POST",
@@ -3175,7 +3175,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "POST",
         path: "/nodes/{node}/spiceshell",
-        decode: Of::<api::types::SpiceConfig>::data,
+        decode: Of::<pve::types::SpiceConfig>::data,
     },
     Answer {
         method: "POST",
@@ -3185,7 +3185,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/status",
-        decode: Of::<api::nodes::NodeStatus>::data,
+        decode: Of::<pve::nodes::NodeStatus>::data,
     },
     Answer {
         method: "POST",
@@ -3200,17 +3200,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage",
-        decode: Of::<Vec<api::node_storage::NodeStorageItem>>::data,
+        decode: Of::<Vec<pve::node_storage::NodeStorageItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}",
-        decode: Of::<Vec<api::types::SubdirEntry>>::data,
+        decode: Of::<Vec<pve::types::SubdirEntry>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/content",
-        decode: Of::<Vec<api::node_storage::NodeStorageContentItem>>::data,
+        decode: Of::<Vec<pve::node_storage::NodeStorageContentItem>>::data,
     },
     Answer {
         method: "POST",
@@ -3220,7 +3220,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/content/{volume}",
-        decode: Of::<api::node_storage::NodeStorageContentGet>::data,
+        decode: Of::<pve::node_storage::NodeStorageContentGet>::data,
     },
     Answer {
         method: "POST",
@@ -3250,17 +3250,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/file-restore/list",
-        decode: Of::<Vec<api::node_storage::NodeStorageFileRestoreListItem>>::data,
+        decode: Of::<Vec<pve::node_storage::NodeStorageFileRestoreListItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/identity",
-        decode: Of::<api::node_storage::NodeStorageIdentity>::data,
+        decode: Of::<pve::node_storage::NodeStorageIdentity>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/import-metadata",
-        decode: Of::<api::node_storage::NodeStorageImportMetadata>::data,
+        decode: Of::<pve::node_storage::NodeStorageImportMetadata>::data,
     },
     Answer {
         method: "POST",
@@ -3270,7 +3270,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/prunebackups",
-        decode: Of::<Vec<api::node_storage::NodeStoragePrunebackupsItem>>::data,
+        decode: Of::<Vec<pve::node_storage::NodeStoragePrunebackupsItem>>::data,
     },
     Answer {
         method: "DELETE",
@@ -3280,17 +3280,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/rrd",
-        decode: Of::<api::types::RrdImage>::data,
+        decode: Of::<pve::types::RrdImage>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/rrddata",
-        decode: Of::<Vec<api::node_storage::NodeStorageRrddataItem>>::data,
+        decode: Of::<Vec<pve::node_storage::NodeStorageRrddataItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/storage/{storage}/status",
-        decode: Of::<api::node_storage::NodeStorageStatus>::data,
+        decode: Of::<pve::node_storage::NodeStorageStatus>::data,
     },
     Answer {
         method: "POST",
@@ -3300,7 +3300,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/subscription",
-        decode: Of::<api::nodes::NodeSubscription>::data,
+        decode: Of::<pve::nodes::NodeSubscription>::data,
     },
     Answer {
         method: "POST",
@@ -3325,17 +3325,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/syslog",
-        decode: Of::<Vec<api::types::LogLine>>::data,
+        decode: Of::<Vec<pve::types::LogLine>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/tasks",
-        decode: Of::<Vec<api::nodes::NodeTasksItem>>::data,
+        decode: Of::<Vec<pve::nodes::NodeTasksItem>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/tasks/{upid}",
-        decode: Of::<Vec<api::types::DirectoryEntry>>::data,
+        decode: Of::<Vec<pve::types::DirectoryEntry>>::data,
     },
     Answer {
         method: "DELETE",
@@ -3345,22 +3345,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/tasks/{upid}/log",
-        decode: Of::<Vec<api::types::LogLine>>::data,
+        decode: Of::<Vec<pve::types::LogLine>>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/tasks/{upid}/status",
-        decode: Of::<api::nodes::NodeTasksStatus>::data,
+        decode: Of::<pve::nodes::NodeTasksStatus>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/termproxy",
-        decode: Of::<api::types::Termproxy>::data,
+        decode: Of::<pve::types::Termproxy>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/time",
-        decode: Of::<api::nodes::NodeTime>::data,
+        decode: Of::<pve::nodes::NodeTime>::data,
     },
     Answer {
         method: "PUT",
@@ -3370,17 +3370,17 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/version",
-        decode: Of::<api::nodes::NodeVersion>::data,
+        decode: Of::<pve::nodes::NodeVersion>::data,
     },
     Answer {
         method: "POST",
         path: "/nodes/{node}/vncshell",
-        decode: Of::<api::types::Vncproxy>::data,
+        decode: Of::<pve::types::Vncproxy>::data,
     },
     Answer {
         method: "GET",
         path: "/nodes/{node}/vncwebsocket",
-        decode: Of::<api::types::VncWebsocket>::data,
+        decode: Of::<pve::types::VncWebsocket>::data,
     },
     Answer {
         method: "POST",
@@ -3390,7 +3390,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/nodes/{node}/vzdump/defaults",
-        decode: Of::<api::nodes::NodeVzdumpDefaults>::data,
+        decode: Of::<pve::nodes::NodeVzdumpDefaults>::data,
     },
     Answer {
         method: "GET",
@@ -3405,7 +3405,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/pools",
-        decode: Of::<Vec<api::pools::PoolsItem>>::data,
+        decode: Of::<Vec<pve::pools::PoolsItem>>::data,
     },
     Answer {
         method: "POST",
@@ -3425,7 +3425,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/pools/{poolid}",
-        decode: Of::<api::pools::Pool>::data,
+        decode: Of::<pve::pools::Pool>::data,
     },
     Answer {
         method: "PUT",
@@ -3440,22 +3440,22 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/storage",
-        decode: Of::<Vec<api::storage::StorageItem>>::data,
+        decode: Of::<Vec<pve::storage::StorageItem>>::data,
     },
     Answer {
         method: "POST",
         path: "/storage",
-        decode: Of::<api::storage::Storage>::data,
+        decode: Of::<pve::storage::Storage>::data,
     },
     Answer {
         method: "GET",
         path: "/storage/{storage}",
-        decode: Of::<api::storage::StorageItem>::data,
+        decode: Of::<pve::storage::StorageItem>::data,
     },
     Answer {
         method: "PUT",
         path: "/storage/{storage}",
-        decode: Of::<api::storage::Storage>::data,
+        decode: Of::<pve::storage::Storage>::data,
     },
     Answer {
         method: "DELETE",
@@ -3465,7 +3465,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer {
         method: "GET",
         path: "/version",
-        decode: Of::<api::version::Version>::data,
+        decode: Of::<pve::version::Version>::data,
     },
 
 ];
@@ -3474,284 +3474,284 @@ pub static ANSWERS: &[Answer] = &[
 pub static PROPERTY_STRINGS: &[PropertyType] = &[
     PropertyType {
         name: "RealmSyncOptions",
-        read: property::read::<api::access::RealmSyncOptions>,
+        read: property::read::<pve::access::RealmSyncOptions>,
     },
     PropertyType {
         name: "RealmTfa",
-        read: property::read::<api::access::RealmTfa>,
+        read: property::read::<pve::access::RealmTfa>,
     },
     PropertyType {
         name: "BackupFleecing",
-        read: property::read::<api::types::BackupFleecing>,
+        read: property::read::<pve::types::BackupFleecing>,
     },
     PropertyType {
         name: "BackupPerformance",
-        read: property::read::<api::types::BackupPerformance>,
+        read: property::read::<pve::types::BackupPerformance>,
     },
     PropertyType {
         name: "PruneBackups",
-        read: property::read::<api::types::PruneBackups>,
+        read: property::read::<pve::types::PruneBackups>,
     },
     PropertyType {
         name: "CorosyncLink",
-        read: property::read::<api::cluster::CorosyncLink>,
+        read: property::read::<pve::cluster::CorosyncLink>,
     },
     PropertyType {
         name: "FirewallLogRatelimit",
-        read: property::read::<api::cluster_firewall::FirewallLogRatelimit>,
+        read: property::read::<pve::cluster_firewall::FirewallLogRatelimit>,
     },
     PropertyType {
         name: "DirMapping",
-        read: property::read::<api::cluster::DirMapping>,
+        read: property::read::<pve::cluster::DirMapping>,
     },
     PropertyType {
         name: "PciMapping",
-        read: property::read::<api::cluster::PciMapping>,
+        read: property::read::<pve::cluster::PciMapping>,
     },
     PropertyType {
         name: "UsbMapping",
-        read: property::read::<api::cluster::UsbMapping>,
+        read: property::read::<pve::cluster::UsbMapping>,
     },
     PropertyType {
         name: "BandwidthLimits",
-        read: property::read::<api::types::BandwidthLimits>,
+        read: property::read::<pve::types::BandwidthLimits>,
     },
     PropertyType {
         name: "ResourceScheduling",
-        read: property::read::<api::cluster::ResourceScheduling>,
+        read: property::read::<pve::cluster::ResourceScheduling>,
     },
     PropertyType {
         name: "HaSettings",
-        read: property::read::<api::cluster::HaSettings>,
+        read: property::read::<pve::cluster::HaSettings>,
     },
     PropertyType {
         name: "Location",
-        read: property::read::<api::types::Location>,
+        read: property::read::<pve::types::Location>,
     },
     PropertyType {
         name: "MigrationSettings",
-        read: property::read::<api::cluster::MigrationSettings>,
+        read: property::read::<pve::cluster::MigrationSettings>,
     },
     PropertyType {
         name: "NextIdRange",
-        read: property::read::<api::cluster::NextIdRange>,
+        read: property::read::<pve::cluster::NextIdRange>,
     },
     PropertyType {
         name: "NotificationSettings",
-        read: property::read::<api::cluster::NotificationSettings>,
+        read: property::read::<pve::cluster::NotificationSettings>,
     },
     PropertyType {
         name: "ReplicationSettings",
-        read: property::read::<api::cluster::ReplicationSettings>,
+        read: property::read::<pve::cluster::ReplicationSettings>,
     },
     PropertyType {
         name: "TagStyle",
-        read: property::read::<api::cluster::TagStyle>,
+        read: property::read::<pve::cluster::TagStyle>,
     },
     PropertyType {
         name: "U2fSettings",
-        read: property::read::<api::cluster::U2fSettings>,
+        read: property::read::<pve::cluster::U2fSettings>,
     },
     PropertyType {
         name: "UserTagAccess",
-        read: property::read::<api::cluster::UserTagAccess>,
+        read: property::read::<pve::cluster::UserTagAccess>,
     },
     PropertyType {
         name: "WebauthnSettings",
-        read: property::read::<api::cluster::WebauthnSettings>,
+        read: property::read::<pve::cluster::WebauthnSettings>,
     },
     PropertyType {
         name: "FabricRedistribute",
-        read: property::read::<api::cluster_sdn::FabricRedistribute>,
+        read: property::read::<pve::cluster_sdn::FabricRedistribute>,
     },
     PropertyType {
         name: "FabricInterface",
-        read: property::read::<api::cluster_sdn::FabricInterface>,
+        read: property::read::<pve::cluster_sdn::FabricInterface>,
     },
     PropertyType {
         name: "FabricPeer",
-        read: property::read::<api::cluster_sdn::FabricPeer>,
+        read: property::read::<pve::cluster_sdn::FabricPeer>,
     },
     PropertyType {
         name: "PrefixListRule",
-        read: property::read::<api::cluster_sdn::PrefixListRule>,
+        read: property::read::<pve::cluster_sdn::PrefixListRule>,
     },
     PropertyType {
         name: "RouteMapExitAction",
-        read: property::read::<api::cluster_sdn::RouteMapExitAction>,
+        read: property::read::<pve::cluster_sdn::RouteMapExitAction>,
     },
     PropertyType {
         name: "RouteMapMatch",
-        read: property::read::<api::cluster_sdn::RouteMapMatch>,
+        read: property::read::<pve::cluster_sdn::RouteMapMatch>,
     },
     PropertyType {
         name: "RouteMapSet",
-        read: property::read::<api::cluster_sdn::RouteMapSet>,
+        read: property::read::<pve::cluster_sdn::RouteMapSet>,
     },
     PropertyType {
         name: "DhcpRange",
-        read: property::read::<api::cluster_sdn::DhcpRange>,
+        read: property::read::<pve::cluster_sdn::DhcpRange>,
     },
     PropertyType {
         name: "CephErasureCoding",
-        read: property::read::<api::node_ceph::CephErasureCoding>,
+        read: property::read::<pve::node_ceph::CephErasureCoding>,
     },
     PropertyType {
         name: "NodeAcme",
-        read: property::read::<api::nodes::NodeAcme>,
+        read: property::read::<pve::nodes::NodeAcme>,
     },
     PropertyType {
         name: "AcmeDomain",
-        read: property::read::<api::nodes::AcmeDomain>,
+        read: property::read::<pve::nodes::AcmeDomain>,
     },
     PropertyType {
         name: "WakeOnLan",
-        read: property::read::<api::nodes::WakeOnLan>,
+        read: property::read::<pve::nodes::WakeOnLan>,
     },
     PropertyType {
         name: "ZfsDraidConfig",
-        read: property::read::<api::node_disks::ZfsDraidConfig>,
+        read: property::read::<pve::node_disks::ZfsDraidConfig>,
     },
     PropertyType {
         name: "LxcDevice",
-        read: property::read::<api::lxc::LxcDevice>,
+        read: property::read::<pve::lxc::LxcDevice>,
     },
     PropertyType {
         name: "LxcFeatures",
-        read: property::read::<api::lxc::LxcFeatures>,
+        read: property::read::<pve::lxc::LxcFeatures>,
     },
     PropertyType {
         name: "LxcMountPoint",
-        read: property::read::<api::lxc::LxcMountPoint>,
+        read: property::read::<pve::lxc::LxcMountPoint>,
     },
     PropertyType {
         name: "LxcNet",
-        read: property::read::<api::lxc::LxcNet>,
+        read: property::read::<pve::lxc::LxcNet>,
     },
     PropertyType {
         name: "LxcRootfs",
-        read: property::read::<api::lxc::LxcRootfs>,
+        read: property::read::<pve::lxc::LxcRootfs>,
     },
     PropertyType {
         name: "StartupOrder",
-        read: property::read::<api::types::StartupOrder>,
+        read: property::read::<pve::types::StartupOrder>,
     },
     PropertyType {
         name: "LxcUnused",
-        read: property::read::<api::lxc::LxcUnused>,
+        read: property::read::<pve::lxc::LxcUnused>,
     },
     PropertyType {
         name: "RemoteEndpoint",
-        read: property::read::<api::types::RemoteEndpoint>,
+        read: property::read::<pve::types::RemoteEndpoint>,
     },
     PropertyType {
         name: "QemuAgent",
-        read: property::read::<api::qemu::QemuAgent>,
+        read: property::read::<pve::qemu::QemuAgent>,
     },
     PropertyType {
         name: "QemuSev",
-        read: property::read::<api::qemu::QemuSev>,
+        read: property::read::<pve::qemu::QemuSev>,
     },
     PropertyType {
         name: "QemuAudio",
-        read: property::read::<api::qemu::QemuAudio>,
+        read: property::read::<pve::qemu::QemuAudio>,
     },
     PropertyType {
         name: "QemuBoot",
-        read: property::read::<api::qemu::QemuBoot>,
+        read: property::read::<pve::qemu::QemuBoot>,
     },
     PropertyType {
         name: "QemuCloudInitCustom",
-        read: property::read::<api::qemu::QemuCloudInitCustom>,
+        read: property::read::<pve::qemu::QemuCloudInitCustom>,
     },
     PropertyType {
         name: "QemuCpu",
-        read: property::read::<api::qemu::QemuCpu>,
+        read: property::read::<pve::qemu::QemuCpu>,
     },
     PropertyType {
         name: "QemuEfiDisk",
-        read: property::read::<api::qemu::QemuEfiDisk>,
+        read: property::read::<pve::qemu::QemuEfiDisk>,
     },
     PropertyType {
         name: "QemuHostPci",
-        read: property::read::<api::qemu::QemuHostPci>,
+        read: property::read::<pve::qemu::QemuHostPci>,
     },
     PropertyType {
         name: "QemuDrive",
-        read: property::read::<api::qemu::QemuDrive>,
+        read: property::read::<pve::qemu::QemuDrive>,
     },
     PropertyType {
         name: "QemuTdx",
-        read: property::read::<api::qemu::QemuTdx>,
+        read: property::read::<pve::qemu::QemuTdx>,
     },
     PropertyType {
         name: "QemuIpConfig",
-        read: property::read::<api::qemu::QemuIpConfig>,
+        read: property::read::<pve::qemu::QemuIpConfig>,
     },
     PropertyType {
         name: "QemuIvshmem",
-        read: property::read::<api::qemu::QemuIvshmem>,
+        read: property::read::<pve::qemu::QemuIvshmem>,
     },
     PropertyType {
         name: "QemuMachine",
-        read: property::read::<api::qemu::QemuMachine>,
+        read: property::read::<pve::qemu::QemuMachine>,
     },
     PropertyType {
         name: "QemuMemory",
-        read: property::read::<api::qemu::QemuMemory>,
+        read: property::read::<pve::qemu::QemuMemory>,
     },
     PropertyType {
         name: "QemuNet",
-        read: property::read::<api::qemu::QemuNet>,
+        read: property::read::<pve::qemu::QemuNet>,
     },
     PropertyType {
         name: "QemuNuma",
-        read: property::read::<api::qemu::QemuNuma>,
+        read: property::read::<pve::qemu::QemuNuma>,
     },
     PropertyType {
         name: "QemuRng",
-        read: property::read::<api::qemu::QemuRng>,
+        read: property::read::<pve::qemu::QemuRng>,
     },
     PropertyType {
         name: "QemuSmbios1",
-        read: property::read::<api::qemu::QemuSmbios1>,
+        read: property::read::<pve::qemu::QemuSmbios1>,
     },
     PropertyType {
         name: "QemuSpiceEnhancements",
-        read: property::read::<api::qemu::QemuSpiceEnhancements>,
+        read: property::read::<pve::qemu::QemuSpiceEnhancements>,
     },
     PropertyType {
         name: "QemuTpmState",
-        read: property::read::<api::qemu::QemuTpmState>,
+        read: property::read::<pve::qemu::QemuTpmState>,
     },
     PropertyType {
         name: "QemuUnused",
-        read: property::read::<api::qemu::QemuUnused>,
+        read: property::read::<pve::qemu::QemuUnused>,
     },
     PropertyType {
         name: "QemuUsb",
-        read: property::read::<api::qemu::QemuUsb>,
+        read: property::read::<pve::qemu::QemuUsb>,
     },
     PropertyType {
         name: "QemuVga",
-        read: property::read::<api::qemu::QemuVga>,
+        read: property::read::<pve::qemu::QemuVga>,
     },
     PropertyType {
         name: "QemuVirtiofs",
-        read: property::read::<api::qemu::QemuVirtiofs>,
+        read: property::read::<pve::qemu::QemuVirtiofs>,
     },
     PropertyType {
         name: "QemuWatchdog",
-        read: property::read::<api::qemu::QemuWatchdog>,
+        read: property::read::<pve::qemu::QemuWatchdog>,
     },
     PropertyType {
         name: "QemuMeta",
-        read: property::read::<api::qemu::QemuMeta>,
+        read: property::read::<pve::qemu::QemuMeta>,
     },
 
 ];
 
-impl Show for api::types::SubdirEntry {
+impl Show for pve::types::SubdirEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("subdir", &self.subdir);
@@ -3759,13 +3759,13 @@ impl Show for api::types::SubdirEntry {
     }
 }
 
-impl Show for api::access::AccessAclType {
+impl Show for pve::access::AccessAclType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessAclItem {
+impl Show for pve::access::AccessAclItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("path", &self.path);
@@ -3777,13 +3777,13 @@ impl Show for api::access::AccessAclItem {
     }
 }
 
-impl Show for api::access::AccessDomainsTfa {
+impl Show for pve::access::AccessDomainsTfa {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessDomainsItem {
+impl Show for pve::access::AccessDomainsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -3795,25 +3795,25 @@ impl Show for api::access::AccessDomainsItem {
     }
 }
 
-impl Show for api::access::AccessDomainsMode {
+impl Show for pve::access::AccessDomainsMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessDomainsSslversion {
+impl Show for pve::access::AccessDomainsSslversion {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::RealmSyncScope {
+impl Show for pve::types::RealmSyncScope {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::RealmSyncOptions {
+impl Show for pve::access::RealmSyncOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("enable-new", &self.enable_new);
@@ -3825,7 +3825,7 @@ impl Show for api::access::RealmSyncOptions {
     }
 }
 
-impl Show for api::access::RealmTfa {
+impl Show for pve::access::RealmTfa {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digits", &self.digits);
@@ -3838,13 +3838,13 @@ impl Show for api::access::RealmTfa {
     }
 }
 
-impl Show for api::access::AccessDomainsType {
+impl Show for pve::access::AccessDomainsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessDomain {
+impl Show for pve::access::AccessDomain {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("acr-values", &self.acr_values);
@@ -3893,7 +3893,7 @@ impl Show for api::access::AccessDomain {
     }
 }
 
-impl Show for api::access::AccessGroupsItem {
+impl Show for pve::access::AccessGroupsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -3903,7 +3903,7 @@ impl Show for api::access::AccessGroupsItem {
     }
 }
 
-impl Show for api::access::AccessGroup {
+impl Show for pve::access::AccessGroup {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -3912,7 +3912,7 @@ impl Show for api::access::AccessGroup {
     }
 }
 
-impl Show for api::access::AccessOpenidLogin {
+impl Show for pve::access::AccessOpenidLogin {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("CSRFPreventionToken", &self.csrf_prevention_token);
@@ -3924,7 +3924,7 @@ impl Show for api::access::AccessOpenidLogin {
     }
 }
 
-impl Show for api::access::AccessRolesItem {
+impl Show for pve::access::AccessRolesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("privs", &self.privs);
@@ -3934,7 +3934,7 @@ impl Show for api::access::AccessRolesItem {
     }
 }
 
-impl Show for api::access::AccessRole {
+impl Show for pve::access::AccessRole {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Datastore.Allocate", &self.datastore_allocate);
@@ -3989,13 +3989,13 @@ impl Show for api::access::AccessRole {
     }
 }
 
-impl Show for api::access::AccessTfaType {
+impl Show for pve::access::AccessTfaType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessTfaUseridItem {
+impl Show for pve::access::AccessTfaUseridItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("created", &self.created);
@@ -4007,7 +4007,7 @@ impl Show for api::access::AccessTfaUseridItem {
     }
 }
 
-impl Show for api::access::AccessTfaItem {
+impl Show for pve::access::AccessTfaItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("entries", &self.entries);
@@ -4018,7 +4018,7 @@ impl Show for api::access::AccessTfaItem {
     }
 }
 
-impl Show for api::access::AccessTfa {
+impl Show for pve::access::AccessTfa {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ticket", &self.ticket);
@@ -4026,7 +4026,7 @@ impl Show for api::access::AccessTfa {
     }
 }
 
-impl Show for api::access::AccessTfaUserid {
+impl Show for pve::access::AccessTfaUserid {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("challenge", &self.challenge);
@@ -4036,7 +4036,7 @@ impl Show for api::access::AccessTfaUserid {
     }
 }
 
-impl Show for api::access::AccessTicket {
+impl Show for pve::access::AccessTicket {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("CSRFPreventionToken", &self.csrf_prevention_token);
@@ -4048,7 +4048,7 @@ impl Show for api::access::AccessTicket {
     }
 }
 
-impl Show for api::access::AccessUsersTokenItem {
+impl Show for pve::access::AccessUsersTokenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4059,7 +4059,7 @@ impl Show for api::access::AccessUsersTokenItem {
     }
 }
 
-impl Show for api::access::AccessUsersItem {
+impl Show for pve::access::AccessUsersItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4079,7 +4079,7 @@ impl Show for api::access::AccessUsersItem {
     }
 }
 
-impl Show for api::access::AccessUsersTokenGet {
+impl Show for pve::access::AccessUsersTokenGet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4089,7 +4089,7 @@ impl Show for api::access::AccessUsersTokenGet {
     }
 }
 
-impl Show for api::access::AccessUser {
+impl Show for pve::access::AccessUser {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4105,25 +4105,25 @@ impl Show for api::access::AccessUser {
     }
 }
 
-impl Show for api::access::AccessUsersTfaRealm {
+impl Show for pve::access::AccessUsersTfaRealm {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessUsersTfaTypes {
+impl Show for pve::access::AccessUsersTfaTypes {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessUsersTfaUser {
+impl Show for pve::access::AccessUsersTfaUser {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::access::AccessUsersTfa {
+impl Show for pve::access::AccessUsersTfa {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("realm", &self.realm);
@@ -4133,7 +4133,7 @@ impl Show for api::access::AccessUsersTfa {
     }
 }
 
-impl Show for api::access::AccessUsersTokenPost {
+impl Show for pve::access::AccessUsersTokenPost {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("full-tokenid", &self.full_tokenid);
@@ -4143,7 +4143,7 @@ impl Show for api::access::AccessUsersTokenPost {
     }
 }
 
-impl Show for api::access::AccessUsersTokenPut {
+impl Show for pve::access::AccessUsersTokenPut {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4155,7 +4155,7 @@ impl Show for api::access::AccessUsersTokenPut {
     }
 }
 
-impl Show for api::types::DirectoryEntry {
+impl Show for pve::types::DirectoryEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -4163,7 +4163,7 @@ impl Show for api::types::DirectoryEntry {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmeAccountAccount {
+impl Show for pve::cluster_acme::ClusterAcmeAccountAccount {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("contact", &self.contact);
@@ -4178,7 +4178,7 @@ impl Show for api::cluster_acme::ClusterAcmeAccountAccount {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmeAccount {
+impl Show for pve::cluster_acme::ClusterAcmeAccount {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("account", &self.account);
@@ -4189,7 +4189,7 @@ impl Show for api::cluster_acme::ClusterAcmeAccount {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmeChallengeSchemaSchemaFieldsValue {
+impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaSchemaFieldsValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("default", &self.default);
@@ -4201,7 +4201,7 @@ impl Show for api::cluster_acme::ClusterAcmeChallengeSchemaSchemaFieldsValue {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmeChallengeSchemaSchema {
+impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaSchema {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("fields", &self.fields);
@@ -4210,7 +4210,7 @@ impl Show for api::cluster_acme::ClusterAcmeChallengeSchemaSchema {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmeChallengeSchemaItem {
+impl Show for pve::cluster_acme::ClusterAcmeChallengeSchemaItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -4221,7 +4221,7 @@ impl Show for api::cluster_acme::ClusterAcmeChallengeSchemaItem {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmeDirectoriesItem {
+impl Show for pve::cluster_acme::ClusterAcmeDirectoriesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -4230,7 +4230,7 @@ impl Show for api::cluster_acme::ClusterAcmeDirectoriesItem {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmeMeta {
+impl Show for pve::cluster_acme::ClusterAcmeMeta {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("caaIdentities", &self.caa_identities);
@@ -4242,19 +4242,19 @@ impl Show for api::cluster_acme::ClusterAcmeMeta {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmePluginsType {
+impl Show for pve::cluster_acme::ClusterAcmePluginsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmePluginsGetApi {
+impl Show for pve::cluster_acme::ClusterAcmePluginsGetApi {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmePluginsItem {
+impl Show for pve::cluster_acme::ClusterAcmePluginsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("api", &self.api);
@@ -4269,19 +4269,19 @@ impl Show for api::cluster_acme::ClusterAcmePluginsItem {
     }
 }
 
-impl Show for api::cluster_acme::ClusterAcmePluginsPostApi {
+impl Show for pve::cluster_acme::ClusterAcmePluginsPostApi {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::BackupCompression {
+impl Show for pve::types::BackupCompression {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::ClusterBackupFleecing {
+impl Show for pve::types::ClusterBackupFleecing {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("enabled", &self.enabled);
@@ -4290,31 +4290,31 @@ impl Show for api::types::ClusterBackupFleecing {
     }
 }
 
-impl Show for api::types::BackupMailNotification {
+impl Show for pve::types::BackupMailNotification {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::BackupMode {
+impl Show for pve::types::BackupMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::BackupNotificationMode {
+impl Show for pve::types::BackupNotificationMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::BackupChangeDetection {
+impl Show for pve::types::BackupChangeDetection {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::ClusterBackupPerformance {
+impl Show for pve::types::ClusterBackupPerformance {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("max-workers", &self.max_workers);
@@ -4323,7 +4323,7 @@ impl Show for api::types::ClusterBackupPerformance {
     }
 }
 
-impl Show for api::cluster::ClusterBackupPruneBackups {
+impl Show for pve::cluster::ClusterBackupPruneBackups {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("keep-all", &self.keep_all);
@@ -4337,7 +4337,7 @@ impl Show for api::cluster::ClusterBackupPruneBackups {
     }
 }
 
-impl Show for api::cluster::ClusterBackupItem {
+impl Show for pve::cluster::ClusterBackupItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("all", &self.all);
@@ -4383,7 +4383,7 @@ impl Show for api::cluster::ClusterBackupItem {
     }
 }
 
-impl Show for api::types::BackupFleecing {
+impl Show for pve::types::BackupFleecing {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("enabled", &self.enabled);
@@ -4392,13 +4392,13 @@ impl Show for api::types::BackupFleecing {
     }
 }
 
-impl Show for api::types::BackupNotificationPolicy {
+impl Show for pve::types::BackupNotificationPolicy {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::BackupPerformance {
+impl Show for pve::types::BackupPerformance {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("max-workers", &self.max_workers);
@@ -4407,7 +4407,7 @@ impl Show for api::types::BackupPerformance {
     }
 }
 
-impl Show for api::types::PruneBackups {
+impl Show for pve::types::PruneBackups {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("keep-all", &self.keep_all);
@@ -4421,13 +4421,13 @@ impl Show for api::types::PruneBackups {
     }
 }
 
-impl Show for api::types::GuestKind {
+impl Show for pve::types::GuestKind {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterBackupInfoNotBackedUpItem {
+impl Show for pve::cluster::ClusterBackupInfoNotBackedUpItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -4437,7 +4437,7 @@ impl Show for api::cluster::ClusterBackupInfoNotBackedUpItem {
     }
 }
 
-impl Show for api::cluster::ClusterBackupIncludedVolumesChildrenChildrenItem {
+impl Show for pve::cluster::ClusterBackupIncludedVolumesChildrenChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -4448,13 +4448,13 @@ impl Show for api::cluster::ClusterBackupIncludedVolumesChildrenChildrenItem {
     }
 }
 
-impl Show for api::cluster::ClusterBackupIncludedVolumesType {
+impl Show for pve::cluster::ClusterBackupIncludedVolumesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterBackupIncludedVolumesChildrenItem {
+impl Show for pve::cluster::ClusterBackupIncludedVolumesChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -4465,7 +4465,7 @@ impl Show for api::cluster::ClusterBackupIncludedVolumesChildrenItem {
     }
 }
 
-impl Show for api::cluster::ClusterBackupIncludedVolumes {
+impl Show for pve::cluster::ClusterBackupIncludedVolumes {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -4473,13 +4473,13 @@ impl Show for api::cluster::ClusterBackupIncludedVolumes {
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephFlagsName {
+impl Show for pve::cluster_ceph::ClusterCephFlagsName {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephFlagsItem {
+impl Show for pve::cluster_ceph::ClusterCephFlagsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -4489,19 +4489,19 @@ impl Show for api::cluster_ceph::ClusterCephFlagsItem {
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephFlagFlag {
+impl Show for pve::cluster_ceph::ClusterCephFlagFlag {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephMetadataScope {
+impl Show for pve::cluster_ceph::ClusterCephMetadataScope {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephMetadataMdsValue {
+impl Show for pve::cluster_ceph::ClusterCephMetadataMdsValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -4516,7 +4516,7 @@ impl Show for api::cluster_ceph::ClusterCephMetadataMdsValue {
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephMetadataMonValue {
+impl Show for pve::cluster_ceph::ClusterCephMetadataMonValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addrs", &self.addrs);
@@ -4531,7 +4531,7 @@ impl Show for api::cluster_ceph::ClusterCephMetadataMonValue {
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephMetadataNodeValueVersion {
+impl Show for pve::cluster_ceph::ClusterCephMetadataNodeValueVersion {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("parts", &self.parts);
@@ -4540,7 +4540,7 @@ impl Show for api::cluster_ceph::ClusterCephMetadataNodeValueVersion {
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephMetadataNodeValue {
+impl Show for pve::cluster_ceph::ClusterCephMetadataNodeValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("buildcommit", &self.buildcommit);
@@ -4549,7 +4549,7 @@ impl Show for api::cluster_ceph::ClusterCephMetadataNodeValue {
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephMetadataOsdItem {
+impl Show for pve::cluster_ceph::ClusterCephMetadataOsdItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("back_addr", &self.back_addr);
@@ -4571,7 +4571,7 @@ impl Show for api::cluster_ceph::ClusterCephMetadataOsdItem {
     }
 }
 
-impl Show for api::cluster_ceph::ClusterCephMetadata {
+impl Show for pve::cluster_ceph::ClusterCephMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("mds", &self.mds);
@@ -4583,7 +4583,7 @@ impl Show for api::cluster_ceph::ClusterCephMetadata {
     }
 }
 
-impl Show for api::types::CephStatusFsmapByRankItem {
+impl Show for pve::types::CephStatusFsmapByRankItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filesystem_id", &self.filesystem_id);
@@ -4595,7 +4595,7 @@ impl Show for api::types::CephStatusFsmapByRankItem {
     }
 }
 
-impl Show for api::types::CephStatusFsmap {
+impl Show for pve::types::CephStatusFsmap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("by_rank", &self.by_rank);
@@ -4609,7 +4609,7 @@ impl Show for api::types::CephStatusFsmap {
     }
 }
 
-impl Show for api::types::CephStatusHealthChecksValueDetailItem {
+impl Show for pve::types::CephStatusHealthChecksValueDetailItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("message", &self.message);
@@ -4617,7 +4617,7 @@ impl Show for api::types::CephStatusHealthChecksValueDetailItem {
     }
 }
 
-impl Show for api::types::CephStatusHealthChecksValueSummary {
+impl Show for pve::types::CephStatusHealthChecksValueSummary {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("count", &self.count);
@@ -4626,7 +4626,7 @@ impl Show for api::types::CephStatusHealthChecksValueSummary {
     }
 }
 
-impl Show for api::types::CephStatusHealthChecksValue {
+impl Show for pve::types::CephStatusHealthChecksValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("detail", &self.detail);
@@ -4637,7 +4637,7 @@ impl Show for api::types::CephStatusHealthChecksValue {
     }
 }
 
-impl Show for api::types::CephStatusHealthMutesItem {
+impl Show for pve::types::CephStatusHealthMutesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("code", &self.code);
@@ -4649,7 +4649,7 @@ impl Show for api::types::CephStatusHealthMutesItem {
     }
 }
 
-impl Show for api::types::CephStatusHealth {
+impl Show for pve::types::CephStatusHealth {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("checks", &self.checks);
@@ -4659,7 +4659,7 @@ impl Show for api::types::CephStatusHealth {
     }
 }
 
-impl Show for api::types::CephStatusMgrmapStandbysItem {
+impl Show for pve::types::CephStatusMgrmapStandbysItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("gid", &self.gid);
@@ -4668,7 +4668,7 @@ impl Show for api::types::CephStatusMgrmapStandbysItem {
     }
 }
 
-impl Show for api::types::CephStatusMgrmap {
+impl Show for pve::types::CephStatusMgrmap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active_addr", &self.active_addr);
@@ -4686,7 +4686,7 @@ impl Show for api::types::CephStatusMgrmap {
     }
 }
 
-impl Show for api::types::CephStatusMonmapMonsItem {
+impl Show for pve::types::CephStatusMonmapMonsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -4700,7 +4700,7 @@ impl Show for api::types::CephStatusMonmapMonsItem {
     }
 }
 
-impl Show for api::types::CephStatusMonmap {
+impl Show for pve::types::CephStatusMonmap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("created", &self.created);
@@ -4717,7 +4717,7 @@ impl Show for api::types::CephStatusMonmap {
     }
 }
 
-impl Show for api::types::CephStatusOsdmap {
+impl Show for pve::types::CephStatusOsdmap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("epoch", &self.epoch);
@@ -4733,7 +4733,7 @@ impl Show for api::types::CephStatusOsdmap {
     }
 }
 
-impl Show for api::types::CephStatusPgmapPgsByStateItem {
+impl Show for pve::types::CephStatusPgmapPgsByStateItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("count", &self.count);
@@ -4742,7 +4742,7 @@ impl Show for api::types::CephStatusPgmapPgsByStateItem {
     }
 }
 
-impl Show for api::types::CephStatusPgmap {
+impl Show for pve::types::CephStatusPgmap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bytes_avail", &self.bytes_avail);
@@ -4778,7 +4778,7 @@ impl Show for api::types::CephStatusPgmap {
     }
 }
 
-impl Show for api::types::CephStatusProgressEventsValue {
+impl Show for pve::types::CephStatusProgressEventsValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("add_to_ceph_s", &self.add_to_ceph_s);
@@ -4788,7 +4788,7 @@ impl Show for api::types::CephStatusProgressEventsValue {
     }
 }
 
-impl Show for api::types::CephStatusServicemap {
+impl Show for pve::types::CephStatusServicemap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("epoch", &self.epoch);
@@ -4798,7 +4798,7 @@ impl Show for api::types::CephStatusServicemap {
     }
 }
 
-impl Show for api::types::CephStatus {
+impl Show for pve::types::CephStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("election_epoch", &self.election_epoch);
@@ -4818,7 +4818,7 @@ impl Show for api::types::CephStatus {
     }
 }
 
-impl Show for api::cluster::CorosyncLink {
+impl Show for pve::cluster::CorosyncLink {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("address", &self.address);
@@ -4827,7 +4827,7 @@ impl Show for api::cluster::CorosyncLink {
     }
 }
 
-impl Show for api::cluster::ClusterConfigJoinNodelistItem {
+impl Show for pve::cluster::ClusterConfigJoinNodelistItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -4840,7 +4840,7 @@ impl Show for api::cluster::ClusterConfigJoinNodelistItem {
     }
 }
 
-impl Show for api::cluster::ClusterConfigTotemInterfaceValue {
+impl Show for pve::cluster::ClusterConfigTotemInterfaceValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bindnetaddr", &self.bindnetaddr);
@@ -4856,7 +4856,7 @@ impl Show for api::cluster::ClusterConfigTotemInterfaceValue {
     }
 }
 
-impl Show for api::cluster::ClusterConfigTotem {
+impl Show for pve::cluster::ClusterConfigTotem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cluster_name", &self.cluster_name);
@@ -4878,7 +4878,7 @@ impl Show for api::cluster::ClusterConfigTotem {
     }
 }
 
-impl Show for api::cluster::ClusterConfigJoin {
+impl Show for pve::cluster::ClusterConfigJoin {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("config_digest", &self.config_digest);
@@ -4889,7 +4889,7 @@ impl Show for api::cluster::ClusterConfigJoin {
     }
 }
 
-impl Show for api::cluster::ClusterConfigNodesItem {
+impl Show for pve::cluster::ClusterConfigNodesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -4908,7 +4908,7 @@ impl Show for api::cluster::ClusterConfigNodesItem {
     }
 }
 
-impl Show for api::cluster::ClusterConfigNode {
+impl Show for pve::cluster::ClusterConfigNode {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("corosync_authkey", &self.corosync_authkey);
@@ -4918,7 +4918,7 @@ impl Show for api::cluster::ClusterConfigNode {
     }
 }
 
-impl Show for api::cluster::ClusterConfigQdevice {
+impl Show for pve::cluster::ClusterConfigQdevice {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Algorithm", &self.algorithm);
@@ -4932,7 +4932,7 @@ impl Show for api::cluster::ClusterConfigQdevice {
     }
 }
 
-impl Show for api::types::FirewallAliasesItem {
+impl Show for pve::types::FirewallAliasesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cidr", &self.cidr);
@@ -4944,7 +4944,7 @@ impl Show for api::types::FirewallAliasesItem {
     }
 }
 
-impl Show for api::types::FirewallAlias {
+impl Show for pve::types::FirewallAlias {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cidr", &self.cidr);
@@ -4956,7 +4956,7 @@ impl Show for api::types::FirewallAlias {
     }
 }
 
-impl Show for api::cluster_firewall::ClusterFirewallGroupsItem {
+impl Show for pve::cluster_firewall::ClusterFirewallGroupsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -4966,13 +4966,13 @@ impl Show for api::cluster_firewall::ClusterFirewallGroupsItem {
     }
 }
 
-impl Show for api::types::FirewallLogLevel {
+impl Show for pve::types::FirewallLogLevel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::FirewallRule {
+impl Show for pve::types::FirewallRule {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -4995,13 +4995,13 @@ impl Show for api::types::FirewallRule {
     }
 }
 
-impl Show for api::types::FirewallRuleType {
+impl Show for pve::types::FirewallRuleType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::FirewallIpset {
+impl Show for pve::types::FirewallIpset {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5011,7 +5011,7 @@ impl Show for api::types::FirewallIpset {
     }
 }
 
-impl Show for api::types::FirewallIpsetItem {
+impl Show for pve::types::FirewallIpsetItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cidr", &self.cidr);
@@ -5022,7 +5022,7 @@ impl Show for api::types::FirewallIpsetItem {
     }
 }
 
-impl Show for api::types::FirewallIpsetEntry {
+impl Show for pve::types::FirewallIpsetEntry {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cidr", &self.cidr);
@@ -5034,7 +5034,7 @@ impl Show for api::types::FirewallIpsetEntry {
     }
 }
 
-impl Show for api::cluster_firewall::ClusterFirewallMacrosItem {
+impl Show for pve::cluster_firewall::ClusterFirewallMacrosItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("descr", &self.descr);
@@ -5043,7 +5043,7 @@ impl Show for api::cluster_firewall::ClusterFirewallMacrosItem {
     }
 }
 
-impl Show for api::cluster_firewall::FirewallLogRatelimit {
+impl Show for pve::cluster_firewall::FirewallLogRatelimit {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("burst", &self.burst);
@@ -5053,25 +5053,25 @@ impl Show for api::cluster_firewall::FirewallLogRatelimit {
     }
 }
 
-impl Show for api::types::FirewallPolicyForward {
+impl Show for pve::types::FirewallPolicyForward {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::FirewallPolicyIn {
+impl Show for pve::types::FirewallPolicyIn {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::FirewallPolicyOut {
+impl Show for pve::types::FirewallPolicyOut {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_firewall::ClusterFirewallOptions {
+impl Show for pve::cluster_firewall::ClusterFirewallOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -5085,13 +5085,13 @@ impl Show for api::cluster_firewall::ClusterFirewallOptions {
     }
 }
 
-impl Show for api::types::FirewallRefType {
+impl Show for pve::types::FirewallRefType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_firewall::ClusterFirewallRefsItem {
+impl Show for pve::cluster_firewall::ClusterFirewallRefsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5103,7 +5103,7 @@ impl Show for api::cluster_firewall::ClusterFirewallRefsItem {
     }
 }
 
-impl Show for api::types::ClusterHaItem {
+impl Show for pve::types::ClusterHaItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -5111,7 +5111,7 @@ impl Show for api::types::ClusterHaItem {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaGroupsItem {
+impl Show for pve::cluster_ha::ClusterHaGroupsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5125,25 +5125,25 @@ impl Show for api::cluster_ha::ClusterHaGroupsItem {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaGroupsType {
+impl Show for pve::cluster_ha::ClusterHaGroupsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaResourcesType {
+impl Show for pve::cluster_ha::ClusterHaResourcesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaResourcesState {
+impl Show for pve::cluster_ha::ClusterHaResourcesState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaResourcesItem {
+impl Show for pve::cluster_ha::ClusterHaResourcesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("auto-rebalance", &self.auto_rebalance);
@@ -5160,7 +5160,7 @@ impl Show for api::cluster_ha::ClusterHaResourcesItem {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaResource {
+impl Show for pve::cluster_ha::ClusterHaResource {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("auto-rebalance", &self.auto_rebalance);
@@ -5177,13 +5177,13 @@ impl Show for api::cluster_ha::ClusterHaResource {
     }
 }
 
-impl Show for api::types::HaBlockingCause {
+impl Show for pve::types::HaBlockingCause {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaResourcesMigrateBlockingResourcesItem {
+impl Show for pve::cluster_ha::ClusterHaResourcesMigrateBlockingResourcesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cause", &self.cause);
@@ -5192,7 +5192,7 @@ impl Show for api::cluster_ha::ClusterHaResourcesMigrateBlockingResourcesItem {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaResourcesMigrate {
+impl Show for pve::cluster_ha::ClusterHaResourcesMigrate {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("blocking-resources", &self.blocking_resources);
@@ -5203,19 +5203,19 @@ impl Show for api::cluster_ha::ClusterHaResourcesMigrate {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaRulesType {
+impl Show for pve::cluster_ha::ClusterHaRulesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaRulesAffinity {
+impl Show for pve::cluster_ha::ClusterHaRulesAffinity {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaRulesItem {
+impl Show for pve::cluster_ha::ClusterHaRulesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("affinity", &self.affinity);
@@ -5233,25 +5233,25 @@ impl Show for api::cluster_ha::ClusterHaRulesItem {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusCurrentArmedState {
+impl Show for pve::cluster_ha::ClusterHaStatusCurrentArmedState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusCurrentResourceMode {
+impl Show for pve::cluster_ha::ClusterHaStatusCurrentResourceMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusCurrentType {
+impl Show for pve::cluster_ha::ClusterHaStatusCurrentType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusCurrentItem {
+impl Show for pve::cluster_ha::ClusterHaStatusCurrentItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("armed-state", &self.armed_state);
@@ -5276,13 +5276,13 @@ impl Show for api::cluster_ha::ClusterHaStatusCurrentItem {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusDisarmHaResourceMode {
+impl Show for pve::cluster_ha::ClusterHaStatusDisarmHaResourceMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
+impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValueResultsValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("exit_code", &self.exit_code);
@@ -5292,7 +5292,7 @@ impl Show for api::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValueResults
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValue {
+impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("mode", &self.mode);
@@ -5303,7 +5303,7 @@ impl Show for api::cluster_ha::ClusterHaStatusManagerStatusLrmStatusValue {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatusDisarm {
+impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusDisarm {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("mode", &self.mode);
@@ -5314,7 +5314,7 @@ impl Show for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatusDisarm {
 
 impl Show
 
-for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
+for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("maintenance", &self.maintenance);
@@ -5324,7 +5324,7 @@ for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatusNodeRequestValue {
 
 impl Show
 
-for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
+for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatusServiceStatusValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cmd", &self.cmd);
@@ -5340,7 +5340,7 @@ for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatusServiceStatusValue
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatus {
+impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusManagerStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("disarm", &self.disarm);
@@ -5353,7 +5353,7 @@ impl Show for api::cluster_ha::ClusterHaStatusManagerStatusManagerStatus {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusManagerStatusQuorum {
+impl Show for pve::cluster_ha::ClusterHaStatusManagerStatusQuorum {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("node", &self.node);
@@ -5362,7 +5362,7 @@ impl Show for api::cluster_ha::ClusterHaStatusManagerStatusQuorum {
     }
 }
 
-impl Show for api::cluster_ha::ClusterHaStatusManagerStatus {
+impl Show for pve::cluster_ha::ClusterHaStatusManagerStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("lrm_status", &self.lrm_status);
@@ -5372,7 +5372,7 @@ impl Show for api::cluster_ha::ClusterHaStatusManagerStatus {
     }
 }
 
-impl Show for api::cluster::ClusterJobsRealmSyncItem {
+impl Show for pve::cluster::ClusterJobsRealmSyncItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5390,7 +5390,7 @@ impl Show for api::cluster::ClusterJobsRealmSyncItem {
     }
 }
 
-impl Show for api::cluster::ClusterJobsRealmSync {
+impl Show for pve::cluster::ClusterJobsRealmSync {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5406,7 +5406,7 @@ impl Show for api::cluster::ClusterJobsRealmSync {
     }
 }
 
-impl Show for api::cluster::ClusterJobsScheduleAnalyzeItem {
+impl Show for pve::cluster::ClusterJobsScheduleAnalyzeItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("timestamp", &self.timestamp);
@@ -5415,7 +5415,7 @@ impl Show for api::cluster::ClusterJobsScheduleAnalyzeItem {
     }
 }
 
-impl Show for api::cluster::ClusterLogItem {
+impl Show for pve::cluster::ClusterLogItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("msg", &self.msg);
@@ -5430,13 +5430,13 @@ impl Show for api::cluster::ClusterLogItem {
     }
 }
 
-impl Show for api::cluster::ClusterMappingSeverity {
+impl Show for pve::cluster::ClusterMappingSeverity {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterMappingDirChecksItem {
+impl Show for pve::cluster::ClusterMappingDirChecksItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("message", &self.message);
@@ -5445,7 +5445,7 @@ impl Show for api::cluster::ClusterMappingDirChecksItem {
     }
 }
 
-impl Show for api::cluster::DirMapping {
+impl Show for pve::cluster::DirMapping {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("node", &self.node);
@@ -5454,7 +5454,7 @@ impl Show for api::cluster::DirMapping {
     }
 }
 
-impl Show for api::cluster::ClusterMappingDirItem {
+impl Show for pve::cluster::ClusterMappingDirItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("checks", &self.checks);
@@ -5467,7 +5467,7 @@ impl Show for api::cluster::ClusterMappingDirItem {
     }
 }
 
-impl Show for api::cluster::ClusterMappingDir {
+impl Show for pve::cluster::ClusterMappingDir {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -5479,7 +5479,7 @@ impl Show for api::cluster::ClusterMappingDir {
     }
 }
 
-impl Show for api::cluster::PciMapping {
+impl Show for pve::cluster::PciMapping {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -5492,7 +5492,7 @@ impl Show for api::cluster::PciMapping {
     }
 }
 
-impl Show for api::cluster::ClusterMappingPciItem {
+impl Show for pve::cluster::ClusterMappingPciItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("checks", &self.checks);
@@ -5507,7 +5507,7 @@ impl Show for api::cluster::ClusterMappingPciItem {
     }
 }
 
-impl Show for api::cluster::ClusterMappingPci {
+impl Show for pve::cluster::ClusterMappingPci {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -5521,7 +5521,7 @@ impl Show for api::cluster::ClusterMappingPci {
     }
 }
 
-impl Show for api::cluster::ClusterMappingUsbErrorItem {
+impl Show for pve::cluster::ClusterMappingUsbErrorItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("message", &self.message);
@@ -5530,7 +5530,7 @@ impl Show for api::cluster::ClusterMappingUsbErrorItem {
     }
 }
 
-impl Show for api::cluster::UsbMapping {
+impl Show for pve::cluster::UsbMapping {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -5541,7 +5541,7 @@ impl Show for api::cluster::UsbMapping {
     }
 }
 
-impl Show for api::cluster::ClusterMappingUsbItem {
+impl Show for pve::cluster::ClusterMappingUsbItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -5555,7 +5555,7 @@ impl Show for api::cluster::ClusterMappingUsbItem {
     }
 }
 
-impl Show for api::cluster::ClusterMappingUsb {
+impl Show for pve::cluster::ClusterMappingUsb {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -5567,13 +5567,13 @@ impl Show for api::cluster::ClusterMappingUsb {
     }
 }
 
-impl Show for api::cluster::ClusterMetricsExportType {
+impl Show for pve::cluster::ClusterMetricsExportType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterMetricsExportDataItem {
+impl Show for pve::cluster::ClusterMetricsExportDataItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -5585,7 +5585,7 @@ impl Show for api::cluster::ClusterMetricsExportDataItem {
     }
 }
 
-impl Show for api::cluster::ClusterMetricsExport {
+impl Show for pve::cluster::ClusterMetricsExport {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("data", &self.data);
@@ -5593,7 +5593,7 @@ impl Show for api::cluster::ClusterMetricsExport {
     }
 }
 
-impl Show for api::cluster::ClusterMetricsServerItem {
+impl Show for pve::cluster::ClusterMetricsServerItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("disable", &self.disable);
@@ -5605,37 +5605,37 @@ impl Show for api::cluster::ClusterMetricsServerItem {
     }
 }
 
-impl Show for api::cluster::ClusterMetricsServerInfluxdbproto {
+impl Show for pve::cluster::ClusterMetricsServerInfluxdbproto {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterMetricsServerOtelCompression {
+impl Show for pve::cluster::ClusterMetricsServerOtelCompression {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterMetricsServerOtelProtocol {
+impl Show for pve::cluster::ClusterMetricsServerOtelProtocol {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterMetricsServerProto {
+impl Show for pve::cluster::ClusterMetricsServerProto {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterMetricsServerType {
+impl Show for pve::cluster::ClusterMetricsServerType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterMetricsServer {
+impl Show for pve::cluster::ClusterMetricsServer {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("api-path-prefix", &self.api_path_prefix);
@@ -5667,13 +5667,13 @@ impl Show for api::cluster::ClusterMetricsServer {
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsOrigin {
+impl Show for pve::cluster_notifications::ClusterNotificationsOrigin {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsGotifyItem {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsGotifyItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5685,7 +5685,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsGotifyIte
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsGotify {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsGotify {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5697,7 +5697,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsGotify {
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSendmailItem {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmailItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5712,7 +5712,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSendmailI
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSendmail {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmail {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5727,13 +5727,13 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSendmail 
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSmtpMode {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtpMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSmtpItem {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtpItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5752,7 +5752,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSmtpItem 
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSmtp {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtp {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("author", &self.author);
@@ -5771,13 +5771,13 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsSmtp {
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhookMethod {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsWebhookItem {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhookItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("body", &self.body);
@@ -5793,7 +5793,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsWebhookIt
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsEndpointsWebhook {
+impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhook {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("body", &self.body);
@@ -5809,7 +5809,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsEndpointsWebhook {
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsMatcherFieldValuesItem {
+impl Show for pve::cluster_notifications::ClusterNotificationsMatcherFieldValuesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5819,13 +5819,13 @@ impl Show for api::cluster_notifications::ClusterNotificationsMatcherFieldValues
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsMatchersMode {
+impl Show for pve::cluster_notifications::ClusterNotificationsMatchersMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsMatchersItem {
+impl Show for pve::cluster_notifications::ClusterNotificationsMatchersItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5842,7 +5842,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsMatchersItem {
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsMatcher {
+impl Show for pve::cluster_notifications::ClusterNotificationsMatcher {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5859,13 +5859,13 @@ impl Show for api::cluster_notifications::ClusterNotificationsMatcher {
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsTargetsType {
+impl Show for pve::cluster_notifications::ClusterNotificationsTargetsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_notifications::ClusterNotificationsTargetsItem {
+impl Show for pve::cluster_notifications::ClusterNotificationsTargetsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -5877,7 +5877,7 @@ impl Show for api::cluster_notifications::ClusterNotificationsTargetsItem {
     }
 }
 
-impl Show for api::types::BandwidthLimits {
+impl Show for pve::types::BandwidthLimits {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("clone", &self.clone);
@@ -5889,25 +5889,25 @@ impl Show for api::types::BandwidthLimits {
     }
 }
 
-impl Show for api::types::ConsoleViewer {
+impl Show for pve::types::ConsoleViewer {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsHa {
+impl Show for pve::cluster::ClusterOptionsHa {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsHaAutoRebalanceMethod {
+impl Show for pve::cluster::ClusterOptionsHaAutoRebalanceMethod {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsCrs {
+impl Show for pve::cluster::ClusterOptionsCrs {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ha", &self.ha);
@@ -5924,19 +5924,19 @@ impl Show for api::cluster::ClusterOptionsCrs {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsFencing {
+impl Show for pve::cluster::ClusterOptionsFencing {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsShutdownPolicy {
+impl Show for pve::cluster::ClusterOptionsShutdownPolicy {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsGetHa {
+impl Show for pve::cluster::ClusterOptionsGetHa {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("shutdown_policy", &self.shutdown_policy);
@@ -5944,19 +5944,19 @@ impl Show for api::cluster::ClusterOptionsGetHa {
     }
 }
 
-impl Show for api::types::KeyboardLayout {
+impl Show for pve::types::KeyboardLayout {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsLanguage {
+impl Show for pve::cluster::ClusterOptionsLanguage {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsLocation {
+impl Show for pve::cluster::ClusterOptionsLocation {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("latitude", &self.latitude);
@@ -5966,13 +5966,13 @@ impl Show for api::cluster::ClusterOptionsLocation {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsType {
+impl Show for pve::cluster::ClusterOptionsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsMigration {
+impl Show for pve::cluster::ClusterOptionsMigration {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("network", &self.network);
@@ -5981,7 +5981,7 @@ impl Show for api::cluster::ClusterOptionsMigration {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsNextId {
+impl Show for pve::cluster::ClusterOptionsNextId {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("lower", &self.lower);
@@ -5990,25 +5990,25 @@ impl Show for api::cluster::ClusterOptionsNextId {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsNotifyFencing {
+impl Show for pve::cluster::ClusterOptionsNotifyFencing {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsPackageUpdates {
+impl Show for pve::cluster::ClusterOptionsPackageUpdates {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsReplication {
+impl Show for pve::cluster::ClusterOptionsReplication {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsNotify {
+impl Show for pve::cluster::ClusterOptionsNotify {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("fencing", &self.fencing);
@@ -6021,19 +6021,19 @@ impl Show for api::cluster::ClusterOptionsNotify {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsOrdering {
+impl Show for pve::cluster::ClusterOptionsOrdering {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsShape {
+impl Show for pve::cluster::ClusterOptionsShape {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsTagStyle {
+impl Show for pve::cluster::ClusterOptionsTagStyle {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("case-sensitive", &self.case_sensitive);
@@ -6044,7 +6044,7 @@ impl Show for api::cluster::ClusterOptionsTagStyle {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsU2f {
+impl Show for pve::cluster::ClusterOptionsU2f {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("appid", &self.appid);
@@ -6053,13 +6053,13 @@ impl Show for api::cluster::ClusterOptionsU2f {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsUserAllow {
+impl Show for pve::cluster::ClusterOptionsUserAllow {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterOptionsUserTagAccess {
+impl Show for pve::cluster::ClusterOptionsUserTagAccess {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("user-allow", &self.user_allow);
@@ -6068,7 +6068,7 @@ impl Show for api::cluster::ClusterOptionsUserTagAccess {
     }
 }
 
-impl Show for api::cluster::ClusterOptionsWebauthn {
+impl Show for pve::cluster::ClusterOptionsWebauthn {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allow-subdomains", &self.allow_subdomains);
@@ -6079,7 +6079,7 @@ impl Show for api::cluster::ClusterOptionsWebauthn {
     }
 }
 
-impl Show for api::cluster::ClusterOptions {
+impl Show for pve::cluster::ClusterOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allowed-tags", &self.allowed_tags);
@@ -6111,7 +6111,7 @@ impl Show for api::cluster::ClusterOptions {
     }
 }
 
-impl Show for api::cluster::ResourceScheduling {
+impl Show for pve::cluster::ResourceScheduling {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ha", &self.ha);
@@ -6128,7 +6128,7 @@ impl Show for api::cluster::ResourceScheduling {
     }
 }
 
-impl Show for api::cluster::HaSettings {
+impl Show for pve::cluster::HaSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("shutdown_policy", &self.shutdown_policy);
@@ -6136,7 +6136,7 @@ impl Show for api::cluster::HaSettings {
     }
 }
 
-impl Show for api::types::Location {
+impl Show for pve::types::Location {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("latitude", &self.latitude);
@@ -6146,7 +6146,7 @@ impl Show for api::types::Location {
     }
 }
 
-impl Show for api::cluster::MigrationSettings {
+impl Show for pve::cluster::MigrationSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("network", &self.network);
@@ -6155,7 +6155,7 @@ impl Show for api::cluster::MigrationSettings {
     }
 }
 
-impl Show for api::cluster::NextIdRange {
+impl Show for pve::cluster::NextIdRange {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("lower", &self.lower);
@@ -6164,7 +6164,7 @@ impl Show for api::cluster::NextIdRange {
     }
 }
 
-impl Show for api::cluster::NotificationSettings {
+impl Show for pve::cluster::NotificationSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("fencing", &self.fencing);
@@ -6177,7 +6177,7 @@ impl Show for api::cluster::NotificationSettings {
     }
 }
 
-impl Show for api::cluster::ReplicationSettings {
+impl Show for pve::cluster::ReplicationSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("network", &self.network);
@@ -6186,7 +6186,7 @@ impl Show for api::cluster::ReplicationSettings {
     }
 }
 
-impl Show for api::cluster::TagStyle {
+impl Show for pve::cluster::TagStyle {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("case-sensitive", &self.case_sensitive);
@@ -6197,7 +6197,7 @@ impl Show for api::cluster::TagStyle {
     }
 }
 
-impl Show for api::cluster::U2fSettings {
+impl Show for pve::cluster::U2fSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("appid", &self.appid);
@@ -6206,7 +6206,7 @@ impl Show for api::cluster::U2fSettings {
     }
 }
 
-impl Show for api::cluster::UserTagAccess {
+impl Show for pve::cluster::UserTagAccess {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("user-allow", &self.user_allow);
@@ -6215,7 +6215,7 @@ impl Show for api::cluster::UserTagAccess {
     }
 }
 
-impl Show for api::cluster::WebauthnSettings {
+impl Show for pve::cluster::WebauthnSettings {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allow-subdomains", &self.allow_subdomains);
@@ -6226,19 +6226,19 @@ impl Show for api::cluster::WebauthnSettings {
     }
 }
 
-impl Show for api::types::QemuAccelerator {
+impl Show for pve::types::QemuAccelerator {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::QemuArch {
+impl Show for pve::types::QemuArch {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::QemuCpuFlag {
+impl Show for pve::types::QemuCpuFlag {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -6248,13 +6248,13 @@ impl Show for api::types::QemuCpuFlag {
     }
 }
 
-impl Show for api::cluster::ClusterQemuCustomCpuModelsReportedModel {
+impl Show for pve::cluster::ClusterQemuCustomCpuModelsReportedModel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterQemuCustomCpuModelsItem {
+impl Show for pve::cluster::ClusterQemuCustomCpuModelsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cputype", &self.cputype);
@@ -6270,19 +6270,19 @@ impl Show for api::cluster::ClusterQemuCustomCpuModelsItem {
     }
 }
 
-impl Show for api::cluster::ClusterReplicationRemoveJob {
+impl Show for pve::cluster::ClusterReplicationRemoveJob {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterReplicationType {
+impl Show for pve::cluster::ClusterReplicationType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterReplicationItem {
+impl Show for pve::cluster::ClusterReplicationItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -6300,7 +6300,7 @@ impl Show for api::cluster::ClusterReplicationItem {
     }
 }
 
-impl Show for api::cluster::ClusterReplication {
+impl Show for pve::cluster::ClusterReplication {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -6319,31 +6319,31 @@ impl Show for api::cluster::ClusterReplication {
     }
 }
 
-impl Show for api::cluster::ClusterResourcesGetType {
+impl Show for pve::cluster::ClusterResourcesGetType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterResourcesHostArch {
+impl Show for pve::cluster::ClusterResourcesHostArch {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterResourcesNetworkType {
+impl Show for pve::cluster::ClusterResourcesNetworkType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterResourcesGetResultType {
+impl Show for pve::cluster::ClusterResourcesGetResultType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterResourcesItem {
+impl Show for pve::cluster::ClusterResourcesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cgroup-mode", &self.cgroup_mode);
@@ -6385,19 +6385,19 @@ impl Show for api::cluster::ClusterResourcesItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnControllersType {
+impl Show for pve::cluster_sdn::ClusterSdnControllersType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnControllersBgpMode {
+impl Show for pve::cluster_sdn::ClusterSdnControllersBgpMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnControllersPending {
+impl Show for pve::cluster_sdn::ClusterSdnControllersPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
@@ -6417,13 +6417,13 @@ impl Show for api::cluster_sdn::ClusterSdnControllersPending {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnState {
+impl Show for pve::cluster_sdn::ClusterSdnState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnControllersItem {
+impl Show for pve::cluster_sdn::ClusterSdnControllersItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
@@ -6448,13 +6448,13 @@ impl Show for api::cluster_sdn::ClusterSdnControllersItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnDnsType {
+impl Show for pve::cluster_sdn::ClusterSdnDnsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnDnsItem {
+impl Show for pve::cluster_sdn::ClusterSdnDnsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6470,7 +6470,7 @@ impl Show for api::cluster_sdn::ClusterSdnDnsItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnDn {
+impl Show for pve::cluster_sdn::ClusterSdnDn {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6486,7 +6486,7 @@ impl Show for api::cluster_sdn::ClusterSdnDn {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnDryRun {
+impl Show for pve::cluster_sdn::ClusterSdnDryRun {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("frr-diff", &self.frr_diff);
@@ -6495,19 +6495,19 @@ impl Show for api::cluster_sdn::ClusterSdnDryRun {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnFabricsProtocol {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsProtocol {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::FabricRedistributeSource {
+impl Show for pve::cluster_sdn::FabricRedistributeSource {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::FabricRedistribute {
+impl Show for pve::cluster_sdn::FabricRedistribute {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("route-map", &self.route_map);
@@ -6516,7 +6516,7 @@ impl Show for api::cluster_sdn::FabricRedistribute {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnFabricsFabricItem {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("area", &self.area);
@@ -6535,13 +6535,13 @@ impl Show for api::cluster_sdn::ClusterSdnFabricsFabricItem {
     }
 }
 
-impl Show for api::cluster_sdn::FabricInterfaceNetworkType {
+impl Show for pve::cluster_sdn::FabricInterfaceNetworkType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::FabricInterface {
+impl Show for pve::cluster_sdn::FabricInterface {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("hello_multiplier", &self.hello_multiplier);
@@ -6556,13 +6556,13 @@ impl Show for api::cluster_sdn::FabricInterface {
     }
 }
 
-impl Show for api::cluster_sdn::FabricPeerType {
+impl Show for pve::cluster_sdn::FabricPeerType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::FabricPeer {
+impl Show for pve::cluster_sdn::FabricPeer {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("endpoint", &self.endpoint);
@@ -6575,13 +6575,13 @@ impl Show for api::cluster_sdn::FabricPeer {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnFabricsRole {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsRole {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnFabricsNodeItem {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsNodeItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allowed_ips", &self.allowed_ips);
@@ -6601,7 +6601,7 @@ impl Show for api::cluster_sdn::ClusterSdnFabricsNodeItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnFabricsAll {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsAll {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("fabrics", &self.fabrics);
@@ -6610,25 +6610,25 @@ impl Show for api::cluster_sdn::ClusterSdnFabricsAll {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnFabricsFabricDelete {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnFabricsNodeDelete {
+impl Show for pve::cluster_sdn::ClusterSdnFabricsNodeDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnIpamsType {
+impl Show for pve::cluster_sdn::ClusterSdnIpamsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnIpamsItem {
+impl Show for pve::cluster_sdn::ClusterSdnIpamsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6642,7 +6642,7 @@ impl Show for api::cluster_sdn::ClusterSdnIpamsItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnIpamsStatusItem {
+impl Show for pve::cluster_sdn::ClusterSdnIpamsStatusItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("gateway", &self.gateway);
@@ -6657,13 +6657,13 @@ impl Show for api::cluster_sdn::ClusterSdnIpamsStatusItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnAction {
+impl Show for pve::cluster_sdn::ClusterSdnAction {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::PrefixListRule {
+impl Show for pve::cluster_sdn::PrefixListRule {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -6675,7 +6675,7 @@ impl Show for api::cluster_sdn::PrefixListRule {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnPrefixListsPending {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListsPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("entries", &self.entries);
@@ -6683,7 +6683,7 @@ impl Show for api::cluster_sdn::ClusterSdnPrefixListsPending {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnPrefixListsItem {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6695,13 +6695,13 @@ impl Show for api::cluster_sdn::ClusterSdnPrefixListsItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnPrefixListDelete {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -6714,19 +6714,19 @@ impl Show for api::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnPrefixListsEntryDelete {
+impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntryDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::RouteMapExitActionKey {
+impl Show for pve::cluster_sdn::RouteMapExitActionKey {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::RouteMapExitAction {
+impl Show for pve::cluster_sdn::RouteMapExitAction {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("key", &self.key);
@@ -6735,13 +6735,13 @@ impl Show for api::cluster_sdn::RouteMapExitAction {
     }
 }
 
-impl Show for api::cluster_sdn::RouteMapMatchKey {
+impl Show for pve::cluster_sdn::RouteMapMatchKey {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::RouteMapMatch {
+impl Show for pve::cluster_sdn::RouteMapMatch {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("key", &self.key);
@@ -6750,13 +6750,13 @@ impl Show for api::cluster_sdn::RouteMapMatch {
     }
 }
 
-impl Show for api::cluster_sdn::RouteMapSetKey {
+impl Show for pve::cluster_sdn::RouteMapSetKey {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::RouteMapSet {
+impl Show for pve::cluster_sdn::RouteMapSet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("key", &self.key);
@@ -6765,7 +6765,7 @@ impl Show for api::cluster_sdn::RouteMapSet {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnRouteMapsEntriesItem {
+impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -6780,13 +6780,13 @@ impl Show for api::cluster_sdn::ClusterSdnRouteMapsEntriesItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnRouteMapsEntriesEntryDelete {
+impl Show for pve::cluster_sdn::ClusterSdnRouteMapsEntriesEntryDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsPending {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alias", &self.alias);
@@ -6798,13 +6798,13 @@ impl Show for api::cluster_sdn::ClusterSdnVnetsPending {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsType {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsItem {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alias", &self.alias);
@@ -6821,13 +6821,13 @@ impl Show for api::cluster_sdn::ClusterSdnVnetsItem {
     }
 }
 
-impl Show for api::types::FirewallLogLevelForward {
+impl Show for pve::types::FirewallLogLevelForward {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsFirewallOptions {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsFirewallOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -6838,7 +6838,7 @@ impl Show for api::cluster_sdn::ClusterSdnVnetsFirewallOptions {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsSubnetsDhcpRangeItem {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsDhcpRangeItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("end-address", &self.end_address);
@@ -6847,7 +6847,7 @@ impl Show for api::cluster_sdn::ClusterSdnVnetsSubnetsDhcpRangeItem {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsSubnetsPending {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dhcp-dns-server", &self.dhcp_dns_server);
@@ -6860,7 +6860,7 @@ impl Show for api::cluster_sdn::ClusterSdnVnetsSubnetsPending {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsSubnetsItem {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cidr", &self.cidr);
@@ -6883,7 +6883,7 @@ impl Show for api::cluster_sdn::ClusterSdnVnetsSubnetsItem {
     }
 }
 
-impl Show for api::cluster_sdn::DhcpRange {
+impl Show for pve::cluster_sdn::DhcpRange {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("end-address", &self.end_address);
@@ -6892,31 +6892,31 @@ impl Show for api::cluster_sdn::DhcpRange {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnVnetsSubnetsType {
+impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnZonesType {
+impl Show for pve::cluster_sdn::ClusterSdnZonesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnZonesDhcp {
+impl Show for pve::cluster_sdn::ClusterSdnZonesDhcp {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::VlanProtocol {
+impl Show for pve::types::VlanProtocol {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnZonesPending {
+impl Show for pve::cluster_sdn::ClusterSdnZonesPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("advertise-subnets", &self.advertise_subnets);
@@ -6946,7 +6946,7 @@ impl Show for api::cluster_sdn::ClusterSdnZonesPending {
     }
 }
 
-impl Show for api::cluster_sdn::ClusterSdnZonesItem {
+impl Show for pve::cluster_sdn::ClusterSdnZonesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("advertise-subnets", &self.advertise_subnets);
@@ -6981,13 +6981,13 @@ impl Show for api::cluster_sdn::ClusterSdnZonesItem {
     }
 }
 
-impl Show for api::cluster::ClusterStatusType {
+impl Show for pve::cluster::ClusterStatusType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::cluster::ClusterStatusItem {
+impl Show for pve::cluster::ClusterStatusItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -7005,7 +7005,7 @@ impl Show for api::cluster::ClusterStatusItem {
     }
 }
 
-impl Show for api::cluster::ClusterTasksItem {
+impl Show for pve::cluster::ClusterTasksItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("endtime", &self.endtime);
@@ -7024,13 +7024,13 @@ impl Show for api::cluster::ClusterTasksItem {
     }
 }
 
-impl Show for api::nodes::NodesStatus {
+impl Show for pve::nodes::NodesStatus {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodesItem {
+impl Show for pve::nodes::NodesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cgroup-mode", &self.cgroup_mode);
@@ -7051,7 +7051,7 @@ impl Show for api::nodes::NodesItem {
     }
 }
 
-impl Show for api::nodes::NodeAplinfoItem {
+impl Show for pve::nodes::NodeAplinfoItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("architecture", &self.architecture);
@@ -7075,7 +7075,7 @@ impl Show for api::nodes::NodeAplinfoItem {
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesErrorsItem {
+impl Show for pve::nodes::NodeAptRepositoriesErrorsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -7084,19 +7084,19 @@ impl Show for api::nodes::NodeAptRepositoriesErrorsItem {
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesFilesFileType {
+impl Show for pve::nodes::NodeAptRepositoriesFilesFileType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesFilesRepositoriesFileType {
+impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesFileType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesFilesRepositoriesOptionsItem {
+impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesOptionsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Key", &self.key);
@@ -7105,13 +7105,13 @@ impl Show for api::nodes::NodeAptRepositoriesFilesRepositoriesOptionsItem {
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesTypes {
+impl Show for pve::nodes::NodeAptRepositoriesTypes {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesFilesRepositoriesItem {
+impl Show for pve::nodes::NodeAptRepositoriesFilesRepositoriesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Comment", &self.comment);
@@ -7126,7 +7126,7 @@ impl Show for api::nodes::NodeAptRepositoriesFilesRepositoriesItem {
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesFilesItem {
+impl Show for pve::nodes::NodeAptRepositoriesFilesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -7137,7 +7137,7 @@ impl Show for api::nodes::NodeAptRepositoriesFilesItem {
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesInfosItem {
+impl Show for pve::nodes::NodeAptRepositoriesInfosItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("index", &self.index);
@@ -7149,7 +7149,7 @@ impl Show for api::nodes::NodeAptRepositoriesInfosItem {
     }
 }
 
-impl Show for api::nodes::NodeAptRepositoriesStandardReposItem {
+impl Show for pve::nodes::NodeAptRepositoriesStandardReposItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("handle", &self.handle);
@@ -7159,7 +7159,7 @@ impl Show for api::nodes::NodeAptRepositoriesStandardReposItem {
     }
 }
 
-impl Show for api::nodes::NodeAptRepositories {
+impl Show for pve::nodes::NodeAptRepositories {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -7171,13 +7171,13 @@ impl Show for api::nodes::NodeAptRepositories {
     }
 }
 
-impl Show for api::nodes::NodeAptArch {
+impl Show for pve::nodes::NodeAptArch {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeAptUpdateItem {
+impl Show for pve::nodes::NodeAptUpdateItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Arch", &self.arch);
@@ -7194,13 +7194,13 @@ impl Show for api::nodes::NodeAptUpdateItem {
     }
 }
 
-impl Show for api::nodes::NodeAptVersionsCurrentState {
+impl Show for pve::nodes::NodeAptVersionsCurrentState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeAptVersionsItem {
+impl Show for pve::nodes::NodeAptVersionsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("Arch", &self.arch);
@@ -7220,7 +7220,7 @@ impl Show for api::nodes::NodeAptVersionsItem {
     }
 }
 
-impl Show for api::nodes::NodeCapabilitiesQemuCpuItem {
+impl Show for pve::nodes::NodeCapabilitiesQemuCpuItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("abstract", &self.abstract_);
@@ -7231,13 +7231,13 @@ impl Show for api::nodes::NodeCapabilitiesQemuCpuItem {
     }
 }
 
-impl Show for api::nodes::NodeCapabilitiesQemuMachinesType {
+impl Show for pve::nodes::NodeCapabilitiesQemuMachinesType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeCapabilitiesQemuMachinesItem {
+impl Show for pve::nodes::NodeCapabilitiesQemuMachinesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("changes", &self.changes);
@@ -7248,7 +7248,7 @@ impl Show for api::nodes::NodeCapabilitiesQemuMachinesItem {
     }
 }
 
-impl Show for api::nodes::NodeCapabilitiesQemuMigration {
+impl Show for pve::nodes::NodeCapabilitiesQemuMigration {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dbus-vmstate", &self.dbus_vmstate);
@@ -7257,13 +7257,13 @@ impl Show for api::nodes::NodeCapabilitiesQemuMigration {
     }
 }
 
-impl Show for api::node_ceph::NodeCephCfgDbLevel {
+impl Show for pve::node_ceph::NodeCephCfgDbLevel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::NodeCephCfgDbItem {
+impl Show for pve::node_ceph::NodeCephCfgDbItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("can_update_at_runtime", &self.can_update_at_runtime);
@@ -7276,19 +7276,19 @@ impl Show for api::node_ceph::NodeCephCfgDbItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephCmdSafetyAction {
+impl Show for pve::node_ceph::NodeCephCmdSafetyAction {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::NodeCephCmdSafetyService {
+impl Show for pve::node_ceph::NodeCephCmdSafetyService {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::NodeCephCmdSafety {
+impl Show for pve::node_ceph::NodeCephCmdSafety {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("safe", &self.safe);
@@ -7297,7 +7297,7 @@ impl Show for api::node_ceph::NodeCephCmdSafety {
     }
 }
 
-impl Show for api::node_ceph::NodeCephConfigdbItem {
+impl Show for pve::node_ceph::NodeCephConfigdbItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("can_update_at_runtime", &self.can_update_at_runtime);
@@ -7310,7 +7310,7 @@ impl Show for api::node_ceph::NodeCephConfigdbItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephFsItem {
+impl Show for pve::node_ceph::NodeCephFsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("data_pool", &self.data_pool);
@@ -7323,7 +7323,7 @@ impl Show for api::node_ceph::NodeCephFsItem {
     }
 }
 
-impl Show for api::types::LogLine {
+impl Show for pve::types::LogLine {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("n", &self.n);
@@ -7332,7 +7332,7 @@ impl Show for api::types::LogLine {
     }
 }
 
-impl Show for api::node_ceph::NodeCephMdsItem {
+impl Show for pve::node_ceph::NodeCephMdsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -7350,7 +7350,7 @@ impl Show for api::node_ceph::NodeCephMdsItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephMgrItem {
+impl Show for pve::node_ceph::NodeCephMgrItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -7365,7 +7365,7 @@ impl Show for api::node_ceph::NodeCephMgrItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephMonItem {
+impl Show for pve::node_ceph::NodeCephMonItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("addr", &self.addr);
@@ -7382,7 +7382,7 @@ impl Show for api::node_ceph::NodeCephMonItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
+impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenChildrenChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7413,7 +7413,7 @@ impl Show for api::node_ceph::NodeCephOsdRootChildrenChildrenChildrenChildrenIte
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdRootChildrenChildrenChildrenItem {
+impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7444,7 +7444,7 @@ impl Show for api::node_ceph::NodeCephOsdRootChildrenChildrenChildrenItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdRootChildrenChildrenItem {
+impl Show for pve::node_ceph::NodeCephOsdRootChildrenChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7475,7 +7475,7 @@ impl Show for api::node_ceph::NodeCephOsdRootChildrenChildrenItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdRootChildrenItem {
+impl Show for pve::node_ceph::NodeCephOsdRootChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apply_latency_ms", &self.apply_latency_ms);
@@ -7506,7 +7506,7 @@ impl Show for api::node_ceph::NodeCephOsdRootChildrenItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdRoot {
+impl Show for pve::node_ceph::NodeCephOsdRoot {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -7515,7 +7515,7 @@ impl Show for api::node_ceph::NodeCephOsdRoot {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsd {
+impl Show for pve::node_ceph::NodeCephOsd {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("flags", &self.flags);
@@ -7524,13 +7524,13 @@ impl Show for api::node_ceph::NodeCephOsd {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdLvInfoType {
+impl Show for pve::node_ceph::NodeCephOsdLvInfoType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdLvInfo {
+impl Show for pve::node_ceph::NodeCephOsdLvInfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("creation_time", &self.creation_time);
@@ -7543,13 +7543,13 @@ impl Show for api::node_ceph::NodeCephOsdLvInfo {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdMetadataDevice {
+impl Show for pve::node_ceph::NodeCephOsdMetadataDevice {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdMetadataDevicesItem {
+impl Show for pve::node_ceph::NodeCephOsdMetadataDevicesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dev_node", &self.dev_node);
@@ -7563,7 +7563,7 @@ impl Show for api::node_ceph::NodeCephOsdMetadataDevicesItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdMetadataOsd {
+impl Show for pve::node_ceph::NodeCephOsdMetadataOsd {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("back_addr", &self.back_addr);
@@ -7582,7 +7582,7 @@ impl Show for api::node_ceph::NodeCephOsdMetadataOsd {
     }
 }
 
-impl Show for api::node_ceph::NodeCephOsdMetadata {
+impl Show for pve::node_ceph::NodeCephOsdMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("devices", &self.devices);
@@ -7591,7 +7591,7 @@ impl Show for api::node_ceph::NodeCephOsdMetadata {
     }
 }
 
-impl Show for api::node_ceph::NodeCephPoolAutoscaleStatus {
+impl Show for pve::node_ceph::NodeCephPoolAutoscaleStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("actual_capacity_ratio", &self.actual_capacity_ratio);
@@ -7618,13 +7618,13 @@ impl Show for api::node_ceph::NodeCephPoolAutoscaleStatus {
     }
 }
 
-impl Show for api::node_ceph::NodeCephType {
+impl Show for pve::node_ceph::NodeCephType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::NodeCephPoolItem {
+impl Show for pve::node_ceph::NodeCephPoolItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("application_metadata", &self.application_metadata);
@@ -7648,13 +7648,13 @@ impl Show for api::node_ceph::NodeCephPoolItem {
     }
 }
 
-impl Show for api::node_ceph::NodeCephApplication {
+impl Show for pve::node_ceph::NodeCephApplication {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::CephErasureCoding {
+impl Show for pve::node_ceph::CephErasureCoding {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("device-class", &self.device_class);
@@ -7666,13 +7666,13 @@ impl Show for api::node_ceph::CephErasureCoding {
     }
 }
 
-impl Show for api::node_ceph::NodeCephPgAutoscaleMode {
+impl Show for pve::node_ceph::NodeCephPgAutoscaleMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_ceph::NodeCephPoolStatistics {
+impl Show for pve::node_ceph::NodeCephPoolStatistics {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("avail_raw", &self.avail_raw);
@@ -7700,7 +7700,7 @@ impl Show for api::node_ceph::NodeCephPoolStatistics {
     }
 }
 
-impl Show for api::node_ceph::NodeCephPool {
+impl Show for pve::node_ceph::NodeCephPool {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("application", &self.application);
@@ -7731,7 +7731,7 @@ impl Show for api::node_ceph::NodeCephPool {
     }
 }
 
-impl Show for api::node_ceph::NodeCephPoolsItem {
+impl Show for pve::node_ceph::NodeCephPoolsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("application_metadata", &self.application_metadata);
@@ -7755,7 +7755,7 @@ impl Show for api::node_ceph::NodeCephPoolsItem {
     }
 }
 
-impl Show for api::nodes::NodeCertificatesInfoItem {
+impl Show for pve::nodes::NodeCertificatesInfoItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filename", &self.filename);
@@ -7772,13 +7772,13 @@ impl Show for api::nodes::NodeCertificatesInfoItem {
     }
 }
 
-impl Show for api::nodes::NodeConfigProperty {
+impl Show for pve::nodes::NodeConfigProperty {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeAcme {
+impl Show for pve::nodes::NodeAcme {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("account", &self.account);
@@ -7787,7 +7787,7 @@ impl Show for api::nodes::NodeAcme {
     }
 }
 
-impl Show for api::nodes::AcmeDomain {
+impl Show for pve::nodes::AcmeDomain {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alias", &self.alias);
@@ -7797,7 +7797,7 @@ impl Show for api::nodes::AcmeDomain {
     }
 }
 
-impl Show for api::nodes::WakeOnLan {
+impl Show for pve::nodes::WakeOnLan {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bind-interface", &self.bind_interface);
@@ -7807,7 +7807,7 @@ impl Show for api::nodes::WakeOnLan {
     }
 }
 
-impl Show for api::nodes::NodeConfig {
+impl Show for pve::nodes::NodeConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("acme", &self.acme);
@@ -7822,7 +7822,7 @@ impl Show for api::nodes::NodeConfig {
     }
 }
 
-impl Show for api::node_disks::NodeDisksDirectoryItem {
+impl Show for pve::node_disks::NodeDisksDirectoryItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("device", &self.device);
@@ -7834,19 +7834,19 @@ impl Show for api::node_disks::NodeDisksDirectoryItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksDirectoryFilesystem {
+impl Show for pve::node_disks::NodeDisksDirectoryFilesystem {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_disks::NodeDisksListType {
+impl Show for pve::node_disks::NodeDisksListType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_disks::NodeDisksListItem {
+impl Show for pve::node_disks::NodeDisksListItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bluestore", &self.bluestore);
@@ -7875,7 +7875,7 @@ impl Show for api::node_disks::NodeDisksListItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksLvmChildrenChildrenItem {
+impl Show for pve::node_disks::NodeDisksLvmChildrenChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("free", &self.free);
@@ -7886,7 +7886,7 @@ impl Show for api::node_disks::NodeDisksLvmChildrenChildrenItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksLvmChildrenItem {
+impl Show for pve::node_disks::NodeDisksLvmChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -7898,7 +7898,7 @@ impl Show for api::node_disks::NodeDisksLvmChildrenItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksLvm {
+impl Show for pve::node_disks::NodeDisksLvm {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("children", &self.children);
@@ -7907,7 +7907,7 @@ impl Show for api::node_disks::NodeDisksLvm {
     }
 }
 
-impl Show for api::node_disks::NodeDisksLvmthinItem {
+impl Show for pve::node_disks::NodeDisksLvmthinItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("lv", &self.lv);
@@ -7920,7 +7920,7 @@ impl Show for api::node_disks::NodeDisksLvmthinItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksSmartAttributesItem {
+impl Show for pve::node_disks::NodeDisksSmartAttributesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("fail", &self.fail);
@@ -7936,7 +7936,7 @@ impl Show for api::node_disks::NodeDisksSmartAttributesItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksSmart {
+impl Show for pve::node_disks::NodeDisksSmart {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("attributes", &self.attributes);
@@ -7948,7 +7948,7 @@ impl Show for api::node_disks::NodeDisksSmart {
     }
 }
 
-impl Show for api::node_disks::NodeDisksZfsItem {
+impl Show for pve::node_disks::NodeDisksZfsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("alloc", &self.alloc);
@@ -7962,13 +7962,13 @@ impl Show for api::node_disks::NodeDisksZfsItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksZfsCompression {
+impl Show for pve::node_disks::NodeDisksZfsCompression {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_disks::ZfsDraidConfig {
+impl Show for pve::node_disks::ZfsDraidConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("data", &self.data);
@@ -7977,13 +7977,13 @@ impl Show for api::node_disks::ZfsDraidConfig {
     }
 }
 
-impl Show for api::node_disks::NodeDisksZfsRaidlevel {
+impl Show for pve::node_disks::NodeDisksZfsRaidlevel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_disks::NodeDisksZfChildrenItem {
+impl Show for pve::node_disks::NodeDisksZfChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cksum", &self.cksum);
@@ -7996,7 +7996,7 @@ impl Show for api::node_disks::NodeDisksZfChildrenItem {
     }
 }
 
-impl Show for api::node_disks::NodeDisksZf {
+impl Show for pve::node_disks::NodeDisksZf {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -8010,7 +8010,7 @@ impl Show for api::node_disks::NodeDisksZf {
     }
 }
 
-impl Show for api::nodes::NodeDns {
+impl Show for pve::nodes::NodeDns {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dns1", &self.dns1);
@@ -8021,7 +8021,7 @@ impl Show for api::nodes::NodeDns {
     }
 }
 
-impl Show for api::nodes::NodeExecuteItem {
+impl Show for pve::nodes::NodeExecuteItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("data", &self.data);
@@ -8032,31 +8032,31 @@ impl Show for api::nodes::NodeExecuteItem {
     }
 }
 
-impl Show for api::types::FirewallLogLevelIn {
+impl Show for pve::types::FirewallLogLevelIn {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::FirewallLogLevelOut {
+impl Show for pve::types::FirewallLogLevelOut {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_firewall::NodeFirewallOptionsSmurfLogLevel {
+impl Show for pve::node_firewall::NodeFirewallOptionsSmurfLogLevel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_firewall::NodeFirewallOptionsTcpFlagsLogLevel {
+impl Show for pve::node_firewall::NodeFirewallOptionsTcpFlagsLogLevel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_firewall::NodeFirewallOptions {
+impl Show for pve::node_firewall::NodeFirewallOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("digest", &self.digest);
@@ -8089,7 +8089,7 @@ impl Show for api::node_firewall::NodeFirewallOptions {
     }
 }
 
-impl Show for api::nodes::NodeHardwareItem {
+impl Show for pve::nodes::NodeHardwareItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("type", &self.type_);
@@ -8097,7 +8097,7 @@ impl Show for api::nodes::NodeHardwareItem {
     }
 }
 
-impl Show for api::nodes::NodeHardwarePciItem {
+impl Show for pve::nodes::NodeHardwarePciItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("class", &self.class);
@@ -8116,7 +8116,7 @@ impl Show for api::nodes::NodeHardwarePciItem {
     }
 }
 
-impl Show for api::nodes::NodeScanItem {
+impl Show for pve::nodes::NodeScanItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("method", &self.method);
@@ -8124,7 +8124,7 @@ impl Show for api::nodes::NodeScanItem {
     }
 }
 
-impl Show for api::nodes::NodeHardwarePciPciIdOrMappingMdevItem {
+impl Show for pve::nodes::NodeHardwarePciPciIdOrMappingMdevItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("available", &self.available);
@@ -8135,7 +8135,7 @@ impl Show for api::nodes::NodeHardwarePciPciIdOrMappingMdevItem {
     }
 }
 
-impl Show for api::nodes::NodeHardwarePciPciidMdevItem {
+impl Show for pve::nodes::NodeHardwarePciPciidMdevItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("available", &self.available);
@@ -8145,7 +8145,7 @@ impl Show for api::nodes::NodeHardwarePciPciidMdevItem {
     }
 }
 
-impl Show for api::nodes::NodeHardwareUsbItem {
+impl Show for pve::nodes::NodeHardwareUsbItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("busnum", &self.busnum);
@@ -8164,7 +8164,7 @@ impl Show for api::nodes::NodeHardwareUsbItem {
     }
 }
 
-impl Show for api::nodes::NodeHosts {
+impl Show for pve::nodes::NodeHosts {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("data", &self.data);
@@ -8173,13 +8173,13 @@ impl Show for api::nodes::NodeHosts {
     }
 }
 
-impl Show for api::types::GuestStatus {
+impl Show for pve::types::GuestStatus {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcItem {
+impl Show for pve::lxc::LxcItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cpu", &self.cpu);
@@ -8212,19 +8212,19 @@ impl Show for api::lxc::LxcItem {
     }
 }
 
-impl Show for api::lxc::LxcArch {
+impl Show for pve::lxc::LxcArch {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcCmode {
+impl Show for pve::lxc::LxcCmode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcDevice {
+impl Show for pve::lxc::LxcDevice {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("deny-write", &self.deny_write);
@@ -8236,7 +8236,7 @@ impl Show for api::lxc::LxcDevice {
     }
 }
 
-impl Show for api::lxc::LxcFeatures {
+impl Show for pve::lxc::LxcFeatures {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("force_rw_sys", &self.force_rw_sys);
@@ -8249,13 +8249,13 @@ impl Show for api::lxc::LxcFeatures {
     }
 }
 
-impl Show for api::lxc::LxcLock {
+impl Show for pve::lxc::LxcLock {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcMountPoint {
+impl Show for pve::lxc::LxcMountPoint {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("acl", &self.acl);
@@ -8274,13 +8274,13 @@ impl Show for api::lxc::LxcMountPoint {
     }
 }
 
-impl Show for api::lxc::LxcNetType {
+impl Show for pve::lxc::LxcNetType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcNet {
+impl Show for pve::lxc::LxcNet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bridge", &self.bridge);
@@ -8302,13 +8302,13 @@ impl Show for api::lxc::LxcNet {
     }
 }
 
-impl Show for api::lxc::LxcOstype {
+impl Show for pve::lxc::LxcOstype {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcRootfs {
+impl Show for pve::lxc::LxcRootfs {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("acl", &self.acl);
@@ -8324,7 +8324,7 @@ impl Show for api::lxc::LxcRootfs {
     }
 }
 
-impl Show for api::types::StartupOrder {
+impl Show for pve::types::StartupOrder {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("down", &self.down);
@@ -8334,7 +8334,7 @@ impl Show for api::types::StartupOrder {
     }
 }
 
-impl Show for api::lxc::LxcUnused {
+impl Show for pve::lxc::LxcUnused {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("volume", &self.volume);
@@ -8342,7 +8342,7 @@ impl Show for api::lxc::LxcUnused {
     }
 }
 
-impl Show for api::lxc::LxcConfig {
+impl Show for pve::lxc::LxcConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("arch", &self.arch);
@@ -8383,13 +8383,13 @@ impl Show for api::lxc::LxcConfig {
     }
 }
 
-impl Show for api::types::GuestFeature {
+impl Show for pve::types::GuestFeature {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcFeature {
+impl Show for pve::lxc::LxcFeature {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("hasFeature", &self.has_feature);
@@ -8397,7 +8397,7 @@ impl Show for api::lxc::LxcFeature {
     }
 }
 
-impl Show for api::types::GuestFirewallOptions {
+impl Show for pve::types::GuestFirewallOptions {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dhcp", &self.dhcp);
@@ -8415,7 +8415,7 @@ impl Show for api::types::GuestFirewallOptions {
     }
 }
 
-impl Show for api::types::FirewallRef {
+impl Show for pve::types::FirewallRef {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -8427,7 +8427,7 @@ impl Show for api::types::FirewallRef {
     }
 }
 
-impl Show for api::types::GuestIpAddress {
+impl Show for pve::types::GuestIpAddress {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ip-address", &self.ip_address);
@@ -8437,7 +8437,7 @@ impl Show for api::types::GuestIpAddress {
     }
 }
 
-impl Show for api::lxc::LxcInterfacesItem {
+impl Show for pve::lxc::LxcInterfacesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("hardware-address", &self.hardware_address);
@@ -8450,7 +8450,7 @@ impl Show for api::lxc::LxcInterfacesItem {
     }
 }
 
-impl Show for api::types::HaBlockingResource {
+impl Show for pve::types::HaBlockingResource {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cause", &self.cause);
@@ -8459,7 +8459,7 @@ impl Show for api::types::HaBlockingResource {
     }
 }
 
-impl Show for api::lxc::LxcMigrateNotAllowedNodesValue {
+impl Show for pve::lxc::LxcMigrateNotAllowedNodesValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("blocking-ha-resources", &self.blocking_ha_resources);
@@ -8467,7 +8467,7 @@ impl Show for api::lxc::LxcMigrateNotAllowedNodesValue {
     }
 }
 
-impl Show for api::lxc::LxcMigrate {
+impl Show for pve::lxc::LxcMigrate {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allowed-nodes", &self.allowed_nodes);
@@ -8478,19 +8478,19 @@ impl Show for api::lxc::LxcMigrate {
     }
 }
 
-impl Show for api::lxc::LxcMoveVolumeTargetVolume {
+impl Show for pve::lxc::LxcMoveVolumeTargetVolume {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::lxc::LxcMoveVolumeVolume {
+impl Show for pve::lxc::LxcMoveVolumeVolume {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::Mtunnel {
+impl Show for pve::types::Mtunnel {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("socket", &self.socket);
@@ -8500,7 +8500,7 @@ impl Show for api::types::Mtunnel {
     }
 }
 
-impl Show for api::types::MtunnelWebsocket {
+impl Show for pve::types::MtunnelWebsocket {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("port", &self.port);
@@ -8509,7 +8509,7 @@ impl Show for api::types::MtunnelWebsocket {
     }
 }
 
-impl Show for api::types::PendingSetting {
+impl Show for pve::types::PendingSetting {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("delete", &self.delete);
@@ -8520,7 +8520,7 @@ impl Show for api::types::PendingSetting {
     }
 }
 
-impl Show for api::types::RemoteEndpoint {
+impl Show for pve::types::RemoteEndpoint {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("apitoken", &self.apitoken);
@@ -8531,25 +8531,25 @@ impl Show for api::types::RemoteEndpoint {
     }
 }
 
-impl Show for api::lxc::LxcResizeDisk {
+impl Show for pve::lxc::LxcResizeDisk {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::RrdConsolidation {
+impl Show for pve::types::RrdConsolidation {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::RrdTimeframe {
+impl Show for pve::types::RrdTimeframe {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::types::RrdImage {
+impl Show for pve::types::RrdImage {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filename", &self.filename);
@@ -8558,7 +8558,7 @@ impl Show for api::types::RrdImage {
     }
 }
 
-impl Show for api::types::GuestRrdSample {
+impl Show for pve::types::GuestRrdSample {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cpu", &self.cpu);
@@ -8583,7 +8583,7 @@ impl Show for api::types::GuestRrdSample {
     }
 }
 
-impl Show for api::lxc::LxcVmidSnapshotItem {
+impl Show for pve::lxc::LxcVmidSnapshotItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -8596,7 +8596,7 @@ impl Show for api::lxc::LxcVmidSnapshotItem {
     }
 }
 
-impl Show for api::types::LxcVmidSnapshotSnapnameItem {
+impl Show for pve::types::LxcVmidSnapshotSnapnameItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cmd", &self.cmd);
@@ -8604,7 +8604,7 @@ impl Show for api::types::LxcVmidSnapshotSnapnameItem {
     }
 }
 
-impl Show for api::lxc::LxcSnapshotConfig {
+impl Show for pve::lxc::LxcSnapshotConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("arch", &self.arch);
@@ -8646,7 +8646,7 @@ impl Show for api::lxc::LxcSnapshotConfig {
     }
 }
 
-impl Show for api::types::SpiceConfig {
+impl Show for pve::types::SpiceConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ca", &self.ca);
@@ -8665,7 +8665,7 @@ impl Show for api::types::SpiceConfig {
     }
 }
 
-impl Show for api::types::GuestHaState {
+impl Show for pve::types::GuestHaState {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("group", &self.group);
@@ -8675,7 +8675,7 @@ impl Show for api::types::GuestHaState {
     }
 }
 
-impl Show for api::lxc::LxcStatusCurrent {
+impl Show for pve::lxc::LxcStatusCurrent {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cpu", &self.cpu);
@@ -8709,7 +8709,7 @@ impl Show for api::lxc::LxcStatusCurrent {
     }
 }
 
-impl Show for api::types::Termproxy {
+impl Show for pve::types::Termproxy {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("port", &self.port);
@@ -8720,7 +8720,7 @@ impl Show for api::types::Termproxy {
     }
 }
 
-impl Show for api::types::Vncproxy {
+impl Show for pve::types::Vncproxy {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cert", &self.cert);
@@ -8733,7 +8733,7 @@ impl Show for api::types::Vncproxy {
     }
 }
 
-impl Show for api::types::VncWebsocket {
+impl Show for pve::types::VncWebsocket {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("port", &self.port);
@@ -8741,7 +8741,7 @@ impl Show for api::types::VncWebsocket {
     }
 }
 
-impl Show for api::nodes::NodeNetstatItem {
+impl Show for pve::nodes::NodeNetstatItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("dev", &self.dev);
@@ -8752,49 +8752,49 @@ impl Show for api::nodes::NodeNetstatItem {
     }
 }
 
-impl Show for api::nodes::NodeNetworkGetType {
+impl Show for pve::nodes::NodeNetworkGetType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeNetworkBondMode {
+impl Show for pve::nodes::NodeNetworkBondMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeNetworkBondXmitHashPolicy {
+impl Show for pve::nodes::NodeNetworkBondXmitHashPolicy {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeNetworkFamilies {
+impl Show for pve::nodes::NodeNetworkFamilies {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeNetworkMethod {
+impl Show for pve::nodes::NodeNetworkMethod {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeNetworkMethod6 {
+impl Show for pve::nodes::NodeNetworkMethod6 {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeNetworkGetResultType {
+impl Show for pve::nodes::NodeNetworkGetResultType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeNetworkItem {
+impl Show for pve::nodes::NodeNetworkItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active", &self.active);
@@ -8854,7 +8854,7 @@ impl Show for api::nodes::NodeNetworkItem {
     }
 }
 
-impl Show for api::nodes::NodeNetwork {
+impl Show for pve::nodes::NodeNetwork {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active", &self.active);
@@ -8914,7 +8914,7 @@ impl Show for api::nodes::NodeNetwork {
     }
 }
 
-impl Show for api::qemu::QemuBallooninfo {
+impl Show for pve::qemu::QemuBallooninfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("actual", &self.actual);
@@ -8930,7 +8930,7 @@ impl Show for api::qemu::QemuBallooninfo {
     }
 }
 
-impl Show for api::qemu::QemuBlockstatValueTimedStatsItem {
+impl Show for pve::qemu::QemuBlockstatValueTimedStatsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("avg_flush_latency_ns", &self.avg_flush_latency_ns);
@@ -8953,7 +8953,7 @@ impl Show for api::qemu::QemuBlockstatValueTimedStatsItem {
     }
 }
 
-impl Show for api::qemu::QemuBlockstatValue {
+impl Show for pve::qemu::QemuBlockstatValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("account_failed", &self.account_failed);
@@ -8993,7 +8993,7 @@ impl Show for api::qemu::QemuBlockstatValue {
     }
 }
 
-impl Show for api::qemu::QemuNicsValue {
+impl Show for pve::qemu::QemuNicsValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("netin", &self.netin);
@@ -9002,7 +9002,7 @@ impl Show for api::qemu::QemuNicsValue {
     }
 }
 
-impl Show for api::qemu::QemuProxmoxSupport {
+impl Show for pve::qemu::QemuProxmoxSupport {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("backup-access-api", &self.backup_access_api);
@@ -9018,7 +9018,7 @@ impl Show for api::qemu::QemuProxmoxSupport {
     }
 }
 
-impl Show for api::qemu::QemuItem {
+impl Show for pve::qemu::QemuItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("balloon", &self.balloon);
@@ -9062,13 +9062,13 @@ impl Show for api::qemu::QemuItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentType {
+impl Show for pve::qemu::QemuAgentType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuAgent {
+impl Show for pve::qemu::QemuAgent {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("enabled", &self.enabled);
@@ -9079,7 +9079,7 @@ impl Show for api::qemu::QemuAgent {
     }
 }
 
-impl Show for api::qemu::QemuSev {
+impl Show for pve::qemu::QemuSev {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allow-smt", &self.allow_smt);
@@ -9091,19 +9091,19 @@ impl Show for api::qemu::QemuSev {
     }
 }
 
-impl Show for api::qemu::QemuAudioDevice {
+impl Show for pve::qemu::QemuAudioDevice {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuAudioDriver {
+impl Show for pve::qemu::QemuAudioDriver {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuAudio {
+impl Show for pve::qemu::QemuAudio {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("device", &self.device);
@@ -9112,13 +9112,13 @@ impl Show for api::qemu::QemuAudio {
     }
 }
 
-impl Show for api::qemu::QemuBios {
+impl Show for pve::qemu::QemuBios {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuBoot {
+impl Show for pve::qemu::QemuBoot {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("legacy", &self.legacy);
@@ -9127,7 +9127,7 @@ impl Show for api::qemu::QemuBoot {
     }
 }
 
-impl Show for api::qemu::QemuCloudInitCustom {
+impl Show for pve::qemu::QemuCloudInitCustom {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("meta", &self.meta);
@@ -9138,13 +9138,13 @@ impl Show for api::qemu::QemuCloudInitCustom {
     }
 }
 
-impl Show for api::qemu::QemuCitype {
+impl Show for pve::qemu::QemuCitype {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuCpu {
+impl Show for pve::qemu::QemuCpu {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cputype", &self.cputype);
@@ -9159,25 +9159,25 @@ impl Show for api::qemu::QemuCpu {
     }
 }
 
-impl Show for api::qemu::QemuEfiDiskEfitype {
+impl Show for pve::qemu::QemuEfiDiskEfitype {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuFormat {
+impl Show for pve::qemu::QemuFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuEfiDiskMsCert {
+impl Show for pve::qemu::QemuEfiDiskMsCert {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuEfiDisk {
+impl Show for pve::qemu::QemuEfiDisk {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("efitype", &self.efitype);
@@ -9191,13 +9191,13 @@ impl Show for api::qemu::QemuEfiDisk {
     }
 }
 
-impl Show for api::qemu::QemuHostPciDriver {
+impl Show for pve::qemu::QemuHostPciDriver {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuHostPci {
+impl Show for pve::qemu::QemuHostPci {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("device-id", &self.device_id);
@@ -9217,55 +9217,55 @@ impl Show for api::qemu::QemuHostPci {
     }
 }
 
-impl Show for api::qemu::QemuHugepages {
+impl Show for pve::qemu::QemuHugepages {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDriveAio {
+impl Show for pve::qemu::QemuDriveAio {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDriveCache {
+impl Show for pve::qemu::QemuDriveCache {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDriveDiscard {
+impl Show for pve::qemu::QemuDriveDiscard {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDriveMedia {
+impl Show for pve::qemu::QemuDriveMedia {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDriveRerror {
+impl Show for pve::qemu::QemuDriveRerror {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDriveTrans {
+impl Show for pve::qemu::QemuDriveTrans {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDriveWerror {
+impl Show for pve::qemu::QemuDriveWerror {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDrive {
+impl Show for pve::qemu::QemuDrive {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("aio", &self.aio);
@@ -9322,7 +9322,7 @@ impl Show for api::qemu::QemuDrive {
     }
 }
 
-impl Show for api::qemu::QemuTdx {
+impl Show for pve::qemu::QemuTdx {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("attestation", &self.attestation);
@@ -9333,7 +9333,7 @@ impl Show for api::qemu::QemuTdx {
     }
 }
 
-impl Show for api::qemu::QemuIpConfig {
+impl Show for pve::qemu::QemuIpConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("gw", &self.gw);
@@ -9344,7 +9344,7 @@ impl Show for api::qemu::QemuIpConfig {
     }
 }
 
-impl Show for api::qemu::QemuIvshmem {
+impl Show for pve::qemu::QemuIvshmem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -9353,19 +9353,19 @@ impl Show for api::qemu::QemuIvshmem {
     }
 }
 
-impl Show for api::qemu::QemuLock {
+impl Show for pve::qemu::QemuLock {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuMachineViommu {
+impl Show for pve::qemu::QemuMachineViommu {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuMachine {
+impl Show for pve::qemu::QemuMachine {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("aw-bits", &self.aw_bits);
@@ -9377,7 +9377,7 @@ impl Show for api::qemu::QemuMachine {
     }
 }
 
-impl Show for api::qemu::QemuMemory {
+impl Show for pve::qemu::QemuMemory {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("current", &self.current);
@@ -9385,13 +9385,13 @@ impl Show for api::qemu::QemuMemory {
     }
 }
 
-impl Show for api::qemu::QemuNetModel {
+impl Show for pve::qemu::QemuNetModel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuNet {
+impl Show for pve::qemu::QemuNet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bridge", &self.bridge);
@@ -9408,13 +9408,13 @@ impl Show for api::qemu::QemuNet {
     }
 }
 
-impl Show for api::qemu::QemuNumaPolicy {
+impl Show for pve::qemu::QemuNumaPolicy {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuNuma {
+impl Show for pve::qemu::QemuNuma {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cpus", &self.cpus);
@@ -9425,19 +9425,19 @@ impl Show for api::qemu::QemuNuma {
     }
 }
 
-impl Show for api::qemu::QemuOstype {
+impl Show for pve::qemu::QemuOstype {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuRngSource {
+impl Show for pve::qemu::QemuRngSource {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuRng {
+impl Show for pve::qemu::QemuRng {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("max_bytes", &self.max_bytes);
@@ -9447,13 +9447,13 @@ impl Show for api::qemu::QemuRng {
     }
 }
 
-impl Show for api::qemu::QemuScsihw {
+impl Show for pve::qemu::QemuScsihw {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuSmbios1 {
+impl Show for pve::qemu::QemuSmbios1 {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("base64", &self.base64);
@@ -9468,13 +9468,13 @@ impl Show for api::qemu::QemuSmbios1 {
     }
 }
 
-impl Show for api::qemu::QemuSpiceEnhancementsVideostreaming {
+impl Show for pve::qemu::QemuSpiceEnhancementsVideostreaming {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuSpiceEnhancements {
+impl Show for pve::qemu::QemuSpiceEnhancements {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("foldersharing", &self.foldersharing);
@@ -9483,19 +9483,19 @@ impl Show for api::qemu::QemuSpiceEnhancements {
     }
 }
 
-impl Show for api::qemu::QemuCloneFormat {
+impl Show for pve::qemu::QemuCloneFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuTpmStateVersion {
+impl Show for pve::qemu::QemuTpmStateVersion {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuTpmState {
+impl Show for pve::qemu::QemuTpmState {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("file", &self.file);
@@ -9507,7 +9507,7 @@ impl Show for api::qemu::QemuTpmState {
     }
 }
 
-impl Show for api::qemu::QemuUnused {
+impl Show for pve::qemu::QemuUnused {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("file", &self.file);
@@ -9515,7 +9515,7 @@ impl Show for api::qemu::QemuUnused {
     }
 }
 
-impl Show for api::qemu::QemuUsb {
+impl Show for pve::qemu::QemuUsb {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("host", &self.host);
@@ -9525,19 +9525,19 @@ impl Show for api::qemu::QemuUsb {
     }
 }
 
-impl Show for api::qemu::QemuClipboard {
+impl Show for pve::qemu::QemuClipboard {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuVgaType {
+impl Show for pve::qemu::QemuVgaType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuVga {
+impl Show for pve::qemu::QemuVga {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("clipboard", &self.clipboard);
@@ -9547,13 +9547,13 @@ impl Show for api::qemu::QemuVga {
     }
 }
 
-impl Show for api::qemu::QemuVirtiofsCache {
+impl Show for pve::qemu::QemuVirtiofsCache {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuVirtiofs {
+impl Show for pve::qemu::QemuVirtiofs {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cache", &self.cache);
@@ -9565,13 +9565,13 @@ impl Show for api::qemu::QemuVirtiofs {
     }
 }
 
-impl Show for api::qemu::QemuWatchdogModel {
+impl Show for pve::qemu::QemuWatchdogModel {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuWatchdog {
+impl Show for pve::qemu::QemuWatchdog {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("action", &self.action);
@@ -9580,13 +9580,13 @@ impl Show for api::qemu::QemuWatchdog {
     }
 }
 
-impl Show for api::qemu::QemuAgentCommand {
+impl Show for pve::qemu::QemuAgentCommand {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuAgentPost {
+impl Show for pve::qemu::QemuAgentPost {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9594,7 +9594,7 @@ impl Show for api::qemu::QemuAgentPost {
     }
 }
 
-impl Show for api::qemu::QemuAgentExec {
+impl Show for pve::qemu::QemuAgentExec {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("pid", &self.pid);
@@ -9602,7 +9602,7 @@ impl Show for api::qemu::QemuAgentExec {
     }
 }
 
-impl Show for api::qemu::QemuAgentExecStatus {
+impl Show for pve::qemu::QemuAgentExecStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("err-data", &self.err_data);
@@ -9616,7 +9616,7 @@ impl Show for api::qemu::QemuAgentExecStatus {
     }
 }
 
-impl Show for api::qemu::QemuAgentFileRead {
+impl Show for pve::qemu::QemuAgentFileRead {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bytes-read", &self.bytes_read);
@@ -9626,7 +9626,7 @@ impl Show for api::qemu::QemuAgentFileRead {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetTime {
+impl Show for pve::qemu::QemuAgentGetTime {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9634,13 +9634,13 @@ impl Show for api::qemu::QemuAgentGetTime {
     }
 }
 
-impl Show for api::qemu::QemuAgentFsfreezeStatusResult {
+impl Show for pve::qemu::QemuAgentFsfreezeStatusResult {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuAgentFsfreezeStatus {
+impl Show for pve::qemu::QemuAgentFsfreezeStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9648,7 +9648,7 @@ impl Show for api::qemu::QemuAgentFsfreezeStatus {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetHostNameResultError {
+impl Show for pve::qemu::QemuAgentGetHostNameResultError {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("class", &self.class);
@@ -9657,7 +9657,7 @@ impl Show for api::qemu::QemuAgentGetHostNameResultError {
     }
 }
 
-impl Show for api::qemu::QemuAgentFstrimResultPathsItem {
+impl Show for pve::qemu::QemuAgentFstrimResultPathsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9668,7 +9668,7 @@ impl Show for api::qemu::QemuAgentFstrimResultPathsItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentFstrimResult {
+impl Show for pve::qemu::QemuAgentFstrimResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9677,7 +9677,7 @@ impl Show for api::qemu::QemuAgentFstrimResult {
     }
 }
 
-impl Show for api::qemu::QemuAgentFstrim {
+impl Show for pve::qemu::QemuAgentFstrim {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9685,7 +9685,7 @@ impl Show for api::qemu::QemuAgentFstrim {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetFsinfoResultDiskCcwAddress {
+impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskCcwAddress {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cssid", &self.cssid);
@@ -9696,7 +9696,7 @@ impl Show for api::qemu::QemuAgentGetFsinfoResultDiskCcwAddress {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetFsinfoResultDiskPciController {
+impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskPciController {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bus", &self.bus);
@@ -9707,7 +9707,7 @@ impl Show for api::qemu::QemuAgentGetFsinfoResultDiskPciController {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetFsinfoResultDiskItem {
+impl Show for pve::qemu::QemuAgentGetFsinfoResultDiskItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bus", &self.bus);
@@ -9722,7 +9722,7 @@ impl Show for api::qemu::QemuAgentGetFsinfoResultDiskItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetFsinfoResultItem {
+impl Show for pve::qemu::QemuAgentGetFsinfoResultItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("disk", &self.disk);
@@ -9736,7 +9736,7 @@ impl Show for api::qemu::QemuAgentGetFsinfoResultItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetFsinfo {
+impl Show for pve::qemu::QemuAgentGetFsinfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9744,7 +9744,7 @@ impl Show for api::qemu::QemuAgentGetFsinfo {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetHostNameResult {
+impl Show for pve::qemu::QemuAgentGetHostNameResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9753,7 +9753,7 @@ impl Show for api::qemu::QemuAgentGetHostNameResult {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetHostName {
+impl Show for pve::qemu::QemuAgentGetHostName {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9761,7 +9761,7 @@ impl Show for api::qemu::QemuAgentGetHostName {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetMemoryBlockInfoResult {
+impl Show for pve::qemu::QemuAgentGetMemoryBlockInfoResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9770,7 +9770,7 @@ impl Show for api::qemu::QemuAgentGetMemoryBlockInfoResult {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetMemoryBlockInfo {
+impl Show for pve::qemu::QemuAgentGetMemoryBlockInfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9778,7 +9778,7 @@ impl Show for api::qemu::QemuAgentGetMemoryBlockInfo {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetMemoryBlocksResultItem {
+impl Show for pve::qemu::QemuAgentGetMemoryBlocksResultItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("can-offline", &self.can_offline);
@@ -9788,7 +9788,7 @@ impl Show for api::qemu::QemuAgentGetMemoryBlocksResultItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetMemoryBlocks {
+impl Show for pve::qemu::QemuAgentGetMemoryBlocks {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9796,7 +9796,7 @@ impl Show for api::qemu::QemuAgentGetMemoryBlocks {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetOsinfoResult {
+impl Show for pve::qemu::QemuAgentGetOsinfoResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9814,7 +9814,7 @@ impl Show for api::qemu::QemuAgentGetOsinfoResult {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetOsinfo {
+impl Show for pve::qemu::QemuAgentGetOsinfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9822,7 +9822,7 @@ impl Show for api::qemu::QemuAgentGetOsinfo {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetTimezoneResult {
+impl Show for pve::qemu::QemuAgentGetTimezoneResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9832,7 +9832,7 @@ impl Show for api::qemu::QemuAgentGetTimezoneResult {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetTimezone {
+impl Show for pve::qemu::QemuAgentGetTimezone {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9840,7 +9840,7 @@ impl Show for api::qemu::QemuAgentGetTimezone {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetUsersResultItem {
+impl Show for pve::qemu::QemuAgentGetUsersResultItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("domain", &self.domain);
@@ -9850,7 +9850,7 @@ impl Show for api::qemu::QemuAgentGetUsersResultItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetUsers {
+impl Show for pve::qemu::QemuAgentGetUsers {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9858,7 +9858,7 @@ impl Show for api::qemu::QemuAgentGetUsers {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetVcpusResultItem {
+impl Show for pve::qemu::QemuAgentGetVcpusResultItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("can-offline", &self.can_offline);
@@ -9868,7 +9868,7 @@ impl Show for api::qemu::QemuAgentGetVcpusResultItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentGetVcpus {
+impl Show for pve::qemu::QemuAgentGetVcpus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9876,7 +9876,7 @@ impl Show for api::qemu::QemuAgentGetVcpus {
     }
 }
 
-impl Show for api::qemu::QemuAgentInfoResultSupportedCommandsItem {
+impl Show for pve::qemu::QemuAgentInfoResultSupportedCommandsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("enabled", &self.enabled);
@@ -9886,7 +9886,7 @@ impl Show for api::qemu::QemuAgentInfoResultSupportedCommandsItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentInfoResult {
+impl Show for pve::qemu::QemuAgentInfoResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9896,7 +9896,7 @@ impl Show for api::qemu::QemuAgentInfoResult {
     }
 }
 
-impl Show for api::qemu::QemuAgentInfo {
+impl Show for pve::qemu::QemuAgentInfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9904,7 +9904,7 @@ impl Show for api::qemu::QemuAgentInfo {
     }
 }
 
-impl Show for api::qemu::QemuAgentNetworkGetInterfacesResultStatistics {
+impl Show for pve::qemu::QemuAgentNetworkGetInterfacesResultStatistics {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("rx-bytes", &self.rx_bytes);
@@ -9919,7 +9919,7 @@ impl Show for api::qemu::QemuAgentNetworkGetInterfacesResultStatistics {
     }
 }
 
-impl Show for api::qemu::QemuAgentNetworkGetInterfacesResultItem {
+impl Show for pve::qemu::QemuAgentNetworkGetInterfacesResultItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("hardware-address", &self.hardware_address);
@@ -9930,7 +9930,7 @@ impl Show for api::qemu::QemuAgentNetworkGetInterfacesResultItem {
     }
 }
 
-impl Show for api::qemu::QemuAgentNetworkGetInterfaces {
+impl Show for pve::qemu::QemuAgentNetworkGetInterfaces {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9938,7 +9938,7 @@ impl Show for api::qemu::QemuAgentNetworkGetInterfaces {
     }
 }
 
-impl Show for api::qemu::QemuAgentPingResult {
+impl Show for pve::qemu::QemuAgentPingResult {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("error", &self.error);
@@ -9946,7 +9946,7 @@ impl Show for api::qemu::QemuAgentPingResult {
     }
 }
 
-impl Show for api::qemu::QemuAgentPing {
+impl Show for pve::qemu::QemuAgentPing {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("result", &self.result);
@@ -9954,7 +9954,7 @@ impl Show for api::qemu::QemuAgentPing {
     }
 }
 
-impl Show for api::qemu::QemuCloudinitItem {
+impl Show for pve::qemu::QemuCloudinitItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("delete", &self.delete);
@@ -9967,13 +9967,13 @@ impl Show for api::qemu::QemuCloudinitItem {
     }
 }
 
-impl Show for api::qemu::QemuCloudinitDumpType {
+impl Show for pve::qemu::QemuCloudinitDumpType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuMeta {
+impl Show for pve::qemu::QemuMeta {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("creation-qemu", &self.creation_qemu);
@@ -9982,7 +9982,7 @@ impl Show for api::qemu::QemuMeta {
     }
 }
 
-impl Show for api::qemu::QemuConfig {
+impl Show for pve::qemu::QemuConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("acpi", &self.acpi);
@@ -10078,13 +10078,13 @@ impl Show for api::qemu::QemuConfig {
     }
 }
 
-impl Show for api::qemu::QemuDbusVmstateAction {
+impl Show for pve::qemu::QemuDbusVmstateAction {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuFeature {
+impl Show for pve::qemu::QemuFeature {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("hasFeature", &self.has_feature);
@@ -10093,7 +10093,7 @@ impl Show for api::qemu::QemuFeature {
     }
 }
 
-impl Show for api::qemu::QemuMigrateLocalDisksItem {
+impl Show for pve::qemu::QemuMigrateLocalDisksItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cdrom", &self.cdrom);
@@ -10104,7 +10104,7 @@ impl Show for api::qemu::QemuMigrateLocalDisksItem {
     }
 }
 
-impl Show for api::qemu::QemuMigrateMappedResourceInfoValue {
+impl Show for pve::qemu::QemuMigrateMappedResourceInfoValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("live-migration", &self.live_migration);
@@ -10113,7 +10113,7 @@ impl Show for api::qemu::QemuMigrateMappedResourceInfoValue {
     }
 }
 
-impl Show for api::qemu::QemuMigrateNotAllowedNodesValue {
+impl Show for pve::qemu::QemuMigrateNotAllowedNodesValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("blocking-ha-resources", &self.blocking_ha_resources);
@@ -10123,7 +10123,7 @@ impl Show for api::qemu::QemuMigrateNotAllowedNodesValue {
     }
 }
 
-impl Show for api::qemu::QemuMigrate {
+impl Show for pve::qemu::QemuMigrate {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("allowed_nodes", &self.allowed_nodes);
@@ -10139,31 +10139,31 @@ impl Show for api::qemu::QemuMigrate {
     }
 }
 
-impl Show for api::qemu::QemuMigrationType {
+impl Show for pve::qemu::QemuMigrationType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuMoveDiskDisk {
+impl Show for pve::qemu::QemuMoveDiskDisk {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuMoveDiskTargetDisk {
+impl Show for pve::qemu::QemuMoveDiskTargetDisk {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuDisk {
+impl Show for pve::qemu::QemuDisk {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::qemu::QemuSnapshotItem {
+impl Show for pve::qemu::QemuSnapshotItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -10177,7 +10177,7 @@ impl Show for api::qemu::QemuSnapshotItem {
     }
 }
 
-impl Show for api::qemu::QemuSnapshotConfig {
+impl Show for pve::qemu::QemuSnapshotConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("acpi", &self.acpi);
@@ -10272,7 +10272,7 @@ impl Show for api::qemu::QemuSnapshotConfig {
     }
 }
 
-impl Show for api::qemu::QemuStatusCurrent {
+impl Show for pve::qemu::QemuStatusCurrent {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("agent", &self.agent);
@@ -10320,13 +10320,13 @@ impl Show for api::qemu::QemuStatusCurrent {
     }
 }
 
-impl Show for api::qemu::QemuTermproxySerial {
+impl Show for pve::qemu::QemuTermproxySerial {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeQueryUrlMetadata {
+impl Show for pve::nodes::NodeQueryUrlMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filename", &self.filename);
@@ -10336,7 +10336,7 @@ impl Show for api::nodes::NodeQueryUrlMetadata {
     }
 }
 
-impl Show for api::nodes::NodeReplicationItem {
+impl Show for pve::nodes::NodeReplicationItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -10362,13 +10362,13 @@ impl Show for api::nodes::NodeReplicationItem {
     }
 }
 
-impl Show for api::nodes::NodeRrdTimeframe {
+impl Show for pve::nodes::NodeRrdTimeframe {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeRrddataItem {
+impl Show for pve::nodes::NodeRrddataItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("arcsize", &self.arcsize);
@@ -10397,7 +10397,7 @@ impl Show for api::nodes::NodeRrddataItem {
     }
 }
 
-impl Show for api::nodes::NodeScanCifsItem {
+impl Show for pve::nodes::NodeScanCifsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("description", &self.description);
@@ -10406,7 +10406,7 @@ impl Show for api::nodes::NodeScanCifsItem {
     }
 }
 
-impl Show for api::nodes::NodeScanGlusterfsItem {
+impl Show for pve::nodes::NodeScanGlusterfsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("volname", &self.volname);
@@ -10414,7 +10414,7 @@ impl Show for api::nodes::NodeScanGlusterfsItem {
     }
 }
 
-impl Show for api::nodes::NodeScanIscsiItem {
+impl Show for pve::nodes::NodeScanIscsiItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("portal", &self.portal);
@@ -10423,7 +10423,7 @@ impl Show for api::nodes::NodeScanIscsiItem {
     }
 }
 
-impl Show for api::nodes::NodeScanLvmItem {
+impl Show for pve::nodes::NodeScanLvmItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("free", &self.free);
@@ -10434,7 +10434,7 @@ impl Show for api::nodes::NodeScanLvmItem {
     }
 }
 
-impl Show for api::nodes::NodeScanLvmthinItem {
+impl Show for pve::nodes::NodeScanLvmthinItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ctime", &self.ctime);
@@ -10452,7 +10452,7 @@ impl Show for api::nodes::NodeScanLvmthinItem {
     }
 }
 
-impl Show for api::nodes::NodeScanNfsItem {
+impl Show for pve::nodes::NodeScanNfsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("options", &self.options);
@@ -10461,7 +10461,7 @@ impl Show for api::nodes::NodeScanNfsItem {
     }
 }
 
-impl Show for api::nodes::NodeScanPbsItem {
+impl Show for pve::nodes::NodeScanPbsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -10470,7 +10470,7 @@ impl Show for api::nodes::NodeScanPbsItem {
     }
 }
 
-impl Show for api::nodes::NodeScanZfsItem {
+impl Show for pve::nodes::NodeScanZfsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("free", &self.free);
@@ -10480,7 +10480,7 @@ impl Show for api::nodes::NodeScanZfsItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnFabricsInterfacesItem {
+impl Show for pve::node_sdn::NodeSdnFabricsInterfacesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -10490,7 +10490,7 @@ impl Show for api::node_sdn::NodeSdnFabricsInterfacesItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnFabricsNeighborsItem {
+impl Show for pve::node_sdn::NodeSdnFabricsNeighborsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("neighbor", &self.neighbor);
@@ -10500,7 +10500,7 @@ impl Show for api::node_sdn::NodeSdnFabricsNeighborsItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnFabricsRoutesItem {
+impl Show for pve::node_sdn::NodeSdnFabricsRoutesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("route", &self.route);
@@ -10509,7 +10509,7 @@ impl Show for api::node_sdn::NodeSdnFabricsRoutesItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnVnetsMacVrfItem {
+impl Show for pve::node_sdn::NodeSdnVnetsMacVrfItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ip", &self.ip);
@@ -10519,13 +10519,13 @@ impl Show for api::node_sdn::NodeSdnVnetsMacVrfItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnZonesStatus {
+impl Show for pve::node_sdn::NodeSdnZonesStatus {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_sdn::NodeSdnZonesItem {
+impl Show for pve::node_sdn::NodeSdnZonesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("status", &self.status);
@@ -10534,7 +10534,7 @@ impl Show for api::node_sdn::NodeSdnZonesItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnZonesBridgesPortsItem {
+impl Show for pve::node_sdn::NodeSdnZonesBridgesPortsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("index", &self.index);
@@ -10546,7 +10546,7 @@ impl Show for api::node_sdn::NodeSdnZonesBridgesPortsItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnZonesBridgesItem {
+impl Show for pve::node_sdn::NodeSdnZonesBridgesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("name", &self.name);
@@ -10556,7 +10556,7 @@ impl Show for api::node_sdn::NodeSdnZonesBridgesItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnZonesContentItem {
+impl Show for pve::node_sdn::NodeSdnZonesContentItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("status", &self.status);
@@ -10566,7 +10566,7 @@ impl Show for api::node_sdn::NodeSdnZonesContentItem {
     }
 }
 
-impl Show for api::node_sdn::NodeSdnZonesIpVrfItem {
+impl Show for pve::node_sdn::NodeSdnZonesIpVrfItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ip", &self.ip);
@@ -10577,25 +10577,25 @@ impl Show for api::node_sdn::NodeSdnZonesIpVrfItem {
     }
 }
 
-impl Show for api::nodes::NodeServicesActiveState {
+impl Show for pve::nodes::NodeServicesActiveState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeServicesState {
+impl Show for pve::nodes::NodeServicesState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeServicesUnitState {
+impl Show for pve::nodes::NodeServicesUnitState {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeServicesItem {
+impl Show for pve::nodes::NodeServicesItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active-state", &self.active_state);
@@ -10608,25 +10608,25 @@ impl Show for api::nodes::NodeServicesItem {
     }
 }
 
-impl Show for api::nodes::NodeServiceService {
+impl Show for pve::nodes::NodeServiceService {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeSpiceshellCmd {
+impl Show for pve::nodes::NodeSpiceshellCmd {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeStatusMode {
+impl Show for pve::nodes::NodeStatusMode {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeStatusBootInfo {
+impl Show for pve::nodes::NodeStatusBootInfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("mode", &self.mode);
@@ -10635,7 +10635,7 @@ impl Show for api::nodes::NodeStatusBootInfo {
     }
 }
 
-impl Show for api::nodes::NodeStatusCpuinfo {
+impl Show for pve::nodes::NodeStatusCpuinfo {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cores", &self.cores);
@@ -10652,7 +10652,7 @@ impl Show for api::nodes::NodeStatusCpuinfo {
     }
 }
 
-impl Show for api::nodes::NodeStatusCurrentKernel {
+impl Show for pve::nodes::NodeStatusCurrentKernel {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("machine", &self.machine);
@@ -10663,7 +10663,7 @@ impl Show for api::nodes::NodeStatusCurrentKernel {
     }
 }
 
-impl Show for api::nodes::NodeStatusKsm {
+impl Show for pve::nodes::NodeStatusKsm {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("shared", &self.shared);
@@ -10671,7 +10671,7 @@ impl Show for api::nodes::NodeStatusKsm {
     }
 }
 
-impl Show for api::nodes::NodeStatusMemory {
+impl Show for pve::nodes::NodeStatusMemory {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("available", &self.available);
@@ -10682,7 +10682,7 @@ impl Show for api::nodes::NodeStatusMemory {
     }
 }
 
-impl Show for api::nodes::NodeStatusRootfs {
+impl Show for pve::nodes::NodeStatusRootfs {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("avail", &self.avail);
@@ -10693,7 +10693,7 @@ impl Show for api::nodes::NodeStatusRootfs {
     }
 }
 
-impl Show for api::nodes::NodeStatusSwap {
+impl Show for pve::nodes::NodeStatusSwap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("free", &self.free);
@@ -10703,7 +10703,7 @@ impl Show for api::nodes::NodeStatusSwap {
     }
 }
 
-impl Show for api::nodes::NodeStatus {
+impl Show for pve::nodes::NodeStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("boot-info", &self.boot_info);
@@ -10724,25 +10724,25 @@ impl Show for api::nodes::NodeStatus {
     }
 }
 
-impl Show for api::nodes::NodeStatusCommand {
+impl Show for pve::nodes::NodeStatusCommand {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageDefault {
+impl Show for pve::node_storage::NodeStorageDefault {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageSupported {
+impl Show for pve::node_storage::NodeStorageSupported {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageFormats {
+impl Show for pve::node_storage::NodeStorageFormats {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("default", &self.default);
@@ -10751,7 +10751,7 @@ impl Show for api::node_storage::NodeStorageFormats {
     }
 }
 
-impl Show for api::node_storage::NodeStorageItem {
+impl Show for pve::node_storage::NodeStorageItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active", &self.active);
@@ -10770,7 +10770,7 @@ impl Show for api::node_storage::NodeStorageItem {
     }
 }
 
-impl Show for api::node_storage::NodeStorageContentVerification {
+impl Show for pve::node_storage::NodeStorageContentVerification {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("state", &self.state);
@@ -10779,7 +10779,7 @@ impl Show for api::node_storage::NodeStorageContentVerification {
     }
 }
 
-impl Show for api::node_storage::NodeStorageContentItem {
+impl Show for pve::node_storage::NodeStorageContentItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("approximate-size", &self.approximate_size);
@@ -10800,13 +10800,13 @@ impl Show for api::node_storage::NodeStorageContentItem {
     }
 }
 
-impl Show for api::types::DiskFormat {
+impl Show for pve::types::DiskFormat {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageContentGet {
+impl Show for pve::node_storage::NodeStorageContentGet {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("format", &self.format);
@@ -10819,19 +10819,19 @@ impl Show for api::node_storage::NodeStorageContentGet {
     }
 }
 
-impl Show for api::node_storage::NodeStorageChecksumAlgorithm {
+impl Show for pve::node_storage::NodeStorageChecksumAlgorithm {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageDownloadUrlContent {
+impl Show for pve::node_storage::NodeStorageDownloadUrlContent {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageFileRestoreListItem {
+impl Show for pve::node_storage::NodeStorageFileRestoreListItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("filepath", &self.filepath);
@@ -10844,13 +10844,13 @@ impl Show for api::node_storage::NodeStorageFileRestoreListItem {
     }
 }
 
-impl Show for api::node_storage::NodeStorageIdentityType {
+impl Show for pve::node_storage::NodeStorageIdentityType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageIdentity {
+impl Show for pve::node_storage::NodeStorageIdentity {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("id", &self.id);
@@ -10859,7 +10859,7 @@ impl Show for api::node_storage::NodeStorageIdentity {
     }
 }
 
-impl Show for api::node_storage::NodeStorageImportMetadataCreateArgs {
+impl Show for pve::node_storage::NodeStorageImportMetadataCreateArgs {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bios", &self.bios);
@@ -10881,7 +10881,7 @@ impl Show for api::node_storage::NodeStorageImportMetadataCreateArgs {
     }
 }
 
-impl Show for api::node_storage::NodeStorageImportMetadataNetValue {
+impl Show for pve::node_storage::NodeStorageImportMetadataNetValue {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("bridge", &self.bridge);
@@ -10891,19 +10891,19 @@ impl Show for api::node_storage::NodeStorageImportMetadataNetValue {
     }
 }
 
-impl Show for api::node_storage::NodeStorageImportMetadataType {
+impl Show for pve::node_storage::NodeStorageImportMetadataType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageImportMetadataWarningsType {
+impl Show for pve::node_storage::NodeStorageImportMetadataWarningsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStorageImportMetadataWarningsItem {
+impl Show for pve::node_storage::NodeStorageImportMetadataWarningsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("key", &self.key);
@@ -10913,7 +10913,7 @@ impl Show for api::node_storage::NodeStorageImportMetadataWarningsItem {
     }
 }
 
-impl Show for api::node_storage::NodeStorageImportMetadata {
+impl Show for pve::node_storage::NodeStorageImportMetadata {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("create-args", &self.create_args);
@@ -10926,13 +10926,13 @@ impl Show for api::node_storage::NodeStorageImportMetadata {
     }
 }
 
-impl Show for api::node_storage::NodeStoragePrunebackupsMark {
+impl Show for pve::node_storage::NodeStoragePrunebackupsMark {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::node_storage::NodeStoragePrunebackupsItem {
+impl Show for pve::node_storage::NodeStoragePrunebackupsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("ctime", &self.ctime);
@@ -10944,7 +10944,7 @@ impl Show for api::node_storage::NodeStoragePrunebackupsItem {
     }
 }
 
-impl Show for api::node_storage::NodeStorageRrddataItem {
+impl Show for pve::node_storage::NodeStorageRrddataItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("time", &self.time);
@@ -10954,7 +10954,7 @@ impl Show for api::node_storage::NodeStorageRrddataItem {
     }
 }
 
-impl Show for api::node_storage::NodeStorageStatus {
+impl Show for pve::node_storage::NodeStorageStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active", &self.active);
@@ -10969,13 +10969,13 @@ impl Show for api::node_storage::NodeStorageStatus {
     }
 }
 
-impl Show for api::nodes::NodeSubscriptionStatus {
+impl Show for pve::nodes::NodeSubscriptionStatus {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeSubscription {
+impl Show for pve::nodes::NodeSubscription {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("checktime", &self.checktime);
@@ -10994,13 +10994,13 @@ impl Show for api::nodes::NodeSubscription {
     }
 }
 
-impl Show for api::nodes::NodeTasksSource {
+impl Show for pve::nodes::NodeTasksSource {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::nodes::NodeTasksItem {
+impl Show for pve::nodes::NodeTasksItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("endtime", &self.endtime);
@@ -11019,7 +11019,7 @@ impl Show for api::nodes::NodeTasksItem {
     }
 }
 
-impl Show for api::nodes::NodeTasksStatus {
+impl Show for pve::nodes::NodeTasksStatus {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("exitstatus", &self.exitstatus);
@@ -11037,7 +11037,7 @@ impl Show for api::nodes::NodeTasksStatus {
     }
 }
 
-impl Show for api::nodes::NodeTime {
+impl Show for pve::nodes::NodeTime {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("localtime", &self.localtime);
@@ -11047,7 +11047,7 @@ impl Show for api::nodes::NodeTime {
     }
 }
 
-impl Show for api::nodes::NodeVersion {
+impl Show for pve::nodes::NodeVersion {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("release", &self.release);
@@ -11057,7 +11057,7 @@ impl Show for api::nodes::NodeVersion {
     }
 }
 
-impl Show for api::nodes::NodeVzdumpDefaults {
+impl Show for pve::nodes::NodeVzdumpDefaults {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("all", &self.all);
@@ -11098,19 +11098,19 @@ impl Show for api::nodes::NodeVzdumpDefaults {
     }
 }
 
-impl Show for api::pools::PoolsType {
+impl Show for pve::pools::PoolsType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::pools::PoolsMembersType {
+impl Show for pve::pools::PoolsMembersType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::pools::PoolsMembersItem {
+impl Show for pve::pools::PoolsMembersItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("content", &self.content);
@@ -11140,7 +11140,7 @@ impl Show for api::pools::PoolsMembersItem {
     }
 }
 
-impl Show for api::pools::PoolsItem {
+impl Show for pve::pools::PoolsItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -11150,7 +11150,7 @@ impl Show for api::pools::PoolsItem {
     }
 }
 
-impl Show for api::pools::Pool {
+impl Show for pve::pools::Pool {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("comment", &self.comment);
@@ -11160,31 +11160,31 @@ impl Show for api::pools::Pool {
     }
 }
 
-impl Show for api::storage::StorageType {
+impl Show for pve::storage::StorageType {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::storage::StoragePreallocation {
+impl Show for pve::storage::StoragePreallocation {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::storage::StorageSmbversion {
+impl Show for pve::storage::StorageSmbversion {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::storage::StorageTransport {
+impl Show for pve::storage::StorageTransport {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
-impl Show for api::storage::StorageItem {
+impl Show for pve::storage::StorageItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("authsupported", &self.authsupported);
@@ -11256,7 +11256,7 @@ impl Show for api::storage::StorageItem {
     }
 }
 
-impl Show for api::storage::StorageConfig {
+impl Show for pve::storage::StorageConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("encryption-key", &self.encryption_key);
@@ -11264,7 +11264,7 @@ impl Show for api::storage::StorageConfig {
     }
 }
 
-impl Show for api::storage::Storage {
+impl Show for pve::storage::Storage {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("config", &self.config);
@@ -11274,7 +11274,7 @@ impl Show for api::storage::Storage {
     }
 }
 
-impl Show for api::version::Version {
+impl Show for pve::version::Version {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("console", &self.console);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use proxmox_api::upid::Upid;
+use proxmox_api::value::upid::Upid;
 use proxmox_e2e::shape::Shapes;
 use proxmox_e2e::{ANSWERS, PROPERTY_STRINGS};
 

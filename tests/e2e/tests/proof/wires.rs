@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxmox_api::encode::ParamValue;
 use proxmox_api::error::ApiError;
+use proxmox_api::value::encode::ParamValue;
 use proxmox_api::{Client, Error};
 use proxmox_e2e::WIRES;
 use proxmox_e2e::wire::{Parameter, Sent, Wire};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use proxmox_api::Client;
 use proxmox_api::client::Reply;
-use proxmox_api::decode::Slot;
+use proxmox_api::value::decode::Slot;
 use proxmox_api::request::{ApiRequest, reply};
 use proxmox_api::transport::{Exchange, Transport, WireRequest, WireResponse};
 

@@ -1,0 +1,199 @@
+//! Why a login did not work, and the question for a second factor.
+
+use std::fmt;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use crate::error::Name;
+use crate::error::api::{ApiError, ErrorKind, OneLine};
+use crate::value::Secret;
+
+/// Logging in did not work. See [`Error::Auth`](crate::Error::Auth).
+#[derive(Clone, Debug)]
+pub struct AuthError(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
+    user: String,
+    kind: AuthErrorKind,
+    /// The call that needed the login.
+    call: Option<Name>,
+}
+
+/// Why logging in did not work.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AuthErrorKind {
+    /// The server does not accept user and password, or the answer to a second factor.
+    Refused(ApiError),
+    /// The account has a second factor, which is to be answered with
+    /// [`Client::answer_tfa`](crate::Client::answer_tfa), or by the handler given to
+    /// [`ClientBuilder::tfa`](crate::ClientBuilder::tfa).
+    SecondFactor(TfaChallenge),
+    /// The handler for the second factor gave no answer.
+    NoAnswer {
+        /// What it was asked.
+        challenge: TfaChallenge,
+        /// What it said instead.
+        problem: String,
+    },
+    /// Nobody logged in yet; a client of OpenID starts with
+    /// [`Client::openid_url`](crate::Client::openid_url).
+    NotYet,
+    /// The ticket the client was given ran out and there is no password to get another.
+    Expired,
+    /// The server accepted the login and gave no ticket.
+    NoTicket,
+}
+
+impl AuthError {
+    pub(super) fn new(user: &str, kind: AuthErrorKind) -> Self {
+        Self(Box::new(Parts {
+            user: user.to_owned(),
+            kind,
+            call: None,
+        }))
+    }
+
+    /// Notes which call came to nothing.
+    pub(crate) fn during(mut self, call: &Name) -> Self {
+        self.0.call = Some(call.clone());
+        self
+    }
+
+    /// The login if the server refused it, otherwise the call that needed one.
+    pub(crate) fn name(&self) -> Option<&Name> {
+        match &self.0.kind {
+            AuthErrorKind::Refused(error) => Some(error.name()),
+            _ => self.0.call.as_ref(),
+        }
+    }
+
+    /// Who tried to log in.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// Why it did not work.
+    #[must_use]
+    pub fn reason(&self) -> &AuthErrorKind {
+        &self.0.kind
+    }
+
+    /// The question for a second factor, if that is what is missing.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&TfaChallenge> {
+        match &self.0.kind {
+            AuthErrorKind::SecondFactor(challenge) | AuthErrorKind::NoAnswer { challenge, .. } => {
+                Some(challenge)
+            }
+            _ => None,
+        }
+    }
+
+    /// The server's refusal, if there was one.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiError> {
+        match &self.0.kind {
+            AuthErrorKind::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        match &self.0.kind {
+            AuthErrorKind::Refused(_) => Some(ErrorKind::Unauthorized),
+            AuthErrorKind::Expired => Some(ErrorKind::TicketExpired),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts { user, kind, .. } = &*self.0;
+        if let Some(name) = self.name() {
+            write!(f, "{name}: ")?;
+        }
+        match kind {
+            AuthErrorKind::Refused(error) => {
+                let said = OneLine(error.message());
+                write!(f, "the server refuses the login of {user}: {said}")
+            }
+            AuthErrorKind::SecondFactor(challenge) => {
+                let methods = challenge.methods().join(", ");
+                write!(f, "the login of {user} needs a second factor ({methods})")
+            }
+            AuthErrorKind::NoAnswer { problem, .. } => {
+                let problem = OneLine(problem);
+                write!(f, "no second factor for the login of {user}: {problem}")
+            }
+            AuthErrorKind::NotYet => f.write_str("nobody logged in by OpenID yet"),
+            AuthErrorKind::Expired => {
+                write!(
+                    f,
+                    "the ticket of {user} ran out and there is no password to get another"
+                )
+            }
+            AuthErrorKind::NoTicket => {
+                write!(f, "the login of {user} was accepted but gave no ticket")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+/// The server's question for a second factor.
+#[derive(Clone)]
+pub struct TfaChallenge(pub(super) Arc<Challenge>);
+
+pub(super) struct Challenge {
+    pub(super) user: String,
+    pub(super) ticket: Secret,
+}
+
+impl TfaChallenge {
+    /// Who is asked.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// The kinds of answer that are accepted, such as `totp`, `recovery`, `webauthn`, `yubico`.
+    #[must_use]
+    pub fn methods(&self) -> Vec<String> {
+        match self.details() {
+            Some(Value::Object(kinds)) => (kinds.into_iter())
+                .filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)))
+                .map(|(kind, _)| kind)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the server says about each kind: a WebAuthn challenge, the recovery codes left.
+    #[must_use]
+    pub fn details(&self) -> Option<Value> {
+        let text = self
+            .0
+            .ticket
+            .expose()
+            .strip_prefix("PVE:!tfa!")?
+            .split(':')
+            .next()?;
+        serde_json::from_str(&percent_decode_str(text).decode_utf8().ok()?).ok()
+    }
+}
+
+impl fmt::Debug for TfaChallenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TfaChallenge")
+            .field("user", &self.0.user)
+            .field("methods", &self.methods())
+            .finish_non_exhaustive()
+    }
+}

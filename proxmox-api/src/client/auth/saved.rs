@@ -1,0 +1,127 @@
+//! Sessions that outlive the program.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::check_user;
+use crate::value::Secret;
+
+/// A login to go on with in another process: who, the ticket, and how old it is.
+///
+/// [`Client::save_session`](crate::Client::save_session) gives it and
+/// [`ClientBuilder::session`](crate::ClientBuilder::session) takes it. As text, from
+/// [`SavedSession::to_secret`], it is as good as the password for two hours: keep it where nobody else reads.
+///
+/// ```
+/// # fn example(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// use proxmox_api::Client;
+/// use proxmox_api::client::auth::SavedSession;
+///
+/// let session: SavedSession = text.parse()?;
+/// let pve = Client::builder("pve1").session(session).build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct SavedSession {
+    pub(super) user: String,
+    pub(super) ticket: Secret,
+    pub(super) csrf: Option<Secret>,
+    pub(super) obtained: SystemTime,
+}
+
+const FIRST_LINE: &str = "proxmox-api session 1";
+
+impl SavedSession {
+    /// Whose session it is.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// When the ticket was obtained, by this machine's clock and to the second.
+    #[must_use]
+    pub fn obtained(&self) -> SystemTime {
+        self.obtained
+    }
+
+    /// The text that reads back, one `key=value` in a line.
+    #[must_use]
+    pub fn to_secret(&self) -> Secret {
+        let seconds = self
+            .obtained
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let mut text = format!(
+            "{FIRST_LINE}\nuser={}\nobtained={seconds}\nticket={}\n",
+            self.user,
+            self.ticket.expose()
+        );
+        if let Some(csrf) = &self.csrf {
+            text.push_str(&format!("csrf={}\n", csrf.expose()));
+        }
+        Secret::new(text)
+    }
+}
+
+impl FromStr for SavedSession {
+    type Err = SavedSessionError;
+
+    fn from_str(text: &str) -> Result<Self, SavedSessionError> {
+        let wrong = |what| Err(SavedSessionError(what));
+        let mut lines = text.lines();
+        if lines.next() != Some(FIRST_LINE) {
+            return wrong("it does not start as one");
+        }
+        let (mut user, mut obtained, mut ticket, mut csrf) = (None, None, None, None);
+        for line in lines.filter(|line| !line.is_empty()) {
+            match line.split_once('=') {
+                Some(("user", value)) => user = Some(value),
+                Some(("obtained", value)) => obtained = Some(value),
+                Some(("ticket", value)) => ticket = Some(value),
+                Some(("csrf", value)) => csrf = Some(value),
+                // Of a later form of this text.
+                Some(_) => {}
+                None => return wrong("a line is no key=value"),
+            }
+        }
+        let Some(user) = user.filter(|user| check_user(user).is_ok()) else {
+            return wrong("it names no user");
+        };
+        let Some(ticket) = ticket.filter(|ticket| !ticket.is_empty()) else {
+            return wrong("it holds no ticket");
+        };
+        let obtained = obtained
+            .and_then(|seconds| seconds.parse().ok())
+            .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+        let Some(obtained) = obtained else {
+            return wrong("it does not say how old it is");
+        };
+        Ok(Self {
+            user: user.to_owned(),
+            ticket: ticket.into(),
+            csrf: csrf.map(Secret::from),
+            obtained,
+        })
+    }
+}
+
+impl fmt::Debug for SavedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SavedSession({}, …)", self.user)
+    }
+}
+
+/// A text that is no saved session. Shows nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedSessionError(&'static str);
+
+impl fmt::Display for SavedSessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a saved session: {}", self.0)
+    }
+}
+
+impl std::error::Error for SavedSessionError {}

@@ -1,0 +1,55 @@
+//! Texts that a login has to do with: users, tickets, and what a browser brings back.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::percent_decode_str;
+
+use crate::error::Error;
+use crate::error::api::OneLine;
+use crate::value::Secret;
+
+pub(super) fn check_user(user: &str) -> Result<(), Error> {
+    match user.rsplit_once('@') {
+        Some((name, realm)) if !name.is_empty() && !realm.is_empty() => Ok(()),
+        _ => Err(Error::config(format!(
+            "the user {user:?} has to look like name@realm, such as root@pam"
+        ))),
+    }
+}
+
+/// The `state` and the `code` a browser brings back from an OpenID provider.
+pub(crate) fn read_redirect(url: &str) -> Result<(Secret, Secret), Error> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    let value = |key: &str| {
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let (_, value) = pairs.find(|(name, _)| *name == key)?;
+        let value = value.replace('+', " ");
+        let value = percent_decode_str(&value).decode_utf8().ok()?.into_owned();
+        Some(value).filter(|value| !value.is_empty())
+    };
+    match (value("state"), value("code")) {
+        (Some(state), Some(code)) => Ok((state.into(), code.into())),
+        _ => Err(Error::config(
+            match value("error_description").or_else(|| value("error")) {
+                Some(error) => format!("the OpenID provider says: {}", OneLine(&error)),
+                None => "the address the browser came back to has no state and code".to_owned(),
+            },
+        )),
+    }
+}
+
+/// The user a ticket is for and when it was made: `PVE:user:time in hexadecimal::signature`.
+pub(super) fn read_ticket(ticket: &str) -> Option<(String, SystemTime)> {
+    let (plain, _signature) = ticket.split_once("::")?;
+    let mut parts = plain.split(':');
+    let ("PVE", Some(user), Some(time), None) =
+        (parts.next()?, parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let user = percent_decode_str(user).decode_utf8().ok()?.into_owned();
+    let time = u32::from_str_radix(time, 16).ok()?;
+    check_user(&user).ok()?;
+    Some((user, UNIX_EPOCH + Duration::from_secs(u64::from(time))))
+}

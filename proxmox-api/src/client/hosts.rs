@@ -1,0 +1,350 @@
+//! The addresses of a cluster, and which of them a request goes to.
+//!
+//! Every node of a cluster serves the whole API and hands on what is for another node, so a request may go to any of
+//! them. It goes to the node it is about where that one's address is known, and else to the first address, for as long
+//! as these answer.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
+
+use crate::client::retry::Outcome;
+use crate::error::Error;
+
+/// Where the API lives below the server's address.
+pub(crate) const API: &str = "/api2/json";
+const PORT: u16 = 8006;
+
+/// How long an address that failed is passed over; doubles with each failure in a row.
+const PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// A slow answer says little about a host, several in a row say that it hangs.
+const TIMEOUTS: u32 = 3;
+
+/// A server's address, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// Scheme, host and port.
+    pub(crate) origin: String,
+    /// What a proxy adds before `/api2`; empty or starting with a slash.
+    pub(crate) prefix: String,
+}
+
+impl Base {
+    pub(crate) fn parse(text: &str, port: Option<u16>) -> Result<Self, Error> {
+        let text = text.trim();
+        let wrong = |what: &str| {
+            let shown = text.rsplit('@').next().unwrap_or_default();
+            Error::config(format!("the server address {shown:?} {what}"))
+        };
+        let (bare, full) = match text.split_once("://") {
+            Some(_) => (false, text.to_owned()),
+            // An IPv6 address has colons of its own.
+            None if text.parse::<std::net::Ipv6Addr>().is_ok() => {
+                (true, format!("https://[{text}]"))
+            }
+            None => (true, format!("https://{text}")),
+        };
+        let url: http::Uri = full
+            .parse()
+            .map_err(|error| wrong(&format!("is not usable: {error}")))?;
+        let scheme = url.scheme_str().unwrap_or_default();
+        let usual = match scheme {
+            "https" => 443,
+            "http" => 80,
+            _ => return Err(wrong("is neither https nor http")),
+        };
+        if full.contains('@') {
+            return Err(wrong(
+                "must not hold credentials; use api_token or password",
+            ));
+        }
+        if full.contains(['?', '#']) {
+            return Err(wrong("must not have a query or fragment"));
+        }
+        let host = url
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| wrong("names no host"))?;
+        let authority = url.authority().map_or("", http::uri::Authority::as_str);
+        let named = match authority
+            .strip_prefix(host)
+            .and_then(|rest| rest.strip_prefix(':'))
+        {
+            Some(_) => Some(url.port_u16().ok_or_else(|| wrong("has no usable port"))?),
+            None => None,
+        };
+        let port = match (named, port) {
+            (Some(named), Some(other)) if named != other => {
+                return Err(wrong(&format!(
+                    "names another port than PROXMOX_PORT, {other}"
+                )));
+            }
+            (Some(port), _) | (None, Some(port)) => port,
+            (None, None) if bare => PORT,
+            (None, None) => usual,
+        };
+        let prefix = url.path().trim_end_matches('/');
+        let prefix = prefix
+            .strip_suffix(API)
+            .unwrap_or(prefix)
+            .trim_end_matches('/');
+        Ok(Self {
+            origin: format!("{scheme}://{host}:{port}"),
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    pub(crate) fn is_readable_by_all(&self) -> bool {
+        let Some(rest) = self.origin.strip_prefix("http://") else {
+            return false;
+        };
+        let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let here = host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        !here
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.origin, self.prefix)
+    }
+}
+
+impl Base {
+    /// Scheme, host and port apart; the host without brackets.
+    fn parts(&self) -> (&str, &str, &str) {
+        let (scheme, rest) = self
+            .origin
+            .split_once("://")
+            .unwrap_or(("https", &self.origin));
+        let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (scheme, host, port)
+    }
+
+    /// The node this may be, where the host is given by name: nodes are named like their hosts.
+    fn likely_node(&self) -> Option<&str> {
+        let (_, host, _) = self.parts();
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            return None;
+        }
+        host.split('.').next().filter(|label| !label.is_empty())
+    }
+
+    /// The same service on another host.
+    fn on(&self, host: &str) -> Self {
+        let (scheme, _, port) = self.parts();
+        // Behind a proxy, the port is the proxy's.
+        let port = if self.prefix.is_empty() && !matches!(port, "443" | "80") {
+            port.to_owned()
+        } else {
+            PORT.to_string()
+        };
+        let host = match host.parse::<std::net::Ipv6Addr>() {
+            Ok(address) => format!("[{address}]"),
+            Err(_) => host.to_owned(),
+        };
+        Self {
+            origin: format!("{scheme}://{host}:{port}"),
+            prefix: String::new(),
+        }
+    }
+}
+
+/// One address of a client, as [`Client::hosts`](crate::Client::hosts) shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HostInfo {
+    /// The address, such as `https://pve2:8006`.
+    pub url: String,
+    /// The node that is taken to be there.
+    pub node: Option<String>,
+    /// Whether requests go there at present; `false` after a failure, for some time.
+    pub up: bool,
+}
+
+/// An address and how it fares.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) base: Base,
+    /// Whether it came from the cluster and not from the caller.
+    discovered: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    node: Option<String>,
+    failures: u32,
+    timeouts: u32,
+    down: Option<Instant>,
+}
+
+impl Host {
+    pub(crate) fn new(base: Base, node: Option<String>) -> Self {
+        let node = node.or_else(|| base.likely_node().map(str::to_owned));
+        let state = Mutex::new(State {
+            node,
+            ..State::default()
+        });
+        Self {
+            base,
+            discovered: false,
+            state,
+        }
+    }
+
+    fn discovered(base: Base, node: String) -> Self {
+        Self {
+            discovered: true,
+            ..Self::new(base, Some(node))
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers how an attempt went.
+    pub(crate) fn note(&self, outcome: &Outcome) {
+        let mut state = self.state();
+        let failed = match outcome {
+            Ok(answer) => matches!(answer.status, 502..=504),
+            Err(error) if error.timed_out_after().is_some() => {
+                state.timeouts += 1;
+                state.timeouts >= TIMEOUTS
+            }
+            Err(_) => true,
+        };
+        if failed {
+            let pause = PAUSE.saturating_mul(2u32.saturating_pow(state.failures));
+            state.failures = state.failures.saturating_add(1);
+            state.down = Some(Instant::now() + pause.min(LONGEST_PAUSE));
+        } else if outcome.is_ok() {
+            state.failures = 0;
+            state.timeouts = 0;
+            state.down = None;
+        }
+    }
+}
+
+/// The addresses of a client, the preferred one first.
+#[derive(Debug)]
+pub(crate) struct Hosts(RwLock<Vec<Arc<Host>>>);
+
+impl Hosts {
+    pub(crate) fn new(hosts: Vec<Host>) -> Self {
+        Self(RwLock::new(hosts.into_iter().map(Arc::new).collect()))
+    }
+
+    fn all(&self) -> Vec<Arc<Host>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// In which order to try them for a call about a node. What failed comes last; once its pause is over,
+    /// one caller gets it at its place again to find out.
+    pub(crate) fn order(&self, node: Option<&str>) -> Vec<Arc<Host>> {
+        let mut hosts = self.all();
+        if hosts.len() < 2 {
+            return hosts;
+        }
+        if let Some(node) = node {
+            // Stable: otherwise by priority.
+            hosts.sort_by_key(|host| host.state().node.as_deref() != Some(node));
+        }
+        let now = Instant::now();
+        let mut up = Vec::with_capacity(hosts.len());
+        let mut down = Vec::new();
+        for host in hosts {
+            let mut state = host.state();
+            let passed_over = state.down.is_some_and(|until| {
+                // Only the first in line finds out; whoever comes after it does not need this host.
+                now < until || !up.is_empty()
+            });
+            if !passed_over && state.down.is_some() {
+                state.down = Some(now + PAUSE);
+            }
+            let until = state.down;
+            drop(state);
+            if passed_over {
+                down.push((until, host));
+            } else {
+                up.push(host);
+            }
+        }
+        down.sort_by_key(|(until, _)| *until);
+        up.extend(down.into_iter().map(|(_, host)| host));
+        up
+    }
+
+    pub(crate) fn list(&self) -> Vec<HostInfo> {
+        let info = |host: Arc<Host>| {
+            let state = host.state();
+            HostInfo {
+                url: host.base.to_string(),
+                node: state.node.clone(),
+                up: state.down.is_none(),
+            }
+        };
+        self.all().into_iter().map(info).collect()
+    }
+
+    /// Takes in the nodes of a cluster by name and address, and forgets those that came from the cluster
+    /// earlier and are in it no more, or elsewhere. What the caller named stays.
+    pub(crate) fn learn(&self, nodes: &[(String, Option<String>)]) {
+        // No cluster is without nodes, so such an answer tells nothing.
+        if nodes.is_empty() {
+            return;
+        }
+        let mut hosts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(model) = hosts.first().map(|host| host.base.clone()) else {
+            return;
+        };
+        hosts.retain(|host| {
+            let node = host.state().node.clone();
+            let listed = nodes.iter().find(|(name, _)| Some(name) == node.as_ref());
+            !host.discovered
+                || listed.is_some_and(|(_, address)| {
+                    (address.as_deref()).is_none_or(|address| host.base.parts().1 == address)
+                })
+        });
+        for (name, address) in nodes {
+            let address = address.as_deref();
+            let known = hosts.iter().find(|host| {
+                host.state().node.as_deref() == Some(name) || Some(host.base.parts().1) == address
+            });
+            match (known, address) {
+                (Some(host), _) => host.state().node = Some(name.clone()),
+                (None, Some(address)) => {
+                    let host = Host::discovered(model.on(address), name.clone());
+                    hosts.push(Arc::new(host));
+                }
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+/// The node a path below the API is about.
+pub(crate) fn node_of(path: &str) -> Option<String> {
+    let rest = path.strip_prefix(API)?.strip_prefix("/nodes/")?;
+    let name = rest
+        .split(['/', '?'])
+        .next()
+        .filter(|name| !name.is_empty())?;
+    Some(percent_decode_str(name).decode_utf8_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests;

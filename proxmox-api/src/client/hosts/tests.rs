@@ -1,0 +1,420 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::client::retry::RetryPolicy;
+use crate::client::{Client, ClientBuilder};
+use crate::request::Call;
+use crate::testing::{Fake, json, ok};
+use crate::transport::{Exchange, Transport, TransportError, WireRequest};
+use crate::value::endpoint::Method;
+
+/// What each host does with a request.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    Answer,
+    Refuse,
+    Break,
+    Hang,
+    ShowOther,
+    Say(u16),
+}
+
+type Plan = Arc<Mutex<BTreeMap<&'static str, Does>>>;
+
+fn cluster(hosts: &[(&'static str, Does)]) -> (Fake, Plan) {
+    let plan: Plan = Arc::new(Mutex::new(hosts.iter().copied().collect()));
+    let fake = Fake::new({
+        let plan = Arc::clone(&plan);
+        move |request| {
+            let host = request
+                .origin
+                .trim_start_matches("https://")
+                .trim_end_matches(":8006");
+            let plan = plan.lock().unwrap_or_else(PoisonError::into_inner);
+            match plan.get(host).copied().unwrap_or(Does::Refuse) {
+                Does::Answer => ok(r#"{"data":null}"#),
+                Does::Refuse => Err(TransportError::never_sent("connection refused")),
+                Does::Break => Err(TransportError::interrupted("connection reset")),
+                Does::Hang => Err(TransportError::timed_out(Duration::from_secs(1))),
+                Does::ShowOther => Err(TransportError::untrusted("not pinned", [7; 32].into())),
+                Does::Say(status) => Ok(json(status, "no", "")),
+            }
+        }
+    });
+    (fake, plan)
+}
+
+fn set(plan: &Plan, host: &'static str, does: Does) {
+    plan.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(host, does);
+}
+
+fn builder(fake: &Fake) -> ClientBuilder {
+    Client::builder("pve1")
+        .host("pve2")
+        .host("pve3")
+        .api_token("root@pam!ci", "secret")
+        .transport(Arc::new(fake.clone()))
+}
+
+fn client(fake: &Fake) -> Client {
+    builder(fake).build().expect("the settings are complete")
+}
+
+/// Who was asked since the last time.
+fn asked(fake: &Fake, seen: &mut usize) -> Vec<String> {
+    let requests = fake.requests();
+    let new = requests[*seen..].iter().map(|request| {
+        let host = request
+            .origin
+            .trim_start_matches("https://")
+            .trim_end_matches(":8006");
+        host.to_owned()
+    });
+    let new = new.collect();
+    *seen = requests.len();
+    new
+}
+
+async fn get(client: &Client, path: &str) {
+    client
+        .execute(Call::new(Method::Get, path))
+        .await
+        .expect("one of them answers");
+}
+
+use Does::{Answer, Break, Hang, Refuse, Say, ShowOther};
+
+#[tokio::test(start_paused = true)]
+async fn the_first_host_is_used_while_it_answers_and_again_when_it_does() {
+    let (fake, plan) = cluster(&[("pve1", Answer), ("pve2", Answer), ("pve3", Answer)]);
+    let (client, mut seen) = (client(&fake), 0);
+    get(&client, "/version").await;
+    get(&client, "/version").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve1"]);
+
+    set(&plan, "pve1", Refuse);
+    get(&client, "/version").await;
+    get(&client, "/version").await;
+    assert_eq!(
+        asked(&fake, &mut seen),
+        ["pve1", "pve2", "pve2"],
+        "it is not asked every time"
+    );
+    let up: Vec<_> = client.hosts().into_iter().map(|host| host.up).collect();
+    assert_eq!(up, [false, true, true]);
+
+    tokio::time::advance(PAUSE).await;
+    get(&client, "/version").await;
+    get(&client, "/version").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve2", "pve2"]);
+
+    set(&plan, "pve1", Answer);
+    tokio::time::advance(PAUSE).await;
+    get(&client, "/version").await;
+    assert_eq!(
+        asked(&fake, &mut seen),
+        ["pve2"],
+        "the pause is longer the second time"
+    );
+    tokio::time::advance(PAUSE).await;
+    get(&client, "/version").await;
+    get(&client, "/version").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve1"]);
+    assert!(client.hosts().iter().all(|host| host.up));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_caller_finds_out_whether_a_host_is_back() {
+    let (fake, plan) = cluster(&[("pve1", Refuse), ("pve2", Answer)]);
+    let (client, mut seen) = (client(&fake), 0);
+    get(&client, "/version").await;
+    tokio::time::advance(PAUSE).await;
+    set(&plan, "pve1", Refuse);
+    asked(&fake, &mut seen);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        calls.spawn(client.execute(Call::new(Method::Get, "/version")));
+    }
+    while let Some(result) = calls.join_next().await {
+        result.expect("no panic").expect("pve2 answers");
+    }
+    let asked = asked(&fake, &mut seen);
+    assert_eq!(asked.iter().filter(|host| *host == "pve1").count(), 1);
+}
+
+/// Takes longer for everything than the first pause lasts.
+#[derive(Debug)]
+struct Slow(Fake);
+
+impl Transport for Slow {
+    fn send(&self, request: WireRequest) -> Exchange<'_> {
+        Box::pin(async move {
+            tokio::time::sleep(PAUSE + Duration::from_secs(1)).await;
+            self.0.send(request).await
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_ends_during_a_call_is_over_for_the_next() {
+    let (fake, plan) = cluster(&[("pve1", Refuse), ("pve2", Answer)]);
+    let client = builder(&fake)
+        .transport(Arc::new(Slow(fake.clone())))
+        .build()
+        .expect("complete");
+    let mut seen = 0;
+    get(&client, "/version").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve1", "pve2"]);
+    set(&plan, "pve1", Answer);
+    get(&client, "/version").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_arrived_goes_nowhere_else() {
+    for (does, elsewhere) in [
+        (Refuse, [true, true]),
+        (ShowOther, [true, true]),
+        (Break, [true, false]),
+        (Hang, [false, false]),
+        (Say(503), [true, false]),
+        (Say(500), [false, false]),
+    ] {
+        for (method, elsewhere) in [Method::Get, Method::Post].into_iter().zip(elsewhere) {
+            let (fake, _) = cluster(&[("pve1", does), ("pve2", Answer)]);
+            let client = client(&fake);
+            let mut seen = 0;
+            let result = client.execute(Call::new(method, "/pools")).await;
+            let asked = asked(&fake, &mut seen);
+            assert_eq!(result.is_ok(), elsewhere, "{does:?} {method}");
+            assert_eq!(
+                asked.contains(&"pve2".to_owned()),
+                elsewhere,
+                "{does:?} {method}"
+            );
+            let first = asked.iter().filter(|host| *host == "pve1").count();
+            assert!(
+                first == 1 || method == Method::Get,
+                "{does:?} {method}: {first} times"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_repetition_there_is_still_another_host_to_connect_to() {
+    let (fake, _) = cluster(&[("pve1", Refuse), ("pve2", Answer)]);
+    let client = builder(&fake)
+        .retry(RetryPolicy::none())
+        .build()
+        .expect("complete");
+    client
+        .execute(Call::new(Method::Post, "/pools"))
+        .await
+        .expect("pve2 answers");
+
+    let (fake, _) = cluster(&[("pve1", Break), ("pve2", Answer)]);
+    let client = builder(&fake)
+        .retry(RetryPolicy::none())
+        .build()
+        .expect("complete");
+    client
+        .execute(Call::new(Method::Get, "/pools"))
+        .await
+        .expect_err("not sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_hosts_are_named_when_none_can_be_reached() {
+    let (fake, _) = cluster(&[("pve2", ShowOther)]);
+    let client = builder(&fake)
+        .retry(RetryPolicy::none())
+        .build()
+        .expect("complete");
+    let error = client
+        .execute(Call::new(Method::Post, "/pools"))
+        .await
+        .expect_err("none answers");
+    assert!(error.never_sent());
+    assert_eq!(
+        error.to_string(),
+        "POST /pools #1: cannot connect to https://pve1:8006: connection refused; nor to https://pve2:8006: \
+         not pinned; nor to https://pve3:8006: connection refused"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_hangs_is_passed_over_after_some_calls() {
+    let (fake, _) = cluster(&[("pve1", Hang), ("pve2", Answer)]);
+    let client = builder(&fake)
+        .retry(RetryPolicy::none())
+        .build()
+        .expect("complete");
+    for _ in 0..TIMEOUTS {
+        client
+            .execute(Call::new(Method::Post, "/pools"))
+            .await
+            .expect_err("no answer");
+    }
+    client
+        .execute(Call::new(Method::Post, "/pools"))
+        .await
+        .expect("pve2 answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nodes_calls_go_to_that_node_while_it_can_be_reached() {
+    let (fake, plan) = cluster(&[("pve1", Answer), ("pve2", Answer), ("10.0.0.9", Answer)]);
+    let client = builder(&fake)
+        .node_host("pve9", "10.0.0.9")
+        .build()
+        .expect("complete");
+    let mut seen = 0;
+    for path in [
+        "/version",
+        "/nodes/pve2/qemu",
+        "/nodes/pve9",
+        "/nodes/pve7/qemu",
+        "/nodes",
+        "/pools/nodes",
+    ] {
+        get(&client, path).await;
+    }
+    assert_eq!(
+        asked(&fake, &mut seen),
+        ["pve1", "pve2", "10.0.0.9", "pve1", "pve1", "pve1"]
+    );
+    set(&plan, "pve2", Refuse);
+    get(&client, "/nodes/pve2/qemu").await;
+    get(&client, "/nodes/pve2/qemu").await;
+    assert_eq!(asked(&fake, &mut seen), ["pve2", "pve1", "pve1"]);
+}
+
+#[tokio::test]
+async fn the_cluster_names_its_other_nodes() {
+    let fake = Fake::new(|request| match request.path.as_str() {
+        "/api2/json/cluster/status" => ok(
+            r#"{"data":[{"type":"cluster","name":"c","nodes":3,"quorate":1},
+                {"type":"node","name":"pve1","ip":"10.0.0.1","local":1,"online":1},
+                {"type":"node","name":"pve2","ip":"10.0.0.2","local":0,"online":1},
+                {"type":"node","name":"pve3","ip":"fd00::3","local":0,"online":0},
+                {"type":"node","name":"pve4","ip":"evil.example.org/","online":1},
+                {"type":"node","name":"pve5"},7]}"#,
+        ),
+        _ => ok(r#"{"data":null}"#),
+    });
+    let client = Client::builder("pve1.example.org")
+        .api_token("root@pam!ci", "secret")
+        .transport(Arc::new(fake.clone()))
+        .build()
+        .expect("complete");
+    for _ in 0..2 {
+        let hosts = client.discover_hosts().await.expect("answered");
+        let shown: Vec<_> = (hosts.iter())
+            .map(|host| (host.url.as_str(), host.node.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("https://pve1.example.org:8006", "pve1"),
+                ("https://10.0.0.2:8006", "pve2"),
+                ("https://[fd00::3]:8006", "pve3"),
+            ]
+        );
+    }
+    get(&client, "/nodes/pve3/qemu").await;
+    let last = fake.requests().pop().expect("requests were sent");
+    assert_eq!(last.origin, "https://[fd00::3]:8006");
+}
+
+#[tokio::test]
+async fn a_node_that_left_the_cluster_is_forgotten_and_one_that_was_named_is_not() {
+    let nodes: Arc<Mutex<Vec<(&str, &str)>>> = Arc::default();
+    let answer = Arc::clone(&nodes);
+    let fake = Fake::new(move |_| {
+        let nodes = answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<_> = (nodes.iter())
+            .map(|(name, ip)| serde_json::json!({"type": "node", "name": name, "ip": ip}))
+            .collect();
+        ok(serde_json::json!({ "data": entries }).to_string())
+    });
+    let client = Client::builder("pve1")
+        .node_host("pve2", "10.0.0.2")
+        .api_token("root@pam!ci", "secret")
+        .transport(Arc::new(fake))
+        .build()
+        .expect("complete");
+    let all = [
+        ("pve1", "10.0.0.1"),
+        ("pve2", "10.0.0.2"),
+        ("pve3", "10.0.0.3"),
+        ("pve4", "10.0.0.4"),
+    ];
+    for (cluster, known) in [
+        (&all[..], "pve1 10.0.0.2 10.0.0.3 10.0.0.4"),
+        // No answer about nodes is no reason to forget any.
+        (&[], "pve1 10.0.0.2 10.0.0.3 10.0.0.4"),
+        (
+            &[all[0], ("pve3", "10.0.0.33"), all[3]],
+            "pve1 10.0.0.2 10.0.0.4 10.0.0.33",
+        ),
+        // Its address is not known at present.
+        (&[all[0], ("pve4", "")], "pve1 10.0.0.2 10.0.0.4"),
+        (&[("pve9", "10.0.0.9")], "pve1 10.0.0.2 10.0.0.9"),
+        (&all[..1], "pve1 10.0.0.2"),
+    ] {
+        *nodes.lock().unwrap_or_else(PoisonError::into_inner) = cluster.to_vec();
+        let hosts = client.discover_hosts().await.expect("answered");
+        let shown: Vec<_> = (hosts.iter())
+            .map(|host| {
+                host.url
+                    .trim_start_matches("https://")
+                    .trim_end_matches(":8006")
+            })
+            .collect();
+        assert_eq!(shown.join(" "), known, "{cluster:?}");
+    }
+}
+
+#[test]
+fn nodes_behind_a_proxy_are_expected_on_their_own_port() {
+    for (base, node) in [
+        ("https://pve1:9006", "https://10.0.0.2:9006"),
+        ("https://pve1:443", "https://10.0.0.2:8006"),
+        ("https://pve1:9006/pve", "https://10.0.0.2:8006"),
+    ] {
+        let base = Base::parse(base, None).expect(base);
+        assert_eq!(base.on("10.0.0.2").to_string(), node);
+    }
+}
+
+#[tokio::test]
+async fn each_host_has_its_own_prefix() {
+    let (fake, _) = cluster(&[("pve2", Answer)]);
+    let client = Client::builder("https://proxy.example.org/one")
+        .host("https://pve2:8006/two")
+        .api_token("root@pam!ci", "secret")
+        .transport(Arc::new(fake.clone()))
+        .build()
+        .expect("complete");
+    get(&client, "/version").await;
+    assert_eq!(
+        fake.lines(),
+        ["GET /one/api2/json/version", "GET /two/api2/json/version"]
+    );
+}
+
+#[test]
+fn a_further_address_has_to_be_as_good_as_the_first() {
+    let error = Client::builder("pve1")
+        .host("http://pve2")
+        .build()
+        .expect_err("not encrypted");
+    assert!(error.to_string().contains("http://pve2"), "{error}");
+    Client::builder("pve1")
+        .host("pve 2")
+        .build()
+        .expect_err("no address");
+}

@@ -1,0 +1,626 @@
+//! The client: one server, one identity, shared by cloning.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::client::auth::{Auth, Clock, Login, SavedSession, TfaChallenge};
+use crate::client::hosts::{API, Base, HostInfo, Hosts, node_of};
+use crate::client::limit::Limits;
+use crate::client::retry::{Retries, worth_repeating};
+use crate::client::trace::Trace;
+use crate::error::api::{ApiError, ErrorKind, latin1_or_utf8};
+use crate::error::{Error, Name, RequestErrorKind};
+use crate::request::{Call, exchange};
+use crate::task::Task;
+use crate::transport::{Transport, WireRequest, WireResponse};
+use crate::value::Secret;
+use crate::value::encode::Params;
+use crate::value::endpoint::{Method, Release};
+use crate::value::upid::Upid;
+
+pub mod auth;
+pub(crate) mod availability;
+mod builder;
+mod environment;
+pub mod hosts;
+pub mod limit;
+mod prepared;
+pub mod retry;
+mod rules;
+pub(crate) mod trace;
+
+pub use builder::ClientBuilder;
+use environment::from_variables;
+pub(crate) use prepared::Prepared;
+use rules::{check_path, is_page, open_to_all, place, refuses_session, secrets_of, signed};
+
+/// A longer body is refused, and the connection closed while it may still be on its way (wire protocol §2).
+const BODY_LIMIT: usize = 512 * 1024;
+/// The same before [`WITH_LARGE_BODIES`].
+const OLD_BODY_LIMIT: usize = 64 * 1024;
+const WITH_LARGE_BODIES: Release = Release::new(8, 4);
+const FORM: &str = "application/x-www-form-urlencoded";
+const TICKET: &str = "/access/ticket";
+
+/// A connection to Proxmox VE: a server and who to be there.
+///
+/// Cloning is cheap and shares connections and login. Nothing is sent before the first call; with a
+/// password, that call logs in.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::Client;
+///
+/// let pve = Client::builder("https://pve1.example.org:8006")
+///     .api_token("root@pam!ci", std::env::var("TOKEN_SECRET").unwrap_or_default())
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What it does by itself
+///
+/// | what | unless set | by |
+/// |---|---|---|
+/// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`] |
+/// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
+/// | keeps requests waiting that are too many in a row | 10 a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
+/// | gives up on an exchange | after 60 seconds, 10 for the connection | [`ClientBuilder::timeout`] |
+/// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`] |
+/// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
+/// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
+/// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`] |
+/// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`] |
+///
+/// Nothing that may have arrived and changes something is ever sent twice, unless the request says that this does no
+/// harm.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+pub(crate) struct Inner {
+    base: Base,
+    hosts: Hosts,
+    transport: Arc<dyn Transport>,
+    retries: Retries,
+    limits: Limits,
+    auth: Auth,
+    clock: Clock,
+    user_agent: String,
+    node: Option<String>,
+    /// Whether every call is held against the server's release before it is sent.
+    checks: bool,
+    checks_tokens: bool,
+    headers: Vec<(String, Secret)>,
+    release: OnceCell<Release>,
+    /// How many requests have a number.
+    numbered: AtomicU64,
+}
+
+/// The future of an untyped call.
+type Executing = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
+/// The server's answer to an accepted request. Its `Debug` form shows no body.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The status, 200 to 299.
+    pub status: u16,
+    /// The reason phrase.
+    pub reason: String,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Starts to describe a client. `url` is the server's address: `pve1`, `pve1:8006`,
+    /// `https://pve1:8006`, or an address with a path if a proxy serves Proxmox VE below one.
+    ///
+    /// A bare name or IP address means https and port 8006; a URL means what it says.
+    pub fn builder(url: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(url.into())
+    }
+
+    /// A client from environment variables.
+    ///
+    /// | variable | meaning |
+    /// |---|---|
+    /// | `PROXMOX_HOST` | the server, as for [`Client::builder`]; required. Further nodes after a comma, as for [`ClientBuilder::host`] |
+    /// | `PROXMOX_PORT` | its port, if `PROXMOX_HOST` names none; 8006 |
+    /// | `PROXMOX_USERNAME` | `user@realm` |
+    /// | `PROXMOX_TOKEN_ID` | an API token: its name alone, or `user@realm!name` |
+    /// | `PROXMOX_TOKEN_SECRET` | the token's secret |
+    /// | `PROXMOX_PASSWORD` | the password, where no token is given |
+    /// | `PROXMOX_NODE` | what [`Client::default_node`] returns |
+    /// | `PROXMOX_FINGERPRINT` | SHA-256 fingerprint of the server's certificate |
+    /// | `PROXMOX_CA_FILE` | PEM file with a further certificate authority |
+    /// | `PROXMOX_INSECURE` | `1` accepts any certificate |
+    ///
+    /// An empty variable counts as absent.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a variable is missing, does not parse or contradicts another.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::builder_from_env()?.build()
+    }
+
+    /// Like [`Client::from_env`], for changing more before building.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a variable is missing, does not parse or contradicts another.
+    pub fn builder_from_env() -> Result<ClientBuilder, Error> {
+        from_variables(&|name| match std::env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(std::env::VarError::NotPresent) => Ok(None),
+            Err(std::env::VarError::NotUnicode(_)) => {
+                Err(Error::config(format!("{name} is not UTF-8")))
+            }
+        })
+    }
+
+    /// The server's address, such as `https://pve1:8006`; the first one of several.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.0.base.to_string()
+    }
+
+    /// Who the client is to the server: `user@realm`, or `user@realm!name` for a token.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.0.auth.user()
+    }
+
+    /// The node given to [`ClientBuilder::default_node`] or as `PROXMOX_NODE`, for programs that work on
+    /// one node. The client itself makes no use of it.
+    #[must_use]
+    pub fn default_node(&self) -> Option<&str> {
+        self.0.node.as_deref()
+    }
+
+    /// The addresses the client sends to, in the order of preference, and how they fare.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostInfo> {
+        self.0.hosts.list()
+    }
+
+    /// Asks the cluster for its nodes and takes those with an address in, after the addresses that are known
+    /// already: from then on a node's calls go to that node, and the others stand in for one that is away.
+    /// Gives what [`Client::hosts`] gives then. Asked again, it also forgets the nodes that left the cluster since, or
+    /// have another address; never an address that the client was built with.
+    ///
+    /// They are expected on the port of the first address, or on 8006 behind a proxy, by the IP address
+    /// they have in the cluster network, and have to be trusted like the first: a pinned fingerprint fits one
+    /// node only.
+    ///
+    /// # Errors
+    /// Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
+    pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
+        let call = Call::new(Method::Get, "/cluster/status");
+        let (_, name, reply) = exchange(Some(self.clone()), call).await?;
+        let data: Value = crate::value::decode::decode_data(&reply.body)
+            .map_err(|error| Error::decode(name, error))?;
+        let text = |entry: &Value, key: &str| entry.get(key)?.as_str().map(str::to_owned);
+        let address =
+            |entry: &Value| text(entry, "ip").filter(|ip| ip.parse::<std::net::IpAddr>().is_ok());
+        let nodes: Vec<_> = (data.as_array().into_iter().flatten())
+            .filter(|entry| text(entry, "type").as_deref() == Some("node"))
+            .filter_map(|entry| Some((text(entry, "name")?, address(entry))))
+            .collect();
+        self.0.hosts.learn(&nodes);
+        Ok(self.hosts())
+    }
+
+    /// Logs in now rather than with the first call; checks a password. Does nothing for a client with a
+    /// token or a given ticket.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server refuses the login or asks for a second factor; see
+    /// [`Client::answer_tfa`].
+    pub async fn login(&self) -> Result<(), Error> {
+        self.0.auth.log_in_now(&*self.0).await
+    }
+
+    /// Completes a login that ended with [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
+    /// `answer` is the kind and the code, such as `totp:123456` or `recovery:…` (wire protocol §7).
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server does not accept the answer.
+    pub async fn answer_tfa(
+        &self,
+        challenge: &TfaChallenge,
+        answer: impl Into<Secret>,
+    ) -> Result<(), Error> {
+        self.0
+            .auth
+            .answer(&*self.0, challenge, &answer.into())
+            .await
+    }
+
+    /// The session to go on with in another process, once somebody logged in; see
+    /// [`ClientBuilder::session`]. `None` for a client with an API token.
+    pub async fn save_session(&self) -> Option<SavedSession> {
+        self.0.auth.save().await
+    }
+
+    /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`].
+    ///
+    /// # Errors
+    /// As for every call; [`Error::Config`] for a client that logs in otherwise.
+    pub async fn openid_url(&self) -> Result<String, Error> {
+        self.0.auth.openid_url(&*self.0).await
+    }
+
+    /// Completes a login by OpenID. `url` is the address the browser was sent to at the end: the redirect URL with
+    /// `state` and `code` in its query.
+    ///
+    /// # Errors
+    /// [`Error::Auth`] if the server does not accept it; [`Error::Config`] if either is missing, with what
+    /// the provider says about it.
+    pub async fn openid_login(&self, url: &str) -> Result<(), Error> {
+        let (state, code) = crate::client::auth::read_redirect(url)?;
+        self.0.auth.openid_login(&*self.0, &state, &code).await
+    }
+
+    /// A handle for a task that was started elsewhere.
+    #[must_use]
+    pub fn task(&self, upid: Upid) -> Task {
+        Task::new(self.clone(), upid)
+    }
+
+    /// Gets a file that the server publishes outside its API, such as
+    /// `/pve-docs/api-viewer/apidoc.js`. Goes without authentication.
+    ///
+    /// # Errors
+    /// As for every call; [`Error::Api`] for any status but 2xx.
+    pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
+        // A query may hold what is nobody's business.
+        let shown = path.split('?').next().unwrap_or_default();
+        let name = self.0.number(format!("GET {shown}").into());
+        let request = self.0.compose(Method::Get, path, &Params::default());
+        let trace = Trace::new(Method::Get, shown, &name);
+        let exchange = self.0.exchange(request, &name, true, &trace);
+        let response = trace.around(exchange).await?;
+        accept(&name, response, &[])
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// What a call is called in errors, from now on.
+    pub(crate) fn name(&self, call: &Call) -> Name {
+        self.0.number(Name::of(call))
+    }
+
+    pub(crate) fn execute(&self, call: Call) -> Executing {
+        self.execute_as(self.name(&call), call)
+    }
+
+    pub(crate) fn execute_as(&self, name: Name, call: Call) -> Executing {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.run(&name, call).await })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({}, {:?})", self.0.base, self.0.auth)
+    }
+}
+
+impl Inner {
+    pub(crate) async fn server_release(&self) -> Result<Release, Error> {
+        let ask = async || {
+            let call = availability::version_call();
+            let name = self.number(Name::of(&call));
+            let reply = self.run_boxed(&name, call).await?;
+            availability::release_of(&reply).map_err(|error| Error::decode(name, error))
+        };
+        self.release.get_or_try_init(ask).await.copied()
+    }
+
+    fn number(&self, name: Name) -> Name {
+        name.numbered(self.numbered.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) async fn check(&self, name: &Name, call: &Call) -> Result<(), Error> {
+        if !availability::is_in_doubt(call) {
+            return Ok(());
+        }
+        match availability::missing(call, self.server_release().await?) {
+            Some(kind) => Err(Error::request(name, kind)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the server would only say that it wants a ticket for this.
+    fn refuses_token(&self, call: &Call) -> bool {
+        self.checks_tokens
+            && self.auth.is_token()
+            && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token)
+    }
+
+    /// For a call that is made within another one.
+    fn run_boxed<'a>(
+        &'a self,
+        name: &'a Name,
+        call: Call,
+    ) -> Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>> {
+        Box::pin(self.run(name, call))
+    }
+
+    async fn run(&self, name: &Name, call: Call) -> Result<Reply, Error> {
+        let method = call.method;
+        let template = match call.endpoint {
+            Some(endpoint) => endpoint.path.to_owned(),
+            None => call.path.clone(),
+        };
+        let tells_release = method == Method::Get && call.path == availability::VERSION;
+        let trace = Trace::new(method, &template, name);
+        let result = trace.around(self.perform(name, call, &trace)).await;
+        if let Ok(reply) = result.as_ref()
+            && tells_release
+            && let Ok(release) = availability::release_of(reply)
+        {
+            // Fails where it is known already.
+            let _ = self.release.set(release);
+        }
+        result
+    }
+
+    async fn perform(&self, name: &Name, call: Call, trace: &Trace) -> Result<Reply, Error> {
+        let refuse = |kind| Err(Error::request(name, kind));
+        if let Some(problem) = call.invalid {
+            return refuse(RequestErrorKind::Path { problem });
+        }
+        check_path(&call.path)
+            .map_err(|problem| Error::request(name, RequestErrorKind::Path { problem }))?;
+        let path = format!("{API}{}", call.path);
+        let writes = call.method != Method::Get;
+        let repeatable = call.is_repeatable();
+
+        let request = self.compose(call.method, &path, &call.params);
+
+        // These work for everybody; a ticket or token that is out of date would only get in the way.
+        if open_to_all(call.method, &call.path) {
+            self.check_size(name, &request)?;
+            let response = self.exchange(request, name, repeatable, trace).await?;
+            return self.judge(name, response, &call, None);
+        }
+        if self.refuses_token(&call) {
+            return refuse(RequestErrorKind::NeedsTicket);
+        }
+        if self.checks {
+            self.check(name, &call).await?;
+        }
+        if self.checks && request.body.len() > OLD_BODY_LIMIT {
+            self.server_release().await?;
+        }
+        // Before logging in, so that what cannot be sent costs nothing.
+        self.check_size(name, &request)?;
+        let grant = self.auth.authorize(self, writes).await;
+        let grant = grant.map_err(|error| error.during(name))?;
+        let response = self
+            .exchange(signed(&request, &grant), name, repeatable, trace)
+            .await?;
+        let session = grant.session;
+        let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
+            return self.judge(name, response, &call, session.as_deref());
+        };
+        let replaced = self.auth.replace(self, refused, writes).await;
+        match replaced.map_err(|error| error.during(name))? {
+            Some(grant) => {
+                let response = self
+                    .exchange(signed(&request, &grant), name, repeatable, trace)
+                    .await?;
+                self.judge(name, response, &call, grant.session.as_deref())
+            }
+            None => match self.judge(name, response, &call, Some(refused)) {
+                Err(Error::Api(error)) if error.kind() == ErrorKind::Unauthorized => {
+                    Err(error.with_kind(ErrorKind::TicketExpired).into())
+                }
+                other => other,
+            },
+        }
+    }
+
+    /// Whether the server reads that much, as far as its release is known.
+    fn check_size(&self, name: &Name, request: &WireRequest) -> Result<(), Error> {
+        let limit = match self.release.get() {
+            Some(release) if *release < WITH_LARGE_BODIES => OLD_BODY_LIMIT,
+            _ => BODY_LIMIT,
+        };
+        let size = request.body.len();
+        if size <= limit {
+            return Ok(());
+        }
+        let kind = RequestErrorKind::BodyTooLarge { size, limit };
+        Err(Error::request(name, kind))
+    }
+
+    /// A request that is for no host yet.
+    fn compose(&self, method: Method, path: &str, params: &Params) -> WireRequest {
+        let mut path = path.to_owned();
+        let mut body = String::new();
+        if method.has_body() {
+            body = params.encode();
+        } else if !params.is_empty() {
+            path = format!("{path}?{}", params.encode());
+        }
+        let mut request = WireRequest::new(method, String::new(), path);
+        request
+            .headers
+            .push(("User-Agent".to_owned(), self.user_agent.clone()));
+        if !body.is_empty() {
+            request
+                .headers
+                .push(("Content-Type".to_owned(), FORM.to_owned()));
+        }
+        let own = self.headers.iter();
+        request
+            .headers
+            .extend(own.map(|(name, value)| (name.clone(), value.expose().to_owned())));
+        request.body = Bytes::from(body);
+        request
+    }
+
+    /// Sends a request to the host it is for, to another one while none can be connected to, and again
+    /// where that does no harm.
+    async fn exchange(
+        &self,
+        request: WireRequest,
+        name: &Name,
+        repeatable: bool,
+        trace: &Trace,
+    ) -> Result<WireResponse, Error> {
+        let node = node_of(&request.path);
+        let start = Instant::now();
+        let mut hosts = self.hosts.order(node.as_deref());
+        for attempt in 1.. {
+            let mut unreached = Vec::new();
+            let mut result = None;
+            for host in &hosts {
+                let permit = self.limits.admit(node.as_deref()).await;
+                let outcome = self.transport.send(place(&request, &host.base)).await;
+                drop(permit);
+                host.note(&outcome);
+                let status = outcome.as_ref().ok().map(|answer| answer.status);
+                trace.attempt(&host.base.origin, attempt, status);
+                match outcome {
+                    Err(error) if error.is_never_sent() && hosts.len() > unreached.len() + 1 => {
+                        unreached.push((host.base.origin.clone(), error));
+                    }
+                    outcome => {
+                        result = Some((Arc::clone(host), outcome));
+                        break;
+                    }
+                }
+            }
+            // There is at least one host, and the last one always gives a result.
+            let Some((host, outcome)) = result else { break };
+            if let Ok(answer) = &outcome {
+                self.limits.heed(answer, (self.clock)());
+            }
+            // Asking for the order may take a host's turn to be tried, so not without need.
+            if worth_repeating(&outcome, repeatable).is_some() {
+                hosts = self.hosts.order(node.as_deref());
+            }
+            let elsewhere = hosts.first().is_some_and(|next| !Arc::ptr_eq(next, &host));
+            let spent = start.elapsed();
+            let pause = (self.retries).pause(&outcome, repeatable, attempt, spent, elsewhere);
+            if let Some(pause) = pause {
+                trace.again(pause, elsewhere);
+                // Not every runtime has a timer.
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                continue;
+            }
+            return match outcome {
+                Ok(answer) => {
+                    self.retries.give();
+                    Ok(answer)
+                }
+                Err(last) if last.is_never_sent() && !unreached.is_empty() => {
+                    let (origin, first) = unreached.remove(0);
+                    unreached.push((host.base.origin.clone(), last));
+                    Err(Error::nowhere(name, origin, first, unreached))
+                }
+                Err(error) => Err(Error::transport(name, &host.base.origin, error)),
+            };
+        }
+        Err(Error::config("the client has no host"))
+    }
+
+    fn judge(
+        &self,
+        name: &Name,
+        response: WireResponse,
+        call: &Call,
+        session: Option<&crate::client::auth::Session>,
+    ) -> Result<Reply, Error> {
+        let download = call.endpoint.is_some_and(|endpoint| endpoint.download);
+        if (200..300).contains(&response.status) && !download && is_page(&response) {
+            return Err(ApiError::not_the_api(name, &response).into());
+        }
+        let secrets: Vec<&str> = (secrets_of(call))
+            .chain(self.auth.secrets())
+            .chain(self.headers.iter().map(|(_, value)| value.expose()))
+            .chain(session.into_iter().flat_map(|session| session.secrets()))
+            .collect();
+        accept(name, response, &secrets).map_err(|error| match error {
+            Error::Api(error) => {
+                let hint = availability::hint(&error, call, self.release.get().copied());
+                error.with_hint(hint).into()
+            }
+            other => other,
+        })
+    }
+}
+
+impl Login for Inner {
+    fn post<'a>(
+        &'a self,
+        path: &'static str,
+        form: Params,
+        secrets: Vec<Secret>,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let name = self.number(format!("POST {path}").into());
+            let template = path;
+            let path = format!("{API}{path}");
+            let request = self.compose(Method::Post, &path, &form);
+            // A second ticket does no harm, but a code is good for one time only.
+            let repeatable = form.get("tfa-challenge").is_none() && form.get("code").is_none();
+            let trace = Trace::new(Method::Post, template, &name);
+            let exchange = self.exchange(request, &name, repeatable, &trace);
+            let response = trace.around(exchange).await?;
+            if (200..300).contains(&response.status) && is_page(&response) {
+                return Err(ApiError::not_the_api(&name, &response).into());
+            }
+            let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+            let reply = accept(&name, response, &secrets)?;
+            crate::value::decode::decode_data(&reply.body)
+                .map_err(|error| Error::decode(name, error))
+        })
+    }
+}
+
+/// An answer's status decides whether it is one.
+fn accept(name: &Name, response: WireResponse, secrets: &[&str]) -> Result<Reply, Error> {
+    if !(200..300).contains(&response.status) {
+        return Err(ApiError::new(name, &response, secrets).into());
+    }
+    let WireResponse {
+        status,
+        reason,
+        headers,
+        body,
+    } = response;
+    Ok(Reply {
+        status,
+        reason: latin1_or_utf8(&reason),
+        headers,
+        body,
+    })
+}
+
+#[cfg(test)]
+mod tests;

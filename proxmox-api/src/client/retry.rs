@@ -1,0 +1,247 @@
+//! When a request is sent again.
+//!
+//! The rule that stands above every setting: what may have arrived is repeated only if it reads, or if the
+//! caller said that repeating it does no harm.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::transport::{TransportError, WireResponse};
+
+/// How often, how fast and for how long a request is sent again.
+///
+/// | what happened | GET, or [`repeatable`](crate::request::Request::repeatable) | others |
+/// |---|---|---|
+/// | no connection came about | again | again |
+/// | the server's certificate is not trusted | no | no |
+/// | the connection broke, or no answer in time | again | no |
+/// | status 429 | again | again |
+/// | status 502, 503, 504 or 595 | again | no |
+/// | any other refusal, status 500 above all | no | no |
+///
+/// The pause before a repetition is chosen at random between nothing and a bound that doubles each time, so
+/// that many clients do not come back at once. Where the server says how long to wait (`Retry-After`), it
+/// gets that.
+///
+/// ```
+/// use std::time::Duration;
+/// use proxmox_api::client::retry::RetryPolicy;
+///
+/// let patient = RetryPolicy::new()
+///     .attempts(6)
+///     .backoff(Duration::from_millis(200), Duration::from_secs(10))
+///     .within(Duration::from_secs(120));
+/// let never = RetryPolicy::none();
+/// # let _ = (patient, never);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a policy does nothing until a client is built with it"]
+pub struct RetryPolicy {
+    attempts: u32,
+    first: Duration,
+    longest: Duration,
+    within: Duration,
+    reserve: u32,
+}
+
+impl RetryPolicy {
+    /// The usual one: 3 attempts with pauses of up to 100 ms at first and 5 s at most, within 30 seconds,
+    /// and a reserve of 20.
+    pub const fn new() -> Self {
+        Self {
+            attempts: 3,
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(5),
+            within: Duration::from_secs(30),
+            reserve: 20,
+        }
+    }
+
+    /// Sends nothing twice. A client of several hosts still goes on to the next one while none could be
+    /// connected to.
+    pub const fn none() -> Self {
+        Self {
+            attempts: 1,
+            ..Self::new()
+        }
+    }
+
+    /// How often a request is sent at most, the first time included; at least once.
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = if attempts == 0 { 1 } else { attempts };
+        self
+    }
+
+    /// The bounds of the pause: before the first repetition, and before any.
+    pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.first = first;
+        self.longest = longest;
+        self
+    }
+
+    /// No repetition starts later than this after the first attempt did. One that would have to wait longer
+    /// is not made at all.
+    pub const fn within(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    /// How many repetitions the client has in reserve, over all its calls. Each takes one away, and ten
+    /// answered requests give one back: a server that is down is not asked three times as much.
+    pub const fn reserve(mut self, reserve: u32) -> Self {
+        self.reserve = reserve;
+        self
+    }
+
+    /// The bound of the pause before a repetition, counted from 0.
+    fn bound(&self, repetition: u32) -> Duration {
+        let doubled = 2u32
+            .checked_pow(repetition)
+            .map(|times| self.first.saturating_mul(times));
+        doubled.unwrap_or(self.longest).min(self.longest)
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What became of one attempt.
+pub(crate) type Outcome = Result<WireResponse, TransportError>;
+
+/// A policy and what is left of its reserve.
+#[derive(Debug)]
+pub(crate) struct Retries {
+    policy: RetryPolicy,
+    /// In tenths.
+    left: AtomicU32,
+}
+
+const ONE: u32 = 10;
+
+impl Retries {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
+        let left = AtomicU32::new(policy.reserve.saturating_mul(ONE));
+        Self { policy, left }
+    }
+
+    /// How long to wait before the next attempt; `None` if there is to be none. `spent` is the time since
+    /// the first attempt, `elsewhere` whether the next one goes to another host.
+    pub(crate) fn pause(
+        &self,
+        outcome: &Outcome,
+        repeatable: bool,
+        attempts: u32,
+        spent: Duration,
+        elsewhere: bool,
+    ) -> Option<Duration> {
+        let asked = worth_repeating(outcome, repeatable)?;
+        if attempts >= self.policy.attempts {
+            return None;
+        }
+        let pause = match asked {
+            Some(asked) => asked + self.jitter(attempts - 1),
+            None if elsewhere => Duration::ZERO,
+            None => self.jitter(attempts - 1),
+        };
+        let fits = spent
+            .checked_add(pause)
+            .is_some_and(|then| then <= self.policy.within);
+        (fits && self.take()).then_some(pause)
+    }
+
+    fn jitter(&self, repetition: u32) -> Duration {
+        let bound = self.policy.bound(repetition);
+        let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(random() % bound.saturating_add(1).max(1))
+    }
+
+    fn take(&self) -> bool {
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(ONE)
+            })
+            .is_ok()
+    }
+
+    /// A request was answered.
+    pub(crate) fn give(&self) {
+        let most = self.policy.reserve.saturating_mul(ONE);
+        // Ends as an error when the reserve is full, which is as well.
+        let _ = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                (left < most).then_some(left + 1)
+            });
+    }
+}
+
+/// Whether another attempt can succeed and do no harm, and the pause the server asks for before it.
+pub(crate) fn worth_repeating(outcome: &Outcome, repeatable: bool) -> Option<Option<Duration>> {
+    // 596 is not among them: it comes after half a minute, or for a text that the server cannot write.
+    match outcome {
+        Err(error) if error.is_never_sent() => error.server_certificate().is_none().then_some(None),
+        Err(_) => repeatable.then_some(None),
+        Ok(answer) => match answer.status {
+            429 => Some(retry_after(answer)),
+            502..=504 | 595 => repeatable.then(|| retry_after(answer)),
+            _ => None,
+        },
+    }
+}
+
+/// The pause an answer asks for: in seconds, or until a time of day, which is taken by the clock of whoever
+/// answered.
+pub(crate) fn retry_after(answer: &WireResponse) -> Option<Duration> {
+    let text = answer.header("retry-after")?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = seconds_of_date(text)?;
+    let now = seconds_of_date(answer.header("date")?)?;
+    Some(Duration::from_secs(then.saturating_sub(now)))
+}
+
+/// Seconds since 1970 of a time as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn seconds_of_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    const DAYS_BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let (_, rest) = text.trim().split_once(", ")?;
+    let mut words = rest.split(' ');
+    let day: u64 = words
+        .next()?
+        .parse()
+        .ok()
+        .filter(|day| (1..=31).contains(day))?;
+    let month = words.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let year: u64 = words
+        .next()?
+        .parse()
+        .ok()
+        .filter(|year| (1970..=9999).contains(year))?;
+    let mut clock = words.next()?.split(':').map(str::parse::<u64>);
+    let mut part = |bound| clock.next()?.ok().filter(|part| *part < bound);
+    let (hour, minute, second) = (part(24)?, part(60)?, part(61)?);
+    if words.next() != Some("GMT") {
+        return None;
+    }
+    let leaps = |year: u64| year / 4 - year / 100 + year / 400;
+    let is_leap = leaps(year) > leaps(year - 1);
+    let years = (year - 1970) * 365 + leaps(year - 1) - leaps(1969);
+    let days = years + DAYS_BEFORE[month] + u64::from(is_leap && month > 1) + day - 1;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// Good enough to spread repetitions: the keys of a hasher, which are random.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests;

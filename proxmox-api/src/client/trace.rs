@@ -1,0 +1,98 @@
+//! Spans for what is sent, with the feature `tracing`; nothing without it.
+//!
+//! A span holds the verb, the path's template, the number that errors show, and how it went. Nothing of what was sent or answered gets in:
+//! neither parameters nor texts of the server.
+
+use crate::error::{Error, Name};
+use crate::value::endpoint::Method;
+
+/// The span of one call, `proxmox_api.call`.
+#[cfg(feature = "tracing")]
+pub(crate) struct Trace(tracing::Span);
+
+#[cfg(feature = "tracing")]
+impl Trace {
+    pub(crate) fn new(method: Method, template: &str, name: &Name) -> Self {
+        use tracing::field::Empty;
+        Self(tracing::debug_span!(
+            target: "proxmox_api",
+            "proxmox_api.call",
+            method = method.as_str(),
+            template,
+            request = name.number(),
+            host = Empty,
+            status = Empty,
+            retries = Empty,
+            duration_ms = Empty,
+            outcome = Empty,
+        ))
+    }
+
+    /// Does the work of the call inside its span.
+    pub(crate) async fn around<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        use tracing::Instrument;
+        let start = tokio::time::Instant::now();
+        let result = work.instrument(self.0.clone()).await;
+        let duration = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.record("duration_ms", duration);
+        self.0.record("outcome", outcome(result.as_ref().err()));
+        result
+    }
+
+    /// Notes how an attempt went, counted from 1.
+    pub(crate) fn attempt(&self, host: &str, number: u32, status: Option<u16>) {
+        self.0.record("host", host);
+        self.0.record("retries", number - 1);
+        if let Some(status) = status {
+            self.0.record("status", status);
+        }
+    }
+
+    /// Notes that a request is sent again.
+    pub(crate) fn again(&self, pause: std::time::Duration, elsewhere: bool) {
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(target: "proxmox_api", parent: &self.0, pause_ms, elsewhere, "sending again");
+    }
+}
+
+/// The class of a failure: its text may quote what was sent.
+#[cfg(feature = "tracing")]
+fn outcome(error: Option<&Error>) -> &'static str {
+    match error {
+        None => "accepted",
+        Some(Error::Api(_)) => "refused",
+        Some(Error::Connect(_)) => "not connected",
+        Some(Error::Interrupted(_)) => "interrupted",
+        Some(Error::Timeout(_)) => "timed out",
+        Some(Error::Decode(_)) => "not readable",
+        Some(Error::Auth(_)) => "not logged in",
+        Some(_) => "not sent",
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) struct Trace;
+
+#[cfg(not(feature = "tracing"))]
+impl Trace {
+    pub(crate) fn new(_: Method, _: &str, _: &Name) -> Self {
+        Self
+    }
+
+    pub(crate) async fn around<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        work.await
+    }
+
+    pub(crate) fn attempt(&self, _: &str, _: u32, _: Option<u16>) {}
+
+    pub(crate) fn again(&self, _: std::time::Duration, _: bool) {}
+}
+
+#[cfg(all(test, feature = "tracing"))]
+mod tests;

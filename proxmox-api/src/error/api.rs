@@ -1,0 +1,410 @@
+//! A refusal by the server: what it said, and what that means.
+//!
+//! The server says almost everything with status 500 and a sentence, and where the sentence stands
+//! depends on its age (wire protocol §5-7). What an endpoint says stands in the JSON body since 2025, and before
+//! that only in the reason phrase. What goes wrong before an endpoint is reached stands in a body of plain text since
+//! then. An answer that refuses a ticket or token, and one with a status of 595 and above, has only the phrase in every
+//! version; a wrong password is an endpoint's answer.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::client::retry::retry_after;
+use crate::error::Name;
+use crate::transport::WireResponse;
+
+mod kind;
+
+pub use kind::ErrorKind;
+
+/// The server answered, and the answer is no.
+#[derive(Clone)]
+pub struct ApiError(Box<Parts>);
+
+#[derive(Clone)]
+struct Parts {
+    name: Name,
+    status: u16,
+    reason: Bytes,
+    message: String,
+    errors: BTreeMap<String, String>,
+    kind: ErrorKind,
+    retry_after: Option<Duration>,
+    body: Bytes,
+    hint: Option<String>,
+}
+
+impl ApiError {
+    /// Reads everything an answer other than 2xx can hold. `secrets` are values that were sent with the
+    /// request; the server may quote them, so they are taken out of every text.
+    pub(crate) fn new(name: &Name, response: &WireResponse, secrets: &[&str]) -> Self {
+        let reason = scrub(&latin1_or_utf8(&response.reason), secrets);
+        let body = Body::read(response);
+        let message = scrub(
+            &body.message.unwrap_or_else(|| reason.trim().to_owned()),
+            secrets,
+        );
+        let errors: BTreeMap<_, _> = (body.errors.into_iter())
+            .map(|(key, text)| (key, scrub(&text, secrets)))
+            .collect();
+        let location = (300..400)
+            .contains(&response.status)
+            .then(|| response.header("location"));
+        let message = match location.flatten().map(origin_of) {
+            Some(origin) => format!("{message}, to {origin}"),
+            None => message,
+        };
+        let reason_is_clean = secrets
+            .iter()
+            .all(|secret| !contains(&response.reason, secret.as_bytes()));
+        Self(Box::new(Parts {
+            name: name.clone(),
+            status: response.status,
+            kind: ErrorKind::of(response.status, &message, &errors),
+            reason: match reason_is_clean {
+                true => response.reason.clone(),
+                false => Bytes::from(reason.into_bytes()),
+            },
+            message,
+            errors,
+            retry_after: retry_after(response),
+            body: match secrets
+                .iter()
+                .all(|secret| !contains(&response.body, secret.as_bytes()))
+            {
+                true => response.body.clone(),
+                false => Bytes::new(),
+            },
+            hint: None,
+        }))
+    }
+
+    /// A page where JSON was to be: some other server, or a proxy's login form.
+    pub(crate) fn not_the_api(name: &Name, response: &WireResponse) -> Self {
+        let title = html_title(&response.body).map_or_else(
+            || "a web page".to_owned(),
+            |title| format!("the web page \"{title}\""),
+        );
+        Self(Box::new(Parts {
+            name: name.clone(),
+            status: response.status,
+            reason: response.reason.clone(),
+            message: format!("answered with {title}; is this address a Proxmox VE API?"),
+            errors: BTreeMap::new(),
+            kind: ErrorKind::NotTheApi,
+            retry_after: None,
+            body: response.body.clone(),
+            hint: None,
+        }))
+    }
+
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: Option<String>) -> Self {
+        self.0.hint = hint;
+        self
+    }
+
+    /// The call, as `POST /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.name.endpoint()
+    }
+
+    /// Which of the client's requests this is the answer to; see
+    /// [`Error::request_id`](crate::Error::request_id).
+    #[must_use]
+    pub fn request_id(&self) -> Option<u64> {
+        self.0.name.number()
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.0.name
+    }
+
+    /// The HTTP status. Besides the usual ones, 595 to 599 come from a node that could not reach the
+    /// node the call is for (wire protocol §6).
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    /// What the refusal means.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What the server said, without the line break at its end: the `message` of the body, or else the
+    /// reason phrase. Can have several lines, can be empty.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The refused parameters, each with its reason.
+    #[must_use]
+    pub fn errors(&self) -> &BTreeMap<String, String> {
+        &self.0.errors
+    }
+
+    /// The reason phrase as text; bytes that are not UTF-8 are read as Latin-1, which is what the server
+    /// writes.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        latin1_or_utf8(&self.0.reason)
+    }
+
+    /// The reason phrase as it came.
+    #[must_use]
+    pub fn reason_bytes(&self) -> &[u8] {
+        &self.0.reason
+    }
+
+    /// The body as it came, for what this crate does not read out of it. Empty if it quoted a secret of
+    /// the request.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+
+    /// How long the server, or a proxy before it, asks to wait.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// What may be behind the refusal, from what this crate knows and the server does not say: since which
+    /// release the call or a refused parameter exists, or what to check first.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        if let Some(hint) = &self.0.hint {
+            return Some(hint);
+        }
+        match self.0.kind {
+            ErrorKind::NodeUnreachable => {
+                Some("is the node's name in the path right, and is that node up?")
+            }
+            ErrorKind::UnknownMethod => Some("is the server too old for this call?"),
+            ErrorKind::TooLarge if self.0.status == 501 => {
+                Some("a server before 8.4 reads 64 KiB of parameters, a later one 512")
+            }
+            _ => None,
+        }
+    }
+
+    /// The object and the privileges the server found missing, as `("/vms/102", "VM.Audit")`.
+    #[must_use]
+    pub fn missing_permission(&self) -> Option<(&str, &str)> {
+        let message = self.0.message.strip_prefix("Permission check failed (")?;
+        let (inside, _) = message.split_once(')')?;
+        let (path, privileges) = inside.split_once(',')?;
+        path.starts_with('/').then(|| (path, privileges.trim()))
+    }
+}
+
+impl fmt::Debug for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiError")
+            .field("endpoint", &self.0.name)
+            .field("status", &self.0.status)
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("errors", &self.0.errors)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.name, self.0.status)?;
+        if self.0.message.is_empty() {
+            f.write_str(" without any text")?;
+        } else {
+            write!(f, " {}", OneLine(&self.0.message))?;
+        }
+        for (i, (name, text)) in self.0.errors.iter().enumerate() {
+            write!(
+                f,
+                "{}{name}: {}",
+                if i == 0 { " (" } else { "; " },
+                OneLine(text)
+            )?;
+        }
+        if !self.0.errors.is_empty() {
+            f.write_str(")")?;
+        }
+        match self.hint() {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// Prints text of a server so that it stays on its line and cannot steer a terminal.
+pub(crate) struct OneLine<'a>(pub(crate) &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for line in self
+            .0
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            f.write_str(separator)?;
+            for c in line.chars() {
+                if c.is_control() {
+                    write!(f, "{}", c.escape_default())?
+                } else {
+                    write!(f, "{c}")?
+                }
+            }
+            separator = " / ";
+        }
+        Ok(())
+    }
+}
+
+/// What can be read out of an error's body, whatever it is.
+#[derive(Default)]
+struct Body {
+    message: Option<String>,
+    errors: BTreeMap<String, String>,
+}
+
+impl Body {
+    fn read(response: &WireResponse) -> Self {
+        let bytes = response.body.as_ref();
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Self::default();
+        }
+        if let Ok(Value::Object(mut object)) = serde_json::from_slice(bytes) {
+            let mut body = Self::default();
+            if let Some(Value::String(text)) = object.remove("message") {
+                body.message = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+            }
+            if let Some(Value::Object(errors)) = object.remove("errors") {
+                body.errors = errors
+                    .into_iter()
+                    .map(|(name, text)| (name, plain(text)))
+                    .collect();
+            }
+            return body;
+        }
+        let start = bytes.trim_ascii_start();
+        if start.starts_with(b"{") || start.starts_with(b"[") {
+            let shown = excerpt(bytes);
+            let reason = latin1_or_utf8(&response.reason);
+            let message = format!("{} (the answer's JSON is damaged: {shown})", reason.trim());
+            return Self {
+                message: Some(message.trim().to_owned()),
+                ..Self::default()
+            };
+        }
+        if start.starts_with(b"<") {
+            let reason = latin1_or_utf8(&response.reason);
+            let message = html_title(bytes)
+                .filter(|title| !title.contains(reason.trim()))
+                .map(|title| format!("{} (web page \"{title}\")", reason.trim()));
+            return Self {
+                message,
+                ..Self::default()
+            };
+        }
+        Self {
+            message: Some(excerpt(bytes)),
+            ..Self::default()
+        }
+    }
+}
+
+/// Two errors of one parameter come joined by a backslash and an n (wire protocol §4).
+fn plain(value: Value) -> String {
+    match value {
+        Value::String(text) => text.replace("\\n", "\n").trim().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The server writes a reason phrase as single Latin-1 bytes; one in UTF-8 would come from a proxy.
+pub(crate) fn latin1_or_utf8(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+    }
+}
+
+const EXCERPT: usize = 2000;
+
+fn excerpt(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(EXCERPT)];
+    let text = String::from_utf8_lossy(cut).trim().to_owned();
+    if cut.len() < bytes.len() {
+        format!("{text}…")
+    } else {
+        text
+    }
+}
+
+fn html_title(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(16 * 1024)]);
+    let lower = text.to_ascii_lowercase();
+    let start = lower.find("<title")?;
+    let start = start + lower[start..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    let title = text[start..end]
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    (!title.is_empty()).then(|| title.chars().take(100).collect())
+}
+
+/// The part of a URL that cannot hold parameters of the request.
+fn origin_of(location: &str) -> String {
+    let rest = location
+        .split_once("://")
+        .map_or(location, |(_, rest)| rest);
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    match location.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://{host}"),
+        None => "another path".to_owned(),
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    needle.len() >= SHORTEST_SECRET
+        && haystack
+            .windows(needle.len())
+            .any(|window| window == needle)
+}
+
+/// Shorter values would blank out innocent text, and give nothing away that guessing would not.
+const SHORTEST_SECRET: usize = 4;
+
+pub(crate) fn scrub(text: &str, secrets: &[&str]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets
+        .iter()
+        .filter(|secret| secret.len() >= SHORTEST_SECRET)
+    {
+        if text.contains(secret) {
+            text = text.replace(secret, "…");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

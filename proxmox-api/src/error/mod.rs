@@ -1,0 +1,579 @@
+//! Everything that can go wrong, sorted by what a program can do about it.
+//!
+//! The first question after a failed call is whether the server may have acted on it, so "never sent"
+//! ([`Error::Connect`], [`Error::Request`], [`Error::Config`], [`Error::Auth`]) is kept apart from "may have been
+//! processed" ([`Error::Interrupted`], [`Error::Timeout`]) and from a refusal by the server
+//! ([`Error::Api`]). What takes more than one call ends in [`Error::Task`] or, with guests, in `Error::Guest`.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::client::auth::AuthError;
+use crate::client::availability;
+use crate::task::TaskError;
+use crate::tls::Fingerprint;
+use crate::transport::TransportError;
+use crate::value::decode::DecodeError;
+use crate::value::endpoint::Release;
+use crate::value::upid::UpidError;
+
+pub(crate) mod api;
+mod local;
+mod name;
+
+pub use crate::error::api::{ApiError, ErrorKind};
+#[cfg(feature = "guests")]
+pub use crate::manage::guest::{GuestError, GuestErrorKind};
+#[cfg(feature = "guests")]
+pub use crate::manage::webhook::DeliveryError;
+use local::LocalParts;
+pub use local::{ConfigError, DetachedError, LocalError};
+pub(crate) use name::Name;
+
+/// The error of every call in this crate.
+///
+/// Its text is one line that names the endpoint and says all that is known; no part of it needs
+/// [`std::error::Error::source`]. It never holds a password, ticket or token secret. `#17` in it is
+/// [`Error::request_id`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server answered and refused.
+    Api(ApiError),
+    /// No connection came about, so the request was never sent.
+    Connect(ConnectError),
+    /// The connection broke after the request went out; the server may have acted on it.
+    Interrupted(InterruptedError),
+    /// No complete answer within the time limit; the server may still act on the request.
+    Timeout(TimeoutError),
+    /// The server accepted the request, but its answer is not what the endpoint declares.
+    Decode(DecodeFailure),
+    /// Logging in did not work, so the request was never sent.
+    Auth(AuthError),
+    /// A task failed, or waiting for it was given up.
+    Task(TaskError),
+    /// The request cannot work and was not sent.
+    Request(RequestError),
+    /// The client cannot be built from what it was given.
+    Config(ConfigError),
+    /// A request that belongs to no client was awaited.
+    Detached(DetachedError),
+    /// Reading what was to be sent, or writing what came, failed on this side.
+    Local(LocalError),
+    /// A text that was to name a task does not.
+    Upid(UpidError),
+    /// Something with a guest did not work, for a reason that no single call tells.
+    #[cfg(feature = "guests")]
+    Guest(GuestError),
+    /// A webhook could not be told of an event.
+    #[cfg(feature = "guests")]
+    Delivery(DeliveryError),
+}
+
+impl Error {
+    /// An answer that did not decode.
+    pub(crate) fn decode(name: Name, cause: DecodeError) -> Self {
+        Self::Decode(DecodeFailure(Box::new(DecodeParts { name, cause })))
+    }
+
+    /// A request without a client.
+    pub(crate) fn detached(name: Name) -> Self {
+        let endpoint = name.endpoint().to_owned();
+        Self::Detached(DetachedError { endpoint })
+    }
+
+    pub(crate) fn config(text: impl Into<String>) -> Self {
+        Self::Config(ConfigError(text.into()))
+    }
+
+    pub(crate) fn request(name: &Name, kind: RequestErrorKind) -> Self {
+        let name = name.clone();
+        Self::Request(RequestError(Box::new(RequestParts { name, kind })))
+    }
+
+    pub(crate) fn local(name: &Name, what: &'static str, cause: std::io::Error) -> Self {
+        let name = name.clone();
+        Self::Local(LocalError(Box::new(LocalParts { name, what, cause })))
+    }
+
+    /// Says of a failed login which call it was for.
+    pub(crate) fn during(self, call: &Name) -> Self {
+        match self {
+            Self::Auth(error) => Self::Auth(error.during(call)),
+            other => other,
+        }
+    }
+
+    /// Sorts what a transport reports by whether the request may have arrived.
+    pub(crate) fn transport(name: &Name, origin: &str, cause: TransportError) -> Self {
+        if cause.is_never_sent() {
+            return Self::nowhere(name, origin.to_owned(), cause, Vec::new());
+        }
+        let name = name.clone();
+        let origin = origin.to_owned();
+        if let Some(after) = cause.timed_out_after() {
+            Self::Timeout(TimeoutError(Box::new(TimeoutParts {
+                name,
+                origin,
+                after,
+            })))
+        } else {
+            let text = cause.text().to_owned();
+            Self::Interrupted(InterruptedError(Box::new(InterruptedParts {
+                name,
+                origin,
+                text,
+            })))
+        }
+    }
+
+    /// None of several hosts could be connected to; the causes in the order they were tried.
+    pub(crate) fn nowhere(
+        name: &Name,
+        origin: String,
+        cause: TransportError,
+        others: Vec<(String, TransportError)>,
+    ) -> Self {
+        let name = name.clone();
+        let parts = ConnectParts {
+            name,
+            origin,
+            cause,
+            others,
+        };
+        Self::Connect(ConnectError(Box::new(parts)))
+    }
+
+    /// What the server's refusal, or a failed task's text, means. `None` for errors that do not come
+    /// from the server's side of the API.
+    #[must_use]
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Api(error) => Some(error.kind()),
+            Self::Auth(error) => error.kind(),
+            Self::Task(error) => error.kind(),
+            #[cfg(feature = "guests")]
+            Self::Guest(error) => error.kind(),
+            _ => None,
+        }
+    }
+
+    /// The refusal itself, when the server gave one.
+    #[must_use]
+    pub fn api(&self) -> Option<&ApiError> {
+        match self {
+            Self::Api(error) => Some(error),
+            Self::Auth(error) => error.api(),
+            Self::Task(error) => error.cause().and_then(Self::api),
+            _ => None,
+        }
+    }
+
+    /// The call that failed, as `POST /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::Detached(error) => Some(&error.endpoint),
+            Self::Task(_) => None,
+            other => other.name().map(Name::endpoint),
+        }
+    }
+
+    /// Which of the client's requests failed, counted from 1: the `request` of its span, and the number
+    /// after `#` in the error's text. `None` for what never was a request of a client.
+    ///
+    /// All attempts of one call have one number; a login within it has its own. For a refused login or a failed
+    /// task it is the request that told, if there was one.
+    #[must_use]
+    pub fn request_id(&self) -> Option<u64> {
+        self.name().and_then(Name::number)
+    }
+
+    fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Api(error) => Some(error.name()),
+            Self::Connect(error) => Some(&error.0.name),
+            Self::Interrupted(error) => Some(&error.0.name),
+            Self::Timeout(error) => Some(&error.0.name),
+            Self::Decode(error) => Some(&error.0.name),
+            Self::Request(error) => Some(&error.0.name),
+            Self::Local(error) => Some(&error.0.name),
+            Self::Auth(error) => error.name(),
+            Self::Task(error) => error.cause().and_then(Self::name),
+            Self::Config(_) | Self::Detached(_) | Self::Upid(_) => None,
+            #[cfg(feature = "guests")]
+            Self::Guest(_) | Self::Delivery(_) => None,
+        }
+    }
+
+    /// Whether the request certainly never reached the server.
+    #[must_use]
+    pub fn never_sent(&self) -> bool {
+        match self {
+            #[cfg(feature = "guests")]
+            Self::Guest(error) => error.never_sent(),
+            Self::Connect(_)
+            | Self::Auth(_)
+            | Self::Request(_)
+            | Self::Config(_)
+            | Self::Detached(_)
+            | Self::Upid(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the same request may succeed later and repeating it can do no harm: the cause passes by
+    /// itself, and either the server did not act on the request or the request only reads.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        // Logging in twice only gives a second ticket.
+        let harmless = self.endpoint().is_some_and(|endpoint| {
+            endpoint.starts_with("GET ") || endpoint == "POST /access/ticket"
+        });
+        match self {
+            Self::Connect(error) => error.server_certificate().is_none(),
+            Self::Interrupted(_) | Self::Timeout(_) => harmless,
+            Self::Api(error) => match error.kind() {
+                ErrorKind::RateLimited | ErrorKind::LockTimeout => true,
+                ErrorKind::Unavailable => harmless || error.status() == 503,
+                // Only 595 says that the other node was not reached at all (wire protocol §6).
+                ErrorKind::NodeUnreachable => harmless || error.status() == 595,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Api(error) => error.fmt(f),
+            Self::Connect(error) => error.fmt(f),
+            Self::Interrupted(error) => error.fmt(f),
+            Self::Timeout(error) => error.fmt(f),
+            Self::Decode(error) => error.fmt(f),
+            Self::Auth(error) => error.fmt(f),
+            Self::Task(error) => error.fmt(f),
+            Self::Request(error) => error.fmt(f),
+            Self::Config(error) => error.fmt(f),
+            Self::Detached(error) => error.fmt(f),
+            Self::Local(error) => error.fmt(f),
+            Self::Upid(error) => error.fmt(f),
+            #[cfg(feature = "guests")]
+            Self::Guest(error) => error.fmt(f),
+            #[cfg(feature = "guests")]
+            Self::Delivery(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<AuthError> for Error {
+    fn from(error: AuthError) -> Self {
+        Self::Auth(error)
+    }
+}
+
+impl From<TaskError> for Error {
+    fn from(error: TaskError) -> Self {
+        Self::Task(error)
+    }
+}
+
+impl From<UpidError> for Error {
+    fn from(error: UpidError) -> Self {
+        Self::Upid(error)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// No connection: the name did not resolve, nothing listens, the certificate is not trusted, or the
+/// TLS handshake failed. See [`Error::Connect`].
+#[derive(Debug)]
+pub struct ConnectError(Box<ConnectParts>);
+
+#[derive(Debug)]
+struct ConnectParts {
+    name: Name,
+    origin: String,
+    cause: TransportError,
+    others: Vec<(String, TransportError)>,
+}
+
+impl ConnectError {
+    /// The call that was to be made, as `GET /version`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.name.endpoint()
+    }
+
+    /// The server, as `https://pve1:8006`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// The cause in words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.0.cause.text()
+    }
+
+    /// The other hosts of the client that were tried in vain, each with the cause in words.
+    pub fn others(&self) -> impl Iterator<Item = (&str, &str)> {
+        (self.0.others.iter()).map(|(origin, cause)| (origin.as_str(), cause.text()))
+    }
+
+    /// The certificate the server showed, if it was refused for not being trusted. Once checked on the
+    /// server itself, it can be given to [`ClientBuilder::fingerprint`](crate::ClientBuilder::fingerprint).
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<Fingerprint> {
+        self.0.cause.server_certificate()
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConnectParts {
+            name,
+            origin,
+            cause,
+            others,
+        } = &*self.0;
+        write!(f, "{name}: cannot connect to {origin}: {}", cause.text())?;
+        for (origin, cause) in others {
+            write!(f, "; nor to {origin}: {}", cause.text())?;
+        }
+        if origin.ends_with(":443") && self.server_certificate().is_none() {
+            f.write_str(" (Proxmox VE itself listens on port 8006)")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// The connection broke before the answer was complete. See [`Error::Interrupted`].
+#[derive(Debug)]
+pub struct InterruptedError(Box<InterruptedParts>);
+
+#[derive(Debug)]
+struct InterruptedParts {
+    name: Name,
+    origin: String,
+    text: String,
+}
+
+impl InterruptedError {
+    /// The call, as `POST /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.name.endpoint()
+    }
+
+    /// The cause in words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+}
+
+impl fmt::Display for InterruptedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let InterruptedParts { name, origin, text } = &*self.0;
+        write!(
+            f,
+            "{name}: no usable answer from {origin}, which may have acted on it: {text}"
+        )
+    }
+}
+
+impl std::error::Error for InterruptedError {}
+
+/// No complete answer in time. See [`Error::Timeout`].
+#[derive(Debug)]
+pub struct TimeoutError(Box<TimeoutParts>);
+
+#[derive(Debug)]
+struct TimeoutParts {
+    name: Name,
+    origin: String,
+    after: Duration,
+}
+
+impl TimeoutError {
+    /// The call, as `POST /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.name.endpoint()
+    }
+
+    /// The limit that was exceeded.
+    #[must_use]
+    pub fn after(&self) -> Duration {
+        self.0.after
+    }
+}
+
+impl fmt::Display for TimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TimeoutParts {
+            name,
+            origin,
+            after,
+        } = &*self.0;
+        write!(
+            f,
+            "{name}: no answer from {origin} within {after:?}; it may still act on it"
+        )
+    }
+}
+
+impl std::error::Error for TimeoutError {}
+
+/// An accepted request whose answer could not be read. See [`Error::Decode`].
+#[derive(Debug)]
+pub struct DecodeFailure(Box<DecodeParts>);
+
+#[derive(Debug)]
+struct DecodeParts {
+    name: Name,
+    cause: DecodeError,
+}
+
+impl DecodeFailure {
+    /// The call, as `GET /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.name.endpoint()
+    }
+
+    /// What did not fit, and where in the JSON.
+    #[must_use]
+    pub fn cause(&self) -> &DecodeError {
+        &self.0.cause
+    }
+}
+
+impl fmt::Display for DecodeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: cannot read the answer: {}",
+            self.0.name, self.0.cause
+        )
+    }
+}
+
+impl std::error::Error for DecodeFailure {}
+
+/// A request that was refused before sending. See [`Error::Request`].
+#[derive(Debug)]
+pub struct RequestError(Box<RequestParts>);
+
+#[derive(Debug)]
+struct RequestParts {
+    name: Name,
+    kind: RequestErrorKind,
+}
+
+/// Why a request was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestErrorKind {
+    /// The encoded parameters exceed what the server reads (wire protocol §2).
+    BodyTooLarge {
+        /// Bytes the body would have.
+        size: usize,
+        /// Bytes the server takes.
+        limit: usize,
+    },
+    /// The endpoint does not accept API tokens and the client holds one.
+    NeedsTicket,
+    /// The connected server is of a release that does not have it; see
+    /// [`Client::check`](crate::Client::check).
+    Unavailable {
+        /// The parameter it is about; `None` for the call as a whole.
+        parameter: Option<String>,
+        /// The first release that has it.
+        since: Release,
+        /// The last release that has it; `None` while the newest one does.
+        until: Option<Release>,
+        /// What the server runs.
+        server: Release,
+    },
+    /// What goes with the request cannot be sent.
+    Argument {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A blocking call was made inside an asynchronous runtime, which it would stall.
+    InsideRuntime,
+    /// The path would name another endpoint than meant: an empty or dotted segment, or a character that
+    /// is not allowed in a path.
+    Path {
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl RequestError {
+    /// The call, as `PUT /access/password`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.name.endpoint()
+    }
+
+    /// Why it was not sent.
+    #[must_use]
+    pub fn kind(&self) -> &RequestErrorKind {
+        &self.0.kind
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: not sent: ", self.0.name)?;
+        match &self.0.kind {
+            RequestErrorKind::BodyTooLarge { size, limit } => {
+                write!(f, "the parameters take {size} bytes, the server reads {limit}")
+            }
+            RequestErrorKind::NeedsTicket => f.write_str(
+                "this endpoint refuses API tokens; use a client that logs in with a password or ticket",
+            ),
+            RequestErrorKind::Unavailable {
+                parameter,
+                since,
+                until,
+                server,
+            } => {
+                let exists = availability::exists(parameter.as_deref(), *since, *until);
+                write!(f, "{exists}; the server runs {server}")
+            }
+            RequestErrorKind::Path { problem } | RequestErrorKind::Argument { problem } => {
+                f.write_str(problem)
+            }
+            RequestErrorKind::InsideRuntime => f.write_str(
+                "to block inside an asynchronous runtime would stall it; await the request instead",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,580 @@
+//! Inside a virtual machine, through the guest agent that runs there.
+//!
+//! ```no_run
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+//! use std::time::Duration;
+//!
+//! let agent = pve.guest(101).agent();
+//! agent.wait_until_up(Duration::from_secs(120)).await?;
+//! let output = agent.exec(["uname", "-r"]).await?;
+//! println!("kernel {}", output.stdout_text().trim());
+//! agent.write_file("/etc/motd", b"Welcome.\n").await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::error::Error;
+use crate::error::api::ErrorKind;
+use crate::manage::guest::{Acting, Guest, GuestErrorKind, Kind, Place, awaits, unsigned};
+use crate::pve::qemu::QemuVmidPath;
+use crate::request::Sending;
+use crate::task::Looks;
+
+/// The most characters one write may have, after Base64.
+const WRITE_LIMIT: usize = 61_440;
+/// Bytes that become [`WRITE_LIMIT`] characters.
+const WRITE_CHUNK: usize = WRITE_LIMIT / 4 * 3;
+/// Bytes asked for at once. More makes the agent hold more in memory.
+const READ_CHUNK: i64 = 4 * 1024 * 1024;
+
+/// The guest agent of a virtual machine; made by [`Guest::agent`].
+///
+/// If it is not enabled, not installed, or the machine is off, calls fail with
+/// [`ErrorKind::AgentNotRunning`] or [`ErrorKind::NotRunning`].
+#[derive(Clone, Debug)]
+pub struct Agent {
+    guest: Guest,
+}
+
+impl Guest {
+    /// Its guest agent. Containers have none; every call then fails with [`GuestErrorKind::WrongKind`].
+    #[must_use]
+    pub fn agent(&self) -> Agent {
+        Agent {
+            guest: self.clone(),
+        }
+    }
+
+    /// Its network interfaces as its own system sees them: from the guest agent of a virtual machine, from
+    /// the node for a container.
+    ///
+    /// # Errors
+    /// See [`Agent`] and [`Guest`].
+    pub async fn interfaces(&self) -> Result<Vec<Interface>, Error> {
+        if self.place().await?.kind == Kind::Qemu {
+            let answer = self
+                .in_qemu(&|vm| vm.agent().network_get_interfaces().get().into_future())
+                .await?;
+            let rows = answer.result.unwrap_or_default().into_iter();
+            return Ok(rows
+                .map(|row| Interface {
+                    name: row.name.unwrap_or_default(),
+                    mac: row.hardware_address,
+                    addresses: (row.ip_addresses.unwrap_or_default().into_iter())
+                        .filter_map(|at| Address::read(at.ip_address.as_deref()?, at.prefix))
+                        .collect(),
+                })
+                .collect());
+        }
+        let rows = self
+            .call(Some(Kind::Lxc), &|place| {
+                self.lxc_at(place).interfaces().get().into_future()
+            })
+            .await?;
+        Ok((rows.unwrap_or_default().into_iter())
+            .map(|row| {
+                let given = row.ip_addresses.unwrap_or_default();
+                let mut addresses: Vec<Address> = (given.iter())
+                    .filter_map(|at| Address::read(at.ip_address.as_deref()?, at.prefix))
+                    .collect();
+                if addresses.is_empty() {
+                    // How releases before 9 tell it: `192.0.2.7/24`.
+                    addresses = ([row.inet, row.inet6].into_iter().flatten())
+                        .filter_map(|text| match text.split_once('/') {
+                            Some((ip, prefix)) => Address::read(ip, prefix.parse().ok()),
+                            None => Address::read(&text, None),
+                        })
+                        .collect();
+                }
+                Interface {
+                    name: row.name,
+                    mac: row.hardware_address.or(row.hwaddr),
+                    addresses,
+                }
+            })
+            .collect())
+    }
+
+    /// Waits until it has an address that others can reach, and gives all such addresses: neither loopback
+    /// nor link-local.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::TimedOut`] if it has none within the time; see [`Agent`] and [`Guest`].
+    pub async fn wait_for_address(&self, timeout: Duration) -> Result<Vec<IpAddr>, Error> {
+        let mut looks = Looks::new(Some(timeout), POLL, POLL);
+        loop {
+            match self.interfaces().await {
+                Ok(interfaces) => {
+                    let found: Vec<IpAddr> = (interfaces.iter())
+                        .flat_map(|interface| &interface.addresses)
+                        .map(|address| address.ip)
+                        .filter(is_reachable)
+                        .collect();
+                    if !found.is_empty() {
+                        return Ok(found);
+                    }
+                }
+                Err(error) if passes(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if !looks.again().await {
+                return Err(self.timed_out("address", timeout));
+            }
+        }
+    }
+
+    /// A call for the machine that the agent is in.
+    fn in_qemu<'a, T: 'a>(
+        &'a self,
+        send: &'a (dyn Fn(&QemuVmidPath) -> Sending<T> + Sync),
+    ) -> Acting<'a, T> {
+        Box::pin(async move {
+            let send = |place: &Place| send(&self.qemu_at(place));
+            self.call(Some(Kind::Qemu), &send).await
+        })
+    }
+
+    #[inline]
+    fn timed_out(&self, waiting_for: &str, after: Duration) -> Error {
+        let late = GuestErrorKind::TimedOut {
+            vmid: self.vmid(),
+            waiting_for: waiting_for.to_owned(),
+            after,
+        };
+        late.into()
+    }
+}
+
+const POLL: Duration = Duration::from_secs(2);
+
+/// Whether a failure goes away by itself while a machine starts up.
+#[inline]
+fn passes(error: &Error) -> bool {
+    error.is_retryable()
+        || matches!(
+            error.kind(),
+            Some(ErrorKind::AgentNotRunning | ErrorKind::LockTimeout)
+        )
+}
+
+fn is_reachable(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => {
+            !ip.is_loopback() && !ip.is_unspecified() && ip.segments()[0] & 0xffc0 != 0xfe80
+        }
+    }
+}
+
+/// A network interface inside a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Interface {
+    /// Its name, as `eth0`.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<Address>,
+}
+
+/// An address with the length of its network's prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Bits of the network's prefix.
+    pub prefix: Option<u8>,
+}
+
+impl Address {
+    #[inline]
+    fn read(ip: &str, prefix: Option<i64>) -> Option<Self> {
+        // Link-local addresses of some systems come with their zone.
+        let ip = ip.split('%').next()?.parse().ok()?;
+        let prefix = prefix.and_then(|bits| u8::try_from(bits).ok());
+        Some(Self { ip, prefix })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ip.fmt(f)?;
+        match self.prefix {
+            Some(prefix) => write!(f, "/{prefix}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file system inside a virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileSystem {
+    /// Where it is mounted, as `/` or `C:\`.
+    pub mount_point: String,
+    /// Its type, as `ext4`.
+    pub file_system: String,
+    /// Its size in bytes; `None` where the agent does not tell.
+    pub total: Option<u64>,
+    /// Bytes in use; `None` where the agent does not tell.
+    pub used: Option<u64>,
+}
+
+impl Agent {
+    /// Asks whether it is there: `POST /nodes/{node}/qemu/{vmid}/agent/ping`.
+    ///
+    /// # Errors
+    /// See [`Agent`] and [`Guest`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.guest
+            .in_qemu(&|vm| vm.agent().ping().post().into_future())
+            .await
+            .map(drop)
+    }
+
+    /// Waits until it is there, as after a start.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::TimedOut`] if it is not within the time; at once if the machine is off or has no agent
+    /// configured; see [`Guest`].
+    pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), Error> {
+        let mut looks = Looks::new(Some(timeout), POLL, POLL);
+        loop {
+            match self.ping().await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_unconfigured(&error) => return Err(error),
+                Err(error) if passes(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if !looks.again().await {
+                return Err(self.guest.timed_out("answer of the guest agent", timeout));
+            }
+        }
+    }
+
+    /// Runs a program in the machine: its name, then its arguments. No shell is involved unless it is the
+    /// program. `POST /nodes/{node}/qemu/{vmid}/agent/exec`, then `GET …/agent/exec-status` until it ends.
+    pub fn exec(&self, command: impl IntoIterator<Item = impl Into<String>>) -> Exec {
+        Exec {
+            guest: self.guest.clone(),
+            command: command.into_iter().map(Into::into).collect(),
+            input: None,
+            timeout: None,
+        }
+    }
+
+    /// Reads a whole file: `GET /nodes/{node}/qemu/{vmid}/agent/file-read`, piece by piece.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::Agent`] if it is larger than 16 MiB and the release is older than 9.1, which cannot read
+    /// beyond that; see [`Agent`] and [`Guest`].
+    pub async fn read_file(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let mut content = Vec::new();
+        loop {
+            let offset = i64::try_from(content.len()).unwrap_or(i64::MAX);
+            let piece = self
+                .guest
+                .in_qemu(&|vm| {
+                    let request = vm.agent().file_read().get(path);
+                    let request = request.decode(false).offset(offset).count(READ_CHUNK);
+                    request.into_future()
+                })
+                .await;
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) if offset == 0 && knows_no_pieces(&error) => {
+                    return self.read_file_at_once(path).await;
+                }
+                Err(error) => return Err(error),
+            };
+            let bytes = decode_pieces(&piece.content)
+                .ok_or_else(|| self.unusable("the content it sent is no Base64"))?;
+            content.extend_from_slice(&bytes);
+            if piece.truncated != Some(true) || bytes.is_empty() {
+                return Ok(content);
+            }
+        }
+    }
+
+    async fn read_file_at_once(&self, path: &str) -> Result<Vec<u8>, Error> {
+        let whole = self
+            .guest
+            .in_qemu(&|vm| vm.agent().file_read().get(path).into_future())
+            .await?;
+        if whole.truncated == Some(true) {
+            return Err(
+                self.unusable("the file has more than 16 MiB, and this release reads no more")
+            );
+        }
+        Ok(bytes_of(&whole.content))
+    }
+
+    /// Writes a whole file, replacing one that is there: `POST /nodes/{node}/qemu/{vmid}/agent/file-write`.
+    ///
+    /// One call takes 46,080 bytes. More is first collected in `path.partial` and moved to its place at the
+    /// end, for which the machine needs `sh`, `base64` and `mv`, and the user the privilege to run programs.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::Agent`] if one of the programs fails; see [`Agent`] and [`Guest`].
+    pub async fn write_file(&self, path: &str, content: &[u8]) -> Result<(), Error> {
+        if content.len() <= WRITE_CHUNK {
+            return self.write_once(path, content).await;
+        }
+        let partial = format!("{path}.partial");
+        let written = self.write_partial(&partial, path, content).await;
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _ = self.exec(["rm", "-f", "--", &partial]).await;
+        }
+        written
+    }
+
+    async fn write_partial(&self, partial: &str, path: &str, content: &[u8]) -> Result<(), Error> {
+        let mut pieces = content.chunks(WRITE_CHUNK);
+        self.write_once(partial, pieces.next().unwrap_or_default())
+            .await?;
+        for piece in pieces {
+            let append = self.exec(["sh", "-c", r#"base64 -d >> "$1""#, "sh", partial]);
+            self.must_work(append.input(STANDARD.encode(piece)).await?)?;
+        }
+        self.must_work(self.exec(["mv", "-f", "--", partial, path]).await?)
+    }
+
+    async fn write_once(&self, path: &str, content: &[u8]) -> Result<(), Error> {
+        let content = STANDARD.encode(content);
+        self.guest
+            .in_qemu(&|vm| {
+                let request = vm.agent().file_write().post(path, content.as_str());
+                request.encode(false).into_future()
+            })
+            .await
+            .map(drop)
+    }
+
+    #[inline]
+    fn must_work(&self, output: Output) -> Result<(), Error> {
+        if output.success() {
+            return Ok(());
+        }
+        let said = output.stderr_text();
+        let said: String = said.trim().chars().take(200).collect();
+        Err(self.unusable(&format!(
+            "writing the file ended with {}: {said}",
+            output.end()
+        )))
+    }
+
+    /// The machine's file systems: `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`.
+    ///
+    /// # Errors
+    /// See [`Agent`] and [`Guest`].
+    pub async fn file_systems(&self) -> Result<Vec<FileSystem>, Error> {
+        let answer = self
+            .guest
+            .in_qemu(&|vm| vm.agent().get_fsinfo().get().into_future())
+            .await?;
+        Ok((answer.result.unwrap_or_default().into_iter())
+            .map(|row| FileSystem {
+                mount_point: row.mountpoint.unwrap_or_default(),
+                file_system: row.type_.unwrap_or_default(),
+                total: row.total_bytes.map(|bytes| unsigned(Some(bytes))),
+                used: row.used_bytes.map(|bytes| unsigned(Some(bytes))),
+            })
+            .collect())
+    }
+
+    #[inline]
+    fn unusable(&self, problem: &str) -> Error {
+        let unusable = GuestErrorKind::Agent {
+            vmid: self.guest.vmid(),
+            problem: problem.to_owned(),
+        };
+        unusable.into()
+    }
+}
+
+/// An agent that the configuration does not have will not come up by waiting.
+#[inline]
+fn is_unconfigured(error: &Error) -> bool {
+    match error {
+        Error::Api(error) => error
+            .message()
+            .to_ascii_lowercase()
+            .contains("no qemu guest agent configured"),
+        _ => false,
+    }
+}
+
+/// Whether the server does not know the parameters for reading piece by piece.
+#[inline]
+fn knows_no_pieces(error: &Error) -> bool {
+    match error {
+        Error::Api(error) => ["decode", "offset", "count"]
+            .iter()
+            .any(|name| error.errors().contains_key(*name)),
+        _ => false,
+    }
+}
+
+/// Decodes Base64 that may be padded in the middle: the server asks the agent for 1 MiB at once and puts the
+/// answers one behind the other.
+#[inline]
+fn decode_pieces(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let padding = rest.find('=').unwrap_or(rest.len());
+        let end = rest.get(padding..)?.find(|c| c != '=');
+        let (piece, more) = rest.split_at(end.map_or(rest.len(), |end| padding + end));
+        STANDARD.decode_vec(piece, &mut bytes).ok()?;
+        rest = more;
+    }
+    Some(bytes)
+}
+
+/// What the agent sent as bytes, and the server wrote into its JSON with a character for each byte.
+#[inline]
+fn bytes_of(text: &str) -> Vec<u8> {
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(c).ok()).collect();
+    bytes.unwrap_or_else(|| text.as_bytes().to_vec())
+}
+
+#[inline]
+fn text_of(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
+    }
+}
+
+/// A program to be run; made by [`Agent::exec`], awaiting it waits for its end and gives an [`Output`].
+#[derive(Clone)]
+#[must_use = "nothing is run until this is awaited"]
+pub struct Exec {
+    guest: Guest,
+    command: Vec<String>,
+    input: Option<String>,
+    timeout: Option<Duration>,
+}
+
+impl Exec {
+    /// What the program reads from its standard input; 65,536 characters at most.
+    pub fn input(mut self, text: impl Into<String>) -> Self {
+        self.input = Some(text.into());
+        self
+    }
+
+    /// Stops waiting after this time. The program goes on.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    async fn run(self) -> Result<Output, Error> {
+        let mut looks = Looks::new(self.timeout, Duration::from_millis(100), POLL);
+        let guest = &self.guest;
+        let started = guest
+            .in_qemu(&|vm| {
+                let mut request = vm.agent().exec().post().command(&self.command);
+                if let Some(input) = &self.input {
+                    request = request.input_data(input);
+                }
+                request.into_future()
+            })
+            .await?;
+        let mut failures = 0;
+        loop {
+            let look = guest
+                .in_qemu(&|vm| vm.agent().exec_status().get(started.pid).into_future())
+                .await;
+            match look {
+                Ok(status) if status.exited => {
+                    return Ok(Output {
+                        exit_code: status.exitcode,
+                        signal: status.signal,
+                        stdout: status.out_data.as_deref().map(bytes_of).unwrap_or_default(),
+                        stderr: status.err_data.as_deref().map(bytes_of).unwrap_or_default(),
+                        truncated: status.out_truncated == Some(true)
+                            || status.err_truncated == Some(true),
+                    });
+                }
+                Ok(_) => failures = 0,
+                // A look that fails is not a program that failed.
+                Err(error) if passes(&error) && failures < 5 => failures += 1,
+                Err(error) => return Err(error),
+            }
+            if !looks.again().await {
+                let limit = self.timeout.unwrap_or_default();
+                return Err(guest.timed_out("end of the program", limit));
+            }
+        }
+    }
+}
+
+/// Shows the program alone: arguments and input can hold secrets.
+impl fmt::Debug for Exec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec")
+            .field("guest", &self.guest)
+            .field("program", &self.command.first())
+            .finish_non_exhaustive()
+    }
+}
+
+awaits!(Exec => Output);
+
+/// What a program left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Output {
+    /// Its exit code, if it ended by itself.
+    pub exit_code: Option<i64>,
+    /// The signal, or on Windows the exception, that ended it.
+    pub signal: Option<i64>,
+    /// What it wrote to its standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to its standard error.
+    pub stderr: Vec<u8>,
+    /// Whether it wrote more than the agent keeps.
+    pub truncated: bool,
+}
+
+impl Output {
+    /// Whether it ended with exit code 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.exit_code == Some(0) && self.signal.is_none()
+    }
+
+    /// Its standard output as text; what is no UTF-8 is read as Latin-1.
+    #[must_use]
+    pub fn stdout_text(&self) -> String {
+        text_of(&self.stdout)
+    }
+
+    /// Its standard error as text; what is no UTF-8 is read as Latin-1.
+    #[must_use]
+    pub fn stderr_text(&self) -> String {
+        text_of(&self.stderr)
+    }
+
+    fn end(&self) -> String {
+        match (self.exit_code, self.signal) {
+            (_, Some(signal)) => format!("signal {signal}"),
+            (Some(code), None) => format!("exit code {code}"),
+            (None, None) => "no exit code".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,605 @@
+//! What changes in a cluster, as a stream of typed events.
+//!
+//! The server has no such stream; [`Watch`] makes one by looking at `GET /cluster/resources` and
+//! `GET /cluster/tasks` again and again and comparing ([`State::changes_to`]). It can be stopped at any event and
+//! resumed later from its cursor, which is the [`State`] it had got to: then everything that differs since is
+//! told at once.
+//!
+//! The user sees events of what it may see: resources it has a privilege on, and its own tasks, or everybody's
+//! with `Sys.Audit`.
+//!
+//! [`Watch`] is a [`Stream`](futures_core::Stream); without the traits for streams, [`Watch::next`] does as well.
+//!
+//! Each event tells of a difference between two looks. A guest that was stopped and started in between shows no
+//! difference, but the tasks that did it do.
+//!
+//! ```no_run
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+//! use proxmox_api::manage::events::{Change, Watch};
+//!
+//! let mut watch = Watch::new(&pve);
+//! loop {
+//!     let event = watch.next().await?;
+//!     if let Change::NodeStatus { node, new, .. } = &event.change {
+//!         println!("{node} is {new}");
+//!     }
+//! }
+//! # }
+//! ```
+
+mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, json};
+use sha2::{Digest, Sha256};
+
+use crate::Value;
+use crate::manage::guest::Kind;
+use crate::value::upid::Upid;
+
+pub use watch::Watch;
+
+/// A guest as the events know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestState {
+    /// What it is.
+    pub kind: Kind,
+    /// The node it belongs to.
+    pub node: String,
+    /// Its name; empty if it has none or the node has not told lately.
+    pub name: String,
+    /// As the server says it: `running`, `stopped`, `paused`, `unknown`.
+    pub status: String,
+    /// Which operation holds it; empty for none.
+    pub lock: String,
+}
+
+/// A task as the events know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskState {
+    /// When it started, in seconds since 1970, by its node's clock.
+    pub started: u64,
+    /// How it ended, as the server writes it; `None` while it runs.
+    pub ended: Option<String>,
+}
+
+/// Everything the events are about, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// Guests by number.
+    pub guests: BTreeMap<u32, GuestState>,
+    /// Status of nodes by name: `online`, `offline`, `unknown`.
+    pub nodes: BTreeMap<String, String>,
+    /// Status of storages by node and name: `available`, `unknown`, …
+    pub storages: BTreeMap<(String, String), String>,
+    /// Tasks by identifier, those that run and those that ended lately.
+    pub tasks: BTreeMap<String, TaskState>,
+    /// Nodes of which not all tasks are known, because they could not be asked, and since when (seconds since
+    /// 1970, by the node's clock). They are asked again.
+    pub unread: BTreeMap<String, u64>,
+}
+
+/// One difference between two states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A guest is there that was not before.
+    GuestCreated {
+        /// Its number.
+        vmid: u32,
+        /// What it is like.
+        guest: GuestState,
+    },
+    /// A guest is gone.
+    GuestRemoved {
+        /// Its number.
+        vmid: u32,
+        /// What it was like.
+        guest: GuestState,
+    },
+    /// A guest changed its status.
+    GuestStatus {
+        /// Its number.
+        vmid: u32,
+        /// What it is like now.
+        guest: GuestState,
+        /// Its status before.
+        old: String,
+    },
+    /// A guest belongs to another node now.
+    GuestMigrated {
+        /// Its number.
+        vmid: u32,
+        /// What it is like now.
+        guest: GuestState,
+        /// Its node before.
+        from: String,
+    },
+    /// A guest's name or lock changed.
+    GuestChanged {
+        /// Its number.
+        vmid: u32,
+        /// What it is like now.
+        guest: GuestState,
+    },
+    /// A node changed its status, or is new.
+    NodeStatus {
+        /// The node.
+        node: String,
+        /// Its status before; `None` if it is new.
+        old: Option<String>,
+        /// Its status now.
+        new: String,
+    },
+    /// A node left the cluster.
+    NodeRemoved {
+        /// The node.
+        node: String,
+    },
+    /// A storage changed its status on a node, or is new there.
+    StorageStatus {
+        /// The node.
+        node: String,
+        /// The storage.
+        storage: String,
+        /// Its status before; `None` if it is new.
+        old: Option<String>,
+        /// Its status now.
+        new: String,
+    },
+    /// A storage is gone from a node.
+    StorageRemoved {
+        /// The node.
+        node: String,
+        /// The storage.
+        storage: String,
+    },
+    /// A task started.
+    TaskStarted {
+        /// Its identifier.
+        upid: String,
+        /// When, in seconds since 1970, by its node's clock.
+        started: u64,
+    },
+    /// A task ended.
+    TaskEnded {
+        /// Its identifier.
+        upid: String,
+        /// How, as the server writes it: `OK`, `WARNINGS: 2` or the error's text.
+        status: String,
+    },
+}
+
+impl State {
+    /// What has to happen to this state to become another. Nodes come first, then storages, tasks that
+    /// started, guests, and tasks that ended, so that what a task did stands between its start and its end.
+    ///
+    /// Tasks that are missing from `now` are left alone: the server forgets them in time.
+    #[must_use]
+    #[inline]
+    pub fn changes_to(&self, now: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (node, new) in &now.nodes {
+            let old = self.nodes.get(node);
+            if old != Some(new) {
+                changes.push(Change::NodeStatus {
+                    node: node.clone(),
+                    old: old.cloned(),
+                    new: new.clone(),
+                });
+            }
+        }
+        for ((node, storage), new) in &now.storages {
+            let old = self.storages.get(&(node.clone(), storage.clone()));
+            if old != Some(new) {
+                changes.push(Change::StorageStatus {
+                    node: node.clone(),
+                    storage: storage.clone(),
+                    old: old.cloned(),
+                    new: new.clone(),
+                });
+            }
+        }
+        let mut started: Vec<(&String, &TaskState)> = (now.tasks.iter())
+            .filter(|(upid, _)| !self.tasks.contains_key(*upid))
+            .collect();
+        started.sort_by_key(|(upid, task)| (task.started, *upid));
+        for (upid, task) in started {
+            changes.push(Change::TaskStarted {
+                upid: upid.clone(),
+                started: task.started,
+            });
+        }
+        self.guest_changes(now, &mut changes);
+        for (upid, task) in &now.tasks {
+            let before = self.tasks.get(upid).and_then(|task| task.ended.as_ref());
+            if let (None, Some(status)) = (before, &task.ended) {
+                changes.push(Change::TaskEnded {
+                    upid: upid.clone(),
+                    status: status.clone(),
+                });
+            }
+        }
+        for (node, storage) in self.storages.keys() {
+            if !now.storages.contains_key(&(node.clone(), storage.clone())) {
+                changes.push(Change::StorageRemoved {
+                    node: node.clone(),
+                    storage: storage.clone(),
+                });
+            }
+        }
+        for node in self
+            .nodes
+            .keys()
+            .filter(|node| !now.nodes.contains_key(*node))
+        {
+            changes.push(Change::NodeRemoved { node: node.clone() });
+        }
+        changes
+    }
+
+    #[inline]
+    fn guest_changes(&self, now: &Self, changes: &mut Vec<Change>) {
+        for (vmid, guest) in &self.guests {
+            // A number that was given to another kind of guest is another guest.
+            if (now.guests.get(vmid)).is_none_or(|new| new.kind != guest.kind) {
+                changes.push(Change::GuestRemoved {
+                    vmid: *vmid,
+                    guest: guest.clone(),
+                });
+            }
+        }
+        for (vmid, guest) in &now.guests {
+            let (vmid, guest) = (*vmid, guest.clone());
+            let Some(old) = self.guests.get(&vmid).filter(|old| old.kind == guest.kind) else {
+                changes.push(Change::GuestCreated { vmid, guest });
+                continue;
+            };
+            if old.node != guest.node {
+                changes.push(Change::GuestMigrated {
+                    vmid,
+                    guest: guest.clone(),
+                    from: old.node.clone(),
+                });
+            }
+            if old.status != guest.status {
+                changes.push(Change::GuestStatus {
+                    vmid,
+                    guest: guest.clone(),
+                    old: old.status.clone(),
+                });
+            }
+            if (&old.name, &old.lock) != (&guest.name, &guest.lock) {
+                changes.push(Change::GuestChanged { vmid, guest });
+            }
+        }
+    }
+
+    /// Carries a change out on this state.
+    #[inline]
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::GuestRemoved { vmid, .. } => {
+                self.guests.remove(vmid);
+            }
+            Change::GuestCreated { vmid, guest }
+            | Change::GuestStatus { vmid, guest, .. }
+            | Change::GuestMigrated { vmid, guest, .. }
+            | Change::GuestChanged { vmid, guest } => {
+                self.guests.insert(*vmid, guest.clone());
+            }
+            Change::NodeStatus { node, new, .. } => {
+                self.nodes.insert(node.clone(), new.clone());
+            }
+            Change::NodeRemoved { node } => {
+                self.nodes.remove(node);
+            }
+            Change::StorageStatus {
+                node, storage, new, ..
+            } => {
+                self.storages
+                    .insert((node.clone(), storage.clone()), new.clone());
+            }
+            Change::StorageRemoved { node, storage } => {
+                self.storages.remove(&(node.clone(), storage.clone()));
+            }
+            Change::TaskStarted { upid, started } => {
+                let task = TaskState {
+                    started: *started,
+                    ended: None,
+                };
+                self.tasks.insert(upid.clone(), task);
+            }
+            Change::TaskEnded { upid, status } => {
+                if let Some(task) = self.tasks.get_mut(upid) {
+                    task.ended = Some(status.clone());
+                }
+            }
+        }
+    }
+
+    /// Forgets tasks that ended and that the server does not list any more. What is still to be read of a node's
+    /// list has to be told from what was known.
+    #[inline]
+    fn forget(&mut self, listed: &BTreeMap<String, TaskState>) {
+        let unread = &self.unread;
+        let still_read = |upid: &str, task: &TaskState| {
+            let since = node_of(upid).and_then(|node| unread.get(&node).copied());
+            since.is_some_and(|since| task.started >= since)
+        };
+        self.tasks.retain(|upid, task| {
+            task.ended.is_none() || listed.contains_key(upid) || still_read(upid, task)
+        });
+    }
+
+    /// The state as JSON, to be kept somewhere and read by [`State::from_json`].
+    #[must_use]
+    #[inline]
+    pub fn to_json(&self) -> Value {
+        let guests: Map<String, Value> = (self.guests.iter())
+            .map(|(vmid, guest)| {
+                let row = json!({
+                    "kind": guest.kind.as_str(), "node": guest.node, "name": guest.name,
+                    "status": guest.status, "lock": guest.lock,
+                });
+                (vmid.to_string(), row)
+            })
+            .collect();
+        let storages: Vec<Value> = (self.storages.iter())
+            .map(|((node, storage), status)| json!([node, storage, status]))
+            .collect();
+        let tasks: Map<String, Value> = (self.tasks.iter())
+            .map(|(upid, task)| (upid.clone(), json!([task.started, task.ended])))
+            .collect();
+        json!({
+            "version": 1, "guests": guests, "nodes": self.nodes, "storages": storages, "tasks": tasks,
+            "unread": self.unread,
+        })
+    }
+
+    /// Reads what [`State::to_json`] wrote; `None` if it is something else.
+    #[must_use]
+    #[inline]
+    pub fn from_json(json: &Value) -> Option<Self> {
+        if json.get("version")?.as_u64()? != 1 {
+            return None;
+        }
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let mut state = Self::default();
+        for (vmid, row) in json.get("guests")?.as_object()? {
+            let guest = GuestState {
+                kind: Kind::read(row.get("kind")?.as_str()?)?,
+                node: text(row.get("node")?)?,
+                name: text(row.get("name")?)?,
+                status: text(row.get("status")?)?,
+                lock: text(row.get("lock")?)?,
+            };
+            state.guests.insert(vmid.parse().ok()?, guest);
+        }
+        for (node, status) in json.get("nodes")?.as_object()? {
+            state.nodes.insert(node.clone(), text(status)?);
+        }
+        for row in json.get("storages")?.as_array()? {
+            let key = (text(row.get(0)?)?, text(row.get(1)?)?);
+            state.storages.insert(key, text(row.get(2)?)?);
+        }
+        for (upid, row) in json.get("tasks")?.as_object()? {
+            let task = TaskState {
+                started: row.get(0)?.as_u64()?,
+                ended: row.get(1).and_then(text),
+            };
+            state.tasks.insert(upid.clone(), task);
+        }
+        for (node, since) in json.get("unread")?.as_object()? {
+            state.unread.insert(node.clone(), since.as_u64()?);
+        }
+        Some(state)
+    }
+}
+
+impl Change {
+    /// The general name of such changes, as `vm.status.changed`. Names of guests of both kinds start with
+    /// `vm`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::GuestCreated { .. } => "vm.created",
+            Self::GuestRemoved { .. } => "vm.removed",
+            Self::GuestStatus { .. } => "vm.status.changed",
+            Self::GuestMigrated { .. } => "vm.migrated",
+            Self::GuestChanged { .. } => "vm.changed",
+            Self::NodeStatus { .. } => "node.status.changed",
+            Self::NodeRemoved { .. } => "node.removed",
+            Self::StorageStatus { .. } => "storage.status.changed",
+            Self::StorageRemoved { .. } => "storage.removed",
+            Self::TaskStarted { .. } => "task.started",
+            Self::TaskEnded { .. } => "task.ended",
+        }
+    }
+
+    /// The most exact name, as `vm.started` or `node.offline`; the same as [`Change::kind`] where there is
+    /// none. Webhooks go by it.
+    #[must_use]
+    pub fn exact_kind(&self) -> &'static str {
+        match self {
+            Self::GuestStatus { guest, .. } => match guest.status.as_str() {
+                "running" => "vm.started",
+                "stopped" => "vm.stopped",
+                "paused" => "vm.paused",
+                _ => self.kind(),
+            },
+            Self::NodeStatus { new, .. } => match new.as_str() {
+                "online" => "node.online",
+                "offline" => "node.offline",
+                _ => self.kind(),
+            },
+            Self::TaskEnded { status, .. }
+                if status != "OK" && !status.starts_with("WARNINGS:") =>
+            {
+                "task.failed"
+            }
+            _ => self.kind(),
+        }
+    }
+
+    /// What there is to say about it, as JSON.
+    #[must_use]
+    #[inline]
+    pub fn data(&self) -> Value {
+        let of_guest = |vmid: &u32, guest: &GuestState| {
+            json!({
+                "vmid": vmid, "kind": guest.kind.as_str(), "name": guest.name, "node": guest.node,
+                "status": guest.status,
+            })
+        };
+        match self {
+            Self::GuestCreated { vmid, guest } | Self::GuestRemoved { vmid, guest } => {
+                of_guest(vmid, guest)
+            }
+            Self::GuestStatus { vmid, guest, old } => {
+                let mut data = of_guest(vmid, guest);
+                data["old_status"] = old.as_str().into();
+                data["new_status"] = guest.status.as_str().into();
+                data
+            }
+            Self::GuestMigrated { vmid, guest, from } => {
+                let mut data = of_guest(vmid, guest);
+                data["old_node"] = from.as_str().into();
+                data["new_node"] = guest.node.as_str().into();
+                data
+            }
+            Self::GuestChanged { vmid, guest } => {
+                let mut data = of_guest(vmid, guest);
+                data["lock"] = guest.lock.as_str().into();
+                data
+            }
+            Self::NodeStatus { node, old, new } => {
+                json!({ "node": node, "old_status": old, "new_status": new })
+            }
+            Self::NodeRemoved { node } => json!({ "node": node }),
+            Self::StorageStatus {
+                node,
+                storage,
+                old,
+                new,
+            } => json!({ "node": node, "storage": storage, "old_status": old, "new_status": new }),
+            Self::StorageRemoved { node, storage } => json!({ "node": node, "storage": storage }),
+            Self::TaskStarted { upid, .. } => task_data(upid),
+            Self::TaskEnded { upid, status } => {
+                let mut data = task_data(upid);
+                data["status"] = status.as_str().into();
+                data
+            }
+        }
+    }
+}
+
+#[inline]
+fn task_data(upid: &str) -> Value {
+    let mut data = json!({ "upid": upid });
+    if let Ok(parsed) = upid.parse::<Upid>() {
+        data["node"] = parsed.node().into();
+        data["task_type"] = parsed.task_type().into();
+        data["id"] = parsed.id().into();
+        data["user"] = parsed.user().into();
+    }
+    data
+}
+
+/// A change, and when it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When it was seen, in seconds since 1970, by this machine's clock.
+    pub time: u64,
+    /// What changed.
+    pub change: Change,
+}
+
+impl Event {
+    /// An identifier made from what the event says, so that the same event has the same one wherever and
+    /// however often it is told.
+    #[must_use]
+    #[inline]
+    pub fn id(&self) -> String {
+        let text = format!(
+            "{} {} {}",
+            self.time,
+            self.change.kind(),
+            self.change.data()
+        );
+        let hash = Sha256::digest(text.as_bytes());
+        let digits: String = hash
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("evt-{digits}")
+    }
+
+    /// `{"type":"vm.status.changed","timestamp":"2026-01-15T10:00:00Z","data":{…}}`.
+    #[must_use]
+    #[inline]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "type": self.change.kind(),
+            "timestamp": utc(self.time),
+            "data": self.change.data(),
+        })
+    }
+}
+
+/// One line for people.
+impl fmt::Display for Event {
+    #[inline]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data = self.change.data();
+        write!(f, "{} {}", utc(self.time), self.change.exact_kind())?;
+        for (key, value) in data.as_object().into_iter().flatten() {
+            match value {
+                Value::Null => {}
+                Value::String(text) if text.is_empty() => {}
+                Value::String(text) => write!(f, " {key}={}", text.escape_debug())?,
+                other => write!(f, " {key}={other}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A time as `2026-01-15T10:00:00Z`.
+#[inline]
+pub(crate) fn utc(seconds: u64) -> String {
+    // Years are counted from March, so that the leap day is the last one.
+    let day = seconds / 86_400 + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..=9 => (year + era * 400, month + 3),
+        _ => (year + era * 400 + 1, month - 9),
+    };
+    let of_day = seconds % 86_400;
+    format!(
+        "{year:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}Z",
+        of_day / 3_600,
+        of_day / 60 % 60,
+        of_day % 60
+    )
+}
+
+pub(crate) fn unix_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+fn node_of(upid: &str) -> Option<String> {
+    upid.parse::<Upid>().ok().map(|upid| upid.node().to_owned())
+}
+
+#[cfg(test)]
+mod tests;

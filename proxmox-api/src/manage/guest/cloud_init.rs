@@ -1,0 +1,202 @@
+//! What cloud-init does inside a new virtual machine.
+
+use super::{Guest, Kind};
+use crate::error::Error;
+use crate::pve::qemu::{QemuDrive, QemuIpConfig};
+use crate::value::Family;
+use crate::value::List;
+use crate::value::Secret;
+use crate::value::encode::escape;
+
+/// Settings for cloud-init; what is not set here stays as it is. See [`Guest::set_cloud_init`].
+///
+/// ```
+/// use proxmox_api::manage::guest::CloudInit;
+///
+/// let settings = CloudInit::new()
+///     .drive("local-lvm")
+///     .user("admin")
+///     .ssh_key("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHuA admin@desk")
+///     .dhcp(0);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CloudInit {
+    drive: Option<String>,
+    user: Option<String>,
+    password: Option<Secret>,
+    ssh_keys: Vec<String>,
+    ipconfig: Family<QemuIpConfig>,
+    nameservers: Vec<String>,
+    search_domain: Option<String>,
+    upgrade: Option<bool>,
+}
+
+impl CloudInit {
+    /// No settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the drive that hands the settings over, on this storage, unless the machine has one.
+    #[must_use]
+    pub fn drive(mut self, storage: impl Into<String>) -> Self {
+        self.drive = Some(storage.into());
+        self
+    }
+
+    /// The user to set up, instead of the image's own.
+    #[must_use]
+    pub fn user(mut self, name: impl Into<String>) -> Self {
+        self.user = Some(name.into());
+        self
+    }
+
+    /// The user's password. Keys are the better choice.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Adds a public SSH key in the form of an `authorized_keys` line. Replaces the keys the machine has.
+    #[must_use]
+    pub fn ssh_key(mut self, key: impl Into<String>) -> Self {
+        self.ssh_keys.push(key.into());
+        self
+    }
+
+    /// Addresses of a network card.
+    #[must_use]
+    #[inline]
+    pub fn ip(mut self, card: u8, config: impl Into<QemuIpConfig>) -> Self {
+        self.ipconfig.insert(card, config.into());
+        self
+    }
+
+    /// Has a network card get an IPv4 address by DHCP.
+    #[must_use]
+    #[inline]
+    pub fn dhcp(self, card: u8) -> Self {
+        self.ip(card, QemuIpConfig::new().ip("dhcp"))
+    }
+
+    /// Adds a name server. Replaces those the machine has.
+    #[must_use]
+    pub fn nameserver(mut self, address: impl Into<String>) -> Self {
+        self.nameservers.push(address.into());
+        self
+    }
+
+    /// The domain that short names are looked up in.
+    #[must_use]
+    pub fn search_domain(mut self, domain: impl Into<String>) -> Self {
+        self.search_domain = Some(domain.into());
+        self
+    }
+
+    /// Whether packages are upgraded at the first start. Releases before 8.0 refuse this setting.
+    #[must_use]
+    pub fn upgrade(mut self, upgrade: bool) -> Self {
+        self.upgrade = Some(upgrade);
+        self
+    }
+
+    /// The keys as the server wants them: one a line, and the whole percent-encoded once more than any
+    /// other parameter.
+    #[inline]
+    fn ssh_keys_text(&self) -> String {
+        let keys: Vec<&str> = (self.ssh_keys.iter())
+            .map(|key| key.trim())
+            .filter(|key| !key.is_empty())
+            .collect();
+        escape(&keys.join("\n")).to_string()
+    }
+}
+
+impl Guest {
+    /// Gives a virtual machine its cloud-init settings. They take effect at its next start, when the server
+    /// writes the drive anew.
+    ///
+    /// # Errors
+    /// [`NoFreeSlot`](super::GuestErrorKind::NoFreeSlot) if the drive finds no place; as for [`Guest::edit_qemu`].
+    pub async fn set_cloud_init(&self, settings: CloudInit) -> Result<(), Error> {
+        self.post_qemu(&mut |config, mut request| {
+            if let Some(storage) = &settings.drive {
+                let drives = (config.ide.values())
+                    .chain(config.scsi.values())
+                    .chain(config.sata.values());
+                if !drives.into_iter().any(is_cloud_init) {
+                    // Images look on ide2 first; the others are as good.
+                    let free = [2, 0, 3, 1]
+                        .into_iter()
+                        .find(|index| !config.ide.contains_key(index));
+                    let index = self.slot(free, "ide")?;
+                    let drive = QemuDrive::new(format!("{storage}:cloudinit"));
+                    request = request.ide(index, drive);
+                }
+            }
+            if let Some(user) = &settings.user {
+                request = request.ciuser(user);
+            }
+            if let Some(password) = &settings.password {
+                request = request.cipassword(password.clone());
+            }
+            if !settings.ssh_keys.is_empty() {
+                request = request.sshkeys(settings.ssh_keys_text());
+            }
+            for (card, config) in &settings.ipconfig {
+                request = request.ipconfig(*card, config.clone());
+            }
+            if !settings.nameservers.is_empty() {
+                request = request.nameserver(List(settings.nameservers.clone()));
+            }
+            if let Some(domain) = &settings.search_domain {
+                request = request.searchdomain(domain);
+            }
+            if let Some(upgrade) = settings.upgrade {
+                request = request.ciupgrade(upgrade);
+            }
+            Ok(request)
+        })
+        .await
+    }
+
+    /// Writes the cloud-init drive of a virtual machine anew: `PUT /nodes/{node}/qemu/{vmid}/cloudinit`.
+    ///
+    /// # Errors
+    /// [`WrongKind`](super::GuestErrorKind::WrongKind) for a container; see [`Guest`].
+    pub async fn regenerate_cloud_init(&self) -> Result<(), Error> {
+        self.call(Some(Kind::Qemu), &|place| {
+            self.qemu_at(place).cloudinit().put().into_future()
+        })
+        .await
+    }
+}
+
+fn is_cloud_init(drive: &QemuDrive) -> bool {
+    // `storage:cloudinit` when it is asked for, `storage:vm-101-cloudinit` once it is there.
+    drive.file.ends_with(":cloudinit") || drive.file.contains("-cloudinit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssh_keys_are_encoded_with_every_reserved_character() {
+        let settings = CloudInit::new()
+            .ssh_key("ssh-rsa AAA+b/c== me@host \n")
+            .ssh_key("ssh-ed25519 X y");
+        assert_eq!(
+            settings.ssh_keys_text(),
+            "ssh-rsa%20AAA%2Bb%2Fc%3D%3D%20me%40host%0Assh-ed25519%20X%20y"
+        );
+    }
+
+    #[test]
+    fn a_password_does_not_show() {
+        let settings = CloudInit::new().password("hunter2");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+}

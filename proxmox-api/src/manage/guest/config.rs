@@ -1,0 +1,587 @@
+//! Reading, changing and writing back configurations.
+
+use std::fmt;
+
+use super::difference::set_differences;
+use super::started::Goal;
+use super::{ATTEMPTS, Acting, Guest, GuestErrorKind, Kind, Place, Started, order, task};
+use crate::error::Error;
+use crate::error::api::ErrorKind;
+use crate::pve::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
+use crate::pve::qemu::{QemuConfig, QemuDrive, QemuNet, QemuVmidConfigPost, QemuVmidConfigPut};
+use crate::request::{ApiRequest, Sending};
+use crate::task::Task;
+use crate::value::List;
+
+/// What disks of a virtual machine are connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bus {
+    /// `scsi0` to `scsi30`.
+    Scsi,
+    /// `virtio0` to `virtio15`.
+    Virtio,
+    /// `sata0` to `sata5`.
+    Sata,
+    /// `ide0` to `ide3`.
+    Ide,
+}
+
+impl Bus {
+    /// The name its settings start with, as `scsi`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scsi => "scsi",
+            Self::Virtio => "virtio",
+            Self::Sata => "sata",
+            Self::Ide => "ide",
+        }
+    }
+
+    fn slots(self) -> u8 {
+        match self {
+            Self::Scsi => 31,
+            Self::Virtio => 16,
+            Self::Sata => 6,
+            Self::Ide => 4,
+        }
+    }
+}
+
+/// A size for [`Guest::resize_disk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Up to this many bytes. Disks cannot shrink.
+    To(u64),
+    /// By this many bytes more.
+    By(u64),
+}
+
+impl fmt::Display for Size {
+    /// As the server reads it, in the largest unit that is exact.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, bytes) = match self {
+            Self::To(bytes) => ("", *bytes),
+            Self::By(bytes) => ("+", *bytes),
+        };
+        for (shift, unit) in [(40, "T"), (30, "G"), (20, "M"), (10, "K")] {
+            if bytes > 0 && bytes.is_multiple_of(1 << shift) {
+                return write!(f, "{sign}{}{unit}", bytes >> shift);
+            }
+        }
+        write!(f, "{sign}{bytes}")
+    }
+}
+
+/// Puts what is to change about a configuration into a request.
+pub(super) type Change<'a, C, R> = &'a mut (dyn FnMut(&C, R) -> Result<R, Error> + Send + 'a);
+
+/// The same as a request under way, or none if nothing is to change.
+type Write<'a, C> =
+    &'a mut (dyn FnMut(&C, &Place) -> Result<Option<Sending<Option<Task>>>, Error> + Send + 'a);
+
+#[inline]
+fn read_qemu(guest: &Guest, place: &Place) -> Sending<QemuConfig> {
+    guest.qemu_at(place).config().get().into_future()
+}
+
+#[inline]
+fn read_lxc(guest: &Guest, place: &Place) -> Sending<LxcConfig> {
+    guest.lxc_at(place).config().get().into_future()
+}
+
+/// The server refuses a change that holds nothing but the digest.
+fn unless_empty(
+    request: impl ApiRequest<Output: super::IntoTask>,
+) -> Option<Sending<Option<Task>>> {
+    let request = request.into_request();
+    let changes = |(key, _)| key != "digest";
+    let empty = !request.call().params().iter().any(changes);
+    (!empty).then(|| super::optional(request.into_future()))
+}
+
+/// Has `change` fill a request that goes with what was read.
+macro_rules! edit {
+    ($guest:ident, $kind:ident, $read:ident, $at:ident, $verb:ident, $change:ident) => {
+        $guest
+            .edit(Kind::$kind, $read, &mut |config, place| {
+                let request = $guest.$at(place).config().$verb();
+                let request = match &config.digest {
+                    Some(digest) => request.digest(digest),
+                    None => request,
+                };
+                Ok(unless_empty($change(config, request)?))
+            })
+            .await
+    };
+}
+
+const NETS: u8 = 32;
+const MOUNT_POINTS: u8 = 255;
+
+impl Guest {
+    /// Reads a virtual machine's configuration with pending changes applied:
+    /// `GET /nodes/{node}/qemu/{vmid}/config`.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
+    pub async fn qemu_config(&self) -> Result<QemuConfig, Error> {
+        self.call(Some(Kind::Qemu), &|place| read_qemu(self, place))
+            .await
+    }
+
+    /// Reads a container's configuration with pending changes applied:
+    /// `GET /nodes/{node}/lxc/{vmid}/config`.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::WrongKind`] for a virtual machine; see [`Guest`].
+    pub async fn lxc_config(&self) -> Result<LxcConfig, Error> {
+        self.call(Some(Kind::Lxc), &|place| read_lxc(self, place))
+            .await
+    }
+
+    /// Changes a virtual machine's configuration: reads it, has `change` put what is to change into the
+    /// request, and writes that unless the configuration was changed by somebody else in between; then it
+    /// starts over, five times at most. `change` must therefore not do anything else.
+    ///
+    /// A request that is given back without any change is not sent. Settings are removed with the request's
+    /// `unset`. Everything is done when this returns: `PUT /nodes/{node}/qemu/{vmid}/config`.
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// pve.guest(101)
+    ///     .edit_qemu(|config, request| {
+    ///         request.cores(config.cores.unwrap_or(1) * 2).unset("balloon")
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigChanged`] if others changed it every time; [`GuestErrorKind::WrongKind`] for a
+    /// container; see [`Guest`].
+    #[inline]
+    pub async fn edit_qemu(
+        &self,
+        mut change: impl FnMut(&QemuConfig, QemuVmidConfigPut) -> QemuVmidConfigPut + Send,
+    ) -> Result<(), Error> {
+        self.put_qemu(&mut |config, request| Ok(change(config, request)))
+            .await
+    }
+
+    /// Like [`Guest::edit_qemu`], through the call that works as a task and so may take long, as allocating
+    /// a disk does; waits for it. `POST /nodes/{node}/qemu/{vmid}/config`.
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_qemu`].
+    #[inline]
+    pub async fn edit_qemu_by_task(
+        &self,
+        mut change: impl FnMut(&QemuConfig, QemuVmidConfigPost) -> QemuVmidConfigPost + Send,
+    ) -> Result<(), Error> {
+        self.post_qemu(&mut |config, request| Ok(change(config, request)))
+            .await
+    }
+
+    /// Changes a container's configuration, as [`Guest::edit_qemu`] does for a virtual machine:
+    /// `PUT /nodes/{node}/lxc/{vmid}/config`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ConfigChanged`] if others changed it every time; [`GuestErrorKind::WrongKind`] for a
+    /// virtual machine; see [`Guest`].
+    #[inline]
+    pub async fn edit_lxc(
+        &self,
+        mut change: impl FnMut(&LxcConfig, LxcVmidConfigPut) -> LxcVmidConfigPut + Send,
+    ) -> Result<(), Error> {
+        self.put_lxc(&mut |config, request| Ok(change(config, request)))
+            .await
+    }
+
+    /// Changes a virtual machine's configuration as a value: reads it, lets `change` have it, and sends what
+    /// differs then. A member that became `None`, or was taken out of its family, is removed from the
+    /// configuration; one that did not change is not sent. Members of `extra` count too. Members that are lists
+    /// or objects in the answer cannot be changed this way, and commas within the values of a property string
+    /// are left to the server to refuse. Otherwise like [`Guest::edit_qemu`].
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// pve.guest(101)
+    ///     .update_qemu(|config| {
+    ///         config.cores = Some(4);
+    ///         config.balloon = None;
+    ///         config.net.remove(&1);
+    ///     })
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_qemu`].
+    #[inline]
+    pub async fn update_qemu(
+        &self,
+        mut change: impl FnMut(&mut QemuConfig) + Send,
+    ) -> Result<(), Error> {
+        self.put_qemu(&mut |config, mut request| {
+            let mut wanted = config.clone();
+            change(&mut wanted);
+            set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+            Ok(request)
+        })
+        .await
+    }
+
+    /// Changes a container's configuration as a value, as [`Guest::update_qemu`] does for a virtual machine.
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_lxc`].
+    #[inline]
+    pub async fn update_lxc(
+        &self,
+        mut change: impl FnMut(&mut LxcConfig) + Send,
+    ) -> Result<(), Error> {
+        self.put_lxc(&mut |config, mut request| {
+            let mut wanted = config.clone();
+            change(&mut wanted);
+            set_differences(&mut request.0.call, &mut config.clone(), &mut wanted);
+            Ok(request)
+        })
+        .await
+    }
+
+    #[inline]
+    pub(super) async fn put_qemu(
+        &self,
+        change: Change<'_, QemuConfig, QemuVmidConfigPut>,
+    ) -> Result<(), Error> {
+        edit!(self, Qemu, read_qemu, qemu_at, put, change)
+    }
+
+    #[inline]
+    pub(super) async fn post_qemu(
+        &self,
+        change: Change<'_, QemuConfig, QemuVmidConfigPost>,
+    ) -> Result<(), Error> {
+        edit!(self, Qemu, read_qemu, qemu_at, post, change)
+    }
+
+    #[inline]
+    pub(super) async fn put_lxc(
+        &self,
+        change: Change<'_, LxcConfig, LxcVmidConfigPut>,
+    ) -> Result<(), Error> {
+        edit!(self, Lxc, read_lxc, lxc_at, put, change)
+    }
+
+    /// Reads the configuration and sends what `write` makes of it, until nobody else is in between.
+    fn edit<'a, C: Send + 'a>(
+        &'a self,
+        kind: Kind,
+        read: fn(&Self, &Place) -> Sending<C>,
+        write: Write<'a, C>,
+    ) -> Acting<'a, ()> {
+        Box::pin(async move {
+            let mut attempt = 1;
+            loop {
+                let config = self.call(Some(kind), &|place| read(self, place)).await?;
+                let place = self.place().await?;
+                let writing = write(&config, &place)?;
+                drop(config);
+                let Some(writing) = writing else {
+                    return Ok(());
+                };
+                let written = match writing.await {
+                    Ok(task) => {
+                        let started = Started::new(self, task, Goal::Nothing);
+                        started.wait().await.map(drop)
+                    }
+                    Err(error) => Err(error),
+                };
+                match written {
+                    Err(error)
+                        if error.kind() == Some(ErrorKind::ConfigChanged) && attempt < ATTEMPTS =>
+                    {
+                        attempt += 1;
+                    }
+                    done => return done,
+                }
+            }
+        })
+    }
+
+    /// Its tags, in the order of the configuration.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn tags(&self) -> Result<Vec<String>, Error> {
+        let tags = match self.place().await?.kind {
+            Kind::Qemu => self.qemu_config().await?.tags,
+            Kind::Lxc => self.lxc_config().await?.tags,
+        };
+        Ok(tags.unwrap_or_default().0)
+    }
+
+    /// Adds tags; those it has already are left alone.
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_qemu`].
+    pub async fn add_tags(
+        &self,
+        tags: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<(), Error> {
+        let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
+        self.edit_tags(&|have| {
+            for tag in &tags {
+                if !have.iter().any(|known| known.eq_ignore_ascii_case(tag)) {
+                    have.push(tag.clone());
+                }
+            }
+        })
+        .await
+    }
+
+    /// Removes tags; those it does not have are passed over.
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_qemu`].
+    pub async fn remove_tags(
+        &self,
+        tags: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Result<(), Error> {
+        let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
+        self.edit_tags(&|have| {
+            have.retain(|known| !tags.iter().any(|tag| known.eq_ignore_ascii_case(tag)));
+        })
+        .await
+    }
+
+    async fn edit_tags(&self, change: &(dyn Fn(&mut Vec<String>) + Sync)) -> Result<(), Error> {
+        // What to set; nothing for no tag at all.
+        let new = |old: &Option<List>| {
+            let old = old.clone().unwrap_or_default().0;
+            let mut tags = old.clone();
+            change(&mut tags);
+            (tags != old).then_some((!tags.is_empty()).then_some(tags))
+        };
+        if self.place().await?.kind == Kind::Qemu {
+            let change = |config: &QemuConfig, request: QemuVmidConfigPut| match new(&config.tags) {
+                None => request,
+                Some(None) => request.unset("tags"),
+                Some(Some(tags)) => request.tags(tags),
+            };
+            return self.edit_qemu(change).await;
+        }
+        let change = |config: &LxcConfig, request: LxcVmidConfigPut| match new(&config.tags) {
+            None => request,
+            Some(None) => request.unset("tags"),
+            Some(Some(tags)) => request.tags(tags),
+        };
+        self.edit_lxc(change).await
+    }
+
+    /// Adds a disk to a virtual machine in the first free place of a bus, and gives the setting's name,
+    /// as `scsi1`. `QemuDrive::new("local-lvm:32")` allocates 32 GiB on the storage.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::NoFreeSlot`] if the bus is full; as for [`Guest::edit_qemu`].
+    pub async fn attach_disk(
+        &self,
+        bus: Bus,
+        drive: impl Into<QemuDrive>,
+    ) -> Result<String, Error> {
+        let drive = drive.into();
+        let mut key = String::new();
+        self.post_qemu(&mut |config, request| {
+            let taken = match bus {
+                Bus::Scsi => &config.scsi,
+                Bus::Virtio => &config.virtio,
+                Bus::Sata => &config.sata,
+                Bus::Ide => &config.ide,
+            };
+            let free = (0..bus.slots()).find(|n| !taken.contains_key(n));
+            let index = self.slot(free, bus.as_str())?;
+            key = format!("{}{index}", bus.as_str());
+            let drive = drive.clone();
+            Ok(match bus {
+                Bus::Scsi => request.scsi(index, drive),
+                Bus::Virtio => request.virtio(index, drive),
+                Bus::Sata => request.sata(index, drive),
+                Bus::Ide => request.ide(index, drive),
+            })
+        })
+        .await?;
+        Ok(key)
+    }
+
+    /// Adds a mount point to a container in the first free place, and gives the setting's name, as `mp0`.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
+    pub async fn attach_mount_point(
+        &self,
+        mount: impl Into<LxcMountPoint>,
+    ) -> Result<String, Error> {
+        let mount = mount.into();
+        let mut key = String::new();
+        self.put_lxc(&mut |config, request| {
+            let free = (0..MOUNT_POINTS).find(|n| !config.mp.contains_key(n));
+            let index = self.slot(free, "mp")?;
+            key = format!("mp{index}");
+            Ok(request.mp(index, mount.clone()))
+        })
+        .await?;
+        Ok(key)
+    }
+
+    /// Takes a device out of the configuration: a disk, whose volume is kept as `unused0` and so on, a
+    /// mount point, or a network card. `key` is the setting's name, as `scsi1`.
+    ///
+    /// # Errors
+    /// As for [`Guest::edit_qemu`].
+    pub async fn detach(&self, key: &str) -> Result<(), Error> {
+        match self.place().await?.kind {
+            Kind::Qemu => self.edit_qemu(|_, request| request.unset(key)).await,
+            Kind::Lxc => self.edit_lxc(|_, request| request.unset(key)).await,
+        }
+    }
+
+    /// Removes a disk of a virtual machine and **destroys what is on it**:
+    /// `PUT /nodes/{node}/qemu/{vmid}/unlink`.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
+    pub async fn destroy_disk(&self, key: &str) -> Result<(), Error> {
+        let send = |place: &Place| task(self.qemu_at(place).unlink().put(key).force(true));
+        self.call(Some(Kind::Qemu), &send).await.map(drop)
+    }
+
+    /// Makes a disk larger. `disk` is the setting's name, as `scsi0` or `rootfs`:
+    /// `PUT /nodes/{node}/{qemu|lxc}/{vmid}/resize`. For virtual machines a task since release 8.0 and done
+    /// at once before that.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn resize_disk(&self, disk: &str, size: Size) -> Result<Started, Error> {
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => order!(self.qemu_at(place).resize().put(disk, size.to_string())),
+            Kind::Lxc => order!(self.lxc_at(place).resize().put(disk, size.to_string())),
+        };
+        self.order(None, Goal::Nothing, &send).await
+    }
+
+    /// Moves a disk or mount point to another storage, and deletes the original if `delete` says so; else
+    /// it stays as an unused disk. `POST …/move_disk` for virtual machines, `POST …/move_volume` for
+    /// containers.
+    ///
+    /// # Errors
+    /// See [`Guest`].
+    pub async fn move_disk(
+        &self,
+        disk: &str,
+        storage: &str,
+        delete: bool,
+    ) -> Result<Started, Error> {
+        let send = |place: &Place| match place.kind {
+            Kind::Qemu => {
+                let request = self.qemu_at(place).move_disk().post(disk);
+                order!(request.storage(storage).delete(delete))
+            }
+            Kind::Lxc => {
+                let request = self.lxc_at(place).move_volume().post(disk);
+                order!(request.storage(storage).delete(delete))
+            }
+        };
+        self.order(None, Goal::Nothing, &send).await
+    }
+
+    /// Adds a network card to a virtual machine in the first free place, and gives the setting's name, as
+    /// `net1`. Without a MAC address the server makes one.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_qemu`].
+    pub async fn attach_net(&self, card: impl Into<QemuNet>) -> Result<String, Error> {
+        let card = card.into();
+        let mut key = String::new();
+        self.put_qemu(&mut |config, request| {
+            let free = (0..NETS).find(|n| !config.net.contains_key(n));
+            let index = self.slot(free, "net")?;
+            key = format!("net{index}");
+            Ok(request.net(index, card.clone()))
+        })
+        .await?;
+        Ok(key)
+    }
+
+    /// Adds a network card to a container in the first free place, and gives the setting's name, as `net1`.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::NoFreeSlot`] if there is no place left; as for [`Guest::edit_lxc`].
+    pub async fn attach_lxc_net(&self, card: impl Into<LxcNet>) -> Result<String, Error> {
+        let card = card.into();
+        let mut key = String::new();
+        self.put_lxc(&mut |config, request| {
+            let free = (0..NETS).find(|n| !config.net.contains_key(n));
+            let index = self.slot(free, "net")?;
+            key = format!("net{index}");
+            Ok(request.net(index, card.clone()))
+        })
+        .await?;
+        Ok(key)
+    }
+
+    /// Changes a network card of a virtual machine; what `change` leaves alone, such as the MAC address,
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; as for [`Guest::edit_qemu`].
+    pub async fn edit_net(
+        &self,
+        index: u8,
+        mut change: impl FnMut(&mut QemuNet) + Send,
+    ) -> Result<(), Error> {
+        self.put_qemu(&mut |config, request| {
+            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
+            change(&mut card);
+            Ok(request.net(index, card))
+        })
+        .await
+    }
+
+    /// Changes a network card of a container; what `change` leaves alone, such as the MAC address, stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// [`GuestErrorKind::NoSuchSetting`] if there is no such card; as for [`Guest::edit_lxc`].
+    pub async fn edit_lxc_net(
+        &self,
+        index: u8,
+        mut change: impl FnMut(&mut LxcNet) + Send,
+    ) -> Result<(), Error> {
+        self.put_lxc(&mut |config, request| {
+            let mut card = self.present(config.net.get(&index), "net", index)?.clone();
+            change(&mut card);
+            Ok(request.net(index, card))
+        })
+        .await
+    }
+
+    fn present<T>(&self, found: Option<T>, family: &str, index: u8) -> Result<T, Error> {
+        found.ok_or_else(|| {
+            let missing = GuestErrorKind::NoSuchSetting {
+                vmid: self.vmid,
+                key: format!("{family}{index}"),
+            };
+            missing.into()
+        })
+    }
+
+    pub(super) fn slot(&self, free: Option<u8>, family: &'static str) -> Result<u8, Error> {
+        free.ok_or_else(|| {
+            let vmid = self.vmid;
+            GuestErrorKind::NoFreeSlot { vmid, family }.into()
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! What can be wrong with a guest beyond what a single call tells.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Kind;
+use crate::error::Error;
+use crate::error::api::ErrorKind;
+
+/// Something with a guest did not work, for a reason that no single call tells. See [`Error::Guest`].
+#[derive(Debug)]
+pub struct GuestError(Box<GuestErrorKind>);
+
+/// What is wrong with a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuestErrorKind {
+    /// The cluster has no guest of this number that this user may see.
+    NoSuchGuest {
+        /// The number.
+        vmid: u32,
+    },
+    /// This works with the other kind of guest only.
+    WrongKind {
+        /// The guest's number.
+        vmid: u32,
+        /// What it is.
+        is: Kind,
+        /// What it had to be.
+        needed: Kind,
+    },
+    /// Every number of the range is taken.
+    NoFreeId {
+        /// The lowest number that was allowed.
+        first: u32,
+        /// The highest number that was allowed.
+        last: u32,
+    },
+    /// Every place for such a device is taken.
+    NoFreeSlot {
+        /// The guest's number.
+        vmid: u32,
+        /// The family of settings, such as `scsi`.
+        family: &'static str,
+    },
+    /// The configuration has no such setting.
+    NoSuchSetting {
+        /// The guest's number.
+        vmid: u32,
+        /// The setting's name, such as `net1`.
+        key: String,
+    },
+    /// High availability took the order and did not carry it out.
+    HighAvailability {
+        /// The guest's number.
+        vmid: u32,
+        /// What it made of the guest, such as `error`.
+        state: String,
+    },
+    /// It was not done within this time. What was started goes on.
+    TimedOut {
+        /// The guest's number.
+        vmid: u32,
+        /// What was waited for.
+        waiting_for: String,
+        /// How long.
+        after: Duration,
+    },
+    /// The guest agent answered something that cannot be used.
+    Agent {
+        /// The guest's number.
+        vmid: u32,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl GuestError {
+    /// What is wrong.
+    #[must_use]
+    pub fn reason(&self) -> &GuestErrorKind {
+        &self.0
+    }
+
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        match *self.0 {
+            GuestErrorKind::NoSuchGuest { .. } => Some(ErrorKind::NotFound),
+            _ => None,
+        }
+    }
+
+    /// Whether it was found out before anything was changed.
+    pub(crate) fn never_sent(&self) -> bool {
+        match *self.0 {
+            GuestErrorKind::NoSuchGuest { .. }
+            | GuestErrorKind::WrongKind { .. }
+            | GuestErrorKind::NoFreeId { .. }
+            | GuestErrorKind::NoFreeSlot { .. }
+            | GuestErrorKind::NoSuchSetting { .. } => true,
+            GuestErrorKind::HighAvailability { .. }
+            | GuestErrorKind::TimedOut { .. }
+            | GuestErrorKind::Agent { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for GuestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for GuestErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchGuest { vmid } => {
+                write!(f, "there is no guest {vmid}, or none this user may see")
+            }
+            Self::WrongKind { vmid, is, needed } => write!(
+                f,
+                "guest {vmid} is {}, and this works with {} only",
+                is.noun(),
+                needed.noun()
+            ),
+            Self::NoFreeId { first, last } => {
+                write!(f, "every guest number from {first} to {last} is taken")
+            }
+            Self::NoFreeSlot { vmid, family } => {
+                write!(f, "guest {vmid} has no room for another {family} device")
+            }
+            Self::NoSuchSetting { vmid, key } => {
+                write!(f, "the configuration of guest {vmid} has no {key}")
+            }
+            Self::HighAvailability { vmid, state } => write!(
+                f,
+                "high availability put guest {vmid} into the state {state:?} instead of doing as told"
+            ),
+            Self::TimedOut {
+                vmid,
+                waiting_for,
+                after,
+            } => write!(f, "guest {vmid}: no {waiting_for} within {after:?}"),
+            Self::Agent { vmid, problem } => {
+                write!(f, "guest agent of guest {vmid}: {problem}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for GuestError {}
+
+impl From<GuestErrorKind> for Error {
+    fn from(reason: GuestErrorKind) -> Self {
+        Self::Guest(GuestError(Box::new(reason)))
+    }
+}

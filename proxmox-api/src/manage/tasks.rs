@@ -1,0 +1,309 @@
+//! Many tasks at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::stream::{StreamExt, iter};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::manage::guest::Acting;
+use crate::task::{Looks, Patience, Task, TaskError, TaskErrorKind, TaskOutcome, or_error};
+
+/// How long operations on a guest's power and configuration commonly take at most. A suggestion for
+/// timeouts; nothing uses it unasked, but for guests that high availability manages.
+pub const GUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// How long operations that copy disks commonly take at most: clones, migrations, backups. A suggestion
+/// for timeouts; nothing uses it unasked.
+pub const STORAGE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// How one of many tasks ended; see [`wait_all`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct TaskEnd {
+    /// The task.
+    pub task: Task,
+    /// What awaiting [`Task::wait`] gives: how it did its work, or [`Error::Task`].
+    pub outcome: Result<TaskOutcome, Error>,
+}
+
+impl TaskEnd {
+    /// Whether it did its work, with or without warnings.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.outcome.is_ok()
+    }
+}
+
+/// Waiting for many tasks; made by [`wait_all`], started by awaiting it.
+#[must_use = "nothing is waited for until this is awaited"]
+pub struct WaitAll<'a> {
+    client: Client,
+    tasks: Vec<Task>,
+    timeout: Option<Duration>,
+    interval: Option<Duration>,
+    listener: Option<Listener<'a>>,
+}
+
+type Listener<'a> = Box<dyn FnMut(usize, &TaskEnd) + Send + 'a>;
+
+/// Waits for many tasks at once. One request for each node tells which of them still run, and only the others
+/// are looked at themselves, so that waiting for hundreds costs little more than waiting for one.
+///
+/// Awaiting the result gives one end for each task, in the order of the tasks. A task that fails is the error
+/// of its own end only; the whole is never one.
+///
+/// ```no_run
+/// # async fn example(
+/// #     pve: proxmox_api::Client, tasks: Vec<proxmox_api::task::Task>,
+/// # ) -> Result<(), proxmox_api::Error> {
+/// use proxmox_api::manage::tasks::{GUEST_TIMEOUT, wait_all};
+///
+/// let ends = wait_all(&pve, tasks).timeout(GUEST_TIMEOUT).await?;
+/// let failed = ends.iter().filter(|end| !end.is_success()).count();
+/// # Ok(())
+/// # }
+/// ```
+pub fn wait_all(client: &Client, tasks: impl IntoIterator<Item = Task>) -> WaitAll<'static> {
+    WaitAll {
+        client: client.clone(),
+        tasks: tasks.into_iter().collect(),
+        timeout: None,
+        interval: None,
+        listener: None,
+    }
+}
+
+impl<'a> WaitAll<'a> {
+    /// Gives each task at most this time from now on. Tasks go on when it is up.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Looks at each task this often, instead of every second at first and more seldom later.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.interval = Some(interval);
+        self
+    }
+
+    /// Is called with each task's place and end as soon as the end is known.
+    pub fn on_end<'b>(self, listener: impl FnMut(usize, &TaskEnd) + Send + 'b) -> WaitAll<'b> {
+        WaitAll {
+            client: self.client,
+            tasks: self.tasks,
+            timeout: self.timeout,
+            interval: self.interval,
+            listener: Some(Box::new(listener)),
+        }
+    }
+
+    async fn run(self) -> Result<Vec<TaskEnd>, Error> {
+        let mut rounds = Looks::every(self.interval, self.timeout);
+        let mut ends = Ends {
+            known: self.tasks.iter().map(|_| None).collect(),
+            listener: self.listener,
+        };
+        let mut open: Vec<Open> = (self.tasks.into_iter().enumerate())
+            .map(|(index, task)| Open {
+                index,
+                task,
+                patience: Patience::default(),
+            })
+            .collect();
+        loop {
+            let running = running(&self.client, &open).await;
+            let (busy, asked): (Vec<Open>, Vec<Open>) =
+                (open.into_iter()).partition(|open| running.contains(open.task.upid().as_str()));
+            open = busy;
+            let mut looks = iter(asked).map(Open::look).buffer_unordered(AT_ONCE);
+            while let Some((one, end)) = looks.next().await {
+                match end {
+                    None => open.push(one),
+                    Some(outcome) => ends.add(one, outcome),
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+            if !rounds.again().await {
+                let limit = self.timeout.unwrap_or_default();
+                for one in open {
+                    let upid = one.task.upid().clone();
+                    let late = TaskError::new(upid, TaskErrorKind::TimedOut(limit));
+                    ends.add(one, Err(late.into()));
+                }
+                break;
+            }
+        }
+        Ok(ends.known.into_iter().flatten().collect())
+    }
+}
+
+impl<'a> IntoFuture for WaitAll<'a> {
+    type Output = Result<Vec<TaskEnd>, Error>;
+    type IntoFuture = Acting<'a, Vec<TaskEnd>>;
+
+    #[inline]
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for WaitAll<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitAll")
+            .field("tasks", &self.tasks)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many tasks are looked at themselves at the same time.
+const AT_ONCE: usize = 8;
+/// More tasks than that do not run on a node at the same time.
+const LISTED: i64 = 1_000;
+
+struct Ends<'a> {
+    known: Vec<Option<TaskEnd>>,
+    listener: Option<Listener<'a>>,
+}
+
+impl Ends<'_> {
+    #[inline]
+    fn add(&mut self, one: Open, outcome: Result<TaskOutcome, Error>) {
+        let task = one.task;
+        let end = TaskEnd { task, outcome };
+        if let Some(listener) = &mut self.listener {
+            listener(one.index, &end);
+        }
+        if let Some(slot) = self.known.get_mut(one.index) {
+            *slot = Some(end);
+        }
+    }
+}
+
+/// A task whose end is not known yet.
+struct Open {
+    index: usize,
+    task: Task,
+    patience: Patience,
+}
+
+impl Open {
+    async fn look(mut self) -> (Self, Option<Result<TaskOutcome, Error>>) {
+        let look = (self.task.status().await).map(|status| status.outcome());
+        let end = match self.patience.judge(&self.task, look) {
+            Ok(None) => None,
+            Ok(Some(outcome)) => Some(or_error(&self.task, outcome).await),
+            Err(error) => Some(Err(error)),
+        };
+        (self, end)
+    }
+}
+
+/// Which of the tasks run, as far as their nodes' lists tell. What is not there is to be asked for itself: it has
+/// ended, or belongs to somebody else, or its node cannot be asked.
+async fn running(client: &Client, open: &[Open]) -> BTreeSet<String> {
+    let mut nodes: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in open {
+        *nodes.entry(one.task.upid().node()).or_default() += 1;
+    }
+    // Asking for a single task itself costs the same and tells more.
+    let lists: Vec<_> = (nodes.into_iter())
+        .filter(|(_, tasks)| *tasks > 1)
+        .map(|(node, _)| {
+            let request = client.api().nodes().node(node).tasks().get();
+            request.source("active").limit(LISTED).into_future()
+        })
+        .collect();
+    let mut lists = iter(lists).buffer_unordered(AT_ONCE);
+    let mut running = BTreeSet::new();
+    while let Some(list) = lists.next().await {
+        for row in list.unwrap_or_default() {
+            if row.endtime.is_none() {
+                running.insert(row.upid);
+            }
+        }
+    }
+    running
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::testing::{Fake, ok};
+
+    fn upid(number: u32) -> String {
+        format!("UPID:pve1:{number:08X}:0002DDA4:6B01F6EE:qmstart:{number}:root@pam!ci:")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hundreds_of_tasks_cost_one_list_each_round() {
+        // Task n runs for n / 50 rounds.
+        let round = Mutex::new(0);
+        let fake = Fake::new(move |request| {
+            let mut round = round.lock().expect("one at a time");
+            if request.path.contains("source=active") {
+                *round += 1;
+                let rows: Vec<String> = (0..200)
+                    .filter(|number| number / 50 >= *round)
+                    .map(|number| {
+                        format!(
+                            r#"{{"upid":"{}","node":"pve1","type":"qmstart","id":"1","user":"root@pam",
+                                "pid":1,"pstart":1,"starttime":1,"status":"RUNNING"}}"#,
+                            upid(number)
+                        )
+                    })
+                    .collect();
+                return ok(format!(r#"{{"data":[{}]}}"#, rows.join(",")));
+            }
+            ok(r#"{"data":{"status":"stopped","exitstatus":"OK"}}"#)
+        });
+        let client = fake.token_client();
+        let tasks: Vec<Task> = (0..200)
+            .map(|number| client.task(upid(number).parse().expect("a UPID")))
+            .collect();
+        let mut order = HashMap::new();
+        let waiting = wait_all(&client, tasks).on_end(|index, _| {
+            let place = order.len();
+            order.insert(index, place);
+        });
+        let ends = waiting.await.expect("it never fails as a whole");
+        assert!(ends.len() == 200 && ends.iter().all(TaskEnd::is_success));
+        assert!(order[&10] < order[&60] && order[&60] < order[&160]);
+        assert_eq!(
+            fake.requests().len(),
+            200 + 4,
+            "a look at each, and four lists"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_end_in_time_is_told_apart_from_what_failed() {
+        let fake = Fake::new(|request| {
+            if request.path.contains("source=active") {
+                ok(r#"{"data":[]}"#)
+            } else if request.path.contains("00000001") {
+                ok(r#"{"data":{"status":"running"}}"#)
+            } else {
+                ok(r#"{"data":{"status":"stopped","exitstatus":"VM is locked (backup)"}}"#)
+            }
+        });
+        let client = fake.token_client();
+        let tasks = [1, 2].map(|number| client.task(upid(number).parse().expect("a UPID")));
+        let waiting = wait_all(&client, tasks).timeout(GUEST_TIMEOUT);
+        let ends = waiting.await.expect("it never fails as a whole");
+        let reason = |end: &TaskEnd| match &end.outcome {
+            Err(Error::Task(error)) => format!("{:?}", error.reason()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(&ends[0]), format!("TimedOut({GUEST_TIMEOUT:?})"));
+        assert_eq!(reason(&ends[1]), "Failed(\"VM is locked (backup)\")");
+    }
+}

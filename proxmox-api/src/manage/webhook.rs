@@ -1,0 +1,589 @@
+//! Telling other programs about events, signed.
+//!
+//! A delivery is a POST with the event as JSON and two headers: `X-Webhook-Timestamp`, in seconds since 1970,
+//! and `X-Webhook-Signature`, which is `sha256=` and the HMAC-SHA256 of `timestamp.body` in hexadecimal. A
+//! receiver checks both with [`verify`] and so refuses what was forged, changed, or is sent once more later.
+//!
+//! ```
+//! use proxmox_api::manage::webhook::{WINDOW, sign, verify};
+//!
+//! let (time, body) = (1_768_471_200, br#"{"type":"vm.started"}"#);
+//! let signature = sign(b"webhook-secret-key", time, body);
+//! assert!(verify(b"webhook-secret-key", &signature, "1768471200", body, time + 299, WINDOW).is_ok());
+//! assert!(verify(b"webhook-secret-key", &signature, "1768471200", body, time + 301, WINDOW).is_err());
+//! assert!(verify(b"another key", &signature, "1768471200", body, time, WINDOW).is_err());
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::json;
+use sha2::Sha256;
+
+use crate::error::Error;
+use crate::manage::events::{Event, unix_now, utc};
+use crate::tls::Trust;
+use crate::transport::{HttpSettings, HttpTransport, Proxies, Transport, WireRequest};
+use crate::value::Secret;
+use crate::value::endpoint::Method;
+
+/// The header with the signature.
+pub const SIGNATURE: &str = "X-Webhook-Signature";
+
+/// The header with the time the signature was made at.
+pub const TIMESTAMP: &str = "X-Webhook-Timestamp";
+
+/// How far a delivery's time may lie from the receiver's: 300 seconds.
+pub const WINDOW: Duration = Duration::from_secs(300);
+
+const SCHEME: &str = "sha256=";
+
+#[inline]
+fn mac(secret: &[u8], timestamp: &str, body: &[u8]) -> Hmac<Sha256> {
+    // HMAC takes keys of every length.
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret)
+        .unwrap_or_else(|_| Hmac::<Sha256>::new(&Default::default()));
+    mac.update(timestamp.as_bytes());
+    mac.update(b".");
+    mac.update(body);
+    mac
+}
+
+/// The signature of a body at a time, as `sha256=…`.
+#[must_use]
+#[inline]
+pub fn sign(secret: &[u8], timestamp: u64, body: &[u8]) -> String {
+    let tag = mac(secret, &timestamp.to_string(), body)
+        .finalize()
+        .into_bytes();
+    let digits: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{SCHEME}{digits}")
+}
+
+/// Checks a delivery: the two headers as they came, the body as it came, and the time now in seconds since
+/// 1970. Takes the same time wherever a wrong signature differs.
+///
+/// # Errors
+/// Why the delivery must not be believed.
+#[inline]
+pub fn verify(
+    secret: &[u8],
+    signature: &str,
+    timestamp: &str,
+    body: &[u8],
+    now: u64,
+    window: Duration,
+) -> Result<(), VerifyError> {
+    let digits = (signature.trim().strip_prefix(SCHEME)).ok_or(VerifyError::Malformed)?;
+    let tag = unhex(digits).ok_or(VerifyError::Malformed)?;
+    let timestamp = timestamp.trim();
+    if !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(VerifyError::Malformed);
+    }
+    let time: u64 = timestamp.parse().map_err(|_| VerifyError::Malformed)?;
+    mac(secret, timestamp, body)
+        .verify_slice(&tag)
+        .map_err(|_| VerifyError::Forged)?;
+    if now.abs_diff(time) > window.as_secs() {
+        return Err(VerifyError::OutsideWindow);
+    }
+    Ok(())
+}
+
+#[inline]
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    digits
+        .chunks_exact(2)
+        .map(|pair| match pair {
+            [high, low] => u8::try_from(value(*high)? * 16 + value(*low)?).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Why a delivery must not be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The signature or the time has not the form it must have.
+    Malformed,
+    /// The signature was not made with this secret for this body and time.
+    Forged,
+    /// The signature is right, but was made too long ago, or in the future.
+    OutsideWindow,
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "the signature or its time is malformed",
+            Self::Forged => "the signature does not belong to this body, time and secret",
+            Self::OutsideWindow => "the delivery is too old, or the clocks differ",
+        })
+    }
+}
+
+impl std::error::Error for VerifyError {}
+
+/// Where to send which events.
+#[derive(Clone)]
+pub struct Webhook {
+    name: String,
+    origin: String,
+    path: String,
+    events: Vec<String>,
+    secret: Secret,
+    enabled: bool,
+}
+
+impl Webhook {
+    /// A webhook for all events. `url` starts with `https://`, or with `http://` where the network can be
+    /// trusted; `name` is for people and logs.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the URL is none that can be posted to.
+    #[inline]
+    pub fn new(
+        name: impl Into<String>,
+        url: &str,
+        secret: impl Into<Secret>,
+    ) -> Result<Self, Error> {
+        let name = name.into();
+        let refuse = |why: &str| Err(Error::config(format!("webhook {name:?}: its URL {why}")));
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return refuse("has no scheme");
+        };
+        if scheme != "https" && scheme != "http" {
+            return refuse("starts with neither https:// nor http://");
+        }
+        let (host, path) = match rest.find(['/', '?']) {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        if host.is_empty() || host.contains('@') {
+            return refuse("needs a host, and no user name");
+        }
+        let usable = |c: char| c.is_ascii_graphic() && c != '#';
+        if !rest.chars().all(usable) {
+            return refuse("holds white space, a fragment or characters that are not encoded");
+        }
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            origin: format!("{scheme}://{host}"),
+            path: format!("{slash}{path}"),
+            name,
+            events: Vec::new(),
+            secret: secret.into(),
+            enabled: true,
+        })
+    }
+
+    /// Restricts it to some events, by exact or general name: `vm.started`, `vm.status.changed`, or `vm.*`
+    /// for all that start so.
+    #[must_use]
+    pub fn events(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.events = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Switches it off, or on again.
+    #[must_use]
+    pub fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it is to be told of an event.
+    #[must_use]
+    #[inline]
+    pub fn wants(&self, event: &Event) -> bool {
+        let kinds = [event.change.kind(), event.change.exact_kind()];
+        let fits = |name: &String| match name.strip_suffix('*') {
+            Some(start) => kinds.iter().any(|kind| kind.starts_with(start)),
+            None => kinds.contains(&name.as_str()),
+        };
+        self.enabled && (self.events.is_empty() || self.events.iter().any(fits))
+    }
+
+    /// What is posted for an event:
+    /// `{"id":"evt-…","timestamp":"2026-01-15T10:00:00Z","type":"vm.started","data":{…}}`.
+    #[must_use]
+    #[inline]
+    pub fn payload(event: &Event) -> String {
+        json!({
+            "id": event.id(),
+            "timestamp": utc(event.time),
+            "type": event.change.exact_kind(),
+            "data": event.change.data(),
+        })
+        .to_string()
+    }
+
+    #[inline]
+    fn request(&self, event: &Event, now: u64) -> WireRequest {
+        let body = Self::payload(event);
+        let signature = sign(self.secret.expose().as_bytes(), now, body.as_bytes());
+        let headers = [
+            ("Content-Type", "application/json".to_owned()),
+            (TIMESTAMP, now.to_string()),
+            (SIGNATURE, signature),
+        ];
+        WireRequest {
+            method: Method::Post,
+            origin: self.origin.clone(),
+            path: self.path.clone(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+            body: body.into(),
+        }
+    }
+}
+
+/// Shows no secret, and no path either: with some services the path is one.
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook")
+            .field("name", &self.name)
+            .field("origin", &self.origin)
+            .field("events", &self.events)
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Delivers events to webhooks.
+#[derive(Clone, Debug)]
+pub struct Deliverer {
+    transport: Arc<dyn Transport>,
+    attempts: u32,
+    pause: Duration,
+}
+
+impl Deliverer {
+    /// Delivers over the network, trusting the authorities of the system. Gives each attempt ten seconds and
+    /// tries five times.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the system's certificates cannot be read.
+    #[inline]
+    pub fn new() -> Result<Self, Error> {
+        let transport = HttpTransport::new(&HttpSettings {
+            trust: Trust::default(),
+            proxies: Proxies::default(),
+            timeout: Duration::from_secs(10),
+            read_timeout: None,
+            connect_timeout: Duration::from_secs(5),
+        })?;
+        Ok(Self::with_transport(Arc::new(transport)))
+    }
+
+    /// Delivers through something else.
+    #[must_use]
+    pub fn with_transport(transport: Arc<dyn Transport>) -> Self {
+        Self {
+            transport,
+            attempts: 5,
+            pause: Duration::from_secs(1),
+        }
+    }
+
+    /// How often a delivery is tried at most; at least once.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// Tells a webhook of an event, unless it does not want to know. A status from 200 to 299 is success.
+    /// After a status of 500 and above, 408 or 429, or without any answer, it is tried again, after one
+    /// second and then twice as long each time, with a new time and signature. Receivers can get the same
+    /// event more than once; its `id` tells.
+    ///
+    /// # Errors
+    /// [`Error::Delivery`] with how the last attempt went.
+    pub async fn deliver(&self, hook: &Webhook, event: &Event) -> Result<(), Error> {
+        if !hook.wants(event) {
+            return Ok(());
+        }
+        let mut pause = self.pause;
+        let mut attempt = 1;
+        loop {
+            let (why, again) = match self.transport.send(hook.request(event, unix_now())).await {
+                Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
+                Ok(answer) => {
+                    let again = answer.status >= 500 || matches!(answer.status, 408 | 429);
+                    (format!("it answered {}", answer.status), again)
+                }
+                Err(error) => (error.text().to_owned(), true),
+            };
+            if !again || attempt >= self.attempts {
+                let parts = DeliveryParts {
+                    hook: hook.name.clone(),
+                    attempts: attempt,
+                    why,
+                };
+                return Err(Error::Delivery(DeliveryError(Box::new(parts))));
+            }
+            attempt += 1;
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
+    }
+}
+
+/// A webhook could not be told. See [`Error::Delivery`].
+#[derive(Clone, Debug)]
+pub struct DeliveryError(Box<DeliveryParts>);
+
+#[derive(Clone, Debug)]
+struct DeliveryParts {
+    hook: String,
+    attempts: u32,
+    why: String,
+}
+
+impl DeliveryError {
+    /// The webhook's name.
+    #[must_use]
+    pub fn webhook(&self) -> &str {
+        &self.0.hook
+    }
+
+    /// How often it was tried.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+}
+
+impl fmt::Display for DeliveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "webhook {:?} was not told after {} attempts: {}",
+            self.0.hook, self.0.attempts, self.0.why
+        )
+    }
+}
+
+impl std::error::Error for DeliveryError {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manage::events::Change;
+    use crate::testing::{Fake, json};
+    use crate::transport::TransportError;
+
+    const SECRET: &[u8] = b"webhook-secret-key";
+
+    fn event() -> Event {
+        Event {
+            time: 1_768_471_200,
+            change: Change::NodeStatus {
+                node: "node2".to_owned(),
+                old: Some("online".to_owned()),
+                new: "offline".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn the_signature_is_that_of_other_implementations() {
+        // `printf '1699900000.{}' | openssl dgst -sha256 -hmac webhook-secret-key`
+        assert_eq!(
+            sign(SECRET, 1_699_900_000, b"{}"),
+            "sha256=f7cb7ca69859833b8911509712e3740896962400d17405950d8d09b98453c3a9"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_delivery_is_told() {
+        let signature = sign(SECRET, 1_000, b"body");
+        let check = |signature: &str, time: &str, body: &[u8], now| {
+            verify(SECRET, signature, time, body, now, WINDOW)
+        };
+        assert_eq!(check(&signature, "1000", b"body", 1_300), Ok(()));
+        assert_eq!(check(&signature, "1000", b"body", 700), Ok(()));
+        let cases = [
+            (
+                signature.as_str(),
+                "1000",
+                &b"body"[..],
+                1_301,
+                VerifyError::OutsideWindow,
+            ),
+            (&signature, "1000", b"body", 699, VerifyError::OutsideWindow),
+            (&signature, "1001", b"body", 1_000, VerifyError::Forged),
+            (&signature, "01000", b"body", 1_000, VerifyError::Forged),
+            (&signature, "1000", b"bodY", 1_000, VerifyError::Forged),
+            (
+                &signature[..20],
+                "1000",
+                b"body",
+                1_000,
+                VerifyError::Malformed,
+            ),
+            ("sha1=00", "1000", b"body", 1_000, VerifyError::Malformed),
+            ("sha256=", "1000", b"body", 1_000, VerifyError::Forged),
+            ("sha256=zz", "1000", b"body", 1_000, VerifyError::Malformed),
+            (&signature, "+1000", b"body", 1_000, VerifyError::Malformed),
+            (&signature, "", b"body", 1_000, VerifyError::Malformed),
+        ];
+        for (signature, time, body, now, expected) in cases {
+            assert_eq!(
+                check(signature, time, body, now),
+                Err(expected),
+                "{signature} {time}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_signed_is_believed(
+            secret in prop::collection::vec(any::<u8>(), 0..100), time in any::<u32>(),
+            body in prop::collection::vec(any::<u8>(), 0..100), flip in any::<(prop::sample::Index, u8)>(),
+        ) {
+            let time = u64::from(time);
+            let signature = sign(&secret, time, &body);
+            prop_assert_eq!(verify(&secret, &signature, &time.to_string(), &body, time, WINDOW), Ok(()));
+            if !body.is_empty() && flip.1 != 0 {
+                let mut changed = body.clone();
+                let at = flip.0.index(changed.len());
+                changed[at] ^= flip.1;
+                prop_assert_eq!(
+                    verify(&secret, &signature, &time.to_string(), &changed, time, WINDOW),
+                    Err(VerifyError::Forged)
+                );
+            }
+        }
+
+        #[test]
+        fn no_header_makes_it_panic(signature in "(sha256=)?\\PC{0,70}", time in "\\PC{0,20}") {
+            let _ = verify(SECRET, &signature, &time, b"", 0, WINDOW);
+        }
+    }
+
+    #[test]
+    fn urls_that_cannot_be_posted_to_are_refused() {
+        for url in [
+            "hooks.example.org/x",
+            "ftp://hooks.example.org/",
+            "https:///path",
+            "https://user:pw@hooks.example.org/",
+            "https://hooks.example.org/a b",
+            "https://hooks.example.org/#top",
+        ] {
+            let error = Webhook::new("test", url, "s").expect_err(url).to_string();
+            assert!(error.contains("webhook \"test\""), "{error}");
+            assert!(!error.contains("pw@"), "{error}");
+        }
+        let hook = Webhook::new(
+            "test",
+            "https://hooks.example.org/services/T0KEN?x=1",
+            "s3cret",
+        )
+        .expect("it is a URL");
+        assert_eq!(hook.path, "/services/T0KEN?x=1");
+        let shown = format!("{hook:?}");
+        assert!(
+            !shown.contains("T0KEN") && !shown.contains("s3cret"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_webhook_gets_what_it_asked_for() {
+        let hook = || Webhook::new("test", "https://hooks.example.org", "s").expect("it is a URL");
+        assert!(hook().wants(&event()));
+        assert!(
+            hook()
+                .events(["vm.started", "node.offline"])
+                .wants(&event())
+        );
+        assert!(hook().events(["node.*"]).wants(&event()));
+        assert!(hook().events(["node.status.changed"]).wants(&event()));
+        assert!(!hook().events(["vm.*", "node.online"]).wants(&event()));
+        assert!(!hook().enabled(false).wants(&event()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deliveries_are_signed_and_tried_again() {
+        let attempts = AtomicUsize::new(0);
+        let fake = Fake::new(move |_| match attempts.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(TransportError::interrupted("connection reset")),
+            1 => Ok(json(503, "Service Unavailable", "")),
+            _ => Ok(json(204, "No Content", "")),
+        });
+        let hook = Webhook::new("test", "https://hooks.example.org/in", "webhook-secret-key");
+        let hook = hook.expect("it is a URL");
+        let deliverer = Deliverer::with_transport(Arc::new(fake.clone()));
+        deliverer
+            .deliver(&hook, &event())
+            .await
+            .expect("the third attempt works");
+        let requests = fake.requests();
+        assert_eq!(requests.len(), 3);
+        for request in requests {
+            let header = |wanted: &str| {
+                (request.headers.iter())
+                    .find(|(name, _)| name == wanted)
+                    .map(|(_, value)| value.clone())
+                    .expect("it has the header")
+            };
+            assert_eq!(
+                (request.origin.as_str(), request.path.as_str()),
+                ("https://hooks.example.org", "/in")
+            );
+            let now = unix_now();
+            verify(
+                SECRET,
+                &header(SIGNATURE),
+                &header(TIMESTAMP),
+                &request.body,
+                now,
+                WINDOW,
+            )
+            .expect("a receiver believes it");
+            let body: crate::Value = serde_json::from_slice(&request.body).expect("it is JSON");
+            assert_eq!(body["type"], "node.offline");
+            assert_eq!(body["timestamp"], "2026-01-15T10:00:00Z");
+            assert!(body["id"].as_str().is_some_and(|id| id.starts_with("evt-")));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_final_and_patience_ends() {
+        for (status, sent) in [(410, 1), (302, 1), (500, 3), (429, 3)] {
+            let fake = Fake::new(move |_| Ok(json(status, "", "")));
+            let hook = Webhook::new("test", "https://hooks.example.org", "s").expect("it is a URL");
+            let deliverer = Deliverer::with_transport(Arc::new(fake.clone())).attempts(3);
+            let delivered = deliverer.deliver(&hook, &event()).await;
+            let Err(Error::Delivery(error)) = delivered else {
+                panic!("it never works: {delivered:?}");
+            };
+            assert_eq!(
+                (error.attempts(), fake.requests().len()),
+                (sent, sent as usize)
+            );
+            assert!(error.to_string().contains(&status.to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,600 @@
+//! Consoles of guests and nodes: terminal, VNC, SPICE (wire protocol §10). Feature `console`.
+//!
+//! Terminal and VNC come over a WebSocket that goes through the client's own connections, so what it
+//! trusts, pins included, holds for them too. The ticket for a console is good for 40 seconds and is used
+//! at once.
+//!
+//! ```no_run
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+//! let mut terminal = pve.lxc_console("pve1", 101).terminal().await?;
+//! terminal.resize(80, 24).await?;
+//! terminal.write(b"uptime\n").await?;
+//! while let Some(output) = terminal.read().await? {
+//!     println!("{}", String::from_utf8_lossy(&output));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_core::Stream;
+use futures_util::{Sink, SinkExt};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
+
+use crate::client::Client;
+use crate::client::trace::Trace;
+use crate::error::{Error, Name};
+use crate::request::{At, Call, exchange};
+use crate::transport::{Duplex, TransportError, Upgraded, WireRequest};
+use crate::value::Secret;
+use crate::value::decode::decode_data;
+use crate::value::encode::{ParamValue, ToParam};
+use crate::value::endpoint::Method;
+
+/// The server reads no frame of more than 128 KiB, and loses the connection over one that is in parts.
+const FRAME: usize = 32 * 1024;
+/// A terminal that hears nothing for a while is closed.
+const PING: Duration = Duration::from_secs(30);
+/// How long the terminal may take to accept its ticket; it waits 10 seconds for it itself.
+const GREETING: Duration = Duration::from_secs(15);
+
+impl Client {
+    /// The console of a container.
+    pub fn lxc_console(&self, node: impl fmt::Display, vmid: impl fmt::Display) -> Console {
+        self.console("lxc", &node, Some(&vmid))
+    }
+
+    /// The console of a virtual machine: its display, or a serial port as a terminal.
+    pub fn qemu_console(&self, node: impl fmt::Display, vmid: impl fmt::Display) -> Console {
+        self.console("qemu", &node, Some(&vmid))
+    }
+
+    /// A shell on a node.
+    pub fn node_console(&self, node: impl fmt::Display) -> Console {
+        self.console("", &node, None)
+    }
+
+    fn console(
+        &self,
+        kind: &str,
+        node: &dyn fmt::Display,
+        vmid: Option<&dyn fmt::Display>,
+    ) -> Console {
+        let mut place = At::root(Some(self)).literal("nodes").value("node", node);
+        if let Some(vmid) = vmid {
+            place = place.literal(kind).value("vmid", vmid);
+        }
+        Console {
+            client: self.clone(),
+            place,
+            of_node: vmid.is_none(),
+            params: Vec::new(),
+        }
+    }
+}
+
+/// A console that can be opened; made by [`Client::lxc_console`], [`Client::qemu_console`] and
+/// [`Client::node_console`].
+#[derive(Clone)]
+#[must_use = "a console does nothing until it is opened"]
+pub struct Console {
+    client: Client,
+    place: At,
+    of_node: bool,
+    params: Vec<(String, ParamValue)>,
+}
+
+impl Console {
+    /// Adds a parameter to the call that opens the console: `serial` for a machine's terminal, `height` for
+    /// a container's display, `cmd` for what a node's shell runs, `proxy` for SPICE.
+    pub fn param(mut self, name: impl Into<String>, value: impl ToParam) -> Self {
+        self.params.push((name.into(), value.to_param()));
+        self
+    }
+
+    /// Opens a terminal. Starts a task on the node that ends with it.
+    ///
+    /// # Errors
+    /// As for every call; [`Error::Interrupted`] if the terminal does not take the ticket.
+    pub async fn terminal(&self) -> Result<Terminal, Error> {
+        let opened = self.open("termproxy", &[]).await?;
+        let user = opened.text("user")?;
+        let ticket = opened.text("ticket")?;
+        let socket = self.connect(&opened).await?;
+        let mut ping = interval_at(Instant::now() + PING, PING);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut terminal = Terminal {
+            socket,
+            ping,
+            held: Bytes::new(),
+        };
+        let hello = format!("{user}:{ticket}\n");
+        let greeting = async {
+            terminal.socket.send(Bytes::from(hello)).await?;
+            terminal.greet().await
+        };
+        match tokio::time::timeout(GREETING, greeting).await {
+            Ok(greeted) => greeted?,
+            Err(_) => {
+                let error = TransportError::timed_out(GREETING);
+                return Err(Error::transport(&opened.name, &self.client.url(), error));
+            }
+        }
+        Ok(terminal)
+    }
+
+    /// Opens the display, as a stream of bytes in which the RFB protocol goes on. Starts a task on the node
+    /// that ends with it.
+    ///
+    /// # Errors
+    /// As for every call. A node's display refuses API tokens (wire protocol §7).
+    pub async fn vnc(&self) -> Result<Vnc, Error> {
+        let call = if self.of_node { "vncshell" } else { "vncproxy" };
+        let opened = self.open(call, &[("websocket", "1")]).await?;
+        // Servers that make no password of its own take the start of the ticket.
+        let password = match opened.text("password") {
+            Ok(password) => password,
+            Err(_) => opened.text("ticket")?,
+        };
+        let socket = self.connect(&opened).await?;
+        Ok(Vnc {
+            socket,
+            password: Secret::new(password),
+            held: Bytes::new(),
+        })
+    }
+
+    /// Asks for what a SPICE viewer needs.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn spice(&self) -> Result<SpiceFile, Error> {
+        let call = if self.of_node {
+            "spiceshell"
+        } else {
+            "spiceproxy"
+        };
+        let opened = self.open(call, &[]).await?;
+        let Value::Object(data) = opened.data else {
+            return Err(opened.lacks("an object"));
+        };
+        let entries = data.into_iter().filter_map(|(key, value)| {
+            let text = match value {
+                Value::Null => return None,
+                Value::String(text) => text,
+                Value::Bool(value) => u8::from(value).to_string(),
+                other => other.to_string(),
+            };
+            Some((key, text))
+        });
+        Ok(SpiceFile(entries.collect()))
+    }
+
+    fn call(&self, method: Method, below: &str) -> Call {
+        self.place.literal(below).call(method)
+    }
+
+    async fn open(&self, below: &str, fixed: &[(&'static str, &str)]) -> Result<Opened, Error> {
+        let mut call = self.call(Method::Post, below);
+        for (name, value) in fixed {
+            call.params.set(*name, value.to_param());
+        }
+        for (name, value) in &self.params {
+            call.params.set(name.clone(), value.clone());
+        }
+        let (_, name, reply) = exchange(Some(self.client.clone()), call).await?;
+        match decode_data(&reply.body) {
+            Ok(data) => Ok(Opened { name, data }),
+            Err(error) => Err(Error::decode(name, error)),
+        }
+    }
+
+    async fn connect(&self, opened: &Opened) -> Result<Socket, Error> {
+        let mut call = self.call(Method::Get, "vncwebsocket");
+        call.params.set("port", opened.text("port")?.to_param());
+        let ticket = opened.text("ticket")?;
+        call.params.set("vncticket", ticket.to_param());
+        let name = self.client.name(&call);
+        let trace = Trace::new(call.method, &call.path, &name);
+        trace.around(self.switch(name, call, &trace)).await
+    }
+
+    async fn switch(&self, name: Name, call: Call, trace: &Trace) -> Result<Socket, Error> {
+        let mut prepared = self.client.prepare(name, call).await?;
+        let key = generate_key();
+        let upgraded = loop {
+            let permit = prepared.admit().await;
+            let request = upgrade(prepared.request(), &key);
+            let upgraded = prepared.transport().upgrade(request).await;
+            drop(permit);
+            match upgraded {
+                Ok(upgraded) => break upgraded,
+                Err(error) => prepared.failed(error, trace).await?,
+            }
+        };
+        let no_socket = |text: &str| prepared.broken(TransportError::interrupted(text));
+        let (head, connection) = match upgraded {
+            Upgraded::Switched(head, connection) => (head, connection),
+            Upgraded::Answered(response) => {
+                prepared.answered(&response, trace);
+                prepared.judge(response)?;
+                return Err(no_socket("it did not switch to a WebSocket"));
+            }
+        };
+        if head.header("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
+            return Err(no_socket("it answered another WebSocket request"));
+        }
+        prepared.answered(&head, trace);
+        let stream = WebSocketStream::from_raw_socket(connection, Role::Client, None).await;
+        Ok(Socket {
+            stream,
+            name: prepared.name().clone(),
+            origin: prepared.origin().to_owned(),
+        })
+    }
+}
+
+/// Adds what makes a request ask for a WebSocket.
+fn upgrade(mut request: WireRequest, key: &str) -> WireRequest {
+    for (name, value) in [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Protocol", "binary"),
+    ] {
+        request.headers.push((name.to_owned(), value.to_owned()));
+    }
+    request
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Console({:?})", self.place)
+    }
+}
+
+/// What the server told when it was asked for a console.
+struct Opened {
+    name: Name,
+    data: Value,
+}
+
+impl Opened {
+    /// A member; the server writes the port as a number or as digits.
+    fn text(&self, key: &'static str) -> Result<String, Error> {
+        match self.data.get(key) {
+            Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+            Some(Value::Number(number)) => Ok(number.to_string()),
+            _ => Err(self.lacks(key)),
+        }
+    }
+
+    fn lacks(&self, what: &str) -> Error {
+        let error = crate::value::decode::DecodeError::new("data", format!("expected {what}"));
+        Error::decode(self.name.clone(), error)
+    }
+}
+
+/// The WebSocket below a console.
+struct Socket {
+    stream: WebSocketStream<Box<dyn Duplex>>,
+    name: Name,
+    origin: String,
+}
+
+impl Socket {
+    fn broken(&self, error: &WsError) -> Error {
+        let error = TransportError::interrupted(error.to_string());
+        Error::transport(&self.name, &self.origin, error)
+    }
+
+    /// Sends one frame: as text where it is one, as the terminal of the web interface does. The server
+    /// takes either.
+    async fn send(&mut self, bytes: Bytes) -> Result<(), Error> {
+        let message = match Utf8Bytes::try_from(bytes.clone()) {
+            Ok(text) => Message::Text(text),
+            Err(_) => Message::Binary(bytes),
+        };
+        let sent = self.stream.send(message).await;
+        sent.map_err(|error| self.broken(&error))
+    }
+
+    async fn close(&mut self) -> Result<(), Error> {
+        match self.stream.close(None).await {
+            Err(error) if !is_end(&error) => Err(self.broken(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What came next; `None` at the end.
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, WsError>>> {
+        loop {
+            return Poll::Ready(
+                match ready!(Pin::new(&mut self.stream).poll_next(context)) {
+                    None => None,
+                    Some(Ok(Message::Binary(bytes))) => Some(Ok(bytes)),
+                    Some(Ok(Message::Text(text))) => Some(Ok(text.into())),
+                    Some(Ok(Message::Close(_))) => None,
+                    Some(Ok(_)) => continue,
+                    Some(Err(error)) if is_end(&error) => None,
+                    Some(Err(error)) => Some(Err(error)),
+                },
+            );
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Option<Bytes>, Error> {
+        let bytes = std::future::poll_fn(|context| self.poll_bytes(context)).await;
+        bytes.transpose().map_err(|error| self.broken(&error))
+    }
+}
+
+/// The server ends a console by closing the connection, never by a close frame.
+fn is_end(error: &WsError) -> bool {
+    use tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+    match error {
+        WsError::ConnectionClosed | WsError::AlreadyClosed => true,
+        WsError::Protocol(ResetWithoutClosingHandshake) => true,
+        WsError::Io(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        _ => false,
+    }
+}
+
+/// A terminal; made by [`Console::terminal`]. Dropping it ends the session.
+pub struct Terminal {
+    socket: Socket,
+    ping: Interval,
+    /// What came with the greeting.
+    held: Bytes,
+}
+
+impl Terminal {
+    /// Waits for the `OK` that the terminal begins with.
+    async fn greet(&mut self) -> Result<(), Error> {
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            let Some(bytes) = self.socket.receive().await? else {
+                break;
+            };
+            seen.extend_from_slice(&bytes);
+        }
+        if !seen.starts_with(b"OK") {
+            let error = TransportError::interrupted("the terminal did not accept the ticket");
+            return Err(Error::transport(
+                &self.socket.name,
+                &self.socket.origin,
+                error,
+            ));
+        }
+        self.held = Bytes::from(seen.split_off(2));
+        Ok(())
+    }
+
+    /// What the terminal shows next; `None` at the end of the session. Pieces come as they are, a character
+    /// may be cut in two. Giving up in the middle loses nothing.
+    ///
+    /// The server closes a terminal that it does not hear from, so this also tells it every 30 seconds that
+    /// somebody is there.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the connection breaks.
+    pub async fn read(&mut self) -> Result<Option<Bytes>, Error> {
+        if !self.held.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.held)));
+        }
+        loop {
+            tokio::select! {
+                bytes = self.socket.receive() => match bytes? {
+                    Some(bytes) if bytes.is_empty() => {}
+                    bytes => return Ok(bytes),
+                },
+                _ = self.ping.tick() => self.socket.send(Bytes::from_static(b"2")).await?,
+            }
+        }
+    }
+
+    /// Types something.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the connection breaks or the session is over.
+    pub async fn write(&mut self, input: &[u8]) -> Result<(), Error> {
+        for piece in input.chunks(FRAME) {
+            let mut message = format!("0:{}:", piece.len()).into_bytes();
+            message.extend_from_slice(piece);
+            self.socket.send(Bytes::from(message)).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the size of the window.
+    ///
+    /// # Errors
+    /// As for [`Terminal::write`].
+    pub async fn resize(&mut self, columns: u16, rows: u16) -> Result<(), Error> {
+        let message = format!("1:{columns}:{rows}:");
+        self.socket.send(Bytes::from(message)).await
+    }
+
+    /// Connects the terminal with an input and an output until either the session or the input ends. Sizes
+    /// of the window come from a channel; end it to keep the size.
+    ///
+    /// # Errors
+    /// As for [`Terminal::read`]; [`Error::Local`] if input or output fail.
+    pub async fn attach(
+        &mut self,
+        input: &mut (impl AsyncRead + Unpin + ?Sized),
+        output: &mut (impl AsyncWrite + Unpin + ?Sized),
+        sizes: &mut tokio::sync::mpsc::Receiver<(u16, u16)>,
+    ) -> Result<(), Error> {
+        let mut typed = vec![0; FRAME];
+        let name = self.socket.name.clone();
+        let local = |what, error| Error::local(&name, what, error);
+        loop {
+            tokio::select! {
+                shown = self.read() => {
+                    let Some(shown) = shown? else { return Ok(()) };
+                    let written = output.write_all(&shown).await;
+                    written.map_err(|error| local("writing what the terminal shows", error))?;
+                    let flushed = output.flush().await;
+                    flushed.map_err(|error| local("writing what the terminal shows", error))?;
+                }
+                count = input.read(&mut typed) => {
+                    match count.map_err(|error| local("reading what is typed", error))? {
+                        0 => return Ok(()),
+                        count => self.write(&typed[..count]).await?,
+                    }
+                }
+                Some((columns, rows)) = sizes.recv() => self.resize(columns, rows).await?,
+            }
+        }
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the connection was broken before.
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.socket.close().await
+    }
+}
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Terminal({})", self.socket.name)
+    }
+}
+
+/// A display; made by [`Console::vnc`]. Dropping it ends the session.
+///
+/// Reading and writing carry the RFB protocol as a VNC client and server speak it over TCP, so a local
+/// port can be joined to it with [`tokio::io::copy_bidirectional`].
+pub struct Vnc {
+    socket: Socket,
+    password: Secret,
+    held: Bytes,
+}
+
+impl Vnc {
+    /// The password that the VNC login asks for.
+    #[must_use]
+    pub fn password(&self) -> &Secret {
+        &self.password
+    }
+}
+
+fn as_io(error: WsError) -> io::Error {
+    match error {
+        WsError::Io(error) => error,
+        error if is_end(&error) => io::ErrorKind::BrokenPipe.into(),
+        error => io::Error::other(error.to_string()),
+    }
+}
+
+impl AsyncRead for Vnc {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.held.is_empty() {
+            match ready!(self.socket.poll_bytes(context)) {
+                None => return Poll::Ready(Ok(())),
+                Some(bytes) => self.held = bytes.map_err(as_io)?,
+            }
+        }
+        let count = buffer.remaining().min(self.held.len());
+        buffer.put_slice(&self.held[..count]);
+        self.held.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Vnc {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut stream = Pin::new(&mut self.socket.stream);
+        ready!(stream.as_mut().poll_ready(context)).map_err(as_io)?;
+        let piece = &bytes[..bytes.len().min(FRAME)];
+        let message = Message::Binary(Bytes::copy_from_slice(piece));
+        stream.as_mut().start_send(message).map_err(as_io)?;
+        // What was taken goes out as far as possible now, since nobody has to flush.
+        if let Poll::Ready(Err(error)) = stream.poll_flush(context) {
+            return Poll::Ready(Err(as_io(error)));
+        }
+        Poll::Ready(Ok(piece.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = Pin::new(&mut self.socket.stream);
+        stream.poll_flush(context).map_err(as_io)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = Pin::new(&mut self.socket.stream);
+        match ready!(stream.poll_close(context)) {
+            Err(error) if !is_end(&error) => Poll::Ready(Err(as_io(error))),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl fmt::Debug for Vnc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vnc({})", self.socket.name)
+    }
+}
+
+/// What a SPICE viewer needs to connect; made by [`Console::spice`]. Its ticket is good for 40 seconds.
+///
+/// Its `Debug` form shows no values, since a password is among them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SpiceFile(BTreeMap<String, String>);
+
+impl SpiceFile {
+    /// One of its settings, such as `host` or `proxy`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// The text of a `.vv` file, which `remote-viewer` opens. Holds the password, and asks the viewer
+    /// to delete the file.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = "[virt-viewer]\n".to_owned();
+        for (key, value) in &self.0 {
+            // The format knows an escape for a line end, and the certificate of the cluster has many.
+            let value = value.replace('\r', "").replace('\n', "\\n");
+            text.push_str(&format!("{key}={value}\n"));
+        }
+        text
+    }
+}
+
+impl fmt::Debug for SpiceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SpiceFile")?;
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! Answers that are files: parts of backups, task logs, the journal (wire protocol §11). Those that consist of lines
+//! can be read by [`lines`](crate::stream::lines).
+//!
+//! ```no_run
+//! # #[cfg(feature = "node-storage")]
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+//! use proxmox_api::request::ApiRequest;
+//!
+//! let backup = "pbs:backup/vm/100/2026-01-01T00:00:00Z";
+//! let restore = pve.nodes().node("pve1").storage().storage("pbs").file_restore();
+//! let mut file = restore.download().get("L2V0Yw==", backup).stream().await?;
+//! file.save("etc.zip").await?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::client::trace::Trace;
+use crate::client::{Client, Prepared};
+use crate::error::{Error, Name};
+use crate::request::{Call, Request, Sending};
+use crate::transport::{OpenResponse, WireResponse};
+use crate::value::decode::DecodeError;
+
+/// A file on its way from the server; made by [`Request::stream`].
+///
+/// Pieces come as the network brings them, unpacked if the server packed them. Dropping it closes the
+/// connection. The client's timeout counts while nothing comes.
+#[must_use = "nothing is read until a piece is asked for"]
+pub struct Download {
+    prepared: Prepared,
+    response: OpenResponse,
+    received: u64,
+}
+
+impl<T> Request<T> {
+    /// Sends the request and gives the body of the answer piece by piece, undecoded.
+    ///
+    /// # Errors
+    /// Those of awaiting the request, but for what its answer holds.
+    #[must_use = "a request does nothing until it is awaited"]
+    pub fn stream(self) -> Sending<Download> {
+        start(self.client, self.call)
+    }
+}
+
+fn start(client: Option<Client>, call: Call) -> Sending<Download> {
+    Box::pin(async move {
+        let Some(client) = client else {
+            return Err(Error::detached(Name::of(&call)));
+        };
+        let name = client.name(&call);
+        let template = call.endpoint.map_or(&*call.path, |endpoint| endpoint.path);
+        let trace = Trace::new(call.method, template, &name);
+        trace.around(open(&client, name, call, &trace)).await
+    })
+}
+
+async fn open(client: &Client, name: Name, call: Call, trace: &Trace) -> Result<Download, Error> {
+    let mut prepared = client.prepare(name, call).await?;
+    loop {
+        let permit = prepared.admit().await;
+        let opened = prepared.transport().open(prepared.request()).await;
+        drop(permit);
+        let response = match opened {
+            Ok(response) => response,
+            Err(error) => {
+                prepared.failed(error, trace).await?;
+                continue;
+            }
+        };
+        prepared.answered(response.head(), trace);
+        if (200..300).contains(&response.head().status) {
+            prepared.judge(response.head().clone())?;
+            return Ok(Download {
+                prepared,
+                response,
+                received: 0,
+            });
+        }
+        let response = response.collect().await;
+        let response = response.map_err(|error| prepared.broken(error))?;
+        if !prepared.renew(&response).await? && !prepared.again(&response, trace).await {
+            return Err(unexpected(&prepared, response));
+        }
+    }
+}
+
+fn unexpected(prepared: &Prepared, response: WireResponse) -> Error {
+    let status = response.status;
+    match prepared.judge(response) {
+        Err(error) => error,
+        Ok(_) => Error::request(
+            prepared.name(),
+            crate::error::RequestErrorKind::Argument {
+                problem: format!("status {status} is no download"),
+            },
+        ),
+    }
+}
+
+impl Download {
+    /// The next piece; `None` after the last. Giving up in the middle loses nothing.
+    ///
+    /// A file whose length was not announced ends with the connection, so one that is cut off
+    /// cannot be told from a complete one.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the connection breaks, [`Error::Timeout`] if nothing comes any more.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        std::future::poll_fn(|context| self.poll_piece(context))
+            .await
+            .transpose()
+    }
+
+    /// Writes the rest of the file and gives its bytes.
+    ///
+    /// # Errors
+    /// As for [`Download::chunk`]; [`Error::Local`] if writing fails.
+    pub async fn copy_to(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin + ?Sized),
+    ) -> Result<u64, Error> {
+        let before = self.received;
+        while let Some(chunk) = self.chunk().await? {
+            let written = writer.write_all(&chunk).await;
+            written.map_err(|error| self.local("writing the file", error))?;
+        }
+        let flushed = writer.flush().await;
+        flushed.map_err(|error| self.local("writing the file", error))?;
+        Ok(self.received - before)
+    }
+
+    /// Writes the rest to a file and gives its bytes. The file appears once it is complete, and replaces
+    /// one of that name.
+    ///
+    /// # Errors
+    /// As for [`Download::copy_to`].
+    pub async fn save(&mut self, path: impl AsRef<Path>) -> Result<u64, Error> {
+        let path = path.as_ref();
+        let local = |download: &Self, error| download.local("writing the file", error);
+        let unfinished = Unfinished::beside(path);
+        let created = tokio::fs::File::create(&unfinished.0).await;
+        let mut file = created.map_err(|error| local(self, error))?;
+        let count = self.copy_to(&mut file).await?;
+        let synced = file.sync_all().await;
+        synced.map_err(|error| local(self, error))?;
+        drop(file);
+        let renamed = tokio::fs::rename(&unfinished.0, path).await;
+        renamed.map_err(|error| local(self, error))?;
+        Ok(count)
+    }
+
+    /// Bytes that came so far, unpacked.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Bytes of the whole file, if the server announced them.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        if self.header("content-encoding").is_some() {
+            return None;
+        }
+        self.header("content-length")?.parse().ok()
+    }
+
+    /// What the server says the file is.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        self.header("content-type")
+    }
+
+    /// What the server calls the file. Not fit to be used as a path without a look at it.
+    #[must_use]
+    pub fn file_name(&self) -> Option<&str> {
+        let (_, name) = self
+            .header("content-disposition")?
+            .split_once("filename=")?;
+        let name = name.split(';').next().unwrap_or_default().trim();
+        Some(name.trim_matches('"')).filter(|name| !name.is_empty())
+    }
+
+    /// A header field of the answer, by its name in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.head().header(name)
+    }
+
+    fn local(&self, what: &'static str, error: std::io::Error) -> Error {
+        Error::local(self.prepared.name(), what, error)
+    }
+
+    /// The error for a body that is not what it should be.
+    pub(crate) fn unreadable(&self, error: DecodeError) -> Error {
+        Error::decode(self.prepared.name().clone(), error)
+    }
+
+    pub(crate) fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Error>>> {
+        self.response.poll_chunk(context).map(|chunk| {
+            Some(match chunk? {
+                Ok(chunk) => {
+                    self.received += chunk.len() as u64;
+                    Ok(chunk)
+                }
+                Err(error) => Err(self.prepared.broken(error)),
+            })
+        })
+    }
+}
+
+impl Stream for Download {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_piece(context)
+    }
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Download")
+            .field("endpoint", &self.prepared.name())
+            .field("received", &self.received)
+            .field("length", &self.length())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file that is removed unless it is renamed before.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn beside(path: &Path) -> Self {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}.part", std::process::id()));
+        Self(path.with_file_name(name))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Renamed, or of no use.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! What an answer holds beside its data.
+
+use std::fmt;
+use std::future::IntoFuture;
+
+use serde_json::Value;
+
+use crate::client::{Client, Reply};
+use crate::error::Error;
+use crate::request::{Request, Sending, exchange};
+use crate::value::decode::{DecodeError, Extra, decode_beside};
+
+/// An answer with all it holds; see [`Request::with_envelope`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answer<T> {
+    /// What awaiting the request itself gives.
+    pub data: T,
+    /// How many items there are in all, where the server counts them. It leaves a count of 0 out
+    /// (wire protocol §5).
+    pub total: Option<u64>,
+    /// What is configured but not in effect, as the difference between two files: network settings
+    /// come with it.
+    pub changes: Option<String>,
+    /// What else stood beside the data.
+    pub extra: Extra,
+}
+
+/// A request whose answer is kept whole; made by [`Request::with_envelope`], sent by awaiting it.
+#[must_use = "a request does nothing until it is awaited"]
+pub struct WithEnvelope<T>(Request<T>);
+
+impl<T> Request<T> {
+    /// Gives what stands beside the data too: the number of items in all, and changes that wait to be
+    /// applied.
+    pub fn with_envelope(self) -> WithEnvelope<T> {
+        WithEnvelope(self)
+    }
+}
+
+impl<T: 'static> WithEnvelope<T> {
+    fn read(&self, client: &Client, reply: &Reply) -> Result<Answer<T>, DecodeError> {
+        let data = (self.0.decode)(client, reply)?;
+        let mut extra = decode_beside(&reply.body)?;
+        let total = extra.get("total").and_then(count);
+        let changes = match extra.get("changes") {
+            Some(Value::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        if total.is_some() {
+            extra.remove("total");
+        }
+        if changes.is_some() {
+            extra.remove("changes");
+        }
+        Ok(Answer {
+            data,
+            total,
+            changes,
+            extra,
+        })
+    }
+}
+
+fn count(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(digits) => digits.parse().ok(),
+        _ => None,
+    }
+}
+
+impl<T> Clone for WithEnvelope<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for WithEnvelope<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: 'static> IntoFuture for WithEnvelope<T> {
+    type Output = Result<Answer<T>, Error>;
+    type IntoFuture = Sending<Answer<T>>;
+
+    fn into_future(self) -> Sending<Answer<T>> {
+        Box::pin(async move {
+            let sent = exchange(self.0.client.clone(), self.0.call.clone());
+            let (client, name, reply) = sent.await?;
+            self.read(&client, &reply)
+                .map_err(|error| Error::decode(name, error))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fake, ok};
+    use crate::value::endpoint::Method;
+
+    async fn answer(body: &'static str) -> Result<Answer<Value>, Error> {
+        let fake = Fake::new(move |_| ok(body));
+        let client = fake.token_client();
+        client
+            .request(Method::Get, "/nodes/pve1/network")
+            .with_envelope()
+            .await
+    }
+
+    #[tokio::test]
+    async fn what_stands_beside_the_data_is_reachable() {
+        let body =
+            r#"{"total":"7","data":[{"a":[1,{"b":null}]},"x"],"changes":"-a\n+b","new":{"k":1}}"#;
+        let answer = answer(body).await.expect("an answer");
+        assert_eq!(answer.total, Some(7));
+        assert_eq!(answer.changes.as_deref(), Some("-a\n+b"));
+        assert_eq!(answer.extra["new"]["k"], 1);
+        assert_eq!(answer.extra.len(), 1);
+        assert_eq!(answer.data[0]["a"][0], 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_more_has_none() {
+        let answer = answer("{\"data\":null}").await.expect("an answer");
+        assert_eq!((answer.total, answer.changes), (None, None));
+        assert!(answer.extra.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_odd_total_is_kept_as_it_is() {
+        let answer = answer("{\"data\":1,\"total\":\"many\"}")
+            .await
+            .expect("an answer");
+        assert_eq!(answer.total, None);
+        assert_eq!(answer.extra["total"], "many");
+    }
+}

@@ -1,0 +1,292 @@
+//! Answers that are many lines, one by one.
+//!
+//! The journal of a node can be of any length. It is read as it comes:
+//!
+//! ```no_run
+//! # #[cfg(feature = "nodes")]
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+//! use proxmox_api::request::ApiRequest;
+//!
+//! let journal = pve.nodes().node("pve1").journal().get().since(1_780_000_000);
+//! let mut lines = journal.stream().await?.lines();
+//! while let Some(line) = lines.try_next().await? {
+//!     println!("{line}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! No more than the lines of one piece of the answer are in memory. For the log of a task there is
+//! [`WaitBuilder::lines`](crate::task::WaitBuilder::lines).
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::stream::download::Download;
+use crate::value::decode::DecodeError;
+
+impl Download {
+    /// The rest of the answer as lines: those of a text, or the texts of a JSON list.
+    pub fn lines(self) -> Lines {
+        let json = self.content_type().is_none_or(|kind| kind.contains("json"));
+        let splitter = match json {
+            true => Splitter::List(List::default()),
+            false => Splitter::Text(Vec::new()),
+        };
+        Lines {
+            download: self,
+            splitter,
+            ready: VecDeque::new(),
+            over: false,
+        }
+    }
+}
+
+/// The lines of an answer; made by [`Download::lines`].
+#[must_use = "nothing is read until a line is asked for"]
+pub struct Lines {
+    download: Download,
+    splitter: Splitter,
+    ready: VecDeque<String>,
+    over: bool,
+}
+
+enum Splitter {
+    /// With the start of a line.
+    Text(Vec<u8>),
+    List(List),
+}
+
+impl Lines {
+    /// The next line, without its end; `None` after the last. Giving up in the middle loses nothing.
+    ///
+    /// # Errors
+    /// Those of [`Download::chunk`]; [`Error::Decode`] if the answer is no list of lines, or ends within it.
+    pub async fn try_next(&mut self) -> Result<Option<String>, Error> {
+        std::future::poll_fn(|context| self.poll_line(context))
+            .await
+            .transpose()
+    }
+
+    /// What the lines are read from.
+    pub fn download(&self) -> &Download {
+        &self.download
+    }
+
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<String, Error>>> {
+        loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(line)));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            let taken = match ready!(self.download.poll_piece(context)) {
+                Some(Err(error)) => {
+                    self.over = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Some(Ok(bytes)) => self.splitter.take(&bytes, &mut self.ready),
+                None => {
+                    self.over = true;
+                    self.splitter.end(&mut self.ready)
+                }
+            };
+            if let Err(error) = taken {
+                self.over = true;
+                self.ready.clear();
+                return Poll::Ready(Some(Err(self.download.unreadable(error))));
+            }
+        }
+    }
+}
+
+impl Stream for Lines {
+    type Item = Result<String, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_line(context)
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines")
+            .field("download", &self.download)
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Splitter {
+    fn take(&mut self, bytes: &[u8], lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+        match self {
+            Self::List(list) => bytes.iter().try_for_each(|&byte| list.take(byte, lines)),
+            Self::Text(start) => {
+                let mut pieces = bytes.split(|&byte| byte == b'\n');
+                let mut piece = pieces.next().unwrap_or_default();
+                for next in pieces {
+                    start.extend_from_slice(piece);
+                    lines.push_back(text(start));
+                    start.clear();
+                    piece = next;
+                }
+                start.extend_from_slice(piece);
+                Ok(())
+            }
+        }
+    }
+
+    fn end(&mut self, lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+        match self {
+            Self::List(list) => list.end(),
+            Self::Text(start) => {
+                if !start.is_empty() {
+                    lines.push_back(text(start));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn text(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    String::from_utf8_lossy(line).into_owned()
+}
+
+/// Takes the entries of the list in `data` out of JSON that comes in pieces. What an entry holds is left to the JSON
+/// parser; this only finds where it ends.
+#[derive(Default)]
+struct List {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    /// The member of the outermost object that is being read, with its quotes.
+    key: Vec<u8>,
+    /// Whether the key is complete, so that what comes is its value.
+    named: bool,
+    place: Place,
+    entry: Vec<u8>,
+    count: usize,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Before,
+    Inside,
+    Behind,
+}
+
+impl List {
+    fn take(&mut self, byte: u8, lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+        if self.in_string {
+            self.keep(byte);
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return Ok(());
+        }
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                self.keep(byte);
+            }
+            b'[' if self.depth == 1 && self.named && self.key == b"\"data\"" => {
+                self.depth += 1;
+                self.place = Place::Inside;
+            }
+            b'{' | b'[' => {
+                self.keep(byte);
+                self.depth += 1;
+            }
+            b']' if self.place == Place::Inside && self.depth == 2 => {
+                self.depth -= 1;
+                self.give(lines)?;
+                self.place = Place::Behind;
+            }
+            b'}' | b']' => {
+                let Some(depth) = self.depth.checked_sub(1) else {
+                    return Err(no_json());
+                };
+                self.depth = depth;
+                self.keep(byte);
+            }
+            b',' if self.place == Place::Inside && self.depth == 2 => self.give(lines)?,
+            b',' if self.depth == 1 => {
+                self.named = false;
+                self.key.clear();
+            }
+            b':' if self.depth == 1 => self.named = true,
+            _ if self.depth == 0 && !byte.is_ascii_whitespace() => return Err(no_json()),
+            _ => self.keep(byte),
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, byte: u8) {
+        // No key that matters is longer.
+        const LONGEST_KEY: usize = 16;
+        if self.place == Place::Inside {
+            self.entry.push(byte);
+            return;
+        }
+        let named = self.depth != 1 || self.named || self.key.len() >= LONGEST_KEY;
+        if !named && !byte.is_ascii_whitespace() {
+            self.key.push(byte);
+        }
+    }
+
+    fn give(&mut self, lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+        let entry = std::mem::take(&mut self.entry);
+        if entry.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let wrong = |problem: &str| {
+            Err(DecodeError::new(
+                &format!("data[{}]", self.count),
+                problem.to_owned(),
+            ))
+        };
+        let line = match serde_json::from_slice(&entry) {
+            Ok(Value::String(line)) => line,
+            // A task's log numbers its lines.
+            Ok(Value::Object(mut row)) => match row.remove("t") {
+                Some(Value::String(line)) => line,
+                _ => return wrong("expected a line, found an object without one"),
+            },
+            Ok(_) => return wrong("expected a line, found another value"),
+            Err(_) => return wrong("expected a line, found no JSON"),
+        };
+        self.count += 1;
+        lines.push_back(line);
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), DecodeError> {
+        if self.depth > 0 || self.in_string {
+            return Err(DecodeError::new("data", "the answer ends within the list"));
+        }
+        match self.place {
+            Place::Behind => Ok(()),
+            _ => Err(DecodeError::new("data", "expected a list, found none")),
+        }
+    }
+}
+
+fn no_json() -> DecodeError {
+    DecodeError::new("", "expected a JSON object with a list of lines")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::client::Client;
+use crate::testing::{Fake, json, ok};
+use crate::transport::WireResponse;
+use crate::value::endpoint::Method;
+
+/// Splits a body that comes in pieces of one size.
+fn split(mut splitter: Splitter, body: &[u8], size: usize) -> Result<Vec<String>, DecodeError> {
+    let mut lines = VecDeque::new();
+    for piece in body.chunks(size.max(1)) {
+        splitter.take(piece, &mut lines)?;
+    }
+    splitter.end(&mut lines)?;
+    Ok(lines.into())
+}
+
+fn list(body: &str, size: usize) -> Result<Vec<String>, DecodeError> {
+    split(Splitter::List(List::default()), body.as_bytes(), size)
+}
+
+proptest! {
+    #[test]
+    fn a_list_comes_apart_wherever_its_pieces_end(
+        lines in proptest::collection::vec(".*", 0..6),
+        size in 1_usize..40,
+        beside in ".*",
+        first in any::<bool>(),
+    ) {
+        let data = serde_json::json!(lines);
+        let beside = serde_json::json!({"x": [beside, {"data": ["no"]}], "data": "no"});
+        let body = match first {
+            true => format!(" {{\"data\" : {data}, \"more\":{beside}}}\n"),
+            false => format!("{{\"more\":{beside},\"total\":7,\"data\":{data}}}"),
+        };
+        prop_assert_eq!(list(&body, size), Ok(lines));
+    }
+
+    #[test]
+    fn a_text_comes_apart_wherever_its_pieces_end(
+        lines in proptest::collection::vec("[^\r\n]*", 0..6),
+        size in 1_usize..40,
+    ) {
+        let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text = Splitter::Text(Vec::new());
+        prop_assert_eq!(split(text, body.as_bytes(), size), Ok(lines));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), size in 1_usize..9) {
+        let _ = split(Splitter::List(List::default()), &body, size);
+        let _ = split(Splitter::Text(Vec::new()), &body, size);
+    }
+}
+
+#[test]
+fn the_rows_of_a_log_are_lines_too() {
+    let body = r#"{"total":2,"data":[{"n":1,"t":"a,b]\"}"},{"t":"c","n":2}]}"#;
+    let lines = vec!["a,b]\"}".to_owned(), "c".to_owned()];
+    assert_eq!(list(body, 3), Ok(lines));
+}
+
+#[test]
+fn what_is_no_list_of_lines_is_an_error_and_says_where() {
+    for (body, text) in [
+        ("", "at data: expected a list, found none"),
+        ("{\"data\":null}", "at data: expected a list, found none"),
+        ("{\"x\":[\"data\"]}", "at data: expected a list, found none"),
+        (
+            "{\"data\":[\"a\",7]}",
+            "at data[1]: expected a line, found another value",
+        ),
+        (
+            "{\"data\":[{}]}",
+            "at data[0]: expected a line, found an object without one",
+        ),
+        (
+            "{\"data\":[\"a\",oh]}",
+            "at data[1]: expected a line, found no JSON",
+        ),
+        (
+            "{\"data\":[\"a\",\"b",
+            "at data: the answer ends within the list",
+        ),
+        (
+            "{\"data\":[\"a\"]",
+            "at data: the answer ends within the list",
+        ),
+        ("<html>", "expected a JSON object with a list of lines"),
+        ("}", "expected a JSON object with a list of lines"),
+    ] {
+        let error = list(body, 2).expect_err(body);
+        assert_eq!(error.to_string(), text, "{body}");
+    }
+}
+
+async fn read(client: &Client) -> Result<Vec<String>, Error> {
+    let journal = client.request(Method::Get, "/nodes/pve1/journal");
+    let mut lines = journal.stream().await?.lines();
+    let mut seen = Vec::new();
+    while let Some(line) = lines.try_next().await? {
+        seen.push(line);
+    }
+    assert_eq!(lines.try_next().await.expect("over"), None);
+    Ok(seen)
+}
+
+#[tokio::test]
+async fn a_journal_is_read_whether_it_comes_as_json_or_as_text() {
+    let fake = Fake::new(|_| ok("{\"data\":[\"s=1\",\"Jan 01 pve1 x: \\u00fc\",\"s=2\"]}"));
+    let lines = read(&fake.token_client()).await.expect("a journal");
+    assert_eq!(lines, ["s=1", "Jan 01 pve1 x: ü", "s=2"]);
+
+    let fake = Fake::new(|_| {
+        let mut response = WireResponse::new(200, "one\r\ntwo\n\nlast");
+        let kind = ("Content-Type".to_owned(), "text/plain".to_owned());
+        response.headers.push(kind);
+        Ok(response)
+    });
+    let lines = read(&fake.token_client()).await.expect("a journal");
+    assert_eq!(lines, ["one", "two", "", "last"]);
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_is_an_error_that_names_the_request() {
+    let fake = Fake::new(|_| Ok(json(200, "OK", "{\"data\":[\"a\",\"b")));
+    let error = read(&fake.token_client()).await.expect_err("cut off");
+    assert!(matches!(error, Error::Decode(_)), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "GET /nodes/pve1/journal #1: cannot read the answer: at data: the answer ends within the list"
+    );
+}

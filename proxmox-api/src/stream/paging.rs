@@ -1,0 +1,324 @@
+//! Long lists, a page at a time.
+//!
+//! Some calls take `start` and `limit`: task lists, logs, firewall logs. They are read to the end by
+//!
+//! ```no_run
+//! # #[cfg(feature = "nodes")]
+//! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+//! use proxmox_api::request::ApiRequest;
+//!
+//! let mut tasks = pve.nodes().node("pve1").tasks().get().errors(true).items(100);
+//! while let Some(task) = tasks.try_next().await? {
+//!     println!("{}", task.upid);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The server counts from the newest entry in most of these lists, so what begins in the meantime shifts
+//! the rest: an item may come twice then, none is left out.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+
+use crate::error::Error;
+use crate::request::{Request, Sending};
+use crate::stream::envelope::Answer;
+use crate::value::encode::ParamValue;
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Page<T> {
+    /// How many items come before it.
+    pub start: u64,
+    /// Its items.
+    pub items: Vec<T>,
+    /// How many items there are in all, where the server tells.
+    pub total: Option<u64>,
+}
+
+/// The pages of a list; made by [`Request::pages`].
+#[must_use = "nothing is asked for until the next page is"]
+pub struct Pages<T> {
+    request: Request<Vec<T>>,
+    start: u64,
+    size: u64,
+    over: bool,
+    pending: Option<Sending<Answer<Vec<T>>>>,
+}
+
+impl<T: 'static> Request<Vec<T>> {
+    /// Reads a list by pages of `size` items, for calls that take `start` and `limit`. Begins at the
+    /// request's own `start` if it has one, and replaces its `limit`.
+    pub fn pages(self, size: u32) -> Pages<T> {
+        let start = match self.call().params().get("start") {
+            Some(ParamValue::One(digits)) => digits.parse().unwrap_or(0),
+            _ => 0,
+        };
+        Pages {
+            request: self,
+            start,
+            // The server takes 0 for everything at once.
+            size: u64::from(size.max(1)),
+            over: false,
+            pending: None,
+        }
+    }
+
+    /// Reads a list item by item, asking for `size` at once; see [`Request::pages`].
+    pub fn items(self, size: u32) -> Items<T> {
+        self.pages(size).items()
+    }
+}
+
+impl<T: 'static> Pages<T> {
+    /// The next page; `None` after the last, never an empty one. Giving up in the middle loses nothing,
+    /// and after an error the same page is asked for again.
+    ///
+    /// # Errors
+    /// Those of awaiting the request.
+    pub async fn try_next(&mut self) -> Result<Option<Page<T>>, Error> {
+        std::future::poll_fn(|context| self.poll_page(context))
+            .await
+            .transpose()
+    }
+
+    /// The items of the pages, one after the other.
+    pub fn items(self) -> Items<T> {
+        Items {
+            pages: self,
+            ready: VecDeque::new(),
+            total: None,
+        }
+    }
+
+    fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Page<T>, Error>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let pending = self.pending.get_or_insert_with(|| {
+            let mut request = self.request.clone();
+            for (key, value) in [("start", self.start), ("limit", self.size)] {
+                let value = ParamValue::One(value.to_string());
+                request.call.params.set(key, value);
+            }
+            request.with_envelope().into_future()
+        });
+        let answer = ready!(pending.as_mut().poll(context));
+        self.pending = None;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        let count = answer.data.len() as u64;
+        let page = Page {
+            start: self.start,
+            items: answer.data,
+            total: answer.total,
+        };
+        self.start += count;
+        // A total may count only what was read so far, so it never ends the list, only prolongs it.
+        let more = page.total.is_some_and(|total| total > self.start);
+        self.over = count == 0 || (count < self.size && !more);
+        Poll::Ready((count > 0).then_some(Ok(page)))
+    }
+}
+
+impl<T: 'static> Stream for Pages<T> {
+    type Item = Result<Page<T>, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_page(context)
+    }
+}
+
+// No item is ever pinned.
+impl<T> Unpin for Pages<T> {}
+
+impl<T> fmt::Debug for Pages<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages")
+            .field("request", &self.request)
+            .field("start", &self.start)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The items of a list; made by [`Request::items`].
+#[must_use = "nothing is asked for until the next item is"]
+pub struct Items<T> {
+    pages: Pages<T>,
+    ready: VecDeque<T>,
+    total: Option<u64>,
+}
+
+impl<T: 'static> Items<T> {
+    /// The next item; `None` after the last. Giving up in the middle loses nothing, and after an error
+    /// the list goes on where it was.
+    ///
+    /// # Errors
+    /// Those of awaiting the request.
+    pub async fn try_next(&mut self) -> Result<Option<T>, Error> {
+        std::future::poll_fn(|context| self.poll_item(context))
+            .await
+            .transpose()
+    }
+
+    /// How many items there are in all, as far as the server has told yet.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(item)));
+            }
+            match ready!(self.pages.poll_page(context)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(page)) => {
+                    self.total = page.total;
+                    self.ready = page.items.into();
+                }
+            }
+        }
+    }
+}
+
+impl<T: 'static> Stream for Items<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_item(context)
+    }
+}
+
+// No item is ever pinned.
+impl<T> Unpin for Items<T> {}
+
+impl<T> fmt::Debug for Items<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Items")
+            .field("pages", &self.pages)
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Client, Reply};
+    use crate::request::{At, reply};
+    use crate::testing::{Fake, json, ok};
+    use crate::transport::{TransportError, WireRequest};
+    use crate::value::decode::DecodeError;
+    use crate::value::endpoint::{Endpoint, Method, Permission};
+
+    static LIST: Endpoint = Endpoint::new(Method::Get, "/list", Permission::Authenticated);
+
+    fn list(client: &Client) -> Request<Vec<i64>> {
+        let read: fn(&Client, &Reply) -> Result<Vec<i64>, DecodeError> = reply::data;
+        At::root(Some(client)).literal("list").request(&LIST, read)
+    }
+
+    fn number(request: &WireRequest, name: &str) -> usize {
+        let (_, query) = request.path.split_once('?').expect("parameters");
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(&format!("{name}=")))
+            .expect(name)
+            .parse()
+            .expect("a number")
+    }
+
+    /// A list of the numbers below `length`; `total` is added where it says so.
+    fn server(length: usize, with_total: bool) -> Fake {
+        Fake::new(move |request| {
+            let (start, limit) = (number(request, "start"), number(request, "limit"));
+            let items: Vec<_> = (start..length).take(limit).collect();
+            let total = if with_total && length > 0 {
+                format!(",\"total\":{length}")
+            } else {
+                String::new()
+            };
+            ok(format!("{{\"data\":{items:?}{total}}}"))
+        })
+    }
+
+    #[tokio::test]
+    async fn every_item_comes_once_whatever_the_size_of_a_page() {
+        for length in [0, 1, 6, 7] {
+            for size in [1, 2, 3, 7, 100] {
+                for with_total in [true, false] {
+                    let fake = server(length, with_total);
+                    let mut items = list(&fake.token_client()).items(size);
+                    let mut seen = Vec::new();
+                    while let Some(item) = items.try_next().await.expect("accepted") {
+                        seen.push(item);
+                    }
+                    let expected: Vec<_> = (0..length as i64).collect();
+                    assert_eq!(seen, expected, "pages of {size}");
+                    let total = (with_total && length > 0).then_some(length as u64);
+                    assert_eq!(items.total(), total);
+                    let most = length / size as usize + 1;
+                    assert_eq!(fake.requests().len(), most, "{length} by {size}");
+                    assert_eq!(items.try_next().await.expect("over"), None);
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_gives_less_than_asked_for_is_asked_on() {
+        let fake = Fake::new(|request| {
+            let start = number(request, "start");
+            let items: Vec<_> = (start..5).take(2).collect();
+            ok(format!("{{\"data\":{items:?},\"total\":5}}"))
+        });
+        let mut pages = list(&fake.token_client()).pages(50);
+        let mut starts = Vec::new();
+        while let Some(page) = pages.try_next().await.expect("accepted") {
+            starts.push((page.start, page.items.len(), page.total));
+        }
+        assert_eq!(starts, [(0, 2, Some(5)), (2, 2, Some(5)), (4, 1, Some(5))]);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_failed_is_asked_for_again() {
+        let mut calls = 0;
+        let fake = Fake::new(move |request| {
+            calls += 1;
+            match calls {
+                2 => Err(TransportError::interrupted("gone")),
+                4 => Ok(json(500, "no", "{\"data\":null}")),
+                _ => {
+                    let start = number(request, "start");
+                    let items: Vec<_> = (start..3).take(1).collect();
+                    ok(format!("{{\"data\":{items:?}}}"))
+                }
+            }
+        });
+        let client = fake.token_client();
+        let mut items = list(&client).param("start", 1_i64).items(1);
+        let mut seen = Vec::new();
+        let mut failed = 0;
+        loop {
+            match items.try_next().await {
+                Ok(Some(item)) => seen.push(item),
+                Ok(None) => break,
+                Err(_) => failed += 1,
+            }
+            assert!(failed < 3);
+        }
+        assert_eq!((seen, failed), (vec![1, 2], 2));
+    }
+}

@@ -1,0 +1,537 @@
+//! Files to a storage: ISO images, container templates, disk images (wire protocol §9).
+//!
+//! The file is read while it is sent, so memory stays the same whatever its size; see
+//! `docs/streaming.md` for what was measured.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
+
+use crate::client::Client;
+use crate::client::trace::Trace;
+use crate::error::{Error, Name, RequestErrorKind};
+use crate::request::{At, Request, Sending, reply};
+use crate::task::Task;
+use crate::transport::BodyStream;
+use crate::value::endpoint::{Endpoint, Method, Permission};
+
+static ENDPOINT: Endpoint = Endpoint::new(
+    Method::Post,
+    "/nodes/{node}/storage/{storage}/upload",
+    Permission::All("/storage/{storage}", &["Datastore.AllocateTemplate"]),
+);
+
+impl Client {
+    /// Uploads a file: `POST /nodes/{node}/storage/{storage}/upload`. Awaiting it gives the task that
+    /// moves the file to its place.
+    ///
+    /// The node has to be the one the client is connected to, unless the storage is shared or that
+    /// node can reach the other one by SSH (wire protocol §9).
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// let task = pve
+    ///     .upload("pve1", "local")
+    ///     .path("debian-13.iso")
+    ///     .on_progress(|progress| eprintln!("{} of {}", progress.sent, progress.total))
+    ///     .await?;
+    /// task.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn upload(&self, node: impl fmt::Display, storage: impl fmt::Display) -> Upload {
+        let place = At::root(Some(self))
+            .literal("nodes")
+            .value("node", &node)
+            .literal("storage")
+            .value("storage", &storage)
+            .literal("upload");
+        Upload {
+            request: place.request(&ENDPOINT, reply::task),
+            source: Source::Missing,
+            name: None,
+            content: None,
+            checksum: Sum::None,
+            watcher: None,
+        }
+    }
+}
+
+/// What an uploaded file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UploadContent {
+    /// An installation image, `.iso` or `.img`.
+    Iso,
+    /// A container template, `.tar` packed by gzip, xz, zstd or bzip2.
+    Template,
+    /// A disk or appliance to import, `.qcow2`, `.raw`, `.vmdk` or `.ova`. Since Proxmox VE 8.3.
+    Import,
+}
+
+impl UploadContent {
+    /// The text of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Iso => "iso",
+            Self::Template => "vztmpl",
+            Self::Import => "import",
+        }
+    }
+
+    /// What a file of this name is. Every kind has endings of its own, which the server insists on.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+        if ends(&[".iso", ".img"]) {
+            Some(Self::Iso)
+        } else if ends(&[".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2"]) {
+            Some(Self::Template)
+        } else if ends(&[".qcow2", ".raw", ".vmdk", ".ova"]) {
+            Some(Self::Import)
+        } else {
+            None
+        }
+    }
+}
+
+/// How a checksum was computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ChecksumAlgorithm {
+    /// 128 bits; broken, guards against accidents only.
+    Md5,
+    /// 160 bits; broken, guards against accidents only.
+    Sha1,
+    /// 224 bits.
+    Sha224,
+    /// 256 bits.
+    Sha256,
+    /// 384 bits.
+    Sha384,
+    /// 512 bits.
+    Sha512,
+}
+
+impl ChecksumAlgorithm {
+    /// The text of the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::Sha224 => "sha224",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    const fn digits(self) -> usize {
+        match self {
+            Self::Md5 => 32,
+            Self::Sha1 => 40,
+            Self::Sha224 => 56,
+            Self::Sha256 => 64,
+            Self::Sha384 => 96,
+            Self::Sha512 => 128,
+        }
+    }
+}
+
+/// How far an upload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of the file that were handed to the connection.
+    pub sent: u64,
+    /// Bytes of the file.
+    pub total: u64,
+}
+
+/// A file on its way to a storage; made by [`Client::upload`], sent by awaiting it.
+///
+/// Dropping the future ends the upload: the connection closes, and the server throws away what it has.
+/// It is not limited in time as a whole; the client's timeout counts while nothing moves.
+#[must_use = "nothing is sent until this is awaited"]
+pub struct Upload {
+    request: Request<Task>,
+    source: Source,
+    name: Option<String>,
+    content: Option<UploadContent>,
+    checksum: Sum,
+    watcher: Option<Watcher>,
+}
+
+type Reader = Pin<Box<dyn AsyncRead + Send>>;
+type Watcher = Arc<Mutex<Box<dyn FnMut(Progress) + Send>>>;
+
+enum Source {
+    Missing,
+    Path(PathBuf),
+    Bytes(Bytes),
+    Reader(u64, Reader),
+}
+
+enum Sum {
+    None,
+    Given(ChecksumAlgorithm, String),
+    Computed,
+}
+
+impl Upload {
+    /// Sends this file, under its own name unless another is set.
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.source = Source::Path(path.into());
+        self
+    }
+
+    /// Sends what a reader gives, which has to be exactly `length` bytes. Needs a
+    /// [`name`](Upload::name).
+    pub fn reader(mut self, length: u64, reader: impl AsyncRead + Send + 'static) -> Self {
+        self.source = Source::Reader(length, Box::pin(reader));
+        self
+    }
+
+    /// Sends these bytes. Needs a [`name`](Upload::name).
+    pub fn bytes(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.source = Source::Bytes(bytes.into());
+        self
+    }
+
+    /// What the file is called on the storage. The server replaces what is not a letter, digit, dot,
+    /// hyphen or underscore.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What the file is; told from its name unless set.
+    pub fn content(mut self, content: UploadContent) -> Self {
+        self.content = Some(content);
+        self
+    }
+
+    /// Lets the server check what it received; a difference fails the task, not this call. `checksum` is
+    /// hexadecimal.
+    pub fn checksum(mut self, algorithm: ChecksumAlgorithm, checksum: impl Into<String>) -> Self {
+        self.checksum = Sum::Given(algorithm, checksum.into());
+        self
+    }
+
+    /// Lets the server check what it received against a SHA-256 checksum that is computed first, for which
+    /// the file is read an additional time. Not for a [`reader`](Upload::reader).
+    pub fn verified(mut self) -> Self {
+        self.checksum = Sum::Computed;
+        self
+    }
+
+    /// Tells how far the upload is, after every piece. Runs in the task of the connection, so it has to
+    /// return quickly. Begins again at the start if the file is sent again: to another host, or with
+    /// another ticket.
+    pub fn on_progress(mut self, watcher: impl FnMut(Progress) + Send + 'static) -> Self {
+        self.watcher = Some(Arc::new(Mutex::new(Box::new(watcher))));
+        self
+    }
+
+    async fn send(mut self, client: Client, called: Name, trace: &Trace) -> Result<Task, Error> {
+        let refuse = {
+            let called = called.clone();
+            move |problem: String| Error::request(&called, RequestErrorKind::Argument { problem })
+        };
+        let name = self.file_name().map_err(&refuse)?;
+        let content = match self.content {
+            Some(content) => content,
+            None => UploadContent::of_name(&name).ok_or_else(|| {
+                refuse(format!(
+                    "the name {name:?} does not tell what the file is; set `content`"
+                ))
+            })?,
+        };
+        let mut fields = vec![("content", content.as_str().to_owned())];
+        let checksum = match std::mem::replace(&mut self.checksum, Sum::None) {
+            Sum::None => None,
+            Sum::Given(algorithm, text) => Some((algorithm, text)),
+            Sum::Computed => {
+                let text = self.compute().await.map_err(&refuse)?;
+                Some((ChecksumAlgorithm::Sha256, text))
+            }
+        };
+        if let Some((algorithm, text)) = checksum {
+            if text.len() != algorithm.digits() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let digits = algorithm.digits();
+                let algorithm = algorithm.as_str();
+                return Err(refuse(format!(
+                    "a {algorithm} checksum consists of {digits} hexadecimal digits"
+                )));
+            }
+            fields.push(("checksum-algorithm", algorithm.as_str().to_owned()));
+            fields.push(("checksum", text));
+        }
+        let mut prepared = client.prepare(called, self.request.call.clone()).await?;
+        loop {
+            let (length, reader) = self.source.open().await.map_err(&refuse)?;
+            let failure = Failure::default();
+            let file = Metered {
+                reader: reader.take(length),
+                sent: 0,
+                total: length,
+                watcher: self.watcher.clone(),
+                failure: failure.clone(),
+            };
+            let form = Form::new(&fields, &name).map_err(&refuse)?;
+            let mut request = prepared.request();
+            let kind = format!("multipart/form-data; boundary={}", form.boundary);
+            request.headers.push(("Content-Type".to_owned(), kind));
+            let length = form.before.len() as u64 + length + form.after.len() as u64;
+            let body =
+                (io::Cursor::new(form.before).chain(file)).chain(io::Cursor::new(form.after));
+            let body = BodyStream::new(length, body);
+            let permit = prepared.admit().await;
+            let answer = prepared.transport().send_stream(request, body).await;
+            drop(permit);
+            let response = match (answer, failure.take()) {
+                (Err(_), Some(cause)) => {
+                    return Err(Error::local(prepared.name(), "reading the file", cause));
+                }
+                (Err(error), None) if self.source.is_repeatable() => {
+                    prepared.failed(error, trace).await?;
+                    continue;
+                }
+                (Err(error), None) => return Err(prepared.broken(error)),
+                (Ok(response), _) => response,
+            };
+            prepared.answered(&response, trace);
+            if self.source.is_repeatable()
+                && (prepared.renew(&response).await? || prepared.again(&response, trace).await)
+            {
+                continue;
+            }
+            let reply = prepared.judge(response)?;
+            return reply::task(&client, &reply)
+                .map_err(|error| Error::decode(prepared.name().clone(), error));
+        }
+    }
+
+    fn file_name(&self) -> Result<String, String> {
+        let name = match (&self.name, &self.source) {
+            (Some(name), _) => name.clone(),
+            (None, Source::Path(path)) => match path.file_name().and_then(|name| name.to_str()) {
+                Some(name) => name.to_owned(),
+                None => return Err(format!("{} gives no name; set `name`", path.display())),
+            },
+            (None, Source::Missing) => {
+                return Err("there is no file; set `path`, `bytes` or `reader`".to_owned());
+            }
+            (None, _) => return Err("the file has no name; set `name`".to_owned()),
+        };
+        // The server cuts the name at a quote and has no way to escape one.
+        if name.is_empty() || name.contains(|c: char| c == '"' || c.is_control()) {
+            return Err(format!("a file cannot be called {name:?} there"));
+        }
+        Ok(name)
+    }
+
+    async fn compute(&mut self) -> Result<String, String> {
+        if !self.source.is_repeatable() {
+            return Err("a reader can be read only once; give the checksum".to_owned());
+        }
+        let (_, mut reader) = self.source.open().await?;
+        let mut digest = Sha256::new();
+        let mut piece = vec![0; 128 * 1024];
+        loop {
+            match reader.read(&mut piece).await {
+                Ok(0) => break,
+                Ok(count) => digest.update(&piece[..count]),
+                Err(error) => return Err(format!("cannot read the file: {error}")),
+            }
+        }
+        Ok((digest.finalize().iter())
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    }
+}
+
+impl Source {
+    fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Path(_) | Self::Bytes(_))
+    }
+
+    async fn open(&mut self) -> Result<(u64, Reader), String> {
+        match self {
+            Self::Path(path) => {
+                let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+                let file = tokio::fs::File::open(&*path).await;
+                let file = file.map_err(|error| named(&error))?;
+                let facts = file.metadata().await.map_err(|error| named(&error))?;
+                if !facts.is_file() {
+                    return Err(named(&"not a file"));
+                }
+                Ok((facts.len(), Box::pin(file)))
+            }
+            Self::Bytes(bytes) => {
+                Ok((bytes.len() as u64, Box::pin(io::Cursor::new(bytes.clone()))))
+            }
+            Self::Reader(..) => match std::mem::replace(self, Self::Missing) {
+                Self::Reader(length, reader) => Ok((length, reader)),
+                _ => Err("the file is gone".to_owned()),
+            },
+            Self::Missing => Err("there is no file; set `path`, `bytes` or `reader`".to_owned()),
+        }
+    }
+}
+
+impl IntoFuture for Upload {
+    type Output = Result<Task, Error>;
+    type IntoFuture = Sending<Task>;
+
+    fn into_future(self) -> Sending<Task> {
+        Box::pin(async move {
+            let call = self.request.call();
+            let Some(client) = self.request.client.clone() else {
+                return Err(Error::detached(Name::of(call)));
+            };
+            let name = client.name(call);
+            let trace = Trace::new(ENDPOINT.method, ENDPOINT.path, &name);
+            trace.around(self.send(client, name, &trace)).await
+        })
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.source {
+            Source::Missing => "nothing".to_owned(),
+            Source::Path(path) => path.display().to_string(),
+            Source::Bytes(bytes) => format!("{} bytes", bytes.len()),
+            Source::Reader(length, _) => format!("{length} bytes of a reader"),
+        };
+        f.debug_struct("Upload")
+            .field("path", &self.request.call().path())
+            .field("source", &source)
+            .field("name", &self.name)
+            .field("content", &self.content)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What stands around the file in the body. The server reads the parts by patterns: their order,
+/// the spelling of their headers and the bare boundary are not up to us.
+struct Form {
+    boundary: String,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Form {
+    fn new(fields: &[(&str, String)], name: &str) -> Result<Self, String> {
+        let boundary = boundary()?;
+        let mut before = String::new();
+        for (field, value) in fields {
+            before.push_str(&format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"{field}\"\r\n\r\n{value}\r\n"
+            ));
+        }
+        before.push_str(&format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"filename\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        ));
+        let after = format!("\r\n--{boundary}--\r\n");
+        Ok(Self {
+            boundary,
+            before: before.into_bytes(),
+            after: after.into_bytes(),
+        })
+    }
+}
+
+/// What no file holds by chance, nor on purpose.
+fn boundary() -> Result<String, String> {
+    let mut bytes = [0; 16];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("proxmox-api-{digits}"))
+}
+
+/// Why the file could not be read, kept from the task of the connection for that of the caller.
+#[derive(Clone, Default)]
+struct Failure(Arc<Mutex<Option<io::Error>>>);
+
+impl Failure {
+    fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        kind.into()
+    }
+}
+
+/// A file that counts what is read of it, and holds exactly what was announced.
+struct Metered {
+    reader: Take<Reader>,
+    sent: u64,
+    total: u64,
+    watcher: Option<Watcher>,
+    failure: Failure,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = if self.sent == self.total {
+            let mut byte = [0];
+            let mut more = ReadBuf::new(&mut byte);
+            let polled = self.reader.get_mut().as_mut().poll_read(context, &mut more);
+            match ready!(polled) {
+                Ok(()) if more.filled().is_empty() => return Poll::Ready(Ok(())),
+                Ok(()) => Err(io::Error::other(format!(
+                    "it holds more than the announced {} bytes",
+                    self.total
+                ))),
+                Err(error) => Err(error),
+            }
+        } else {
+            ready!(Pin::new(&mut self.reader).poll_read(context, buffer))
+        };
+        let count = (buffer.filled().len() - before) as u64;
+        let read = match read {
+            Ok(()) if count == 0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("it ended after {} of {} bytes", self.sent, self.total),
+            )),
+            read => read,
+        };
+        if let Err(error) = read {
+            return Poll::Ready(Err(self.failure.set(error)));
+        }
+        self.sent += count;
+        let (sent, total) = (self.sent, self.total);
+        if let Some(watcher) = &self.watcher {
+            watcher.lock().unwrap_or_else(PoisonError::into_inner)(Progress { sent, total });
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! Work that goes on after the call that started it (wire protocol §8).
+
+mod failure;
+mod wait;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::error::api::OneLine;
+use crate::request::{Request, exchange};
+use crate::value::decode::{DecodeError, decode_data};
+use crate::value::encode::escape;
+use crate::value::endpoint::Method;
+use crate::value::upid::Upid;
+
+#[cfg(feature = "guests")]
+pub(crate) use failure::or_error;
+pub use failure::{TaskError, TaskErrorKind};
+pub use wait::{LogLines, WaitBuilder};
+#[cfg(feature = "guests")]
+pub(crate) use wait::{Looks, Patience};
+
+/// Lines of a log asked for at once.
+const PAGE: u64 = 500;
+
+/// A task on a node: a handle, not the task itself. Dropping it changes nothing there.
+#[derive(Clone)]
+pub struct Task {
+    client: Client,
+    upid: Upid,
+}
+
+impl Task {
+    pub(crate) fn new(client: Client, upid: Upid) -> Self {
+        Self { client, upid }
+    }
+
+    /// The task's identifier.
+    #[must_use]
+    pub fn upid(&self) -> &Upid {
+        &self.upid
+    }
+
+    /// The client it is asked about through.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Asks how the task is doing: `GET /nodes/{node}/tasks/{upid}/status`.
+    ///
+    /// # Errors
+    /// As for every call; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the node knows no such task.
+    pub async fn status(&self) -> Result<TaskStatus, Error> {
+        let request = self.request(Method::Get, "/status");
+        let (_, name, reply) = exchange(request.client, request.call).await?;
+        let status = decode_data(&reply.body).and_then(TaskStatus::read);
+        status.map_err(|error| Error::decode(name, error))
+    }
+
+    /// Reads lines of the log: `GET /nodes/{node}/tasks/{upid}/log`. `start` lines are skipped; a `limit`
+    /// of 0 means all that follow.
+    ///
+    /// A log that is empty so far, or not there yet, comes from the server as one line saying so.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn log(&self, start: u64, limit: u64) -> Result<Vec<LogLine>, Error> {
+        Ok(self.log_page(start, limit).await?.0)
+    }
+
+    /// Lines of the log, and how many there are as far as the server has looked.
+    async fn log_page(&self, start: u64, limit: u64) -> Result<(Vec<LogLine>, u64), Error> {
+        let request = self.request(Method::Get, "/log");
+        let request = request.param("start", start).param("limit", limit);
+        let answer = request.with_envelope().await?;
+        let rows = answer.data.as_array().map(Vec::as_slice);
+        let lines = (start + 1..)
+            .zip(rows.unwrap_or_default())
+            .map(|(place, row)| LogLine::read(place, row))
+            .collect();
+        Ok((lines, answer.total.unwrap_or(0)))
+    }
+
+    /// The last lines of the log, at most `count`; none of a log that is empty or not there.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn log_tail(&self, count: usize) -> Result<Vec<LogLine>, Error> {
+        let mut tail = Vec::new();
+        let (mut start, mut seen) = (0, 0);
+        loop {
+            let (lines, total) = self.log_page(start, PAGE).await?;
+            let end = start + lines.len() as u64;
+            let last = lines.last().map_or(0, |line| line.number);
+            tail.extend(lines.into_iter().filter(|line| !line.stands_for_none()));
+            tail.drain(..tail.len().saturating_sub(count));
+            // The count is that of the lines the server has read, which need not be all.
+            let more = end - start >= PAGE || total > end;
+            if !more || last <= seen {
+                return Ok(tail);
+            }
+            seen = last;
+            start = end.max(total.saturating_sub(count as u64));
+        }
+    }
+
+    /// Tells the task to end: `DELETE /nodes/{node}/tasks/{upid}`. The server waits up to five seconds for
+    /// it and then kills it. Does nothing to a task that has ended.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn stop(&self) -> Result<(), Error> {
+        let request = self.request(Method::Delete, "");
+        self.client.execute(request.call).await.map(drop)
+    }
+
+    /// Waits for the end. Awaiting the result gives [`TaskOutcome::Ok`] or
+    /// [`TaskOutcome::Warnings`], and a failed task as [`Error::Task`].
+    ///
+    /// ```no_run
+    /// # async fn example(task: proxmox_api::task::Task) -> Result<(), proxmox_api::Error> {
+    /// use std::time::Duration;
+    ///
+    /// task.wait().timeout(Duration::from_secs(300)).on_log(|line| println!("{line}")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait(&self) -> WaitBuilder<'static> {
+        WaitBuilder::new(self)
+    }
+
+    fn request(&self, method: Method, below: &str) -> Request<Value> {
+        let node = escape(self.upid.node());
+        let upid = escape(self.upid.as_str());
+        (self.client).request(method, format!("/nodes/{node}/tasks/{upid}{below}"))
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({})", self.upid)
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.upid.fmt(f)
+    }
+}
+
+/// How a task is doing.
+#[derive(Clone, Debug)]
+pub struct TaskStatus {
+    running: bool,
+    exit: Option<String>,
+    data: Value,
+}
+
+impl TaskStatus {
+    fn read(data: Value) -> Result<Self, DecodeError> {
+        let running = match data.get("status").and_then(Value::as_str) {
+            Some("running") => true,
+            Some("stopped") => false,
+            _ => {
+                return Err(DecodeError::new(
+                    "data.status",
+                    "expected \"running\" or \"stopped\"",
+                ));
+            }
+        };
+        let exit = data
+            .get("exitstatus")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        Ok(Self {
+            running,
+            exit,
+            data,
+        })
+    }
+
+    /// Whether it is still at work.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// How it ended, as the server writes it; `None` while it runs.
+    #[must_use]
+    pub fn exit_status(&self) -> Option<&str> {
+        self.exit.as_deref()
+    }
+
+    /// How it ended; `None` while it runs.
+    #[must_use]
+    pub fn outcome(&self) -> Option<TaskOutcome> {
+        if self.running {
+            return None;
+        }
+        Some(match self.exit_status() {
+            Some(text) => TaskOutcome::read(text),
+            None => TaskOutcome::Interrupted("it ended without saying how".to_owned()),
+        })
+    }
+
+    /// Everything the server told, as JSON.
+    #[must_use]
+    pub fn data(&self) -> &Value {
+        &self.data
+    }
+}
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskOutcome {
+    /// It did its work.
+    Ok,
+    /// It did its work and logged this many warnings.
+    Warnings(u32),
+    /// It failed; the text says why.
+    Failed(String),
+    /// It was stopped or killed before it was through, or nothing says how it ended; the server's words for
+    /// that, such as `received interrupt` or `unexpected status` (wire protocol §8).
+    Interrupted(String),
+}
+
+impl TaskOutcome {
+    fn read(exit: &str) -> Self {
+        if exit == "OK" {
+            return Self::Ok;
+        }
+        if let Some(count) = exit.strip_prefix("WARNINGS:")
+            && let Ok(count) = count.trim().parse()
+        {
+            return Self::Warnings(count);
+        }
+        // A worker that was told to end dies of it, at times inside of something that puts its own words
+        // in front. The log of one that was killed has no last word.
+        let interrupted = exit == "unexpected status"
+            || exit.ends_with("received interrupt")
+            || exit.ends_with("interrupted by signal")
+            || exit.starts_with("unable to get last line from task log");
+        if interrupted {
+            Self::Interrupted(exit.to_owned())
+        } else {
+            Self::Failed(exit.to_owned())
+        }
+    }
+
+    /// Whether the work was done, with or without warnings.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Ok | Self::Warnings(_))
+    }
+}
+
+impl fmt::Display for TaskOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("OK"),
+            Self::Warnings(count) => write!(f, "WARNINGS: {count}"),
+            Self::Failed(text) | Self::Interrupted(text) => write!(f, "{}", OneLine(text)),
+        }
+    }
+}
+
+/// A line of a task's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogLine {
+    /// Its number; the first is 1.
+    pub number: u64,
+    /// Its text, without a line break.
+    pub text: String,
+}
+
+impl LogLine {
+    fn read(place: u64, row: &Value) -> Self {
+        let number = match row.get("n") {
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(digits)) => digits.parse().ok(),
+            _ => None,
+        };
+        let text = row
+            .get("t")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        Self {
+            number: number.unwrap_or(place),
+            text,
+        }
+    }
+
+    /// Whether it is what the server says instead of a log (wire protocol §8).
+    fn stands_for_none(&self) -> bool {
+        self.number == 1
+            && (self.text == "no content" || self.text.starts_with("unable to open file"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! How a request reaches the server.
+//!
+//! Everything above this module works on [`WireRequest`] and [`WireResponse`], so a test or another
+//! way to the server replaces the network by implementing [`Transport`].
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::api::latin1_or_utf8;
+use crate::tls::{Fingerprint, Untrusted};
+use crate::value::endpoint::Method;
+
+mod body;
+mod connect;
+mod line;
+mod network;
+mod proxy;
+mod streaming;
+
+pub(crate) use network::{HttpSettings, HttpTransport};
+pub(crate) use proxy::{Proxies, Proxy};
+pub use streaming::{BodyStream, Chunks, Duplex, OpenResponse, Upgraded};
+
+/// The future of an exchange.
+pub type Exchange<'a> =
+    Pin<Box<dyn Future<Output = Result<WireResponse, TransportError>> + Send + 'a>>;
+
+/// The future of an exchange whose answer has a body that flows.
+pub type Opening<'a> =
+    Pin<Box<dyn Future<Output = Result<OpenResponse, TransportError>> + Send + 'a>>;
+
+/// The future of a request to switch protocols.
+pub type Upgrading<'a> =
+    Pin<Box<dyn Future<Output = Result<Upgraded, TransportError>> + Send + 'a>>;
+
+/// Carries one request to the server and its answer back.
+///
+/// An implementation sends what it is given and interprets nothing: authentication, the meaning of
+/// statuses and repetition are the client's business. It must follow no redirection.
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// Exchanges one request for one answer, whatever its status.
+    ///
+    /// # Errors
+    /// Only if no complete answer came. The error must say whether the request can have arrived.
+    fn send(&self, request: WireRequest) -> Exchange<'_>;
+
+    /// Like [`Transport::send`], with a body that is read while it is sent. The body that the request
+    /// itself holds is empty.
+    ///
+    /// A transport that does not provide this cannot upload files.
+    ///
+    /// # Errors
+    /// As for [`Transport::send`].
+    fn send_stream(&self, request: WireRequest, body: BodyStream) -> Exchange<'_> {
+        drop((request, body));
+        Box::pin(async {
+            Err(TransportError::never_sent(
+                "this transport does not stream request bodies",
+            ))
+        })
+    }
+
+    /// Like [`Transport::send`], with an answer whose body is handed over as it comes.
+    ///
+    /// A transport that does not provide this holds a download in memory before the first byte is
+    /// handed over.
+    ///
+    /// # Errors
+    /// As for [`Transport::send`], for everything up to the body.
+    fn open(&self, request: WireRequest) -> Opening<'_> {
+        let exchange = self.send(request);
+        Box::pin(async move { exchange.await.map(OpenResponse::from) })
+    }
+
+    /// Sends a request that asks to switch protocols; its headers say so.
+    ///
+    /// A transport that does not provide this has no consoles.
+    ///
+    /// # Errors
+    /// As for [`Transport::send`].
+    fn upgrade(&self, request: WireRequest) -> Upgrading<'_> {
+        drop(request);
+        Box::pin(async {
+            Err(TransportError::never_sent(
+                "this transport does not switch protocols",
+            ))
+        })
+    }
+}
+
+/// A request as it goes out. Its `Debug` form shows neither header values nor parameters.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct WireRequest {
+    /// The verb.
+    pub method: Method,
+    /// Scheme, host and port, such as `https://pve1:8006`.
+    pub origin: String,
+    /// Percent-encoded path with its query, such as `/api2/json/nodes?full=1`.
+    pub path: String,
+    /// Header fields besides `Host` and `Content-Length`.
+    pub headers: Vec<(String, String)>,
+    /// The body, whose length is sent exactly. Empty for GET and DELETE.
+    pub body: Bytes,
+}
+
+impl WireRequest {
+    /// A request without headers and body.
+    #[must_use]
+    pub fn new(method: Method, origin: impl Into<String>, path: impl Into<String>) -> Self {
+        Self {
+            method,
+            origin: origin.into(),
+            path: path.into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// The first header field of that name, in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+impl fmt::Debug for WireRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("WireRequest")
+            .field("method", &format_args!("{}", self.method))
+            .field("origin", &self.origin)
+            .field("path", &self.path.split('?').next().unwrap_or_default())
+            .field("headers", &names)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
+}
+
+/// An answer as it came in. Its `Debug` form shows no body, which may hold a ticket.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct WireResponse {
+    /// The status code; the server uses some that no standard knows, such as 596.
+    pub status: u16,
+    /// The reason phrase as it came. The server writes Latin-1, and puts texts there that stand
+    /// nowhere else (wire protocol §5).
+    pub reason: Bytes,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// The body, decompressed.
+    pub body: Bytes,
+}
+
+impl WireResponse {
+    /// An answer without a reason phrase and headers.
+    #[must_use]
+    pub fn new(status: u16, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            reason: Bytes::new(),
+            headers: Vec::new(),
+            body: body.into(),
+        }
+    }
+
+    /// The first header field of that name, in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        find(&self.headers, name)
+    }
+}
+
+impl fmt::Debug for WireResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WireResponse")
+            .field("status", &self.status)
+            .field("reason", &latin1_or_utf8(&self.reason))
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let (_, value) = headers
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    Some(value)
+}
+
+/// Why no complete answer came.
+#[derive(Debug)]
+pub struct TransportError {
+    fate: Fate,
+    text: String,
+    certificate: Option<Fingerprint>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    NeverSent,
+    Unknown,
+    TimedOut(Duration),
+}
+
+impl TransportError {
+    /// The server cannot have seen any of the request: no connection, or none that was secure.
+    #[must_use]
+    pub fn never_sent(text: impl Into<String>) -> Self {
+        Self {
+            fate: Fate::NeverSent,
+            text: text.into(),
+            certificate: None,
+        }
+    }
+
+    /// The server's certificate is not trusted, so nothing was sent.
+    #[must_use]
+    pub fn untrusted(text: impl Into<String>, certificate: Fingerprint) -> Self {
+        Self {
+            certificate: Some(certificate),
+            ..Self::never_sent(text)
+        }
+    }
+
+    /// The connection broke at a point where the server may have acted already.
+    #[must_use]
+    pub fn interrupted(text: impl Into<String>) -> Self {
+        Self {
+            fate: Fate::Unknown,
+            text: text.into(),
+            certificate: None,
+        }
+    }
+
+    /// The request went out, and its answer was not complete in time.
+    #[must_use]
+    pub fn timed_out(after: Duration) -> Self {
+        Self {
+            fate: Fate::TimedOut(after),
+            text: format!("no answer within {after:?}"),
+            certificate: None,
+        }
+    }
+
+    /// Whether the server cannot have seen the request.
+    #[must_use]
+    pub fn is_never_sent(&self) -> bool {
+        self.fate == Fate::NeverSent
+    }
+
+    /// The limit, if it was one that ended the exchange.
+    #[must_use]
+    pub fn timed_out_after(&self) -> Option<Duration> {
+        match self.fate {
+            Fate::TimedOut(after) => Some(after),
+            Fate::NeverSent | Fate::Unknown => None,
+        }
+    }
+
+    /// The cause in words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The fingerprint of the certificate that was not trusted, if that was the cause.
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<Fingerprint> {
+        self.certificate
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for TransportError {}
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// An error and all that is below it. What an I/O error wraps is not its `source`.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+fn untrusted<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Untrusted> {
+    match error.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
+            other.0.downcast_ref::<Untrusted>()
+        }
+        _ => None,
+    }
+}
+
+fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    for cause in causes(error) {
+        if let Some(refusal) = untrusted(cause) {
+            return refusal.to_string();
+        }
+        text = cause.to_string();
+        if let Some(rustls::Error::InvalidMessage(_)) = cause.downcast_ref::<rustls::Error>() {
+            return format!("{text}; does the server speak TLS on this port?");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,578 @@
+//! From an answer's JSON to typed values.
+//!
+//! The tokens come from `serde_json`. One concrete visitor hands each of them to a [`Slot`]: a place
+//! that knows how to take it. A generated struct contributes a match from key to slot and nothing
+//! else; objects, arrays, unknown keys, leniency and errors are handled here, once. See
+//! `docs/adr/0001-decoding.md`.
+
+mod show;
+mod slot;
+mod values;
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+
+use serde_json::Value;
+use serde_json::de::StrRead;
+
+pub(crate) use show::Shown;
+pub use show::debug;
+pub use slot::{Array, Inside, Map, Numbered, Object, Scalar, Shape, Slot};
+pub(crate) use slot::{rest, text_of};
+pub(crate) use values::scalar_slot;
+
+/// Members of an object that its type does not declare.
+pub type Extra = serde_json::Map<String, Value>;
+
+/// What a slot would have taken; completes "expected …".
+pub type Expected = &'static str;
+
+/// An answer that does not have the declared shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError {
+    path: String,
+    problem: String,
+    line: usize,
+    column: usize,
+}
+
+impl DecodeError {
+    pub(crate) fn new(path: &str, problem: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            problem: problem.into(),
+            line: 0,
+            column: 0,
+        }
+    }
+
+    /// Where in the JSON, such as `data[3].maxmem`; empty when the text is no JSON object at all.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What is wrong there.
+    #[must_use]
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+
+    /// Line and column in the body, counted from 1; zeros where no place can be named.
+    #[must_use]
+    pub fn position(&self) -> (usize, usize) {
+        (self.line, self.column)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "at {}: ", self.path)?;
+        }
+        f.write_str(&self.problem)?;
+        if self.line > 0 {
+            write!(f, " (line {} column {})", self.line, self.column)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Reads one JSON document into a slot.
+pub(crate) fn decode(body: &[u8], slot: &mut dyn Slot) -> Result<(), DecodeError> {
+    // Looking at all of it once is cheaper than at each text for itself.
+    match std::str::from_utf8(body) {
+        Ok(text) => decode_text(text, slot),
+        Err(error) => {
+            // What comes before tells the place.
+            let valid = &body[..error.valid_up_to()];
+            let valid = std::str::from_utf8(valid).unwrap_or_default();
+            match decode_text(valid, slot) {
+                Ok(()) => Err(DecodeError::new("", NO_UTF8)),
+                Err(error) => Err(DecodeError {
+                    problem: NO_UTF8.to_owned(),
+                    ..error
+                }),
+            }
+        }
+    }
+}
+
+const NO_UTF8: &str = "what follows is not UTF-8";
+
+fn decode_text(body: &str, slot: &mut dyn Slot) -> Result<(), DecodeError> {
+    let trail = RefCell::new(Trail::default());
+    let mut json: Json<'_> = serde_json::Deserializer::from_str(body);
+    let result = serde::de::DeserializeSeed::deserialize(
+        Fill {
+            slot,
+            trail: &trail,
+        },
+        &mut json,
+    )
+    .and_then(|outcome| match outcome {
+        Outcome::Taken => Ok(()),
+        Outcome::Refused(expected, value) => Err(refusal(&trail, expected, &describe(&value))),
+    })
+    .and_then(|()| json.end());
+    result.map_err(|error| trail.into_inner().explain(&error))
+}
+
+/// Reads the `data` member of an answer.
+pub(crate) fn decode_data<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
+    let mut value = T::default();
+    let mut extra = Extra::new();
+    decode(
+        body,
+        &mut Envelope {
+            data: &mut value,
+            extra: &mut extra,
+        },
+    )?;
+    Ok(value)
+}
+
+/// Decodes an answer that was kept, as the request it belongs to would have: `T` is that request's
+/// [`Output`](crate::request::ApiRequest::Output), and `body` the whole answer with its `data` member.
+///
+/// ```
+/// # #[cfg(feature = "pools")]
+/// # fn example() -> Result<(), proxmox_api::value::decode::DecodeError> {
+/// use proxmox_api::pve::pools::PoolsItem;
+/// use proxmox_api::value::decode::from_answer;
+///
+/// let pools: Vec<PoolsItem> = from_answer(br#"{"data":[{"poolid":"web","comment":"x"}]}"#)?;
+/// assert_eq!(pools[0].poolid, "web");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// The body is no JSON object with a `data` member, or that member does not have the shape of `T`; the
+/// error names the place.
+pub fn from_answer<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
+    decode_data(body)
+}
+
+/// Reads what an answer holds beside its `data` member.
+pub(crate) fn decode_beside(body: &[u8]) -> Result<Extra, DecodeError> {
+    let mut extra = Extra::new();
+    decode(
+        body,
+        &mut Envelope {
+            data: &mut Skip,
+            extra: &mut extra,
+        },
+    )?;
+    Ok(extra)
+}
+
+/// Takes anything and keeps nothing.
+struct Skip;
+
+impl Slot for Skip {
+    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+        Ok(())
+    }
+
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Skip
+    }
+
+    fn show(&mut self, _: &mut dyn FnMut(&dyn fmt::Debug)) {}
+}
+
+struct Envelope<'a> {
+    data: &'a mut dyn Slot,
+    extra: &'a mut Extra,
+}
+
+impl Object for Envelope<'_> {
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        const SHAPE: &Shape = &Shape {
+            name: "object with a data member",
+            required: &["data"],
+            optional: &[],
+            families: &[],
+            rules: None,
+        };
+        visit(SHAPE, &mut [&mut *self.data, &mut *self.extra]);
+    }
+}
+
+type Json<'a> = serde_json::Deserializer<StrRead<'a>>;
+
+/// The way to a problem, collected while errors travel outwards, so that success pays nothing.
+#[derive(Default)]
+struct Trail {
+    /// Innermost first.
+    segments: Vec<Segment>,
+    problem: Option<String>,
+}
+
+enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+trait Along {
+    fn key(&self, key: Cow<'_, str>);
+}
+
+impl Along for RefCell<Trail> {
+    fn key(&self, key: Cow<'_, str>) {
+        let key = Segment::Key(key.into_owned());
+        self.borrow_mut().segments.push(key);
+    }
+}
+
+impl Trail {
+    fn explain(self, error: &serde_json::Error) -> DecodeError {
+        let mut path = String::new();
+        for segment in self.segments.iter().rev() {
+            match segment {
+                Segment::Key(key) if path.is_empty() => path.push_str(key),
+                Segment::Key(key) => path.extend([".", key]),
+                Segment::Index(index) => path.push_str(&format!("[{index}]")),
+            }
+        }
+        let problem = self.problem.unwrap_or_else(|| {
+            let text = error.to_string();
+            match text.rfind(" at line ") {
+                Some(end) => text[..end].to_owned(),
+                None => text,
+            }
+        });
+        DecodeError {
+            path,
+            problem,
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+fn refusal<E: serde::de::Error>(trail: &RefCell<Trail>, expected: &str, found: &str) -> E {
+    fail(trail, format!("expected {expected}, found {found}"))
+}
+
+fn fail<E: serde::de::Error>(trail: &RefCell<Trail>, problem: String) -> E {
+    trail.borrow_mut().problem.get_or_insert(problem);
+    E::custom("unexpected shape")
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => Scalar::Null.describe(),
+        Value::Bool(value) => Scalar::Bool(*value).describe(),
+        Value::Number(value) => value.to_string(),
+        Value::String(value) => Scalar::Text(value).describe(),
+        Value::Array(_) => "array".to_owned(),
+        Value::Object(_) => "object".to_owned(),
+    }
+}
+
+/// What became of a value.
+enum Outcome {
+    Taken,
+    /// The slot did not want it; here it is.
+    Refused(Expected, Value),
+}
+
+/// Hands one JSON value to a slot.
+struct Fill<'s, 't> {
+    slot: &'s mut dyn Slot,
+    trail: &'t RefCell<Trail>,
+}
+
+impl Fill<'_, '_> {
+    fn scalar<E>(self, value: Scalar<'_>) -> Result<Outcome, E> {
+        Ok(match self.slot.put(&value) {
+            Ok(()) => Outcome::Taken,
+            Err(expected) => Outcome::Refused(expected, value.to_json()),
+        })
+    }
+}
+
+impl<'de> serde::de::DeserializeSeed<'de> for Fill<'_, '_> {
+    type Value = Outcome;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, json: D) -> Result<Outcome, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
+    type Value = Outcome;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Outcome, E> {
+        self.scalar(Scalar::Null)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Outcome, E> {
+        self.scalar(Scalar::Bool(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Outcome, E> {
+        self.scalar(Scalar::Int(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Outcome, E> {
+        self.scalar(match i64::try_from(value) {
+            Ok(value) => Scalar::Int(value),
+            Err(_) => Scalar::UInt(value),
+        })
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Outcome, E> {
+        self.scalar(Scalar::Float(value))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Outcome, E> {
+        self.scalar(Scalar::Text(value))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Outcome, A::Error> {
+        let Self { slot, trail } = self;
+        let array = match slot.inside() {
+            Inside::Array(array) => array,
+            Inside::Skip => {
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                return Ok(Outcome::Taken);
+            }
+            inside => {
+                // What takes an empty text for an empty hash takes an empty list for one as well.
+                let map = matches!(inside, Inside::Map(_));
+                let value: Value = serde::Deserialize::deserialize(
+                    serde::de::value::SeqAccessDeserializer::new(seq),
+                )?;
+                return Ok(match value.as_array().is_some_and(Vec::is_empty) && map {
+                    true => Outcome::Taken,
+                    false => keep(slot, value),
+                });
+            }
+        };
+        let mut index = 0;
+        loop {
+            // An element that turns out not to exist is taken back by `trim`.
+            let element = array.next();
+            let outcome = match seq.next_element_seed(Fill {
+                slot: element,
+                trail,
+            }) {
+                Ok(Some(Outcome::Taken)) => Ok(()),
+                Ok(Some(Outcome::Refused(expected, value))) => {
+                    Err(refusal(trail, expected, &describe(&value)))
+                }
+                Ok(None) => {
+                    array.trim();
+                    return Ok(Outcome::Taken);
+                }
+                Err(error) => Err(error),
+            };
+            outcome.inspect_err(|_| trail.borrow_mut().segments.push(Segment::Index(index)))?;
+            index += 1;
+        }
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Outcome, A::Error> {
+        let Self { slot, trail } = self;
+        match slot.inside() {
+            Inside::Object(object) => {
+                let mut result = Ok(());
+                object.open(&mut |shape, slots| result = members(shape, slots, &mut map, trail));
+                result?;
+            }
+            Inside::Map(entries) => {
+                while let Some(Key(key)) = map.next_key()? {
+                    entry(entries, &key, &mut map, trail).inspect_err(|_| trail.key(key))?;
+                }
+            }
+            Inside::Skip => {
+                while map
+                    .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
+                    .is_some()
+                {}
+            }
+            _ => {
+                let value = serde::Deserialize::deserialize(
+                    serde::de::value::MapAccessDeserializer::new(map),
+                )?;
+                return Ok(keep(slot, value));
+            }
+        }
+        Ok(Outcome::Taken)
+    }
+}
+
+/// Reads the members of an object.
+fn members<'de, A: serde::de::MapAccess<'de>>(
+    shape: &Shape,
+    slots: &mut [&mut dyn Slot],
+    map: &mut A,
+    trail: &RefCell<Trail>,
+) -> Result<(), A::Error> {
+    let mut state = State::default();
+    while let Some(Key(key)) = map.next_key()? {
+        member(shape, slots, &key, map, &mut state, trail).inspect_err(|_| trail.key(key))?;
+    }
+    let bit = |bits: u64, index: usize| bits & (1 << index) != 0;
+    match (0..shape.required.len()).find(|index| !bit(state.seen, *index)) {
+        None => Ok(()),
+        Some(index) => {
+            let name = shape.required[index];
+            let is = if bit(state.nulls, index) {
+                "null"
+            } else {
+                "missing"
+            };
+            Err(fail(trail, format!("the required member `{name}` is {is}")))
+        }
+    }
+}
+
+/// How far an object was read.
+#[derive(Default)]
+struct State {
+    /// Where the search for the next member starts.
+    from: usize,
+    /// A bit for each required member that came.
+    seen: u64,
+    /// A bit for each that came as null.
+    nulls: u64,
+}
+
+/// Reads one member of an object.
+fn member<'de, A: serde::de::MapAccess<'de>>(
+    shape: &Shape,
+    slots: &mut [&mut dyn Slot],
+    key: &str,
+    map: &mut A,
+    state: &mut State,
+    trail: &RefCell<Trail>,
+) -> Result<(), A::Error> {
+    let mut required = None;
+    let refused = if let Some(index) = shape.find(key, &mut state.from) {
+        let bit = if index < shape.required.len() {
+            1 << index
+        } else {
+            0
+        };
+        let slot = &mut *slots[index];
+        match map.next_value_seed(Fill { slot, trail })? {
+            Outcome::Taken => {
+                state.seen |= bit;
+                return Ok(());
+            }
+            Outcome::Refused(expected, value) => {
+                if bit != 0 {
+                    required = Some(expected);
+                    if value.is_null() {
+                        state.nulls |= bit;
+                    }
+                }
+                value
+            }
+        }
+    } else if let Some((index, number)) = shape.family(key)
+        && let Inside::Family(family) = slots[index].inside()
+    {
+        let mut result = Ok(Outcome::Taken);
+        family.add(number, &mut |slot| {
+            result = map.next_value_seed(Fill { slot, trail });
+            matches!(result, Ok(Outcome::Taken))
+        });
+        match result? {
+            Outcome::Taken => return Ok(()),
+            Outcome::Refused(_, value) => value,
+        }
+    } else {
+        let value = map.next_value()?;
+        set_aside(slots, key, value);
+        return Ok(());
+    };
+    match required {
+        // The same as not there; whether that is an error shows at the end.
+        _ if refused.is_null() => Ok(()),
+        Some(expected) => Err(refusal(trail, expected, &describe(&refused))),
+        None => {
+            set_aside(slots, key, refused);
+            Ok(())
+        }
+    }
+}
+
+/// Keeps what no slot holds with the object's undeclared members.
+fn set_aside(slots: &mut [&mut dyn Slot], key: &str, value: Value) {
+    if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
+        rest.insert(key.to_owned(), value);
+    }
+}
+
+/// Reads one entry of an object with any keys.
+fn entry<'de, A: serde::de::MapAccess<'de>>(
+    entries: &mut dyn Map,
+    key: &str,
+    map: &mut A,
+    trail: &RefCell<Trail>,
+) -> Result<(), A::Error> {
+    let mut result = Ok(Outcome::Taken);
+    entries.add(key, &mut |slot| {
+        result = map.next_value_seed(Fill { slot, trail });
+        matches!(result, Ok(Outcome::Taken))
+    });
+    match result? {
+        Outcome::Taken | Outcome::Refused(_, Value::Null) => Ok(()),
+        Outcome::Refused(expected, value) => Err(refusal(trail, expected, &describe(&value))),
+    }
+}
+
+/// Gives an array or an object to a slot that lent out no place for it.
+fn keep(slot: &mut dyn Slot, value: Value) -> Outcome {
+    let expected = match slot.inside() {
+        Inside::Any(any) => {
+            *any = value;
+            return Outcome::Taken;
+        }
+        Inside::Array(_) => "array",
+        Inside::Map(_) | Inside::Family(_) | Inside::Object(_) => "object",
+        Inside::Scalar | Inside::Skip | Inside::Extra(_) | Inside::Undeclared(_) => "scalar",
+    };
+    // Asking made an optional slot ready to be filled; it stays empty. Other slots refuse, rightly.
+    let _ = slot.put(&Scalar::Null);
+    Outcome::Refused(expected, value)
+}
+
+/// An object's key, borrowed from the body unless it holds escapes.
+struct Key<'de>(Cow<'de, str>);
+
+impl<'de> serde::Deserialize<'de> for Key<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+
+        impl<'de> serde::de::Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+
+        json.deserialize_str(KeyVisitor)
+    }
+}

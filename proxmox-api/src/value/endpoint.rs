@@ -1,0 +1,231 @@
+//! What the schema says about an endpoint, as data.
+
+use std::fmt;
+
+/// An HTTP verb of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    /// Reads; parameters travel in the query.
+    Get,
+    /// Creates something or starts an action; parameters travel in the body.
+    Post,
+    /// Changes something; parameters travel in the body.
+    Put,
+    /// Removes something; parameters travel in the query.
+    Delete,
+}
+
+impl Method {
+    /// The verb as it stands in a request line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// Whether parameters of this verb go into a form body; the server refuses a body elsewhere
+    /// (wire protocol §2).
+    #[must_use]
+    pub const fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A Proxmox VE release, `major.minor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Release {
+    /// The number before the dot.
+    pub major: u8,
+    /// The number after the dot.
+    pub minor: u8,
+}
+
+impl Release {
+    /// A release by its two numbers.
+    #[must_use]
+    pub const fn new(major: u8, minor: u8) -> Self {
+        Self { major, minor }
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// The static description of one endpoint, taken from the schemas of the tracked releases.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// The verb.
+    pub method: Method,
+    /// The path with its placeholders, such as `/nodes/{node}/qemu`.
+    pub path: &'static str,
+    /// The first tracked release that has it.
+    pub since: Release,
+    /// The last tracked release that has it; `None` while the newest one does.
+    pub until: Option<Release>,
+    /// Whether an API token may call it; otherwise a ticket is needed.
+    pub allow_token: bool,
+    /// Whether it may answer with a file instead of JSON.
+    pub download: bool,
+    /// What a caller must be allowed to do.
+    pub permission: Permission,
+    /// Names of parameters whose values are never printed.
+    pub secrets: &'static [&'static str],
+    /// The parameters that not every release of the endpoint has.
+    pub partial: &'static [Partial],
+}
+
+/// A parameter that came later than its endpoint, or went before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Partial {
+    /// Its wire name; an indexed family's ends in `[n]`.
+    pub name: &'static str,
+    /// The first tracked release that has it.
+    pub since: Release,
+    /// The last tracked release that has it; `None` while the newest one does.
+    pub until: Option<Release>,
+}
+
+impl Partial {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(name: &'static str, since: Release, until: Option<Release>) -> Self {
+        Self { name, since, until }
+    }
+
+    /// Whether a parameter of the request is meant.
+    #[must_use]
+    pub fn names(&self, parameter: &str) -> bool {
+        match self.name.strip_suffix("[n]") {
+            Some(family) => parameter.strip_prefix(family).is_some_and(|index| {
+                !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit())
+            }),
+            None => self.name == parameter,
+        }
+    }
+}
+
+/// Says in which releases something exists, where `release` is none of them.
+pub(crate) fn unavailable(
+    since: Release,
+    until: Option<Release>,
+    release: Release,
+) -> Option<String> {
+    if release < since {
+        return Some(format!("exists since {since}"));
+    }
+    until
+        .filter(|until| release > *until)
+        .map(|until| format!("exists until {until}"))
+}
+
+impl Endpoint {
+    /// Starts a description; generated code fills in what differs from the usual.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(method: Method, path: &'static str, permission: Permission) -> Self {
+        Self {
+            method,
+            path,
+            since: crate::pve::RELEASES[0],
+            until: None,
+            allow_token: true,
+            download: false,
+            permission,
+            secrets: &[],
+            partial: &[],
+        }
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn since(mut self, major: u8, minor: u8) -> Self {
+        self.since = Release::new(major, minor);
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn until(mut self, major: u8, minor: u8) -> Self {
+        self.until = Some(Release::new(major, minor));
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn ticket_only(mut self) -> Self {
+        self.allow_token = false;
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn download(mut self) -> Self {
+        self.download = true;
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn partial(mut self, partial: &'static [Partial]) -> Self {
+        self.partial = partial;
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn secrets(mut self, secrets: &'static [&'static str]) -> Self {
+        self.secrets = secrets;
+        self
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
+}
+
+/// What a caller must be allowed to do. Paths may hold placeholders of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Permission {
+    /// Only `root@pam` itself, not even its API tokens.
+    Root,
+    /// Nobody needs to be logged in.
+    World,
+    /// Any authenticated user; the answer may be filtered to what the user can see.
+    Authenticated,
+    /// All of these privileges on the path.
+    All(&'static str, &'static [&'static str]),
+    /// One of these privileges on the path.
+    Any(&'static str, &'static [&'static str]),
+    /// These privileges on the path, but only when the named parameter is given.
+    Given(&'static str, &'static str, &'static [&'static str]),
+    /// One of these privileges on a group of the user the request names.
+    UserGroup(&'static [&'static str]),
+    /// Being the user the request names.
+    SelfUser,
+    /// This privilege on the realm of the user the request names.
+    UserRealm(&'static str),
+    /// The right to change permissions on the path.
+    Modify(&'static str),
+    /// Every one of these.
+    And(&'static [Permission]),
+    /// At least one of these.
+    Or(&'static [Permission]),
+}

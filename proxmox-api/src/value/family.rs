@@ -1,0 +1,243 @@
+//! Numbered members of one name.
+
+use std::fmt;
+use std::ops::{Index, IndexMut};
+
+use crate::value::decode::{Expected, Inside, Numbered, Scalar, Slot};
+
+/// The members of a numbered family, such as `net0` and `net2`, by their number.
+///
+/// It is read and changed as a [`BTreeMap`](std::collections::BTreeMap) is. Families are small, and a sorted list
+/// is far less code for each type of value, in this crate and in every program that reads a configuration.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Family<T>(Vec<(u8, T)>);
+
+impl<T> Family<T> {
+    /// A family without members.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn position(&self, number: u8) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&number, |(known, _)| *known)
+    }
+
+    /// The member of that number.
+    #[must_use]
+    pub fn get(&self, number: &u8) -> Option<&T> {
+        let position = self.position(*number).ok()?;
+        Some(&self.0[position].1)
+    }
+
+    /// The member of that number, to be changed.
+    pub fn get_mut(&mut self, number: &u8) -> Option<&mut T> {
+        let position = self.position(*number).ok()?;
+        Some(&mut self.0[position].1)
+    }
+
+    /// Whether there is a member of that number.
+    #[must_use]
+    pub fn contains_key(&self, number: &u8) -> bool {
+        self.position(*number).is_ok()
+    }
+
+    /// Adds a member; gives the one that had the number before.
+    pub fn insert(&mut self, number: u8, value: T) -> Option<T> {
+        match self.position(number) {
+            Ok(position) => Some(std::mem::replace(&mut self.0[position].1, value)),
+            Err(position) => {
+                self.0.insert(position, (number, value));
+                None
+            }
+        }
+    }
+
+    /// Takes a member out.
+    pub fn remove(&mut self, number: &u8) -> Option<T> {
+        let position = self.position(*number).ok()?;
+        Some(self.0.remove(position).1)
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All members in the order of their numbers.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&u8, &T)> + ExactSizeIterator {
+        self.0.iter().map(|(number, value)| (number, value))
+    }
+
+    /// All members in the order of their numbers, to be changed.
+    pub fn iter_mut(
+        &mut self,
+    ) -> impl DoubleEndedIterator<Item = (&u8, &mut T)> + ExactSizeIterator {
+        self.0.iter_mut().map(|(number, value)| (&*number, value))
+    }
+
+    /// The numbers that are taken, in their order.
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &u8> + ExactSizeIterator {
+        self.0.iter().map(|(number, _)| number)
+    }
+
+    /// The members without their numbers, in their order.
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator {
+        self.0.iter().map(|(_, value)| value)
+    }
+}
+
+impl<T> Default for Family<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Family<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// # Panics
+/// There is no member of that number; [`Family::get`] does not panic.
+impl<T> Index<&u8> for Family<T> {
+    type Output = T;
+
+    #[track_caller]
+    fn index(&self, number: &u8) -> &T {
+        match self.get(number) {
+            Some(value) => value,
+            None => panic!("the family has no member {number}"),
+        }
+    }
+}
+
+/// # Panics
+/// There is no member of that number; [`Family::get_mut`] does not panic.
+impl<T> IndexMut<&u8> for Family<T> {
+    #[track_caller]
+    fn index_mut(&mut self, number: &u8) -> &mut T {
+        match self.get_mut(number) {
+            Some(value) => value,
+            None => panic!("the family has no member {number}"),
+        }
+    }
+}
+
+impl<T> FromIterator<(u8, T)> for Family<T> {
+    fn from_iter<I: IntoIterator<Item = (u8, T)>>(members: I) -> Self {
+        let mut family = Self::new();
+        family.extend(members);
+        family
+    }
+}
+
+impl<T> Extend<(u8, T)> for Family<T> {
+    fn extend<I: IntoIterator<Item = (u8, T)>>(&mut self, members: I) {
+        for (number, value) in members {
+            self.insert(number, value);
+        }
+    }
+}
+
+impl<T> IntoIterator for Family<T> {
+    type Item = (u8, T);
+    type IntoIter = std::vec::IntoIter<(u8, T)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Family<T> {
+    type Item = (&'a u8, &'a T);
+    type IntoIter = std::iter::Map<std::slice::Iter<'a, (u8, T)>, fn(&'a (u8, T)) -> Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(|(number, value)| (number, value))
+    }
+}
+
+impl<T: Slot + Default> Slot for Family<T> {
+    fn put(&mut self, _: &Scalar<'_>) -> Result<(), Expected> {
+        Err("numbered members")
+    }
+
+    fn inside(&mut self) -> Inside<'_> {
+        Inside::Family(self)
+    }
+
+    fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
+        if !self.is_empty() {
+            out(&crate::value::decode::Shown::new(self));
+        }
+    }
+}
+
+impl<T: Slot> fmt::Debug for crate::value::decode::Shown<'_, Family<T>> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (number, item) in &mut self.lend().0 {
+            item.show(&mut |value| {
+                map.entry(number, value);
+            });
+        }
+        map.finish()
+    }
+}
+
+impl<T: Slot + Default> Numbered for Family<T> {
+    fn each(&mut self, visit: &mut dyn FnMut(u8, &mut dyn Slot)) {
+        for (number, value) in &mut self.0 {
+            visit(*number, value);
+        }
+    }
+
+    fn add(&mut self, number: u8, fill: &mut dyn FnMut(&mut dyn Slot) -> bool) {
+        let mut value = T::default();
+        if fill(&mut value) {
+            self.insert(number, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::Family;
+
+    proptest! {
+        #[test]
+        fn it_is_a_sorted_map(steps in prop::collection::vec((any::<bool>(), 0_u8..12, 0..100), 0..60)) {
+            let mut family = Family::new();
+            let mut map = BTreeMap::new();
+            for (insert, number, value) in steps {
+                if insert {
+                    prop_assert_eq!(family.insert(number, value), map.insert(number, value));
+                } else {
+                    prop_assert_eq!(family.remove(&number), map.remove(&number));
+                }
+                prop_assert_eq!(family.get(&number), map.get(&number));
+                prop_assert_eq!(family.contains_key(&number), map.contains_key(&number));
+            }
+            prop_assert!(family.iter().eq(map.iter()));
+            prop_assert!((&family).into_iter().eq(&map));
+            prop_assert!(family.keys().eq(map.keys()) && family.values().eq(map.values()));
+            prop_assert_eq!((family.len(), family.is_empty()), (map.len(), map.is_empty()));
+            prop_assert_eq!(format!("{family:?}"), format!("{map:?}"));
+            prop_assert_eq!(&family, &map.clone().into_iter().collect());
+            prop_assert!(family.into_iter().eq(map));
+        }
+    }
+}

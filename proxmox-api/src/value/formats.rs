@@ -1,0 +1,349 @@
+//! Texts with a structure: volume ids, users, addresses, sizes.
+//!
+//! Each type keeps its text exactly as it came and is written back unchanged, so nothing the server
+//! sends is refused or lost; the parts are read on demand, and `None` means that the text does not
+//! have them.
+
+use std::net::IpAddr;
+
+/// Declares a text type.
+macro_rules! text_type {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::ops::Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text)
+            }
+        }
+
+        impl From<&String> for $name {
+            fn from(text: &String) -> Self {
+                Self(text.clone())
+            }
+        }
+
+        impl From<&$name> for $name {
+            fn from(text: &$name) -> Self {
+                text.clone()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = std::convert::Infallible;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(text.into())
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl crate::value::encode::ToParam for $name {
+            fn to_param(&self) -> crate::value::encode::ParamValue {
+                self.0.to_param()
+            }
+        }
+
+        impl crate::value::decode::Slot for $name {
+            fn put(
+                &mut self,
+                value: &crate::value::decode::Scalar<'_>,
+            ) -> Result<(), crate::value::decode::Expected> {
+                crate::value::decode::Slot::put(&mut self.0, value)
+            }
+
+            crate::value::decode::scalar_slot!(|slot| slot.0.clone());
+        }
+    };
+}
+
+text_type! {
+    /// A volume: `storage:name`, such as `local:iso/debian.iso` or `local-lvm:vm-100-disk-0`.
+    ///
+    /// Where a new disk is described, the name is its size in GiB: `local-lvm:32`. Some places also
+    /// take an absolute path, `none` or `cdrom`, which have no storage.
+    VolumeId
+}
+
+impl VolumeId {
+    /// The storage that holds the volume.
+    #[must_use]
+    pub fn storage(&self) -> Option<&str> {
+        Some(self.split()?.0)
+    }
+
+    /// The volume's name on its storage.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        Some(self.split()?.1)
+    }
+
+    fn split(&self) -> Option<(&str, &str)> {
+        self.0.split_once(':').filter(|(storage, name)| {
+            !storage.is_empty() && !name.is_empty() && !storage.contains('/')
+        })
+    }
+}
+
+text_type! {
+    /// A user, `name@realm`; a token of one reads `name@realm!token`.
+    UserId
+}
+
+impl UserId {
+    /// The name, without the realm.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        // A name may hold an @ itself; the realm never does.
+        Some(self.0.rsplit_once('@')?.0)
+    }
+
+    /// The realm that knows the user, such as `pam` or `pve`.
+    #[must_use]
+    pub fn realm(&self) -> Option<&str> {
+        let realm = self.0.rsplit_once('@')?.1;
+        Some(realm.split_once('!').map_or(realm, |(realm, _)| realm))
+    }
+
+    /// The token's name, where the text names a token.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        Some(self.0.rsplit_once('@')?.1.split_once('!')?.1)
+    }
+}
+
+text_type! {
+    /// The name of a cluster node, such as `pve1`.
+    NodeName
+}
+
+text_type! {
+    /// The name of a storage, such as `local-lvm`.
+    StorageId
+}
+
+text_type! {
+    /// The name of an authentication realm, such as `pam` or `pve`.
+    Realm
+}
+
+text_type! {
+    /// A hardware address, such as `BC:24:11:00:00:01`.
+    MacAddr
+}
+
+impl MacAddr {
+    /// Its six bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Option<[u8; 6]> {
+        let mut bytes = [0; 6];
+        let mut parts = self.0.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2)?;
+            *byte = u8::from_str_radix(part, 16).ok()?;
+        }
+        parts.next().is_none().then_some(bytes)
+    }
+}
+
+impl From<[u8; 6]> for MacAddr {
+    fn from(bytes: [u8; 6]) -> Self {
+        Self(bytes.map(|byte| format!("{byte:02X}")).join(":"))
+    }
+}
+
+text_type! {
+    /// An IP address, of either family. Some places also take a host name or words such as `dhcp`.
+    IpAddress
+}
+
+impl IpAddress {
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.trim_matches(['[', ']']).parse().ok()
+    }
+}
+
+impl From<IpAddr> for IpAddress {
+    fn from(address: IpAddr) -> Self {
+        Self(address.to_string())
+    }
+}
+
+text_type! {
+    /// An address with the length of its network's prefix, such as `10.0.0.5/24`. Some places also take
+    /// a plain address, an alias, or words such as `dhcp`.
+    Cidr
+}
+
+impl Cidr {
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.split('/').next()?.parse().ok()
+    }
+
+    /// How many leading bits belong to the network.
+    #[must_use]
+    pub fn prefix(&self) -> Option<u8> {
+        let bits = match self.address()? {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        let prefix = self.0.split_once('/')?.1.parse().ok()?;
+        (prefix <= bits).then_some(prefix)
+    }
+}
+
+text_type! {
+    /// The size of a disk: a number with `K`, `M`, `G` or `T` for powers of 1024, such as `32G`.
+    DiskSize
+}
+
+impl DiskSize {
+    /// The size in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        let text = self.0.strip_suffix("iB").unwrap_or(&self.0);
+        let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
+        let shift = match &text[digits.len()..] {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            "T" => 40,
+            _ => return None,
+        };
+        match digits.parse::<u64>() {
+            Ok(number) => number.checked_mul(1 << shift),
+            Err(_) => {
+                let number = digits.parse::<f64>().ok().filter(|number| *number >= 0.0)?;
+                let bytes = number * (1_u64 << shift) as f64;
+                (bytes < u64::MAX as f64).then_some(bytes as u64)
+            }
+        }
+    }
+
+    /// A size of so many bytes, written with the largest unit that divides it.
+    #[must_use]
+    pub fn from_bytes(bytes: u64) -> Self {
+        let units = [(40, "T"), (30, "G"), (20, "M"), (10, "K")];
+        let whole = units
+            .iter()
+            .find(|(shift, _)| bytes > 0 && bytes.is_multiple_of(1 << shift));
+        Self(match whole {
+            Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+            None => bytes.to_string(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parts_are_read_and_absent_parts_are_none() {
+        let volume = VolumeId::from("local:iso/debian.iso");
+        assert_eq!(
+            (volume.storage(), volume.name()),
+            (Some("local"), Some("iso/debian.iso"))
+        );
+        assert_eq!(VolumeId::from("/dev/sdb").storage(), None);
+        assert_eq!(VolumeId::from("none").storage(), None);
+        let user = UserId::from("joe@example.org@ldap!ci");
+        assert_eq!(user.name(), Some("joe@example.org"));
+        assert_eq!((user.realm(), user.token()), (Some("ldap"), Some("ci")));
+        assert_eq!(UserId::from("root@pam").token(), None);
+        assert_eq!(
+            MacAddr::from("bc:24:11:00:00:0A").bytes(),
+            Some([0xbc, 0x24, 0x11, 0, 0, 10])
+        );
+        assert_eq!(MacAddr::from("bc:24:11").bytes(), None);
+        assert_eq!(Cidr::from("10.0.0.5/24").prefix(), Some(24));
+        assert_eq!(Cidr::from("10.0.0.5/33").prefix(), None);
+        assert_eq!(Cidr::from("dhcp").address(), None);
+        assert_eq!(DiskSize::from("32G").bytes(), Some(32 << 30));
+        assert_eq!(DiskSize::from("528K").bytes(), Some(528 << 10));
+        assert_eq!(DiskSize::from("1.5GiB").bytes(), Some(3 << 29));
+        assert_eq!(DiskSize::from("much").bytes(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_size_in_bytes_survives_its_text(bytes in 0..u64::MAX >> 1) {
+            prop_assert_eq!(DiskSize::from_bytes(bytes).bytes(), Some(bytes));
+        }
+
+        #[test]
+        fn a_mac_address_survives_its_text(bytes: [u8; 6]) {
+            prop_assert_eq!(MacAddr::from(bytes).bytes(), Some(bytes));
+        }
+
+        #[test]
+        fn no_text_makes_the_parts_panic(text in ".*") {
+            let volume = VolumeId::from(text.as_str());
+            let parts = (volume.storage(), volume.name());
+            prop_assert_eq!(parts.0.is_some(), parts.1.is_some());
+            let _ = (UserId::from(text.as_str()).realm(), MacAddr::from(text.as_str()).bytes());
+            let _ = (Cidr::from(text.as_str()).prefix(), DiskSize::from(text.as_str()).bytes());
+            prop_assert_eq!(volume.as_str(), text.as_str());
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Values as the API writes them: answers, parameters, and the texts in both that have a structure.
+
+pub mod decode;
+pub mod encode;
+pub mod endpoint;
+mod family;
+pub mod formats;
+mod list;
+pub mod open_enum;
+pub mod property_string;
+mod secret;
+pub mod upid;
+
+pub use family::Family;
+pub use list::List;
+pub use secret::Secret;
