@@ -25,10 +25,16 @@ pub(super) struct Connector {
     tls: TlsConnector,
     proxies: Arc<Proxies>,
     timeout: Duration,
+    longest_phrase: usize,
 }
 
 impl Connector {
-    pub(super) fn new(tls: ClientConfig, proxies: Arc<Proxies>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        tls: ClientConfig,
+        proxies: Arc<Proxies>,
+        timeout: Duration,
+        longest_phrase: usize,
+    ) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -38,6 +44,7 @@ impl Connector {
             tls,
             proxies,
             timeout,
+            longest_phrase,
         }
     }
 
@@ -50,14 +57,15 @@ impl Connector {
 
     async fn connect(self, uri: Uri) -> Result<Line, BoxError> {
         let tls = self.tls.clone();
+        let longest = self.longest_phrase;
         let host = bare_host(&uri).to_owned();
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let stream = self.reach(uri).await?;
         if !secure {
-            return Ok(Line::over(Stream::Plain(stream)));
+            return Ok(Line::over(Stream::Plain(stream), longest));
         }
         let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
-        Ok(Line::over(Stream::Secure(Box::new(stream))))
+        Ok(Line::over(Stream::Secure(Box::new(stream)), longest))
     }
 }
 

@@ -1,13 +1,14 @@
 //! The bytes between the HTTP library and the socket.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -18,35 +19,39 @@ pub(super) enum Stream {
     Secure(Box<TlsStream<TcpStream>>),
 }
 
-/// The reason phrase of the last answer on a connection.
-#[derive(Clone, Default)]
-pub(super) struct Phrase(Arc<Mutex<Vec<u8>>>);
+/// The header field in which a reason phrase passes the HTTP parser, percent-encoded, as the first field of its
+/// answer. One that the server sends by this name comes after it and is dropped.
+pub(super) const REASON: &str = "x-proxmox-api-reason";
 
-impl Phrase {
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A reason phrase is longer than this many bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongPhrase(pub(super) usize);
 
-    pub(super) fn take(&self) -> Bytes {
-        Bytes::from(std::mem::take(&mut *self.lock()))
+impl fmt::Display for LongPhrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the reason phrase is longer than {} bytes", self.0)
     }
 }
 
-/// A connection that keeps the reason phrase for itself.
+impl std::error::Error for LongPhrase {}
+
+/// A connection that moves reason phrases into a header field of the same answer.
 ///
-/// Below this, an answer whose phrase holds a control character does not parse, and one with a
+/// In its place in the status line, an answer whose phrase holds a control character does not parse, and one with a
 /// character outside ASCII loses the phrase; the server writes both, and before 2025 nothing but the
-/// phrase says what is wrong (wire protocol §5).
+/// phrase says what is wrong (wire protocol §5). As a header field, a phrase cannot get to another answer.
 pub(super) struct Line {
     stream: Stream,
     scanner: Scanner,
+    /// What is to be read next, before anything of the stream.
+    held: Bytes,
 }
 
-/// Takes reason phrases out of what comes over a connection.
-#[derive(Default)]
+/// Moves reason phrases in what comes over a connection.
 pub(super) struct Scanner {
     place: Place,
-    pub(super) phrase: Phrase,
+    phrase: Vec<u8>,
+    longest: usize,
     /// What comes after this answer's head belongs to another protocol.
     switched: bool,
 }
@@ -56,9 +61,11 @@ pub(super) struct Scanner {
 enum Place {
     /// In its first characters, so many of which were what they have to be.
     Start(usize),
-    /// In the status code, whose digits so far make this number.
-    Status(u16),
-    Phrase,
+    /// In the status code: its digits so far as a number, and how many there are.
+    Status(u16, u8),
+    Phrase(u16),
+    /// In the head of an interim answer, after which another answer comes; whether its line is empty so far.
+    Interim(bool),
     /// Behind the phrase, or in something that is no HTTP.
     Rest,
 }
@@ -66,77 +73,98 @@ enum Place {
 /// The status after which a connection is no HTTP any more.
 const SWITCHED: u16 = 101;
 
-impl Default for Place {
-    fn default() -> Self {
-        Self::Start(0)
-    }
-}
-
 const START: &[u8] = b"HTTP/1.x ";
 
 /// The most that is read at once: a TLS record.
 const CHUNK: usize = 16 * 1024;
 
 impl Scanner {
+    /// Takes phrases of up to so many bytes.
+    pub(super) fn new(longest: usize) -> Self {
+        Self {
+            place: Place::Start(0),
+            phrase: Vec::new(),
+            longest,
+            switched: false,
+        }
+    }
+
     /// The next thing to come is an answer.
     fn expect_answer(&mut self) {
         // A server may answer while it is still being written to.
         if matches!(self.place, Place::Rest) && !self.switched {
-            self.place = Place::default();
+            self.place = Place::Start(0);
         }
     }
 
-    /// What was read, without the part of it that belongs to the phrase.
-    pub(super) fn take_phrase(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut kept = Vec::with_capacity(bytes.len());
+    /// What was read, with each phrase where it passes the parser.
+    pub(super) fn move_phrases(&mut self, bytes: &[u8]) -> Result<Vec<u8>, LongPhrase> {
+        let mut moved = Vec::with_capacity(bytes.len());
         for (i, &byte) in bytes.iter().enumerate() {
+            let ends = byte == b'\r' || byte == b'\n';
             self.place = match self.place {
                 Place::Start(n)
                     if START[n] == byte || (START[n] == b'x' && byte.is_ascii_digit()) =>
                 {
-                    self.phrase.lock().clear();
                     if n + 1 == START.len() {
-                        Place::Status(0)
+                        Place::Status(0, 0)
                     } else {
                         Place::Start(n + 1)
                     }
                 }
-                Place::Status(code) if byte.is_ascii_digit() => Place::Status(
-                    code.saturating_mul(10)
-                        .saturating_add(u16::from(byte - b'0')),
-                ),
-                Place::Status(code) if byte == b' ' => {
-                    self.switched = code == SWITCHED;
-                    Place::Phrase
+                Place::Status(code, digits) if byte.is_ascii_digit() && digits < 3 => {
+                    Place::Status(code * 10 + u16::from(byte - b'0'), digits + 1)
                 }
-                Place::Phrase if byte != b'\r' && byte != b'\n' => {
-                    self.phrase.lock().push(byte);
+                Place::Status(code, 3) if byte == b' ' => Place::Phrase(code),
+                Place::Status(code, 3) if ends => self.end_line(code, byte, &mut moved),
+                Place::Phrase(code) if ends => self.end_line(code, byte, &mut moved),
+                Place::Phrase(code) => {
+                    if self.phrase.len() >= self.longest {
+                        return Err(LongPhrase(self.longest));
+                    }
+                    self.phrase.push(byte);
+                    self.place = Place::Phrase(code);
                     continue;
                 }
+                Place::Interim(true) if byte == b'\n' => Place::Start(0),
+                Place::Interim(empty) => Place::Interim(byte == b'\n' || (empty && byte == b'\r')),
                 _ => {
                     self.place = Place::Rest;
-                    kept.extend_from_slice(&bytes[i..]);
+                    moved.extend_from_slice(&bytes[i..]);
                     break;
                 }
             };
-            kept.push(byte);
+            moved.push(byte);
         }
-        kept
+        Ok(moved)
+    }
+
+    /// At the end of the status line, which this byte begins.
+    fn end_line(&mut self, code: u16, byte: u8, moved: &mut Vec<u8>) -> Place {
+        let phrase = std::mem::take(&mut self.phrase);
+        if (100..200).contains(&code) && code != SWITCHED {
+            return Place::Interim(byte == b'\n');
+        }
+        self.switched = code == SWITCHED;
+        let phrase = percent_encode(&phrase, NON_ALPHANUMERIC);
+        moved.extend_from_slice(format!("\r\n{REASON}: {phrase}").as_bytes());
+        Place::Rest
     }
 }
 
 impl Line {
-    pub(super) fn over(stream: Stream) -> Self {
+    pub(super) fn over(stream: Stream, longest_phrase: usize) -> Self {
         Self {
             stream,
-            scanner: Scanner::default(),
+            scanner: Scanner::new(longest_phrase),
+            held: Bytes::new(),
         }
     }
 }
 
 impl Connection for Line {
     fn connected(&self) -> Connected {
-        Connected::new().extra(self.scanner.phrase.clone())
+        Connected::new()
     }
 }
 
@@ -146,30 +174,30 @@ impl hyper::rt::Read for Line {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut room = [0; CHUNK];
-        let mut read = ReadBuf::new(&mut room[..buffer.remaining().min(CHUNK)]);
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut read),
-            Stream::Secure(stream) => Pin::new(stream).poll_read(context, &mut read),
-        };
-        match ready!(polled) {
-            // The server closes the socket without ending TLS first, and many of its answers end with the
-            // connection. One that announced its length is still known to be cut off.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            result => result?,
+        while self.held.is_empty() {
+            let mut room = [0; CHUNK];
+            let mut read = ReadBuf::new(&mut room[..buffer.remaining().min(CHUNK)]);
+            let polled = match &mut self.stream {
+                Stream::Plain(stream) => Pin::new(stream).poll_read(context, &mut read),
+                Stream::Secure(stream) => Pin::new(stream).poll_read(context, &mut read),
+            };
+            match ready!(polled) {
+                // The server closes the socket without ending TLS first, and many of its answers end with the
+                // connection. One that announced its length is still known to be cut off.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                result => result?,
+            }
+            let bytes = read.filled();
+            if matches!(self.scanner.place, Place::Rest) || bytes.is_empty() {
+                buffer.put_slice(bytes);
+                return Poll::Ready(Ok(()));
+            }
+            // Nothing is left of a piece within a phrase, and to give nothing would mean the end.
+            let moved = self.scanner.move_phrases(bytes);
+            self.held = Bytes::from(moved.map_err(io::Error::other)?);
         }
-        let bytes = read.filled();
-        if matches!(self.scanner.place, Place::Rest) || bytes.is_empty() {
-            buffer.put_slice(bytes);
-            return Poll::Ready(Ok(()));
-        }
-        let kept = self.scanner.take_phrase(bytes);
-        if kept.is_empty() {
-            // Nothing at all would mean the end of the connection.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        buffer.put_slice(&kept);
+        let count = buffer.remaining().min(self.held.len());
+        buffer.put_slice(&self.held.split_to(count));
         Poll::Ready(Ok(()))
     }
 }

@@ -15,10 +15,11 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use percent_encoding::percent_decode;
 
 use super::body::{Flow, Outgoing};
 use super::connect::Connector;
-use super::line::Phrase;
+use super::line::REASON;
 use super::proxy::Proxies;
 use super::{
     BodyStream, Exchange, OpenResponse, Opening, Transport, TransportError, Upgraded, Upgrading,
@@ -46,6 +47,9 @@ pub(crate) struct HttpTransport {
     still: Option<Duration>,
 }
 
+/// The texts of the server are sentences.
+const LONGEST_PHRASE: usize = 16 * 1024;
+
 /// The server closes an idle connection after 5 seconds; a request sent at that moment is lost.
 const IDLE: Duration = Duration::from_secs(3);
 
@@ -55,6 +59,7 @@ impl HttpTransport {
             settings.trust.client_config()?,
             Arc::new(settings.proxies.clone()),
             settings.connect_timeout,
+            LONGEST_PHRASE,
         );
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -286,10 +291,12 @@ fn is_gzip(head: &WireResponse) -> bool {
 fn split(response: http::Response<Incoming>) -> (WireResponse, Incoming) {
     let (parts, body) = response.into_parts();
     let mut head = WireResponse::new(parts.status.as_u16(), Bytes::new());
-    head.reason = (parts.extensions.get::<Phrase>())
-        .map(Phrase::take)
+    // The first one is ours.
+    head.reason = (parts.headers.get(REASON))
+        .map(|phrase| percent_decode(phrase.as_bytes()).collect())
         .unwrap_or_default();
     head.headers = (parts.headers.iter())
+        .filter(|(name, _)| name.as_str() != REASON)
         .map(|(name, value)| (name.as_str().to_owned(), latin1_or_utf8(value.as_bytes())))
         .collect();
     (head, body)

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use super::line::Scanner;
+use super::line::{REASON, Scanner};
 use super::*;
 use crate::client::Client;
 use crate::client::retry::RetryPolicy;
@@ -330,38 +330,117 @@ async fn a_connection_is_used_again_and_every_answer_keeps_its_phrase() {
     server.join().expect("no panic");
 }
 
+/// What the scanner makes of bytes that come in pieces of these lengths.
+fn scan(whole: &[u8], cuts: &[usize]) -> Vec<u8> {
+    let mut scanner = Scanner::new(100);
+    let mut moved = Vec::new();
+    let mut left = whole;
+    for cut in cuts.iter().cycle() {
+        let (piece, more) = left.split_at((*cut).min(left.len()));
+        moved.extend(scanner.move_phrases(piece).expect("a short phrase"));
+        left = more;
+        if left.is_empty() {
+            break;
+        }
+    }
+    moved
+}
+
 proptest::proptest! {
     #[test]
     fn a_phrase_is_found_however_an_answer_is_cut_up(
-        status in 100_u16..1000,
+        interim in proptest::collection::vec(
+            (102_u16..200, proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20)),
+            0..3,
+        ),
+        status in 200_u16..1000,
         phrase in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20),
         rest in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
         cuts in proptest::collection::vec(1_usize..8, 1..100),
     ) {
-        let phrase: Vec<_> = phrase.into_iter().filter(|byte| !b"\r\n".contains(byte)).collect();
-        let start = format!("HTTP/1.1 {status} ").into_bytes();
-        let end = [b"\r\nA: b\r\n\r\n", &rest[..]].concat();
-        let whole = [&start[..], &phrase, &end].concat();
-        let mut scanner = Scanner::default();
-        let mut kept = Vec::new();
-        let mut left = &whole[..];
-        for cut in cuts.iter().cycle() {
-            let (piece, more) = left.split_at((*cut).min(left.len()));
-            kept.extend(scanner.take_phrase(piece));
-            left = more;
-            if left.is_empty() {
-                break;
-            }
+        let clean = |phrase: Vec<u8>| -> Vec<u8> {
+            phrase.into_iter().filter(|byte| !b"\r\n".contains(byte)).collect()
+        };
+        let (mut whole, mut expected) = (Vec::new(), Vec::new());
+        for (status, phrase) in interim {
+            whole.extend(format!("HTTP/1.1 {status} ").bytes());
+            whole.extend(clean(phrase));
+            whole.extend(b"\r\nLink: x\r\n\r\n");
+            expected.extend(format!("HTTP/1.1 {status} \r\nLink: x\r\n\r\n").bytes());
         }
-        proptest::prop_assert_eq!(kept, [start, end].concat());
-        proptest::prop_assert_eq!(&scanner.phrase.take()[..], &phrase[..]);
+        let phrase = clean(phrase);
+        let end = [b"\r\nA: b\r\n\r\n", &rest[..]].concat();
+        whole.extend(format!("HTTP/1.1 {status} ").bytes());
+        whole.extend([&phrase[..], &end].concat());
+        let encoded = percent_encoding::percent_encode(&phrase, percent_encoding::NON_ALPHANUMERIC);
+        expected.extend(format!("HTTP/1.1 {status} \r\n{REASON}: {encoded}").bytes());
+        expected.extend(end);
+        proptest::prop_assert_eq!(scan(&whole, &cuts), expected);
     }
 
     #[test]
     fn what_is_no_answer_passes_unchanged(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..60)) {
         proptest::prop_assume!(!bytes.starts_with(b"HTTP/1."));
-        proptest::prop_assert_eq!(Scanner::default().take_phrase(&bytes), bytes);
+        proptest::prop_assert_eq!(scan(&bytes, &[60]), bytes);
     }
+
+    #[test]
+    fn a_server_cannot_break_the_scanner(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        head in "HTTP/1[.][01] [0-9]{0,4} ?",
+        cuts in proptest::collection::vec(1_usize..8, 1..100),
+    ) {
+        let whole = [head.as_bytes(), &bytes[..]].concat();
+        let mut scanner = Scanner::new(20);
+        let mut left = &whole[..];
+        for cut in cuts.iter().cycle() {
+            let (piece, more) = left.split_at((*cut).min(left.len()));
+            if scanner.move_phrases(piece).is_err() || more.is_empty() {
+                break;
+            }
+            left = more;
+        }
+    }
+}
+
+/// The refusal of a server that sends these bytes.
+async fn refusal(bytes: impl Into<Vec<u8>>) -> Error {
+    let (url, server) = answer_once(bytes.into());
+    let refused = client(&url).execute(version()).await;
+    server.join().expect("no panic");
+    refused.expect_err("refused")
+}
+
+#[tokio::test]
+async fn the_phrase_is_that_of_the_final_answer() {
+    let end = "\r\nContent-Length: 13\r\n\r\n{\"data\":null}";
+    for (interim, last, shown) in [
+        (
+            "100 Continue",
+            "500 VM 100 is locked",
+            "500 VM 100 is locked",
+        ),
+        ("103 Early Hints", "401 No ticket", "401 No ticket"),
+        ("102 Processing", "500 \u{1b}[31mred", "500 \\u{1b}[31mred"),
+        ("102 \u{1b}", "500", "500 without any text"),
+    ] {
+        let error = refusal(format!(
+            "HTTP/1.1 {interim}\r\nLink: x\r\n\r\nHTTP/1.1 {last}{end}"
+        ));
+        let error = error.await;
+        assert_eq!(error.to_string(), format!("GET /version #1: {shown}"));
+    }
+}
+
+#[tokio::test]
+async fn a_phrase_cannot_be_given_by_a_header_field() {
+    let error = refusal(format!(
+        "HTTP/1.1 500\r\n{REASON}: VM%20is%20locked\r\nContent-Length: 13\r\n\r\n{{\"data\":null}}"
+    ));
+    assert_eq!(
+        error.await.to_string(),
+        "GET /version #1: 500 without any text"
+    );
 }
 
 /// What a recorded answer shows, read without any code of this crate.
