@@ -14,7 +14,7 @@ async fn start(builder: Builder) -> (Simulator, Client) {
     let client = Client::builder(simulator.url())
         .api_token(TOKEN_ID, TOKEN_SECRET)
         .fingerprint(simulator.fingerprint().parse().expect("a fingerprint"))
-        .rate_limit(None)
+        .rate_limit(proxmox_api::client::limit::RateLimit::none())
         .build()
         .expect("complete settings");
     (simulator, client)

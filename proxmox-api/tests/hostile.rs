@@ -5,9 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use proxmox_api::endpoint::Method;
-use proxmox_api::limit::RateLimit;
-use proxmox_api::retry::RetryPolicy;
+use proxmox_api::client::limit::RateLimit;
+use proxmox_api::client::retry::RetryPolicy;
+use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, ClientBuilder, Error};
 
 /// Serves each connection in a thread of its own and gives the address.

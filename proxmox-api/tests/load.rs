@@ -131,7 +131,7 @@ async fn ten_thousand_requests_of_64_tasks_arrive_once_each() {
     let (url, seen) = server().await;
     let client = Client::builder(url)
         .api_token("root@pam!ci", "secret")
-        .rate_limit(None)
+        .rate_limit(proxmox_api::client::limit::RateLimit::none())
         .concurrency(TASKS, TASKS)
         .build()
         .expect("the settings are complete");

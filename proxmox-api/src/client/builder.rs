@@ -81,8 +81,8 @@ pub struct ClientBuilder {
     retry: RetryPolicy,
     at_once: usize,
     at_once_per_node: usize,
-    /// `None` while nothing was said.
-    rate: Option<Option<RateLimit>>,
+    /// `None` while nothing was set.
+    rate: Option<RateLimit>,
     clock: Clock,
 }
 
@@ -388,12 +388,13 @@ impl ClientBuilder {
         self
     }
 
-    /// How many requests may go out in a second; `None` for as many as there are. Unless set it is 10 a second
-    /// after a burst of 100, so that a program in a loop does not take the server's few processes from
-    /// everybody else; a program with many calls to make in a row sets more. Counts for all clones of the client
-    /// together, logins and repetitions included. With a [`ClientBuilder::transport`] of one's own
-    /// there is no limit unless set.
-    pub fn rate_limit(mut self, limit: impl Into<Option<RateLimit>>) -> Self {
+    /// How many requests may go out in a row. Unless set, it is [`RateLimit::default`]: reads are limited to 1,000 a
+    /// minute after a burst of 1,000, everything else to 10 a second after a burst of 100, so that a program in a loop
+    /// does not take the server's few processes from everybody else. [`RateLimit::strict`] limits all to 10 a second,
+    /// [`RateLimit::none`] nothing. Counts for all clones of the client together, logins and repetitions included. A
+    /// request that is given up while it waits uses nothing; [`Client::limit_waits`] counts who waited. With a
+    /// [`ClientBuilder::transport`] of your own there is no limit unless set.
+    pub fn rate_limit(mut self, limit: impl Into<RateLimit>) -> Self {
         self.rate = Some(limit.into());
         self
     }
@@ -483,8 +484,8 @@ impl ClientBuilder {
         let transport = self.build_transport()?;
         let rate = match (self.rate, &self.transport) {
             (Some(rate), _) => rate,
-            (None, None) => Some(RateLimit::default()),
-            (None, Some(_)) => None,
+            (None, None) => RateLimit::default(),
+            (None, Some(_)) => RateLimit::none(),
         };
         let limits = Limits::new(Settings {
             at_once: self.at_once,

@@ -3,44 +3,55 @@
 //! A Proxmox VE serves its API from three processes, each of which does one thing at a time (wire protocol
 //! §1). Asking more of them only makes everybody wait, other users included.
 
-use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::client::retry::retry_after;
 use crate::transport::WireResponse;
+use crate::value::endpoint::Method;
 
-/// A number of requests for each second, with room for a burst.
+mod queue;
+
+use queue::{Lane, Queue, Standing};
+
+/// A number of requests for each unit of time, with room for a burst.
 ///
 /// A burst goes out as fast as the servers answer; after it, requests wait for their turn. The
 /// allowance fills up again while nothing is sent.
 ///
 /// ```
-/// use proxmox_api::client::limit::RateLimit;
+/// use proxmox_api::client::limit::Rate;
 ///
-/// let gentle = RateLimit::per_second(2.0).burst(10);
+/// let gentle = Rate::per_second(2.0).burst(10);
 /// # let _ = gentle;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[must_use = "a limit does nothing until a client is built with it"]
-pub struct RateLimit {
+#[must_use = "a rate does nothing until a client is built with it"]
+pub struct Rate {
     every: Duration,
     burst: u32,
 }
 
-impl RateLimit {
+impl Rate {
     /// So many requests each second on average, after a burst of ten seconds' worth. What is not a
-    /// number above zero counts as the least that can be counted, one request in a day.
+    /// number above zero counts as the lowest rate, one request in a day.
     pub fn per_second(rate: f64) -> Self {
         let rate = rate.max(1.0 / 86_400.0);
         Self {
             every: Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default(),
-            // Saturates, which suits.
+            // The cast saturates.
             burst: (rate * 10.0).ceil().max(1.0) as u32,
         }
+    }
+
+    /// So many requests each minute on average, after a burst of ten seconds' worth.
+    pub fn per_minute(rate: f64) -> Self {
+        Self::per_second(rate / 60.0)
     }
 
     /// How many requests may go out at once after a time of rest; at least one.
@@ -50,116 +61,219 @@ impl RateLimit {
     }
 }
 
-/// 10 requests a second, after a burst of 100.
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self::per_second(10.0)
+/// The rates a client keeps to. GET reads; POST, PUT and DELETE write, and so do logins and uploads.
+///
+/// | setting | reads | writes |
+/// |---|---|---|
+/// | [`RateLimit::default`] | 1,000 a minute after a burst of 1,000 | 10 a second after a burst of 100 |
+/// | [`RateLimit::strict`] | 10 a second, evenly spaced, together with writes | |
+/// | [`RateLimit::none`] | no limit | no limit |
+/// | [`RateLimit::together`] | one rate of your own for both | |
+/// | [`RateLimit::separate`] | a rate of your own | another one |
+///
+/// ```
+/// use proxmox_api::client::limit::{Rate, RateLimit};
+///
+/// let own = RateLimit::separate(Rate::per_second(50.0), Rate::per_second(1.0).burst(5));
+/// # let _ = own;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use = "a limit does nothing until a client is built with it"]
+pub struct RateLimit {
+    reads: Option<Rate>,
+    writes: Option<Rate>,
+    /// Whether writes draw on the allowance of reads.
+    together: bool,
+}
+
+impl RateLimit {
+    /// No limit.
+    pub const fn none() -> Self {
+        Self {
+            reads: None,
+            writes: None,
+            together: false,
+        }
+    }
+
+    /// 10 requests a second whatever they do, evenly spaced.
+    pub fn strict() -> Self {
+        Self::together(Rate::per_second(10.0).burst(1))
+    }
+
+    /// One rate for all requests together.
+    pub const fn together(rate: Rate) -> Self {
+        Self {
+            reads: Some(rate),
+            writes: None,
+            together: true,
+        }
+    }
+
+    /// One rate for reads and another one for writes.
+    pub const fn separate(reads: Rate, writes: Rate) -> Self {
+        Self {
+            reads: Some(reads),
+            writes: Some(writes),
+            together: false,
+        }
     }
 }
 
-/// What a client is told to keep to.
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self::separate(
+            Rate::per_minute(1000.0).burst(1000),
+            Rate::per_second(10.0).burst(100),
+        )
+    }
+}
+
+impl From<Rate> for RateLimit {
+    fn from(rate: Rate) -> Self {
+        Self::together(rate)
+    }
+}
+
+/// How often and how long requests waited for the limits of a client; see
+/// [`Client::limit_waits`](crate::Client::limit_waits).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitWaits {
+    /// How many requests had to wait, those included that were given up meanwhile.
+    pub requests: u64,
+    /// How long they waited, added up.
+    pub total: Duration,
+}
+
+/// The limits of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) at_once: usize,
     pub(crate) at_once_per_node: usize,
-    pub(crate) rate: Option<RateLimit>,
+    pub(crate) rate: RateLimit,
 }
 
 /// Lets requests through.
-#[derive(Debug)]
-pub(crate) struct Limits {
-    all: Arc<Semaphore>,
-    per_node: usize,
-    nodes: Mutex<HashMap<String, Arc<Semaphore>>>,
-    rate: Option<RateLimit>,
-    times: Mutex<Times>,
-}
+#[derive(Clone, Debug)]
+pub(crate) struct Limits(Arc<Shared>);
 
-#[derive(Debug, Default)]
-struct Times {
-    /// When the allowance will be full again.
-    full: Option<Instant>,
-    /// Nothing before this: the server said so.
-    held: Option<Instant>,
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    waited: AtomicU64,
+    nanoseconds: AtomicU64,
 }
 
 /// The right to have one request under way.
 #[derive(Debug)]
-pub(crate) struct Permit(#[allow(dead_code, reason = "held for its end")] Held);
+pub(crate) struct Permit {
+    limits: Limits,
+    node: Option<Arc<str>>,
+    /// How long it was waited for.
+    pub(crate) waited: Duration,
+}
 
-type Held = (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>);
+/// Why a request was not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAdmitted {
+    /// The time was over while it waited.
+    TooLate,
+    /// The server asks for a pause that ends after the time is over.
+    Asked(Duration),
+}
 
-/// Names of nodes come from paths, of which a program may make many that mean nothing.
-const MANY_NODES: usize = 256;
-/// Who asks for more than this gets a refusal noticed instead of every call delayed.
+/// A longer pause that a server asks for delays no other calls: its refusals are reported instead.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
 impl Limits {
     pub(crate) fn new(settings: Settings) -> Self {
-        let most = |permits: usize| permits.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
-            all: Arc::new(Semaphore::new(most(settings.at_once))),
-            per_node: most(settings.at_once_per_node),
-            nodes: Mutex::default(),
-            rate: settings.rate,
-            times: Mutex::default(),
+        Self(Arc::new(Shared {
+            queue: Mutex::new(Queue::new(settings)),
+            waited: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
+        }))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the queue and wakes whom that concerns.
+    fn change<T>(&self, change: impl FnOnce(&mut Queue, &mut Vec<Waker>) -> T) -> T {
+        let mut wakers = Vec::new();
+        let result = change(&mut self.queue(), &mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    pub(crate) fn waits(&self) -> LimitWaits {
+        LimitWaits {
+            requests: self.0.waited.load(Ordering::Relaxed),
+            total: Duration::from_nanos(self.0.nanoseconds.load(Ordering::Relaxed)),
         }
     }
 
-    /// Waits until a request may go out; it counts as under way until the permit is dropped.
-    pub(crate) async fn admit(&self, node: Option<&str>) -> Permit {
-        // The node's first, so that those who wait for a slow node keep nobody else away.
-        let node = match node {
-            Some(node) => self.node(node).acquire_owned().await.ok(),
-            None => None,
+    /// Waits until a request may go out, at most until `deadline`; it counts as under way until the permit is
+    /// dropped. Whoever drops the future leaves the queue as if it had never been there.
+    pub(crate) async fn admit(
+        &self,
+        method: Method,
+        node: Option<&str>,
+        deadline: Option<Instant>,
+    ) -> Result<Permit, NotAdmitted> {
+        let start = Instant::now();
+        let lane = Lane {
+            writes: method != Method::Get,
+            node: node.map(Arc::from),
         };
-        // Neither is ever closed, so both are there.
-        let all = Arc::clone(&self.all).acquire_owned().await.ok();
-        let turn = self.turn(Instant::now());
-        // Asking for no time must not take a runtime's timer, which not every runtime has.
-        if turn > Instant::now() {
-            tokio::time::sleep_until(turn).await;
-        }
-        // Others may have been told to wait in the meantime.
-        while let Some(held) = self.held() {
-            tokio::time::sleep_until(held).await;
-        }
-        Permit((node, all))
-    }
-
-    fn node(&self, name: &str) -> Arc<Semaphore> {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        if nodes.len() >= MANY_NODES {
-            nodes.retain(|_, permits| Arc::strong_count(permits) > 1);
-        }
-        let permits = nodes
-            .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(self.per_node)));
-        Arc::clone(permits)
-    }
-
-    fn held(&self) -> Option<Instant> {
-        self.times().held.filter(|held| *held > Instant::now())
-    }
-
-    fn times(&self) -> MutexGuard<'_, Times> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// When the next request may go out by the rate alone.
-    fn turn(&self, now: Instant) -> Instant {
-        let Some(RateLimit { every, burst }) = self.rate else {
-            return now;
+        let node = lane.node.clone();
+        let permit = |waited| Permit {
+            limits: self.clone(),
+            node: node.clone(),
+            waited,
         };
-        let mut times = self.times();
-        let full = times.full.map_or(now, |full| full.max(now));
-        times.full = Some(full + every);
-        let ahead = every.saturating_mul(burst - 1);
-        full.checked_sub(ahead).map_or(now, |turn| turn.max(now))
+        let entered = self.change(|queue, wakers| queue.enter(lane.clone(), start, wakers));
+        let Some(number) = entered else {
+            return Ok(permit(Duration::ZERO));
+        };
+        let mut place = Place {
+            limits: self.clone(),
+            lane,
+            number,
+            start,
+            granted: false,
+        };
+        // Not every runtime has a timer, so it is only asked for where there is a time to wait for.
+        let mut sleep: Option<Pin<Box<Sleep>>> = None;
+        let admitted = std::future::poll_fn(|context| {
+            loop {
+                match place.look(context, deadline) {
+                    Standing::Granted => return Poll::Ready(Ok(())),
+                    Standing::Held(pause) => return Poll::Ready(Err(NotAdmitted::Asked(pause))),
+                    Standing::TooLate => return Poll::Ready(Err(NotAdmitted::TooLate)),
+                    Standing::Waiting(until) => {
+                        let until = [until, deadline].into_iter().flatten().min();
+                        let Some(until) = until else {
+                            return Poll::Pending;
+                        };
+                        let sleep =
+                            sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+                        if sleep.deadline() != until {
+                            sleep.as_mut().reset(until);
+                        }
+                        ready!(sleep.as_mut().poll(context));
+                    }
+                }
+            }
+        });
+        admitted.await?;
+        place.granted = true;
+        Ok(permit(start.elapsed()))
     }
 
-    /// Heeds what an answer says about the rate. `clock` is for a time of day in it.
-    pub(crate) fn heed(&self, answer: &WireResponse, clock: SystemTime) {
+    /// Follows what an answer says about the rate. `clock` is for a time of day in it.
+    pub(crate) fn observe(&self, answer: &WireResponse, clock: SystemTime) {
         let pause = match answer.status {
             429 => retry_after(answer).or_else(|| reset(answer, clock)),
             _ if remaining(answer) == Some(0) => reset(answer, clock),
@@ -167,8 +281,46 @@ impl Limits {
         };
         if let Some(pause) = pause.filter(|pause| *pause <= LONGEST_HOLD) {
             let until = Instant::now() + pause;
-            let mut times = self.times();
-            times.held = Some(times.held.map_or(until, |held| held.max(until)));
+            self.change(|queue, wakers| queue.hold(until, wakers));
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        (self.limits).change(|queue, wakers| queue.release(self.node.as_ref(), now, wakers));
+    }
+}
+
+/// A request's place in the queue.
+struct Place {
+    limits: Limits,
+    lane: Lane,
+    number: u64,
+    start: Instant,
+    /// Whether the permit was handed over.
+    granted: bool,
+}
+
+impl Place {
+    fn look(&self, context: &mut Context<'_>, deadline: Option<Instant>) -> Standing {
+        let now = Instant::now();
+        self.limits.change(|queue, wakers| {
+            queue.look(&self.lane, self.number, now, deadline, context, wakers)
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let shared = &self.limits.0;
+        let waited = u64::try_from(now.duration_since(self.start).as_nanos()).unwrap_or(u64::MAX);
+        shared.waited.fetch_add(1, Ordering::Relaxed);
+        shared.nanoseconds.fetch_add(waited, Ordering::Relaxed);
+        if !self.granted {
+            (self.limits).change(|queue, wakers| queue.leave(&self.lane, self.number, now, wakers));
         }
     }
 }

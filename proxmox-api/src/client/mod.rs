@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::client::auth::{Auth, Clock, Login, SavedSession, TfaChallenge};
 use crate::client::hosts::{API, Base, HostInfo, Hosts, node_of};
-use crate::client::limit::Limits;
-use crate::client::retry::{Retries, worth_repeating};
+use crate::client::limit::{LimitWaits, Limits};
+use crate::client::retry::{Repetition, Retries, worth_repeating};
 use crate::client::trace::Trace;
 use crate::error::api::{ApiError, ErrorKind, latin1_or_utf8};
 use crate::error::{Error, Name, RequestErrorKind};
@@ -71,7 +71,7 @@ const TICKET: &str = "/access/ticket";
 /// |---|---|---|
 /// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`] |
 /// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
-/// | keeps requests waiting that are too many in a row | 10 a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
+/// | keeps requests waiting that are too many in a row | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
 /// | gives up on an exchange | after 60 seconds, 10 for the connection | [`ClientBuilder::timeout`] |
 /// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`] |
 /// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
@@ -198,6 +198,13 @@ impl Client {
     #[must_use]
     pub fn hosts(&self) -> Vec<HostInfo> {
         self.0.hosts.list()
+    }
+
+    /// How often requests of this client, all its clones included, waited for its own limits: concurrency, rate, and
+    /// pauses that the server asked for. With the feature `tracing`, each wait is an event in the span of its call too.
+    #[must_use]
+    pub fn limit_waits(&self) -> LimitWaits {
+        self.0.limits.waits()
     }
 
     /// Asks the cluster for its nodes and takes those with an address in, after the addresses that are known
@@ -493,11 +500,19 @@ impl Inner {
         let node = node_of(&request.path);
         let start = Instant::now();
         let mut hosts = self.hosts.order(node.as_deref());
+        let mut repetition: Option<Repetition> = None;
         for attempt in 1.. {
             let mut unreached = Vec::new();
             let mut result = None;
             for host in &hosts {
-                let permit = self.limits.admit(node.as_deref()).await;
+                let permit = (self.limits)
+                    .admit(request.method, node.as_deref(), None)
+                    .await;
+                let Ok(permit) = permit else { break };
+                trace.waited(permit.waited);
+                if let Some(repetition) = repetition.take() {
+                    repetition.use_up();
+                }
                 let outcome = self.transport.send(place(&request, &host.base)).await;
                 drop(permit);
                 host.note(&outcome);
@@ -516,7 +531,7 @@ impl Inner {
             // There is at least one host, and the last one always gives a result.
             let Some((host, outcome)) = result else { break };
             if let Ok(answer) = &outcome {
-                self.limits.heed(answer, (self.clock)());
+                self.limits.observe(answer, (self.clock)());
             }
             // Asking for the order may take a host's turn to be tried, so not without need.
             if worth_repeating(&outcome, repeatable).is_some() {
@@ -524,12 +539,12 @@ impl Inner {
             }
             let elsewhere = hosts.first().is_some_and(|next| !Arc::ptr_eq(next, &host));
             let spent = start.elapsed();
-            let pause = (self.retries).pause(&outcome, repeatable, attempt, spent, elsewhere);
-            if let Some(pause) = pause {
-                trace.again(pause, elsewhere);
+            repetition = (self.retries).next(&outcome, repeatable, attempt, spent, elsewhere);
+            if let Some(next) = &repetition {
+                trace.again(next.pause, elsewhere);
                 // Not every runtime has a timer.
-                if !pause.is_zero() {
-                    tokio::time::sleep(pause).await;
+                if !next.pause.is_zero() {
+                    tokio::time::sleep(next.pause).await;
                 }
                 continue;
             }

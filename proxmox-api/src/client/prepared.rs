@@ -9,7 +9,7 @@ use super::{API, Client, Inner, Reply};
 use crate::client::auth::{Grant, Session};
 use crate::client::hosts::{Base, Host, node_of};
 use crate::client::limit::Permit;
-use crate::client::retry::{Outcome, worth_repeating};
+use crate::client::retry::{Outcome, Repetition, worth_repeating};
 use crate::client::trace::Trace;
 use crate::error::api::ErrorKind;
 use crate::error::{Error, Name, RequestErrorKind};
@@ -33,6 +33,7 @@ pub(crate) struct Prepared {
     unreached: Vec<(String, TransportError)>,
     attempt: u32,
     start: Instant,
+    repetition: Option<Repetition>,
 }
 
 impl Client {
@@ -69,6 +70,7 @@ impl Client {
             unreached: Vec::new(),
             attempt: 1,
             start: Instant::now(),
+            repetition: None,
         })
     }
 
@@ -95,8 +97,15 @@ impl Prepared {
     }
 
     /// Waits until the limits of the client let a request through.
-    pub(crate) async fn admit(&self) -> Permit {
-        self.client.parts().limits.admit(self.node.as_deref()).await
+    pub(crate) async fn admit(&mut self, trace: &Trace) -> Option<Permit> {
+        let limits = &self.client.parts().limits;
+        let admitted = limits.admit(self.call.method, self.node.as_deref(), None);
+        let permit = admitted.await.ok()?;
+        trace.waited(permit.waited);
+        if let Some(repetition) = self.repetition.take() {
+            repetition.use_up();
+        }
+        Some(permit)
     }
 
     /// What goes to the transport.
@@ -112,7 +121,7 @@ impl Prepared {
     pub(crate) fn answered(&self, head: &WireResponse, trace: &Trace) {
         trace.attempt(self.origin(), self.attempt, Some(head.status));
         let inner = self.client.parts();
-        inner.limits.heed(head, (inner.clock)());
+        inner.limits.observe(head, (inner.clock)());
         if let Some(host) = self.hosts.get(self.unreached.len()) {
             host.note(&Ok(head.clone()));
         }
@@ -174,10 +183,11 @@ impl Prepared {
             _ => false,
         };
         let spent = self.start.elapsed();
-        let pause = (inner.retries).pause(outcome, repeatable, self.attempt, spent, elsewhere);
-        let Some(pause) = pause else { return false };
-        trace.again(pause, elsewhere);
-        tokio::time::sleep(pause).await;
+        let next = (inner.retries).next(outcome, repeatable, self.attempt, spent, elsewhere);
+        let Some(next) = next else { return false };
+        trace.again(next.pause, elsewhere);
+        tokio::time::sleep(next.pause).await;
+        self.repetition = Some(next);
         self.attempt += 1;
         self.hosts = order;
         self.unreached.clear();

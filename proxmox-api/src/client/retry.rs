@@ -4,6 +4,7 @@
 //! caller said that repeating it does no harm.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -113,11 +114,37 @@ impl Default for RetryPolicy {
 pub(crate) type Outcome = Result<WireResponse, TransportError>;
 
 /// A policy and what is left of its reserve.
+#[derive(Clone, Debug)]
+pub(crate) struct Retries(Arc<Shared>);
+
 #[derive(Debug)]
-pub(crate) struct Retries {
+struct Shared {
     policy: RetryPolicy,
     /// In tenths.
     left: AtomicU32,
+}
+
+/// A repetition that is to come. It goes back into the reserve unless it is used.
+#[derive(Debug)]
+pub(crate) struct Repetition {
+    pub(crate) pause: Duration,
+    reserve: Retries,
+    used: bool,
+}
+
+impl Repetition {
+    /// The request is about to be sent again.
+    pub(crate) fn use_up(mut self) {
+        self.used = true;
+    }
+}
+
+impl Drop for Repetition {
+    fn drop(&mut self) {
+        if !self.used {
+            self.reserve.put_back(ONE);
+        }
+    }
 }
 
 const ONE: u32 = 10;
@@ -125,42 +152,47 @@ const ONE: u32 = 10;
 impl Retries {
     pub(crate) fn new(policy: RetryPolicy) -> Self {
         let left = AtomicU32::new(policy.reserve.saturating_mul(ONE));
-        Self { policy, left }
+        Self(Arc::new(Shared { policy, left }))
     }
 
-    /// How long to wait before the next attempt; `None` if there is to be none. `spent` is the time since
+    /// The next attempt and how long to wait before it; `None` if there is to be none. `spent` is the time since
     /// the first attempt, `elsewhere` whether the next one goes to another host.
-    pub(crate) fn pause(
+    pub(crate) fn next(
         &self,
         outcome: &Outcome,
         repeatable: bool,
         attempts: u32,
         spent: Duration,
         elsewhere: bool,
-    ) -> Option<Duration> {
+    ) -> Option<Repetition> {
         let asked = worth_repeating(outcome, repeatable)?;
-        if attempts >= self.policy.attempts {
+        if attempts >= self.0.policy.attempts {
             return None;
         }
         let pause = match asked {
-            Some(asked) => asked + self.jitter(attempts - 1),
+            Some(asked) => asked.saturating_add(self.jitter(attempts - 1)),
             None if elsewhere => Duration::ZERO,
             None => self.jitter(attempts - 1),
         };
         let fits = spent
             .checked_add(pause)
-            .is_some_and(|then| then <= self.policy.within);
-        (fits && self.take()).then_some(pause)
+            .is_some_and(|then| then <= self.0.policy.within);
+        (fits && self.take()).then(|| Repetition {
+            pause,
+            reserve: self.clone(),
+            used: false,
+        })
     }
 
     fn jitter(&self, repetition: u32) -> Duration {
-        let bound = self.policy.bound(repetition);
+        let bound = self.0.policy.bound(repetition);
         let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
         Duration::from_nanos(random() % bound.saturating_add(1).max(1))
     }
 
     fn take(&self) -> bool {
-        self.left
+        self.0
+            .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(ONE)
             })
@@ -169,13 +201,15 @@ impl Retries {
 
     /// A request was answered.
     pub(crate) fn give(&self) {
-        let most = self.policy.reserve.saturating_mul(ONE);
-        // Ends as an error when the reserve is full, which is as well.
-        let _ = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                (left < most).then_some(left + 1)
-            });
+        self.put_back(1);
+    }
+
+    fn put_back(&self, tenths: u32) {
+        let most = self.0.policy.reserve.saturating_mul(ONE);
+        // Fails where the reserve is full.
+        let _ = (self.0.left).fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            (left < most).then(|| left.saturating_add(tenths).min(most))
+        });
     }
 }
 

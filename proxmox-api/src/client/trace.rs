@@ -51,6 +51,14 @@ impl Trace {
         }
     }
 
+    /// Notes that the limits of the client made a request wait.
+    pub(crate) fn waited(&self, time: std::time::Duration) {
+        if !time.is_zero() {
+            let waited_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            tracing::debug!(target: "proxmox_api", parent: &self.0, waited_ms, "waited for the limits of the client");
+        }
+    }
+
     /// Notes that a request is sent again.
     pub(crate) fn again(&self, pause: std::time::Duration, elsewhere: bool) {
         let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
@@ -90,6 +98,8 @@ impl Trace {
     }
 
     pub(crate) fn attempt(&self, _: &str, _: u32, _: Option<u16>) {}
+
+    pub(crate) fn waited(&self, _: std::time::Duration) {}
 
     pub(crate) fn again(&self, _: std::time::Duration, _: bool) {}
 }

@@ -217,7 +217,7 @@ impl Console {
         let mut prepared = self.client.prepare(name, call).await?;
         let key = generate_key();
         let upgraded = loop {
-            let permit = prepared.admit().await;
+            let permit = prepared.admit(trace).await;
             let request = upgrade(prepared.request(), &key);
             let upgraded = prepared.transport().upgrade(request).await;
             drop(permit);

@@ -68,7 +68,7 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
 async fn open(client: &Client, name: Name, call: Call, trace: &Trace) -> Result<Download, Error> {
     let mut prepared = client.prepare(name, call).await?;
     loop {
-        let permit = prepared.admit().await;
+        let permit = prepared.admit(trace).await;
         let opened = prepared.transport().open(prepared.request()).await;
         drop(permit);
         let response = match opened {

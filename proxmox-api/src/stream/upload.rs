@@ -297,7 +297,7 @@ impl Upload {
             let body =
                 (io::Cursor::new(form.before).chain(file)).chain(io::Cursor::new(form.after));
             let body = BodyStream::new(length, body);
-            let permit = prepared.admit().await;
+            let permit = prepared.admit(trace).await;
             let answer = prepared.transport().send_stream(request, body).await;
             drop(permit);
             let response = match (answer, failure.take()) {

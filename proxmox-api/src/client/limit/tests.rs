@@ -107,41 +107,167 @@ fn friendly() -> Fake {
     Fake::new(|_| ok(r#"{"data":null}"#))
 }
 
+fn calls(method: Method, count: usize) -> impl Iterator<Item = Call> {
+    (0..count).map(move |n| Call::new(method, format!("/pools/p{n}")))
+}
+
+/// How long so many calls take at once.
+async fn time_of(client: &Client, calls: impl IntoIterator<Item = Call>) -> f64 {
+    let start = Instant::now();
+    let mut running = tokio::task::JoinSet::new();
+    for call in calls {
+        running.spawn(client.execute(call));
+    }
+    while let Some(result) = running.join_next().await {
+        result.expect("no panic").expect("accepted");
+    }
+    start.elapsed().as_secs_f64()
+}
+
+fn near(time: f64, expected: f64) {
+    assert!((time - expected).abs() < 0.2, "{time} s, not {expected} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_have_another_allowance_than_writes() {
+    let client = builder(Arc::new(friendly()))
+        .rate_limit(RateLimit::default())
+        .concurrency(5000, 5000)
+        .build()
+        .expect("complete");
+    near(time_of(&client, calls(Method::Get, 1000)).await, 0.0);
+    near(time_of(&client, calls(Method::Post, 40)).await, 0.0);
+    near(time_of(&client, calls(Method::Put, 40)).await, 0.0);
+    near(time_of(&client, calls(Method::Delete, 20)).await, 0.0);
+    assert_eq!(client.limit_waits(), LimitWaits::default());
+    near(time_of(&client, calls(Method::Post, 50)).await, 5.0);
+    // The reads of five seconds are there by now.
+    near(time_of(&client, calls(Method::Get, 83 + 100)).await, 6.0);
+
+    let waits = client.limit_waits();
+    assert_eq!(waits.requests, 50 + 100);
+    let expected = (1..=50).map(|n| f64::from(n) / 10.0).sum::<f64>()
+        + (1..=100).map(|n| f64::from(n) * 0.06).sum::<f64>();
+    let total = waits.total.as_secs_f64();
+    assert!(
+        (total - expected).abs() < expected / 50.0,
+        "{total}, not {expected}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_waits_for_its_rate_keeps_no_write_waiting() {
+    let rates = RateLimit::separate(
+        Rate::per_second(1.0).burst(1),
+        Rate::per_second(1.0).burst(5),
+    );
+    let client = builder(Arc::new(friendly()))
+        .rate_limit(rates)
+        .concurrency(2, 1)
+        .build()
+        .expect("complete");
+    let on_node =
+        |method, count| (0..count).map(move |n| Call::new(method, format!("/nodes/pve1/qemu/{n}")));
+    let reads = time_of(&client, on_node(Method::Get, 20));
+    let writes = time_of(&client, on_node(Method::Post, 5));
+    let (reads, writes) = tokio::join!(reads, writes);
+    near(reads, 19.0);
+    near(writes, 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_strict_limit_lets_no_more_than_ten_a_second_through() {
+    let sent = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let fake = Fake::new({
+        let sent = Arc::clone(&sent);
+        move |_| {
+            sent.lock().expect("no panic").push(Instant::now());
+            ok(r#"{"data":null}"#)
+        }
+    });
+    let client = builder(Arc::new(fake))
+        .rate_limit(RateLimit::strict())
+        .build()
+        .expect("complete");
+    let both = calls(Method::Get, 20).chain(calls(Method::Post, 20));
+    near(time_of(&client, both).await, 3.9);
+    let sent = sent.lock().expect("no panic");
+    for window in sent.windows(11) {
+        assert!(window[10] - window[0] >= Duration::from_millis(995));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_burst_requests_keep_to_the_rate() {
+    let client = builder(Arc::new(friendly()))
+        .rate_limit(Rate::per_second(10.0))
+        .build()
+        .expect("complete");
+    near(time_of(&client, calls(Method::Get, 100)).await, 0.0);
+    near(time_of(&client, calls(Method::Get, 50)).await, 5.0);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    near(time_of(&client, calls(Method::Get, 30)).await, 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_given_up_use_nothing_of_the_rate() {
     let client = builder(Arc::new(friendly()))
         .rate_limit(RateLimit::default())
         .build()
         .expect("complete");
-    let start = Instant::now();
-    for _ in 0..100 {
-        client
-            .execute(Call::new(Method::Get, "/version"))
-            .await
-            .expect("accepted");
+    time_of(&client, calls(Method::Post, 100)).await;
+    let mut sent = 0;
+    for _ in 0..12 {
+        let mut running = tokio::task::JoinSet::new();
+        for call in calls(Method::Post, 2000) {
+            let call = client.execute(call);
+            running.spawn(tokio::time::timeout(Duration::from_millis(1050), call));
+        }
+        while let Some(result) = running.join_next().await {
+            sent += usize::from(result.expect("no panic").is_ok());
+        }
     }
-    assert_eq!(start.elapsed(), Duration::ZERO, "a burst goes at once");
-    all(&client, (0..50).map(|n| format!("/pools/p{n}"))).await;
-    let took = start.elapsed().as_secs_f64();
-    assert!(
-        (4.9..5.1).contains(&took),
-        "50 more take 5 seconds, not {took}"
-    );
+    assert!((115..=130).contains(&sent), "10 a second, not {sent}");
+    near(time_of(&client, calls(Method::Post, 1)).await, 0.1);
+}
 
-    tokio::time::advance(Duration::from_secs(3)).await;
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_given_up_keep_no_permit() {
+    let slow = Arc::new(Slow::default());
+    let client = builder(slow.clone())
+        .concurrency(8, 4)
+        .build()
+        .expect("complete");
+    for round in 0..10 {
+        let mut running = tokio::task::JoinSet::new();
+        for n in 0..2000 {
+            let path = format!("/nodes/pve{}/qemu/{n}", n % 5);
+            let call = client.execute(Call::new(Method::Get, path));
+            // Some are under way by then, most wait.
+            let time = Duration::from_millis((n * 7 + round) % 900);
+            running.spawn(tokio::time::timeout(time, call));
+        }
+        while let Some(result) = running.join_next().await {
+            assert!(result.expect("no panic").is_err());
+        }
+    }
+    // It counts what is dropped as still under way.
+    slow.now.store(0, Ordering::SeqCst);
+    slow.most.store(0, Ordering::SeqCst);
     let start = Instant::now();
-    all(&client, (0..30).map(|n| format!("/pools/p{n}"))).await;
-    let took = start.elapsed().as_secs_f64();
-    assert!(
-        took < 0.11,
-        "3 seconds of rest are worth 30 requests: {took}"
-    );
+    all(
+        &client,
+        (0..16).map(|n| format!("/nodes/pve{}/qemu/{n}", n % 2)),
+    )
+    .await;
+    assert_eq!(slow.most.load(Ordering::SeqCst), 8);
+    assert_eq!(start.elapsed().as_secs(), 2, "16 calls, 8 at once");
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_limit_means_none() {
     let client = builder(Arc::new(friendly()))
-        .rate_limit(None)
+        .rate_limit(RateLimit::none())
         .build()
         .expect("complete");
     let start = Instant::now();
@@ -159,7 +285,7 @@ fn odd_rates_do_no_harm() {
         f64::MAX,
         f64::MIN_POSITIVE,
     ] {
-        let limit = RateLimit::per_second(rate).burst(0);
+        let limit = Rate::per_second(rate).burst(0);
         assert!(
             limit.burst == 1 && limit.every <= Duration::from_secs(86_401),
             "{rate}"

@@ -158,7 +158,8 @@ fn pauses_double_up_to_their_bound_and_are_spread() {
         let bound = policy.bound(attempt - 1);
         let pauses: Vec<_> = (0..200)
             .map(|_| {
-                (retries.pause(&broken, true, attempt, Duration::ZERO, false)).expect("one more")
+                let next = retries.next(&broken, true, attempt, Duration::ZERO, false);
+                next.expect("one more").pause
             })
             .collect();
         assert!(pauses.iter().all(|pause| *pause <= bound), "{bound:?}");
@@ -249,7 +250,7 @@ async fn a_wait_that_is_too_long_is_not_begun() {
 fn no_attempt_starts_after_the_time_is_over() {
     let retries = Retries::new(RetryPolicy::new().within(Duration::from_secs(60)));
     let late = Fault::Late.outcome();
-    let pause = |spent| retries.pause(&late, true, 1, Duration::from_secs(spent), false);
+    let pause = |spent| retries.next(&late, true, 1, Duration::from_secs(spent), false);
     assert!(pause(59).is_some());
     assert!(pause(61).is_none());
 }
@@ -314,4 +315,53 @@ async fn a_login_is_tried_again_but_a_code_is_not() {
     let error = client.answer_tfa(challenge, "totp:123456").await;
     assert!(matches!(error, Err(Error::Interrupted(_))));
     assert_eq!(fake.lines().len(), 3, "a code is good for one time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repetition_that_is_given_up_goes_back_into_the_reserve() {
+    let down = Arc::new(AtomicUsize::new(1));
+    let fake = Fake::new({
+        let down = Arc::clone(&down);
+        move |_| match down.load(Ordering::SeqCst) {
+            1 => {
+                let mut answer = json(429, "Too Many Requests", "");
+                answer.headers.push(("Retry-After".into(), "9".into()));
+                Ok(answer)
+            }
+            _ => Fault::Broken.outcome(),
+        }
+    });
+    let client = client(&fake, RetryPolicy::new().reserve(5));
+    for _ in 0..10_000 {
+        let call = client.execute(call(Method::Get));
+        tokio::time::timeout(Duration::from_millis(1), call)
+            .await
+            .expect_err("it waits for the repetition");
+        tokio::time::advance(Duration::from_secs(10)).await;
+    }
+    down.store(0, Ordering::SeqCst);
+    let before = fake.lines().len();
+    for _ in 0..3 {
+        client.execute(call(Method::Get)).await.expect_err("down");
+    }
+    assert_eq!(fake.lines().len(), before + 3 + 5, "the reserve is whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_pause_that_a_server_asks_for_overflows() {
+    for asked in [u64::MAX, u64::MAX - 1, u64::MAX / 1000, 1 << 62] {
+        let fake = Fake::new(move |_| {
+            let mut answer = json(429, "Too Many Requests", "");
+            answer
+                .headers
+                .push(("Retry-After".into(), asked.to_string()));
+            Ok(answer)
+        });
+        let policy = RetryPolicy::new()
+            .backoff(Duration::from_secs(1000), Duration::MAX)
+            .within(Duration::MAX);
+        let call = client(&fake, policy).execute(call(Method::Get));
+        let given_up = tokio::time::timeout(Duration::from_secs(1), call).await;
+        assert!(!matches!(given_up, Ok(Ok(_))));
+    }
 }

@@ -175,3 +175,27 @@ async fn the_duration_is_that_of_the_call() {
         .expect("a number");
     assert!((4000..5000).contains(&duration.as_millis()), "{duration:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_the_limits_is_an_event() {
+    let book = Book::default();
+    let _guard = tracing::subscriber::set_default(book.clone());
+    let client = Client::builder("pve1")
+        .api_token("root@pam!ci", "secret")
+        .transport(Arc::new(Fake::new(|_| ok(r#"{"data":null}"#))))
+        .rate_limit(crate::client::limit::Rate::per_second(2.0).burst(1))
+        .build()
+        .expect("complete");
+    for _ in 0..2 {
+        let call = client.execute(Call::new(Method::Get, "/version"));
+        call.await.expect("accepted");
+    }
+    let book = book.0.lock().expect("no panic");
+    let waits: Vec<_> = book
+        .iter()
+        .filter_map(|fields| fields.get("waited_ms"))
+        .collect();
+    assert_eq!(waits.len(), 1, "{book:?}");
+    let waited: u64 = waits[0].parse().expect("a number");
+    assert!((490..=510).contains(&waited), "{waited}");
+}

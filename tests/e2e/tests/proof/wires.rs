@@ -158,7 +158,7 @@ async fn the_simulator_accepts_every_call() {
         let client = Client::builder(pve.url())
             .password("root@pam", ROOT_PASSWORD)
             .ca_pem(pve.ca_pem())
-            .rate_limit(None)
+            .rate_limit(proxmox_api::client::limit::RateLimit::none())
             .build()
             .expect("the settings are complete");
         for visit in visits {

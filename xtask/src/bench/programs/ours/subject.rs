@@ -8,7 +8,7 @@ pub fn connect(url: &str) -> Result<Client> {
     let client = Client::builder(url)
         .api_token("root@pam!bench", "secret")
         .danger_accept_invalid_certs(true)
-        .rate_limit(None)
+        .rate_limit(proxmox_api::client::limit::RateLimit::none())
         .build()?;
     Ok(client)
 }
