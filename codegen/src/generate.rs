@@ -69,6 +69,10 @@ pub struct Report {
     pub wordless: BTreeSet<String>,
     /// Endpoints without a summary.
     pub undescribed: BTreeSet<String>,
+    /// Checks of handlers that the dumps do not declare.
+    pub privileges: usize,
+    /// Endpoints of the newest release of which neither dump nor overlay says what the handler checks.
+    pub privileges_untold: BTreeSet<String>,
 }
 
 impl fmt::Display for Report {
@@ -233,6 +237,10 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
             .filter(|parameter| is_open(&parameter.ty))
             .count();
         let key = endpoint.key();
+        report.privileges += endpoint.privileges.len();
+        if endpoint.untold {
+            report.privileges_untold.insert(key.clone());
+        }
         match &endpoint.returns {
             Returns::Task { .. } => {
                 report.tasks += 1;

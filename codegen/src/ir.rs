@@ -1,11 +1,13 @@
 //! What is to be generated, apart from names and text: endpoints, and the items they share.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Number, Value};
 
 use crate::facts::{Method, Permissions, Release};
 use crate::overlay::Overlay;
+use crate::privileges::Privilege;
 use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
 
 /// Everything the emitter needs.
@@ -26,6 +28,10 @@ pub(crate) struct Endpoint {
     pub(crate) allowtoken: bool,
     pub(crate) download: bool,
     pub(crate) permissions: Option<Permissions>,
+    /// What the handler checks besides.
+    pub(crate) privileges: Vec<Privilege>,
+    /// Nobody has looked what the handler checks, although the dump does not say it.
+    pub(crate) untold: bool,
     /// In the order of the path.
     pub(crate) placeholders: Vec<Parameter>,
     /// Without the placeholders; the required ones first, in the order they are passed.
@@ -213,6 +219,7 @@ enum Shape {
 pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
     let mut lowering = Lowering {
         overlay,
+        releases: union.releases.len(),
         properties: collect_properties(union, overlay),
         shapes: BTreeMap::new(),
         items: Vec::new(),
@@ -235,6 +242,7 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
 
 struct Lowering<'a> {
     overlay: &'a Overlay,
+    releases: usize,
     /// By name, all places merged.
     properties: BTreeMap<String, Properties>,
     shapes: BTreeMap<Shape, ItemId>,
@@ -295,6 +303,28 @@ impl Lowering<'_> {
         };
         parameters.sort_by_key(rank);
         let returns = self.returns(&Use { result: true, ..at }, &key, endpoint);
+        let known: Vec<&str> = placeholders
+            .iter()
+            .chain(&parameters)
+            .map(|parameter| parameter.name.as_str())
+            .collect();
+        let privileges: Vec<Privilege> = self
+            .overlay
+            .privileges(&key, &known)
+            .into_iter()
+            .map(Cow::into_owned)
+            .collect();
+        let hinted = endpoint
+            .permissions
+            .as_ref()
+            .is_some_and(|permissions| permissions.described || permissions.check.is_none());
+        let declared = self.overlay.is_declared(&key);
+        if declared && !(hinted && privileges.is_empty()) {
+            self.overlay.problem(format!(
+                "privileges.toml: {key} has checks, so it cannot be declared"
+            ));
+        }
+        let newest = endpoint.presence.has(self.releases - 1);
         Endpoint {
             path: path.to_owned(),
             method,
@@ -302,6 +332,8 @@ impl Lowering<'_> {
             allowtoken: endpoint.allowtoken,
             download: endpoint.download,
             permissions: endpoint.permissions.clone(),
+            untold: newest && hinted && !declared && privileges.is_empty(),
+            privileges,
             placeholders,
             parameters,
             returns,

@@ -10,6 +10,7 @@ mod ir;
 mod json;
 mod names;
 mod overlay;
+pub mod privileges;
 mod render;
 pub mod surface;
 mod typetext;

@@ -2,6 +2,7 @@
 //!
 //! Every entry has to matter: one that matches nothing is a problem that fails the run.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use crate::facts::{Additional, Facts, Format, Release, Schema};
 use crate::facts_json;
 use crate::ir::Use;
+use crate::privileges::{self, Privilege, Privileges};
 use crate::union::Node;
 
 /// The overlay of one product.
@@ -20,6 +22,7 @@ pub(crate) struct Overlay {
     secrets: Secrets,
     areas: Areas,
     open: BTreeMap<String, String>,
+    privileges: Privileges,
     words: Words,
     patches: Vec<(String, Patch)>,
     /// Not all releases take part, so an entry may match nothing.
@@ -180,6 +183,10 @@ impl Overlay {
                         overlay.open = open.open;
                     }
                 }
+                "privileges.toml" => match privileges::read(text) {
+                    Ok(privileges) => overlay.privileges = privileges,
+                    Err(error) => problems.push(format!("{file}: {error}")),
+                },
                 _ if file.starts_with("words/") => {
                     if let Some(words) = parse::<Words>(file, text, &mut problems) {
                         overlay.add_words(file, words, &mut problems);
@@ -382,6 +389,43 @@ impl Overlay {
         Some(reason)
     }
 
+    /// What the handler of an endpoint checks beside what the dump declares. `parameters` are the
+    /// names of its parameters.
+    pub(crate) fn privileges<'a>(
+        &'a self,
+        endpoint: &str,
+        parameters: &[&str],
+    ) -> Vec<Cow<'a, Privilege>> {
+        let all = self.privileges.privilege.iter().enumerate();
+        all.filter(|(_, privilege)| privilege.at.iter().any(|at| at == endpoint))
+            .map(|(n, privilege)| {
+                self.mark(format!("privileges.toml: privilege {}, {endpoint}", n + 1));
+                let known = |name: &String| parameters.contains(&name.as_str());
+                if privilege.given.iter().all(known) {
+                    return Cow::Borrowed(privilege);
+                }
+                let mut own = privilege.clone();
+                own.given.retain(known);
+                if own.given.is_empty() {
+                    self.problem(format!(
+                        "privileges.toml: {endpoint} has none of the parameters {}",
+                        privilege.given.join(", ")
+                    ));
+                }
+                Cow::Owned(own)
+            })
+            .collect()
+    }
+
+    /// Whether the dump's rule for an endpoint is known to be the whole of it.
+    pub(crate) fn is_declared(&self, endpoint: &str) -> bool {
+        let found = self.privileges.declared.contains_key(endpoint);
+        if found {
+            self.mark(format!("privileges.toml: declared {endpoint}"));
+        }
+        found
+    }
+
     pub(crate) fn summary(&self, endpoint: &str) -> Option<&str> {
         let text = self.words.endpoints.get(endpoint)?;
         self.mark(format!("words: {endpoint}"));
@@ -568,6 +612,21 @@ impl Overlay {
                 .map(|a| format!("areas.toml: {}", a.name)),
         );
         entries.extend(self.open.keys().map(|k| format!("open.toml: {k}")));
+        let privileges = &self.privileges;
+        entries.extend(
+            privileges
+                .declared
+                .keys()
+                .map(|k| format!("privileges.toml: declared {k}")),
+        );
+        for (n, privilege) in privileges.privilege.iter().enumerate() {
+            entries.extend(
+                privilege
+                    .at
+                    .iter()
+                    .map(|at| format!("privileges.toml: privilege {}, {at}", n + 1)),
+            );
+        }
         entries.extend(self.words.endpoints.keys().map(|k| format!("words: {k}")));
         for (scope, fields) in &self.words.fields {
             entries.extend(fields.keys().map(|k| format!("words: {scope} {k}")));

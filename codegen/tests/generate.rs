@@ -275,3 +275,58 @@ fn a_broken_file_is_named() {
             .any(|problem| problem.starts_with("9.9.json: "))
     );
 }
+
+#[test]
+fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_named() {
+    let call = |hint: &str| {
+        format!(
+            r#"{{"permissions": {{"user": "all"{hint}}}, "parameters": {{"id": {{"type": "string"}},
+                "size": {{"type": "integer", "optional": true}}}}, "returns": {{"type": "null"}}}}"#
+        )
+    };
+    let endpoints = format!(
+        r#"{{"/things": {{"POST": {}}}, "/things/{{id}}": {{"PUT": {}, "DELETE": {}}}}}"#,
+        call(r#", "described": true"#),
+        call(r#", "described": true"#),
+        call(""),
+    );
+    let privileges = r#"
+        [declared]
+        "DELETE /things/{id}" = "things Things.pm:9"
+        [[privilege]]
+        at = ["POST /things"]
+        check = { or = [{ perm = "/things/{id}", privileges = ["Thing.Make"] }, { root = true }] }
+        source = "things Things.pm:1"
+        [[privilege]]
+        at = ["POST /things"]
+        given = ["size"]
+        check = { perm = "/", privileges = ["Space.Use", "Space.Own"], any = true }
+        source = "things Things.pm:2"
+    "#;
+    let releases = [("9.0", endpoints.as_str())];
+    let output = generate(&input(&releases, &[("privileges.toml", privileges)])).unwrap();
+    let text = &output.files["all.rs"];
+    for wanted in [
+        "Needs `Thing.Make` on path `/things/{id}` or to be `root@pam` itself.",
+        "* With `size`: one of `Space.Use`, `Space.Own` on path `/`.",
+        "Open to every authenticated user.",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let squeezed: String = text.split_whitespace().collect();
+    let squeezed = squeezed.replace(",)", ")").replace(",]", "]");
+    let data = r#"Permission::And(&[Permission::Or(&[Permission::All("/things/{id}",&["Thing.Make"]),Permission::Root]),Permission::When(&["size"],"",&Permission::Any("/",&["Space.Use","Space.Own"]))])"#;
+    assert!(squeezed.contains(data), "{squeezed}");
+    assert_eq!(output.report.privileges, 2);
+    let untold: Vec<_> = output.report.privileges_untold.iter().collect();
+    assert_eq!(untold, ["PUT /things/{id}"]);
+
+    let wrong = privileges.replace("given = [\"size\"]", "given = [\"weight\"]");
+    let found = problems(&input(&releases, &[("privileges.toml", &wrong)]));
+    assert!(
+        found
+            .iter()
+            .any(|p| p.contains("POST /things has none of the parameters weight")),
+        "{found:?}"
+    );
+}

@@ -34,6 +34,7 @@ const SHRINK: &[&str] = &[
     "returns.untyped",
     "returns.untyped_members",
     "parameters.untyped",
+    "privileges.untold",
     "undocumented",
 ];
 
@@ -76,6 +77,7 @@ fn to_json(report: &Report) -> Value {
             "untyped_members": report.members_untyped,
         },
         "parameters": { "total": report.parameters, "untyped": report.parameters_untyped },
+        "privileges": { "checks": report.privileges, "untold": report.privileges_untold.len() },
         "property_strings": report.property_strings,
         "formats": { "mapped": report.formats_mapped.len(), "plain": report.formats_plain.len() },
         "documented": report.documented - report.undocumented + report.endpoints - report.undescribed.len(),
@@ -140,6 +142,14 @@ fn describe(report: &Report) -> String {
         ),
     );
     line(
+        "privileges",
+        format!(
+            "{} checks of handlers that the schema does not declare, {} endpoints untold",
+            report.privileges,
+            report.privileges_untold.len()
+        ),
+    );
+    line(
         "without words",
         format!(
             "{} of {} endpoints, {} of {} fields and parameters",
@@ -163,6 +173,11 @@ fn describe(report: &Report) -> String {
         &mut text,
         "Answers without a type",
         &names(&report.returns_untyped),
+    );
+    section(
+        &mut text,
+        "Endpoints that nobody has read the checks of (privileges.toml)",
+        &names(&report.privileges_untold),
     );
     section(
         &mut text,

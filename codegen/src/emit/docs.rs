@@ -5,8 +5,9 @@ use quote::quote;
 use serde_json::{Number, Value};
 
 use super::Emitter;
-use crate::facts::{Check, Permissions};
+use crate::facts::{Check, Method};
 use crate::ir::{Endpoint, Returns, Use, ValueFacts};
+use crate::privileges::{Need, Privilege};
 use crate::union::Presence;
 
 /// Paragraphs as doc attributes.
@@ -123,10 +124,7 @@ impl Emitter<'_> {
     pub(super) fn endpoint_text(&mut self, endpoint: &Endpoint) -> Vec<String> {
         let key = endpoint.key();
         let mut paragraphs = vec![self.summary(endpoint), format!("`{key}`")];
-        paragraphs.push(match &endpoint.permissions {
-            None => "Needs to be `root@pam` itself.".to_owned(),
-            Some(permissions) => describe_permissions(permissions),
-        });
+        paragraphs.extend(describe_permissions(endpoint));
         let mut facts = Vec::new();
         match endpoint.returns {
             Returns::Task { optional: false } => facts.push("Runs as a task.".to_owned()),
@@ -195,23 +193,99 @@ fn show(value: &Value) -> String {
     }
 }
 
-/// A permission check in words.
-fn describe_permissions(permissions: &Permissions) -> String {
-    let mut text = match (&permissions.check, permissions.user.as_deref()) {
-        (Some(check), _) => format!("Needs {}.", describe_check(check)),
-        (None, Some("world")) => "Needs no login.".to_owned(),
-        (None, _) => "Open to every authenticated user.".to_owned(),
+/// What a caller needs, in words: a paragraph, and a list of what only some calls need.
+fn describe_permissions(endpoint: &Endpoint) -> Vec<String> {
+    let Some(permissions) = &endpoint.permissions else {
+        return vec!["Needs to be `root@pam` itself.".to_owned()];
     };
-    if permissions.described {
-        text.push_str(" What it does or shows depends on further privileges.");
+    let (always, sometimes): (Vec<_>, Vec<_>) = endpoint
+        .privileges
+        .iter()
+        .partition(|p| p.given.is_empty() && p.when.is_none() && p.rows.is_none());
+    let declared = permissions.check.as_ref().map(describe_check);
+    let mut needs: Vec<String> = declared.into_iter().collect();
+    needs.extend(always.into_iter().map(|p| describe_need(&p.check)));
+    let mut paragraphs = vec![match (&needs[..], permissions.user.as_deref()) {
+        ([], _) if endpoint.untold => {
+            "The schema names no privileges; the server may check some.".to_owned()
+        }
+        ([], Some("world")) => "Needs no login.".to_owned(),
+        ([], _) if sometimes.is_empty() => "Open to every authenticated user.".to_owned(),
+        ([], _) if sometimes.iter().all(|privilege| privilege.rows.is_some()) => {
+            "Every authenticated user may call it; what it does depends on their privileges:"
+                .to_owned()
+        }
+        ([], _) => "What it needs depends on the request:".to_owned(),
+        ([need], _) => format!("Needs {need}."),
+        (several, _) => {
+            let several: Vec<String> = several.iter().map(|need| format!("({need})")).collect();
+            format!("Needs {}.", several.join(" and "))
+        }
+    }];
+    if !sometimes.is_empty() {
+        let lines: Vec<String> = sometimes
+            .into_iter()
+            .map(|privilege| format!("* {}", describe_case(endpoint.method, privilege)))
+            .collect();
+        paragraphs.push(lines.join("\n"));
     }
-    text
+    paragraphs
+}
+
+/// A check that only some calls meet.
+fn describe_case(method: Method, privilege: &Privilege) -> String {
+    let need = describe_need(&privilege.check);
+    let given: Vec<String> = privilege
+        .given
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let given = given.join(", ");
+    let case = match (&privilege.when, given.is_empty()) {
+        (Some(when), true) => format!("When {when}"),
+        (Some(when), false) => format!("With {given}, when {when}"),
+        (None, false) => format!("With {given}"),
+        (None, true) => String::new(),
+    };
+    let verb = match method {
+        Method::Get => "shows",
+        _ => "acts on",
+    };
+    match (&privilege.rows, case.is_empty()) {
+        (Some(rows), true) => format!("It {verb} {rows} only with {need}."),
+        (Some(rows), false) => format!("{case} it {verb} {rows} only with {need}."),
+        (None, _) => format!("{case}: {need}."),
+    }
+}
+
+fn describe_need(need: &Need) -> String {
+    let join = |needs: &[Need], word: &str| {
+        let parts: Vec<String> = needs
+            .iter()
+            .map(|need| match need {
+                Need::And(_) | Need::Or(_) => format!("({})", describe_need(need)),
+                need => describe_need(need),
+            })
+            .collect();
+        parts.join(word)
+    };
+    match need {
+        Need::And(needs) => join(needs, " and "),
+        Need::Or(needs) => join(needs, " or "),
+        Need::Check(check) => describe_check(check),
+        Need::Root => "to be `root@pam` itself".to_owned(),
+        Need::Other(words) => words.clone(),
+    }
 }
 
 fn describe_check(check: &Check) -> String {
-    let list = |privileges: &[String], word: &str| {
+    let list = |privileges: &[String], any: bool| {
         let quoted: Vec<String> = privileges.iter().map(|name| format!("`{name}`")).collect();
-        quoted.join(&format!(" {word} "))
+        match (any, quoted.len()) {
+            (_, 1) => quoted.concat(),
+            (true, _) => format!("one of {}", quoted.join(", ")),
+            (false, _) => quoted.join(" and "),
+        }
     };
     match check {
         Check::Or(checks) => join_checks(checks, "or"),
@@ -222,22 +296,22 @@ fn describe_check(check: &Check) -> String {
             any,
             require_param,
         } => {
-            let privileges = list(privileges, if *any { "or" } else { "and" });
+            let privileges = list(privileges, *any);
             match require_param {
                 Some(parameter) => {
-                    format!("on `{path}`, when `{parameter}` is given: {privileges}")
+                    format!("{privileges} on path `{path}` (when `{parameter}` is given)")
                 }
-                None => format!("on `{path}`: {privileges}"),
+                None => format!("{privileges} on path `{path}`"),
             }
         }
         Check::UserIdGroup { privileges, .. } => {
-            format!("on a group of the user: {}", list(privileges, "or"))
+            format!("{} on a group of the user", list(privileges, true))
         }
         Check::UserIdParam(what) if what == "self" => "to be that user".to_owned(),
-        Check::UserIdParam(privilege) => format!("on the user's realm: `{privilege}`"),
+        Check::UserIdParam(privilege) => format!("`{privilege}` on the user's realm"),
         Check::PermModify(path) => format!("the right to change permissions on `{path}`"),
         Check::UserParam(parameter) => format!("to be the user in `{parameter}`"),
-        Check::Roles(roles) => format!("the role {}", list(roles, "or")),
+        Check::Roles(roles) => format!("the role {}", list(roles, true)),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Emitter, ident};
 use crate::facts::{Check, Method, Permissions};
 use crate::ir::{Endpoint, Parameter, Returns, Ty, Use};
 use crate::names;
+use crate::privileges::{Need, Privilege};
 
 impl Emitter<'_> {
     /// A place with its verbs, and the way to it from the place above.
@@ -325,7 +326,7 @@ impl Emitter<'_> {
     fn description(&self, endpoint: &Endpoint) -> TokenStream {
         let method = ident(names::verb(endpoint.method));
         let path = &endpoint.path;
-        let permission = permission(endpoint.permissions.as_ref());
+        let permission = permission(endpoint.permissions.as_ref(), &endpoint.privileges);
         let mut description = quote!(Endpoint::new(Method::#method, #path, #permission));
         let whole = self.whole();
         let release = |index: usize| {
@@ -439,18 +440,46 @@ pub(super) fn unset(endpoint: &Endpoint) -> Option<TokenStream> {
     })
 }
 
-fn permission(permissions: Option<&Permissions>) -> TokenStream {
-    match permissions {
-        None => quote!(Permission::Root),
-        Some(Permissions {
-            check: Some(check), ..
-        }) => check_data(check),
-        Some(Permissions {
-            user: Some(user), ..
-        }) if user == "world" => {
-            quote!(Permission::World)
+fn permission(permissions: Option<&Permissions>, privileges: &[Privilege]) -> TokenStream {
+    let Some(permissions) = permissions else {
+        return quote!(Permission::Root);
+    };
+    let mut all: Vec<TokenStream> = permissions.check.iter().map(check_data).collect();
+    all.extend(privileges.iter().map(privilege_data));
+    match (&all[..], permissions.user.as_deref()) {
+        ([], Some("world")) => quote!(Permission::World),
+        ([], _) => quote!(Permission::Authenticated),
+        ([one], _) => one.clone(),
+        (all, _) => quote!(Permission::And(&[#(#all),*])),
+    }
+}
+
+fn privilege_data(privilege: &Privilege) -> TokenStream {
+    let mut needs = need_data(&privilege.check);
+    if let Some(rows) = &privilege.rows {
+        needs = quote!(Permission::Rows(#rows, &#needs));
+    }
+    let given = &privilege.given;
+    let when = privilege.when.as_deref().unwrap_or_default();
+    if !given.is_empty() || !when.is_empty() {
+        needs = quote!(Permission::When(&[#(#given),*], #when, &#needs));
+    }
+    needs
+}
+
+fn need_data(need: &Need) -> TokenStream {
+    match need {
+        Need::And(needs) => {
+            let needs = needs.iter().map(need_data);
+            quote!(Permission::And(&[#(#needs),*]))
         }
-        Some(_) => quote!(Permission::Authenticated),
+        Need::Or(needs) => {
+            let needs = needs.iter().map(need_data);
+            quote!(Permission::Or(&[#(#needs),*]))
+        }
+        Need::Check(check) => check_data(check),
+        Need::Root => quote!(Permission::Root),
+        Need::Other(words) => quote!(Permission::Other(#words)),
     }
 }
 

@@ -200,7 +200,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What a caller must be allowed to do. Paths may hold placeholders of the request.
+/// What a caller must be allowed to do.
+///
+/// Paths may hold placeholders: of the request, or, where it has none of that name, of what a value in
+/// it or a row of the answer names. What the schema only hints at is taken from the server's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Permission {
@@ -208,7 +211,7 @@ pub enum Permission {
     Root,
     /// Nobody needs to be logged in.
     World,
-    /// Any authenticated user; the answer may be filtered to what the user can see.
+    /// Any authenticated user, and nothing is checked besides.
     Authenticated,
     /// All of these privileges on the path.
     All(&'static str, &'static [&'static str]),
@@ -224,6 +227,14 @@ pub enum Permission {
     UserRealm(&'static str),
     /// The right to change permissions on the path.
     Modify(&'static str),
+    /// Only in some calls: those that have one of the parameters (any call, if none is named), and are
+    /// in the case that the words name (every such call, if there are none).
+    When(&'static [&'static str], &'static str, &'static Permission),
+    /// Refuses nothing: what the words name is left out of the answer, or not acted on, where the
+    /// caller lacks this.
+    Rows(&'static str, &'static Permission),
+    /// A condition that is no privilege, in words.
+    Other(&'static str),
     /// Every one of these.
     And(&'static [Permission]),
     /// At least one of these.

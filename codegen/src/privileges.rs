@@ -1,0 +1,147 @@
+//! What handlers check beside what the dumps declare: `overlay/privileges.toml`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::facts::Check;
+
+/// The file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Privileges {
+    /// Calls of which the dump says it all, with the handler's place.
+    pub declared: BTreeMap<String, String>,
+    /// The checks of handlers.
+    pub privilege: Vec<Privilege>,
+}
+
+/// One check of a handler.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privilege {
+    /// Endpoints, as `POST /path`.
+    pub at: Vec<String>,
+    /// It is made only when the request has one of these parameters.
+    #[serde(default)]
+    pub given: Vec<String>,
+    /// The case in which it is made, where the parameters do not say it.
+    pub when: Option<String>,
+    /// Nothing is refused: these parts of the answer are left out, or these things not acted on.
+    pub rows: Option<String>,
+    /// What has to hold.
+    pub check: Need,
+    /// The line it was read from.
+    pub source: String,
+}
+
+/// What has to hold for a caller.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Raw")]
+pub enum Need {
+    /// All of these.
+    And(Vec<Need>),
+    /// One of these.
+    Or(Vec<Need>),
+    /// A check as the dumps have them.
+    Check(Check),
+    /// The caller is `root@pam` itself.
+    Root,
+    /// A condition that is no privilege, in words.
+    Other(String),
+}
+
+/// As the file spells it: like the schema files.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    and: Option<Vec<Need>>,
+    or: Option<Vec<Need>>,
+    perm: Option<String>,
+    privileges: Option<Vec<String>>,
+    any: Option<bool>,
+    require_param: Option<String>,
+    perm_modify: Option<String>,
+    root: Option<bool>,
+    other: Option<String>,
+}
+
+impl TryFrom<Raw> for Need {
+    type Error = &'static str;
+
+    fn try_from(raw: Raw) -> Result<Self, Self::Error> {
+        if raw.perm.is_none()
+            && (raw.privileges.is_some() || raw.any.is_some() || raw.require_param.is_some())
+        {
+            return Err("privileges belong to a perm");
+        }
+        let mut found = Vec::new();
+        found.extend(raw.and.map(Need::And));
+        found.extend(raw.or.map(Need::Or));
+        if let Some(path) = raw.perm {
+            found.push(Need::Check(Check::Perm {
+                path,
+                privileges: raw.privileges.unwrap_or_default(),
+                any: raw.any.unwrap_or(false),
+                require_param: raw.require_param,
+            }));
+        }
+        found.extend(
+            raw.perm_modify
+                .map(|path| Need::Check(Check::PermModify(path))),
+        );
+        found.extend(raw.root.filter(|root| *root).map(|_| Need::Root));
+        found.extend(raw.other.map(Need::Other));
+        match (found.pop(), found.is_empty()) {
+            (Some(need), true) => Ok(need),
+            _ => Err("a check is one of and, or, perm, perm_modify, root and other"),
+        }
+    }
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn read(text: &str) -> Result<Privileges, String> {
+    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_one_thing() {
+        let check = |text: &str| {
+            read(&format!(
+                "[[privilege]]\nat = [\"GET /a\"]\nsource = \"a b.pm:1\"\ncheck = {text}"
+            ))
+            .map(|read| read.privilege[0].check.clone())
+        };
+        let perm = |path: &str, any| {
+            Need::Check(Check::Perm {
+                path: path.to_owned(),
+                privileges: vec!["A".to_owned()],
+                any,
+                require_param: None,
+            })
+        };
+        assert_eq!(
+            check(r#"{ perm = "/a", privileges = ["A"], any = true }"#),
+            Ok(perm("/a", true))
+        );
+        assert_eq!(
+            check(r#"{ or = [{ root = true }, { perm = "/b", privileges = ["A"] }] }"#),
+            Ok(Need::Or(vec![Need::Root, perm("/b", false)]))
+        );
+        for wrong in [
+            "{}",
+            "{ root = false }",
+            r#"{ root = true, other = "x" }"#,
+            r#"{ other = "x", any = true }"#,
+        ] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+    }
+}
