@@ -68,13 +68,23 @@ impl AccessAclPath {
     ///
     /// `GET /access/acl`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows entries only with `Sys.Audit` on path `/access` or the right to change permissions on `{path}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessAclItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/acl",
-            Permission::Authenticated,
+            Permission::Rows(
+                "entries",
+                &Permission::Or(
+                    &[
+                        Permission::All("/access", &["Sys.Audit"]),
+                        Permission::Modify("{path}"),
+                    ],
+                ),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -164,7 +174,7 @@ impl AccessDomainsPath {
     ///
     /// `GET /access/domains`
     ///
-    /// Needs no login. What it does or shows depends on further privileges.
+    /// Needs no login.
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessDomainsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -213,7 +223,7 @@ impl AccessDomainsPath {
 ///
 /// `POST /access/domains`
 ///
-/// Needs on `/access/realm`: `Realm.Allocate`.
+/// Needs `Realm.Allocate` on path `/access/realm`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsPost(pub(crate) Request<()>);
@@ -498,7 +508,7 @@ impl AccessDomainsRealmPath {
     ///
     /// `GET /access/domains/{realm}`
     ///
-    /// Needs on `/access/realm`: `Realm.Allocate` or `Sys.Audit`.
+    /// Needs one of `Realm.Allocate`, `Sys.Audit` on path `/access/realm`.
     #[inline]
     pub fn get(&self) -> Request<AccessDomain> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -535,7 +545,7 @@ impl AccessDomainsRealmPath {
     ///
     /// `DELETE /access/domains/{realm}`
     ///
-    /// Needs on `/access/realm`: `Realm.Allocate`.
+    /// Needs `Realm.Allocate` on path `/access/realm`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -551,7 +561,7 @@ impl AccessDomainsRealmPath {
 ///
 /// `PUT /access/domains/{realm}`
 ///
-/// Needs on `/access/realm`: `Realm.Allocate`.
+/// Needs `Realm.Allocate` on path `/access/realm`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
@@ -865,7 +875,7 @@ impl AccessDomainsRealmSyncPath {
 ///
 /// `POST /access/domains/{realm}/sync`
 ///
-/// Needs on `/access/realm/{realm}`: `Realm.AllocateUser` and on `/access/groups`: `User.Modify`. What it does or shows depends on further privileges.
+/// Needs `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -935,13 +945,21 @@ impl AccessGroupsPath {
     ///
     /// `GET /access/groups`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows groups only with one of `User.Modify`, `Sys.Audit`, `Group.Allocate` on path `/access/groups/{groupid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessGroupsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/groups",
-            Permission::Authenticated,
+            Permission::Rows(
+                "groups",
+                &Permission::Any(
+                    "/access/groups/{groupid}",
+                    &["User.Modify", "Sys.Audit", "Group.Allocate"],
+                ),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -967,7 +985,7 @@ impl AccessGroupsPath {
 ///
 /// `POST /access/groups`
 ///
-/// Needs on `/access/groups`: `Group.Allocate`.
+/// Needs `Group.Allocate` on path `/access/groups`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsPost(pub(crate) Request<()>);
@@ -1007,7 +1025,7 @@ impl AccessGroupsGroupidPath {
     ///
     /// `GET /access/groups/{groupid}`
     ///
-    /// Needs on `/access/groups`: `Sys.Audit` or `Group.Allocate`.
+    /// Needs one of `Sys.Audit`, `Group.Allocate` on path `/access/groups`.
     #[inline]
     pub fn get(&self) -> Request<AccessGroup> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1033,7 +1051,7 @@ impl AccessGroupsGroupidPath {
     ///
     /// `DELETE /access/groups/{groupid}`
     ///
-    /// Needs on `/access/groups`: `Group.Allocate`.
+    /// Needs `Group.Allocate` on path `/access/groups`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1049,7 +1067,7 @@ impl AccessGroupsGroupidPath {
 ///
 /// `PUT /access/groups/{groupid}`
 ///
-/// Needs on `/access/groups`: `Group.Allocate`.
+/// Needs `Group.Allocate` on path `/access/groups`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessGroupsGroupidPut(pub(crate) Request<()>);
@@ -1223,14 +1241,23 @@ impl AccessPasswordPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/access/password",
-                Permission::Or(
+                Permission::And(
                     &[
-                        Permission::SelfUser,
-                        Permission::And(
+                        Permission::Or(
                             &[
-                                Permission::UserRealm("Realm.AllocateUser"),
-                                Permission::UserGroup(&["User.Modify"]),
+                                Permission::SelfUser,
+                                Permission::And(
+                                    &[
+                                        Permission::UserRealm("Realm.AllocateUser"),
+                                        Permission::UserGroup(&["User.Modify"]),
+                                    ],
+                                ),
                             ],
+                        ),
+                        Permission::When(
+                            &[],
+                            "the password is that of `root@pam`, or that of another user of the realm `pam`",
+                            &Permission::Root,
                         ),
                     ],
                 ),
@@ -1249,7 +1276,9 @@ impl AccessPasswordPath {
 ///
 /// `PUT /access/password`
 ///
-/// Needs to be that user or (on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`). What it does or shows depends on further privileges.
+/// Needs to be that user or (`Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user).
+///
+/// * When the password is that of `root@pam`, or that of another user of the realm `pam`: to be `root@pam` itself.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -1296,7 +1325,11 @@ impl AccessPermissionsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/permissions",
-            Permission::Authenticated,
+            Permission::When(
+                &["userid"],
+                "`userid` is neither the caller nor a token of the caller",
+                &Permission::All("/access", &["Sys.Audit"]),
+            ),
         );
         AccessPermissionsGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -1306,7 +1339,9 @@ impl AccessPermissionsPath {
 ///
 /// `GET /access/permissions`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// What it needs depends on the request:
+///
+/// * With `userid`, when `userid` is neither the caller nor a token of the caller: `Sys.Audit` on path `/access`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessPermissionsGet(
@@ -1384,7 +1419,7 @@ impl AccessRolesPath {
 ///
 /// `POST /access/roles`
 ///
-/// Needs on `/access`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/access`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesPost(pub(crate) Request<()>);
@@ -1450,7 +1485,7 @@ impl AccessRolesRoleidPath {
     ///
     /// `DELETE /access/roles/{roleid}`
     ///
-    /// Needs on `/access`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/access`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1466,7 +1501,7 @@ impl AccessRolesRoleidPath {
 ///
 /// `PUT /access/roles/{roleid}`
 ///
-/// Needs on `/access`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/access`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessRolesRoleidPut(pub(crate) Request<()>);
@@ -1510,13 +1545,27 @@ impl AccessTfaPath {
     ///
     /// `GET /access/tfa`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessTfaItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/tfa",
-            Permission::Authenticated,
+            Permission::Rows(
+                "users",
+                &Permission::Or(
+                    &[
+                        Permission::Any("/access/groups", &["User.Modify", "Sys.Audit"]),
+                        Permission::Any(
+                            "/access/groups/{groupid}",
+                            &["User.Modify", "Sys.Audit"],
+                        ),
+                        Permission::Other("being that user"),
+                    ],
+                ),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -1568,7 +1617,7 @@ impl AccessTfaUseridPath {
     ///
     /// `GET /access/tfa/{userid}`
     ///
-    /// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
+    /// Needs to be that user or one of `User.Modify`, `Sys.Audit` on a group of the user.
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessTfaUseridItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1609,7 +1658,7 @@ impl AccessTfaUseridPath {
 ///
 /// `POST /access/tfa/{userid}`
 ///
-/// Needs to be that user or on a group of the user: `User.Modify`.
+/// Needs to be that user or `User.Modify` on a group of the user.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -1675,7 +1724,7 @@ impl AccessTfaUseridIdPath {
     ///
     /// `GET /access/tfa/{userid}/{id}`
     ///
-    /// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
+    /// Needs to be that user or one of `User.Modify`, `Sys.Audit` on a group of the user.
     #[inline]
     pub fn get(&self) -> Request<AccessTfaUseridItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1728,7 +1777,7 @@ impl AccessTfaUseridIdPath {
 ///
 /// `PUT /access/tfa/{userid}/{id}`
 ///
-/// Needs to be that user or on a group of the user: `User.Modify`.
+/// Needs to be that user or `User.Modify` on a group of the user.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -1762,7 +1811,7 @@ impl AccessTfaUseridIdPut {
 ///
 /// `DELETE /access/tfa/{userid}/{id}`
 ///
-/// Needs to be that user or on a group of the user: `User.Modify`.
+/// Needs to be that user or `User.Modify` on a group of the user.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -1842,7 +1891,7 @@ impl AccessTicketPath {
 ///
 /// `POST /access/ticket`
 ///
-/// Needs no login. What it does or shows depends on further privileges.
+/// Needs no login.
 ///
 /// Not with an API token: it wants a ticket.
 #[derive(Clone)]
@@ -1916,7 +1965,19 @@ impl AccessUsersPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/access/users",
-            Permission::Authenticated,
+            Permission::Rows(
+                "users",
+                &Permission::Or(
+                    &[
+                        Permission::Any("/access/groups", &["User.Modify", "Sys.Audit"]),
+                        Permission::Any(
+                            "/access/groups/{groupid}",
+                            &["User.Modify", "Sys.Audit"],
+                        ),
+                        Permission::Other("being that user"),
+                    ],
+                ),
+            ),
         );
         AccessUsersGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -1948,7 +2009,9 @@ impl AccessUsersPath {
 ///
 /// `GET /access/users`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows users only with one of `User.Modify`, `Sys.Audit` on path `/access/groups` or one of `User.Modify`, `Sys.Audit` on path `/access/groups/{groupid}` or being that user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersGet(pub(crate) Request<Vec<AccessUsersItem>>);
@@ -1974,7 +2037,7 @@ impl AccessUsersGet {
 ///
 /// `POST /access/users`
 ///
-/// Needs on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`. What it does or shows depends on further privileges.
+/// Needs `Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersPost(pub(crate) Request<()>);
@@ -2062,7 +2125,7 @@ impl AccessUsersUseridPath {
     ///
     /// `GET /access/users/{userid}`
     ///
-    /// Needs on a group of the user: `User.Modify` or `Sys.Audit`.
+    /// Needs one of `User.Modify`, `Sys.Audit` on a group of the user.
     #[inline]
     pub fn get(&self) -> Request<AccessUser> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2088,7 +2151,7 @@ impl AccessUsersUseridPath {
     ///
     /// `DELETE /access/users/{userid}`
     ///
-    /// Needs on the user's realm: `Realm.AllocateUser` and on a group of the user: `User.Modify`.
+    /// Needs `Realm.AllocateUser` on the user's realm and `User.Modify` on a group of the user.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2109,7 +2172,7 @@ impl AccessUsersUseridPath {
 ///
 /// `PUT /access/users/{userid}`
 ///
-/// Needs on a group of the user: `User.Modify`.
+/// Needs `User.Modify` on a group of the user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridPut(pub(crate) Request<()>);
@@ -2214,7 +2277,7 @@ impl AccessUsersUseridTfaPath {
 ///
 /// `GET /access/users/{userid}/tfa`
 ///
-/// Needs to be that user or on a group of the user: `User.Modify` or `Sys.Audit`.
+/// Needs to be that user or one of `User.Modify`, `Sys.Audit` on a group of the user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTfaGet(pub(crate) Request<AccessUsersTfa>);
@@ -2252,7 +2315,7 @@ impl AccessUsersUseridTokenPath {
     ///
     /// `GET /access/users/{userid}/token`
     ///
-    /// Needs to be that user or on a group of the user: `User.Modify`.
+    /// Needs to be that user or `User.Modify` on a group of the user.
     #[inline]
     pub fn get(&self) -> Request<Vec<AccessUsersTokenItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2293,7 +2356,7 @@ impl AccessUsersUseridTokenTokenidPath {
     ///
     /// `GET /access/users/{userid}/token/{tokenid}`
     ///
-    /// Needs to be that user or on a group of the user: `User.Modify`.
+    /// Needs to be that user or `User.Modify` on a group of the user.
     #[inline]
     pub fn get(&self) -> Request<AccessUsersTokenGet> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2343,7 +2406,7 @@ impl AccessUsersUseridTokenTokenidPath {
     ///
     /// `DELETE /access/users/{userid}/token/{tokenid}`
     ///
-    /// Needs to be that user or on a group of the user: `User.Modify`.
+    /// Needs to be that user or `User.Modify` on a group of the user.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2361,7 +2424,7 @@ impl AccessUsersUseridTokenTokenidPath {
 ///
 /// `POST /access/users/{userid}/token/{tokenid}`
 ///
-/// Needs to be that user or on a group of the user: `User.Modify`.
+/// Needs to be that user or `User.Modify` on a group of the user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPost(pub(crate) Request<AccessUsersTokenPost>);
@@ -2393,7 +2456,7 @@ impl AccessUsersUseridTokenTokenidPost {
 ///
 /// `PUT /access/users/{userid}/token/{tokenid}`
 ///
-/// Needs to be that user or on a group of the user: `User.Modify`.
+/// Needs to be that user or `User.Modify` on a group of the user.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct AccessUsersUseridTokenTokenidPut(pub(crate) Request<AccessUsersTokenPut>);
@@ -2461,7 +2524,7 @@ impl AccessUsersUseridUnlockTfaPath {
     ///
     /// `PUT /access/users/{userid}/unlock-tfa`
     ///
-    /// Needs on a group of the user: `User.Modify`.
+    /// Needs `User.Modify` on a group of the user.
     ///
     /// Since 8.0.
     #[inline]
@@ -2530,7 +2593,7 @@ impl AccessVncticketPath {
 ///
 /// `POST /access/vncticket`
 ///
-/// Needs no login. What it does or shows depends on further privileges.
+/// Needs no login.
 ///
 /// Since 9.1.
 #[derive(Clone)]

@@ -68,7 +68,7 @@ impl ClusterBackupPath {
     ///
     /// `GET /cluster/backup`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterBackupItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -86,7 +86,42 @@ impl ClusterBackupPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/backup",
-                Permission::All("/", &["Sys.Modify"]),
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["tmpdir", "dumpdir", "script"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["bwlimit", "ionice", "performance"],
+                            "",
+                            &Permission::All("/", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["fleecing"],
+                            "`fleecing` names a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the backups go to a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.Allocate"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["pool"],
+                            "",
+                            &Permission::All("/pool/{pool}", &["VM.Backup"]),
+                        ),
+                    ],
+                ),
             )
             .partial(
                 &[
@@ -118,7 +153,13 @@ impl ClusterBackupPath {
 ///
 /// `POST /cluster/backup`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `tmpdir`, `dumpdir`, `script`: to be `root@pam` itself.
+/// * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
+/// * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * When the backups go to a storage: `Datastore.Allocate` on path `/storage/{storage}`.
+/// * With `pool`: `VM.Backup` on path `/pool/{pool}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupPost(pub(crate) Request<()>);
@@ -478,7 +519,7 @@ impl ClusterBackupInfoNotBackedUpPath {
     ///
     /// `GET /cluster/backup-info/not-backed-up`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterBackupInfoNotBackedUpItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -514,7 +555,7 @@ impl ClusterBackupIdPath {
     ///
     /// `GET /cluster/backup/{id}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterBackupItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -532,7 +573,47 @@ impl ClusterBackupIdPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/backup/{id}",
-                Permission::All("/", &["Sys.Modify"]),
+                Permission::And(
+                    &[
+                        Permission::All("/", &["Sys.Modify"]),
+                        Permission::When(
+                            &["tmpdir", "dumpdir", "script"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["bwlimit", "ionice", "performance"],
+                            "",
+                            &Permission::All("/", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["fleecing"],
+                            "`fleecing` names a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the backups go to a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.Allocate"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the job has a `dumpdir`",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["pool"],
+                            "",
+                            &Permission::All("/pool/{pool}", &["VM.Backup"]),
+                        ),
+                    ],
+                ),
             )
             .partial(
                 &[
@@ -562,7 +643,7 @@ impl ClusterBackupIdPath {
     ///
     /// `DELETE /cluster/backup/{id}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -578,7 +659,14 @@ impl ClusterBackupIdPath {
 ///
 /// `PUT /cluster/backup/{id}`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `tmpdir`, `dumpdir`, `script`: to be `root@pam` itself.
+/// * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
+/// * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * When the backups go to a storage: `Datastore.Allocate` on path `/storage/{storage}`.
+/// * When the job has a `dumpdir`: to be `root@pam` itself.
+/// * With `pool`: `VM.Backup` on path `/pool/{pool}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterBackupIdPut(pub(crate) Request<()>);
@@ -910,7 +998,7 @@ impl ClusterBackupIdIncludedVolumesPath {
     ///
     /// `GET /cluster/backup/{id}/included_volumes`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterBackupIncludedVolumes> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1027,7 +1115,22 @@ impl ClusterBulkActionGuestMigratePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/bulk-action/guest/migrate",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` names guests"),
+                                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+                            ],
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` is left out"),
+                                Permission::All("/", &["VM.Migrate"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .since(9, 1);
         let mut request = self.0.request(ENDPOINT, reply::task);
@@ -1040,7 +1143,7 @@ impl ClusterBulkActionGuestMigratePath {
 ///
 /// `POST /cluster/bulk-action/guest/migrate`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs (`vms` names guests and `VM.Migrate` on path `/vms/{vmid}`) or (`vms` is left out and `VM.Migrate` on path `/`).
 ///
 /// Runs as a task. Since 9.1.
 #[derive(Clone)]
@@ -1108,7 +1211,22 @@ impl ClusterBulkActionGuestShutdownPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/bulk-action/guest/shutdown",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` names guests"),
+                                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                            ],
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` is left out"),
+                                Permission::All("/", &["VM.PowerMgmt"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .since(9, 1);
         ClusterBulkActionGuestShutdownPost(self.0.request(ENDPOINT, reply::task))
@@ -1119,7 +1237,7 @@ impl ClusterBulkActionGuestShutdownPath {
 ///
 /// `POST /cluster/bulk-action/guest/shutdown`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
 ///
 /// Runs as a task. Since 9.1.
 #[derive(Clone)]
@@ -1187,7 +1305,22 @@ impl ClusterBulkActionGuestStartPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/bulk-action/guest/start",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` names guests"),
+                                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                            ],
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` is left out"),
+                                Permission::All("/", &["VM.PowerMgmt"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .since(9, 1);
         ClusterBulkActionGuestStartPost(self.0.request(ENDPOINT, reply::task))
@@ -1198,7 +1331,7 @@ impl ClusterBulkActionGuestStartPath {
 ///
 /// `POST /cluster/bulk-action/guest/start`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
 ///
 /// Runs as a task. Since 9.1.
 #[derive(Clone)]
@@ -1260,7 +1393,54 @@ impl ClusterBulkActionGuestSuspendPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/bulk-action/guest/suspend",
-                Permission::Authenticated,
+                Permission::And(
+                    &[
+                        Permission::Or(
+                            &[
+                                Permission::And(
+                                    &[
+                                        Permission::Other("`vms` names guests"),
+                                        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                                    ],
+                                ),
+                                Permission::And(
+                                    &[
+                                        Permission::Other("`vms` is left out"),
+                                        Permission::All("/", &["VM.PowerMgmt"]),
+                                    ],
+                                ),
+                            ],
+                        ),
+                        Permission::When(
+                            &["to-disk"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other("`vms` names guests"),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other("`vms` is left out"),
+                                            Permission::All("/", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["statestorage"],
+                            "`to-disk` is set too",
+                            &Permission::All(
+                                "/storage/{statestorage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                    ],
+                ),
             )
             .since(9, 1);
         ClusterBulkActionGuestSuspendPost(self.0.request(ENDPOINT, reply::task))
@@ -1271,7 +1451,10 @@ impl ClusterBulkActionGuestSuspendPath {
 ///
 /// `POST /cluster/bulk-action/guest/suspend`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`) or (`vms` is left out and `VM.PowerMgmt` on path `/`).
+///
+/// * With `to-disk`: (`vms` names guests and `VM.Config.Disk` on path `/vms/{vmid}`) or (`vms` is left out and `VM.Config.Disk` on path `/`).
+/// * With `statestorage`, when `to-disk` is set too: `Datastore.AllocateSpace` on path `/storage/{statestorage}`.
 ///
 /// Runs as a task. Since 9.1.
 #[derive(Clone)]
@@ -1335,7 +1518,7 @@ impl ClusterConfigPath {
     ///
     /// `GET /cluster/config`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1426,7 +1609,7 @@ impl ClusterConfigApiversionPath {
     ///
     /// `GET /cluster/config/apiversion`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<i64> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1500,7 +1683,7 @@ impl ClusterConfigJoinPath {
 ///
 /// `GET /cluster/config/join`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 ///
 /// The answer is open: corosync.conf may hold any totem setting of corosync
 #[derive(Clone)]
@@ -1580,7 +1763,7 @@ impl ClusterConfigNodesPath {
     ///
     /// `GET /cluster/config/nodes`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterConfigNodesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1712,7 +1895,7 @@ impl ClusterConfigQdevicePath {
     ///
     /// `GET /cluster/config/qdevice`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterConfigQdevice> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1746,7 +1929,7 @@ impl ClusterConfigTotemPath {
     ///
     /// `GET /cluster/config/totem`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     ///
     /// The answer is open: corosync.conf may hold any totem setting of corosync
     #[inline]
@@ -1816,7 +1999,7 @@ impl ClusterJobsRealmSyncPath {
     ///
     /// `GET /cluster/jobs/realm-sync`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     ///
     /// Since 8.0.
     #[inline]
@@ -1855,7 +2038,7 @@ impl ClusterJobsRealmSyncIdPath {
     ///
     /// `GET /cluster/jobs/realm-sync/{id}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     ///
     /// Since 8.0.
     #[inline]
@@ -1922,7 +2105,7 @@ impl ClusterJobsRealmSyncIdPath {
     ///
     /// `DELETE /cluster/jobs/realm-sync/{id}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     ///
     /// Since 8.0.
     #[inline]
@@ -1941,7 +2124,7 @@ impl ClusterJobsRealmSyncIdPath {
 ///
 /// `POST /cluster/jobs/realm-sync/{id}`
 ///
-/// Needs on `/access/realm/{realm}`: `Realm.AllocateUser` and on `/access/groups`: `User.Modify`. What it does or shows depends on further privileges.
+/// Needs `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -1993,7 +2176,7 @@ impl ClusterJobsRealmSyncIdPost {
 ///
 /// `PUT /cluster/jobs/realm-sync/{id}`
 ///
-/// Needs on `/access/realm/{realm}`: `Realm.AllocateUser` and on `/access/groups`: `User.Modify`. What it does or shows depends on further privileges.
+/// Needs `Realm.AllocateUser` on path `/access/realm/{realm}` and `User.Modify` on path `/access/groups`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2137,7 +2320,15 @@ impl ClusterLogPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/log",
-            Permission::Authenticated,
+            Permission::Rows(
+                "lines",
+                &Permission::Or(
+                    &[
+                        Permission::All("/", &["Sys.Syslog"]),
+                        Permission::Other("being the user of the line"),
+                    ],
+                ),
+            ),
         );
         ClusterLogGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -2147,7 +2338,9 @@ impl ClusterLogPath {
 ///
 /// `GET /cluster/log`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows lines only with `Sys.Syslog` on path `/` or being the user of the line.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterLogGet(pub(crate) Request<Vec<ClusterLogItem>>);
@@ -2226,7 +2419,13 @@ impl ClusterMappingDirPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/mapping/dir",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "mappings",
+                    &Permission::Any(
+                        "/mapping/dir/{id}",
+                        &["Mapping.Modify", "Mapping.Use", "Mapping.Audit"],
+                    ),
+                ),
             )
             .since(8, 4);
         ClusterMappingDirGet(self.0.request(ENDPOINT, reply::data))
@@ -2260,7 +2459,9 @@ impl ClusterMappingDirPath {
 ///
 /// `GET /cluster/mapping/dir`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/dir/{id}`.
 ///
 /// Since 8.4.
 #[derive(Clone)]
@@ -2282,7 +2483,7 @@ impl ClusterMappingDirGet {
 ///
 /// `POST /cluster/mapping/dir`
 ///
-/// Needs on `/mapping/dir`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/dir`.
 ///
 /// Since 8.4.
 #[derive(Clone)]
@@ -2324,7 +2525,7 @@ impl ClusterMappingDirIdPath {
     ///
     /// `GET /cluster/mapping/dir/{id}`
     ///
-    /// Needs on `/mapping/dir/{id}`: `Mapping.Use` or on `/mapping/dir/{id}`: `Mapping.Modify` or on `/mapping/dir/{id}`: `Mapping.Audit`.
+    /// Needs `Mapping.Use` on path `/mapping/dir/{id}` or `Mapping.Modify` on path `/mapping/dir/{id}` or `Mapping.Audit` on path `/mapping/dir/{id}`.
     ///
     /// Since 8.4.
     #[inline]
@@ -2360,7 +2561,7 @@ impl ClusterMappingDirIdPath {
     ///
     /// `DELETE /cluster/mapping/dir/{id}`
     ///
-    /// Needs on `/mapping/dir`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/dir`.
     ///
     /// Since 8.4.
     #[inline]
@@ -2379,7 +2580,7 @@ impl ClusterMappingDirIdPath {
 ///
 /// `PUT /cluster/mapping/dir/{id}`
 ///
-/// Needs on `/mapping/dir/{id}`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/dir/{id}`.
 ///
 /// Since 8.4.
 #[derive(Clone)]
@@ -2447,7 +2648,13 @@ impl ClusterMappingPciPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/mapping/pci",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "mappings",
+                    &Permission::Any(
+                        "/mapping/pci/{id}",
+                        &["Mapping.Modify", "Mapping.Use", "Mapping.Audit"],
+                    ),
+                ),
             )
             .since(8, 0);
         ClusterMappingPciGet(self.0.request(ENDPOINT, reply::data))
@@ -2484,7 +2691,9 @@ impl ClusterMappingPciPath {
 ///
 /// `GET /cluster/mapping/pci`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/pci/{id}`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2506,7 +2715,7 @@ impl ClusterMappingPciGet {
 ///
 /// `POST /cluster/mapping/pci`
 ///
-/// Needs on `/mapping/pci`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/pci`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2560,7 +2769,7 @@ impl ClusterMappingPciIdPath {
     ///
     /// `GET /cluster/mapping/pci/{id}`
     ///
-    /// Needs on `/mapping/pci/{id}`: `Mapping.Use` or on `/mapping/pci/{id}`: `Mapping.Modify` or on `/mapping/pci/{id}`: `Mapping.Audit`.
+    /// Needs `Mapping.Use` on path `/mapping/pci/{id}` or `Mapping.Modify` on path `/mapping/pci/{id}` or `Mapping.Audit` on path `/mapping/pci/{id}`.
     ///
     /// Since 8.0.
     #[inline]
@@ -2599,7 +2808,7 @@ impl ClusterMappingPciIdPath {
     ///
     /// `DELETE /cluster/mapping/pci/{id}`
     ///
-    /// Needs on `/mapping/pci`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/pci`.
     ///
     /// Since 8.0.
     #[inline]
@@ -2618,7 +2827,7 @@ impl ClusterMappingPciIdPath {
 ///
 /// `PUT /cluster/mapping/pci/{id}`
 ///
-/// Needs on `/mapping/pci/{id}`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/pci/{id}`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2698,7 +2907,13 @@ impl ClusterMappingUsbPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/mapping/usb",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "mappings",
+                    &Permission::Any(
+                        "/mapping/usb/{id}",
+                        &["Mapping.Modify", "Mapping.Use", "Mapping.Audit"],
+                    ),
+                ),
             )
             .since(8, 0);
         ClusterMappingUsbGet(self.0.request(ENDPOINT, reply::data))
@@ -2732,7 +2947,9 @@ impl ClusterMappingUsbPath {
 ///
 /// `GET /cluster/mapping/usb`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows mappings only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/usb/{id}`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2754,7 +2971,7 @@ impl ClusterMappingUsbGet {
 ///
 /// `POST /cluster/mapping/usb`
 ///
-/// Needs on `/mapping/usb`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/usb`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2796,7 +3013,7 @@ impl ClusterMappingUsbIdPath {
     ///
     /// `GET /cluster/mapping/usb/{id}`
     ///
-    /// Needs on `/mapping/usb/{id}`: `Mapping.Audit` or on `/mapping/usb/{id}`: `Mapping.Use` or on `/mapping/usb/{id}`: `Mapping.Modify`.
+    /// Needs `Mapping.Audit` on path `/mapping/usb/{id}` or `Mapping.Use` on path `/mapping/usb/{id}` or `Mapping.Modify` on path `/mapping/usb/{id}`.
     ///
     /// Since 8.0.
     #[inline]
@@ -2839,7 +3056,7 @@ impl ClusterMappingUsbIdPath {
     ///
     /// `DELETE /cluster/mapping/usb/{id}`
     ///
-    /// Needs on `/mapping/usb`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/usb`.
     ///
     /// Since 8.0.
     #[inline]
@@ -2858,7 +3075,7 @@ impl ClusterMappingUsbIdPath {
 ///
 /// `PUT /cluster/mapping/usb/{id}`
 ///
-/// Needs on `/mapping/usb/{id}`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/usb/{id}`.
 ///
 /// Since 8.0.
 #[derive(Clone)]
@@ -2966,7 +3183,7 @@ impl ClusterMetricsExportPath {
 ///
 /// `GET /cluster/metrics/export`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -3024,7 +3241,7 @@ impl ClusterMetricsServerPath {
     ///
     /// `GET /cluster/metrics/server`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterMetricsServerItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3060,7 +3277,7 @@ impl ClusterMetricsServerIdPath {
     ///
     /// `GET /cluster/metrics/server/{id}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterMetricsServer> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3147,7 +3364,7 @@ impl ClusterMetricsServerIdPath {
     ///
     /// `DELETE /cluster/metrics/server/{id}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3163,7 +3380,7 @@ impl ClusterMetricsServerIdPath {
 ///
 /// `POST /cluster/metrics/server/{id}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPost(pub(crate) Request<()>);
@@ -3319,7 +3536,7 @@ impl ClusterMetricsServerIdPost {
 ///
 /// `PUT /cluster/metrics/server/{id}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterMetricsServerIdPut(pub(crate) Request<()>);
@@ -3563,7 +3780,7 @@ impl ClusterOptionsPath {
     ///
     /// `GET /cluster/options`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3598,7 +3815,7 @@ impl ClusterOptionsPath {
 ///
 /// `PUT /cluster/options`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterOptionsPut(pub(crate) Request<()>);
@@ -3849,7 +4066,7 @@ impl ClusterQemuCpuFlagsPath {
 ///
 /// `GET /cluster/qemu/cpu-flags`
 ///
-/// Needs on `/nodes`: `Sys.Audit` or on `/mapping/cpu`: `Mapping.Audit` or `Mapping.Use` or `Mapping.Modify`.
+/// Needs `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`, `Mapping.Use`, `Mapping.Modify` on path `/mapping/cpu`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3895,7 +4112,9 @@ impl ClusterQemuCustomCpuModelsPath {
     ///
     /// `GET /cluster/qemu/custom-cpu-models`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows models only with one of `Mapping.Modify`, `Mapping.Use`, `Mapping.Audit` on path `/mapping/cpu/{id}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -3903,7 +4122,13 @@ impl ClusterQemuCustomCpuModelsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/qemu/custom-cpu-models",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "models",
+                    &Permission::Any(
+                        "/mapping/cpu/{id}",
+                        &["Mapping.Modify", "Mapping.Use", "Mapping.Audit"],
+                    ),
+                ),
             )
             .since(9, 2);
         self.0.request(ENDPOINT, reply::data)
@@ -3941,7 +4166,7 @@ impl ClusterQemuCustomCpuModelsPath {
 ///
 /// `POST /cluster/qemu/custom-cpu-models`
 ///
-/// Needs on `/mapping/cpu`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/cpu`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -4016,7 +4241,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     ///
     /// `GET /cluster/qemu/custom-cpu-models/{cputype}`
     ///
-    /// Needs on `/mapping/cpu/{cputype}`: `Mapping.Audit` or on `/mapping/cpu/{cputype}`: `Mapping.Use` or on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
+    /// Needs `Mapping.Audit` on path `/mapping/cpu/{cputype}` or `Mapping.Use` on path `/mapping/cpu/{cputype}` or `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -4052,7 +4277,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
     ///
     /// `DELETE /cluster/qemu/custom-cpu-models/{cputype}`
     ///
-    /// Needs on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -4071,7 +4296,7 @@ impl ClusterQemuCustomCpuModelsCputypePath {
 ///
 /// `PUT /cluster/qemu/custom-cpu-models/{cputype}`
 ///
-/// Needs on `/mapping/cpu/{cputype}`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/cpu/{cputype}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -4172,13 +4397,18 @@ impl ClusterReplicationPath {
     ///
     /// `GET /cluster/replication`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows jobs of guests only with `VM.Audit` on path `/vms/{guest}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterReplicationItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/replication",
-            Permission::Authenticated,
+            Permission::Rows(
+                "jobs of guests",
+                &Permission::All("/vms/{guest}", &["VM.Audit"]),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -4199,7 +4429,7 @@ impl ClusterReplicationPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/cluster/replication",
-            Permission::Authenticated,
+            Permission::All("/vms/{guest}", &["VM.Replicate"]),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<ClusterReplicationType>("type", type_);
@@ -4213,7 +4443,7 @@ impl ClusterReplicationPath {
 ///
 /// `POST /cluster/replication`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.Replicate` on path `/vms/{guest}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationPost(pub(crate) Request<()>);
@@ -4286,13 +4516,13 @@ impl ClusterReplicationIdPath {
     ///
     /// `GET /cluster/replication/{id}`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `VM.Audit` on path `/vms/{guest}`.
     #[inline]
     pub fn get(&self) -> Request<ClusterReplication> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/replication/{id}",
-            Permission::Authenticated,
+            Permission::All("/vms/{guest}", &["VM.Audit"]),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -4304,7 +4534,7 @@ impl ClusterReplicationIdPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/cluster/replication/{id}",
-            Permission::Authenticated,
+            Permission::All("/vms/{guest}", &["VM.Replicate"]),
         );
         ClusterReplicationIdPut(self.0.request(ENDPOINT, reply::nothing))
     }
@@ -4316,7 +4546,7 @@ impl ClusterReplicationIdPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/cluster/replication/{id}",
-            Permission::Authenticated,
+            Permission::All("/vms/{guest}", &["VM.Replicate"]),
         );
         ClusterReplicationIdDelete(self.0.request(ENDPOINT, reply::nothing))
     }
@@ -4326,7 +4556,7 @@ impl ClusterReplicationIdPath {
 ///
 /// `PUT /cluster/replication/{id}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.Replicate` on path `/vms/{guest}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdPut(pub(crate) Request<()>);
@@ -4397,7 +4627,7 @@ impl ClusterReplicationIdPut {
 ///
 /// `DELETE /cluster/replication/{id}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.Replicate` on path `/vms/{guest}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterReplicationIdDelete(pub(crate) Request<()>);
@@ -4445,7 +4675,30 @@ impl ClusterResourcesPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/resources",
-            Permission::Authenticated,
+            Permission::And(
+                &[
+                    Permission::Rows(
+                        "guests",
+                        &Permission::All("/vms/{vmid}", &["VM.Audit"]),
+                    ),
+                    Permission::Rows(
+                        "pools",
+                        &Permission::All("/pool/{pool}", &["Pool.Audit"]),
+                    ),
+                    Permission::Rows(
+                        "the load of nodes",
+                        &Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                    ),
+                    Permission::Rows(
+                        "storages",
+                        &Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                    ),
+                    Permission::Rows(
+                        "zones",
+                        &Permission::All("/sdn/zones/{zone}", &["SDN.Audit"]),
+                    ),
+                ],
+            ),
         );
         ClusterResourcesGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -4455,7 +4708,13 @@ impl ClusterResourcesPath {
 ///
 /// `GET /cluster/resources`
 ///
-/// Open to every authenticated user.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows guests only with `VM.Audit` on path `/vms/{vmid}`.
+/// * It shows pools only with `Pool.Audit` on path `/pool/{pool}`.
+/// * It shows the load of nodes only with `Sys.Audit` on path `/nodes/{node}`.
+/// * It shows storages only with `Datastore.Audit` on path `/storage/{storage}`.
+/// * It shows zones only with `SDN.Audit` on path `/sdn/zones/{zone}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterResourcesGet(pub(crate) Request<Vec<ClusterResourcesItem>>);
@@ -4493,7 +4752,7 @@ impl ClusterStatusPath {
     ///
     /// `GET /cluster/status`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterStatusItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4527,13 +4786,23 @@ impl ClusterTasksPath {
     ///
     /// `GET /cluster/tasks`
     ///
-    /// Open to every authenticated user.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows tasks only with `Sys.Audit` on path `/` or being the user who started the task.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterTasksItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/tasks",
-            Permission::Authenticated,
+            Permission::Rows(
+                "tasks",
+                &Permission::Or(
+                    &[
+                        Permission::All("/", &["Sys.Audit"]),
+                        Permission::Other("being the user who started the task"),
+                    ],
+                ),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }

@@ -335,7 +335,7 @@ impl ClusterAcmeMetaPath {
 ///
 /// `GET /cluster/acme/meta`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/nodes/{node}`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -412,7 +412,7 @@ impl ClusterAcmePluginsPath {
 ///
 /// `GET /cluster/acme/plugins`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsGet(pub(crate) Request<Vec<ClusterAcmePluginsItem>>);
@@ -432,7 +432,7 @@ impl ClusterAcmePluginsGet {
 ///
 /// `POST /cluster/acme/plugins`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsPost(pub(crate) Request<()>);
@@ -496,7 +496,7 @@ impl ClusterAcmePluginsIdPath {
     ///
     /// `GET /cluster/acme/plugins/{id}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterAcmePluginsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -523,7 +523,7 @@ impl ClusterAcmePluginsIdPath {
     ///
     /// `DELETE /cluster/acme/plugins/{id}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -539,7 +539,7 @@ impl ClusterAcmePluginsIdPath {
 ///
 /// `PUT /cluster/acme/plugins/{id}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterAcmePluginsIdPut(pub(crate) Request<()>);

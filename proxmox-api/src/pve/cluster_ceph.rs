@@ -59,7 +59,7 @@ impl ClusterCephFlagsPath {
     ///
     /// `GET /cluster/ceph/flags`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterCephFlagsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -87,7 +87,7 @@ impl ClusterCephFlagsPath {
 ///
 /// `PUT /cluster/ceph/flags`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -189,7 +189,7 @@ impl ClusterCephFlagsFlagPath {
     ///
     /// `GET /cluster/ceph/flags/{flag}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<bool> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -203,7 +203,7 @@ impl ClusterCephFlagsFlagPath {
     ///
     /// `PUT /cluster/ceph/flags/{flag}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     ///
     /// * `value`: Whether the flag is set.
     #[inline]
@@ -255,7 +255,7 @@ impl ClusterCephMetadataPath {
 ///
 /// `GET /cluster/ceph/metadata`
 ///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+/// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
 /// The answer is open: Ceph adds whatever a service reports about itself
 #[derive(Clone)]
@@ -295,7 +295,7 @@ impl ClusterCephStatusPath {
     ///
     /// `GET /cluster/ceph/status`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: the maps are Ceph's own and change with its release
     #[inline]

@@ -59,7 +59,7 @@ impl ClusterFirewallAliasesPath {
     ///
     /// `GET /cluster/firewall/aliases`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -97,7 +97,7 @@ impl ClusterFirewallAliasesPath {
 ///
 /// `POST /cluster/firewall/aliases`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesPost(pub(crate) Request<()>);
@@ -137,7 +137,7 @@ impl ClusterFirewallAliasesNamePath {
     ///
     /// `GET /cluster/firewall/aliases/{name}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallAlias> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -181,7 +181,7 @@ impl ClusterFirewallAliasesNamePath {
 ///
 /// `PUT /cluster/firewall/aliases/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -213,7 +213,7 @@ impl ClusterFirewallAliasesNamePut {
 ///
 /// `DELETE /cluster/firewall/aliases/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -283,7 +283,7 @@ impl ClusterFirewallGroupsPath {
 ///
 /// `POST /cluster/firewall/groups`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsPost(pub(crate) Request<()>);
@@ -338,7 +338,7 @@ impl ClusterFirewallGroupsGroupPath {
     ///
     /// `GET /cluster/firewall/groups/{group}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -374,7 +374,7 @@ impl ClusterFirewallGroupsGroupPath {
     ///
     /// `DELETE /cluster/firewall/groups/{group}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -390,7 +390,7 @@ impl ClusterFirewallGroupsGroupPath {
 ///
 /// `POST /cluster/firewall/groups/{group}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPost(pub(crate) Request<()>);
@@ -502,7 +502,7 @@ impl ClusterFirewallGroupsGroupPosPath {
     ///
     /// `GET /cluster/firewall/groups/{group}/{pos}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -542,7 +542,7 @@ impl ClusterFirewallGroupsGroupPosPath {
 ///
 /// `PUT /cluster/firewall/groups/{group}/{pos}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosPut(pub(crate) Request<()>);
@@ -658,7 +658,7 @@ impl ClusterFirewallGroupsGroupPosPut {
 ///
 /// `DELETE /cluster/firewall/groups/{group}/{pos}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallGroupsGroupPosDelete(pub(crate) Request<()>);
@@ -696,7 +696,7 @@ impl ClusterFirewallIpsetPath {
     ///
     /// `GET /cluster/firewall/ipset`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -728,7 +728,7 @@ impl ClusterFirewallIpsetPath {
 ///
 /// `POST /cluster/firewall/ipset`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetPost(pub(crate) Request<()>);
@@ -780,7 +780,7 @@ impl ClusterFirewallIpsetNamePath {
     ///
     /// `GET /cluster/firewall/ipset/{name}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -824,7 +824,7 @@ impl ClusterFirewallIpsetNamePath {
 ///
 /// `POST /cluster/firewall/ipset/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -850,7 +850,7 @@ impl ClusterFirewallIpsetNamePost {
 ///
 /// `DELETE /cluster/firewall/ipset/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -893,7 +893,7 @@ impl ClusterFirewallIpsetNameCidrPath {
     ///
     /// `GET /cluster/firewall/ipset/{name}/{cidr}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -933,7 +933,7 @@ impl ClusterFirewallIpsetNameCidrPath {
 ///
 /// `PUT /cluster/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -965,7 +965,7 @@ impl ClusterFirewallIpsetNameCidrPut {
 ///
 /// `DELETE /cluster/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -1037,7 +1037,7 @@ impl ClusterFirewallOptionsPath {
     ///
     /// `GET /cluster/firewall/options`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1066,7 +1066,7 @@ impl ClusterFirewallOptionsPath {
 ///
 /// `PUT /cluster/firewall/options`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallOptionsPut(pub(crate) Request<()>);
@@ -1182,7 +1182,7 @@ impl ClusterFirewallRefsPath {
 ///
 /// `GET /cluster/firewall/refs`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRefsGet(pub(crate) Request<Vec<ClusterFirewallRefsItem>>);
@@ -1220,7 +1220,7 @@ impl ClusterFirewallRulesPath {
     ///
     /// `GET /cluster/firewall/rules`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1258,7 +1258,7 @@ impl ClusterFirewallRulesPath {
 ///
 /// `POST /cluster/firewall/rules`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPost(pub(crate) Request<()>);
@@ -1370,7 +1370,7 @@ impl ClusterFirewallRulesPosPath {
     ///
     /// `GET /cluster/firewall/rules/{pos}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1410,7 +1410,7 @@ impl ClusterFirewallRulesPosPath {
 ///
 /// `PUT /cluster/firewall/rules/{pos}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosPut(pub(crate) Request<()>);
@@ -1526,7 +1526,7 @@ impl ClusterFirewallRulesPosPut {
 ///
 /// `DELETE /cluster/firewall/rules/{pos}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterFirewallRulesPosDelete(pub(crate) Request<()>);

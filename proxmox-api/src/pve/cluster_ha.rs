@@ -25,7 +25,7 @@ impl ClusterHaPath {
     ///
     /// `GET /cluster/ha`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -59,7 +59,7 @@ impl ClusterHaGroupsPath {
     ///
     /// `GET /cluster/ha/groups`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterHaGroupsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -97,7 +97,7 @@ impl ClusterHaGroupsPath {
 ///
 /// `POST /cluster/ha/groups`
 ///
-/// Needs on `/`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsPost(pub(crate) Request<()>);
@@ -155,7 +155,7 @@ impl ClusterHaGroupsGroupPath {
     ///
     /// `GET /cluster/ha/groups/{group}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterHaGroupsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -181,7 +181,7 @@ impl ClusterHaGroupsGroupPath {
     ///
     /// `DELETE /cluster/ha/groups/{group}`
     ///
-    /// Needs on `/`: `Sys.Console`.
+    /// Needs `Sys.Console` on path `/`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -197,7 +197,7 @@ impl ClusterHaGroupsGroupPath {
 ///
 /// `PUT /cluster/ha/groups/{group}`
 ///
-/// Needs on `/`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaGroupsGroupPut(pub(crate) Request<()>);
@@ -307,7 +307,7 @@ impl ClusterHaResourcesPath {
 ///
 /// `GET /cluster/ha/resources`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesGet(pub(crate) Request<Vec<ClusterHaResourcesItem>>);
@@ -327,7 +327,7 @@ impl ClusterHaResourcesGet {
 ///
 /// `POST /cluster/ha/resources`
 ///
-/// Needs on `/`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesPost(pub(crate) Request<()>);
@@ -409,7 +409,7 @@ impl ClusterHaResourcesSidPath {
     ///
     /// `GET /cluster/ha/resources/{sid}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<ClusterHaResource> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -456,7 +456,7 @@ impl ClusterHaResourcesSidPath {
 ///
 /// `PUT /cluster/ha/resources/{sid}`
 ///
-/// Needs on `/`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidPut(pub(crate) Request<()>);
@@ -530,7 +530,7 @@ impl ClusterHaResourcesSidPut {
 ///
 /// `DELETE /cluster/ha/resources/{sid}`
 ///
-/// Needs on `/`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterHaResourcesSidDelete(pub(crate) Request<()>);
@@ -568,7 +568,7 @@ impl ClusterHaResourcesSidMigratePath {
     ///
     /// `POST /cluster/ha/resources/{sid}/migrate`
     ///
-    /// Needs on `/`: `Sys.Console`.
+    /// Needs `Sys.Console` on path `/`.
     ///
     /// * `node`: Node to move the resource to.
     #[inline]
@@ -609,7 +609,7 @@ impl ClusterHaResourcesSidRelocatePath {
     ///
     /// `POST /cluster/ha/resources/{sid}/relocate`
     ///
-    /// Needs on `/`: `Sys.Console`.
+    /// Needs `Sys.Console` on path `/`.
     ///
     /// * `node`: Node to move the resource to.
     #[inline]
@@ -691,7 +691,7 @@ impl ClusterHaRulesPath {
 ///
 /// `GET /cluster/ha/rules`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -719,7 +719,7 @@ impl ClusterHaRulesGet {
 ///
 /// `POST /cluster/ha/rules`
 ///
-/// Needs on `/`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -785,7 +785,7 @@ impl ClusterHaRulesRulePath {
     ///
     /// `GET /cluster/ha/rules/{rule}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     ///
     /// Since 9.0.
     #[inline]
@@ -819,7 +819,7 @@ impl ClusterHaRulesRulePath {
     ///
     /// `DELETE /cluster/ha/rules/{rule}`
     ///
-    /// Needs on `/`: `Sys.Console`.
+    /// Needs `Sys.Console` on path `/`.
     ///
     /// Since 9.0.
     #[inline]
@@ -838,7 +838,7 @@ impl ClusterHaRulesRulePath {
 ///
 /// `PUT /cluster/ha/rules/{rule}`
 ///
-/// Needs on `/`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -960,7 +960,7 @@ impl ClusterHaStatusArmHaPath {
     ///
     /// `POST /cluster/ha/status/arm-ha`
     ///
-    /// Needs on `/`: `Sys.Console`.
+    /// Needs `Sys.Console` on path `/`.
     ///
     /// Since 9.1.
     #[inline]
@@ -997,7 +997,7 @@ impl ClusterHaStatusCurrentPath {
     ///
     /// `GET /cluster/ha/status/current`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<ClusterHaStatusCurrentItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1031,7 +1031,7 @@ impl ClusterHaStatusDisarmHaPath {
     ///
     /// `POST /cluster/ha/status/disarm-ha`
     ///
-    /// Needs on `/`: `Sys.Console`.
+    /// Needs `Sys.Console` on path `/`.
     ///
     /// Since 9.1.
     ///
@@ -1079,7 +1079,7 @@ impl ClusterHaStatusManagerStatusPath {
     ///
     /// `GET /cluster/ha/status/manager_status`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     ///
     /// The answer is open: the HA manager's own state file is passed through
     #[inline]

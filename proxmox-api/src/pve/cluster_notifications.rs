@@ -99,7 +99,7 @@ impl ClusterNotificationsEndpointsGotifyPath {
     ///
     /// `GET /cluster/notifications/endpoints/gotify`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -155,7 +155,7 @@ impl ClusterNotificationsEndpointsGotifyPath {
 ///
 /// `POST /cluster/notifications/endpoints/gotify`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -206,7 +206,7 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     ///
     /// `GET /cluster/notifications/endpoints/gotify/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -254,7 +254,7 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
     ///
     /// `DELETE /cluster/notifications/endpoints/gotify/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -273,7 +273,7 @@ impl ClusterNotificationsEndpointsGotifyNamePath {
 ///
 /// `PUT /cluster/notifications/endpoints/gotify/{name}`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -352,7 +352,7 @@ impl ClusterNotificationsEndpointsSendmailPath {
     ///
     /// `GET /cluster/notifications/endpoints/sendmail`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -406,7 +406,7 @@ impl ClusterNotificationsEndpointsSendmailPath {
 ///
 /// `POST /cluster/notifications/endpoints/sendmail`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -487,7 +487,7 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     ///
     /// `GET /cluster/notifications/endpoints/sendmail/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -534,7 +534,7 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
     ///
     /// `DELETE /cluster/notifications/endpoints/sendmail/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -553,7 +553,7 @@ impl ClusterNotificationsEndpointsSendmailNamePath {
 ///
 /// `PUT /cluster/notifications/endpoints/sendmail/{name}`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -650,7 +650,7 @@ impl ClusterNotificationsEndpointsSmtpPath {
     ///
     /// `GET /cluster/notifications/endpoints/smtp`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -711,7 +711,7 @@ impl ClusterNotificationsEndpointsSmtpPath {
 ///
 /// `POST /cluster/notifications/endpoints/smtp`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -813,7 +813,7 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     ///
     /// `GET /cluster/notifications/endpoints/smtp/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -861,7 +861,7 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
     ///
     /// `DELETE /cluster/notifications/endpoints/smtp/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -880,7 +880,7 @@ impl ClusterNotificationsEndpointsSmtpNamePath {
 ///
 /// `PUT /cluster/notifications/endpoints/smtp/{name}`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1010,7 +1010,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
     ///
     /// `GET /cluster/notifications/endpoints/webhook`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.3.
     #[inline]
@@ -1068,7 +1068,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
 ///
 /// `POST /cluster/notifications/endpoints/webhook`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -1143,7 +1143,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     ///
     /// `GET /cluster/notifications/endpoints/webhook/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.3.
     #[inline]
@@ -1191,7 +1191,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
     ///
     /// `DELETE /cluster/notifications/endpoints/webhook/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications`.
     ///
     /// Since 8.3.
     #[inline]
@@ -1210,7 +1210,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
 ///
 /// `PUT /cluster/notifications/endpoints/webhook/{name}`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/`: `Sys.AccessNetwork`).
+/// Needs `Mapping.Modify` on path `/mapping/notifications` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/`).
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -1320,7 +1320,7 @@ impl ClusterNotificationsMatcherFieldValuesPath {
     ///
     /// `GET /cluster/notifications/matcher-field-values`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.2.
     #[inline]
@@ -1362,7 +1362,7 @@ impl ClusterNotificationsMatcherFieldsPath {
     ///
     /// `GET /cluster/notifications/matcher-fields`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.2.
     #[inline]
@@ -1404,7 +1404,7 @@ impl ClusterNotificationsMatchersPath {
     ///
     /// `GET /cluster/notifications/matchers`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -1446,7 +1446,7 @@ impl ClusterNotificationsMatchersPath {
 ///
 /// `POST /cluster/notifications/matchers`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/notifications`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1545,7 +1545,7 @@ impl ClusterNotificationsMatchersNamePath {
     ///
     /// `GET /cluster/notifications/matchers/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -1580,7 +1580,7 @@ impl ClusterNotificationsMatchersNamePath {
     ///
     /// `DELETE /cluster/notifications/matchers/{name}`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -1599,7 +1599,7 @@ impl ClusterNotificationsMatchersNamePath {
 ///
 /// `PUT /cluster/notifications/matchers/{name}`
 ///
-/// Needs on `/mapping/notifications`: `Mapping.Modify`.
+/// Needs `Mapping.Modify` on path `/mapping/notifications`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -1714,7 +1714,7 @@ impl ClusterNotificationsTargetsPath {
     ///
     /// `GET /cluster/notifications/targets`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]
@@ -1779,7 +1779,7 @@ impl ClusterNotificationsTargetsNameTestPath {
     ///
     /// `POST /cluster/notifications/targets/{name}/test`
     ///
-    /// Needs on `/mapping/notifications`: `Mapping.Modify` or on `/mapping/notifications`: `Mapping.Audit` or on `/mapping/notifications`: `Mapping.Use`.
+    /// Needs `Mapping.Modify` on path `/mapping/notifications` or `Mapping.Audit` on path `/mapping/notifications` or `Mapping.Use` on path `/mapping/notifications`.
     ///
     /// Since 8.1.
     #[inline]

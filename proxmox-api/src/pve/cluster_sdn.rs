@@ -25,7 +25,7 @@ impl ClusterSdnPath {
     ///
     /// `GET /cluster/sdn`
     ///
-    /// Needs on `/sdn`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::ClusterHaItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -59,7 +59,7 @@ impl ClusterSdnPath {
 ///
 /// `PUT /cluster/sdn`
 ///
-/// Needs on `/sdn`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -109,7 +109,13 @@ impl ClusterSdnControllersPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/controllers",
-            Permission::Authenticated,
+            Permission::Rows(
+                "controllers",
+                &Permission::Any(
+                    "/sdn/controllers/{controller}",
+                    &["SDN.Audit", "SDN.Allocate"],
+                ),
+            ),
         );
         ClusterSdnControllersGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -155,7 +161,9 @@ impl ClusterSdnControllersPath {
 ///
 /// `GET /cluster/sdn/controllers`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows controllers only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/controllers/{controller}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersGet(pub(crate) Request<Vec<ClusterSdnControllersItem>>);
@@ -187,7 +195,7 @@ impl ClusterSdnControllersGet {
 ///
 /// `POST /cluster/sdn/controllers`
 ///
-/// Needs on `/sdn/controllers`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/controllers`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersPost(pub(crate) Request<()>);
@@ -385,7 +393,7 @@ impl ClusterSdnControllersControllerPath {
 ///
 /// `GET /cluster/sdn/controllers/{controller}`
 ///
-/// Needs on `/sdn/controllers/{controller}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/controllers/{controller}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerGet(
@@ -413,7 +421,7 @@ impl ClusterSdnControllersControllerGet {
 ///
 /// `PUT /cluster/sdn/controllers/{controller}`
 ///
-/// Needs on `/sdn/controllers`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/controllers`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerPut(pub(crate) Request<()>);
@@ -553,7 +561,7 @@ impl ClusterSdnControllersControllerPut {
 ///
 /// `DELETE /cluster/sdn/controllers/{controller}`
 ///
-/// Needs on `/sdn/controllers`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/controllers`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnControllersControllerDelete(pub(crate) Request<()>);
@@ -595,7 +603,10 @@ impl ClusterSdnDnsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/dns",
-            Permission::Authenticated,
+            Permission::Rows(
+                "DNS servers",
+                &Permission::Any("/sdn/dns/{dns}", &["SDN.Audit", "SDN.Allocate"]),
+            ),
         );
         ClusterSdnDnsGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -640,7 +651,9 @@ impl ClusterSdnDnsPath {
 ///
 /// `GET /cluster/sdn/dns`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows DNS servers only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/dns/{dns}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsGet(pub(crate) Request<Vec<ClusterSdnDnsItem>>);
@@ -660,7 +673,7 @@ impl ClusterSdnDnsGet {
 ///
 /// `POST /cluster/sdn/dns`
 ///
-/// Needs on `/sdn/dns`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/dns`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsPost(pub(crate) Request<()>);
@@ -724,7 +737,7 @@ impl ClusterSdnDnsDnsPath {
     ///
     /// `GET /cluster/sdn/dns/{dns}`
     ///
-    /// Needs on `/sdn/dns/{dns}`: `SDN.Allocate`.
+    /// Needs `SDN.Allocate` on path `/sdn/dns/{dns}`.
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnDn> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -772,7 +785,7 @@ impl ClusterSdnDnsDnsPath {
 ///
 /// `PUT /cluster/sdn/dns/{dns}`
 ///
-/// Needs on `/sdn/dns`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/dns`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsPut(pub(crate) Request<()>);
@@ -840,7 +853,7 @@ impl ClusterSdnDnsDnsPut {
 ///
 /// `DELETE /cluster/sdn/dns/{dns}`
 ///
-/// Needs on `/sdn/dns`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/dns`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnDnsDnsDelete(pub(crate) Request<()>);
@@ -878,7 +891,7 @@ impl ClusterSdnDryRunPath {
     ///
     /// `GET /cluster/sdn/dry-run`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     ///
     /// Since 9.1.
     ///
@@ -919,7 +932,7 @@ impl ClusterSdnFabricsPath {
     ///
     /// `GET /cluster/sdn/fabrics`
     ///
-    /// Needs on `/sdn/fabrics`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/fabrics`.
     ///
     /// Since 9.0.
     #[inline]
@@ -960,7 +973,32 @@ impl ClusterSdnFabricsAllPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/fabrics/all",
-                Permission::Authenticated,
+                Permission::And(
+                    &[
+                        Permission::Rows(
+                            "fabrics",
+                            &Permission::Any(
+                                "/sdn/fabrics/{id}",
+                                &["SDN.Audit", "SDN.Allocate"],
+                            ),
+                        ),
+                        Permission::Rows(
+                            "nodes",
+                            &Permission::And(
+                                &[
+                                    Permission::Any(
+                                        "/sdn/fabrics/{fabric_id}",
+                                        &["SDN.Audit", "SDN.Allocate"],
+                                    ),
+                                    Permission::Any(
+                                        "/nodes/{node_id}",
+                                        &["Sys.Audit", "Sys.Modify"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                    ],
+                ),
             )
             .since(9, 0);
         ClusterSdnFabricsAllGet(self.0.request(ENDPOINT, reply::data))
@@ -971,7 +1009,10 @@ impl ClusterSdnFabricsAllPath {
 ///
 /// `GET /cluster/sdn/fabrics/all`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows fabrics only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
+/// * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1021,7 +1062,10 @@ impl ClusterSdnFabricsFabricPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/fabrics/fabric",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "fabrics",
+                    &Permission::Any("/sdn/fabrics/{id}", &["SDN.Audit", "SDN.Allocate"]),
+                ),
             )
             .since(9, 0);
         ClusterSdnFabricsFabricGet(self.0.request(ENDPOINT, reply::data))
@@ -1062,7 +1106,9 @@ impl ClusterSdnFabricsFabricPath {
 ///
 /// `GET /cluster/sdn/fabrics/fabric`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows fabrics only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1092,7 +1138,7 @@ impl ClusterSdnFabricsFabricGet {
 ///
 /// `POST /cluster/sdn/fabrics/fabric`
 ///
-/// Needs on `/sdn/fabrics`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/fabrics`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1191,7 +1237,7 @@ impl ClusterSdnFabricsFabricIdPath {
     ///
     /// `GET /cluster/sdn/fabrics/fabric/{id}`
     ///
-    /// Needs on `/sdn/fabrics/{id}`: `SDN.Audit` or `SDN.Allocate`.
+    /// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{id}`.
     ///
     /// Since 9.0.
     #[inline]
@@ -1235,7 +1281,9 @@ impl ClusterSdnFabricsFabricIdPath {
     ///
     /// `DELETE /cluster/sdn/fabrics/fabric/{id}`
     ///
-    /// Needs on `/sdn/fabrics/{id}`: `SDN.Allocate`.
+    /// Needs `SDN.Allocate` on path `/sdn/fabrics/{id}`.
+    ///
+    /// * When the fabric has nodes; for each: `Sys.Modify` on path `/nodes/{node_id}`.
     ///
     /// Since 9.0.
     #[inline]
@@ -1243,7 +1291,16 @@ impl ClusterSdnFabricsFabricIdPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Delete,
                 "/cluster/sdn/fabrics/fabric/{id}",
-                Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
+                Permission::And(
+                    &[
+                        Permission::All("/sdn/fabrics/{id}", &["SDN.Allocate"]),
+                        Permission::When(
+                            &[],
+                            "the fabric has nodes; for each",
+                            &Permission::All("/nodes/{node_id}", &["Sys.Modify"]),
+                        ),
+                    ],
+                ),
             )
             .since(9, 0);
         self.0.request(ENDPOINT, reply::nothing)
@@ -1254,7 +1311,7 @@ impl ClusterSdnFabricsFabricIdPath {
 ///
 /// `PUT /cluster/sdn/fabrics/fabric/{id}`
 ///
-/// Needs on `/sdn/fabrics/{id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/fabrics/{id}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1370,7 +1427,21 @@ impl ClusterSdnFabricsNodePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/fabrics/node",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "nodes",
+                    &Permission::And(
+                        &[
+                            Permission::Any(
+                                "/sdn/fabrics/{fabric_id}",
+                                &["SDN.Audit", "SDN.Allocate"],
+                            ),
+                            Permission::Any(
+                                "/nodes/{node_id}",
+                                &["Sys.Audit", "Sys.Modify"],
+                            ),
+                        ],
+                    ),
+                ),
             )
             .since(9, 0);
         ClusterSdnFabricsNodeGet(self.0.request(ENDPOINT, reply::data))
@@ -1381,7 +1452,9 @@ impl ClusterSdnFabricsNodePath {
 ///
 /// `GET /cluster/sdn/fabrics/node`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows nodes only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1436,7 +1509,18 @@ impl ClusterSdnFabricsNodeFabricIdPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/fabrics/node/{fabric_id}",
-                Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Audit"]),
+                Permission::And(
+                    &[
+                        Permission::All("/sdn/fabrics/{fabric_id}", &["SDN.Audit"]),
+                        Permission::Rows(
+                            "nodes",
+                            &Permission::Any(
+                                "/nodes/{node_id}",
+                                &["Sys.Audit", "Sys.Modify"],
+                            ),
+                        ),
+                    ],
+                ),
             )
             .since(9, 0);
         ClusterSdnFabricsNodeFabricIdGet(self.0.request(ENDPOINT, reply::data))
@@ -1484,7 +1568,9 @@ impl ClusterSdnFabricsNodeFabricIdPath {
 ///
 /// `GET /cluster/sdn/fabrics/node/{fabric_id}`
 ///
-/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Audit`. What it does or shows depends on further privileges.
+/// Needs `SDN.Audit` on path `/sdn/fabrics/{fabric_id}`.
+///
+/// * It shows nodes only with one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1514,7 +1600,7 @@ impl ClusterSdnFabricsNodeFabricIdGet {
 ///
 /// `POST /cluster/sdn/fabrics/node/{fabric_id}`
 ///
-/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
+/// Needs `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1622,7 +1708,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     ///
     /// `GET /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
     ///
-    /// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Audit` or `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Audit` or `Sys.Modify`.
+    /// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and one of `Sys.Audit`, `Sys.Modify` on path `/nodes/{node_id}`.
     ///
     /// Since 9.0.
     #[inline]
@@ -1681,7 +1767,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
     ///
     /// `DELETE /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
     ///
-    /// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
+    /// Needs `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
     ///
     /// Since 9.0.
     #[inline]
@@ -1705,7 +1791,7 @@ impl ClusterSdnFabricsNodeFabricIdNodeIdPath {
 ///
 /// `PUT /cluster/sdn/fabrics/node/{fabric_id}/{node_id}`
 ///
-/// Needs on `/sdn/fabrics/{fabric_id}`: `SDN.Allocate` and on `/nodes/{node_id}`: `Sys.Modify`.
+/// Needs `SDN.Allocate` on path `/sdn/fabrics/{fabric_id}` and `Sys.Modify` on path `/nodes/{node_id}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -1827,7 +1913,10 @@ impl ClusterSdnIpamsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/ipams",
-            Permission::Authenticated,
+            Permission::Rows(
+                "IPAMs",
+                &Permission::Any("/sdn/ipams/{ipam}", &["SDN.Audit", "SDN.Allocate"]),
+            ),
         );
         ClusterSdnIpamsGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -1866,7 +1955,9 @@ impl ClusterSdnIpamsPath {
 ///
 /// `GET /cluster/sdn/ipams`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows IPAMs only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/ipams/{ipam}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsGet(pub(crate) Request<Vec<ClusterSdnIpamsItem>>);
@@ -1886,7 +1977,7 @@ impl ClusterSdnIpamsGet {
 ///
 /// `POST /cluster/sdn/ipams`
 ///
-/// Needs on `/sdn/ipams`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/ipams`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsPost(pub(crate) Request<()>);
@@ -1950,7 +2041,7 @@ impl ClusterSdnIpamsIpamPath {
     ///
     /// `GET /cluster/sdn/ipams/{ipam}`
     ///
-    /// Needs on `/sdn/ipams/{ipam}`: `SDN.Allocate`.
+    /// Needs `SDN.Allocate` on path `/sdn/ipams/{ipam}`.
     #[inline]
     pub fn get(&self) -> Request<ClusterSdnIpamsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1998,7 +2089,7 @@ impl ClusterSdnIpamsIpamPath {
 ///
 /// `PUT /cluster/sdn/ipams/{ipam}`
 ///
-/// Needs on `/sdn/ipams`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/ipams`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamPut(pub(crate) Request<()>);
@@ -2060,7 +2151,7 @@ impl ClusterSdnIpamsIpamPut {
 ///
 /// `DELETE /cluster/sdn/ipams/{ipam}`
 ///
-/// Needs on `/sdn/ipams`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/ipams`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnIpamsIpamDelete(pub(crate) Request<()>);
@@ -2098,7 +2189,9 @@ impl ClusterSdnIpamsIpamStatusPath {
     ///
     /// `GET /cluster/sdn/ipams/{ipam}/status`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows addresses only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
     ///
     /// Since 8.1.
     #[inline]
@@ -2106,7 +2199,13 @@ impl ClusterSdnIpamsIpamStatusPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/ipams/{ipam}/status",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "addresses",
+                    &Permission::Any(
+                        "/sdn/zones/{zone}/{vnet}",
+                        &["SDN.Audit", "SDN.Allocate"],
+                    ),
+                ),
             )
             .since(8, 1);
         self.0.request(ENDPOINT, reply::data)
@@ -2163,7 +2262,7 @@ impl ClusterSdnLockPath {
 ///
 /// `POST /cluster/sdn/lock`
 ///
-/// Needs on `/sdn`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2185,7 +2284,7 @@ impl ClusterSdnLockPost {
 ///
 /// `DELETE /cluster/sdn/lock`
 ///
-/// Needs on `/sdn`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2235,7 +2334,13 @@ impl ClusterSdnPrefixListsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/prefix-lists",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "lists",
+                    &Permission::Any(
+                        "/sdn/prefix-lists/{id}",
+                        &["SDN.Audit", "SDN.Allocate"],
+                    ),
+                ),
             )
             .since(9, 2);
         ClusterSdnPrefixListsGet(self.0.request(ENDPOINT, reply::data))
@@ -2263,7 +2368,9 @@ impl ClusterSdnPrefixListsPath {
 ///
 /// `GET /cluster/sdn/prefix-lists`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows lists only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2297,7 +2404,7 @@ impl ClusterSdnPrefixListsGet {
 ///
 /// `POST /cluster/sdn/prefix-lists`
 ///
-/// Needs on `/sdn/prefix-lists`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/prefix-lists`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2354,7 +2461,7 @@ impl ClusterSdnPrefixListsIdPath {
     ///
     /// `GET /cluster/sdn/prefix-lists/{id}`
     ///
-    /// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -2399,7 +2506,7 @@ impl ClusterSdnPrefixListsIdPath {
 ///
 /// `PUT /cluster/sdn/prefix-lists/{id}`
 ///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2451,7 +2558,7 @@ impl ClusterSdnPrefixListsIdPut {
 ///
 /// `DELETE /cluster/sdn/prefix-lists/{id}`
 ///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2491,7 +2598,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
     ///
     /// `GET /cluster/sdn/prefix-lists/{id}/entries`
     ///
-    /// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -2533,7 +2640,7 @@ impl ClusterSdnPrefixListsIdEntriesPath {
 ///
 /// `POST /cluster/sdn/prefix-lists/{id}/entries`
 ///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2593,7 +2700,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
     ///
     /// `GET /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
     ///
-    /// Needs on `/sdn/prefix-lists/{id}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/prefix-lists/{id}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -2640,7 +2747,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPath {
 ///
 /// `PUT /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
 ///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2713,7 +2820,7 @@ impl ClusterSdnPrefixListsIdEntriesUrlSeqPut {
 ///
 /// `DELETE /cluster/sdn/prefix-lists/{id}/entries/{url_seq}`
 ///
-/// Needs on `/sdn/prefix-lists/{id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/prefix-lists/{id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2768,7 +2875,7 @@ impl ClusterSdnRollbackPath {
 ///
 /// `POST /cluster/sdn/rollback`
 ///
-/// Needs on `/sdn`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2818,7 +2925,13 @@ impl ClusterSdnRouteMapsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/route-maps",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "route maps",
+                    &Permission::Any(
+                        "/sdn/route-maps/{id}",
+                        &["SDN.Audit", "SDN.Allocate"],
+                    ),
+                ),
             )
             .since(9, 2);
         ClusterSdnRouteMapsGet(self.0.request(ENDPOINT, reply::data))
@@ -2829,7 +2942,9 @@ impl ClusterSdnRouteMapsPath {
 ///
 /// `GET /cluster/sdn/route-maps`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows route maps only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2873,7 +2988,13 @@ impl ClusterSdnRouteMapsEntriesPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/route-maps/entries",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "entries",
+                    &Permission::Any(
+                        "/sdn/route-maps/{route-map-id}",
+                        &["SDN.Audit", "SDN.Allocate"],
+                    ),
+                ),
             )
             .since(9, 2);
         ClusterSdnRouteMapsEntriesGet(self.0.request(ENDPOINT, reply::data))
@@ -2910,7 +3031,9 @@ impl ClusterSdnRouteMapsEntriesPath {
 ///
 /// `GET /cluster/sdn/route-maps/entries`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows entries only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -2940,7 +3063,7 @@ impl ClusterSdnRouteMapsEntriesGet {
 ///
 /// `POST /cluster/sdn/route-maps/entries`
 ///
-/// Needs on `/sdn/route-maps`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/route-maps`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3038,7 +3161,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdPath {
 ///
 /// `GET /cluster/sdn/route-maps/entries/{route-map-id}`
 ///
-/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Audit` or `SDN.Allocate`.
+/// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3110,7 +3233,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
     ///
     /// `GET /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
     ///
-    /// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Audit` or `SDN.Allocate`.
+    /// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -3162,7 +3285,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPath {
 ///
 /// `PUT /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
 ///
-/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3240,7 +3363,7 @@ impl ClusterSdnRouteMapsEntriesRouteMapIdEntryOrderPut {
 ///
 /// `DELETE /cluster/sdn/route-maps/entries/{route-map-id}/entry/{order}`
 ///
-/// Needs on `/sdn/route-maps/{route-map-id}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/route-maps/{route-map-id}`.
 ///
 /// Since 9.2.
 #[derive(Clone)]
@@ -3284,7 +3407,13 @@ impl ClusterSdnVnetsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets",
-            Permission::Authenticated,
+            Permission::Rows(
+                "VNets",
+                &Permission::Any(
+                    "/sdn/zones/{zone}/{vnet}",
+                    &["SDN.Audit", "SDN.Allocate"],
+                ),
+            ),
         );
         ClusterSdnVnetsGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -3322,7 +3451,9 @@ impl ClusterSdnVnetsPath {
 ///
 /// `GET /cluster/sdn/vnets`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows VNets only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsGet(pub(crate) Request<Vec<ClusterSdnVnetsItem>>);
@@ -3348,7 +3479,7 @@ impl ClusterSdnVnetsGet {
 ///
 /// `POST /cluster/sdn/vnets`
 ///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsPost(pub(crate) Request<()>);
@@ -3422,7 +3553,7 @@ impl ClusterSdnVnetsVnetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets/{vnet}",
-            Permission::Authenticated,
+            Permission::Any("/sdn/zones/{zone}/{vnet}", &["SDN.Audit", "SDN.Allocate"]),
         );
         ClusterSdnVnetsVnetGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -3434,7 +3565,7 @@ impl ClusterSdnVnetsVnetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/sdn/vnets/{vnet}",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .partial(
                 &[
@@ -3452,7 +3583,7 @@ impl ClusterSdnVnetsVnetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Delete,
                 "/cluster/sdn/vnets/{vnet}",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
         ClusterSdnVnetsVnetDelete(self.0.request(ENDPOINT, reply::nothing))
@@ -3463,7 +3594,7 @@ impl ClusterSdnVnetsVnetPath {
 ///
 /// `GET /cluster/sdn/vnets/{vnet}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetGet(pub(crate) Request<ClusterSdnVnetsItem>);
@@ -3489,7 +3620,7 @@ impl ClusterSdnVnetsVnetGet {
 ///
 /// `PUT /cluster/sdn/vnets/{vnet}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetPut(pub(crate) Request<()>);
@@ -3557,7 +3688,7 @@ impl ClusterSdnVnetsVnetPut {
 ///
 /// `DELETE /cluster/sdn/vnets/{vnet}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetDelete(pub(crate) Request<()>);
@@ -3632,7 +3763,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
     ///
     /// `GET /cluster/sdn/vnets/{vnet}/firewall/options`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
     ///
     /// Since 8.3.
     #[inline]
@@ -3640,7 +3771,10 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/vnets/{vnet}/firewall/options",
-                Permission::Authenticated,
+                Permission::Any(
+                    "/sdn/zones/{zone}/{vnet}",
+                    &["SDN.Audit", "SDN.Allocate"],
+                ),
             )
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
@@ -3653,7 +3787,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/sdn/vnets/{vnet}/firewall/options",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .since(8, 3);
         ClusterSdnVnetsVnetFirewallOptionsPut(self.0.request(ENDPOINT, reply::nothing))
@@ -3664,7 +3798,7 @@ impl ClusterSdnVnetsVnetFirewallOptionsPath {
 ///
 /// `PUT /cluster/sdn/vnets/{vnet}/firewall/options`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -3748,7 +3882,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
     ///
     /// `GET /cluster/sdn/vnets/{vnet}/firewall/rules`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
     ///
     /// Since 8.3.
     #[inline]
@@ -3756,7 +3890,10 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/vnets/{vnet}/firewall/rules",
-                Permission::Authenticated,
+                Permission::Any(
+                    "/sdn/zones/{zone}/{vnet}",
+                    &["SDN.Audit", "SDN.Allocate"],
+                ),
             )
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
@@ -3776,7 +3913,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets/{vnet}/firewall/rules",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .since(8, 3);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -3790,7 +3927,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPath {
 ///
 /// `POST /cluster/sdn/vnets/{vnet}/firewall/rules`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -3904,7 +4041,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
     ///
     /// `GET /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
     ///
     /// Since 8.3.
     #[inline]
@@ -3912,7 +4049,10 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
-                Permission::Authenticated,
+                Permission::Any(
+                    "/sdn/zones/{zone}/{vnet}",
+                    &["SDN.Audit", "SDN.Allocate"],
+                ),
             )
             .since(8, 3);
         self.0.request(ENDPOINT, reply::data)
@@ -3925,7 +4065,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .since(8, 3);
         ClusterSdnVnetsVnetFirewallRulesPosPut(self.0.request(ENDPOINT, reply::nothing))
@@ -3938,7 +4078,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Delete,
                 "/cluster/sdn/vnets/{vnet}/firewall/rules/{pos}",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .since(8, 3);
         ClusterSdnVnetsVnetFirewallRulesPosDelete(
@@ -3951,7 +4091,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPath {
 ///
 /// `PUT /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -4069,7 +4209,7 @@ impl ClusterSdnVnetsVnetFirewallRulesPosPut {
 ///
 /// `DELETE /cluster/sdn/vnets/{vnet}/firewall/rules/{pos}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 ///
 /// Since 8.3.
 #[derive(Clone)]
@@ -4180,7 +4320,7 @@ impl ClusterSdnVnetsVnetIpsPath {
 ///
 /// `POST /cluster/sdn/vnets/{vnet}/ips`
 ///
-/// Needs on `/sdn/zones/{zone}/{vnet}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -4202,7 +4342,7 @@ impl ClusterSdnVnetsVnetIpsPost {
 ///
 /// `PUT /cluster/sdn/vnets/{vnet}/ips`
 ///
-/// Needs on `/sdn/zones/{zone}/{vnet}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -4230,7 +4370,7 @@ impl ClusterSdnVnetsVnetIpsPut {
 ///
 /// `DELETE /cluster/sdn/vnets/{vnet}/ips`
 ///
-/// Needs on `/sdn/zones/{zone}/{vnet}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -4274,7 +4414,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets/{vnet}/subnets",
-            Permission::Authenticated,
+            Permission::Any("/sdn/zones/{zone}/{vnet}", &["SDN.Audit", "SDN.Allocate"]),
         );
         ClusterSdnVnetsVnetSubnetsGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -4293,7 +4433,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/cluster/sdn/vnets/{vnet}/subnets",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .partial(
                 &[
@@ -4313,7 +4453,7 @@ impl ClusterSdnVnetsVnetSubnetsPath {
 ///
 /// `GET /cluster/sdn/vnets/{vnet}/subnets`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsGet(
@@ -4341,7 +4481,7 @@ impl ClusterSdnVnetsVnetSubnetsGet {
 ///
 /// `POST /cluster/sdn/vnets/{vnet}/subnets`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsPost(pub(crate) Request<()>);
@@ -4421,7 +4561,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-            Permission::Authenticated,
+            Permission::Any("/sdn/zones/{zone}/{vnet}", &["SDN.Audit", "SDN.Allocate"]),
         );
         ClusterSdnVnetsVnetSubnetsSubnetGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -4433,7 +4573,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .partial(
                 &[
@@ -4452,7 +4592,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Delete,
                 "/cluster/sdn/vnets/{vnet}/subnets/{subnet}",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Allocate"]),
             )
             .partial(&[Partial::new("lock-token", Release::new(9, 0), None)]);
         ClusterSdnVnetsVnetSubnetsSubnetDelete(self.0.request(ENDPOINT, reply::nothing))
@@ -4463,7 +4603,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPath {
 ///
 /// `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetGet(
@@ -4491,7 +4631,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetGet {
 ///
 /// `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetPut(pub(crate) Request<()>);
@@ -4562,7 +4702,7 @@ impl ClusterSdnVnetsVnetSubnetsSubnetPut {
 ///
 /// `DELETE /cluster/sdn/vnets/{vnet}/subnets/{subnet}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}/{vnet}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnVnetsVnetSubnetsSubnetDelete(pub(crate) Request<()>);
@@ -4604,7 +4744,10 @@ impl ClusterSdnZonesPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/zones",
-            Permission::Authenticated,
+            Permission::Rows(
+                "zones",
+                &Permission::Any("/sdn/zones/{zone}", &["SDN.Audit", "SDN.Allocate"]),
+            ),
         );
         ClusterSdnZonesGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -4645,7 +4788,9 @@ impl ClusterSdnZonesPath {
 ///
 /// `GET /cluster/sdn/zones`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows zones only with one of `SDN.Audit`, `SDN.Allocate` on path `/sdn/zones/{zone}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesGet(pub(crate) Request<Vec<ClusterSdnZonesItem>>);
@@ -4677,7 +4822,7 @@ impl ClusterSdnZonesGet {
 ///
 /// `POST /cluster/sdn/zones`
 ///
-/// Needs on `/sdn/zones`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesPost(pub(crate) Request<()>);
@@ -4927,7 +5072,7 @@ impl ClusterSdnZonesZonePath {
 ///
 /// `GET /cluster/sdn/zones/{zone}`
 ///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneGet(pub(crate) Request<ClusterSdnZonesItem>);
@@ -4953,7 +5098,7 @@ impl ClusterSdnZonesZoneGet {
 ///
 /// `PUT /cluster/sdn/zones/{zone}`
 ///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZonePut(pub(crate) Request<()>);
@@ -5153,7 +5298,7 @@ impl ClusterSdnZonesZonePut {
 ///
 /// `DELETE /cluster/sdn/zones/{zone}`
 ///
-/// Needs on `/sdn/zones/{zone}`: `SDN.Allocate`.
+/// Needs `SDN.Allocate` on path `/sdn/zones/{zone}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnZonesZoneDelete(pub(crate) Request<()>);

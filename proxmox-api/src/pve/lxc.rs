@@ -25,13 +25,18 @@ impl LxcPath {
     ///
     /// `GET /nodes/{node}/lxc`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows containers only with `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<LxcItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/lxc",
-            Permission::Authenticated,
+            Permission::Rows(
+                "containers",
+                &Permission::All("/vms/{vmid}", &["VM.Audit"]),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -46,7 +51,290 @@ impl LxcPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/lxc",
-                Permission::Authenticated,
+                Permission::And(
+                    &[
+                        Permission::Or(
+                            &[
+                                Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                                Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                                Permission::And(
+                                    &[
+                                        Permission::Other(
+                                            "the container exists and is restored with `restore` and `force`",
+                                        ),
+                                        Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                    ],
+                                ),
+                            ],
+                        ),
+                        Permission::When(
+                            &[],
+                            "the container is made privileged (`unprivileged` is off), or becomes so by a restore",
+                            &Permission::All("/", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["ha-managed"],
+                            "",
+                            &Permission::All("/", &["Sys.Console"]),
+                        ),
+                        Permission::When(
+                            &["ostemplate"],
+                            "always, for `ostemplate`",
+                            &Permission::Or(
+                                &[
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.Allocate"],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is an ISO image, a template or a disk image to import",
+                                            ),
+                                            Permission::Any(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                            ),
+                                        ],
+                                    ),
+                                    Permission::Other(
+                                        "the volume belongs to the guest of the request",
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a backup of the guest {vmid}",
+                                            ),
+                                            Permission::All(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace"],
+                                            ),
+                                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a disk of the guest {vmid}",
+                                            ),
+                                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "always, for `storage` (`local` if left out) or each storage of `rootfs` and `mp[n]`",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "a volume is made on a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "an existing volume is attached",
+                            &Permission::Or(
+                                &[
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.Allocate"],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is an ISO image, a template or a disk image to import",
+                                            ),
+                                            Permission::Any(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                            ),
+                                        ],
+                                    ),
+                                    Permission::Other(
+                                        "the volume belongs to the guest of the request",
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a backup of the guest {vmid}",
+                                            ),
+                                            Permission::All(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace"],
+                                            ),
+                                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a disk of the guest {vmid}",
+                                            ),
+                                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "a directory or device of the node is mounted",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["cores", "cpulimit", "cpuunits"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.CPU"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.CPU"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Disk"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["memory", "swap"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Memory"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Memory"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["net[n]", "nameserver", "searchdomain", "hostname"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Network"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "arch",
+                                "cmode",
+                                "console",
+                                "debug",
+                                "description",
+                                "entrypoint",
+                                "env",
+                                "lock",
+                                "onboot",
+                                "ostype",
+                                "protection",
+                                "startup",
+                                "template",
+                                "timezone",
+                                "tty",
+                            ],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Options"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts)",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the card has neither `tag` nor `trunks`",
+                                            ),
+                                            Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        ],
+                                    ),
+                                    Permission::All(
+                                        "/sdn/zones/{zone}/{bridge}/{tag}",
+                                        &["SDN.Use"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["dev[n]", "hookscript"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["features"],
+                            "the container is privileged, or another feature than `nesting` changes",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["features"],
+                            "only `nesting` changes",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                                    Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["tags"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                                    Permission::Or(
+                                        &[
+                                            Permission::Other("everybody may set the tag"),
+                                            Permission::All("/", &["Sys.Modify"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                    ],
+                ),
             )
             .secrets(&["password"])
             .partial(
@@ -68,7 +356,25 @@ impl LxcPath {
 ///
 /// `POST /nodes/{node}/lxc`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given) or (the container exists and is restored with `restore` and `force` and `VM.Backup` on path `/vms/{vmid}`).
+///
+/// * When the container is made privileged (`unprivileged` is off), or becomes so by a restore: `Sys.Modify` on path `/`.
+/// * With `ha-managed`: `Sys.Console` on path `/`.
+/// * With `ostemplate`, when always, for `ostemplate`: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * When always, for `storage` (`local` if left out) or each storage of `rootfs` and `mp[n]`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `rootfs`, `mp[n]`, when a volume is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `rootfs`, `mp[n]`, when an existing volume is attached: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * With `rootfs`, `mp[n]`, when a directory or device of the node is mounted: to be `root@pam` itself.
+/// * With `cores`, `cpulimit`, `cpuunits`: `VM.Config.CPU` on path `/vms/{vmid}` or `VM.Config.CPU` on path `/pool/{pool}` (when `pool` is given).
+/// * With `rootfs`, `mp[n]`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
+/// * With `memory`, `swap`: `VM.Config.Memory` on path `/vms/{vmid}` or `VM.Config.Memory` on path `/pool/{pool}` (when `pool` is given).
+/// * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path `/vms/{vmid}` or `VM.Config.Network` on path `/pool/{pool}` (when `pool` is given).
+/// * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`: `VM.Config.Options` on path `/vms/{vmid}` or `VM.Config.Options` on path `/pool/{pool}` (when `pool` is given).
+/// * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+/// * With `dev[n]`, `hookscript`: to be `root@pam` itself.
+/// * With `features`, when the container is privileged, or another feature than `nesting` changes: to be `root@pam` itself.
+/// * With `features`, when only `nesting` changes: `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given).
+/// * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -390,7 +696,7 @@ impl LxcVmidPath {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Allocate`.
+/// Needs `VM.Allocate` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -453,12 +759,24 @@ impl LxcVmidClonePath {
             "/nodes/{node}/lxc/{vmid}/clone",
             Permission::And(
                 &[
-                    Permission::All("/vms/{vmid}", &["VM.Clone"]),
-                    Permission::Or(
+                    Permission::And(
                         &[
-                            Permission::All("/vms/{newid}", &["VM.Allocate"]),
-                            Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                            Permission::All("/vms/{vmid}", &["VM.Clone"]),
+                            Permission::Or(
+                                &[
+                                    Permission::All("/vms/{newid}", &["VM.Allocate"]),
+                                    Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                                ],
+                            ),
                         ],
+                    ),
+                    Permission::When(
+                        &[],
+                        "a volume is copied (`storage`, or where the volume lies)",
+                        &Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
                     ),
                 ],
             ),
@@ -473,7 +791,9 @@ impl LxcVmidClonePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/clone`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Clone` and (on `/vms/{newid}`: `VM.Allocate` or on `/pool/{pool}`, when `pool` is given: `VM.Allocate`). What it does or shows depends on further privileges.
+/// Needs `VM.Clone` on path `/vms/{vmid}` and (`VM.Allocate` on path `/vms/{newid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given)).
+///
+/// * When a volume is copied (`storage`, or where the volume lies): `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -571,14 +891,169 @@ impl LxcVmidConfigPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/nodes/{node}/lxc/{vmid}/config",
-                Permission::Any(
-                    "/vms/{vmid}",
+                Permission::And(
                     &[
-                        "VM.Config.Disk",
-                        "VM.Config.CPU",
-                        "VM.Config.Memory",
-                        "VM.Config.Network",
-                        "VM.Config.Options",
+                        Permission::Any(
+                            "/vms/{vmid}",
+                            &[
+                                "VM.Config.Disk",
+                                "VM.Config.CPU",
+                                "VM.Config.Memory",
+                                "VM.Config.Network",
+                                "VM.Config.Options",
+                            ],
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "a volume is made on a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "an existing volume is attached",
+                            &Permission::Or(
+                                &[
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.Allocate"],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is an ISO image, a template or a disk image to import",
+                                            ),
+                                            Permission::Any(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                            ),
+                                        ],
+                                    ),
+                                    Permission::Other(
+                                        "the volume belongs to the guest of the request",
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a backup of the guest {vmid}",
+                                            ),
+                                            Permission::All(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace"],
+                                            ),
+                                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a disk of the guest {vmid}",
+                                            ),
+                                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "a directory or device of the node is mounted",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["cores", "cpulimit", "cpuunits"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.CPU"]),
+                        ),
+                        Permission::When(
+                            &["rootfs", "mp[n]"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ),
+                        Permission::When(
+                            &["memory", "swap"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Memory"]),
+                        ),
+                        Permission::When(
+                            &["net[n]", "nameserver", "searchdomain", "hostname"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+                        ),
+                        Permission::When(
+                            &[
+                                "arch",
+                                "cmode",
+                                "console",
+                                "debug",
+                                "description",
+                                "entrypoint",
+                                "env",
+                                "lock",
+                                "onboot",
+                                "ostype",
+                                "protection",
+                                "startup",
+                                "template",
+                                "timezone",
+                                "tty",
+                            ],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts)",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the card has neither `tag` nor `trunks`",
+                                            ),
+                                            Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        ],
+                                    ),
+                                    Permission::All(
+                                        "/sdn/zones/{zone}/{bridge}/{tag}",
+                                        &["SDN.Use"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["dev[n]", "hookscript"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["features"],
+                            "the container is privileged, or another feature than `nesting` changes",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["features"],
+                            "only `nesting` changes",
+                            &Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                        ),
+                        Permission::When(
+                            &["tags"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                                    Permission::Or(
+                                        &[
+                                            Permission::Other("everybody may set the tag"),
+                                            Permission::All("/", &["Sys.Modify"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
                     ],
                 ),
             )
@@ -597,7 +1072,7 @@ impl LxcVmidConfigPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/config`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigGet(pub(crate) Request<LxcConfig>);
@@ -623,7 +1098,21 @@ impl LxcVmidConfigGet {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/config`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.Options`. What it does or shows depends on further privileges.
+/// Needs one of `VM.Config.Disk`, `VM.Config.CPU`, `VM.Config.Memory`, `VM.Config.Network`, `VM.Config.Options` on path `/vms/{vmid}`.
+///
+/// * With `rootfs`, `mp[n]`, when a volume is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `rootfs`, `mp[n]`, when an existing volume is attached: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * With `rootfs`, `mp[n]`, when a directory or device of the node is mounted: to be `root@pam` itself.
+/// * With `cores`, `cpulimit`, `cpuunits`: `VM.Config.CPU` on path `/vms/{vmid}`.
+/// * With `rootfs`, `mp[n]`: `VM.Config.Disk` on path `/vms/{vmid}`.
+/// * With `memory`, `swap`: `VM.Config.Memory` on path `/vms/{vmid}`.
+/// * With `net[n]`, `nameserver`, `searchdomain`, `hostname`: `VM.Config.Network` on path `/vms/{vmid}`.
+/// * With `arch`, `cmode`, `console`, `debug`, `description`, `entrypoint`, `env`, `lock`, `onboot`, `ostype`, `protection`, `startup`, `template`, `timezone`, `tty`: `VM.Config.Options` on path `/vms/{vmid}`.
+/// * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+/// * With `dev[n]`, `hookscript`: to be `root@pam` itself.
+/// * With `features`, when the container is privileged, or another feature than `nesting` changes: to be `root@pam` itself.
+/// * With `features`, when only `nesting` changes: `VM.Allocate` on path `/vms/{vmid}`.
+/// * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidConfigPut(pub(crate) Request<()>);
@@ -892,7 +1381,7 @@ impl LxcVmidFeaturePath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/feature`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFeatureGet(pub(crate) Request<LxcFeature>);
@@ -964,7 +1453,7 @@ impl LxcVmidFirewallAliasesPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1002,7 +1491,7 @@ impl LxcVmidFirewallAliasesPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/aliases`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -1042,7 +1531,7 @@ impl LxcVmidFirewallAliasesNamePath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallAlias> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1086,7 +1575,7 @@ impl LxcVmidFirewallAliasesNamePath {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -1118,7 +1607,7 @@ impl LxcVmidFirewallAliasesNamePut {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -1156,7 +1645,7 @@ impl LxcVmidFirewallIpsetPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1188,7 +1677,7 @@ impl LxcVmidFirewallIpsetPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/ipset`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -1240,7 +1729,7 @@ impl LxcVmidFirewallIpsetNamePath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1284,7 +1773,7 @@ impl LxcVmidFirewallIpsetNamePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -1310,7 +1799,7 @@ impl LxcVmidFirewallIpsetNamePost {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -1353,7 +1842,7 @@ impl LxcVmidFirewallIpsetNameCidrPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1393,7 +1882,7 @@ impl LxcVmidFirewallIpsetNameCidrPath {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -1425,7 +1914,7 @@ impl LxcVmidFirewallIpsetNameCidrPut {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -1477,7 +1966,7 @@ impl LxcVmidFirewallLogPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/log`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -1533,7 +2022,7 @@ impl LxcVmidFirewallOptionsPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/options`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::GuestFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1561,7 +2050,7 @@ impl LxcVmidFirewallOptionsPath {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/options`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -1701,7 +2190,7 @@ impl LxcVmidFirewallRefsPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/firewall/refs`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
@@ -1739,7 +2228,7 @@ impl LxcVmidFirewallRulesPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/rules`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1777,7 +2266,7 @@ impl LxcVmidFirewallRulesPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/firewall/rules`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -1889,7 +2378,7 @@ impl LxcVmidFirewallRulesPosPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1929,7 +2418,7 @@ impl LxcVmidFirewallRulesPosPath {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -2045,7 +2534,7 @@ impl LxcVmidFirewallRulesPosPut {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -2083,7 +2572,7 @@ impl LxcVmidInterfacesPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/interfaces`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     ///
     /// Since 8.1.
     #[inline]
@@ -2139,7 +2628,24 @@ impl LxcVmidMigratePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/lxc/{vmid}/migrate",
-            Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+                    Permission::When(
+                        &["target-storage"],
+                        "the volumes go to other storages",
+                        &Permission::And(
+                            &[
+                                Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                            ],
+                        ),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<NodeName>("target", target);
@@ -2151,7 +2657,7 @@ impl LxcVmidMigratePath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/migrate`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Migrate`.
+/// Needs `VM.Migrate` on path `/vms/{vmid}`.
 ///
 /// Since 9.0.
 #[derive(Clone)]
@@ -2173,7 +2679,9 @@ impl LxcVmidMigrateGet {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/migrate`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Migrate`.
+/// Needs `VM.Migrate` on path `/vms/{vmid}`.
+///
+/// * With `target-storage`, when the volumes go to other storages: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2243,7 +2751,32 @@ impl LxcVmidMoveVolumePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/lxc/{vmid}/move_volume",
-            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                    Permission::When(
+                        &["storage"],
+                        "",
+                        &Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
+                    ),
+                    Permission::When(
+                        &["target-vmid"],
+                        "",
+                        &Permission::And(
+                            &[
+                                Permission::All("/vms/{target-vmid}", &["VM.Config.Disk"]),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                            ],
+                        ),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<LxcMoveVolumeVolume>("volume", volume);
@@ -2255,7 +2788,10 @@ impl LxcVmidMoveVolumePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/move_volume`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk`. What it does or shows depends on further privileges.
+/// Needs `VM.Config.Disk` on path `/vms/{vmid}`.
+///
+/// * With `storage`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `target-vmid`: `VM.Config.Disk` on path `/vms/{target-vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2340,8 +2876,20 @@ impl LxcVmidMtunnelPath {
             "/nodes/{node}/lxc/{vmid}/mtunnel",
             Permission::And(
                 &[
-                    Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-                    Permission::All("/", &["Sys.Incoming"]),
+                    Permission::And(
+                        &[
+                            Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                            Permission::All("/", &["Sys.Incoming"]),
+                        ],
+                    ),
+                    Permission::When(
+                        &["storages"],
+                        "",
+                        &Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
+                    ),
                 ],
             ),
         );
@@ -2353,7 +2901,9 @@ impl LxcVmidMtunnelPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/mtunnel`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Allocate` and on `/`: `Sys.Incoming`. What it does or shows depends on further privileges.
+/// Needs `VM.Allocate` on path `/vms/{vmid}` and `Sys.Incoming` on path `/`.
+///
+/// * With `storages`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
@@ -2397,7 +2947,7 @@ impl LxcVmidMtunnelwebsocketPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/mtunnelwebsocket`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs the ticket that `POST /nodes/{node}/lxc/{vmid}/mtunnel` gave for the socket.
     ///
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
     /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
@@ -2410,7 +2960,9 @@ impl LxcVmidMtunnelwebsocketPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/lxc/{vmid}/mtunnelwebsocket",
-                Permission::Authenticated,
+                Permission::Other(
+                    "the ticket that `POST /nodes/{node}/lxc/{vmid}/mtunnel` gave for the socket",
+                ),
             )
             .secrets(&["ticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
@@ -2442,7 +2994,7 @@ impl LxcVmidPendingPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/pending`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::PendingSetting>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2506,7 +3058,7 @@ impl LxcVmidRemoteMigratePath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/remote_migrate`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Migrate`.
+/// Needs `VM.Migrate` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2587,7 +3139,12 @@ impl LxcVmidResizePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/lxc/{vmid}/resize",
-            Permission::Any("/vms/{vmid}", &["VM.Config.Disk"]),
+            Permission::And(
+                &[
+                    Permission::Any("/vms/{vmid}", &["VM.Config.Disk"]),
+                    Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<LxcResizeDisk>("disk", disk);
@@ -2600,7 +3157,7 @@ impl LxcVmidResizePath {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/resize`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk`.
+/// Needs (`VM.Config.Disk` on path `/vms/{vmid}`) and (`Datastore.AllocateSpace` on path `/storage/{storage}`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2664,7 +3221,7 @@ impl LxcVmidRrdPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/rrd`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -2723,7 +3280,7 @@ impl LxcVmidRrddataPath {
 ///
 /// `GET /nodes/{node}/lxc/{vmid}/rrddata`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
@@ -2761,7 +3318,7 @@ impl LxcVmidSnapshotPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/snapshot`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<LxcVmidSnapshotItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2793,7 +3350,7 @@ impl LxcVmidSnapshotPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/snapshot`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
+/// Needs `VM.Snapshot` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2866,7 +3423,7 @@ impl LxcVmidSnapshotSnapnamePath {
 ///
 /// `DELETE /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
+/// Needs `VM.Snapshot` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2906,7 +3463,7 @@ impl LxcVmidSnapshotSnapnameConfigPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
+    /// Needs one of `VM.Snapshot`, `VM.Snapshot.Rollback`, `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<LxcSnapshotConfig> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2937,7 +3494,7 @@ impl LxcVmidSnapshotSnapnameConfigPath {
 ///
 /// `PUT /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/config`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
+/// Needs `VM.Snapshot` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -2989,7 +3546,7 @@ impl LxcVmidSnapshotSnapnameRollbackPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/snapshot/{snapname}/rollback`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback`.
+/// Needs one of `VM.Snapshot`, `VM.Snapshot.Rollback` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3043,7 +3600,7 @@ impl LxcVmidSpiceproxyPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/spiceproxy`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -3115,7 +3672,7 @@ impl LxcVmidStatusCurrentPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/status/current`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<LxcStatusCurrent> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3163,7 +3720,7 @@ impl LxcVmidStatusRebootPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/reboot`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3203,7 +3760,7 @@ impl LxcVmidStatusResumePath {
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/status/resume`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+    /// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
     ///
     /// Runs as a task.
     #[inline]
@@ -3253,7 +3810,7 @@ impl LxcVmidStatusShutdownPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/shutdown`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3313,7 +3870,7 @@ impl LxcVmidStatusStartPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/start`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3374,7 +3931,7 @@ impl LxcVmidStatusStopPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/status/stop`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3420,7 +3977,7 @@ impl LxcVmidStatusSuspendPath {
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/status/suspend`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+    /// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
     ///
     /// Runs as a task.
     #[inline]
@@ -3456,7 +4013,7 @@ impl LxcVmidTemplatePath {
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/template`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
+    /// Needs `VM.Allocate` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3490,7 +4047,7 @@ impl LxcVmidTermproxyPath {
     ///
     /// `POST /nodes/{node}/lxc/{vmid}/termproxy`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Console`.
+    /// Needs `VM.Console` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<super::types::Termproxy> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3538,7 +4095,7 @@ impl LxcVmidVncproxyPath {
 ///
 /// `POST /nodes/{node}/lxc/{vmid}/vncproxy`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct LxcVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
@@ -3588,7 +4145,7 @@ impl LxcVmidVncwebsocketPath {
     ///
     /// `GET /nodes/{node}/lxc/{vmid}/vncwebsocket`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
+    /// Needs (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy` gave for the port).
     ///
     /// * `port`: Port that the call that opened the proxy returned. From 5900 to 5999.
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
@@ -3601,7 +4158,14 @@ impl LxcVmidVncwebsocketPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/lxc/{vmid}/vncwebsocket",
-                Permission::All("/vms/{vmid}", &["VM.Console"]),
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.Console"]),
+                        Permission::Other(
+                            "the ticket that `vncproxy` or `termproxy` gave for the port",
+                        ),
+                    ],
+                ),
             )
             .secrets(&["vncticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);

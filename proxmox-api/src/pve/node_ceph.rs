@@ -25,7 +25,7 @@ impl NodeCephPath {
     ///
     /// `GET /nodes/{node}/ceph`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -93,7 +93,7 @@ impl NodeCephCfgDbPath {
     ///
     /// `GET /nodes/{node}/ceph/cfg/db`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephCfgDbItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -127,7 +127,7 @@ impl NodeCephCfgRawPath {
     ///
     /// `GET /nodes/{node}/ceph/cfg/raw`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -161,7 +161,7 @@ impl NodeCephCfgValuePath {
     ///
     /// `GET /nodes/{node}/ceph/cfg/value`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     ///
     /// Since 8.1.
     ///
@@ -205,7 +205,7 @@ impl NodeCephCmdSafetyPath {
     ///
     /// `GET /nodes/{node}/ceph/cmd-safety`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     ///
     /// * `service`: Type of the daemon.
     /// * `id`: Id of the daemon.
@@ -252,7 +252,7 @@ impl NodeCephConfigPath {
     ///
     /// `GET /nodes/{node}/ceph/config`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// Until 7.4.
     #[inline]
@@ -289,7 +289,7 @@ impl NodeCephConfigdbPath {
     ///
     /// `GET /nodes/{node}/ceph/configdb`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// Until 7.4.
     #[inline]
@@ -326,7 +326,7 @@ impl NodeCephCrushPath {
     ///
     /// `GET /nodes/{node}/ceph/crush`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -360,7 +360,7 @@ impl NodeCephFsPath {
     ///
     /// `GET /nodes/{node}/ceph/fs`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephFsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -423,7 +423,7 @@ impl NodeCephFsNamePath {
 ///
 /// `POST /nodes/{node}/ceph/fs/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -451,7 +451,7 @@ impl NodeCephFsNamePost {
 ///
 /// `DELETE /nodes/{node}/ceph/fs/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task. Since 9.2.
 #[derive(Clone)]
@@ -511,7 +511,7 @@ impl NodeCephInitPath {
 ///
 /// `POST /nodes/{node}/ceph/init`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephInitPost(pub(crate) Request<()>);
@@ -593,7 +593,7 @@ impl NodeCephLogPath {
 ///
 /// `GET /nodes/{node}/ceph/log`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Syslog`.
+/// Needs `Sys.Syslog` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -637,7 +637,7 @@ impl NodeCephMdsPath {
     ///
     /// `GET /nodes/{node}/ceph/mds`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephMdsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -685,7 +685,7 @@ impl NodeCephMdsNamePath {
     ///
     /// `DELETE /nodes/{node}/ceph/mds/{name}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     ///
     /// Runs as a task.
     #[inline]
@@ -703,7 +703,7 @@ impl NodeCephMdsNamePath {
 ///
 /// `POST /nodes/{node}/ceph/mds/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -743,7 +743,7 @@ impl NodeCephMgrPath {
     ///
     /// `GET /nodes/{node}/ceph/mgr`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephMgrItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -779,7 +779,7 @@ impl NodeCephMgrIdPath {
     ///
     /// `POST /nodes/{node}/ceph/mgr/{id}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     ///
     /// Runs as a task.
     #[inline]
@@ -795,7 +795,7 @@ impl NodeCephMgrIdPath {
     ///
     /// `DELETE /nodes/{node}/ceph/mgr/{id}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     ///
     /// Runs as a task.
     #[inline]
@@ -831,7 +831,7 @@ impl NodeCephMonPath {
     ///
     /// `GET /nodes/{node}/ceph/mon`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeCephMonItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -879,7 +879,7 @@ impl NodeCephMonMonidPath {
     ///
     /// `DELETE /nodes/{node}/ceph/mon/{monid}`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     ///
     /// Runs as a task.
     #[inline]
@@ -897,7 +897,7 @@ impl NodeCephMonMonidPath {
 ///
 /// `POST /nodes/{node}/ceph/mon/{monid}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -937,7 +937,7 @@ impl NodeCephOsdPath {
     ///
     /// `GET /nodes/{node}/ceph/osd`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: the depth of the tree follows the CRUSH map
     #[inline]
@@ -1118,7 +1118,7 @@ impl NodeCephOsdOsdidInPath {
     ///
     /// `POST /nodes/{node}/ceph/osd/{osdid}/in`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1166,7 +1166,7 @@ impl NodeCephOsdOsdidLvInfoPath {
 ///
 /// `GET /nodes/{node}/ceph/osd/{osdid}/lv-info`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidLvInfoGet(pub(crate) Request<NodeCephOsdLvInfo>);
@@ -1204,7 +1204,7 @@ impl NodeCephOsdOsdidMetadataPath {
     ///
     /// `GET /nodes/{node}/ceph/osd/{osdid}/metadata`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<NodeCephOsdMetadata> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1238,7 +1238,7 @@ impl NodeCephOsdOsdidOutPath {
     ///
     /// `POST /nodes/{node}/ceph/osd/{osdid}/out`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn post(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1286,7 +1286,7 @@ impl NodeCephOsdOsdidScrubPath {
 ///
 /// `POST /nodes/{node}/ceph/osd/{osdid}/scrub`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCephOsdOsdidScrubPost(pub(crate) Request<()>);
@@ -1324,7 +1324,7 @@ impl NodeCephPoolPath {
     ///
     /// `GET /nodes/{node}/ceph/pool`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: status and statistics are Ceph's own and change with its release
     #[inline]
@@ -1358,7 +1358,7 @@ impl NodeCephPoolPath {
 ///
 /// `POST /nodes/{node}/ceph/pool`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1468,7 +1468,7 @@ impl NodeCephPoolNamePath {
     ///
     /// `GET /nodes/{node}/ceph/pool/{name}`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1508,7 +1508,7 @@ impl NodeCephPoolNamePath {
 ///
 /// `PUT /nodes/{node}/ceph/pool/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1583,7 +1583,7 @@ impl NodeCephPoolNamePut {
 ///
 /// `DELETE /nodes/{node}/ceph/pool/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1649,7 +1649,7 @@ impl NodeCephPoolNameStatusPath {
 ///
 /// `GET /nodes/{node}/ceph/pool/{name}/status`
 ///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+/// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
 /// The answer is open: status and statistics are Ceph's own and change with its release
 #[derive(Clone)]
@@ -1689,7 +1689,7 @@ impl NodeCephPoolsPath {
     ///
     /// `GET /nodes/{node}/ceph/pools`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// Until 7.4. The answer is open: status and statistics are Ceph's own and change with its release
     #[inline]
@@ -1725,7 +1725,7 @@ impl NodeCephPoolsPath {
 ///
 /// `POST /nodes/{node}/ceph/pools`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task. Until 7.4.
 #[derive(Clone)]
@@ -1876,7 +1876,7 @@ impl NodeCephPoolsNamePath {
 ///
 /// `GET /nodes/{node}/ceph/pools/{name}`
 ///
-/// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+/// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
 ///
 /// Until 7.4. The answer is open: status and statistics are Ceph's own and change with its release
 #[derive(Clone)]
@@ -1898,7 +1898,7 @@ impl NodeCephPoolsNameGet {
 ///
 /// `PUT /nodes/{node}/ceph/pools/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task. Until 7.4.
 #[derive(Clone)]
@@ -1973,7 +1973,7 @@ impl NodeCephPoolsNamePut {
 ///
 /// `DELETE /nodes/{node}/ceph/pools/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task. Until 7.4.
 #[derive(Clone)]
@@ -2039,7 +2039,7 @@ impl NodeCephRestartPath {
 ///
 /// `POST /nodes/{node}/ceph/restart`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2079,7 +2079,7 @@ impl NodeCephRulesPath {
     ///
     /// `GET /nodes/{node}/ceph/rules`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::DirectoryEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2127,7 +2127,7 @@ impl NodeCephStartPath {
 ///
 /// `POST /nodes/{node}/ceph/start`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2167,7 +2167,7 @@ impl NodeCephStatusPath {
     ///
     /// `GET /nodes/{node}/ceph/status`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Datastore.Audit`.
+    /// Needs one of `Sys.Audit`, `Datastore.Audit` on path `/`.
     ///
     /// The answer is open: the maps are Ceph's own and change with its release
     #[inline]
@@ -2217,7 +2217,7 @@ impl NodeCephStopPath {
 ///
 /// `POST /nodes/{node}/ceph/stop`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]

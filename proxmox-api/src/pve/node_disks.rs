@@ -59,7 +59,7 @@ impl NodeDisksDirectoryPath {
     ///
     /// `GET /nodes/{node}/disks/directory`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeDisksDirectoryItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -84,7 +84,16 @@ impl NodeDisksDirectoryPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/disks/directory",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["add_storage"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<StorageId>("name", name);
@@ -97,7 +106,9 @@ impl NodeDisksDirectoryPath {
 ///
 /// `POST /nodes/{node}/disks/directory`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `add_storage`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -152,7 +163,16 @@ impl NodeDisksDirectoryNamePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/disks/directory/{name}",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["cleanup-config"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         NodeDisksDirectoryNameDelete(self.0.request(ENDPOINT, reply::task))
     }
@@ -162,7 +182,9 @@ impl NodeDisksDirectoryNamePath {
 ///
 /// `DELETE /nodes/{node}/disks/directory/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -226,7 +248,7 @@ impl NodeDisksInitgptPath {
 ///
 /// `POST /nodes/{node}/disks/initgpt`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -285,7 +307,7 @@ impl NodeDisksListPath {
 ///
 /// `GET /nodes/{node}/disks/list`
 ///
-/// Needs on `/`: `Sys.Audit` or on `/nodes/{node}`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/` or `Sys.Audit` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksListGet(pub(crate) Request<Vec<NodeDisksListItem>>);
@@ -335,7 +357,7 @@ impl NodeDisksLvmPath {
     ///
     /// `GET /nodes/{node}/disks/lvm`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<NodeDisksLvm> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -360,7 +382,16 @@ impl NodeDisksLvmPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/disks/lvm",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["add_storage"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<StorageId>("name", name);
@@ -373,7 +404,9 @@ impl NodeDisksLvmPath {
 ///
 /// `POST /nodes/{node}/disks/lvm`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `add_storage`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -419,7 +452,16 @@ impl NodeDisksLvmNamePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/disks/lvm/{name}",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["cleanup-config"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         NodeDisksLvmNameDelete(self.0.request(ENDPOINT, reply::task))
     }
@@ -429,7 +471,9 @@ impl NodeDisksLvmNamePath {
 ///
 /// `DELETE /nodes/{node}/disks/lvm/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -475,7 +519,7 @@ impl NodeDisksLvmthinPath {
     ///
     /// `GET /nodes/{node}/disks/lvmthin`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeDisksLvmthinItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -500,7 +544,16 @@ impl NodeDisksLvmthinPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/disks/lvmthin",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["add_storage"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<StorageId>("name", name);
@@ -513,7 +566,9 @@ impl NodeDisksLvmthinPath {
 ///
 /// `POST /nodes/{node}/disks/lvmthin`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `add_storage`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -564,7 +619,16 @@ impl NodeDisksLvmthinNamePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/disks/lvmthin/{name}",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["cleanup-config"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<StorageId>("volume-group", volume_group);
@@ -576,7 +640,9 @@ impl NodeDisksLvmthinNamePath {
 ///
 /// `DELETE /nodes/{node}/disks/lvmthin/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -640,7 +706,7 @@ impl NodeDisksSmartPath {
 ///
 /// `GET /nodes/{node}/disks/smart`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDisksSmartGet(pub(crate) Request<NodeDisksSmart>);
@@ -718,7 +784,7 @@ impl NodeDisksZfsPath {
     ///
     /// `GET /nodes/{node}/disks/zfs`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeDisksZfsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -745,7 +811,16 @@ impl NodeDisksZfsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/disks/zfs",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["add_storage"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<StorageId>("name", name);
@@ -759,7 +834,9 @@ impl NodeDisksZfsPath {
 ///
 /// `POST /nodes/{node}/disks/zfs`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `add_storage`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -822,7 +899,7 @@ impl NodeDisksZfsNamePath {
     ///
     /// `GET /nodes/{node}/disks/zfs/{name}`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<NodeDisksZf> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -840,7 +917,16 @@ impl NodeDisksZfsNamePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/disks/zfs/{name}",
-            Permission::All("/", &["Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::All("/", &["Sys.Modify"]),
+                    Permission::When(
+                        &["cleanup-config"],
+                        "",
+                        &Permission::All("/storage", &["Datastore.Allocate"]),
+                    ),
+                ],
+            ),
         );
         NodeDisksZfsNameDelete(self.0.request(ENDPOINT, reply::task))
     }
@@ -850,7 +936,9 @@ impl NodeDisksZfsNamePath {
 ///
 /// `DELETE /nodes/{node}/disks/zfs/{name}`
 ///
-/// Needs on `/`: `Sys.Modify`. What it does or shows depends on further privileges.
+/// Needs `Sys.Modify` on path `/`.
+///
+/// * With `cleanup-config`: `Datastore.Allocate` on path `/storage`.
 ///
 /// Runs as a task.
 #[derive(Clone)]

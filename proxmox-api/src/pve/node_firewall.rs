@@ -73,7 +73,7 @@ impl NodeFirewallLogPath {
 ///
 /// `GET /nodes/{node}/firewall/log`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Syslog`.
+/// Needs `Sys.Syslog` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -129,7 +129,7 @@ impl NodeFirewallOptionsPath {
     ///
     /// `GET /nodes/{node}/firewall/options`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -163,7 +163,7 @@ impl NodeFirewallOptionsPath {
 ///
 /// `PUT /nodes/{node}/firewall/options`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallOptionsPut(pub(crate) Request<()>);
@@ -380,7 +380,7 @@ impl NodeFirewallRulesPath {
     ///
     /// `GET /nodes/{node}/firewall/rules`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -418,7 +418,7 @@ impl NodeFirewallRulesPath {
 ///
 /// `POST /nodes/{node}/firewall/rules`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPost(pub(crate) Request<()>);
@@ -530,7 +530,7 @@ impl NodeFirewallRulesPosPath {
     ///
     /// `GET /nodes/{node}/firewall/rules/{pos}`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -570,7 +570,7 @@ impl NodeFirewallRulesPosPath {
 ///
 /// `PUT /nodes/{node}/firewall/rules/{pos}`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosPut(pub(crate) Request<()>);
@@ -686,7 +686,7 @@ impl NodeFirewallRulesPosPut {
 ///
 /// `DELETE /nodes/{node}/firewall/rules/{pos}`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeFirewallRulesPosDelete(pub(crate) Request<()>);

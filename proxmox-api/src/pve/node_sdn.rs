@@ -78,7 +78,7 @@ impl NodeSdnFabricsFabricPath {
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}`
     ///
-    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
     ///
     /// Since 9.1.
     #[inline]
@@ -115,7 +115,7 @@ impl NodeSdnFabricsFabricInterfacesPath {
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}/interfaces`
     ///
-    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
     ///
     /// Since 9.1.
     #[inline]
@@ -152,7 +152,7 @@ impl NodeSdnFabricsFabricNeighborsPath {
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}/neighbors`
     ///
-    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
     ///
     /// Since 9.1.
     #[inline]
@@ -189,7 +189,7 @@ impl NodeSdnFabricsFabricRoutesPath {
     ///
     /// `GET /nodes/{node}/sdn/fabrics/{fabric}/routes`
     ///
-    /// Needs on `/sdn/fabrics/{fabric}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/fabrics/{fabric}`.
     ///
     /// Since 9.1.
     #[inline]
@@ -245,7 +245,7 @@ impl NodeSdnVnetsVnetPath {
     ///
     /// `GET /nodes/{node}/sdn/vnets/{vnet}`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `SDN.Audit` on path `/sdn/zones/{zone}/{vnet}`.
     ///
     /// Since 9.1.
     #[inline]
@@ -253,7 +253,7 @@ impl NodeSdnVnetsVnetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/sdn/vnets/{vnet}",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Audit"]),
             )
             .since(9, 1);
         self.0.request(ENDPOINT, reply::data)
@@ -282,7 +282,7 @@ impl NodeSdnVnetsVnetMacVrfPath {
     ///
     /// `GET /nodes/{node}/sdn/vnets/{vnet}/mac-vrf`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `SDN.Audit` on path `/sdn/zones/{zone}/{vnet}`.
     ///
     /// Since 9.1.
     #[inline]
@@ -290,7 +290,7 @@ impl NodeSdnVnetsVnetMacVrfPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/sdn/vnets/{vnet}/mac-vrf",
-                Permission::Authenticated,
+                Permission::All("/sdn/zones/{zone}/{vnet}", &["SDN.Audit"]),
             )
             .since(9, 1);
         self.0.request(ENDPOINT, reply::data)
@@ -319,7 +319,7 @@ impl NodeSdnZonesPath {
     ///
     /// `GET /nodes/{node}/sdn/zones`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Open to every authenticated user.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnZonesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -355,7 +355,7 @@ impl NodeSdnZonesZonePath {
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}`
     ///
-    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/zones/{zone}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -389,7 +389,7 @@ impl NodeSdnZonesZoneBridgesPath {
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}/bridges`
     ///
-    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/zones/{zone}`.
     ///
     /// Since 9.1.
     #[inline]
@@ -426,7 +426,7 @@ impl NodeSdnZonesZoneContentPath {
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}/content`
     ///
-    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/zones/{zone}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeSdnZonesContentItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -460,7 +460,7 @@ impl NodeSdnZonesZoneIpVrfPath {
     ///
     /// `GET /nodes/{node}/sdn/zones/{zone}/ip-vrf`
     ///
-    /// Needs on `/sdn/zones/{zone}`: `SDN.Audit`.
+    /// Needs `SDN.Audit` on path `/sdn/zones/{zone}`.
     ///
     /// Since 9.1.
     #[inline]

@@ -29,7 +29,13 @@ impl NodeStoragePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/storage",
-            Permission::Authenticated,
+            Permission::Rows(
+                "storages",
+                &Permission::Any(
+                    "/storage/{storage}",
+                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                ),
+            ),
         );
         NodeStorageGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -39,7 +45,9 @@ impl NodeStoragePath {
 ///
 /// `GET /nodes/{node}/storage`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageGet(pub(crate) Request<Vec<NodeStorageItem>>);
@@ -103,7 +111,7 @@ impl NodeStorageStoragePath {
     ///
     /// `GET /nodes/{node}/storage/{storage}`
     ///
-    /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+    /// Needs one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -182,7 +190,7 @@ impl NodeStorageStorageContentPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/content`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+/// Needs one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentGet(pub(crate) Request<Vec<NodeStorageContentItem>>);
@@ -208,7 +216,7 @@ impl NodeStorageStorageContentGet {
 ///
 /// `POST /nodes/{node}/storage/{storage}/content`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.AllocateSpace`.
+/// Needs `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentPost(pub(crate) Request<String>);
@@ -251,13 +259,50 @@ impl NodeStorageStorageContentVolumePath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/content/{volume}`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
     #[inline]
     pub fn get(&self) -> Request<NodeStorageContentGet> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/storage/{storage}/content/{volume}",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is an ISO image, a template or a disk image to import",
+                            ),
+                            Permission::Any(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                            ),
+                        ],
+                    ),
+                    Permission::Other("the volume belongs to the guest of the request"),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a backup of the guest {vmid}",
+                            ),
+                            Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                        ],
+                    ),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a disk of the guest {vmid}",
+                            ),
+                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ],
+                    ),
+                ],
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -288,7 +333,44 @@ impl NodeStorageStorageContentVolumePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/storage/{storage}/content/{volume}",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is an ISO image, a template or a disk image to import",
+                            ),
+                            Permission::Any(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                            ),
+                        ],
+                    ),
+                    Permission::Other("the volume belongs to the guest of the request"),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a backup of the guest {vmid}",
+                            ),
+                            Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                        ],
+                    ),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a disk of the guest {vmid}",
+                            ),
+                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ],
+                    ),
+                ],
+            ),
         );
         NodeStorageStorageContentVolumePut(self.0.request(ENDPOINT, reply::nothing))
     }
@@ -300,7 +382,23 @@ impl NodeStorageStorageContentVolumePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/storage/{storage}/content/{volume}",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a backup of the guest {vmid}",
+                            ),
+                            Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                        ],
+                    ),
+                    Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                ],
+            ),
         );
         NodeStorageStorageContentVolumeDelete(
             self.0.request(ENDPOINT, reply::optional_task),
@@ -334,7 +432,7 @@ impl NodeStorageStorageContentVolumePost {
 ///
 /// `PUT /nodes/{node}/storage/{storage}/content/{volume}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageContentVolumePut(pub(crate) Request<()>);
@@ -360,7 +458,7 @@ impl NodeStorageStorageContentVolumePut {
 ///
 /// `DELETE /nodes/{node}/storage/{storage}/content/{volume}`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or `Datastore.Allocate` on path `/storage/{storage}`.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -441,7 +539,7 @@ impl NodeStorageStorageDownloadUrlPath {
 ///
 /// `POST /nodes/{node}/storage/{storage}/download-url`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate` and (on `/`: `Sys.Audit` and `Sys.Modify` or on `/nodes/{node}`: `Sys.AccessNetwork`). What it does or shows depends on further privileges.
+/// Needs `Datastore.AllocateTemplate` on path `/storage/{storage}` and (`Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/nodes/{node}`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -534,7 +632,46 @@ impl NodeStorageStorageFileRestoreDownloadPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/storage/{storage}/file-restore/download",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                        Permission::And(
+                            &[
+                                Permission::Other(
+                                    "the volume is an ISO image, a template or a disk image to import",
+                                ),
+                                Permission::Any(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                ),
+                            ],
+                        ),
+                        Permission::Other(
+                            "the volume belongs to the guest of the request",
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other(
+                                    "the volume is a backup of the guest {vmid}",
+                                ),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                                Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                            ],
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other(
+                                    "the volume is a disk of the guest {vmid}",
+                                ),
+                                Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .download()
             .partial(&[Partial::new("tar", Release::new(8, 1), None)]);
@@ -549,7 +686,7 @@ impl NodeStorageStorageFileRestoreDownloadPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/file-restore/download`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
 ///
 /// The answer is open: the answer is a file, not JSON
 #[derive(Clone)]
@@ -589,7 +726,7 @@ impl NodeStorageStorageFileRestoreListPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/file-restore/list`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
     ///
     /// * `volume`: Backup to look into, as identifier or name; only backup server snapshots can be read.
     /// * `filepath`: Path inside the backup, as Base64; a request may also use a plain `/` for the top.
@@ -602,7 +739,44 @@ impl NodeStorageStorageFileRestoreListPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/storage/{storage}/file-restore/list",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is an ISO image, a template or a disk image to import",
+                            ),
+                            Permission::Any(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                            ),
+                        ],
+                    ),
+                    Permission::Other("the volume belongs to the guest of the request"),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a backup of the guest {vmid}",
+                            ),
+                            Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                        ],
+                    ),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a disk of the guest {vmid}",
+                            ),
+                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ],
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
         request.call.set_as::<String>("volume", volume);
@@ -633,7 +807,7 @@ impl NodeStorageStorageIdentityPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/identity`
     ///
-    /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+    /// Needs one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
     ///
     /// Since 9.2.
     #[inline]
@@ -673,7 +847,7 @@ impl NodeStorageStorageImportMetadataPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/import-metadata`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
     ///
     /// Since 8.1. The answer is open: create-args holds any setting of a new guest; a disk is an object or the number 1
     ///
@@ -683,7 +857,46 @@ impl NodeStorageStorageImportMetadataPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/storage/{storage}/import-metadata",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                        Permission::And(
+                            &[
+                                Permission::Other(
+                                    "the volume is an ISO image, a template or a disk image to import",
+                                ),
+                                Permission::Any(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                ),
+                            ],
+                        ),
+                        Permission::Other(
+                            "the volume belongs to the guest of the request",
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other(
+                                    "the volume is a backup of the guest {vmid}",
+                                ),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                                Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                            ],
+                        ),
+                        Permission::And(
+                            &[
+                                Permission::Other(
+                                    "the volume is a disk of the guest {vmid}",
+                                ),
+                                Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .since(8, 1);
         let mut request = self.0.request(ENDPOINT, reply::data);
@@ -744,7 +957,7 @@ impl NodeStorageStorageOciRegistryPullPath {
 ///
 /// `POST /nodes/{node}/storage/{storage}/oci-registry-pull`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate` and on `/nodes/{node}`: `Sys.AccessNetwork`.
+/// Needs `Datastore.AllocateTemplate` on path `/storage/{storage}` and `Sys.AccessNetwork` on path `/nodes/{node}`.
 ///
 /// Runs as a task. Since 9.1.
 #[derive(Clone)]
@@ -803,7 +1016,29 @@ impl NodeStorageStoragePrunebackupsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/storage/{storage}/prunebackups",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::And(
+                        &[
+                            Permission::Other("`vmid` is given"),
+                            Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                        ],
+                    ),
+                    Permission::And(
+                        &[
+                            Permission::Other("`vmid` is left out"),
+                            Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.Allocate"],
+                            ),
+                        ],
+                    ),
+                ],
+            ),
         );
         NodeStorageStoragePrunebackupsDelete(self.0.request(ENDPOINT, reply::task))
     }
@@ -813,7 +1048,7 @@ impl NodeStorageStoragePrunebackupsPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/prunebackups`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+/// Needs one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStoragePrunebackupsGet(
@@ -850,7 +1085,7 @@ impl NodeStorageStoragePrunebackupsGet {
 ///
 /// `DELETE /nodes/{node}/storage/{storage}/prunebackups`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs (`vmid` is given and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (`vmid` is left out and `Datastore.Allocate` on path `/storage/{storage}`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -932,7 +1167,7 @@ impl NodeStorageStorageRrdPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/rrd`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+/// Needs one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -994,7 +1229,7 @@ impl NodeStorageStorageRrddataPath {
 ///
 /// `GET /nodes/{node}/storage/{storage}/rrddata`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+/// Needs one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeStorageStorageRrddataGet(pub(crate) Request<Vec<NodeStorageRrddataItem>>);
@@ -1032,7 +1267,7 @@ impl NodeStorageStorageStatusPath {
     ///
     /// `GET /nodes/{node}/storage/{storage}/status`
     ///
-    /// Needs on `/storage/{storage}`: `Datastore.Audit` or `Datastore.AllocateSpace`.
+    /// Needs one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
     #[inline]
     pub fn get(&self) -> Request<NodeStorageStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1093,7 +1328,7 @@ impl NodeStorageStorageUploadPath {
 ///
 /// `POST /nodes/{node}/storage/{storage}/upload`
 ///
-/// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate`.
+/// Needs `Datastore.AllocateTemplate` on path `/storage/{storage}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]

@@ -34,13 +34,18 @@ impl NodesPath {
     ///
     /// `GET /nodes`
     ///
-    /// Open to every authenticated user.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows the load of nodes only with `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes",
-            Permission::Authenticated,
+            Permission::Rows(
+                "the load of nodes",
+                &Permission::All("/nodes/{node}", &["Sys.Audit"]),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -118,7 +123,7 @@ impl NodeAplinfoPath {
     ///
     /// `POST /nodes/{node}/aplinfo`
     ///
-    /// Needs on `/storage/{storage}`: `Datastore.AllocateTemplate`.
+    /// Needs `Datastore.AllocateTemplate` on path `/storage/{storage}`.
     ///
     /// Runs as a task.
     ///
@@ -216,7 +221,7 @@ impl NodeAptChangelogPath {
 ///
 /// `GET /nodes/{node}/apt/changelog`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptChangelogGet(pub(crate) Request<String>);
@@ -254,7 +259,7 @@ impl NodeAptRepositoriesPath {
     ///
     /// `GET /nodes/{node}/apt/repositories`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeAptRepositories> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -304,7 +309,7 @@ impl NodeAptRepositoriesPath {
 ///
 /// `POST /nodes/{node}/apt/repositories`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPost(pub(crate) Request<()>);
@@ -330,7 +335,7 @@ impl NodeAptRepositoriesPost {
 ///
 /// `PUT /nodes/{node}/apt/repositories`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeAptRepositoriesPut(pub(crate) Request<()>);
@@ -368,7 +373,7 @@ impl NodeAptUpdatePath {
     ///
     /// `GET /nodes/{node}/apt/update`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeAptUpdateItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -396,7 +401,7 @@ impl NodeAptUpdatePath {
 ///
 /// `POST /nodes/{node}/apt/update`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -442,7 +447,7 @@ impl NodeAptVersionsPath {
     ///
     /// `GET /nodes/{node}/apt/versions`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeAptVersionsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -548,7 +553,18 @@ impl NodeCapabilitiesQemuCpuPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/capabilities/qemu/cpu",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "custom models",
+                    &Permission::Or(
+                        &[
+                            Permission::All("/nodes", &["Sys.Audit"]),
+                            Permission::Any(
+                                "/mapping/cpu/{name}",
+                                &["Mapping.Audit", "Mapping.Use", "Mapping.Modify"],
+                            ),
+                        ],
+                    ),
+                ),
             )
             .partial(&[Partial::new("arch", Release::new(9, 1), None)]);
         NodeCapabilitiesQemuCpuGet(self.0.request(ENDPOINT, reply::data))
@@ -559,7 +575,9 @@ impl NodeCapabilitiesQemuCpuPath {
 ///
 /// `GET /nodes/{node}/capabilities/qemu/cpu`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows custom models only with `Sys.Audit` on path `/nodes` or one of `Mapping.Audit`, `Mapping.Use`, `Mapping.Modify` on path `/mapping/cpu/{name}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCapabilitiesQemuCpuGet(
@@ -720,7 +738,7 @@ impl NodeCapabilitiesQemuMigrationPath {
     ///
     /// `GET /nodes/{node}/capabilities/qemu/migration`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     ///
     /// Since 9.0.
     #[inline]
@@ -849,7 +867,7 @@ impl NodeCertificatesAcmeCertificatePath {
     ///
     /// `DELETE /nodes/{node}/certificates/acme/certificate`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     ///
     /// Runs as a task.
     #[inline]
@@ -867,7 +885,7 @@ impl NodeCertificatesAcmeCertificatePath {
 ///
 /// `POST /nodes/{node}/certificates/acme/certificate`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -889,7 +907,7 @@ impl NodeCertificatesAcmeCertificatePost {
 ///
 /// `PUT /nodes/{node}/certificates/acme/certificate`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -960,7 +978,7 @@ impl NodeCertificatesCustomPath {
 ///
 /// `POST /nodes/{node}/certificates/custom`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomPost(pub(crate) Request<NodeCertificatesInfoItem>);
@@ -992,7 +1010,7 @@ impl NodeCertificatesCustomPost {
 ///
 /// `DELETE /nodes/{node}/certificates/custom`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeCertificatesCustomDelete(pub(crate) Request<()>);
@@ -1096,7 +1114,7 @@ impl NodeConfigPath {
 ///
 /// `GET /nodes/{node}/config`
 ///
-/// Needs on `/`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigGet(pub(crate) Request<NodeConfig>);
@@ -1116,7 +1134,7 @@ impl NodeConfigGet {
 ///
 /// `PUT /nodes/{node}/config`
 ///
-/// Needs on `/`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeConfigPut(pub(crate) Request<()>);
@@ -1208,7 +1226,7 @@ impl NodeDnsPath {
     ///
     /// `GET /nodes/{node}/dns`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeDns> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1240,7 +1258,7 @@ impl NodeDnsPath {
 ///
 /// `PUT /nodes/{node}/dns`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeDnsPut(pub(crate) Request<()>);
@@ -1378,7 +1396,7 @@ impl NodeHardwarePciPath {
 ///
 /// `GET /nodes/{node}/hardware/pci`
 ///
-/// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
+/// Needs one of `Sys.Audit`, `Sys.Modify` on path `/`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHardwarePciGet(pub(crate) Request<Vec<NodeHardwarePciItem>>);
@@ -1466,7 +1484,7 @@ impl NodeHardwarePciPciIdOrMappingMdevPath {
     ///
     /// `GET /nodes/{node}/hardware/pci/{pci-id-or-mapping}/mdev`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
+    /// Needs one of `Sys.Audit`, `Sys.Modify` on path `/`.
     ///
     /// Since 8.3.
     #[inline]
@@ -1542,7 +1560,7 @@ impl NodeHardwarePciPciidMdevPath {
     ///
     /// `GET /nodes/{node}/hardware/pci/{pciid}/mdev`
     ///
-    /// Needs on `/`: `Sys.Audit` or `Sys.Modify`.
+    /// Needs one of `Sys.Audit`, `Sys.Modify` on path `/`.
     ///
     /// Until 8.2.
     #[inline]
@@ -1579,7 +1597,7 @@ impl NodeHardwareUsbPath {
     ///
     /// `GET /nodes/{node}/hardware/usb`
     ///
-    /// Needs on `/`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeHardwareUsbItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1613,7 +1631,7 @@ impl NodeHostsPath {
     ///
     /// `GET /nodes/{node}/hosts`
     ///
-    /// Needs on `/`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/`.
     #[inline]
     pub fn get(&self) -> Request<NodeHosts> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1645,7 +1663,7 @@ impl NodeHostsPath {
 ///
 /// `POST /nodes/{node}/hosts`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeHostsPost(pub(crate) Request<()>);
@@ -1698,7 +1716,7 @@ impl NodeJournalPath {
 ///
 /// `GET /nodes/{node}/journal`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Syslog`.
+/// Needs `Sys.Syslog` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeJournalGet(pub(crate) Request<Vec<String>>);
@@ -1766,7 +1784,17 @@ impl NodeMigrateallPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/migrateall",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::All("/", &["VM.Migrate"]),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` names guests"),
+                                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
@@ -1779,7 +1807,7 @@ impl NodeMigrateallPath {
 ///
 /// `POST /nodes/{node}/migrateall`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.Migrate` on path `/` or (`vms` names guests and `VM.Migrate` on path `/vms/{vmid}`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -1837,7 +1865,7 @@ impl NodeNetstatPath {
     ///
     /// `GET /nodes/{node}/netstat`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeNetstatItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1875,7 +1903,31 @@ impl NodeNetworkPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/network",
-            Permission::Authenticated,
+            Permission::And(
+                &[
+                    Permission::Rows(
+                        "bridges",
+                        &Permission::Any(
+                            "/sdn/zones/localnetwork/{iface}",
+                            &["SDN.Audit", "SDN.Use"],
+                        ),
+                    ),
+                    Permission::Rows(
+                        "VNets",
+                        &Permission::Any(
+                            "/sdn/zones/{zone}/{vnet}",
+                            &["SDN.Audit", "SDN.Use"],
+                        ),
+                    ),
+                    Permission::Rows(
+                        "fabrics",
+                        &Permission::Any(
+                            "/sdn/fabrics/{fabric}",
+                            &["SDN.Audit", "SDN.Use", "SDN.Allocate"],
+                        ),
+                    ),
+                ],
+            ),
         );
         NodeNetworkGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -1919,7 +1971,7 @@ impl NodeNetworkPath {
     ///
     /// `DELETE /nodes/{node}/network`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1935,7 +1987,11 @@ impl NodeNetworkPath {
 ///
 /// `GET /nodes/{node}/network`
 ///
-/// Open to every authenticated user.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows bridges only with one of `SDN.Audit`, `SDN.Use` on path `/sdn/zones/localnetwork/{iface}`.
+/// * It shows VNets only with one of `SDN.Audit`, `SDN.Use` on path `/sdn/zones/{zone}/{vnet}`.
+/// * It shows fabrics only with one of `SDN.Audit`, `SDN.Use`, `SDN.Allocate` on path `/sdn/fabrics/{fabric}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkGet(pub(crate) Request<Vec<NodeNetworkItem>>);
@@ -1955,7 +2011,7 @@ impl NodeNetworkGet {
 ///
 /// `POST /nodes/{node}/network`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkPost(pub(crate) Request<()>);
@@ -2132,7 +2188,7 @@ impl NodeNetworkPost {
 ///
 /// `PUT /nodes/{node}/network`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2174,7 +2230,7 @@ impl NodeNetworkIfacePath {
     ///
     /// `GET /nodes/{node}/network/{iface}`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeNetwork> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2208,7 +2264,7 @@ impl NodeNetworkIfacePath {
     ///
     /// `DELETE /nodes/{node}/network/{iface}`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2224,7 +2280,7 @@ impl NodeNetworkIfacePath {
 ///
 /// `PUT /nodes/{node}/network/{iface}`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeNetworkIfacePut(pub(crate) Request<()>);
@@ -2431,7 +2487,7 @@ impl NodeQueryOciRepoTagsPath {
     ///
     /// `GET /nodes/{node}/query-oci-repo-tags`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.AccessNetwork`.
+    /// Needs `Sys.AccessNetwork` on path `/nodes/{node}`.
     ///
     /// Since 9.1.
     ///
@@ -2495,7 +2551,7 @@ impl NodeQueryUrlMetadataPath {
 ///
 /// `GET /nodes/{node}/query-url-metadata`
 ///
-/// Needs on `/`: `Sys.Audit` and `Sys.Modify` or on `/nodes/{node}`: `Sys.AccessNetwork`.
+/// Needs `Sys.Audit` and `Sys.Modify` on path `/` or `Sys.AccessNetwork` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeQueryUrlMetadataGet(pub(crate) Request<NodeQueryUrlMetadata>);
@@ -2537,7 +2593,10 @@ impl NodeReplicationPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/replication",
-            Permission::Authenticated,
+            Permission::Rows(
+                "jobs of guests",
+                &Permission::All("/vms/{guest}", &["VM.Audit"]),
+            ),
         );
         NodeReplicationGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -2547,7 +2606,9 @@ impl NodeReplicationPath {
 ///
 /// `GET /nodes/{node}/replication`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows jobs of guests only with `VM.Audit` on path `/vms/{guest}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationGet(pub(crate) Request<Vec<NodeReplicationItem>>);
@@ -2625,7 +2686,12 @@ impl NodeReplicationIdLogPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/replication/{id}/log",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::All("/vms/{guest}", &["VM.Audit"]),
+                    Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                ],
+            ),
         );
         NodeReplicationIdLogGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -2635,7 +2701,7 @@ impl NodeReplicationIdLogPath {
 ///
 /// `GET /nodes/{node}/replication/{id}/log`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.Audit` on path `/vms/{guest}` or `Sys.Audit` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeReplicationIdLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -2679,13 +2745,13 @@ impl NodeReplicationIdScheduleNowPath {
     ///
     /// `POST /nodes/{node}/replication/{id}/schedule_now`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `VM.Replicate` on path `/vms/{guest}`.
     #[inline]
     pub fn post(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/replication/{id}/schedule_now",
-            Permission::Authenticated,
+            Permission::All("/vms/{guest}", &["VM.Replicate"]),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -2713,13 +2779,13 @@ impl NodeReplicationIdStatusPath {
     ///
     /// `GET /nodes/{node}/replication/{id}/status`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `VM.Audit` on path `/vms/{guest}`.
     #[inline]
     pub fn get(&self) -> Request<NodeReplicationItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/replication/{id}/status",
-            Permission::Authenticated,
+            Permission::All("/vms/{guest}", &["VM.Audit"]),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -2747,7 +2813,7 @@ impl NodeReportPath {
     ///
     /// `GET /nodes/{node}/report`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<String> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2805,7 +2871,7 @@ impl NodeRrdPath {
 ///
 /// `GET /nodes/{node}/rrd`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -2861,7 +2927,7 @@ impl NodeRrddataPath {
 ///
 /// `GET /nodes/{node}/rrddata`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Audit`.
+/// Needs `Sys.Audit` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeRrddataGet(pub(crate) Request<Vec<NodeRrddataItem>>);
@@ -2952,7 +3018,7 @@ impl NodeScanCifsPath {
 ///
 /// `GET /nodes/{node}/scan/cifs`
 ///
-/// Needs on `/storage`: `Datastore.Allocate`.
+/// Needs `Datastore.Allocate` on path `/storage`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanCifsGet(pub(crate) Request<Vec<NodeScanCifsItem>>);
@@ -3002,7 +3068,7 @@ impl NodeScanGlusterfsPath {
     ///
     /// `GET /nodes/{node}/scan/glusterfs`
     ///
-    /// Needs on `/storage`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage`.
     ///
     /// Until 8.4.
     ///
@@ -3043,7 +3109,7 @@ impl NodeScanIscsiPath {
     ///
     /// `GET /nodes/{node}/scan/iscsi`
     ///
-    /// Needs on `/storage`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage`.
     ///
     /// * `portal`: iSCSI portal as host or IP address, with the port after a colon if it is not the usual one.
     #[inline]
@@ -3081,7 +3147,7 @@ impl NodeScanLvmPath {
     ///
     /// `GET /nodes/{node}/scan/lvm`
     ///
-    /// Needs on `/storage`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeScanLvmItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3115,7 +3181,7 @@ impl NodeScanLvmthinPath {
     ///
     /// `GET /nodes/{node}/scan/lvmthin`
     ///
-    /// Needs on `/storage`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage`.
     ///
     /// * `vg`: Volume group to look into. At most 100 characters.
     #[inline]
@@ -3153,7 +3219,7 @@ impl NodeScanNfsPath {
     ///
     /// `GET /nodes/{node}/scan/nfs`
     ///
-    /// Needs on `/storage`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage`.
     ///
     /// * `server`: Host name or IP address of the server to ask.
     #[inline]
@@ -3219,7 +3285,7 @@ impl NodeScanPbsPath {
 ///
 /// `GET /nodes/{node}/scan/pbs`
 ///
-/// Needs on `/storage`: `Datastore.Allocate`.
+/// Needs `Datastore.Allocate` on path `/storage`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeScanPbsGet(pub(crate) Request<Vec<NodeScanPbsItem>>);
@@ -3263,7 +3329,7 @@ impl NodeScanZfsPath {
     ///
     /// `GET /nodes/{node}/scan/zfs`
     ///
-    /// Needs on `/storage`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeScanZfsItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3297,7 +3363,7 @@ impl NodeServicesPath {
     ///
     /// `GET /nodes/{node}/services`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<NodeServicesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3333,7 +3399,7 @@ impl NodeServicesServicePath {
     ///
     /// `GET /nodes/{node}/services/{service}`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::SubdirEntry>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3367,7 +3433,7 @@ impl NodeServicesServiceReloadPath {
     ///
     /// `POST /nodes/{node}/services/{service}/reload`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     ///
     /// Runs as a task.
     #[inline]
@@ -3403,7 +3469,7 @@ impl NodeServicesServiceRestartPath {
     ///
     /// `POST /nodes/{node}/services/{service}/restart`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     ///
     /// Runs as a task.
     #[inline]
@@ -3439,7 +3505,7 @@ impl NodeServicesServiceStartPath {
     ///
     /// `POST /nodes/{node}/services/{service}/start`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     ///
     /// Runs as a task.
     #[inline]
@@ -3475,7 +3541,7 @@ impl NodeServicesServiceStatePath {
     ///
     /// `GET /nodes/{node}/services/{service}/state`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeServicesItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3509,7 +3575,7 @@ impl NodeServicesServiceStopPath {
     ///
     /// `POST /nodes/{node}/services/{service}/stop`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     ///
     /// Runs as a task.
     #[inline]
@@ -3559,7 +3625,7 @@ impl NodeSpiceshellPath {
 ///
 /// `POST /nodes/{node}/spiceshell`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSpiceshellPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -3613,7 +3679,17 @@ impl NodeStartallPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/startall",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::All("/", &["VM.PowerMgmt"]),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` names guests"),
+                                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
         NodeStartallPost(self.0.request(ENDPOINT, reply::task))
@@ -3624,7 +3700,7 @@ impl NodeStartallPath {
 ///
 /// `POST /nodes/{node}/startall`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3676,7 +3752,7 @@ impl NodeStatusPath {
     ///
     /// `GET /nodes/{node}/status`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3690,7 +3766,7 @@ impl NodeStatusPath {
     ///
     /// `POST /nodes/{node}/status`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
+    /// Needs `Sys.PowerMgmt` on path `/nodes/{node}`.
     ///
     /// * `command`: What the node is to do.
     #[inline]
@@ -3732,7 +3808,17 @@ impl NodeStopallPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/stopall",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::All("/", &["VM.PowerMgmt"]),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` names guests"),
+                                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
         NodeStopallPost(self.0.request(ENDPOINT, reply::task))
@@ -3743,7 +3829,7 @@ impl NodeStopallPath {
 ///
 /// `POST /nodes/{node}/stopall`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.PowerMgmt` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -3801,13 +3887,18 @@ impl NodeSubscriptionPath {
     ///
     /// `GET /nodes/{node}/subscription`
     ///
-    /// Open to every authenticated user.
+    /// Every authenticated user may call it; what it does depends on their privileges:
+    ///
+    /// * It shows the key and the server id only with `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeSubscription> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/subscription",
-            Permission::Authenticated,
+            Permission::Rows(
+                "the key and the server id",
+                &Permission::All("/nodes/{node}", &["Sys.Audit"]),
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -3827,7 +3918,7 @@ impl NodeSubscriptionPath {
     ///
     /// `PUT /nodes/{node}/subscription`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     ///
     /// * `key`: Subscription key; hidden from callers who may not see it. At most 32 characters.
     #[inline]
@@ -3845,7 +3936,7 @@ impl NodeSubscriptionPath {
     ///
     /// `DELETE /nodes/{node}/subscription`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3861,7 +3952,7 @@ impl NodeSubscriptionPath {
 ///
 /// `POST /nodes/{node}/subscription`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Modify`.
+/// Needs `Sys.Modify` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSubscriptionPost(pub(crate) Request<()>);
@@ -3903,7 +3994,17 @@ impl NodeSuspendallPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/suspendall",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::All("/", &["VM.PowerMgmt", "VM.Config.Disk"]),
+                        Permission::And(
+                            &[
+                                Permission::Other("`vms` names guests"),
+                                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                            ],
+                        ),
+                    ],
+                ),
             )
             .since(8, 1)
             .partial(&[Partial::new("max-workers", Release::new(9, 1), None)]);
@@ -3915,7 +4016,7 @@ impl NodeSuspendallPath {
 ///
 /// `POST /nodes/{node}/suspendall`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.PowerMgmt` and `VM.Config.Disk` on path `/` or (`vms` names guests and `VM.PowerMgmt` on path `/vms/{vmid}`).
 ///
 /// Runs as a task. Since 8.1.
 #[derive(Clone)]
@@ -3975,7 +4076,7 @@ impl NodeSyslogPath {
 ///
 /// `GET /nodes/{node}/syslog`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Syslog`.
+/// Needs `Sys.Syslog` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeSyslogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -4041,7 +4142,17 @@ impl NodeTasksPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/tasks",
-            Permission::Authenticated,
+            Permission::Rows(
+                "tasks",
+                &Permission::Or(
+                    &[
+                        Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                        Permission::Other(
+                            "being the user who started the task, or whose token did",
+                        ),
+                    ],
+                ),
+            ),
         );
         NodeTasksGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -4051,7 +4162,9 @@ impl NodeTasksPath {
 ///
 /// `GET /nodes/{node}/tasks`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows tasks only with `Sys.Audit` on path `/nodes/{node}` or being the user who started the task, or whose token did.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksGet(pub(crate) Request<Vec<NodeTasksItem>>);
@@ -4159,13 +4272,20 @@ impl NodeTasksUpidPath {
     ///
     /// `DELETE /nodes/{node}/tasks/{upid}`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs being the user who started the task, or whose token did or `Sys.Modify` on path `/nodes/{node}`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/tasks/{upid}",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::Other(
+                        "being the user who started the task, or whose token did",
+                    ),
+                    Permission::All("/nodes/{node}", &["Sys.Modify"]),
+                ],
+            ),
         );
         self.0.request(ENDPOINT, reply::nothing)
     }
@@ -4197,7 +4317,14 @@ impl NodeTasksUpidLogPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/tasks/{upid}/log",
-                Permission::Authenticated,
+                Permission::Or(
+                    &[
+                        Permission::Other(
+                            "being the user who started the task, or whose token did",
+                        ),
+                        Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                    ],
+                ),
             )
             .download();
         NodeTasksUpidLogGet(self.0.request(ENDPOINT, reply::data))
@@ -4208,7 +4335,7 @@ impl NodeTasksUpidLogPath {
 ///
 /// `GET /nodes/{node}/tasks/{upid}/log`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs being the user who started the task, or whose token did or `Sys.Audit` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTasksUpidLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -4258,13 +4385,20 @@ impl NodeTasksUpidStatusPath {
     ///
     /// `GET /nodes/{node}/tasks/{upid}/status`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs being the user who started the task, or whose token did or `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeTasksStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/tasks/{upid}/status",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::Other(
+                        "being the user who started the task, or whose token did",
+                    ),
+                    Permission::All("/nodes/{node}", &["Sys.Audit"]),
+                ],
+            ),
         );
         self.0.request(ENDPOINT, reply::data)
     }
@@ -4306,7 +4440,7 @@ impl NodeTermproxyPath {
 ///
 /// `POST /nodes/{node}/termproxy`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeTermproxyPost(pub(crate) Request<super::types::Termproxy>);
@@ -4350,7 +4484,7 @@ impl NodeTimePath {
     ///
     /// `GET /nodes/{node}/time`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Audit`.
+    /// Needs `Sys.Audit` on path `/nodes/{node}`.
     #[inline]
     pub fn get(&self) -> Request<NodeTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4364,7 +4498,7 @@ impl NodeTimePath {
     ///
     /// `PUT /nodes/{node}/time`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Modify`.
+    /// Needs `Sys.Modify` on path `/nodes/{node}`.
     ///
     /// * `timezone`: Name of the time zone, such as `Europe/Vienna`.
     #[inline]
@@ -4450,7 +4584,7 @@ impl NodeVncshellPath {
 ///
 /// `POST /nodes/{node}/vncshell`
 ///
-/// Needs on `/nodes/{node}`: `Sys.Console`.
+/// Needs `Sys.Console` on path `/nodes/{node}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVncshellPost(pub(crate) Request<super::types::Vncproxy>);
@@ -4512,7 +4646,7 @@ impl NodeVncwebsocketPath {
     ///
     /// `GET /nodes/{node}/vncwebsocket`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.Console`. What it does or shows depends on further privileges.
+    /// Needs (`Sys.Console` on path `/nodes/{node}`) and (the ticket that `vncshell`, `termproxy` or `spiceshell` gave for the port).
     ///
     /// * `port`: Port from the answer to the `vncshell` or `termproxy` call. From 5900 to 5999.
     /// * `vncticket`: Ticket from the answer to the `vncshell` or `termproxy` call. At most 512 characters.
@@ -4525,7 +4659,14 @@ impl NodeVncwebsocketPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/vncwebsocket",
-                Permission::All("/nodes/{node}", &["Sys.Console"]),
+                Permission::And(
+                    &[
+                        Permission::All("/nodes/{node}", &["Sys.Console"]),
+                        Permission::Other(
+                            "the ticket that `vncshell`, `termproxy` or `spiceshell` gave for the port",
+                        ),
+                    ],
+                ),
             )
             .secrets(&["vncticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
@@ -4561,7 +4702,62 @@ impl NodeVzdumpPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/vzdump",
-                Permission::Authenticated,
+                Permission::And(
+                    &[
+                        Permission::When(
+                            &["vmid", "pool"],
+                            "guests are named, or those of a pool; for each",
+                            &Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                        ),
+                        Permission::When(
+                            &["all"],
+                            "",
+                            &Permission::Rows(
+                                "guests",
+                                &Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                            ),
+                        ),
+                        Permission::When(
+                            &[],
+                            "the backups go to a storage (`storage`, or the default one)",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["stop"],
+                            "",
+                            &Permission::All("/nodes/{node}", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["prune-backups"],
+                            "",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.Allocate"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["tmpdir", "dumpdir", "script", "job-id"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["bwlimit", "ionice", "performance"],
+                            "",
+                            &Permission::All("/", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["fleecing"],
+                            "`fleecing` names a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                    ],
+                ),
             )
             .partial(
                 &[
@@ -4594,7 +4790,16 @@ impl NodeVzdumpPath {
 ///
 /// `POST /nodes/{node}/vzdump`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// What it needs depends on the request:
+///
+/// * With `vmid`, `pool`, when guests are named, or those of a pool; for each: `VM.Backup` on path `/vms/{vmid}`.
+/// * With `all` it acts on guests only with `VM.Backup` on path `/vms/{vmid}`.
+/// * When the backups go to a storage (`storage`, or the default one): `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `stop`: `Sys.Modify` on path `/nodes/{node}`.
+/// * With `prune-backups`: `Datastore.Allocate` on path `/storage/{storage}`.
+/// * With `tmpdir`, `dumpdir`, `script`, `job-id`: to be `root@pam` itself.
+/// * With `bwlimit`, `ionice`, `performance`: `Sys.Modify` on path `/`.
+/// * With `fleecing`, when `fleecing` names a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -4890,7 +5095,14 @@ impl NodeVzdumpDefaultsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/vzdump/defaults",
-            Permission::Authenticated,
+            Permission::When(
+                &[],
+                "the backups go to a storage (`storage`, or the default one)",
+                &Permission::Any(
+                    "/storage/{storage}",
+                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                ),
+            ),
         );
         NodeVzdumpDefaultsGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -4900,7 +5112,9 @@ impl NodeVzdumpDefaultsPath {
 ///
 /// `GET /nodes/{node}/vzdump/defaults`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// What it needs depends on the request:
+///
+/// * When the backups go to a storage (`storage`, or the default one): one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct NodeVzdumpDefaultsGet(pub(crate) Request<NodeVzdumpDefaults>);
@@ -4938,7 +5152,7 @@ impl NodeVzdumpExtractconfigPath {
     ///
     /// `GET /nodes/{node}/vzdump/extractconfig`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
     ///
     /// * `volume`: Volume id of the backup archive.
     #[inline]
@@ -4946,7 +5160,44 @@ impl NodeVzdumpExtractconfigPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/vzdump/extractconfig",
-            Permission::Authenticated,
+            Permission::Or(
+                &[
+                    Permission::All("/storage/{storage}", &["Datastore.Allocate"]),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is an ISO image, a template or a disk image to import",
+                            ),
+                            Permission::Any(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                            ),
+                        ],
+                    ),
+                    Permission::Other("the volume belongs to the guest of the request"),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a backup of the guest {vmid}",
+                            ),
+                            Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                        ],
+                    ),
+                    Permission::And(
+                        &[
+                            Permission::Other(
+                                "the volume is a disk of the guest {vmid}",
+                            ),
+                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ],
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
         request.call.set_as::<String>("volume", volume);
@@ -4976,7 +5227,7 @@ impl NodeWakeonlanPath {
     ///
     /// `POST /nodes/{node}/wakeonlan`
     ///
-    /// Needs on `/nodes/{node}`: `Sys.PowerMgmt`.
+    /// Needs `Sys.PowerMgmt` on path `/nodes/{node}`.
     #[inline]
     pub fn post(&self) -> Request<MacAddr> {
         const ENDPOINT: &Endpoint = &Endpoint::new(

@@ -38,7 +38,10 @@ impl PoolsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/pools",
-                Permission::Authenticated,
+                Permission::Rows(
+                    "pools",
+                    &Permission::All("/pool/{poolid}", &["Pool.Audit"]),
+                ),
             )
             .partial(
                 &[
@@ -74,7 +77,26 @@ impl PoolsPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/pools",
-                Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+                Permission::And(
+                    &[
+                        Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+                        Permission::When(
+                            &["vms"],
+                            "",
+                            &Permission::Modify("/vms/{vmid}"),
+                        ),
+                        Permission::When(
+                            &["storage"],
+                            "",
+                            &Permission::Modify("/storage/{storage}"),
+                        ),
+                        Permission::When(
+                            &["allow-move"],
+                            "a guest is moved here from another pool",
+                            &Permission::All("/pool/{existing}", &["Pool.Allocate"]),
+                        ),
+                    ],
+                ),
             )
             .since(8, 1);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -85,7 +107,7 @@ impl PoolsPath {
     ///
     /// `DELETE /pools`
     ///
-    /// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
+    /// Needs `Pool.Allocate` on path `/pool/{poolid}`.
     ///
     /// Since 8.1.
     ///
@@ -108,7 +130,9 @@ impl PoolsPath {
 ///
 /// `GET /pools`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows pools only with `Pool.Audit` on path `/pool/{poolid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsGet(pub(crate) Request<Vec<PoolsItem>>);
@@ -134,7 +158,7 @@ impl PoolsGet {
 ///
 /// `POST /pools`
 ///
-/// Needs on `/pool/{poolid}`: `Pool.Allocate`.
+/// Needs `Pool.Allocate` on path `/pool/{poolid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPost(pub(crate) Request<()>);
@@ -154,7 +178,11 @@ impl PoolsPost {
 ///
 /// `PUT /pools`
 ///
-/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
+/// Needs `Pool.Allocate` on path `/pool/{poolid}`.
+///
+/// * With `vms`: the right to change permissions on `/vms/{vmid}`.
+/// * With `storage`: the right to change permissions on `/storage/{storage}`.
+/// * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path `/pool/{existing}`.
 ///
 /// Since 8.1.
 #[derive(Clone)]
@@ -236,7 +264,26 @@ impl PoolsPoolidPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/pools/{poolid}",
-                Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+                Permission::And(
+                    &[
+                        Permission::All("/pool/{poolid}", &["Pool.Allocate"]),
+                        Permission::When(
+                            &["vms"],
+                            "",
+                            &Permission::Modify("/vms/{vmid}"),
+                        ),
+                        Permission::When(
+                            &["storage"],
+                            "",
+                            &Permission::Modify("/storage/{storage}"),
+                        ),
+                        Permission::When(
+                            &["allow-move"],
+                            "a guest is moved here from another pool",
+                            &Permission::All("/pool/{existing}", &["Pool.Allocate"]),
+                        ),
+                    ],
+                ),
             )
             .partial(&[Partial::new("allow-move", Release::new(8, 1), None)]);
         PoolsPoolidPut(self.0.request(ENDPOINT, reply::nothing))
@@ -245,7 +292,7 @@ impl PoolsPoolidPath {
     ///
     /// `DELETE /pools/{poolid}`
     ///
-    /// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
+    /// Needs `Pool.Allocate` on path `/pool/{poolid}`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -261,7 +308,7 @@ impl PoolsPoolidPath {
 ///
 /// `GET /pools/{poolid}`
 ///
-/// Needs on `/pool/{poolid}`: `Pool.Audit`.
+/// Needs `Pool.Audit` on path `/pool/{poolid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidGet(pub(crate) Request<Pool>);
@@ -281,7 +328,11 @@ impl PoolsPoolidGet {
 ///
 /// `PUT /pools/{poolid}`
 ///
-/// Needs on `/pool/{poolid}`: `Pool.Allocate`. What it does or shows depends on further privileges.
+/// Needs `Pool.Allocate` on path `/pool/{poolid}`.
+///
+/// * With `vms`: the right to change permissions on `/vms/{vmid}`.
+/// * With `storage`: the right to change permissions on `/storage/{storage}`.
+/// * With `allow-move`, when a guest is moved here from another pool: `Pool.Allocate` on path `/pool/{existing}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct PoolsPoolidPut(pub(crate) Request<()>);

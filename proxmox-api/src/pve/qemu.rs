@@ -29,7 +29,7 @@ impl QemuPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu",
-            Permission::Authenticated,
+            Permission::Rows("machines", &Permission::All("/vms/{vmid}", &["VM.Audit"])),
         );
         QemuGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -43,7 +43,462 @@ impl QemuPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu",
-                Permission::Authenticated,
+                Permission::And(
+                    &[
+                        Permission::Or(
+                            &[
+                                Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                                Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                                Permission::And(
+                                    &[
+                                        Permission::Other(
+                                            "the machine exists and is restored from `archive` with `force`",
+                                        ),
+                                        Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                    ],
+                                ),
+                            ],
+                        ),
+                        Permission::When(
+                            &["storage"],
+                            "",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["ha-managed"],
+                            "",
+                            &Permission::All("/", &["Sys.Console"]),
+                        ),
+                        Permission::When(
+                            &["start"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                                    Permission::Given("pool", "/pool/{pool}", &["VM.PowerMgmt"]),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["archive"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.Allocate"],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is an ISO image, a template or a disk image to import",
+                                            ),
+                                            Permission::Any(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                            ),
+                                        ],
+                                    ),
+                                    Permission::Other(
+                                        "the volume belongs to the guest of the request",
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a backup of the guest {vmid}",
+                                            ),
+                                            Permission::All(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace"],
+                                            ),
+                                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a disk of the guest {vmid}",
+                                            ),
+                                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "a disk is made on a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                                "unused[n]",
+                            ],
+                            "an existing volume is attached or imported",
+                            &Permission::Or(
+                                &[
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.Allocate"],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is an ISO image, a template or a disk image to import",
+                                            ),
+                                            Permission::Any(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                            ),
+                                        ],
+                                    ),
+                                    Permission::Other(
+                                        "the volume belongs to the guest of the request",
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a backup of the guest {vmid}",
+                                            ),
+                                            Permission::All(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace"],
+                                            ),
+                                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a disk of the guest {vmid}",
+                                            ),
+                                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "`import-from` names a disk of another machine",
+                            &Permission::All("/vms/{source}", &["VM.Clone"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
+                            "the CD drive of the node is passed on (`cdrom`)",
+                            &Permission::All("/", &["Sys.Console"]),
+                        ),
+                        Permission::When(
+                            &["vmstatestorage"],
+                            "",
+                            &Permission::All(
+                                "/storage/{vmstatestorage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["boot", "bootdisk", "vmstatestorage"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Disk"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts)",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the card has neither `tag` nor `trunks`",
+                                            ),
+                                            Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        ],
+                                    ),
+                                    Permission::All(
+                                        "/sdn/zones/{zone}/{bridge}/{tag}",
+                                        &["SDN.Use"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "cores",
+                                "cpu",
+                                "cpulimit",
+                                "cpuunits",
+                                "numa",
+                                "numa[n]",
+                                "smp",
+                                "sockets",
+                                "vcpus",
+                            ],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.CPU"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.CPU"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["memory", "balloon", "shares", "allow-ksm"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Memory"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Memory"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "acpi",
+                                "audio0",
+                                "hotplug",
+                                "kvm",
+                                "machine",
+                                "rng0",
+                                "scsihw",
+                                "smbios1",
+                                "tablet",
+                                "vga",
+                                "watchdog",
+                            ],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.HWType"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.HWType"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "agent",
+                                "autostart",
+                                "bios",
+                                "description",
+                                "keyboard",
+                                "localtime",
+                                "migrate_downtime",
+                                "migrate_speed",
+                                "name",
+                                "onboot",
+                                "ostype",
+                                "protection",
+                                "reboot",
+                                "startdate",
+                                "startup",
+                                "tdf",
+                                "template",
+                            ],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Options"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["freeze"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                                    Permission::Given("pool", "/pool/{pool}", &["VM.PowerMgmt"]),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Network"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "cicustom",
+                                "cipassword",
+                                "citype",
+                                "ciuser",
+                                "ciupgrade",
+                                "ipconfig[n]",
+                                "nameserver",
+                                "searchdomain",
+                                "sshkeys",
+                            ],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::Any(
+                                        "/vms/{vmid}",
+                                        &["VM.Config.Cloudinit", "VM.Config.Network"],
+                                    ),
+                                    Permission::Any(
+                                        "/pool/{pool}",
+                                        &["VM.Config.Cloudinit", "VM.Config.Network"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["startup"],
+                            "",
+                            &Permission::All("/", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["args", "hookscript", "lock", "affinity", "parallel[n]"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["serial[n]"],
+                            "a serial port is a device of the node and not `socket`",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["serial[n]", "usb[n]", "hostpci[n]"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.HWType"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.HWType"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["usb[n]"],
+                            "a USB device of the node is passed on without a mapping",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["usb[n]"],
+                            "a USB mapping is used",
+                            &Permission::All("/mapping/usb/{mapping}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["hostpci[n]"],
+                            "a PCI device of the node is passed on without a mapping, or with `romfile`",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["hostpci[n]"],
+                            "a PCI mapping is used",
+                            &Permission::All("/mapping/pci/{mapping}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["virtiofs[n]"],
+                            "",
+                            &Permission::All("/mapping/dir/{dirid}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["virtiofs[n]"],
+                            "",
+                            &Permission::Or(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                    Permission::Given(
+                                        "pool",
+                                        "/pool/{pool}",
+                                        &["VM.Config.Disk"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &["rng0"],
+                            "the random numbers come from `/dev/hwrng`",
+                            &Permission::All("/mapping/hwrng", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["cpu"],
+                            "the CPU model is a custom one",
+                            &Permission::All("/mapping/cpu/{name}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["tags"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                                    Permission::Or(
+                                        &[
+                                            Permission::Other("everybody may set the tag"),
+                                            Permission::All("/", &["Sys.Modify"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                    ],
+                ),
             )
             .secrets(&["cipassword"])
             .partial(
@@ -72,7 +527,9 @@ impl QemuPath {
 ///
 /// `GET /nodes/{node}/qemu`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows machines only with `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuGet(pub(crate) Request<Vec<QemuItem>>);
@@ -92,7 +549,39 @@ impl QemuGet {
 ///
 /// `POST /nodes/{node}/qemu`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Needs `VM.Allocate` on path `/vms/{vmid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given) or (the machine exists and is restored from `archive` with `force` and `VM.Backup` on path `/vms/{vmid}`).
+///
+/// * With `storage`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `ha-managed`: `Sys.Console` on path `/`.
+/// * With `start`: `VM.PowerMgmt` on path `/vms/{vmid}` or `VM.PowerMgmt` on path `/pool/{pool}` (when `pool` is given).
+/// * With `archive`: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
+/// * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
+/// * With `boot`, `bootdisk`, `vmstatestorage`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
+/// * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+/// * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`: `VM.Config.CPU` on path `/vms/{vmid}` or `VM.Config.CPU` on path `/pool/{pool}` (when `pool` is given).
+/// * With `memory`, `balloon`, `shares`, `allow-ksm`: `VM.Config.Memory` on path `/vms/{vmid}` or `VM.Config.Memory` on path `/pool/{pool}` (when `pool` is given).
+/// * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`, `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}` or `VM.Config.HWType` on path `/pool/{pool}` (when `pool` is given).
+/// * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`, `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`, `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}` or `VM.Config.Options` on path `/pool/{pool}` (when `pool` is given).
+/// * With `freeze`: `VM.PowerMgmt` on path `/vms/{vmid}` or `VM.PowerMgmt` on path `/pool/{pool}` (when `pool` is given).
+/// * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}` or `VM.Config.Network` on path `/pool/{pool}` (when `pool` is given).
+/// * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`, `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/vms/{vmid}` or one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/pool/{pool}`.
+/// * With `startup`: `Sys.Modify` on path `/`.
+/// * With `args`, `hookscript`, `lock`, `affinity`, `parallel[n]`: to be `root@pam` itself.
+/// * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
+/// * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}` or `VM.Config.HWType` on path `/pool/{pool}` (when `pool` is given).
+/// * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
+/// * With `usb[n]`, when a USB mapping is used: `Mapping.Use` on path `/mapping/usb/{mapping}`.
+/// * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with `romfile`: to be `root@pam` itself.
+/// * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path `/mapping/pci/{mapping}`.
+/// * With `virtiofs[n]`: `Mapping.Use` on path `/mapping/dir/{dirid}`.
+/// * With `virtiofs[n]`: `VM.Config.Disk` on path `/vms/{vmid}` or `VM.Config.Disk` on path `/pool/{pool}` (when `pool` is given).
+/// * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path `/mapping/hwrng`.
+/// * With `cpu`, when the CPU model is a custom one: `Mapping.Use` on path `/mapping/cpu/{name}`.
+/// * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -714,7 +1203,12 @@ impl QemuVmidPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Delete,
             "/nodes/{node}/qemu/{vmid}",
-            Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                    Permission::When(&["skiplock"], "", &Permission::Root),
+                ],
+            ),
         );
         QemuVmidDelete(self.0.request(ENDPOINT, reply::task))
     }
@@ -724,7 +1218,9 @@ impl QemuVmidPath {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Allocate`.
+/// Needs `VM.Allocate` on path `/vms/{vmid}`.
+///
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -793,7 +1289,7 @@ impl QemuVmidAgentPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Unrestricted`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     ///
     /// The answer is open: the shape depends on the agent command that is named in the request
     ///
@@ -850,7 +1346,7 @@ impl QemuVmidAgentExecPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/exec`
 ///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
+/// Needs `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentExecPost(pub(crate) Request<QemuAgentExec>);
@@ -897,7 +1393,7 @@ impl QemuVmidAgentExecStatusPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/exec-status`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
+    /// Needs `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     ///
     /// * `pid`: PID of the process inside the guest.
     #[inline]
@@ -963,7 +1459,7 @@ impl QemuVmidAgentFileReadPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/agent/file-read`
 ///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileRead` or `VM.GuestAgent.Unrestricted`.
+/// Needs one of `VM.GuestAgent.FileRead`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileReadGet(pub(crate) Request<QemuAgentFileRead>);
@@ -1040,7 +1536,7 @@ impl QemuVmidAgentFileWritePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/file-write`
 ///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileWrite` or `VM.GuestAgent.Unrestricted`.
+/// Needs one of `VM.GuestAgent.FileWrite`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentFileWritePost(pub(crate) Request<()>);
@@ -1078,7 +1574,7 @@ impl QemuVmidAgentFsfreezeFreezePath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-freeze`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentGetTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1115,7 +1611,7 @@ impl QemuVmidAgentFsfreezeStatusPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-status`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentFsfreezeStatus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1156,7 +1652,7 @@ impl QemuVmidAgentFsfreezeThawPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fsfreeze-thaw`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentGetTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1193,7 +1689,7 @@ impl QemuVmidAgentFstrimPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/fstrim`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.FileSystemMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.FileSystemMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentFstrim> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1230,7 +1726,7 @@ impl QemuVmidAgentGetFsinfoPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-fsinfo`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetFsinfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1267,7 +1763,7 @@ impl QemuVmidAgentGetHostNamePath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-host-name`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetHostName> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1304,7 +1800,7 @@ impl QemuVmidAgentGetMemoryBlockInfoPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-block-info`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetMemoryBlockInfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1341,7 +1837,7 @@ impl QemuVmidAgentGetMemoryBlocksPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-memory-blocks`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetMemoryBlocks> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1378,7 +1874,7 @@ impl QemuVmidAgentGetOsinfoPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-osinfo`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetOsinfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1415,7 +1911,7 @@ impl QemuVmidAgentGetTimePath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-time`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetTime> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1452,7 +1948,7 @@ impl QemuVmidAgentGetTimezonePath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-timezone`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetTimezone> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1489,7 +1985,7 @@ impl QemuVmidAgentGetUsersPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-users`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetUsers> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1526,7 +2022,7 @@ impl QemuVmidAgentGetVcpusPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/get-vcpus`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentGetVcpus> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1563,7 +2059,7 @@ impl QemuVmidAgentInfoPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/info`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentInfo> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1600,7 +2096,7 @@ impl QemuVmidAgentNetworkGetInterfacesPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuAgentNetworkGetInterfaces> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1637,7 +2133,7 @@ impl QemuVmidAgentPingPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/ping`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.GuestAgent.Audit` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.GuestAgent.Audit`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1699,7 +2195,7 @@ impl QemuVmidAgentSetUserPasswordPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/agent/set-user-password`
 ///
-/// Needs on `/vms/{vmid}`: `VM.GuestAgent.Unrestricted`.
+/// Needs `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidAgentSetUserPasswordPost(pub(crate) Request<QemuAgentPing>);
@@ -1737,7 +2233,7 @@ impl QemuVmidAgentShutdownPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/shutdown`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1774,7 +2270,7 @@ impl QemuVmidAgentSuspendDiskPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-disk`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1811,7 +2307,7 @@ impl QemuVmidAgentSuspendHybridPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-hybrid`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1848,7 +2344,7 @@ impl QemuVmidAgentSuspendRamPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/agent/suspend-ram`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.PowerMgmt` or `VM.GuestAgent.Unrestricted`.
+    /// Needs one of `VM.PowerMgmt`, `VM.GuestAgent.Unrestricted` on path `/vms/{vmid}`.
     #[inline]
     pub fn post(&self) -> Request<QemuAgentPing> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -1893,12 +2389,64 @@ impl QemuVmidClonePath {
             "/nodes/{node}/qemu/{vmid}/clone",
             Permission::And(
                 &[
-                    Permission::All("/vms/{vmid}", &["VM.Clone"]),
-                    Permission::Or(
+                    Permission::And(
                         &[
-                            Permission::All("/vms/{newid}", &["VM.Allocate"]),
-                            Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                            Permission::All("/vms/{vmid}", &["VM.Clone"]),
+                            Permission::Or(
+                                &[
+                                    Permission::All("/vms/{newid}", &["VM.Allocate"]),
+                                    Permission::Given("pool", "/pool/{pool}", &["VM.Allocate"]),
+                                ],
+                            ),
                         ],
+                    ),
+                    Permission::When(
+                        &[],
+                        "a disk is copied (`storage`, or where the disk lies)",
+                        &Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
+                    ),
+                    Permission::When(
+                        &[],
+                        "the machine uses the CD drive of the node",
+                        &Permission::All("/", &["Sys.Console"]),
+                    ),
+                    Permission::When(
+                        &[],
+                        "the machine has a network card on a bridge or VNet",
+                        &Permission::Or(
+                            &[
+                                Permission::And(
+                                    &[
+                                        Permission::Other(
+                                            "the card has neither `tag` nor `trunks`",
+                                        ),
+                                        Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                    ],
+                                ),
+                                Permission::All(
+                                    "/sdn/zones/{zone}/{bridge}/{tag}",
+                                    &["SDN.Use"],
+                                ),
+                            ],
+                        ),
+                    ),
+                    Permission::When(
+                        &[],
+                        "the machine uses mapped hardware or directories",
+                        &Permission::All("/mapping/{type}/{mapping}", &["Mapping.Use"]),
+                    ),
+                    Permission::When(
+                        &[],
+                        "the machine uses hardware of the node without a mapping",
+                        &Permission::Root,
+                    ),
+                    Permission::When(
+                        &[],
+                        "the machine has a custom CPU model",
+                        &Permission::All("/mapping/cpu/{name}", &["Mapping.Use"]),
                     ),
                 ],
             ),
@@ -1913,7 +2461,14 @@ impl QemuVmidClonePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/clone`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Clone` and (on `/vms/{newid}`: `VM.Allocate` or on `/pool/{pool}`, when `pool` is given: `VM.Allocate`). What it does or shows depends on further privileges.
+/// Needs `VM.Clone` on path `/vms/{vmid}` and (`VM.Allocate` on path `/vms/{newid}` or `VM.Allocate` on path `/pool/{pool}` (when `pool` is given)).
+///
+/// * When a disk is copied (`storage`, or where the disk lies): `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * When the machine uses the CD drive of the node: `Sys.Console` on path `/`.
+/// * When the machine has a network card on a bridge or VNet: (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+/// * When the machine uses mapped hardware or directories: `Mapping.Use` on path `/mapping/{type}/{mapping}`.
+/// * When the machine uses hardware of the node without a mapping: to be `root@pam` itself.
+/// * When the machine has a custom CPU model: `Mapping.Use` on path `/mapping/cpu/{name}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -2001,7 +2556,7 @@ impl QemuVmidCloudinitPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/cloudinit`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<QemuCloudinitItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2015,7 +2570,7 @@ impl QemuVmidCloudinitPath {
     ///
     /// `PUT /nodes/{node}/qemu/{vmid}/cloudinit`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Config.Cloudinit`.
+    /// Needs `VM.Config.Cloudinit` on path `/vms/{vmid}`.
     #[inline]
     pub fn put(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -2049,7 +2604,9 @@ impl QemuVmidCloudinitDumpPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/cloudinit/dump`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
+    ///
+    /// * It shows the password only with `VM.Config.Cloudinit` on path `/vms/{vmid}`.
     ///
     /// * `type_`: Document to return.
     #[inline]
@@ -2057,7 +2614,15 @@ impl QemuVmidCloudinitDumpPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/nodes/{node}/qemu/{vmid}/cloudinit/dump",
-            Permission::All("/vms/{vmid}", &["VM.Audit"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Audit"]),
+                    Permission::Rows(
+                        "the password",
+                        &Permission::All("/vms/{vmid}", &["VM.Config.Cloudinit"]),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
         request.call.set_as::<QemuCloudinitDumpType>("type", type_);
@@ -2103,17 +2668,329 @@ impl QemuVmidConfigPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/config",
-                Permission::Any(
-                    "/vms/{vmid}",
+                Permission::And(
                     &[
-                        "VM.Config.Disk",
-                        "VM.Config.CDROM",
-                        "VM.Config.CPU",
-                        "VM.Config.Memory",
-                        "VM.Config.Network",
-                        "VM.Config.HWType",
-                        "VM.Config.Options",
-                        "VM.Config.Cloudinit",
+                        Permission::Any(
+                            "/vms/{vmid}",
+                            &[
+                                "VM.Config.Disk",
+                                "VM.Config.CDROM",
+                                "VM.Config.CPU",
+                                "VM.Config.Memory",
+                                "VM.Config.Network",
+                                "VM.Config.HWType",
+                                "VM.Config.Options",
+                                "VM.Config.Cloudinit",
+                            ],
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "a disk is made on a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                                "unused[n]",
+                            ],
+                            "an existing volume is attached or imported",
+                            &Permission::Or(
+                                &[
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.Allocate"],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is an ISO image, a template or a disk image to import",
+                                            ),
+                                            Permission::Any(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                            ),
+                                        ],
+                                    ),
+                                    Permission::Other(
+                                        "the volume belongs to the guest of the request",
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a backup of the guest {vmid}",
+                                            ),
+                                            Permission::All(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace"],
+                                            ),
+                                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a disk of the guest {vmid}",
+                                            ),
+                                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "`import-from` names a disk of another machine",
+                            &Permission::All("/vms/{source}", &["VM.Clone"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
+                            "the CD drive of the node is passed on (`cdrom`)",
+                            &Permission::All("/", &["Sys.Console"]),
+                        ),
+                        Permission::When(
+                            &["vmstatestorage"],
+                            "",
+                            &Permission::All(
+                                "/storage/{vmstatestorage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts)",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the card has neither `tag` nor `trunks`",
+                                            ),
+                                            Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        ],
+                                    ),
+                                    Permission::All(
+                                        "/sdn/zones/{zone}/{bridge}/{tag}",
+                                        &["SDN.Use"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "cores",
+                                "cpu",
+                                "cpulimit",
+                                "cpuunits",
+                                "numa",
+                                "numa[n]",
+                                "smp",
+                                "sockets",
+                                "vcpus",
+                            ],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.CPU"]),
+                        ),
+                        Permission::When(
+                            &["memory", "balloon", "shares", "allow-ksm"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Memory"]),
+                        ),
+                        Permission::When(
+                            &[
+                                "acpi",
+                                "audio0",
+                                "hotplug",
+                                "kvm",
+                                "machine",
+                                "rng0",
+                                "scsihw",
+                                "smbios1",
+                                "tablet",
+                                "vga",
+                                "watchdog",
+                            ],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.HWType"]),
+                        ),
+                        Permission::When(
+                            &[
+                                "agent",
+                                "autostart",
+                                "bios",
+                                "description",
+                                "keyboard",
+                                "localtime",
+                                "migrate_downtime",
+                                "migrate_speed",
+                                "name",
+                                "onboot",
+                                "ostype",
+                                "protection",
+                                "reboot",
+                                "startdate",
+                                "startup",
+                                "tdf",
+                                "template",
+                            ],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                        ),
+                        Permission::When(
+                            &["freeze"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+                        ),
+                        Permission::When(
+                            &[
+                                "cicustom",
+                                "cipassword",
+                                "citype",
+                                "ciuser",
+                                "ciupgrade",
+                                "ipconfig[n]",
+                                "nameserver",
+                                "searchdomain",
+                                "sshkeys",
+                            ],
+                            "",
+                            &Permission::Any(
+                                "/vms/{vmid}",
+                                &["VM.Config.Cloudinit", "VM.Config.Network"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                                "boot",
+                                "bootdisk",
+                                "vmstatestorage",
+                                "unused[n]",
+                            ],
+                            "a disk is added, changed or removed",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
+                            "a CD drive is added, changed or removed",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.CDROM"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]"],
+                            "a cloud-init drive is added, changed or removed",
+                            &Permission::All(
+                                "/vms/{vmid}",
+                                &["VM.Config.Cloudinit", "VM.Config.CDROM"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["startup"],
+                            "",
+                            &Permission::All("/", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["args", "hookscript", "lock", "affinity", "parallel[n]"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["serial[n]"],
+                            "a serial port is a device of the node and not `socket`",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["serial[n]", "usb[n]", "hostpci[n]"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.HWType"]),
+                        ),
+                        Permission::When(
+                            &["usb[n]"],
+                            "a USB device of the node is passed on without a mapping",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["usb[n]"],
+                            "a USB mapping is used",
+                            &Permission::All("/mapping/usb/{mapping}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["hostpci[n]"],
+                            "a PCI device of the node is passed on without a mapping, or with `romfile`",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["hostpci[n]"],
+                            "a PCI mapping is used",
+                            &Permission::All("/mapping/pci/{mapping}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["virtiofs[n]"],
+                            "",
+                            &Permission::All("/mapping/dir/{dirid}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["virtiofs[n]"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ),
+                        Permission::When(
+                            &["rng0"],
+                            "the random numbers come from `/dev/hwrng`",
+                            &Permission::All("/mapping/hwrng", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["cpu"],
+                            "the CPU model is a custom one",
+                            &Permission::All("/mapping/cpu/{name}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["tags"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                                    Permission::Or(
+                                        &[
+                                            Permission::Other("everybody may set the tag"),
+                                            Permission::All("/", &["Sys.Modify"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(&["skiplock"], "", &Permission::Root),
                     ],
                 ),
             )
@@ -2143,17 +3020,329 @@ impl QemuVmidConfigPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Put,
                 "/nodes/{node}/qemu/{vmid}/config",
-                Permission::Any(
-                    "/vms/{vmid}",
+                Permission::And(
                     &[
-                        "VM.Config.Disk",
-                        "VM.Config.CDROM",
-                        "VM.Config.CPU",
-                        "VM.Config.Memory",
-                        "VM.Config.Network",
-                        "VM.Config.HWType",
-                        "VM.Config.Options",
-                        "VM.Config.Cloudinit",
+                        Permission::Any(
+                            "/vms/{vmid}",
+                            &[
+                                "VM.Config.Disk",
+                                "VM.Config.CDROM",
+                                "VM.Config.CPU",
+                                "VM.Config.Memory",
+                                "VM.Config.Network",
+                                "VM.Config.HWType",
+                                "VM.Config.Options",
+                                "VM.Config.Cloudinit",
+                            ],
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "a disk is made on a storage",
+                            &Permission::All(
+                                "/storage/{storage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                                "unused[n]",
+                            ],
+                            "an existing volume is attached or imported",
+                            &Permission::Or(
+                                &[
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.Allocate"],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is an ISO image, a template or a disk image to import",
+                                            ),
+                                            Permission::Any(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace", "Datastore.Audit"],
+                                            ),
+                                        ],
+                                    ),
+                                    Permission::Other(
+                                        "the volume belongs to the guest of the request",
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a backup of the guest {vmid}",
+                                            ),
+                                            Permission::All(
+                                                "/storage/{storage}",
+                                                &["Datastore.AllocateSpace"],
+                                            ),
+                                            Permission::All("/vms/{vmid}", &["VM.Backup"]),
+                                        ],
+                                    ),
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the volume is a disk of the guest {vmid}",
+                                            ),
+                                            Permission::All("/storage/{storage}", &["Datastore.Audit"]),
+                                            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                            ],
+                            "`import-from` names a disk of another machine",
+                            &Permission::All("/vms/{source}", &["VM.Clone"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
+                            "the CD drive of the node is passed on (`cdrom`)",
+                            &Permission::All("/", &["Sys.Console"]),
+                        ),
+                        Permission::When(
+                            &["vmstatestorage"],
+                            "",
+                            &Permission::All(
+                                "/storage/{vmstatestorage}",
+                                &["Datastore.AllocateSpace"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts)",
+                            &Permission::Or(
+                                &[
+                                    Permission::And(
+                                        &[
+                                            Permission::Other(
+                                                "the card has neither `tag` nor `trunks`",
+                                            ),
+                                            Permission::All("/sdn/zones/{zone}/{bridge}", &["SDN.Use"]),
+                                        ],
+                                    ),
+                                    Permission::All(
+                                        "/sdn/zones/{zone}/{bridge}/{tag}",
+                                        &["SDN.Use"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "cores",
+                                "cpu",
+                                "cpulimit",
+                                "cpuunits",
+                                "numa",
+                                "numa[n]",
+                                "smp",
+                                "sockets",
+                                "vcpus",
+                            ],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.CPU"]),
+                        ),
+                        Permission::When(
+                            &["memory", "balloon", "shares", "allow-ksm"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Memory"]),
+                        ),
+                        Permission::When(
+                            &[
+                                "acpi",
+                                "audio0",
+                                "hotplug",
+                                "kvm",
+                                "machine",
+                                "rng0",
+                                "scsihw",
+                                "smbios1",
+                                "tablet",
+                                "vga",
+                                "watchdog",
+                            ],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.HWType"]),
+                        ),
+                        Permission::When(
+                            &[
+                                "agent",
+                                "autostart",
+                                "bios",
+                                "description",
+                                "keyboard",
+                                "localtime",
+                                "migrate_downtime",
+                                "migrate_speed",
+                                "name",
+                                "onboot",
+                                "ostype",
+                                "protection",
+                                "reboot",
+                                "startdate",
+                                "startup",
+                                "tdf",
+                                "template",
+                            ],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                        ),
+                        Permission::When(
+                            &["freeze"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                        ),
+                        Permission::When(
+                            &["net[n]"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Network"]),
+                        ),
+                        Permission::When(
+                            &[
+                                "cicustom",
+                                "cipassword",
+                                "citype",
+                                "ciuser",
+                                "ciupgrade",
+                                "ipconfig[n]",
+                                "nameserver",
+                                "searchdomain",
+                                "sshkeys",
+                            ],
+                            "",
+                            &Permission::Any(
+                                "/vms/{vmid}",
+                                &["VM.Config.Cloudinit", "VM.Config.Network"],
+                            ),
+                        ),
+                        Permission::When(
+                            &[
+                                "ide[n]",
+                                "sata[n]",
+                                "scsi[n]",
+                                "virtio[n]",
+                                "efidisk0",
+                                "tpmstate0",
+                                "boot",
+                                "bootdisk",
+                                "vmstatestorage",
+                                "unused[n]",
+                            ],
+                            "a disk is added, changed or removed",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]", "cdrom"],
+                            "a CD drive is added, changed or removed",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.CDROM"]),
+                        ),
+                        Permission::When(
+                            &["ide[n]", "sata[n]", "scsi[n]"],
+                            "a cloud-init drive is added, changed or removed",
+                            &Permission::All(
+                                "/vms/{vmid}",
+                                &["VM.Config.Cloudinit", "VM.Config.CDROM"],
+                            ),
+                        ),
+                        Permission::When(
+                            &["startup"],
+                            "",
+                            &Permission::All("/", &["Sys.Modify"]),
+                        ),
+                        Permission::When(
+                            &["args", "hookscript", "lock", "affinity", "parallel[n]"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["serial[n]"],
+                            "a serial port is a device of the node and not `socket`",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["serial[n]", "usb[n]", "hostpci[n]"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.HWType"]),
+                        ),
+                        Permission::When(
+                            &["usb[n]"],
+                            "a USB device of the node is passed on without a mapping",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["usb[n]"],
+                            "a USB mapping is used",
+                            &Permission::All("/mapping/usb/{mapping}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["hostpci[n]"],
+                            "a PCI device of the node is passed on without a mapping, or with `romfile`",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["hostpci[n]"],
+                            "a PCI mapping is used",
+                            &Permission::All("/mapping/pci/{mapping}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["virtiofs[n]"],
+                            "",
+                            &Permission::All("/mapping/dir/{dirid}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["virtiofs[n]"],
+                            "",
+                            &Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                        ),
+                        Permission::When(
+                            &["rng0"],
+                            "the random numbers come from `/dev/hwrng`",
+                            &Permission::All("/mapping/hwrng", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["cpu"],
+                            "the CPU model is a custom one",
+                            &Permission::All("/mapping/cpu/{name}", &["Mapping.Use"]),
+                        ),
+                        Permission::When(
+                            &["tags"],
+                            "",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Options"]),
+                                    Permission::Or(
+                                        &[
+                                            Permission::Other("everybody may set the tag"),
+                                            Permission::All("/", &["Sys.Modify"]),
+                                        ],
+                                    ),
+                                ],
+                            ),
+                        ),
+                        Permission::When(&["skiplock"], "", &Permission::Root),
                     ],
                 ),
             )
@@ -2180,7 +3369,7 @@ impl QemuVmidConfigPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/config`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigGet(pub(crate) Request<QemuConfig>);
@@ -2206,7 +3395,38 @@ impl QemuVmidConfigGet {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/config`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk` or `VM.Config.CDROM` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.HWType` or `VM.Config.Options` or `VM.Config.Cloudinit`.
+/// Needs one of `VM.Config.Disk`, `VM.Config.CDROM`, `VM.Config.CPU`, `VM.Config.Memory`, `VM.Config.Network`, `VM.Config.HWType`, `VM.Config.Options`, `VM.Config.Cloudinit` on path `/vms/{vmid}`.
+///
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
+/// * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
+/// * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+/// * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`: `VM.Config.CPU` on path `/vms/{vmid}`.
+/// * With `memory`, `balloon`, `shares`, `allow-ksm`: `VM.Config.Memory` on path `/vms/{vmid}`.
+/// * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`, `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}`.
+/// * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`, `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`, `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}`.
+/// * With `freeze`: `VM.PowerMgmt` on path `/vms/{vmid}`.
+/// * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}`.
+/// * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`, `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/vms/{vmid}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `boot`, `bootdisk`, `vmstatestorage`, `unused[n]`, when a disk is added, changed or removed: `VM.Config.Disk` on path `/vms/{vmid}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed: `VM.Config.CDROM` on path `/vms/{vmid}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed: `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
+/// * With `startup`: `Sys.Modify` on path `/`.
+/// * With `args`, `hookscript`, `lock`, `affinity`, `parallel[n]`: to be `root@pam` itself.
+/// * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
+/// * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}`.
+/// * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
+/// * With `usb[n]`, when a USB mapping is used: `Mapping.Use` on path `/mapping/usb/{mapping}`.
+/// * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with `romfile`: to be `root@pam` itself.
+/// * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path `/mapping/pci/{mapping}`.
+/// * With `virtiofs[n]`: `Mapping.Use` on path `/mapping/dir/{dirid}`.
+/// * With `virtiofs[n]`: `VM.Config.Disk` on path `/vms/{vmid}`.
+/// * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path `/mapping/hwrng`.
+/// * With `cpu`, when the CPU model is a custom one: `Mapping.Use` on path `/mapping/cpu/{name}`.
+/// * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -2778,7 +3998,38 @@ impl QemuVmidConfigPost {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/config`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk` or `VM.Config.CDROM` or `VM.Config.CPU` or `VM.Config.Memory` or `VM.Config.Network` or `VM.Config.HWType` or `VM.Config.Options` or `VM.Config.Cloudinit`.
+/// Needs one of `VM.Config.Disk`, `VM.Config.CDROM`, `VM.Config.CPU`, `VM.Config.Memory`, `VM.Config.Network`, `VM.Config.HWType`, `VM.Config.Options`, `VM.Config.Cloudinit` on path `/vms/{vmid}`.
+///
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when a disk is made on a storage: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `unused[n]`, when an existing volume is attached or imported: `Datastore.Allocate` on path `/storage/{storage}` or (the volume is an ISO image, a template or a disk image to import and one of `Datastore.AllocateSpace`, `Datastore.Audit` on path `/storage/{storage}`) or the volume belongs to the guest of the request or (the volume is a backup of the guest {vmid} and `Datastore.AllocateSpace` on path `/storage/{storage}` and `VM.Backup` on path `/vms/{vmid}`) or (the volume is a disk of the guest {vmid} and `Datastore.Audit` on path `/storage/{storage}` and `VM.Config.Disk` on path `/vms/{vmid}`).
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, when `import-from` names a disk of another machine: `VM.Clone` on path `/vms/{source}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when the CD drive of the node is passed on (`cdrom`): `Sys.Console` on path `/`.
+/// * With `vmstatestorage`: `Datastore.AllocateSpace` on path `/storage/{vmstatestorage}`.
+/// * With `net[n]`, when a network card is on a bridge or VNet (the zone of a plain bridge is `localnetwork`; each VLAN of `tag` and `trunks` counts): (the card has neither `tag` nor `trunks` and `SDN.Use` on path `/sdn/zones/{zone}/{bridge}`) or `SDN.Use` on path `/sdn/zones/{zone}/{bridge}/{tag}`.
+/// * With `cores`, `cpu`, `cpulimit`, `cpuunits`, `numa`, `numa[n]`, `smp`, `sockets`, `vcpus`: `VM.Config.CPU` on path `/vms/{vmid}`.
+/// * With `memory`, `balloon`, `shares`, `allow-ksm`: `VM.Config.Memory` on path `/vms/{vmid}`.
+/// * With `acpi`, `audio0`, `hotplug`, `kvm`, `machine`, `rng0`, `scsihw`, `smbios1`, `tablet`, `vga`, `watchdog`: `VM.Config.HWType` on path `/vms/{vmid}`.
+/// * With `agent`, `autostart`, `bios`, `description`, `keyboard`, `localtime`, `migrate_downtime`, `migrate_speed`, `name`, `onboot`, `ostype`, `protection`, `reboot`, `startdate`, `startup`, `tdf`, `template`: `VM.Config.Options` on path `/vms/{vmid}`.
+/// * With `freeze`: `VM.PowerMgmt` on path `/vms/{vmid}`.
+/// * With `net[n]`: `VM.Config.Network` on path `/vms/{vmid}`.
+/// * With `cicustom`, `cipassword`, `citype`, `ciuser`, `ciupgrade`, `ipconfig[n]`, `nameserver`, `searchdomain`, `sshkeys`: one of `VM.Config.Cloudinit`, `VM.Config.Network` on path `/vms/{vmid}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `virtio[n]`, `efidisk0`, `tpmstate0`, `boot`, `bootdisk`, `vmstatestorage`, `unused[n]`, when a disk is added, changed or removed: `VM.Config.Disk` on path `/vms/{vmid}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, `cdrom`, when a CD drive is added, changed or removed: `VM.Config.CDROM` on path `/vms/{vmid}`.
+/// * With `ide[n]`, `sata[n]`, `scsi[n]`, when a cloud-init drive is added, changed or removed: `VM.Config.Cloudinit` and `VM.Config.CDROM` on path `/vms/{vmid}`.
+/// * With `startup`: `Sys.Modify` on path `/`.
+/// * With `args`, `hookscript`, `lock`, `affinity`, `parallel[n]`: to be `root@pam` itself.
+/// * With `serial[n]`, when a serial port is a device of the node and not `socket`: to be `root@pam` itself.
+/// * With `serial[n]`, `usb[n]`, `hostpci[n]`: `VM.Config.HWType` on path `/vms/{vmid}`.
+/// * With `usb[n]`, when a USB device of the node is passed on without a mapping: to be `root@pam` itself.
+/// * With `usb[n]`, when a USB mapping is used: `Mapping.Use` on path `/mapping/usb/{mapping}`.
+/// * With `hostpci[n]`, when a PCI device of the node is passed on without a mapping, or with `romfile`: to be `root@pam` itself.
+/// * With `hostpci[n]`, when a PCI mapping is used: `Mapping.Use` on path `/mapping/pci/{mapping}`.
+/// * With `virtiofs[n]`: `Mapping.Use` on path `/mapping/dir/{dirid}`.
+/// * With `virtiofs[n]`: `VM.Config.Disk` on path `/vms/{vmid}`.
+/// * With `rng0`, when the random numbers come from `/dev/hwrng`: `Mapping.Use` on path `/mapping/hwrng`.
+/// * With `cpu`, when the CPU model is a custom one: `Mapping.Use` on path `/mapping/cpu/{name}`.
+/// * With `tags`: `VM.Config.Options` on path `/vms/{vmid}` and (everybody may set the tag or `Sys.Modify` on path `/`).
+/// * With `skiplock`: to be `root@pam` itself.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidConfigPut(pub(crate) Request<()>);
@@ -3349,7 +4600,7 @@ impl QemuVmidDbusVmstatePath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/dbus-vmstate`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Migrate`.
+    /// Needs `VM.Migrate` on path `/vms/{vmid}`.
     ///
     /// Since 9.0.
     ///
@@ -3411,7 +4662,7 @@ impl QemuVmidFeaturePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/feature`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFeatureGet(pub(crate) Request<QemuFeature>);
@@ -3483,7 +4734,7 @@ impl QemuVmidFirewallAliasesPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallAliasesItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3521,7 +4772,7 @@ impl QemuVmidFirewallAliasesPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/aliases`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesPost(pub(crate) Request<()>);
@@ -3561,7 +4812,7 @@ impl QemuVmidFirewallAliasesNamePath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallAlias> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3605,7 +4856,7 @@ impl QemuVmidFirewallAliasesNamePath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNamePut(pub(crate) Request<()>);
@@ -3637,7 +4888,7 @@ impl QemuVmidFirewallAliasesNamePut {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/aliases/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallAliasesNameDelete(pub(crate) Request<()>);
@@ -3675,7 +4926,7 @@ impl QemuVmidFirewallIpsetPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpset>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3707,7 +4958,7 @@ impl QemuVmidFirewallIpsetPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/ipset`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetPost(pub(crate) Request<()>);
@@ -3759,7 +5010,7 @@ impl QemuVmidFirewallIpsetNamePath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallIpsetItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3803,7 +5054,7 @@ impl QemuVmidFirewallIpsetNamePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNamePost(pub(crate) Request<()>);
@@ -3829,7 +5080,7 @@ impl QemuVmidFirewallIpsetNamePost {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameDelete(pub(crate) Request<()>);
@@ -3872,7 +5123,7 @@ impl QemuVmidFirewallIpsetNameCidrPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallIpsetEntry> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -3912,7 +5163,7 @@ impl QemuVmidFirewallIpsetNameCidrPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrPut(pub(crate) Request<()>);
@@ -3944,7 +5195,7 @@ impl QemuVmidFirewallIpsetNameCidrPut {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/ipset/{name}/{cidr}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallIpsetNameCidrDelete(pub(crate) Request<()>);
@@ -3996,7 +5247,7 @@ impl QemuVmidFirewallLogPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/log`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallLogGet(pub(crate) Request<Vec<super::types::LogLine>>);
@@ -4052,7 +5303,7 @@ impl QemuVmidFirewallOptionsPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/options`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::GuestFirewallOptions> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4080,7 +5331,7 @@ impl QemuVmidFirewallOptionsPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/options`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallOptionsPut(pub(crate) Request<()>);
@@ -4220,7 +5471,7 @@ impl QemuVmidFirewallRefsPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/firewall/refs`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRefsGet(pub(crate) Request<Vec<super::types::FirewallRef>>);
@@ -4258,7 +5509,7 @@ impl QemuVmidFirewallRulesPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/rules`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::FirewallRule>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4296,7 +5547,7 @@ impl QemuVmidFirewallRulesPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/firewall/rules`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPost(pub(crate) Request<()>);
@@ -4408,7 +5659,7 @@ impl QemuVmidFirewallRulesPosPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<super::types::FirewallRule> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -4448,7 +5699,7 @@ impl QemuVmidFirewallRulesPosPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosPut(pub(crate) Request<()>);
@@ -4564,7 +5815,7 @@ impl QemuVmidFirewallRulesPosPut {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/firewall/rules/{pos}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Network`.
+/// Needs `VM.Config.Network` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidFirewallRulesPosDelete(pub(crate) Request<()>);
@@ -4620,7 +5871,29 @@ impl QemuVmidMigratePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/migrate",
-                Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.Migrate"]),
+                        Permission::When(
+                            &["force", "migration_type", "migration_network"],
+                            "",
+                            &Permission::Root,
+                        ),
+                        Permission::When(
+                            &["targetstorage"],
+                            "the disks go to other storages",
+                            &Permission::And(
+                                &[
+                                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                    Permission::All(
+                                        "/storage/{storage}",
+                                        &["Datastore.AllocateSpace"],
+                                    ),
+                                ],
+                            ),
+                        ),
+                    ],
+                ),
             )
             .partial(&[Partial::new("with-conntrack-state", Release::new(9, 0), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
@@ -4633,7 +5906,7 @@ impl QemuVmidMigratePath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/migrate`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Migrate`.
+/// Needs `VM.Migrate` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMigrateGet(pub(crate) Request<QemuMigrate>);
@@ -4653,7 +5926,10 @@ impl QemuVmidMigrateGet {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/migrate`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Migrate`.
+/// Needs `VM.Migrate` on path `/vms/{vmid}`.
+///
+/// * With `force`, `migration_type`, `migration_network`: to be `root@pam` itself.
+/// * With `targetstorage`, when the disks go to other storages: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4738,7 +6014,9 @@ impl QemuVmidMonitorPath {
     ///
     /// `POST /nodes/{node}/qemu/{vmid}/monitor`
     ///
-    /// Needs on `/vms/{vmid}`: `Sys.Audit` or `Sys.Modify`. What it does or shows depends on further privileges.
+    /// Needs one of `Sys.Audit`, `Sys.Modify` on path `/vms/{vmid}`.
+    ///
+    /// * When the command changes something; some are for `root@pam` only: the command only shows something or `Sys.Modify` on path `/` or to be `root@pam` itself.
     ///
     /// * `command`: Monitor command with its arguments, as typed at the prompt.
     #[inline]
@@ -4746,7 +6024,22 @@ impl QemuVmidMonitorPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/monitor",
-            Permission::Any("/vms/{vmid}", &["Sys.Audit", "Sys.Modify"]),
+            Permission::And(
+                &[
+                    Permission::Any("/vms/{vmid}", &["Sys.Audit", "Sys.Modify"]),
+                    Permission::When(
+                        &[],
+                        "the command changes something; some are for `root@pam` only",
+                        &Permission::Or(
+                            &[
+                                Permission::Other("the command only shows something"),
+                                Permission::All("/", &["Sys.Modify"]),
+                                Permission::Root,
+                            ],
+                        ),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::data);
         request.call.set_as::<String>("command", command);
@@ -4782,7 +6075,32 @@ impl QemuVmidMoveDiskPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/move_disk",
-            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                    Permission::When(
+                        &["storage"],
+                        "",
+                        &Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
+                    ),
+                    Permission::When(
+                        &["target-vmid"],
+                        "",
+                        &Permission::And(
+                            &[
+                                Permission::All("/vms/{target-vmid}", &["VM.Config.Disk"]),
+                                Permission::All(
+                                    "/storage/{storage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                            ],
+                        ),
+                    ),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<QemuMoveDiskDisk>("disk", disk);
@@ -4794,7 +6112,10 @@ impl QemuVmidMoveDiskPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/move_disk`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk`. What it does or shows depends on further privileges.
+/// Needs `VM.Config.Disk` on path `/vms/{vmid}`.
+///
+/// * With `storage`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
+/// * With `target-vmid`: `VM.Config.Disk` on path `/vms/{target-vmid}` and `Datastore.AllocateSpace` on path `/storage/{storage}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -4885,8 +6206,20 @@ impl QemuVmidMtunnelPath {
             "/nodes/{node}/qemu/{vmid}/mtunnel",
             Permission::And(
                 &[
-                    Permission::All("/vms/{vmid}", &["VM.Allocate"]),
-                    Permission::All("/", &["Sys.Incoming"]),
+                    Permission::And(
+                        &[
+                            Permission::All("/vms/{vmid}", &["VM.Allocate"]),
+                            Permission::All("/", &["Sys.Incoming"]),
+                        ],
+                    ),
+                    Permission::When(
+                        &["storages"],
+                        "",
+                        &Permission::All(
+                            "/storage/{storage}",
+                            &["Datastore.AllocateSpace"],
+                        ),
+                    ),
                 ],
             ),
         );
@@ -4898,7 +6231,9 @@ impl QemuVmidMtunnelPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/mtunnel`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Allocate` and on `/`: `Sys.Incoming`. What it does or shows depends on further privileges.
+/// Needs `VM.Allocate` on path `/vms/{vmid}` and `Sys.Incoming` on path `/`.
+///
+/// * With `storages`: `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidMtunnelPost(pub(crate) Request<super::types::Mtunnel>);
@@ -4942,7 +6277,7 @@ impl QemuVmidMtunnelwebsocketPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/mtunnelwebsocket`
     ///
-    /// Open to every authenticated user. What it does or shows depends on further privileges.
+    /// Needs the ticket that `POST /nodes/{node}/qemu/{vmid}/mtunnel` gave for the socket.
     ///
     /// * `socket`: Unix socket on the node to which the traffic is forwarded.
     /// * `ticket`: Ticket for this socket, from the call that opened the tunnel or from the tunnel itself.
@@ -4955,7 +6290,9 @@ impl QemuVmidMtunnelwebsocketPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/qemu/{vmid}/mtunnelwebsocket",
-                Permission::Authenticated,
+                Permission::Other(
+                    "the ticket that `POST /nodes/{node}/qemu/{vmid}/mtunnel` gave for the socket",
+                ),
             )
             .secrets(&["ticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
@@ -4987,7 +6324,7 @@ impl QemuVmidPendingPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/pending`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<super::types::PendingSetting>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5051,7 +6388,7 @@ impl QemuVmidRemoteMigratePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/remote_migrate`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Migrate`.
+/// Needs `VM.Migrate` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5120,7 +6457,13 @@ impl QemuVmidResizePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/qemu/{vmid}/resize",
-            Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                    Permission::All("/storage/{storage}", &["Datastore.AllocateSpace"]),
+                    Permission::When(&["skiplock"], "", &Permission::Root),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::optional_task);
         request.call.set_as::<QemuDisk>("disk", disk);
@@ -5133,7 +6476,9 @@ impl QemuVmidResizePath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/resize`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk`.
+/// Needs (`VM.Config.Disk` on path `/vms/{vmid}`) and (`Datastore.AllocateSpace` on path `/storage/{storage}`).
+///
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -5203,7 +6548,7 @@ impl QemuVmidRrdPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/rrd`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrdGet(pub(crate) Request<super::types::RrdImage>);
@@ -5262,7 +6607,7 @@ impl QemuVmidRrddataPath {
 ///
 /// `GET /nodes/{node}/qemu/{vmid}/rrddata`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Audit`.
+/// Needs `VM.Audit` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidRrddataGet(pub(crate) Request<Vec<super::types::GuestRrdSample>>);
@@ -5306,7 +6651,12 @@ impl QemuVmidSendkeyPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Put,
             "/nodes/{node}/qemu/{vmid}/sendkey",
-            Permission::All("/vms/{vmid}", &["VM.Console"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.Console"]),
+                    Permission::When(&["skiplock"], "", &Permission::Root),
+                ],
+            ),
         );
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String>("key", key);
@@ -5318,7 +6668,9 @@ impl QemuVmidSendkeyPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/sendkey`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
+///
+/// * With `skiplock`: to be `root@pam` itself.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSendkeyPut(pub(crate) Request<()>);
@@ -5356,7 +6708,7 @@ impl QemuVmidSnapshotPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/snapshot`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<Vec<QemuSnapshotItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5388,7 +6740,7 @@ impl QemuVmidSnapshotPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/snapshot`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
+/// Needs `VM.Snapshot` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5467,7 +6819,7 @@ impl QemuVmidSnapshotSnapnamePath {
 ///
 /// `DELETE /nodes/{node}/qemu/{vmid}/snapshot/{snapname}`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
+/// Needs `VM.Snapshot` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5507,7 +6859,7 @@ impl QemuVmidSnapshotSnapnameConfigPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback` or `VM.Audit`.
+    /// Needs one of `VM.Snapshot`, `VM.Snapshot.Rollback`, `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuSnapshotConfig> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5538,7 +6890,7 @@ impl QemuVmidSnapshotSnapnameConfigPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot`.
+/// Needs `VM.Snapshot` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSnapshotSnapnameConfigPut(pub(crate) Request<()>);
@@ -5580,7 +6932,19 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback",
-            Permission::Any("/vms/{vmid}", &["VM.Snapshot", "VM.Snapshot.Rollback"]),
+            Permission::And(
+                &[
+                    Permission::Any(
+                        "/vms/{vmid}",
+                        &["VM.Snapshot", "VM.Snapshot.Rollback"],
+                    ),
+                    Permission::When(
+                        &["start"],
+                        "",
+                        &Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                    ),
+                ],
+            ),
         );
         QemuVmidSnapshotSnapnameRollbackPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -5590,7 +6954,9 @@ impl QemuVmidSnapshotSnapnameRollbackPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Snapshot` or `VM.Snapshot.Rollback`.
+/// Needs one of `VM.Snapshot`, `VM.Snapshot.Rollback` on path `/vms/{vmid}`.
+///
+/// * With `start`: `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5644,7 +7010,7 @@ impl QemuVmidSpiceproxyPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/spiceproxy`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidSpiceproxyPost(pub(crate) Request<super::types::SpiceConfig>);
@@ -5716,7 +7082,7 @@ impl QemuVmidStatusCurrentPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/status/current`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Audit`.
+    /// Needs `VM.Audit` on path `/vms/{vmid}`.
     #[inline]
     pub fn get(&self) -> Request<QemuStatusCurrent> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -5764,7 +7130,7 @@ impl QemuVmidStatusRebootPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/reboot`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5808,7 +7174,12 @@ impl QemuVmidStatusResetPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/status/reset",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                    Permission::When(&["skiplock"], "", &Permission::Root),
+                ],
+            ),
         );
         QemuVmidStatusResetPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -5818,7 +7189,9 @@ impl QemuVmidStatusResetPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/reset`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
+///
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5862,7 +7235,12 @@ impl QemuVmidStatusResumePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/status/resume",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                    Permission::When(&["skiplock"], "", &Permission::Root),
+                ],
+            ),
         );
         QemuVmidStatusResumePost(self.0.request(ENDPOINT, reply::task))
     }
@@ -5872,7 +7250,9 @@ impl QemuVmidStatusResumePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/resume`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
+///
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5922,7 +7302,12 @@ impl QemuVmidStatusShutdownPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/status/shutdown",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                    Permission::When(&["skiplock"], "", &Permission::Root),
+                ],
+            ),
         );
         QemuVmidStatusShutdownPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -5932,7 +7317,9 @@ impl QemuVmidStatusShutdownPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/shutdown`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
+///
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -5994,7 +7381,12 @@ impl QemuVmidStatusStartPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/status/start",
-                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                        Permission::When(&["skiplock"], "", &Permission::Root),
+                    ],
+                ),
             )
             .partial(
                 &[
@@ -6010,7 +7402,9 @@ impl QemuVmidStatusStartPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/start`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
+///
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -6117,7 +7511,12 @@ impl QemuVmidStatusStopPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/nodes/{node}/qemu/{vmid}/status/stop",
-                Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                        Permission::When(&["skiplock"], "", &Permission::Root),
+                    ],
+                ),
             )
             .partial(&[Partial::new("overrule-shutdown", Release::new(8, 2), None)]);
         QemuVmidStatusStopPost(self.0.request(ENDPOINT, reply::task))
@@ -6128,7 +7527,9 @@ impl QemuVmidStatusStopPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/stop`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
+///
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -6196,7 +7597,25 @@ impl QemuVmidStatusSuspendPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Post,
             "/nodes/{node}/qemu/{vmid}/status/suspend",
-            Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+            Permission::And(
+                &[
+                    Permission::All("/vms/{vmid}", &["VM.PowerMgmt"]),
+                    Permission::When(
+                        &["todisk"],
+                        "",
+                        &Permission::And(
+                            &[
+                                Permission::All("/vms/{vmid}", &["VM.Config.Disk"]),
+                                Permission::All(
+                                    "/storage/{statestorage}",
+                                    &["Datastore.AllocateSpace"],
+                                ),
+                            ],
+                        ),
+                    ),
+                    Permission::When(&["skiplock"], "", &Permission::Root),
+                ],
+            ),
         );
         QemuVmidStatusSuspendPost(self.0.request(ENDPOINT, reply::task))
     }
@@ -6206,7 +7625,10 @@ impl QemuVmidStatusSuspendPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/status/suspend`
 ///
-/// Needs on `/vms/{vmid}`: `VM.PowerMgmt`. What it does or shows depends on further privileges.
+/// Needs `VM.PowerMgmt` on path `/vms/{vmid}`.
+///
+/// * With `todisk`: `VM.Config.Disk` on path `/vms/{vmid}` and `Datastore.AllocateSpace` on path `/storage/{statestorage}`.
+/// * With `skiplock`: to be `root@pam` itself.
 ///
 /// Runs as a task.
 #[derive(Clone)]
@@ -6272,7 +7694,7 @@ impl QemuVmidTemplatePath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/template`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Allocate`. What it does or shows depends on further privileges.
+/// Needs `VM.Allocate` on path `/vms/{vmid}`.
 ///
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
@@ -6326,7 +7748,7 @@ impl QemuVmidTermproxyPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/termproxy`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidTermproxyPost(pub(crate) Request<super::types::Termproxy>);
@@ -6382,7 +7804,7 @@ impl QemuVmidUnlinkPath {
 ///
 /// `PUT /nodes/{node}/qemu/{vmid}/unlink`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Config.Disk`.
+/// Needs `VM.Config.Disk` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidUnlinkPut(pub(crate) Request<()>);
@@ -6434,7 +7856,7 @@ impl QemuVmidVncproxyPath {
 ///
 /// `POST /nodes/{node}/qemu/{vmid}/vncproxy`
 ///
-/// Needs on `/vms/{vmid}`: `VM.Console`.
+/// Needs `VM.Console` on path `/vms/{vmid}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct QemuVmidVncproxyPost(pub(crate) Request<super::types::Vncproxy>);
@@ -6478,7 +7900,7 @@ impl QemuVmidVncwebsocketPath {
     ///
     /// `GET /nodes/{node}/qemu/{vmid}/vncwebsocket`
     ///
-    /// Needs on `/vms/{vmid}`: `VM.Console`. What it does or shows depends on further privileges.
+    /// Needs (`VM.Console` on path `/vms/{vmid}`) and (the ticket that `vncproxy` or `termproxy` gave for the port).
     ///
     /// * `port`: Port that the call that opened the proxy returned. From 5900 to 5999.
     /// * `vncticket`: Ticket from the call that opened the proxy. At most 512 characters.
@@ -6491,7 +7913,14 @@ impl QemuVmidVncwebsocketPath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/qemu/{vmid}/vncwebsocket",
-                Permission::All("/vms/{vmid}", &["VM.Console"]),
+                Permission::And(
+                    &[
+                        Permission::All("/vms/{vmid}", &["VM.Console"]),
+                        Permission::Other(
+                            "the ticket that `vncproxy` or `termproxy` gave for the port",
+                        ),
+                    ],
+                ),
             )
             .secrets(&["vncticket"]);
         let mut request = self.0.request(ENDPOINT, reply::data);

@@ -38,7 +38,13 @@ impl StoragePath {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/storage",
-            Permission::Authenticated,
+            Permission::Rows(
+                "storages",
+                &Permission::Any(
+                    "/storage/{storage}",
+                    &["Datastore.Audit", "Datastore.AllocateSpace"],
+                ),
+            ),
         );
         StorageGet(self.0.request(ENDPOINT, reply::data))
     }
@@ -97,7 +103,9 @@ impl StoragePath {
 ///
 /// `GET /storage`
 ///
-/// Open to every authenticated user. What it does or shows depends on further privileges.
+/// Every authenticated user may call it; what it does depends on their privileges:
+///
+/// * It shows storages only with one of `Datastore.Audit`, `Datastore.AllocateSpace` on path `/storage/{storage}`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageGet(pub(crate) Request<Vec<StorageItem>>);
@@ -117,7 +125,7 @@ impl StorageGet {
 ///
 /// `POST /storage`
 ///
-/// Needs on `/storage`: `Datastore.Allocate`.
+/// Needs `Datastore.Allocate` on path `/storage`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StoragePost(pub(crate) Request<Storage>);
@@ -538,7 +546,7 @@ impl StorageStoragePath {
     ///
     /// `GET /storage/{storage}`
     ///
-    /// Needs on `/storage/{storage}`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage/{storage}`.
     #[inline]
     pub fn get(&self) -> Request<StorageItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -590,7 +598,7 @@ impl StorageStoragePath {
     ///
     /// `DELETE /storage/{storage}`
     ///
-    /// Needs on `/storage`: `Datastore.Allocate`.
+    /// Needs `Datastore.Allocate` on path `/storage`.
     #[inline]
     pub fn delete(&self) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
@@ -606,7 +614,7 @@ impl StorageStoragePath {
 ///
 /// `PUT /storage/{storage}`
 ///
-/// Needs on `/storage`: `Datastore.Allocate`.
+/// Needs `Datastore.Allocate` on path `/storage`.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct StorageStoragePut(pub(crate) Request<Storage>);
