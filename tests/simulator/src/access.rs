@@ -10,7 +10,10 @@ use proxmox_codegen::facts::Check;
 use ring::hmac;
 use serde_json::{Value, json};
 
+use crate::calls::modifiers;
+use crate::formats::split_list;
 use crate::http::Head;
+use crate::world::World;
 
 const TICKET_LIFETIME: i64 = 2 * 3600;
 const CLOCK_SKEW: i64 = 300;
@@ -681,6 +684,25 @@ impl Access {
             .collect::<serde_json::Map<_, _>>()
             .into()
     }
+}
+
+impl World {
+    /// The privileges somebody has at a path, those that come with a pool included.
+    pub(crate) fn privileges(&self, who: &Identity, path: &str) -> BTreeSet<String> {
+        let mut held = self.access.privileges(who, path);
+        let pool = match path.trim_start_matches('/').split_once('/') {
+            Some(("vms", vmid)) => vmid
+                .parse()
+                .ok()
+                .and_then(|vmid: u32| self.guests.get(&vmid)?.pool.as_ref()),
+            Some(("storage", storage)) => self.pool_of_storage(storage),
+            _ => None,
+        };
+        if let Some(pool) = pool {
+            held.extend(self.access.privileges(who, &format!("/pool/{pool}")));
+        }
+        held
+    }
 
     /// Whether an endpoint's rule lets somebody in; the text of the refusal if not.
     pub(crate) fn check(
@@ -729,19 +751,16 @@ impl Access {
                 }
                 let path = fill(path);
                 let has = self.privileges(who, &path);
-                let mut wanted = privileges.iter();
-                let fine = if *any {
-                    wanted.any(|p| has.contains(p))
-                } else {
-                    wanted.all(|p| has.contains(p))
-                };
-                if fine {
-                    return Ok(());
+                if *any {
+                    if privileges.iter().any(|p| has.contains(p)) {
+                        return Ok(());
+                    }
+                    return Err(format!("{path}, {}", privileges.join("|")));
                 }
-                Err(format!(
-                    "{path}, {}",
-                    privileges.join(if *any { "|" } else { ", " })
-                ))
+                match privileges.iter().find(|p| !has.contains(*p)) {
+                    Some(missing) => Err(format!("{path}, {missing}")),
+                    None => Ok(()),
+                }
             }
             Check::UserIdParam(name) if name == "self" => {
                 if params
@@ -750,7 +769,7 @@ impl Access {
                 {
                     Ok(())
                 } else {
-                    Err("user is not the one asked about".into())
+                    Err(String::new())
                 }
             }
             Check::UserIdParam(_) => {
@@ -765,13 +784,40 @@ impl Access {
                     Err(format!("{path}, Realm.AllocateUser"))
                 }
             }
-            Check::UserIdGroup { privileges, .. } => {
-                let path = "/access/groups";
-                let has = self.privileges(who, path);
-                if privileges.iter().any(|p| has.contains(p)) {
+            Check::UserIdGroup {
+                privileges,
+                groups_param,
+            } => {
+                let may = |path: &str| {
+                    let has = self.privileges(who, path);
+                    privileges.iter().any(|p| has.contains(p))
+                };
+                let refusal = |path: &str| Err(format!("{path}, {}", privileges.join("|")));
+                if may("/access/groups") {
+                    return Ok(());
+                }
+                if groups_param.is_some() {
+                    let groups = params.get("groups").map_or("", String::as_str);
+                    let mut groups = split_list(groups).peekable();
+                    if groups.peek().is_none() {
+                        return refusal("/access/groups");
+                    }
+                    for group in groups {
+                        let path = format!("/access/groups/{group}");
+                        if !may(&path) {
+                            return refusal(&path);
+                        }
+                    }
+                }
+                let userid = params.get("userid").map_or("", String::as_str);
+                let mut groups = self.access.groups.iter();
+                let member = groups.any(|(name, group)| {
+                    group.users.contains(userid) && may(&format!("/access/groups/{name}"))
+                });
+                if groups_param.as_deref() == Some("create") || member {
                     Ok(())
                 } else {
-                    Err(format!("{path}, {}", privileges.join("|")))
+                    Err(String::new())
                 }
             }
             Check::PermModify(path) => {
@@ -781,10 +827,12 @@ impl Access {
                 } else {
                     path
                 };
-                if self.privileges(who, &path).contains("Permissions.Modify") {
+                let has = self.privileges(who, &path);
+                let wanted = modifiers(&path);
+                if wanted.iter().any(|p| has.contains(*p)) {
                     Ok(())
                 } else {
-                    Err(format!("{path}, Permissions.Modify"))
+                    Err(format!("{path}, {}", wanted.join("|")))
                 }
             }
             Check::UserParam(_) | Check::Roles(_) => Ok(()),
@@ -905,17 +953,6 @@ mod tests {
         assert!(has("/vms/100", "VM.Audit"));
         assert!(has("/storage", "Datastore.Allocate"));
         assert!(!has("/storage/local", "Datastore.Allocate"));
-        let check = Check::Perm {
-            path: "/vms/{vmid}".into(),
-            privileges: vec!["VM.PowerMgmt".into()],
-            any: false,
-            require_param: None,
-        };
-        let params = BTreeMap::from([("vmid".to_owned(), "100".to_owned())]);
-        assert_eq!(
-            access.check(&who, &check, &params),
-            Err("/vms/100, VM.PowerMgmt".into())
-        );
     }
 
     #[test]

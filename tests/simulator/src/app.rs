@@ -305,7 +305,6 @@ impl App {
             who.is_root()
                 || self
                     .world()
-                    .access
                     .privileges(who, &path)
                     .contains("Datastore.AllocateTemplate")
         });
@@ -525,10 +524,15 @@ impl App {
                 let known = call.known();
                 let sampler = self.sampler(&known, call.world.now);
                 sampler.complete(&mut reply.data, &found.endpoint.returns);
+                calls::filter(&call, &mut reply.data);
                 Ok(reply)
             }
             Some(Err(error)) => Err(error.into()),
-            None => Ok(self.generic(call, &segments)),
+            None => {
+                let mut reply = self.generic(&mut call, &segments);
+                calls::filter(&call, &mut reply.data);
+                Ok(reply)
+            }
         }
     }
 
@@ -541,7 +545,7 @@ impl App {
     }
 
     /// The answer of an endpoint without state of its own: right in shape, made from the schema.
-    fn generic(&self, call: Call<'_>, segments: &[&str]) -> Reply {
+    fn generic(&self, call: &mut Call<'_>, segments: &[&str]) -> Reply {
         let mut known = call.known();
         let home = call
             .world
@@ -573,7 +577,7 @@ impl App {
         }
         let sampler = self.sampler(&known, call.world.now);
         let mut answer = sampler.value("", returns, Fill::All);
-        calls::records::lay_over(&call, &mut answer);
+        calls::records::lay_over(call, &mut answer);
         Reply::data(answer)
     }
 
@@ -608,7 +612,6 @@ impl App {
         };
         let texts = calls::texts(params);
         world
-            .access
             .check(who, check, &texts)
             .map_err(|text| ApiError::permission(&text))
     }

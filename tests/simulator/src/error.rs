@@ -48,7 +48,11 @@ impl ApiError {
         Self::parameters(BTreeMap::from([(name.to_owned(), text.into())]))
     }
 
+    /// A privilege that is missing; some handlers do not say which.
     pub(crate) fn permission(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::raise(403, "Permission check failed");
+        }
         Self::raise(403, format!("Permission check failed ({text})"))
     }
 

@@ -284,6 +284,10 @@ pub struct MinimalRequest {
     pub params: Vec<(String, String)>,
 }
 
+/// What handlers insist on although the schema does not.
+const BEYOND_SCHEMA: [(Method, &str, &str, &str); 1] =
+    [(Method::Post, "/nodes/{node}/vzdump", "vmid", "100")];
+
 /// One [`MinimalRequest`] for every endpoint of a release, in the order of the schema file.
 ///
 /// # Errors
@@ -386,6 +390,11 @@ fn minimal(
         }
         at += 1;
     }
+    let more = BEYOND_SCHEMA
+        .iter()
+        .filter(|(verb, path, _, _)| *verb == method && *path == template)
+        .map(|(_, _, name, value)| ((*name).to_owned(), (*value).to_owned()));
+    params.extend(more.filter(|(name, _)| properties.contains_key(name)));
     MinimalRequest {
         method: method.to_string(),
         path,

@@ -85,6 +85,8 @@ pub(crate) enum Effect {
     ApplySdn,
     /// Changes what is held of configuration and storages.
     Edit(Vec<Edit>),
+    /// One after the other, whatever comes of those before; the first error is that of all.
+    All(Vec<Effect>),
     /// Does something to each guest, and warns of those it cannot be done to.
     Each(Vec<(u32, GuestEffect)>),
     /// What would have happened, and what a fault made of it.
@@ -440,6 +442,17 @@ impl World {
                 Some(_) => Ok(0),
                 None => Err(format!("volume '{}' does not exist", key.1)),
             },
+            Effect::All(effects) => {
+                let mut outcome = Ok(0_u32);
+                for effect in effects {
+                    let own = self.apply(effect);
+                    outcome = match (outcome, own) {
+                        (Ok(warnings), Ok(more)) => Ok(warnings.saturating_add(more)),
+                        (Ok(_), Err(error)) | (Err(error), _) => Err(error),
+                    };
+                }
+                outcome
+            }
             Effect::Each(guests) => {
                 let mut warnings = 0;
                 for (vmid, effect) in guests {

@@ -165,7 +165,11 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
     }
     if show("storage") {
         for node in &world.nodes {
-            for (id, storage) in &world.storages {
+            let seen = world
+                .storages
+                .iter()
+                .filter(|(id, _)| call.may(&format!("/storage/{id}"), "Datastore.Audit"));
+            for (id, storage) in seen {
                 let mut row = json!({
                     "id": format!("storage/{}/{id}", node.name), "type": "storage", "storage": id, "node": node.name,
                     "status": "available", "plugintype": storage.kind, "content": storage.content.join(","),
@@ -189,7 +193,8 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
         for node in &world.nodes {
             let running = world.sdn_running.get("/cluster/sdn/zones");
             let zones = running.into_iter().flatten().map(|(zone, _)| zone.as_str());
-            for zone in std::iter::once("localnetwork").chain(zones) {
+            let zones = std::iter::once("localnetwork").chain(zones);
+            for zone in zones.filter(|zone| call.may(&format!("/sdn/zones/{zone}"), "SDN.Audit")) {
                 // SDN zones became one kind of network with the field that says which.
                 rows.push(if networks {
                     json!({

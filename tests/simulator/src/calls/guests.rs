@@ -3,7 +3,7 @@
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
-use super::{Call, Reply, agent, cluster, ha, snapshots};
+use super::{Call, Reply, agent, cluster, ha, rights, snapshots};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::{Change, Config, Guest, GuestEffect, Kind, as_new_disk, check_lock, volume_of};
@@ -375,6 +375,7 @@ pub(super) fn change(call: &Call<'_>, kind: Kind) -> ApiResult<Change> {
         return Err(ApiError::die("no options specified"));
     }
     call.world.check_change(kind, &change)?;
+    rights::configure(call, kind)?;
     call.world.guest(kind, &node, vmid)?;
     Ok(change)
 }
@@ -389,6 +390,9 @@ pub(super) fn configure(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
 pub(super) fn configure_later(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let change = change(call, kind)?;
     let vmid = call.vmid("vmid");
+    if let Err(error) = rights::in_task(call) {
+        return Ok(call.fail("qmconfig", vmid, error.message.trim_end().to_owned()));
+    }
     let lines = change
         .set
         .iter()

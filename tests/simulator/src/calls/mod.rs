@@ -2,6 +2,7 @@
 
 mod access;
 mod agent;
+mod backup;
 mod ceph;
 mod certificates;
 mod cluster;
@@ -12,6 +13,7 @@ mod ha;
 mod host;
 mod pools;
 pub(crate) mod records;
+mod rights;
 mod rules;
 mod sdn;
 mod snapshots;
@@ -94,12 +96,7 @@ impl Call<'_> {
     }
 
     fn may(&self, path: &str, privilege: &str) -> bool {
-        self.who.is_root()
-            || self
-                .world
-                .access
-                .privileges(&self.who, path)
-                .contains(privilege)
+        self.who.is_root() || self.world.privileges(&self.who, path).contains(privilege)
     }
 
     fn start(
@@ -187,8 +184,18 @@ fn console_call(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
 
 /// Answers the call if it is one with state; `None` leaves it to the schema.
 pub(crate) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    if let Err(error) = rights::check(call) {
+        return Some(Err(error));
+    }
     with_state(call).or_else(|| records::handle(call))
 }
+
+/// Leaves out of an answer what the caller may not see.
+pub(crate) fn filter(call: &Call<'_>, data: &mut Value) {
+    rights::filter(call, data);
+}
+
+pub(crate) use self::rights::modifiers;
 
 fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     use Method::{Delete, Get, Post, Put};
@@ -262,7 +269,7 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         }
         (Post, "/nodes/{node}/storage/{storage}/download-url") => storage::download(call),
         (Post, "/nodes/{node}/storage/{storage}/upload") => storage::upload(call),
-        (Post, "/nodes/{node}/vzdump") => storage::backup(call),
+        (Post, "/nodes/{node}/vzdump") => backup::start(call),
         (Post, "/nodes/{node}/startall") => guests::every_guest(call, "startall", "start"),
         (Post, "/nodes/{node}/stopall") => guests::every_guest(call, "stopall", "stop"),
         (Post, "/nodes/{node}/suspendall") => guests::every_guest(call, "suspendall", "suspend"),

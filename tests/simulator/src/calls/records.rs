@@ -143,6 +143,9 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             }
         }
     }
+    if path.starts_with("/cluster/sdn/vnets/{vnet}/firewall/") && !sdn::has_vnet(call) {
+        return Some(Err(ApiError::die("invalid vnet specified")));
+    }
     if let Some(answer) = ha::handle(call)
         .or_else(|| sdn::handle(call))
         .or_else(|| other(call))

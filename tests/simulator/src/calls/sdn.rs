@@ -22,6 +22,18 @@ fn list_of(path: &str) -> Option<(&str, &'static str)> {
         .find(|(list, id)| path == *list || path == format!("{list}/{{{id}}}"))
 }
 
+/// Whether the virtual network a call names is planned.
+pub(super) fn has_vnet(call: &Call<'_>) -> bool {
+    let vnet = call.text("vnet").unwrap_or("");
+    let mut rows = call
+        .world
+        .records
+        .get("/cluster/sdn/vnets")
+        .into_iter()
+        .flatten();
+    rows.any(|(own, _)| own == vnet)
+}
+
 pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     match (call.method, call.path) {
         (Method::Put, "/cluster/sdn") => {

@@ -4,10 +4,8 @@ use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
 use super::{Call, Reply, cluster};
-use crate::clock::iso_date;
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::guest::Kind;
 use crate::sample::{mix, number};
 use crate::upload::{extension_fits, stored_name};
 use crate::world::{Effect, GIB, Storage, Volume, World};
@@ -398,73 +396,4 @@ pub(super) fn upload(call: &mut Call<'_>) -> ApiResult<Reply> {
     ];
     let key = call.world.volume_key(&node, &volid);
     Ok(call.start("imgcopy", "", 0.5, lines, Effect::AddVolume(key, volume)))
-}
-
-pub(super) fn backup(call: &mut Call<'_>) -> ApiResult<Reply> {
-    let node = call.owned("node");
-    let id = call.text("storage").unwrap_or("local").to_owned();
-    let ids = call.owned("vmid");
-    let Some(vmid) = split_list(&ids)
-        .next()
-        .and_then(|id| id.parse::<u32>().ok())
-    else {
-        let lines = vec!["INFO: Backup job finished successfully".into()];
-        return Ok(call.start("vzdump", "", 1.0, lines, Effect::Nothing));
-    };
-    let holder = call.world.storage(&id)?;
-    if !holder.holds("backup") {
-        return Err(ApiError::parameter(
-            "storage",
-            format!("storage '{id}' does not support backups"),
-        ));
-    }
-    let Some(guest) = call
-        .world
-        .guests
-        .get(&vmid)
-        .filter(|guest| guest.node == node)
-    else {
-        let lines = vec![format!(
-            "ERROR: Backup of VM {vmid} failed - unable to find VM '{vmid}'"
-        )];
-        return Ok(call.start(
-            "vzdump",
-            vmid,
-            0.5,
-            lines,
-            Effect::Fail("job errors".into()),
-        ));
-    };
-    let now = call.world.now.as_secs();
-    let stamp = iso_date(now)
-        .trim_end_matches('Z')
-        .replace(['-', ':'], "_")
-        .replace('T', "-");
-    let (api, extension) = match guest.kind {
-        Kind::Qemu => ("qemu", "vma.zst"),
-        Kind::Lxc => ("lxc", "tar.zst"),
-    };
-    let volid = format!("{id}:backup/vzdump-{api}-{vmid}-{stamp}.{extension}");
-    let volume = Volume {
-        storage: id,
-        content: "backup".into(),
-        format: extension.into(),
-        size: guest.disk_size() / 4,
-        vmid: Some(vmid),
-        created: now,
-        notes: Some(guest.name(vmid)),
-        protected: false,
-        saved: Some(guest.config.clone()),
-    };
-    let lines = vec![
-        format!("INFO: starting new backup job: vzdump {vmid}"),
-        format!("INFO: Starting Backup of VM {vmid} ({api})"),
-        format!("INFO: creating vzdump archive '{volid}'"),
-        "INFO: 50% done".into(),
-        "INFO: 100% done".into(),
-        format!("INFO: Finished Backup of VM {vmid} (00:00:04)"),
-        "INFO: Backup job finished successfully".into(),
-    ];
-    let key = call.world.volume_key(&node, &volid);
-    Ok(call.start("vzdump", vmid, 4.0, lines, Effect::AddVolume(key, volume)))
 }

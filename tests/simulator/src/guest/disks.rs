@@ -336,6 +336,34 @@ pub(crate) fn volume_of(disk: &str) -> &str {
         .unwrap_or(first)
 }
 
+/// What a volume is, from its name on its storage: its content, and the guest it belongs to.
+pub(crate) fn parse_volume_name(name: &str) -> (&'static str, Option<u32>) {
+    let first = |text: &str| -> Option<u32> { text.split(['-', '/', '.']).next()?.parse().ok() };
+    if let Some((directory, file)) = name.split_once('/') {
+        match directory {
+            "iso" => return ("iso", None),
+            "vztmpl" => return ("vztmpl", None),
+            "snippets" => return ("snippets", None),
+            "import" => return ("import", None),
+            "backup" => {
+                let guest = ["vzdump-qemu-", "vzdump-lxc-"]
+                    .iter()
+                    .find_map(|start| file.strip_prefix(start));
+                // On a backup server the path has the kind and the number.
+                let served = file.split_once('/').and_then(|(_, rest)| first(rest));
+                return ("backup", guest.and_then(first).or(served));
+            }
+            _ => {}
+        }
+    }
+    let own = name.rsplit('/').next().unwrap_or(name);
+    let owner = ["vm-", "base-", "subvol-", "basevol-"]
+        .iter()
+        .find_map(|start| own.strip_prefix(start))
+        .and_then(first);
+    ("images", owner.or_else(|| first(name)))
+}
+
 /// A saved disk as a create call would ask for it.
 pub(crate) fn as_new_disk(disk: &str, storage: Option<&str>) -> Option<String> {
     let (home, _) = volume_of(disk).split_once(':')?;

@@ -12,7 +12,7 @@ use proxmox_codegen::facts::{Format, Method, Schemas, Type};
 use serde_json::{Map, Value, json};
 
 use self::disks::size_of;
-pub(crate) use self::disks::{as_new_disk, parse_size, volume_of};
+pub(crate) use self::disks::{as_new_disk, parse_size, parse_volume_name, volume_of};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::inside::{Files, Inside};
@@ -348,7 +348,7 @@ impl Change {
 }
 
 /// The keys of a property string in the configuration of a guest.
-fn key_schemas<'a>(schema: &'a ApiSchema, kind: Kind, key: &str) -> Option<&'a Schemas> {
+pub(crate) fn key_schemas<'a>(schema: &'a ApiSchema, kind: Kind, key: &str) -> Option<&'a Schemas> {
     let endpoint = schema.endpoint(Method::Post, kind.create_path())?;
     match lookup(&endpoint.parameters.properties, key)?
         .format

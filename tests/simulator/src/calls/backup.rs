@@ -1,0 +1,274 @@
+//! Backups of guests.
+
+use serde_json::json;
+
+use super::{Call, Reply};
+use crate::clock::iso_date;
+use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
+use crate::guest::{Guest, Kind, check_lock};
+use crate::world::{Effect, Volume};
+
+/// Why a template for notes cannot be one.
+fn misfit(template: &str) -> Option<String> {
+    if template.contains('\n') {
+        return Some("contains a line feed".into());
+    }
+    let mut unknown = Vec::new();
+    let mut at = 0;
+    while let Some(found) = template[at..].find('\\') {
+        let place = at + found;
+        let Some(letter) = template[place + 1..].chars().next() else {
+            break;
+        };
+        if !matches!(letter, 'n' | '\\') {
+            unknown.push(format!("escape sequence '\\{letter}' at char {place}"));
+        }
+        at = place + 1 + letter.len_utf8();
+    }
+    for (start, _) in template.match_indices("{{") {
+        let Some(length) = template[start + 2..].find("}}") else {
+            continue;
+        };
+        let name = &template[start + 2..start + 2 + length];
+        let plain =
+            !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "{}".contains(c));
+        if plain && !matches!(name, "cluster" | "guestname" | "node" | "vmid") {
+            unknown.push(format!("variable '{name}' at char {}", start + 4));
+        }
+    }
+    (!unknown.is_empty()).then(|| format!("found unknown: {}", unknown.join(", ")))
+}
+
+/// What a template says of one guest.
+fn notes(template: &str, cluster: &str, guest: &Guest, vmid: u32) -> String {
+    let mut out = String::new();
+    let mut letters = template.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if letters.clone().next() == Some('n') => {
+                letters.next();
+                out.push('\n');
+            }
+            '\\' => {
+                letters.next();
+                out.push('\\');
+            }
+            letter => out.push(letter),
+        }
+    }
+    [
+        ("{{cluster}}", cluster.to_owned()),
+        ("{{guestname}}", guest.name(vmid)),
+        ("{{node}}", guest.node.clone()),
+        ("{{vmid}}", vmid.to_string()),
+    ]
+    .into_iter()
+    .fold(out, |text, (name, value)| text.replace(name, &value))
+}
+
+/// Refuses parameters that do not go together.
+pub(super) fn check(call: &Call<'_>, complete: bool) -> ApiResult<()> {
+    if call.params.contains_key("vmid") {
+        for key in ["all", "exclude", "pool"] {
+            let given = match key {
+                "all" => call.flag(key),
+                key => call.params.contains_key(key),
+            };
+            if given {
+                return Err(ApiError::parameter(
+                    key,
+                    "option conflicts with option 'vmid'",
+                ));
+            }
+        }
+    }
+    if let Some(text) = call.text("notes-template").and_then(misfit) {
+        return Err(ApiError::parameter("notes-template", format!("{text}\n")));
+    }
+    let chosen = ["all", "stop"].iter().any(|key| call.flag(key))
+        || ["pool", "vmid", "exclude"]
+            .iter()
+            .any(|key| call.params.contains_key(*key));
+    if complete && !chosen {
+        return Err(ApiError::parameter("vmid", "property is missing"));
+    }
+    Ok(())
+}
+
+/// The guests a backup takes, wherever they run.
+fn chosen(call: &Call<'_>) -> ApiResult<Vec<u32>> {
+    let world = &*call.world;
+    if let Some(pool) = call.text("pool") {
+        if !world.pools.contains_key(pool) {
+            return Err(ApiError::die(format!("pool '{pool}' does not exist")));
+        }
+        let members = world.guests.iter();
+        return Ok(members
+            .filter(|(_, guest)| guest.pool.as_deref() == Some(pool))
+            .map(|(vmid, _)| *vmid)
+            .collect());
+    }
+    if let Some(ids) = call.text("vmid") {
+        let mut ids: Vec<u32> = split_list(ids).filter_map(|id| id.parse().ok()).collect();
+        ids.sort_unstable();
+        return Ok(ids);
+    }
+    if !call.flag("all") && !call.params.contains_key("exclude") {
+        return Ok(Vec::new());
+    }
+    let left: Vec<u32> = split_list(call.text("exclude").unwrap_or(""))
+        .filter_map(|id| id.parse().ok())
+        .collect();
+    let all = world.guests.keys().copied();
+    Ok(all.filter(|vmid| !left.contains(vmid)).collect())
+}
+
+/// `POST /nodes/{node}/vzdump`: what it takes of guests on this node; those elsewhere are none of its business.
+pub(super) fn start(call: &mut Call<'_>) -> ApiResult<Reply> {
+    if call.flag("stdout") {
+        let text = "option is only allowed on the command line interface.";
+        return Err(ApiError::parameter("stdout", text));
+    }
+    check(call, true)?;
+    let node = call.owned("node");
+    let all = call.flag("all")
+        || call.params.contains_key("exclude") && !call.params.contains_key("pool");
+    // Guests that do not exist count as being here, to fail visibly.
+    let mut here: Vec<u32> = chosen(call)?;
+    here.retain(|vmid| {
+        call.world
+            .guests
+            .get(vmid)
+            .is_none_or(|guest| guest.node == node)
+    });
+    if here.is_empty() && !all {
+        return Ok(Reply::data(json!("OK")));
+    }
+    let id = call.text("storage").unwrap_or("local").to_owned();
+    let task = match here.as_slice() {
+        [one] => one.to_string(),
+        _ => String::new(),
+    };
+    let problem = match call.world.storages.get(&id) {
+        None => Some(format!("storage '{id}' does not exist")),
+        Some(storage) if !storage.holds("backup") => Some(format!(
+            "can't use storage '{id}' for backups - wrong content type"
+        )),
+        Some(_) => None,
+    };
+    if let Some(problem) = problem {
+        let text = format!("could not get storage information for '{id}': {problem}");
+        return Ok(call.fail("vzdump", task, text));
+    }
+    let mut lines = vec!["INFO: starting new backup job: vzdump".to_owned()];
+    let mut effects = Vec::new();
+    let mut failed = false;
+    for vmid in here {
+        let may = call.may(&format!("/vms/{vmid}"), "VM.Backup");
+        match call.world.guests.get(&vmid) {
+            Some(_) if !may && all => continue,
+            Some(_) if !may => {
+                let text = format!("Permission check failed (/vms/{vmid}, VM.Backup)");
+                return Ok(call.fail("vzdump", task, text));
+            }
+            Some(guest) => match check_lock(guest) {
+                Ok(()) => {
+                    let (volume, log) = archive(call, &id, vmid, guest);
+                    lines.extend(log);
+                    let key = call.world.volume_key(&node, &volume.0);
+                    effects.push(Effect::AddVolume(key, volume.1));
+                }
+                Err(error) => {
+                    failed = true;
+                    lines.push(format!("ERROR: Backup of VM {vmid} failed - {error}"));
+                }
+            },
+            None => {
+                failed = true;
+                let error = format!("unable to find VM '{vmid}'");
+                lines.push(format!("ERROR: Backup of VM {vmid} failed - {error}"));
+            }
+        }
+    }
+    lines.push(format!(
+        "INFO: Backup job finished {}",
+        if failed {
+            "with errors"
+        } else {
+            "successfully"
+        }
+    ));
+    if failed {
+        effects.push(Effect::Fail("job errors".into()));
+    }
+    let seconds = if effects.is_empty() { 0.5 } else { 4.0 };
+    Ok(call.start("vzdump", task, seconds, lines, Effect::All(effects)))
+}
+
+/// The archive of one guest and what the log says of its making.
+fn archive(
+    call: &Call<'_>,
+    storage: &str,
+    vmid: u32,
+    guest: &Guest,
+) -> ((String, Volume), Vec<String>) {
+    let now = call.world.now.as_secs();
+    let stamp = iso_date(now)
+        .trim_end_matches('Z')
+        .replace(['-', ':'], "_")
+        .replace('T', "-");
+    let (api, extension) = match guest.kind {
+        Kind::Qemu => ("qemu", "vma.zst"),
+        Kind::Lxc => ("lxc", "tar.zst"),
+    };
+    let volid = format!("{storage}:backup/vzdump-{api}-{vmid}-{stamp}.{extension}");
+    let template = call.text("notes-template");
+    let volume = Volume {
+        storage: storage.to_owned(),
+        content: "backup".into(),
+        format: extension.into(),
+        size: guest.disk_size() / 4,
+        vmid: Some(vmid),
+        created: now,
+        notes: template.map(|template| notes(template, &call.world.cluster, guest, vmid)),
+        protected: call.flag("protected"),
+        saved: Some(guest.config.clone()),
+    };
+    let lines = vec![
+        format!("INFO: Starting Backup of VM {vmid} ({api})"),
+        format!("INFO: creating vzdump archive '{volid}'"),
+        "INFO: 50% done".into(),
+        "INFO: 100% done".into(),
+        format!("INFO: Finished Backup of VM {vmid} (00:00:04)"),
+    ];
+    ((volid, volume), lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::Config;
+
+    #[test]
+    fn a_template_for_notes_is_one_line_with_two_escapes_and_four_names() {
+        assert_eq!(
+            misfit(r"a\nb {{guestname}} {{vmid}} \\ {{node}} {{cluster}}"),
+            None
+        );
+        assert_eq!(misfit("a\nb").as_deref(), Some("contains a line feed"));
+        let unknown = misfit(r"x\t{{date}}");
+        assert_eq!(
+            unknown.as_deref(),
+            Some(r"found unknown: escape sequence '\t' at char 1, variable 'date' at char 7")
+        );
+    }
+
+    #[test]
+    fn notes_are_made_for_each_guest() {
+        let config = Config::from([("name".to_owned(), "web".to_owned())]);
+        let guest = Guest::new(Kind::Qemu, "pve1", config);
+        let text = notes(r"a\nb {{guestname}} {{vmid}} \\ {{node}}", "c", &guest, 100);
+        assert_eq!(text, "a\nb web 100 \\ pve1");
+    }
+}
