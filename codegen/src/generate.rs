@@ -269,7 +269,7 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
 fn is_open(ty: &Ty) -> bool {
     match ty {
         Ty::Json => true,
-        Ty::Array(of) | Ty::Optional(of) | Ty::Map(of) => is_open(of),
+        Ty::Array(of) | Ty::Optional(of) | Ty::Map(of) | Ty::Pending(of) => is_open(of),
         _ => false,
     }
 }

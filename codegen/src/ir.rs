@@ -122,6 +122,8 @@ pub(crate) enum Ty {
     Array(Box<Ty>),
     Map(Box<Ty>),
     Optional(Box<Ty>),
+    /// A setting's next value, or that it is to go.
+    Pending(Box<Ty>),
     Item(ItemId),
 }
 
@@ -486,6 +488,7 @@ impl Lowering<'_> {
     }
 
     fn members(&mut self, at: &Use, fields: &Fields, whole: Presence) -> Vec<Member> {
+        let pending = self.overlay.is_pending(at);
         fields
             .iter()
             .map(|(name, field)| {
@@ -493,10 +496,14 @@ impl Lowering<'_> {
                 let base = name.strip_suffix("[n]");
                 let ty = self.ty(&at, &field.node);
                 let secret = ty == Ty::Text && self.overlay.is_secret(&at);
+                let ty = if secret { Ty::Secret } else { ty };
                 Member {
                     name: base.unwrap_or(name).to_owned(),
                     family: base.is_some(),
-                    ty: if secret { Ty::Secret } else { ty },
+                    ty: match pending {
+                        true => Ty::Pending(Box::new(ty)),
+                        false => ty,
+                    },
                     required: base.is_none()
                         && !field.node.optional
                         && field.presence.covers(whole),

@@ -50,6 +50,7 @@ const TAKEN: &[&str] = &[
     "Option",
     "ParamValue",
     "Partial",
+    "Pending",
     "Permission",
     "Realm",
     "Release",

@@ -23,6 +23,7 @@ pub(crate) struct Overlay {
     areas: Areas,
     open: BTreeMap<String, String>,
     privileges: Privileges,
+    pending: BTreeMap<String, String>,
     words: Words,
     patches: Vec<(String, Patch)>,
     /// Not all releases take part, so an entry may match nothing.
@@ -135,6 +136,13 @@ struct Open {
     open: BTreeMap<String, String>,
 }
 
+/// `pending.toml`: objects that hold the word `deleted` for a setting that is to go, each with its source.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pending {
+    pending: BTreeMap<String, String>,
+}
+
 /// What a string result is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StringResult {
@@ -187,6 +195,11 @@ impl Overlay {
                     Ok(privileges) => overlay.privileges = privileges,
                     Err(error) => problems.push(format!("{file}: {error}")),
                 },
+                "pending.toml" => {
+                    if let Some(pending) = parse::<Pending>(file, text, &mut problems) {
+                        overlay.pending = pending.pending;
+                    }
+                }
                 _ if file.starts_with("words/") => {
                     if let Some(words) = parse::<Words>(file, text, &mut problems) {
                         overlay.add_words(file, words, &mut problems);
@@ -291,6 +304,16 @@ impl Overlay {
         }
         self.mark(format!("secrets.toml: anywhere {name}"));
         true
+    }
+
+    /// Whether the members of the object at a place may be the word `deleted`.
+    pub(crate) fn is_pending(&self, at: &Use) -> bool {
+        let key = at.key();
+        let found = self.pending.contains_key(&key);
+        if found {
+            self.mark(format!("pending.toml: {key}"));
+        }
+        found
     }
 
     pub(crate) fn property_string_name(&self, at: &Use, node: &Node) -> Option<String> {
@@ -627,6 +650,7 @@ impl Overlay {
                     .map(|at| format!("privileges.toml: privilege {}, {at}", n + 1)),
             );
         }
+        entries.extend(self.pending.keys().map(|k| format!("pending.toml: {k}")));
         entries.extend(self.words.endpoints.keys().map(|k| format!("words: {k}")));
         for (scope, fields) in &self.words.fields {
             entries.extend(fields.keys().map(|k| format!("words: {scope} {k}")));

@@ -20,6 +20,7 @@ pub(crate) use crate::request::{
 pub(crate) use crate::task::Task;
 pub(crate) use crate::value::Family;
 pub(crate) use crate::value::List;
+pub(crate) use crate::value::Pending;
 pub(crate) use crate::value::Secret;
 pub(crate) use crate::value::decode::{Expected, Extra, Object, Scalar, Shape, Slot, scalar_slot};
 pub(crate) use crate::value::encode::{ParamValue, ToParam};

@@ -363,6 +363,10 @@ impl Emitter<'_> {
                 let of = self.ty(of);
                 quote!(Option<#of>)
             }
+            Ty::Pending(of) => {
+                let of = self.ty(of);
+                quote!(Pending<#of>)
+            }
             Ty::Item(id) => self.item_path(*id),
         }
     }

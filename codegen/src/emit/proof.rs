@@ -610,6 +610,7 @@ impl Emitter<'_> {
             Ty::Array(of) => json!({ "array": self.ty_shape(of) }),
             Ty::Map(of) => json!({ "map": self.ty_shape(of) }),
             Ty::Optional(of) => json!({ "optional": self.ty_shape(of) }),
+            Ty::Pending(of) => json!({ "pending": self.ty_shape(of) }),
             Ty::Item(id) => json!({ "item": self.names.items[*id] }),
         }
     }

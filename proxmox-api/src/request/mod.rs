@@ -13,7 +13,7 @@ use crate::stream::download::Download;
 use crate::stream::envelope::WithEnvelope;
 use crate::stream::paging::{Items, Pages};
 use crate::task::Task;
-use crate::value::decode::{DecodeError, Slot, decode_data};
+use crate::value::decode::{DecodeError, Extra, Slot, decode_answer, decode_beside};
 use crate::value::encode::{ParamValue, Params, ToParam, escape};
 use crate::value::endpoint::{Endpoint, Method};
 use crate::value::upid::Upid;
@@ -226,8 +226,11 @@ pub(crate) const LIKELY_SECRETS: &[&str] = &[
 pub struct Request<T> {
     pub(crate) client: Option<Client>,
     pub(crate) call: Call,
-    pub(crate) decode: fn(&Client, &Reply) -> Result<T, DecodeError>,
+    pub(crate) decode: Decode<T>,
 }
+
+/// How an answer is read; what stands beside its data goes to the last argument.
+pub(crate) type Decode<T> = fn(&Client, &Reply, &mut Extra) -> Result<T, DecodeError>;
 
 /// The future of a request under way.
 pub type Sending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
@@ -288,7 +291,7 @@ impl<T: 'static> IntoFuture for Request<T> {
         } = self;
         Box::pin(async move {
             let (client, name, reply) = exchange(client, call).await?;
-            decode(&client, &reply).map_err(|error| Error::decode(name, error))
+            decode(&client, &reply, &mut Extra::new()).map_err(|error| Error::decode(name, error))
         })
     }
 }
@@ -376,28 +379,40 @@ impl Client {
 /// How answers are read.
 #[doc(hidden)]
 pub mod reply {
-    use super::{Client, DecodeError, Reply, Slot, Task, Upid, decode_data};
+    use super::{
+        Client, DecodeError, Extra, Reply, Slot, Task, Upid, decode_answer, decode_beside,
+    };
 
-    pub fn nothing(_: &Client, _: &Reply) -> Result<(), DecodeError> {
+    /// Whatever comes is as good as nothing.
+    pub fn nothing(_: &Client, reply: &Reply, extra: &mut Extra) -> Result<(), DecodeError> {
+        *extra = decode_beside(&reply.body).unwrap_or_default();
         Ok(())
     }
 
-    pub fn data<T: Slot + Default>(_: &Client, reply: &Reply) -> Result<T, DecodeError> {
-        decode_data(&reply.body)
+    pub fn data<T: Slot + Default>(
+        _: &Client,
+        reply: &Reply,
+        extra: &mut Extra,
+    ) -> Result<T, DecodeError> {
+        decode_answer(&reply.body, extra)
     }
 
-    pub fn bytes(_: &Client, reply: &Reply) -> Result<bytes::Bytes, DecodeError> {
+    pub fn bytes(_: &Client, reply: &Reply, _: &mut Extra) -> Result<bytes::Bytes, DecodeError> {
         Ok(reply.body.clone())
     }
 
-    pub fn task(client: &Client, reply: &Reply) -> Result<Task, DecodeError> {
-        let text: String = decode_data(&reply.body)?;
+    pub fn task(client: &Client, reply: &Reply, extra: &mut Extra) -> Result<Task, DecodeError> {
+        let text: String = decode_answer(&reply.body, extra)?;
         upid(client, &text)
     }
 
     /// Some calls finish at once, now and then or on older releases, and then name no task.
-    pub fn optional_task(client: &Client, reply: &Reply) -> Result<Option<Task>, DecodeError> {
-        match decode_data::<Option<String>>(&reply.body)?.as_deref() {
+    pub fn optional_task(
+        client: &Client,
+        reply: &Reply,
+        extra: &mut Extra,
+    ) -> Result<Option<Task>, DecodeError> {
+        match decode_answer::<Option<String>>(&reply.body, extra)?.as_deref() {
             None | Some("" | "OK") => Ok(None),
             Some(text) => upid(client, text).map(Some),
         }
@@ -478,11 +493,7 @@ impl At {
     }
 
     /// A request of this path.
-    pub fn request<T>(
-        &self,
-        endpoint: &'static Endpoint,
-        decode: fn(&Client, &Reply) -> Result<T, DecodeError>,
-    ) -> Request<T> {
+    pub fn request<T>(&self, endpoint: &'static Endpoint, decode: Decode<T>) -> Request<T> {
         Request {
             client: self.client.clone(),
             call: self.call_of(endpoint),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::client::{Client, Reply};
 use crate::error::Error;
 use crate::request::{Request, Sending, exchange};
-use crate::value::decode::{DecodeError, Extra, decode_beside};
+use crate::value::decode::{DecodeError, Extra, Slot, decode_answer};
 
 /// An answer with all it holds; see [`Request::with_envelope`].
 #[derive(Clone, Debug)]
@@ -22,8 +22,44 @@ pub struct Answer<T> {
     /// What is configured but not in effect, as the difference between two files: network settings
     /// come with it.
     pub changes: Option<String>,
-    /// What else stood beside the data.
+    /// What else stood beside the data. Of a list or a map it has under `data` what does not fit its type: an array
+    /// with the odd elements in their places and null in those of all others, or an object with the odd values.
     pub extra: Extra,
+}
+
+impl<T: Slot + Default> Answer<T> {
+    /// Decodes an answer that was kept, as the request it belongs to would have with
+    /// [`with_envelope`](Request::with_envelope): `body` is the whole answer with its `data` member.
+    ///
+    /// # Errors
+    /// Those of [`from_answer`](crate::value::decode::from_answer).
+    pub fn from_body(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut extra = Extra::new();
+        let data = decode_answer(body, &mut extra)?;
+        Ok(Self::new(data, extra))
+    }
+}
+
+impl<T> Answer<T> {
+    fn new(data: T, mut extra: Extra) -> Self {
+        let total = extra.get("total").and_then(count);
+        let changes = match extra.get("changes") {
+            Some(Value::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        if total.is_some() {
+            extra.remove("total");
+        }
+        if changes.is_some() {
+            extra.remove("changes");
+        }
+        Self {
+            data,
+            total,
+            changes,
+            extra,
+        }
+    }
 }
 
 /// A request whose answer is kept whole; made by [`Request::with_envelope`], sent by awaiting it.
@@ -40,25 +76,9 @@ impl<T> Request<T> {
 
 impl<T: 'static> WithEnvelope<T> {
     fn read(&self, client: &Client, reply: &Reply) -> Result<Answer<T>, DecodeError> {
-        let data = (self.0.decode)(client, reply)?;
-        let mut extra = decode_beside(&reply.body)?;
-        let total = extra.get("total").and_then(count);
-        let changes = match extra.get("changes") {
-            Some(Value::String(text)) => Some(text.clone()),
-            _ => None,
-        };
-        if total.is_some() {
-            extra.remove("total");
-        }
-        if changes.is_some() {
-            extra.remove("changes");
-        }
-        Ok(Answer {
-            data,
-            total,
-            changes,
-            extra,
-        })
+        let mut extra = Extra::new();
+        let data = (self.0.decode)(client, reply, &mut extra)?;
+        Ok(Answer::new(data, extra))
     }
 }
 
@@ -98,7 +118,10 @@ impl<T: 'static> IntoFuture for WithEnvelope<T> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::request::{Call, reply};
     use crate::testing::{Fake, ok};
     use crate::value::endpoint::Method;
 
@@ -121,6 +144,22 @@ mod tests {
         assert_eq!(answer.extra["new"]["k"], 1);
         assert_eq!(answer.extra.len(), 1);
         assert_eq!(answer.data[0]["a"][0], 1);
+    }
+
+    #[tokio::test]
+    async fn elements_that_do_not_fit_are_found_in_their_places() {
+        let fake = Fake::new(|_| ok(r#"{"data":[7,"many",8,null,{"a":1},9]}"#));
+        let client = fake.token_client();
+        let list: Request<Vec<i64>> = Request {
+            client: Some(client.clone()),
+            call: Call::new(Method::Get, "/list"),
+            decode: reply::data,
+        };
+        assert_eq!(list.clone().await.expect("a list"), [7, 8, 9]);
+        let answer = list.with_envelope().await.expect("a list");
+        assert_eq!(answer.data, [7, 8, 9]);
+        let odd = json!([null, "many", null, {"a": 1}]);
+        assert_eq!(answer.extra["data"], odd);
     }
 
     #[tokio::test]

@@ -25,10 +25,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use serde_json::Value;
 
 use crate::error::Error;
 use crate::request::{Request, Sending};
 use crate::stream::envelope::Answer;
+use crate::value::decode::Extra;
 use crate::value::encode::ParamValue;
 
 /// A part of a list.
@@ -41,6 +43,8 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// How many items there are in all, where the server tells.
     pub total: Option<u64>,
+    /// As [`Answer::extra`]: `data` has the items that do not fit their type, in their places.
+    pub extra: Extra,
 }
 
 /// The pages of a list; made by [`Request::pages`].
@@ -71,7 +75,8 @@ impl<T: 'static> Request<Vec<T>> {
         }
     }
 
-    /// Reads a list item by item, asking for `size` at once; see [`Request::pages`].
+    /// Reads a list item by item, asking for `size` at once; see [`Request::pages`]. Items that do not fit their type
+    /// are left out; the pages have them.
     pub fn items(self, size: u32) -> Items<T> {
         self.pages(size).items()
     }
@@ -116,11 +121,17 @@ impl<T: 'static> Pages<T> {
             Ok(answer) => answer,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        let count = answer.data.len() as u64;
+        // Those that do not fit were sent all the same.
+        let unfit = match answer.extra.get("data") {
+            Some(Value::Array(rest)) => rest.iter().filter(|item| !item.is_null()).count(),
+            _ => 0,
+        };
+        let count = (answer.data.len() + unfit) as u64;
         let page = Page {
             start: self.start,
             items: answer.data,
             total: answer.total,
+            extra: answer.extra,
         };
         self.start += count;
         // A total may count only what was read so far, so it never ends the list, only prolongs it.
@@ -216,17 +227,16 @@ impl<T> fmt::Debug for Items<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Client, Reply};
-    use crate::request::{At, reply};
+    use crate::client::Client;
+    use crate::request::{At, Decode, reply};
     use crate::testing::{Fake, json, ok};
     use crate::transport::{TransportError, WireRequest};
-    use crate::value::decode::DecodeError;
     use crate::value::endpoint::{Endpoint, Method, Permission};
 
     static LIST: Endpoint = Endpoint::new(Method::Get, "/list", Permission::Authenticated);
 
     fn list(client: &Client) -> Request<Vec<i64>> {
-        let read: fn(&Client, &Reply) -> Result<Vec<i64>, DecodeError> = reply::data;
+        let read: Decode<Vec<i64>> = reply::data;
         At::root(Some(client)).literal("list").request(&LIST, read)
     }
 
@@ -290,6 +300,32 @@ mod tests {
             starts.push((page.start, page.items.len(), page.total));
         }
         assert_eq!(starts, [(0, 2, Some(5)), (2, 2, Some(5)), (4, 1, Some(5))]);
+    }
+
+    #[tokio::test]
+    async fn items_that_do_not_fit_count_and_stand_beside_the_others() {
+        let fake = Fake::new(|request| {
+            let start = number(request, "start");
+            let odd = ["\"x\"", "{}", "7", "8", "[]", "9"];
+            let items: Vec<&str> = odd.iter().skip(start).take(2).copied().collect();
+            ok(format!("{{\"data\":[{}]}}", items.join(",")))
+        });
+        let mut pages = list(&fake.token_client()).pages(2);
+        pages.start = 1;
+        let mut seen = Vec::new();
+        while let Some(page) = pages.try_next().await.expect("accepted") {
+            seen.push((page.start, page.items, page.extra.get("data").cloned()));
+        }
+        let json = serde_json::json!([[{}], [null, []]]);
+        let [first, second] = [0, 1].map(|at| Some(json[at].clone()));
+        assert_eq!(
+            seen,
+            [
+                (1, vec![7], first),
+                (3, vec![8], second),
+                (5, vec![9], None)
+            ]
+        );
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use crate::error::{Error, Name, RequestErrorKind};
 use crate::request::{At, Request, Sending, reply};
 use crate::task::Task;
 use crate::transport::BodyStream;
+use crate::value::decode::Extra;
 use crate::value::endpoint::{Endpoint, Method, Permission};
 
 static ENDPOINT: Endpoint = Endpoint::new(
@@ -318,7 +319,7 @@ impl Upload {
                 continue;
             }
             let reply = prepared.judge(response)?;
-            return reply::task(&client, &reply)
+            return reply::task(&client, &reply, &mut Extra::new())
                 .map_err(|error| Error::decode(prepared.name().clone(), error));
         }
     }

@@ -104,32 +104,82 @@ pub(crate) fn decode(body: &[u8], slot: &mut dyn Slot) -> Result<(), DecodeError
 const NO_UTF8: &str = "what follows is not UTF-8";
 
 fn decode_text(body: &str, slot: &mut dyn Slot) -> Result<(), DecodeError> {
-    let trail = RefCell::new(Trail::default());
+    let Err(first) = pass(body, slot, Mode::Straight) else {
+        return Ok(());
+    };
+    // Only a shape can be made up for. The slot is filled anew from the same text, so nothing of the first
+    // pass stays.
+    if !first.is_shape {
+        return Err(first.error);
+    }
+    match pass(body, slot, Mode::Careful) {
+        Ok(()) => {
+            note_misfit(&first.error);
+            Ok(())
+        }
+        // A list of which nothing fits is told by its first element.
+        Err(second) if first.error.path.starts_with(&second.error.path) => Err(first.error),
+        Err(second) => Err(second.error),
+    }
+}
+
+/// Says that a part was kept aside. The text names the place and the kinds of value, and quotes none.
+fn note_misfit(problem: &DecodeError) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: "proxmox_api", %problem, "a part of the answer does not fit");
+    #[cfg(not(feature = "tracing"))]
+    let _ = problem;
+}
+
+struct Failure {
+    error: DecodeError,
+    /// The text is JSON, but not of the declared shape.
+    is_shape: bool,
+}
+
+fn pass(body: &str, slot: &mut dyn Slot, mode: Mode) -> Result<(), Failure> {
+    let context = Context {
+        mode,
+        trail: RefCell::default(),
+    };
     let mut json: Json<'_> = serde_json::Deserializer::from_str(body);
-    let result = serde::de::DeserializeSeed::deserialize(
-        Fill {
-            slot,
-            trail: &trail,
-        },
-        &mut json,
-    )
-    .and_then(|outcome| match outcome {
-        Outcome::Taken => Ok(()),
-        Outcome::Refused(expected, value) => Err(refusal(&trail, expected, &describe(&value))),
+    let fill = Fill {
+        slot,
+        context: &context,
+    };
+    let result = serde::de::DeserializeSeed::deserialize(fill, &mut json)
+        .and_then(|outcome| match outcome {
+            Outcome::Taken | Outcome::Partly(_) => Ok(()),
+            Outcome::Nothing(expected, value) | Outcome::Refused(expected, value) => {
+                Err(context.refusal(expected, &describe(&value)))
+            }
+        })
+        .and_then(|()| json.end());
+    result.map_err(|error| {
+        let trail = context.trail.into_inner();
+        Failure {
+            is_shape: trail.problem.is_some(),
+            error: trail.explain(&error),
+        }
     })
-    .and_then(|()| json.end());
-    result.map_err(|error| trail.into_inner().explain(&error))
 }
 
 /// Reads the `data` member of an answer.
 pub(crate) fn decode_data<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeError> {
+    decode_answer(body, &mut Extra::new())
+}
+
+/// As [`decode_data`]; `extra` gets what stands beside that member, and under `data` what of it does not fit.
+pub(crate) fn decode_answer<T: Slot + Default>(
+    body: &[u8],
+    extra: &mut Extra,
+) -> Result<T, DecodeError> {
     let mut value = T::default();
-    let mut extra = Extra::new();
     decode(
         body,
         &mut Envelope {
             data: &mut value,
-            extra: &mut extra,
+            extra,
         },
     )?;
     Ok(value)
@@ -149,6 +199,9 @@ pub(crate) fn decode_data<T: Slot + Default>(body: &[u8]) -> Result<T, DecodeErr
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Elements of a list that do not fit are left out; [`Answer::from_body`](crate::stream::envelope::Answer::from_body)
+/// keeps them.
 ///
 /// # Errors
 /// The body is no JSON object with a `data` member, or that member does not have the shape of `T`; the
@@ -192,16 +245,17 @@ struct Envelope<'a> {
 
 impl Object for Envelope<'_> {
     fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        const SHAPE: &Shape = &Shape {
-            name: "object with a data member",
-            required: &["data"],
-            optional: &[],
-            families: &[],
-            rules: None,
-        };
-        visit(SHAPE, &mut [&mut *self.data, &mut *self.extra]);
+        visit(&ENVELOPE, &mut [&mut *self.data, &mut *self.extra]);
     }
 }
+
+static ENVELOPE: Shape = Shape {
+    name: "object with a data member",
+    required: &["data"],
+    optional: &[],
+    families: &[],
+    rules: None,
+};
 
 type Json<'a> = serde_json::Deserializer<StrRead<'a>>;
 
@@ -218,14 +272,51 @@ enum Segment {
     Index(usize),
 }
 
-trait Along {
-    fn key(&self, key: Cow<'_, str>);
+/// How much trouble is taken over what does not fit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// None: what cannot be left out ends the pass. Nearly all answers are read this way.
+    Straight,
+    /// Whatever can be left out is at hand as JSON while it is read, so that it can be kept aside whole.
+    Careful,
 }
 
-impl Along for RefCell<Trail> {
+struct Context {
+    mode: Mode,
+    trail: RefCell<Trail>,
+}
+
+impl Context {
     fn key(&self, key: Cow<'_, str>) {
-        let key = Segment::Key(key.into_owned());
-        self.borrow_mut().segments.push(key);
+        self.segment(Segment::Key(key.into_owned()));
+    }
+
+    fn segment(&self, segment: Segment) {
+        self.trail.borrow_mut().segments.push(segment);
+    }
+
+    fn refusal<E: serde::de::Error>(&self, expected: &str, found: &str) -> E {
+        self.fail(format!("expected {expected}, found {found}"))
+    }
+
+    fn fail<E: serde::de::Error>(&self, problem: String) -> E {
+        self.trail.borrow_mut().problem.get_or_insert(problem);
+        E::custom("unexpected shape")
+    }
+
+    /// Offers a slot a value that is at hand; what it does not take comes back.
+    fn offer(&self, slot: &mut dyn Slot, value: Value) -> Outcome {
+        let fill = Fill {
+            slot,
+            context: self,
+        };
+        match serde::de::DeserializeSeed::deserialize(fill, &value) {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.trail.take();
+                Outcome::Refused("value of the declared shape", value)
+            }
+        }
     }
 }
 
@@ -255,15 +346,6 @@ impl Trail {
     }
 }
 
-fn refusal<E: serde::de::Error>(trail: &RefCell<Trail>, expected: &str, found: &str) -> E {
-    fail(trail, format!("expected {expected}, found {found}"))
-}
-
-fn fail<E: serde::de::Error>(trail: &RefCell<Trail>, problem: String) -> E {
-    trail.borrow_mut().problem.get_or_insert(problem);
-    E::custom("unexpected shape")
-}
-
 fn describe(value: &Value) -> String {
     match value {
         Value::Null => Scalar::Null.describe(),
@@ -278,14 +360,29 @@ fn describe(value: &Value) -> String {
 /// What became of a value.
 enum Outcome {
     Taken,
+    /// The slot took a part; here is the rest, in the shape of the whole. In an array, null stands for what was taken.
+    Partly(Value),
+    /// As [`Outcome::Partly`], but there was nothing to take: a list or a map of which no entry fits.
+    Nothing(Expected, Value),
     /// The slot did not want it; here it is.
     Refused(Expected, Value),
 }
 
+/// The elements of an array that were not taken, each in its place among those that were.
+#[derive(Default)]
+struct Rest(Vec<Value>);
+
+impl Rest {
+    fn keep(&mut self, index: usize, value: Value) {
+        self.0.resize(index, Value::Null);
+        self.0.push(value);
+    }
+}
+
 /// Hands one JSON value to a slot.
-struct Fill<'s, 't> {
+struct Fill<'s, 'c> {
     slot: &'s mut dyn Slot,
-    trail: &'t RefCell<Trail>,
+    context: &'c Context,
 }
 
 impl Fill<'_, '_> {
@@ -340,12 +437,12 @@ impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Outcome, A::Error> {
-        let Self { slot, trail } = self;
-        let array = match slot.inside() {
-            Inside::Array(array) => array,
+        let Self { slot, context } = self;
+        match slot.inside() {
+            Inside::Array(array) => elements(array, &mut seq, context),
             Inside::Skip => {
                 while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                return Ok(Outcome::Taken);
+                Ok(Outcome::Taken)
             }
             inside => {
                 // What takes an empty text for an empty hash takes an empty list for one as well.
@@ -353,63 +450,154 @@ impl<'de> serde::de::Visitor<'de> for Fill<'_, '_> {
                 let value: Value = serde::Deserialize::deserialize(
                     serde::de::value::SeqAccessDeserializer::new(seq),
                 )?;
-                return Ok(match value.as_array().is_some_and(Vec::is_empty) && map {
+                Ok(match value.as_array().is_some_and(Vec::is_empty) && map {
                     true => Outcome::Taken,
                     false => keep(slot, value),
-                });
+                })
             }
-        };
-        let mut index = 0;
-        loop {
-            // An element that turns out not to exist is taken back by `trim`.
-            let element = array.next();
-            let outcome = match seq.next_element_seed(Fill {
-                slot: element,
-                trail,
-            }) {
-                Ok(Some(Outcome::Taken)) => Ok(()),
-                Ok(Some(Outcome::Refused(expected, value))) => {
-                    Err(refusal(trail, expected, &describe(&value)))
-                }
-                Ok(None) => {
-                    array.trim();
-                    return Ok(Outcome::Taken);
-                }
-                Err(error) => Err(error),
-            };
-            outcome.inspect_err(|_| trail.borrow_mut().segments.push(Segment::Index(index)))?;
-            index += 1;
         }
     }
 
     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Outcome, A::Error> {
-        let Self { slot, trail } = self;
+        let Self { slot, context } = self;
         match slot.inside() {
             Inside::Object(object) => {
                 let mut result = Ok(());
-                object.open(&mut |shape, slots| result = members(shape, slots, &mut map, trail));
-                result?;
+                object.open(&mut |shape, slots| result = members(shape, slots, &mut map, context));
+                result.map(|()| Outcome::Taken)
             }
-            Inside::Map(entries) => {
-                while let Some(Key(key)) = map.next_key()? {
-                    entry(entries, &key, &mut map, trail).inspect_err(|_| trail.key(key))?;
-                }
-            }
+            Inside::Map(entries) => values(entries, &mut map, context),
             Inside::Skip => {
                 while map
                     .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
                     .is_some()
                 {}
+                Ok(Outcome::Taken)
             }
             _ => {
                 let value = serde::Deserialize::deserialize(
                     serde::de::value::MapAccessDeserializer::new(map),
                 )?;
-                return Ok(keep(slot, value));
+                Ok(keep(slot, value))
             }
         }
-        Ok(Outcome::Taken)
     }
+}
+
+/// Reads the elements of an array. One that is null is not there.
+fn elements<'de, A: serde::de::SeqAccess<'de>>(
+    array: &mut dyn Array,
+    seq: &mut A,
+    context: &Context,
+) -> Result<Outcome, A::Error> {
+    let mut rest = Rest::default();
+    let (mut index, mut taken) = (0, 0);
+    loop {
+        // An element that turns out not to exist is taken back by `trim`.
+        let slot = array.next();
+        let outcome = match context.mode {
+            Mode::Straight => seq
+                .next_element_seed(Fill { slot, context })
+                .inspect_err(|_| context.segment(Segment::Index(index)))?,
+            Mode::Careful => {
+                let value = seq.next_element()?;
+                value.map(|value| context.offer(slot, value))
+            }
+        };
+        match outcome {
+            Some(Outcome::Taken) => {
+                taken += 1;
+                index += 1;
+            }
+            Some(Outcome::Partly(part)) => {
+                rest.keep(index, part);
+                taken += 1;
+                index += 1;
+            }
+            Some(Outcome::Refused(_, Value::Null)) => array.trim(),
+            Some(Outcome::Nothing(expected, value) | Outcome::Refused(expected, value)) => {
+                array.trim();
+                if context.mode == Mode::Straight {
+                    let error = context.refusal(expected, &describe(&value));
+                    context.segment(Segment::Index(index));
+                    return Err(error);
+                }
+                rest.keep(index, value);
+                index += 1;
+            }
+            None => {
+                array.trim();
+                return Ok(match rest.0 {
+                    rest if rest.is_empty() => Outcome::Taken,
+                    rest if taken == 0 => Outcome::Nothing("array of such elements", rest.into()),
+                    rest => Outcome::Partly(rest.into()),
+                });
+            }
+        }
+    }
+}
+
+/// Reads the values of an object with any keys. One that is null is not there.
+fn values<'de, A: serde::de::MapAccess<'de>>(
+    entries: &mut dyn Map,
+    map: &mut A,
+    context: &Context,
+) -> Result<Outcome, A::Error> {
+    let mut rest = Extra::new();
+    let mut taken = 0;
+    while let Some(Key(key)) = map.next_key()? {
+        let outcome = added(&mut |fill| entries.add(&key, fill), map, context);
+        match outcome {
+            Ok(Outcome::Taken) => taken += 1,
+            Ok(Outcome::Partly(part)) => {
+                rest.insert(key.into_owned(), part);
+                taken += 1;
+            }
+            Ok(Outcome::Refused(_, Value::Null)) => {}
+            Ok(Outcome::Nothing(_, value) | Outcome::Refused(_, value))
+                if context.mode == Mode::Careful =>
+            {
+                rest.insert(key.into_owned(), value);
+            }
+            Ok(Outcome::Nothing(expected, value) | Outcome::Refused(expected, value)) => {
+                let error = context.refusal(expected, &describe(&value));
+                context.key(key);
+                return Err(error);
+            }
+            Err(error) => {
+                context.key(key);
+                return Err(error);
+            }
+        }
+    }
+    Ok(match rest.is_empty() {
+        true => Outcome::Taken,
+        false if taken == 0 => Outcome::Nothing("object of such values", rest.into()),
+        false => Outcome::Partly(rest.into()),
+    })
+}
+
+type Filling<'f> = &'f mut dyn FnMut(&mut dyn Slot) -> bool;
+
+/// Reads a value into a slot that stays only if it could be filled.
+fn added<'de, A: serde::de::MapAccess<'de>>(
+    add: &mut dyn FnMut(Filling<'_>),
+    map: &mut A,
+    context: &Context,
+) -> Result<Outcome, A::Error> {
+    let mut at_hand = match context.mode {
+        Mode::Straight => None,
+        Mode::Careful => Some(map.next_value()?),
+    };
+    let mut result = Ok(Outcome::Taken);
+    add(&mut |slot| {
+        result = match at_hand.take() {
+            Some(value) => Ok(context.offer(slot, value)),
+            None => map.next_value_seed(Fill { slot, context }),
+        };
+        matches!(result, Ok(Outcome::Taken | Outcome::Partly(_)))
+    });
+    result
 }
 
 /// Reads the members of an object.
@@ -417,11 +605,11 @@ fn members<'de, A: serde::de::MapAccess<'de>>(
     shape: &Shape,
     slots: &mut [&mut dyn Slot],
     map: &mut A,
-    trail: &RefCell<Trail>,
+    context: &Context,
 ) -> Result<(), A::Error> {
     let mut state = State::default();
     while let Some(Key(key)) = map.next_key()? {
-        member(shape, slots, &key, map, &mut state, trail).inspect_err(|_| trail.key(key))?;
+        member(shape, slots, &key, map, &mut state, context).inspect_err(|_| context.key(key))?;
     }
     let bit = |bits: u64, index: usize| bits & (1 << index) != 0;
     match (0..shape.required.len()).find(|index| !bit(state.seen, *index)) {
@@ -433,7 +621,7 @@ fn members<'de, A: serde::de::MapAccess<'de>>(
             } else {
                 "missing"
             };
-            Err(fail(trail, format!("the required member `{name}` is {is}")))
+            Err(context.fail(format!("the required member `{name}` is {is}")))
         }
     }
 }
@@ -449,88 +637,66 @@ struct State {
     nulls: u64,
 }
 
-/// Reads one member of an object.
+/// Reads one member of an object. What of it does not fit stays with the object's undeclared members, unless it
+/// has to be there.
 fn member<'de, A: serde::de::MapAccess<'de>>(
     shape: &Shape,
     slots: &mut [&mut dyn Slot],
     key: &str,
     map: &mut A,
     state: &mut State,
-    trail: &RefCell<Trail>,
+    context: &Context,
 ) -> Result<(), A::Error> {
-    let mut required = None;
-    let refused = if let Some(index) = shape.find(key, &mut state.from) {
-        let bit = if index < shape.required.len() {
-            1 << index
-        } else {
-            0
-        };
+    let outcome = if let Some(index) = shape.find(key, &mut state.from) {
         let slot = &mut *slots[index];
-        match map.next_value_seed(Fill { slot, trail })? {
-            Outcome::Taken => {
-                state.seen |= bit;
-                return Ok(());
-            }
-            Outcome::Refused(expected, value) => {
-                if bit != 0 {
-                    required = Some(expected);
-                    if value.is_null() {
-                        state.nulls |= bit;
-                    }
+        if index < shape.required.len() {
+            let bit = 1 << index;
+            let outcome = map.next_value_seed(Fill { slot, context })?;
+            match outcome {
+                Outcome::Refused(_, Value::Null) => state.nulls |= bit,
+                Outcome::Refused(expected, value) => {
+                    return Err(context.refusal(expected, &describe(&value)));
                 }
-                value
+                // An answer of another kind than expected is not an empty one.
+                Outcome::Nothing(expected, value) if std::ptr::eq(shape, &ENVELOPE) => {
+                    return Err(context.refusal(expected, &describe(&value)));
+                }
+                Outcome::Taken | Outcome::Partly(_) | Outcome::Nothing(..) => state.seen |= bit,
             }
+            outcome
+        } else if context.mode == Mode::Straight {
+            map.next_value_seed(Fill { slot, context })?
+        } else {
+            let outcome = context.offer(slot, map.next_value()?);
+            if let Outcome::Nothing(..) | Outcome::Refused(..) = outcome {
+                // It may be half filled. Every optional member takes this.
+                let _ = slot.put(&Scalar::Null);
+            }
+            outcome
         }
     } else if let Some((index, number)) = shape.family(key)
         && let Inside::Family(family) = slots[index].inside()
     {
-        let mut result = Ok(Outcome::Taken);
-        family.add(number, &mut |slot| {
-            result = map.next_value_seed(Fill { slot, trail });
-            matches!(result, Ok(Outcome::Taken))
-        });
-        match result? {
-            Outcome::Taken => return Ok(()),
-            Outcome::Refused(_, value) => value,
-        }
+        added(&mut |fill| family.add(number, fill), map, context)?
     } else {
         let value = map.next_value()?;
         set_aside(slots, key, value);
         return Ok(());
     };
-    match required {
-        // The same as not there; whether that is an error shows at the end.
-        _ if refused.is_null() => Ok(()),
-        Some(expected) => Err(refusal(trail, expected, &describe(&refused))),
-        None => {
-            set_aside(slots, key, refused);
-            Ok(())
+    match outcome {
+        // Null is the same as not there; whether that is an error shows at the end.
+        Outcome::Taken | Outcome::Refused(_, Value::Null) => {}
+        Outcome::Partly(value) | Outcome::Nothing(_, value) | Outcome::Refused(_, value) => {
+            set_aside(slots, key, value);
         }
     }
+    Ok(())
 }
 
 /// Keeps what no slot holds with the object's undeclared members.
 fn set_aside(slots: &mut [&mut dyn Slot], key: &str, value: Value) {
     if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
         rest.insert(key.to_owned(), value);
-    }
-}
-
-/// Reads one entry of an object with any keys.
-fn entry<'de, A: serde::de::MapAccess<'de>>(
-    entries: &mut dyn Map,
-    key: &str,
-    map: &mut A,
-    trail: &RefCell<Trail>,
-) -> Result<(), A::Error> {
-    let mut result = Ok(Outcome::Taken);
-    entries.add(key, &mut |slot| {
-        result = map.next_value_seed(Fill { slot, trail });
-        matches!(result, Ok(Outcome::Taken))
-    });
-    match result? {
-        Outcome::Taken | Outcome::Refused(_, Value::Null) => Ok(()),
-        Outcome::Refused(expected, value) => Err(refusal(trail, expected, &describe(&value))),
     }
 }
 

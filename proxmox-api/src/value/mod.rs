@@ -7,10 +7,12 @@ mod family;
 pub mod formats;
 mod list;
 pub mod open_enum;
+mod pending;
 pub mod property_string;
 mod secret;
 pub mod upid;
 
 pub use family::Family;
 pub use list::List;
+pub use pending::Pending;
 pub use secret::Secret;

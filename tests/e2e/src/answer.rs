@@ -4,11 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use proxmox_api::Value;
+use proxmox_api::stream::envelope;
 use proxmox_api::task::Task;
 use proxmox_api::value::decode::{DecodeError, Slot, from_answer};
 use proxmox_api::value::upid::Upid;
+use serde_json::json;
 
-use crate::show::Show;
+use crate::show::{DATA, REST, Show};
 
 /// An endpoint and how its answers decode.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,12 @@ impl Of<()> {
 
 impl<T: Slot + Default + Show> Of<T> {
     pub(crate) fn data(body: &[u8]) -> Result<Option<Value>, DecodeError> {
-        Ok(from_answer::<T>(body)?.show())
+        let mut answer = envelope::Answer::<T>::from_body(body)?;
+        let shown = answer.data.show();
+        Ok(match answer.extra.remove("data") {
+            None => shown,
+            Some(rest) => Some(json!({ DATA: shown, REST: rest })),
+        })
     }
 }
 
@@ -68,6 +75,6 @@ impl<T: AsRef<[u8]>> Of<T> {
 fn upid(text: &str) -> Value {
     match text.parse::<Upid>() {
         Ok(upid) => Value::from(upid.as_str()),
-        Err(error) => serde_json::json!({ "(no UPID)": error.to_string() }),
+        Err(error) => json!({ "(no UPID)": error.to_string() }),
     }
 }

@@ -20,6 +20,8 @@ pub enum Ty {
     Array(Box<Ty>),
     Map(Box<Ty>),
     Optional(Box<Ty>),
+    /// A value or the word `deleted`.
+    Pending(Box<Ty>),
     Item(String),
 }
 
@@ -160,6 +162,7 @@ fn ty(json: &Value) -> Ty {
             "array" => Ty::Array(of_ty()),
             "map" => Ty::Map(of_ty()),
             "optional" => Ty::Optional(of_ty()),
+            "pending" => Ty::Pending(of_ty()),
             "item" => Ty::Item(text(of)),
             other => panic!("shapes.json: {other:?} is no kind of type"),
         };

@@ -10,7 +10,7 @@ use proxmox_api::value::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,
 };
 use proxmox_api::value::property_string::Undeclared;
-use proxmox_api::{Family, List, Secret, Value};
+use proxmox_api::{Family, List, Pending, Secret, Value};
 use serde_json::{Map, json};
 
 /// Holds what was not declared.
@@ -21,6 +21,13 @@ pub const UNLISTED: &str = "(unlisted)";
 pub const UNDECLARED: &str = "(undeclared)";
 /// Holds a property string that was not understood.
 pub const TEXT: &str = "(text)";
+
+/// Stands for a setting that is to go.
+pub const DELETED: &str = "(deleted)";
+/// Holds what of a list or a map did not fit, beside [`DATA`].
+pub const REST: &str = "(rest)";
+/// Holds what did fit, where there is a [`REST`].
+pub const DATA: &str = "(data)";
 
 /// A value that can be laid open; `None` is an absent one.
 pub trait Show {
@@ -115,6 +122,15 @@ impl Show for Secret {
 impl<T: Show> Show for Option<T> {
     fn show(&self) -> Option<Value> {
         self.as_ref()?.show()
+    }
+}
+
+impl<T: Show> Show for Pending<T> {
+    fn show(&self) -> Option<Value> {
+        match self {
+            Self::Set(value) => value.show(),
+            Self::Deleted => Some(json!(DELETED)),
+        }
     }
 }
 

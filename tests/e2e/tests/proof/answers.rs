@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use proxmox_e2e::ANSWERS;
 use proxmox_e2e::answer::Answer;
 use proxmox_e2e::shape::{Item, Member, Returns, Shapes, Ty};
-use serde_json::Value;
+use proxmox_e2e::show::{DATA, REST};
+use serde_json::{Value, json};
 
 use crate::documents::{Kind, Maker};
 
@@ -122,7 +123,7 @@ fn members<'a>(shapes: &'a Shapes, returns: &Returns) -> Option<(bool, &'a [Memb
 }
 
 #[test]
-fn a_missing_member_is_named() {
+fn a_required_member_that_is_missing_is_named_and_costs_its_element_only() {
     let shapes = Shapes::get();
     let mut checked = 0;
     for answer in ANSWERS {
@@ -141,8 +142,18 @@ fn a_missing_member_is_named() {
                 .expect("an object")
                 .remove(&member.name);
             let text = serde_json::to_vec(&body).expect("JSON");
+            let read = (answer.decode)(&text);
+            if array {
+                let found = read.expect("the other element fits").unwrap_or_default();
+                let count = found[DATA].as_array().map(Vec::len);
+                assert_eq!(count, Some(1), "{answer:?} without {}", member.name);
+                let rest = json!([null, body["data"][1]]);
+                assert_eq!(found[REST], rest, "{answer:?} without {}", member.name);
+                body["data"].as_array_mut().expect("an array").remove(0);
+            }
+            let text = serde_json::to_vec(&body).expect("JSON");
             let error = (answer.decode)(&text).expect_err("the member is missing");
-            let place = if array { "data[1]" } else { "data" };
+            let place = if array { "data[0]" } else { "data" };
             assert_eq!(error.path(), place, "{answer:?}");
             assert!(
                 error.problem().contains(&member.name),

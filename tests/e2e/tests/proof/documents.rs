@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proxmox_e2e::shape::{Item, Member, Properties, Returns, Shapes, Ty};
-use proxmox_e2e::show::{EXTRA, TEXT, UNDECLARED, UNLISTED};
+use proxmox_e2e::show::{DELETED, EXTRA, TEXT, UNDECLARED, UNLISTED};
 use serde_json::{Map, Value, json};
 
 /// How an answer is filled.
@@ -87,6 +87,12 @@ impl<'a> Maker<'a> {
                     return (json!(null), None);
                 }
                 return self.value(of, place);
+            }
+            Ty::Pending(of) => {
+                return match self.kind == Kind::Nasty && self.turn(&format!("{place}!"), 3) == 1 {
+                    true => to(json!("deleted"), json!(DELETED)),
+                    false => self.value(of, place),
+                };
             }
             Ty::Boolean => vec![
                 to(json!(1), json!(true)),
@@ -257,7 +263,12 @@ impl<'a> Maker<'a> {
                         }
                     }
                     _ => {
-                        let (json, shown) = self.value(&member.ty, &inside);
+                        let (mut json, shown) = self.value(&member.ty, &inside);
+                        if turn == 4
+                            && let Some(rest) = self.spoil(&member.ty, &mut json, &inside)
+                        {
+                            extra.insert(name.clone(), rest);
+                        }
                         object.insert(name.clone(), json);
                         if let Some(shown) = shown {
                             found.insert(name, shown);
@@ -292,10 +303,38 @@ impl<'a> Maker<'a> {
         (Value::Object(object), Some(Value::Object(found)))
     }
 
+    /// Adds to a list or a map, if it is not empty, what does not belong there; gives what is kept aside of it.
+    fn spoil(&mut self, ty: &Ty, json: &mut Value, place: &str) -> Option<Value> {
+        let of = match ty {
+            Ty::Optional(of) | Ty::Pending(of) => return self.spoil(of, json, place),
+            Ty::Array(of) | Ty::Map(of) => of,
+            _ => return None,
+        };
+        let unfit = self.unfit(of);
+        let turn = self.turn(&format!("{place}[]!"), unfit.len());
+        let odd = unfit.get(turn)?.clone();
+        match json {
+            Value::Array(items) if !items.is_empty() => {
+                let place = self.turn(&format!("{place}[]?"), items.len() + 1);
+                // What is null is not there and not counted.
+                let taken = items[..place].iter().filter(|item| !item.is_null()).count();
+                items.insert(place, odd.clone());
+                let mut rest = vec![Value::Null; taken];
+                rest.push(odd);
+                Some(rest.into())
+            }
+            Value::Object(values) if !values.is_empty() => {
+                values.insert("zz odd".to_owned(), odd.clone());
+                Some(json!({ "zz odd": odd }))
+            }
+            _ => None,
+        }
+    }
+
     /// Values that no lenience makes one of the type.
     fn unfit(&self, ty: &Ty) -> Vec<Value> {
         match ty {
-            Ty::Optional(of) => self.unfit(of),
+            Ty::Optional(of) | Ty::Pending(of) => self.unfit(of),
             Ty::Boolean => vec![json!("maybe"), json!(2), json!([1]), json!({})],
             Ty::Integer => vec![
                 json!("abc"),
@@ -322,7 +361,13 @@ impl<'a> Maker<'a> {
             Ty::Map(_) => vec![json!(5), json!("x"), json!([1])],
             Ty::Item(name) => match &self.shapes.items[name] {
                 Item::Enum(_) => vec![json!([]), json!({ "a": 1 })],
-                Item::Struct(_) => vec![json!("x"), json!(5), json!([1]), json!(true)],
+                Item::Struct(members) => {
+                    let mut unfit = vec![json!("x"), json!(5), json!([1]), json!(true)];
+                    if members.iter().any(|member| member.required) {
+                        unfit.push(json!({ "zz-later": 1 }));
+                    }
+                    unfit
+                }
                 Item::Properties(_) => vec![json!([1])],
             },
         }

@@ -9,7 +9,7 @@ use proxmox_codegen::facts::{Additional, Facts, Format, Schema, Schemas, Type};
 use proxmox_codegen::facts_json;
 use proxmox_codegen::generate::{self, Input};
 use proxmox_e2e::ANSWERS;
-use proxmox_e2e::show::EXTRA;
+use proxmox_e2e::show::{EXTRA, REST};
 use proxmox_simulator::releases;
 use serde_json::{Map, Value, json};
 
@@ -145,6 +145,9 @@ fn extras(place: &str, shown: &Value, found: &mut BTreeSet<String>) {
                 match (name.as_str(), value) {
                     (EXTRA, Value::Object(extra)) => {
                         found.extend(extra.keys().map(|key| format!("{place}.{key}")));
+                    }
+                    (REST, rest) => {
+                        found.insert(format!("{place}: {rest}"));
                     }
                     _ => extras(&format!("{place}.{name}"), value, found),
                 }
