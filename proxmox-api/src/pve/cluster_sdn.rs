@@ -5458,31 +5458,31 @@ object_impls!(ClusterSdnControllersItem);
 #[non_exhaustive]
 pub struct ClusterSdnControllersPending {
     /// Own autonomous system number; BGP and EVPN. From 0 to 4294967295.
-    pub asn: Option<i64>,
+    pub asn: Option<Pending<i64>>,
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
-    pub bgp_mode: Option<ClusterSdnControllersBgpMode>,
+    pub bgp_mode: Option<Pending<ClusterSdnControllersBgpMode>>,
     /// Whether paths through different systems are used at once if equally long; BGP.
-    pub bgp_multipath_as_relax: Option<bool>,
+    pub bgp_multipath_as_relax: Option<Pending<bool>>,
     /// Treats the peers as external ones (eBGP); BGP.
-    pub ebgp: Option<bool>,
+    pub ebgp: Option<Pending<bool>>,
     /// How many hops an external peer may be away; BGP with `ebgp`.
-    pub ebgp_multihop: Option<i64>,
+    pub ebgp_multihop: Option<Pending<i64>>,
     /// Domain the IS-IS controller routes in.
-    pub isis_domain: Option<String>,
+    pub isis_domain: Option<Pending<String>>,
     /// Comma-separated interfaces that speak IS-IS; IS-IS.
-    pub isis_ifaces: Option<List>,
+    pub isis_ifaces: Option<Pending<List>>,
     /// Network entity title of the node; IS-IS.
-    pub isis_net: Option<String>,
+    pub isis_net: Option<Pending<String>>,
     /// Loopback or dummy interface that holds the router address; BGP.
-    pub loopback: Option<String>,
+    pub loopback: Option<Pending<String>>,
     /// Node the controller runs on.
-    pub node: Option<String>,
+    pub node: Option<Pending<String>>,
     /// Comma-separated nodes the controller runs on. Since 9.2.
-    pub nodes: Option<List<NodeName>>,
+    pub nodes: Option<Pending<List<NodeName>>>,
     /// Name of the peer group in the FRR configuration; EVPN. Since 9.2.
-    pub peer_group_name: Option<String>,
+    pub peer_group_name: Option<Pending<String>>,
     /// Comma-separated addresses of the peers.
-    pub peers: Option<String>,
+    pub peers: Option<Pending<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6281,7 +6281,7 @@ object_impls!(ClusterSdnPrefixListsItem);
 #[non_exhaustive]
 pub struct ClusterSdnPrefixListsPending {
     /// Entries of the list, checked in the order of their numbers.
-    pub entries: Option<Vec<PrefixListRule>>,
+    pub entries: Option<Pending<Vec<PrefixListRule>>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6517,15 +6517,15 @@ object_impls!(ClusterSdnVnetsItem);
 #[non_exhaustive]
 pub struct ClusterSdnVnetsPending {
     /// Free text that describes the VNet. At most 256 characters.
-    pub alias: Option<String>,
+    pub alias: Option<Pending<String>>,
     /// Keeps guests on the VNet from reaching each other on the same node.
-    pub isolate_ports: Option<bool>,
+    pub isolate_ports: Option<Pending<bool>>,
     /// VLAN number in VLAN and QinQ zones, VXLAN network identifier in VXLAN and EVPN zones. From 1 to 16777215.
-    pub tag: Option<i64>,
+    pub tag: Option<Pending<i64>>,
     /// Lets guests send VLAN tags of their own through the VNet.
-    pub vlanaware: Option<bool>,
+    pub vlanaware: Option<Pending<bool>>,
     /// Zone the VNet belongs to.
-    pub zone: Option<String>,
+    pub zone: Option<Pending<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6688,17 +6688,17 @@ object_impls!(ClusterSdnVnetsSubnetsItem);
 #[non_exhaustive]
 pub struct ClusterSdnVnetsSubnetsPending {
     /// Address of the DNS server that DHCP clients are told.
-    pub dhcp_dns_server: Option<String>,
+    pub dhcp_dns_server: Option<Pending<String>>,
     /// Address ranges for DHCP, each as `start-address=IP,end-address=IP`.
-    pub dhcp_range: Option<Vec<ClusterSdnVnetsSubnetsDhcpRangeItem>>,
+    pub dhcp_range: Option<Pending<Vec<DhcpRange>>>,
     /// Label put between host name and zone domain in DNS names.
-    pub dnszoneprefix: Option<String>,
+    pub dnszoneprefix: Option<Pending<String>>,
     /// Gateway address; in routed zones the VNet's bridge on the nodes gets it.
-    pub gateway: Option<String>,
+    pub gateway: Option<Pending<String>>,
     /// Rewrites the source address of traffic that leaves the subnet (masquerading).
-    pub snat: Option<bool>,
+    pub snat: Option<Pending<bool>>,
     /// VNet the subnet belongs to.
-    pub vnet: Option<String>,
+    pub vnet: Option<Pending<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6926,51 +6926,51 @@ object_impls!(ClusterSdnZonesItem);
 #[non_exhaustive]
 pub struct ClusterSdnZonesPending {
     /// Announces whole subnets (type 5 routes), which helps with silent guests; EVPN zones.
-    pub advertise_subnets: Option<bool>,
+    pub advertise_subnets: Option<Pending<bool>>,
     /// Bridge on the nodes that carries the VLANs; VLAN and QinQ zones.
-    pub bridge: Option<String>,
+    pub bridge: Option<Pending<String>>,
     /// Turns the learning of MAC addresses on the bridge off.
-    pub bridge_disable_mac_learning: Option<bool>,
+    pub bridge_disable_mac_learning: Option<Pending<bool>>,
     /// Controller that routes for the zone; EVPN zones.
-    pub controller: Option<String>,
+    pub controller: Option<Pending<String>>,
     /// DHCP server that serves the subnets of the zone.
-    pub dhcp: Option<ClusterSdnZonesDhcp>,
+    pub dhcp: Option<Pending<ClusterSdnZonesDhcp>>,
     /// Lets ARP and neighbor discovery pass and does not answer them locally; EVPN zones.
-    pub disable_arp_nd_suppression: Option<bool>,
+    pub disable_arp_nd_suppression: Option<Pending<bool>>,
     /// DNS server entry that guest names are registered with.
-    pub dns: Option<String>,
+    pub dns: Option<Pending<String>>,
     /// Domain that names of guests are registered in.
-    pub dnszone: Option<String>,
+    pub dnszone: Option<Pending<String>>,
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
-    pub exitnodes: Option<List<NodeName>>,
+    pub exitnodes: Option<Pending<List<NodeName>>>,
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
-    pub exitnodes_local_routing: Option<bool>,
+    pub exitnodes_local_routing: Option<Pending<bool>>,
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
-    pub exitnodes_primary: Option<NodeName>,
+    pub exitnodes_primary: Option<Pending<NodeName>>,
     /// IP address manager the zone uses.
-    pub ipam: Option<String>,
+    pub ipam: Option<Pending<String>>,
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
-    pub mac: Option<String>,
+    pub mac: Option<Pending<String>>,
     /// MTU in bytes for the bridges of the zone's VNets.
-    pub mtu: Option<i64>,
+    pub mtu: Option<Pending<i64>>,
     /// Comma-separated nodes the zone exists on; all of them if unset.
-    pub nodes: Option<String>,
+    pub nodes: Option<Pending<String>>,
     /// Comma-separated addresses of the tunnel end points, usually those of the nodes; VXLAN zones.
-    pub peers: Option<List<IpAddress>>,
+    pub peers: Option<Pending<List<IpAddress>>>,
     /// DNS server entry for reverse lookups.
-    pub reversedns: Option<String>,
+    pub reversedns: Option<Pending<String>>,
     /// Comma-separated route targets to import into the zone's routing table; EVPN zones.
-    pub rt_import: Option<List>,
+    pub rt_import: Option<Pending<List>>,
     /// Further controllers besides the main one; EVPN zones. Since 9.2.
-    pub secondary_controllers: Option<Vec<String>>,
+    pub secondary_controllers: Option<Pending<Vec<String>>>,
     /// Outer (service) VLAN number; QinQ zones. At least 0.
-    pub tag: Option<i64>,
+    pub tag: Option<Pending<i64>>,
     /// Tag format of the outer VLAN; QinQ zones. Default: `802.1q`.
-    pub vlan_protocol: Option<super::types::VlanProtocol>,
+    pub vlan_protocol: Option<Pending<super::types::VlanProtocol>>,
     /// VXLAN network identifier of the zone's routing table; EVPN zones. From 1 to 16777215.
-    pub vrf_vxlan: Option<i64>,
+    pub vrf_vxlan: Option<Pending<i64>>,
     /// UDP port of the tunnels; VXLAN and EVPN zones. From 1 to 65536. Default: `4789`.
-    pub vxlan_port: Option<i64>,
+    pub vxlan_port: Option<Pending<i64>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -7073,14 +7073,14 @@ open_enum_impls!(
 ///
 /// A property string: it is written and read as one text.
 ///
-/// Used by `POST /cluster/sdn/vnets/{vnet}/subnets`, `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
+/// Used by `GET /cluster/sdn/vnets/{vnet}/subnets`, `POST /cluster/sdn/vnets/{vnet}/subnets`, `GET /cluster/sdn/vnets/{vnet}/subnets/{subnet}`, `PUT /cluster/sdn/vnets/{vnet}/subnets/{subnet}`.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct DhcpRange {
     /// Last address of the range.
-    pub end_address: IpAddress,
+    pub end_address: String,
     /// First address of the range.
-    pub start_address: IpAddress,
+    pub start_address: String,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -7090,8 +7090,8 @@ impl DhcpRange {
     #[inline]
     #[must_use]
     pub fn new(
-        end_address: impl Into<IpAddress>,
-        start_address: impl Into<IpAddress>,
+        end_address: impl Into<String>,
+        start_address: impl Into<String>,
     ) -> Self {
         Self {
             end_address: end_address.into(),
@@ -7102,14 +7102,14 @@ impl DhcpRange {
     /// Last address of the range.
     #[inline]
     #[must_use]
-    pub fn end_address(mut self, value: impl Into<IpAddress>) -> Self {
+    pub fn end_address(mut self, value: impl Into<String>) -> Self {
         self.end_address = value.into();
         self
     }
     /// First address of the range.
     #[inline]
     #[must_use]
-    pub fn start_address(mut self, value: impl Into<IpAddress>) -> Self {
+    pub fn start_address(mut self, value: impl Into<String>) -> Self {
         self.start_address = value.into();
         self
     }

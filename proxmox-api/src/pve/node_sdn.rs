@@ -625,7 +625,7 @@ pub struct NodeSdnZonesBridgesItem {
     /// Ports plugged into the bridge.
     pub ports: Option<Vec<NodeSdnZonesBridgesPortsItem>>,
     /// Whether the bridge is VLAN-aware.
-    pub vlan_filtering: String,
+    pub vlan_filtering: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -636,15 +636,15 @@ impl Object for NodeSdnZonesBridgesItem {
         visit(
             &Shape {
                 name: "NodeSdnZonesBridgesItem",
-                required: &["name", "vlan_filtering"],
-                optional: &["ports"],
+                required: &["name"],
+                optional: &["ports", "vlan_filtering"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.name,
-                &mut self.vlan_filtering,
                 &mut self.ports,
+                &mut self.vlan_filtering,
                 &mut self.extra,
             ],
         );

@@ -6847,6 +6847,15 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsDhcpRangeItem {
     }
 }
 
+impl Show for pve::cluster_sdn::DhcpRange {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("end-address", &self.end_address);
+        out.put("start-address", &self.start_address);
+        out.undeclared(&self.undeclared)
+    }
+}
+
 impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsPending {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -6880,15 +6889,6 @@ impl Show for pve::cluster_sdn::ClusterSdnVnetsSubnetsItem {
         out.put("vnet", &self.vnet);
         out.put("zone", &self.zone);
         out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::cluster_sdn::DhcpRange {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("end-address", &self.end_address);
-        out.put("start-address", &self.start_address);
-        out.undeclared(&self.undeclared)
     }
 }
 
