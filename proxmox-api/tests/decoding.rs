@@ -1,10 +1,19 @@
 //! How answers become values: leniency, what is kept, and what an error says.
 
-#![cfg(all(feature = "cluster", feature = "lxc", feature = "qemu"))]
+#![cfg(all(
+    feature = "cluster-sdn",
+    feature = "lxc",
+    feature = "node-sdn",
+    feature = "qemu"
+))]
 
+use proxmox_api::Pending;
 use proxmox_api::pve::cluster::ClusterResourcesItem;
+use proxmox_api::pve::cluster_sdn::ClusterSdnVnetsSubnetsItem;
 use proxmox_api::pve::lxc::LxcNet;
-use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuItem, QemuNet};
+use proxmox_api::pve::node_sdn::NodeSdnZonesBridgesItem;
+use proxmox_api::pve::qemu::{QemuConfig, QemuDrive, QemuItem, QemuMigrate, QemuNet};
+use proxmox_api::stream::envelope::Answer;
 use proxmox_api::value::decode::from_answer;
 use serde_json::json;
 
@@ -77,6 +86,88 @@ fn an_indexed_family_is_a_map_and_its_neighbour_of_the_same_name_is_not() {
     assert_eq!(config.extra["net999"], json!("virtio"));
 }
 
+fn list(data: &str) -> Answer<Vec<ClusterResourcesItem>> {
+    let body = format!(r#"{{"data":{data}}}"#);
+    Answer::from_body(body.as_bytes()).unwrap_or_else(|error| panic!("{body}: {error}"))
+}
+
+#[test]
+fn an_odd_element_of_an_answered_list_stays_beside_the_data() {
+    let odd = json!({"id": {}, "type": "qemu", "node": "pve1"});
+    let answer = list(&format!(
+        r#"[{{"id":"node/pve1","type":"node"}},{odd},null,{{"id":"lxc/101","type":"lxc"}},7]"#
+    ));
+    let ids: Vec<&str> = answer.data.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(ids, ["node/pve1", "lxc/101"]);
+    assert_eq!(answer.extra["data"], json!([null, odd, null, 7]));
+    assert!(
+        list(r#"[{"id":"node/pve1","type":"node"}]"#)
+            .extra
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_bridge_that_is_not_up_costs_nothing() {
+    let body = br#"{"data":[{"ports":[],"name":"vmbr5","vlan_filtering":null},{"vlan_filtering":0,"name":"vmbr0",
+        "ports":[{"name":"tap100i0"},{"vlans":[]}]}]}"#;
+    let answer: Answer<Vec<NodeSdnZonesBridgesItem>> = Answer::from_body(body).unwrap();
+    assert_eq!(answer.data[0].vlan_filtering, None);
+    assert_eq!(answer.data[1].vlan_filtering.as_deref(), Some("0"));
+    assert_eq!(answer.data[1].ports.as_ref().map(Vec::len), Some(1));
+    assert_eq!(answer.data[1].extra["ports"], json!([null, {"vlans": []}]));
+    assert!(answer.extra.is_empty());
+}
+
+#[test]
+fn a_change_of_a_network_that_waits_tells_what_goes() {
+    let body = br#"{"data":[{"subnet":"lab-10.9.0.0-24","dhcp-range":[{"start-address":"10.9.0.10","end-address":"10.9.0.20"}],
+        "pending":{"dhcp-range":["start-address=10.9.0.30,end-address=10.9.0.40"],"snat":"deleted","gateway":"10.9.0.1",
+        "dnszoneprefix":"deleted"}},{"subnet":"lab-10.8.0.0-24","pending":{"dhcp-range":"deleted"}}]}"#;
+    let subnets: Vec<ClusterSdnVnetsSubnetsItem> = from_answer(body).unwrap();
+    let pending = subnets[0].pending.as_ref().unwrap();
+    let ranges = pending
+        .dhcp_range
+        .as_ref()
+        .and_then(Pending::value)
+        .unwrap();
+    assert_eq!(ranges[0].start_address.as_str(), "10.9.0.30");
+    assert_eq!(pending.snat, Some(Pending::Deleted));
+    assert_eq!(pending.gateway, Some(Pending::Set("10.9.0.1".to_owned())));
+    assert_eq!(pending.dnszoneprefix, Some(Pending::Deleted));
+    assert!(pending.extra.is_empty(), "{pending:?}");
+    let other = subnets[1].pending.as_ref().unwrap();
+    assert!(other.dhcp_range.as_ref().is_some_and(Pending::is_deleted));
+}
+
+#[test]
+fn a_misfit_below_a_list_or_a_map_stays_in_the_nearest_object() {
+    let body = br#"{"data":{"running":0,"local_disks":[{"volid":"a:1","size":1},5],"local_resources":["usb0",[1]],
+        "not_allowed_nodes":{"pve2":{"blocking-ha-resources":{"sid":"vm:1"}},"pve3":"full"}}}"#;
+    let check: QemuMigrate = from_answer(body).unwrap();
+    assert_eq!(check.extra["local_disks"], json!([null, 5]));
+    assert_eq!(check.extra["local_resources"], json!([null, [1]]));
+    assert_eq!(check.extra["not_allowed_nodes"], json!({"pve3": "full"}));
+    let nodes = check.not_allowed_nodes.unwrap();
+    let blocking = &nodes["pve2"].extra["blocking-ha-resources"];
+    assert_eq!(*blocking, json!({"sid": "vm:1"}));
+}
+
+#[test]
+fn a_list_of_which_nothing_fits_is_absent_or_empty_and_an_error_where_it_is_the_whole_answer() {
+    let body = br#"{"data":{"running":0,"local_disks":[5,"x"],"local_resources":[],"mapped-resources":[[1]]}}"#;
+    let check: QemuMigrate = from_answer(body).unwrap();
+    assert!(check.local_disks.is_empty());
+    assert_eq!(check.extra["local_disks"], json!([5, "x"]));
+    assert!(check.mapped_resources.is_none());
+    assert_eq!(check.extra["mapped-resources"], json!([[1]]));
+    assert_eq!(
+        failure(r#"{"data":["a","b"]}"#),
+        "at data[0]: expected object, found a text of 1 characters (line 1 column 13)"
+    );
+    assert!(failure(r#"{"data":{"id":"a"}}"#).starts_with("at data: expected array, found object"));
+}
+
 #[test]
 fn a_property_string_reads_every_form_and_writes_back_what_it_read() {
     for text in [
@@ -131,8 +222,8 @@ fn an_unlisted_enum_value_is_kept() {
 #[test]
 fn an_error_names_the_place_and_never_quotes_a_text() {
     assert_eq!(
-        failure(r#"{"data":[{"id":"a","type":"node"},{"id":{},"type":"qemu"}]}"#),
-        "at data[1].id: expected scalar, found object (line 1 column 42)"
+        failure(r#"{"data":[{"id":{},"type":"qemu"}]}"#),
+        "at data[0].id: expected scalar, found object (line 1 column 17)"
     );
     assert!(
         failure(r#"{"data":[{"type":"node"}]}"#).contains("at data[0]: the required member `id`")
