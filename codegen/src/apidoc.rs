@@ -37,6 +37,8 @@ pub enum Product {
     Pdm,
 }
 
+const ALL: [Product; 4] = [Product::Pve, Product::Pbs, Product::Pmg, Product::Pdm];
+
 impl Product {
     fn name(self) -> &'static str {
         match self {
@@ -45,6 +47,23 @@ impl Product {
             Product::Pmg => "pmg",
             Product::Pdm => "pdm",
         }
+    }
+
+    /// A path that every release of the product has and no other product.
+    fn mark(self) -> &'static str {
+        match self {
+            Product::Pve => "/nodes/{node}/qemu/{vmid}",
+            Product::Pbs => "/admin/datastore",
+            Product::Pmg => "/config/mail",
+            Product::Pdm => "/pve/remotes",
+        }
+    }
+
+    /// The product whose API has these paths, if it is one of the known ones.
+    #[must_use]
+    pub fn of<'a>(paths: impl Iterator<Item = &'a str> + Clone) -> Option<Product> {
+        ALL.into_iter()
+            .find(|product| paths.clone().any(|path| path == product.mark()))
     }
 
     fn dialect(self) -> Dialect {
@@ -65,8 +84,7 @@ impl FromStr for Product {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Product, String> {
-        [Product::Pve, Product::Pbs, Product::Pmg, Product::Pdm]
-            .into_iter()
+        ALL.into_iter()
             .find(|product| product.name() == text)
             .ok_or_else(|| format!("{text:?} is not one of pve, pbs, pmg, pdm"))
     }
@@ -102,19 +120,44 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a dump, one per line.
+/// All problems of a dump. One that many endpoints share is told once, with the first of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
+/// A problem of more endpoints than this is told once.
+const SHARED: usize = 5;
+
+impl Problems {
+    /// A line for each problem.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for problem in &self.0 {
+            *counts
+                .entry((&problem.pointer, &problem.message))
+                .or_default() += 1;
+        }
+        let mut told = BTreeSet::new();
+        self.0
+            .iter()
+            .filter_map(|problem| {
+                let key = (problem.pointer.as_str(), problem.message.as_str());
+                match counts[&key] {
+                    count if count <= SHARED => Some(problem.to_string()),
+                    _ if !told.insert(key) => None,
+                    count => Some(format!(
+                        "{problem} (and the same in {} more places)",
+                        count - 1
+                    )),
+                }
+            })
+            .collect()
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.0.iter().enumerate() {
-            if n > 0 {
-                f.write_str("\n")?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
+        f.write_str(&self.lines().join("\n"))
     }
 }
 
@@ -216,7 +259,10 @@ fn array_start(text: &str) -> Result<usize, String> {
     }
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        if let Some(offset) = assignment(&text[at..]) {
+        // Blank lines begin nothing; without this check each would be read again for each line before it.
+        if !line.trim_start().is_empty()
+            && let Some(offset) = assignment(&text[at..])
+        {
             return Ok(at + offset);
         }
         at += line.len();
@@ -762,6 +808,10 @@ impl Import {
                 let mut groups_param = None;
                 for (at, key, value) in self.options(at, list, 2) {
                     match key {
+                        // Up to 7.1 it only said that the parameter `groups` is meant.
+                        "groups_param" if matches!(value, Json::Number(_)) => {
+                            groups_param = self.flag(&at, value).then(|| "groups".to_owned());
+                        }
                         "groups_param" => groups_param = self.owned(&at, value),
                         _ => self.unknown(&at, key, "as an option of \"userid-group\""),
                     }

@@ -170,6 +170,10 @@ fn corrected(input: &Input, overlay: &Overlay) -> Result<Vec<Facts>, Vec<String>
     let mut releases: Vec<Facts> = Vec::new();
     for (name, text) in &input.releases {
         match facts_json::read(text) {
+            Ok(facts) if *name != format!("{}.json", facts.release) => problems.push(format!(
+                "{name}: holds release {}; a file is named for the release in it",
+                facts.release
+            )),
             Ok(facts) => releases.push(facts),
             Err(error) => problems.push(format!("{name}: {error}")),
         }

@@ -316,29 +316,27 @@ impl Overlay {
         found
     }
 
+    /// By the name of its format, or else by where it stands. Both may be given, because older releases have
+    /// spelt out in place what later ones name.
     pub(crate) fn property_string_name(&self, at: &Use, node: &Node) -> Option<String> {
-        if let Some((format, name)) = node
+        let by_format = node
             .format
             .as_ref()
-            .and_then(|format| self.names.formats.get_key_value(format))
-        {
+            .and_then(|format| self.names.formats.get_key_value(format));
+        if let Some((format, _)) = by_format {
             self.mark(format!("names.toml: formats {format}"));
-            return Some(name.clone());
         }
         let leaf = at.fields.last()?;
-        for scope in prefixes(&at.path) {
-            let Some(name) = self
-                .names
-                .property_strings
-                .get(scope)
-                .and_then(|t| t.get(leaf))
-            else {
-                continue;
-            };
+        let by_place = prefixes(&at.path).find_map(|scope| {
+            let name = self.names.property_strings.get(scope)?.get(leaf)?;
+            Some((scope, name))
+        });
+        if let Some((scope, _)) = by_place {
             self.mark(format!("names.toml: property_strings {scope} {leaf}"));
-            return Some(name.clone());
         }
-        None
+        by_format
+            .or(by_place.map(|(_, name)| (leaf, name)))
+            .map(|(_, name)| name.clone())
     }
 
     /// The highest index of an indexed family.

@@ -48,7 +48,12 @@ fn add(item: &syn::Item, module: &str, surface: &mut Surface) {
                     && is_public(&function.vis)
                 {
                     let name = &function.sig.ident;
-                    surface.insert(format!("{module}::{holder}::{name}"), text(&function.sig));
+                    let mut signature = text(&function.sig);
+                    let sent = wire_names(&function.block);
+                    if !sent.is_empty() {
+                        signature.push_str(&format!(" sends {}", sent.join(", ")));
+                    }
+                    surface.insert(format!("{module}::{holder}::{name}"), signature);
                 }
             }
         }
@@ -66,6 +71,31 @@ fn add(item: &syn::Item, module: &str, surface: &mut Surface) {
         }
         _ => {}
     }
+}
+
+/// The texts that a function hands on: the names it sends. Those of constants describe the endpoint.
+fn wire_names(block: &syn::Block) -> Vec<String> {
+    fn literals(tokens: proc_macro2::TokenStream, found: &mut Vec<String>) {
+        for token in tokens {
+            match token {
+                proc_macro2::TokenTree::Group(group) => literals(group.stream(), found),
+                proc_macro2::TokenTree::Literal(literal) => {
+                    let literal = literal.to_string();
+                    if literal.starts_with('"') {
+                        found.push(literal);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for statement in &block.stmts {
+        if !matches!(statement, syn::Stmt::Item(_)) {
+            literals(statement.to_token_stream(), &mut found);
+        }
+    }
+    found
 }
 
 fn is_public(visibility: &syn::Visibility) -> bool {
@@ -127,6 +157,18 @@ mod tests {
 
     fn surface(text: &str) -> Surface {
         collect(&BTreeMap::from([("a.rs".to_owned(), text.to_owned())])).unwrap()
+    }
+
+    #[test]
+    fn a_setter_that_sends_another_name_is_a_break() {
+        let old = surface(r#"impl S { pub fn limit(self) -> Self { self.set("max_workers") } }"#);
+        let new = surface(r#"impl S { pub fn limit(self) -> Self { self.set("max-workers") } }"#);
+        assert_eq!(
+            compare(&old, &new).breaks,
+            [
+                "`a::S::limit`: `fn limit(self) -> Self sends \"max_workers\"` is now `fn limit(self) -> Self sends \"max-workers\"`"
+            ]
+        );
     }
 
     #[test]

@@ -822,3 +822,42 @@ proptest! {
         check(value.to_string().as_bytes(), product)?;
     }
 }
+
+#[test]
+fn a_groups_param_that_is_a_flag_means_the_parameter_groups() {
+    let facts = pve(&perl(&json!({
+        "permissions": {"check": ["userid-group", ["U.M"], "groups_param", 1]},
+    })))
+    .unwrap();
+    let endpoint = &facts.endpoints["/a/{id}"][&Method::Post];
+    let check = endpoint.permissions.as_ref().unwrap().check.clone();
+    assert_eq!(
+        check,
+        Some(Check::UserIdGroup {
+            privileges: vec!["U.M".to_owned()],
+            groups_param: Some("groups".to_owned()),
+        })
+    );
+}
+
+#[test]
+fn a_problem_that_many_endpoints_share_is_told_once() {
+    let children: Vec<Value> = (0..9)
+        .map(|n| {
+            json!({"path": format!("/a/{n}"), "text": n.to_string(), "leaf": 1, "info": {"GET": {
+                "method": "GET", "name": "read", "parameters": {}, "returns": {"type": "null"},
+            }}})
+        })
+        .collect();
+    let source = json!([{"path": "/a", "text": "a", "leaf": 0, "children": children}]).to_string();
+    let origin = Origin {
+        product: Product::Pve,
+        release: Release { major: 6, minor: 0 },
+        package_version: None,
+    };
+    let problems = apidoc::parse(source.as_bytes(), &origin).unwrap_err();
+    assert_eq!(
+        problems.lines(),
+        ["GET /a/0: the key \"allowtoken\" is missing (and the same in 8 more places)"]
+    );
+}

@@ -330,3 +330,29 @@ fn what_handlers_check_stands_in_data_and_words_and_who_was_not_looked_at_is_nam
         "{found:?}"
     );
 }
+
+/// What `cargo xtask diff` needs: the crate as it would be with the releases up to one.
+#[test]
+fn the_releases_up_to_any_of_them_generate_without_the_later_ones() {
+    let all = committed();
+    for last in ["7.4.json", "8.3.json"] {
+        let mut input = all.clone();
+        input.partial = true;
+        input.releases.retain(|name, _| name.as_str() <= last);
+        if let Err(problems) = generate(&input) {
+            panic!("up to {last}: {problems:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_named_for_its_release_is_refused() {
+    let mut input = committed();
+    let text = input.releases["9.2.json"].clone();
+    input.releases.insert("backup.json".to_owned(), text);
+    let problems = generate(&input).unwrap_err();
+    assert_eq!(
+        problems,
+        ["backup.json: holds release 9.2; a file is named for the release in it"]
+    );
+}

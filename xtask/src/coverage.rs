@@ -6,7 +6,7 @@ use std::fs;
 use proxmox_codegen::generate::Report;
 use serde_json::{Value, json};
 
-use crate::{Outcome, regen, say, workspace};
+use crate::{Outcome, files, regen, say, workspace};
 
 /// Count what is covered, typed and described; name what is left open.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let record = root.join("schema/coverage.json");
     let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())? + "\n";
     if args.record {
-        regen::write(&record, &text)?;
+        files::write(&record, &text)?;
     }
     if args.check {
         let old = fs::read_to_string(&record)

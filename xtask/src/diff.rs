@@ -34,11 +34,18 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .join(args.product.to_string());
     let old = load(&folder, args.from)?;
     let new = load(&folder, args.to)?;
-    let mut text = diff::compare(&old, &new).to_string();
-    if args.product == Product::Pve && args.schema_dir.is_none() && args.from < args.to {
-        text.push_str(&crate_change(args)?);
-    }
-    say(&text)
+    // Said first, so that it is not lost where the crate cannot be generated.
+    say(&diff::compare(&old, &new).to_string())?;
+    let why = if args.product != Product::Pve {
+        "only the crate for pve is generated"
+    } else if args.schema_dir.is_some() {
+        "the overlay belongs to the schema of the workspace; leave --schema-dir out"
+    } else if args.from >= args.to {
+        "the crate grows with the releases; name the older one first"
+    } else {
+        return say(&crate_change(args)?);
+    };
+    say(&format!("\n### This crate\n\nNot compared: {why}.\n"))
 }
 
 /// What the newer release changes in the generated crate, all releases up to it taken together.

@@ -1,7 +1,6 @@
 //! `cargo xtask import`: an official API dump becomes `schema/<product>/<release>.json`.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use proxmox_codegen::apidoc::{self, Origin, Product};
@@ -9,7 +8,7 @@ use proxmox_codegen::facts::{Facts, Release};
 use proxmox_codegen::facts_json;
 
 use crate::source::{self, Tls};
-use crate::{Outcome, say, workspace};
+use crate::{Outcome, files, say, workspace};
 
 /// Import an official API dump into the schema folder
 #[derive(Debug, clap::Args)]
@@ -29,6 +28,9 @@ pub(crate) struct Args {
     /// Folder to write to [default: schema/ of this workspace]
     #[arg(long)]
     schema_dir: Option<PathBuf>,
+    /// Import although the dump does not look like one of this product and release
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     tls: Tls,
 }
@@ -58,20 +60,86 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     let facts = apidoc::parse(&source, &origin).map_err(|problems| {
         let lines: Vec<String> = problems
-            .0
+            .lines()
             .iter()
             .map(|problem| format!("{}: {problem}", args.source))
             .collect();
-        format!("{}\n{} left as it was", lines.join("\n"), target.display())
+        let left = match old {
+            Some(_) => "left as it was",
+            None => "not written",
+        };
+        format!("{}\n{} {left}", lines.join("\n"), target.display())
     })?;
+    let doubts = doubts(&facts, args.product, &folder);
+    if !doubts.is_empty() && !args.force {
+        return Err(format!(
+            "{}:\n  {}\nnothing was written; --force imports it all the same",
+            args.source,
+            doubts.join("\n  ")
+        ));
+    }
 
     let text = facts_json::write(&facts);
     let same = old.as_deref() == Some(text.as_str());
     if !same {
-        replace(&target, text.as_bytes()).map_err(|err| format!("{}: {err}", target.display()))?;
+        files::write(&target, &text)?;
     }
     let note = if same { " (unchanged)" } else { "" };
     say(&format!("{}{}{note}\n", summary(&facts), target.display()))
+}
+
+/// What speaks against a dump being of the product and release it is said to be of.
+fn doubts(facts: &Facts, product: Product, folder: &Path) -> Vec<String> {
+    let mut doubts = Vec::new();
+    match Product::of(facts.endpoints.keys().map(String::as_str)) {
+        Some(seen) if seen != product => {
+            doubts.push(format!("its paths are those of {seen}, not of {product}"));
+        }
+        _ => {}
+    }
+    let mut others: Vec<Facts> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter_map(|text| facts_json::read(&text).ok())
+        .filter(|other| other.release != facts.release)
+        .collect();
+    others.sort_by_key(|other| other.release);
+    for other in &others {
+        if other.source_sha256 == facts.source_sha256 {
+            doubts.push(format!(
+                "the same file was imported as release {}",
+                other.release
+            ));
+        }
+    }
+    let count = |facts: &Facts| facts.endpoints.values().flatten().count();
+    let before = others
+        .iter()
+        .rfind(|other| other.release < facts.release)
+        .filter(|other| count(other) > count(facts));
+    if let Some(before) = before {
+        doubts.push(format!(
+            "it has {} methods, fewer than the {} of release {}",
+            count(facts),
+            count(before),
+            before.release
+        ));
+    }
+    let after = others
+        .iter()
+        .find(|other| other.release > facts.release)
+        .filter(|other| count(other) < count(facts));
+    if let Some(after) = after {
+        doubts.push(format!(
+            "it has {} methods, more than the {} of release {}",
+            count(facts),
+            count(after),
+            after.release
+        ));
+    }
+    doubts
 }
 
 fn summary(facts: &Facts) -> String {
@@ -92,22 +160,4 @@ fn summary(facts: &Facts) -> String {
         methods.count(),
         facts.formats.len(),
     )
-}
-
-/// Writes a file so that it is either the old one or the whole new one.
-fn replace(target: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder = target.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        // A temporary file is private by default; a schema file is for everybody the umask allows.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.prefix(".import-").tempfile_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist(target)?;
-    Ok(())
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod coverage;
 mod diff;
+mod files;
 mod import;
 mod regen;
 mod source;

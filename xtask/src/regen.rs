@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use proxmox_codegen::generate::{self, Input, Output};
+use proxmox_codegen::surface;
 
+use crate::files::{self, files_below, read, relative};
 use crate::{Outcome, say, workspace};
 
 /// Write the generated part of the crate from the committed schema, offline.
@@ -15,6 +16,9 @@ pub(crate) struct Args {
     /// Write nothing; list what differs and fail if anything does
     #[arg(long)]
     check: bool,
+    /// Write the crate although code that uses the one on disk may no longer compile, or send something else
+    #[arg(long, conflicts_with = "check")]
+    allow_breaking: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
@@ -71,9 +75,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
             ));
         }
     } else {
-        for (path, _) in &differing {
-            write(path, wanted[*path])?;
+        if !args.allow_breaking {
+            refuse_breaks(&generated, &output)?;
         }
+        let changed = differing
+            .iter()
+            .map(|(path, _)| ((*path).clone(), wanted[*path]))
+            .collect();
+        files::write_all(&changed)?;
         for path in stray {
             fs::remove_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
         }
@@ -83,6 +92,35 @@ pub(crate) fn run(args: &Args) -> Outcome {
         false => format!("{} files written, the rest was up to date", differing.len()),
     };
     say(&format!("{}\n{changed}\n", output.report))
+}
+
+/// How many breaks are named.
+const SHOWN: usize = 60;
+
+/// Compares the crate on disk with the one to be.
+fn refuse_breaks(folder: &Path, output: &Output) -> Outcome {
+    let mut old = BTreeMap::new();
+    for path in files_below(folder)? {
+        old.insert(relative(folder, &path), read(&path)?);
+    }
+    let (Ok(old), Ok(new)) = (surface::collect(&old), surface::collect(&output.files)) else {
+        // What is no Rust on disk has no users; regenerating mends it.
+        return Ok(());
+    };
+    let breaks = surface::compare(&old, &new).breaks;
+    if breaks.is_empty() {
+        return Ok(());
+    }
+    let more = match breaks.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("\n  and {more} more"),
+    };
+    Err(format!(
+        "{} changes break code that uses the crate on disk:\n  {}{more}\nnothing was written. If they are meant, run \
+         `cargo xtask regen --allow-breaking` and name them in CHANGELOG.md",
+        breaks.len(),
+        breaks[..breaks.len().min(SHOWN)].join("\n  ")
+    ))
 }
 
 /// Generates from the schema folder of the workspace.
@@ -163,47 +201,4 @@ fn check_features(root: &Path, output: &Output) -> Outcome {
             problems.join("\n  ")
         )),
     }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn relative(base: &Path, path: &Path) -> String {
-    let relative = path.strip_prefix(base).unwrap_or(path);
-    relative
-        .components()
-        .map(|part| part.as_os_str().to_string_lossy())
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-pub(crate) fn files_below(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut files = Vec::new();
-    if !folder.exists() {
-        return Ok(files);
-    }
-    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    for entry in entries {
-        let path = entry
-            .map_err(|error| format!("{}: {error}", folder.display()))?
-            .path();
-        match path.is_dir() {
-            true => files.extend(files_below(&path)?),
-            false => files.push(path),
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Replaces a file in one step, so that an interrupted run leaves no half of one.
-pub(crate) fn write(path: &Path, text: &str) -> Outcome {
-    let fail = |error: std::io::Error| format!("{}: {error}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(fail)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(text.as_bytes()).map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
 }

@@ -73,9 +73,9 @@ pub(crate) fn read(text: &str, product: Product, tls: &Tls) -> Result<Option<Vec
         Source::File(_) if tls.given() => Err(format!(
             "{text}: options about servers, but a file (write https:// for a server)"
         )),
-        Source::File(path) => match fs::read(path) {
+        Source::File(path) => match read_limited(path) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(err) => Err(format!("{text}: {err}")),
+            Err(message) => Err(format!("{text}: {message}")),
         },
         Source::Server { origin, .. } if origin.starts_with("http:") && !tls.insecure => {
             Err(format!(
@@ -86,6 +86,24 @@ pub(crate) fn read(text: &str, product: Product, tls: &Tls) -> Result<Option<Vec
             let fetched = fetch(origin, path, tls);
             fetched.map_err(|message| format!("{text}: {message}"))
         }
+    }
+}
+
+/// The largest dump so far has 4 MB.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())?;
+    match bytes.len() as u64 > LARGEST {
+        true => Err(format!(
+            "more than {} MB; no API dump is that large",
+            LARGEST / 1024 / 1024
+        )),
+        false => Ok(bytes),
     }
 }
 

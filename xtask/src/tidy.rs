@@ -7,7 +7,7 @@ mod layers;
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::{Outcome, regen, say, workspace};
+use crate::{Outcome, files, say, workspace};
 
 const PICTURE: &str = "ARCHITECTURE.md";
 
@@ -27,7 +27,7 @@ pub(crate) fn run(_: &Args) -> Outcome {
     let mut counted = 0;
     for (folder, table) in &tables {
         let mut files = BTreeMap::new();
-        for path in regen::files_below(&root.join(folder))? {
+        for path in files::files_below(&root.join(folder))? {
             let Ok(name) = path.strip_prefix(root.join(folder)) else {
                 continue;
             };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{Outcome, regen, say, workspace};
+use crate::{Outcome, files, say, workspace};
 
 /// The longest run of words that may stand in both; a longer one is borrowed.
 const LONGEST: usize = 7;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     ] {
         let found = match folder {
             "." => top_level(&root)?,
-            folder => regen::files_below(&root.join(folder))?,
+            folder => files::files_below(&root.join(folder))?,
         };
         for path in found.into_iter().filter(|path| is_text(path)) {
             let Ok(text) = fs::read_to_string(&path) else {

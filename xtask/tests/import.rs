@@ -169,6 +169,83 @@ fn a_bad_source_leaves_the_old_file() {
     }
 }
 
+/// A dump of several methods.
+fn dump_of(paths: &[&str]) -> String {
+    let node = &DUMP[DUMP.find('{').unwrap()..DUMP.find("]\n;").unwrap()];
+    let nodes: Vec<String> = paths
+        .iter()
+        .map(|path| node.trim().replace("/x/{id}", path))
+        .collect();
+    format!("const apiSchema = [{}];", nodes.join(","))
+}
+
+#[test]
+fn a_dump_of_another_release_or_product_is_refused_unless_forced() {
+    let place = Place::new();
+    let file = place.path("apidoc.js");
+    let import = |paths: &[&str], release: &str, more: &[&str]| {
+        fs::write(&file, dump_of(paths)).unwrap();
+        run(&file, release, &place.path("schema"), more)
+    };
+    stdout(&import(&["/a/{id}", "/b/{id}"], "9.1", &[]));
+    let cases: [(&[&str], &str, &str); 4] = [
+        (
+            &["/a/{id}", "/b/{id}"],
+            "9.2",
+            "the same file was imported as release 9.1",
+        ),
+        (
+            &["/a/{id}"],
+            "9.2",
+            "it has 1 methods, fewer than the 2 of release 9.1",
+        ),
+        (
+            &["/a/{id}", "/b/{id}", "/c/{id}"],
+            "9.0",
+            "it has 3 methods, more than the 2 of release 9.1",
+        ),
+        (
+            &["/a/{id}", "/b/{id}", "/config/mail/{id}", "/config/mail"],
+            "9.2",
+            "its paths are those of pmg, not of pve",
+        ),
+    ];
+    for (paths, release, doubt) in cases {
+        let err = stderr(&import(paths, release, &[]));
+        assert!(err.contains(doubt), "{err}");
+        assert!(err.contains("--force"), "{err}");
+        assert_eq!(place.files(), ["9.1.json"], "{doubt}");
+    }
+    stdout(&import(&["/a/{id}"], "9.2", &["--force"]));
+    assert_eq!(place.files(), ["9.1.json", "9.2.json"]);
+}
+
+#[test]
+fn a_file_larger_than_any_dump_is_not_read() {
+    let place = Place::new();
+    let file = place.path("huge.js");
+    fs::File::create(&file)
+        .unwrap()
+        .set_len(64 * 1024 * 1024 + 1)
+        .unwrap();
+    let output = run(&file, "9.2", &place.path("schema"), &[]);
+    assert!(stderr(&output).contains("no API dump is that large"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_schema_file_can_be_read_by_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    stdout(&place.import(DUMP.as_bytes(), &[]));
+    let mode = fs::metadata(place.path("schema/pve/9.2.json"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o400, 0o400);
+    assert_ne!(mode & 0o777, 0o600, "{mode:o}");
+}
+
 #[test]
 fn a_source_that_is_not_there() {
     let place = Place::new();

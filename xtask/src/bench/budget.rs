@@ -6,7 +6,7 @@ use std::path::Path;
 use super::data;
 use super::measure;
 use super::subjects::{self, Project};
-use crate::regen::files_below;
+use crate::files::files_below;
 use crate::{Outcome, say, workspace};
 
 const LIMITS: &str = "xtask/src/bench/limits.toml";
@@ -149,7 +149,7 @@ fn built(root: &Path, figures: &mut Vec<Figure>, left_out: &mut Vec<String>) -> 
     ] {
         let file = scratch.join(kind);
         let body = data::body(kind);
-        crate::regen::write(&file, &body)?;
+        crate::files::write(&file, &body)?;
         // The rounds between these two cost nothing but decoding.
         let few = instructions(&program, kind, &file, 1, scratch);
         let many = instructions(&program, kind, &file, 4, scratch);

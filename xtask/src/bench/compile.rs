@@ -175,7 +175,7 @@ fn programs(
 /// Makes cargo see a change.
 fn touch(path: &Path) -> Result<(), String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    crate::regen::write(path, &text)
+    crate::files::write(path, &text)
 }
 
 fn documentation(
@@ -213,7 +213,7 @@ fn documentation(
     );
     let size = measure::size(&output)? as f64 / MB;
     table.add("rustdoc, size", Unit::Megabytes, subject.title, size);
-    let pages = crate::regen::files_below(&output)?
+    let pages = crate::files::files_below(&output)?
         .iter()
         .filter(|path| path.extension().is_some_and(|end| end == "html"))
         .count();

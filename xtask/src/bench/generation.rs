@@ -10,7 +10,8 @@ use proxmox_codegen::generate::{self, Input};
 use super::measure::{self, Cost};
 use super::table::{Table, Unit};
 use crate::Outcome;
-use crate::regen::files_below;
+use crate::files;
+use files::files_below;
 
 /// The only column.
 pub(super) const COLUMN: &str = "this workspace";

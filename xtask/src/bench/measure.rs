@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::regen::files_below;
+use crate::files::files_below;
 
 /// GNU time asks the kernel what a finished process used, which needs no unsafe code here.
 const TIME: &str = "/usr/bin/time";
@@ -132,7 +132,7 @@ impl Compilers {
         let script = |name: &str, call: &str| -> Result<PathBuf, String> {
             let path = folder.join(name);
             let text = format!("#!/bin/sh\nexec {TIME} {note} {call} \"$@\"\n");
-            crate::regen::write(&path, &text)?;
+            crate::files::write(&path, &text)?;
             executable(&path)?;
             Ok(path)
         };

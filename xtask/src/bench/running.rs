@@ -43,7 +43,7 @@ pub(super) fn decode(
     for kind in data::KINDS {
         let body = data::body(kind);
         let file = folder.join(kind);
-        crate::regen::write(&file, &body)?;
+        crate::files::write(&file, &body)?;
         let megabytes = body.len() as f64 / 1e6;
         // Some tenths of a second each.
         let repeat = (60.0 / megabytes).clamp(20.0, 20_000.0) as u64;
@@ -193,7 +193,7 @@ pub(super) fn upload(
         ),
         workspace,
     )?;
-    crate::regen::write(
+    crate::files::write(
         &folder.join("src/main.rs"),
         include_str!("programs/upload.rs"),
     )?;
@@ -253,8 +253,8 @@ fn server(workspace: &Path, scratch: &Path) -> Result<Server, String> {
     let text = std::fs::read_to_string(&manifest)
         .map_err(|error| format!("{}: {error}", manifest.display()))?
         .replace("\"rt\"]", "\"rt\", \"net\", \"io-util\"]");
-    crate::regen::write(&manifest, &text)?;
-    crate::regen::write(
+    crate::files::write(&manifest, &text)?;
+    crate::files::write(
         &folder.join("src/main.rs"),
         include_str!("programs/server.rs"),
     )?;

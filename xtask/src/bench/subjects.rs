@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::measure;
-use crate::regen::{files_below, write};
+use crate::files::{files_below, write};
 
 /// A library, or the lack of one, with a project that uses it as a user would.
 #[derive(Debug)]

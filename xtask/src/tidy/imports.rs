@@ -54,6 +54,12 @@ pub(super) fn of(files: &BTreeMap<String, String>) -> Result<Vec<Import>, String
             }
         }
     }
+    let tests: Vec<Vec<String>> = modules
+        .values()
+        .flat_map(|module| &module.tests)
+        .cloned()
+        .collect();
+    modules.retain(|path, _| !tests.iter().any(|test| path.starts_with(test)));
     let mut imports = Vec::new();
     let mut seen = BTreeSet::new();
     for module in modules.values() {
@@ -128,6 +134,8 @@ struct Module {
     uses: Vec<(Vec<String>, usize)>,
     /// Names that are public here and stand elsewhere.
     reexports: BTreeMap<String, Vec<String>>,
+    /// Modules below it that exist in tests only.
+    tests: Vec<Vec<String>>,
     /// Modules that `#[path]` takes from another file: path as declared, path by file.
     renamed: Vec<(Vec<String>, Vec<String>)>,
 }
@@ -140,6 +148,7 @@ impl Module {
             children: BTreeSet::new(),
             uses: Vec::new(),
             reexports: BTreeMap::new(),
+            tests: Vec::new(),
             renamed: Vec::new(),
         }
     }
@@ -258,18 +267,35 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         attribute.path().is_ident("cfg")
             && attribute
-                .parse_args::<syn::Ident>()
-                .is_ok_and(|what| what == "test")
+                .parse_args::<syn::Meta>()
+                .is_ok_and(|condition| needs_test(&condition))
     })
+}
+
+/// Whether a condition can only hold in tests: `test`, or `all(test, …)`.
+fn needs_test(condition: &syn::Meta) -> bool {
+    match condition {
+        syn::Meta::Path(path) => path.is_ident("test"),
+        syn::Meta::List(list) if list.path.is_ident("all") => list
+            .parse_args_with(
+                syn::punctuated::Punctuated::<syn::Meta, syn::Token![,]>::parse_terminated,
+            )
+            .is_ok_and(|conditions| conditions.iter().any(needs_test)),
+        _ => false,
+    }
 }
 
 impl<'ast> Visit<'ast> for Module {
     fn visit_file(&mut self, file: &'ast syn::File) {
         for item in &file.items {
-            if let syn::Item::Mod(item) = item
-                && !is_for_tests(&item.attrs)
-            {
-                self.children.insert(item.ident.to_string());
+            if let syn::Item::Mod(item) = item {
+                let name = item.ident.to_string();
+                match is_for_tests(&item.attrs) {
+                    true => self.tests.push([self.path.clone(), vec![name]].concat()),
+                    false => {
+                        self.children.insert(name);
+                    }
+                }
             }
         }
         visit::visit_file(self, file);
@@ -393,6 +419,8 @@ mod tests {
             ),
             ("b.rs", "pub fn g() {}"),
             ("b/tests.rs", "use crate::a::f;"),
+            ("c.rs", "#[cfg(all(test, feature = \"x\"))]\nmod against_b;"),
+            ("c/against_b.rs", "use crate::b::g;"),
         ]);
         assert_eq!(found, [""; 0]);
     }
