@@ -345,14 +345,11 @@ impl Lowering<'_> {
     fn parameter(&mut self, at: &Use, name: &str, field: &Field, whole: Presence) -> Parameter {
         let at = at.down(name);
         let ty = self.ty(&at, &field.node);
-        let secret = self.overlay.is_secret(&at) || self.holds_secret(&ty);
+        let is_secret = self.overlay.is_secret(&at, &field.node);
+        let secret = is_secret || self.holds_secret(&ty);
         Parameter {
             name: name.to_owned(),
-            ty: if secret && ty == Ty::Text {
-                Ty::Secret
-            } else {
-                ty
-            },
+            ty: if is_secret { hidden(ty) } else { ty },
             required: !field.node.optional && field.presence.covers(whole),
             presence: field.presence,
             secret,
@@ -382,10 +379,9 @@ impl Lowering<'_> {
             }
         }
         let ty = self.ty(at, node);
-        let ty = if self.overlay.is_secret(at) && ty == Ty::Text {
-            Ty::Secret
-        } else {
-            ty
+        let ty = match self.overlay.is_secret(at, node) {
+            true => self.hidden_member(at, ty),
+            false => ty,
         };
         Returns::Data(match node.optional {
             true => Ty::Optional(Box::new(ty)),
@@ -458,11 +454,23 @@ impl Lowering<'_> {
         }
     }
 
+    /// The type of a member that must not be printed.
+    fn hidden_member(&self, at: &Use, ty: Ty) -> Ty {
+        let hidden = hidden(ty);
+        if !self.holds_secret(&hidden) {
+            self.overlay.problem(format!(
+                "{}: secrets.toml calls it a secret, but its type can only be printed",
+                at.key()
+            ));
+        }
+        hidden
+    }
+
     /// Whether a property string has a key that must not be printed.
     fn holds_secret(&self, ty: &Ty) -> bool {
         match ty {
             Ty::Secret => true,
-            Ty::Array(of) | Ty::List(of) => self.holds_secret(of),
+            Ty::Array(of) | Ty::List(of) | Ty::Map(of) | Ty::Optional(of) => self.holds_secret(of),
             Ty::Item(id) => match &self.items[*id].kind {
                 ItemKind::PropertyString(string) => {
                     string.members.iter().any(|member| member.ty == Ty::Secret)
@@ -495,8 +503,10 @@ impl Lowering<'_> {
                 let at = at.down(name);
                 let base = name.strip_suffix("[n]");
                 let ty = self.ty(&at, &field.node);
-                let secret = ty == Ty::Text && self.overlay.is_secret(&at);
-                let ty = if secret { Ty::Secret } else { ty };
+                let ty = match self.overlay.is_secret(&at, &field.node) {
+                    true => self.hidden_member(&at, ty),
+                    false => ty,
+                };
                 Member {
                     name: base.unwrap_or(name).to_owned(),
                     family: base.is_some(),
@@ -556,6 +566,17 @@ impl Lowering<'_> {
         }
         self.items[id].uses.push(at.clone());
         id
+    }
+}
+
+/// The type with its texts replaced by secrets.
+fn hidden(ty: Ty) -> Ty {
+    match ty {
+        Ty::Text => Ty::Secret,
+        Ty::Array(of) => Ty::Array(Box::new(hidden(*of))),
+        Ty::Map(of) => Ty::Map(Box::new(hidden(*of))),
+        Ty::Optional(of) => Ty::Optional(Box::new(hidden(*of))),
+        other => other,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::facts::{Additional, Facts, Format, Release, Schema};
 use crate::facts_json;
 use crate::ir::Use;
 use crate::privileges::{self, Privilege, Privileges};
-use crate::union::Node;
+use crate::union::{Kind, Node};
 
 /// The overlay of one product.
 #[derive(Debug, Default)]
@@ -70,12 +70,18 @@ struct Results {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Secrets {
-    /// Names that hold secrets wherever they stand.
-    anywhere: Vec<String>,
-    /// Places, as `POST /path#field`.
-    places: Vec<String>,
-    /// Places that a name of `anywhere` does not cover.
-    not: Vec<String>,
+    /// Parts of a name that make it look like a secret's, in lower case.
+    suspicious: Vec<String>,
+    secret: SecretEntries,
+    public: SecretEntries,
+}
+
+/// Names wherever they stand, and single places as `POST /path#field`, each with what stands there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SecretEntries {
+    names: BTreeMap<String, String>,
+    places: BTreeMap<String, String>,
 }
 
 /// `areas.toml`
@@ -161,6 +167,15 @@ fn parse<T: serde::de::DeserializeOwned>(
             problems.push(format!("{file}: {}", error.to_string().trim_end()));
             None
         }
+    }
+}
+
+/// Whether a text of any kind can stand there. What an object or a property string holds is decided member by member.
+fn holds_text(node: &Node) -> bool {
+    match &node.kind {
+        Kind::String | Kind::Any => true,
+        Kind::Array(of) | Kind::Map(of) => holds_text(of),
+        _ => false,
     }
 }
 
@@ -285,25 +300,49 @@ impl Overlay {
         }
     }
 
-    pub(crate) fn is_secret(&self, at: &Use) -> bool {
+    /// Whether a value must not be printed. A single place is decided before its name; a name that looks like a
+    /// secret's has to be decided, unless its values are numbers or listed ones.
+    pub(crate) fn is_secret(&self, at: &Use, node: &Node) -> bool {
         let key = at.key();
-        if self.secrets.places.contains(&key) {
-            self.mark(format!("secrets.toml: places {key}"));
+        let Secrets {
+            suspicious,
+            secret,
+            public,
+        } = &self.secrets;
+        if secret.places.contains_key(&key) {
+            self.mark(format!("secrets.toml: secret.places {key}"));
             return true;
         }
-        let Some(name) = at
-            .fields
-            .last()
-            .filter(|name| self.secrets.anywhere.contains(name))
-        else {
+        let Some(name) = at.fields.last() else {
             return false;
         };
-        if self.secrets.not.contains(&key) {
-            self.mark(format!("secrets.toml: not {key}"));
+        let lower = name.to_ascii_lowercase();
+        let looks_secret = suspicious.iter().any(|part| lower.contains(part));
+        if public.places.contains_key(&key) {
+            if looks_secret || secret.names.contains_key(name) {
+                self.mark(format!("secrets.toml: public.places {key}"));
+            }
             return false;
         }
-        self.mark(format!("secrets.toml: anywhere {name}"));
-        true
+        if !holds_text(node) {
+            return false;
+        }
+        if secret.names.contains_key(name) {
+            self.mark(format!("secrets.toml: secret.names {name}"));
+            return true;
+        }
+        if public.names.contains_key(name) {
+            if looks_secret {
+                self.mark(format!("secrets.toml: public.names {name}"));
+            }
+            return false;
+        }
+        if looks_secret {
+            self.problem(format!(
+                "{key}: the name looks like a secret's; decide in secrets.toml whether it is one"
+            ));
+        }
+        false
     }
 
     /// Whether the members of the object at a place may be the word `deleted`.
@@ -608,24 +647,18 @@ impl Overlay {
                 .keys()
                 .map(|k| format!("returns.toml: bytes {k}")),
         );
-        entries.extend(
-            self.secrets
-                .anywhere
-                .iter()
-                .map(|k| format!("secrets.toml: anywhere {k}")),
-        );
-        entries.extend(
-            self.secrets
-                .places
-                .iter()
-                .map(|k| format!("secrets.toml: places {k}")),
-        );
-        entries.extend(
-            self.secrets
-                .not
-                .iter()
-                .map(|k| format!("secrets.toml: not {k}")),
-        );
+        for (kind, listed) in [
+            ("secret", &self.secrets.secret),
+            ("public", &self.secrets.public),
+        ] {
+            let names = listed.names.keys().map(|k| format!("names {k}"));
+            let places = listed.places.keys().map(|k| format!("places {k}"));
+            entries.extend(
+                names
+                    .chain(places)
+                    .map(|entry| format!("secrets.toml: {kind}.{entry}")),
+            );
+        }
         entries.extend(
             self.areas
                 .area

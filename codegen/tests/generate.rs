@@ -207,17 +207,18 @@ fn an_entry_that_matches_nothing_stops_the_run_and_all_problems_come_together() 
             "words/a.toml",
             "[endpoints]\n\"GET /nowhere\" = \"Nothing.\"\n",
         ),
-        (
-            "secrets.toml",
-            "anywhere = [\"never\"]\nplaces = []\nnot = []\n",
-        ),
+        ("secrets.toml", "[secret.names]\nnever = \"nowhere\"\n"),
         (
             "patches/a.toml",
             "[[patch]]\nat = [\"GET /things\"]\npointer = \"/returns/items/properties/absent\"\nset = { optional = true }\nsource = \"a test\"\nreason = \"a test\"\n",
         ),
     ];
     let found = problems(&input(&TWO_RELEASES, &overlay));
-    for part in ["GET /nowhere", "anywhere never", "patches/a.toml: patch 1"] {
+    for part in [
+        "GET /nowhere",
+        "secret.names never",
+        "patches/a.toml: patch 1",
+    ] {
         assert!(
             found.iter().any(|problem| problem.contains(part)),
             "{part}: {found:?}"
@@ -249,13 +250,49 @@ fn the_lock_freezes_a_name() {
     );
 }
 
+const LOGIN: &str = r#"{"/login": {"POST": {"parameters": {
+    "password": {"type": "string"}, "lock-token": {"type": "string"}, "totp-locked": {"type": "boolean"}
+}, "returns": {"type": "object", "properties": {
+    "recovery": {"type": "array", "items": {"type": "string"}}, "value": {"type": "string"}
+}}}}}"#;
+const SECRETS: &str = r#"
+suspicious = ["pass", "recover", "token", "totp"]
+[secret.names]
+password = "a password"
+recovery = "codes"
+[secret.places]
+"POST /login\u0023value" = "a new secret"
+[public.names]
+lock-token = "a lock"
+"#;
+
 #[test]
-fn a_secret_parameter_is_marked() {
-    let endpoints = r#"{"/login": {"POST": {"parameters": {"password": {"type": "string"}}, "returns": {"type": "null"}}}}"#;
-    let secrets = "anywhere = [\"password\"]\nplaces = []\nnot = []\n";
-    let text = written(&input(&[("9.0", endpoints)], &[("secrets.toml", secrets)]));
+fn a_secret_is_one_in_parameters_and_answers_and_in_arrays() {
+    let text = written(&input(&[("9.0", LOGIN)], &[("secrets.toml", SECRETS)]));
     assert!(text.contains(".secrets(&[\"password\"])"), "{text}");
     assert!(text.contains("password: impl Into<Secret>"), "{text}");
+    assert!(text.contains("lock_token: impl Into<String>"), "{text}");
+    assert!(text.contains("pub recovery: Vec<Secret>"), "{text}");
+    assert!(text.contains("pub value: Secret"), "{text}");
+}
+
+#[test]
+fn a_name_that_looks_like_a_secrets_has_to_be_decided() {
+    let undecided = SECRETS.replace("lock-token", "other-token");
+    let found = problems(&input(&[("9.0", LOGIN)], &[("secrets.toml", &undecided)]));
+    for part in [
+        "POST /login?lock-token: the name looks like a secret's",
+        "secrets.toml: public.names other-token",
+    ] {
+        assert!(
+            found.iter().any(|problem| problem.contains(part)),
+            "{part}: {found:?}"
+        );
+    }
+    assert!(
+        !found.iter().any(|problem| problem.contains("totp-locked")),
+        "no secret is a boolean: {found:?}"
+    );
 }
 
 #[test]

@@ -434,13 +434,11 @@ impl Emitter<'_> {
                 Returns::Task { optional: true } => quote!(optional_task),
                 Returns::Bytes => quote!(bytes),
             };
-            quote! {
-                Answer {
-                    method: #method,
-                    path: #path,
-                    decode: Of::<#output>::#how,
-                }
-            }
+            let print = match &endpoint.returns {
+                Returns::Data(_) => quote!(Of::<#output>::print),
+                _ => quote!(answer::nothing),
+            };
+            quote!(Answer::new(#method, #path, Of::<#output>::#how, #print))
         });
         let mut shows = Vec::new();
         let mut property_strings = Vec::new();
@@ -491,7 +489,7 @@ impl Emitter<'_> {
             use proxmox_api::task::Task;
             use proxmox_api::{Value, pve};
 
-            use crate::answer::{Answer, Of};
+            use crate::answer::{self, Answer, Of};
             use crate::property::{self, PropertyType};
             use crate::show::{self, Show, Shown};
 

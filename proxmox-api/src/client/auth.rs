@@ -17,6 +17,7 @@ mod failure;
 mod saved;
 mod second_factor;
 mod texts;
+mod token;
 
 use failure::Challenge;
 pub use failure::{AuthError, AuthErrorKind, TfaChallenge};
@@ -24,7 +25,8 @@ pub use saved::{SavedSession, SavedSessionError};
 pub(crate) use second_factor::Handler;
 pub use second_factor::TfaAnswer;
 pub(crate) use texts::read_redirect;
-use texts::{check_user, read_ticket};
+use texts::{check_login, check_user, read_ticket};
+pub use token::{ApiToken, ApiTokenError};
 
 /// Tells the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock).
 pub(crate) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -55,6 +57,8 @@ pub(crate) enum Credentials {
         id: String,
         secret: Secret,
     },
+    /// Id and secret in one text.
+    TokenText(Secret),
     Password {
         user: String,
         password: Secret,
@@ -140,7 +144,22 @@ struct State {
     refusal: Option<(SystemTime, AuthError)>,
 }
 
+fn settings(error: ApiTokenError) -> Error {
+    Error::config(error.to_string())
+}
+
 impl Way {
+    /// The id, and what goes with each request.
+    fn token(token: &ApiToken) -> (String, Self) {
+        let text = format!("{}={}", token.id(), token.secret().expose());
+        let header = Secret::new(format!(
+            "PVEAPIToken={}",
+            utf8_percent_encode(&text, HEADER_ESCAPES)
+        ));
+        let secret = token.secret().clone();
+        (token.id().to_owned(), Self::Token { header, secret })
+    }
+
     fn session(password: Option<Secret>) -> Self {
         Self::Session {
             password,
@@ -165,27 +184,16 @@ impl Auth {
             }
             Credentials::None => (None, Way::Nothing),
             Credentials::Token { id, secret } => {
-                let (user, name) = id.split_once('!').unwrap_or((&id, ""));
-                check_user(user)?;
-                if name.is_empty() {
-                    return Err(Error::config(format!(
-                        "the API token's id {id:?} has to look like user@realm!name"
-                    )));
-                }
-                if secret.expose().is_empty() {
-                    return Err(Error::config(format!(
-                        "the secret of API token {id} is empty"
-                    )));
-                }
-                let text = format!("{id}={}", secret.expose());
-                let header = Secret::new(format!(
-                    "PVEAPIToken={}",
-                    utf8_percent_encode(&text, HEADER_ESCAPES)
-                ));
-                (Some(id), Way::Token { header, secret })
+                let (id, way) = Way::token(&ApiToken::new(id, secret).map_err(settings)?);
+                (Some(id), way)
+            }
+            Credentials::TokenText(text) => {
+                let token = text.expose().parse().map_err(settings)?;
+                let (id, way) = Way::token(&token);
+                (Some(id), way)
             }
             Credentials::Password { user, password } => {
-                check_user(&user)?;
+                check_login(&user)?;
                 if password.expose().is_empty() {
                     return Err(Error::config(format!("the password of {user} is empty")));
                 }

@@ -12,7 +12,7 @@ use super::{Client, Inner};
 use crate::client::auth::{
     Auth, Clock, Credentials, Handler, OpenId, SavedSession, TfaAnswer, TfaChallenge,
 };
-use crate::client::hosts::{Base, Host, Hosts};
+use crate::client::hosts::{Base, Host, Hosts, printable};
 use crate::client::limit::{Limits, RateLimit, Settings};
 use crate::client::retry::{Retries, RetryPolicy};
 use crate::error::Error;
@@ -136,6 +136,14 @@ impl ClientBuilder {
             id: id.into(),
             secret: secret.into(),
         };
+        self
+    }
+
+    /// Uses an API token given as one text, as Proxmox VE shows it for the `Authorization` header:
+    /// `user@realm!name=secret`, with or without `PVEAPIToken=` before it. Replaces other credentials. See
+    /// [`ApiToken`](crate::client::auth::ApiToken) for reading such a text apart from a client.
+    pub fn api_token_text(mut self, text: impl Into<Secret>) -> Self {
+        self.credentials = Credentials::TokenText(text.into());
         self
     }
 
@@ -523,7 +531,7 @@ impl ClientBuilder {
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
-            .field("url", &self.url.rsplit('@').next().unwrap_or_default())
+            .field("url", &printable(&self.url))
             .field("credentials", &self.credentials)
             .finish_non_exhaustive()
     }

@@ -1,13 +1,15 @@
 //! A client from environment variables.
 
 use super::{Client, ClientBuilder};
+use crate::client::auth::ApiToken;
 use crate::error::Error;
 
 type Variables<'a> = &'a dyn Fn(&str) -> Result<Option<String>, Error>;
 
 pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error> {
+    let exact = |name: &str| read(name).map(|value| value.filter(|value| !value.is_empty()));
     let read = |name: &str| -> Result<Option<String>, Error> {
-        let value = read(name)?.map(|value| value.trim().to_owned());
+        let value = exact(name)?.map(|value| value.trim().to_owned());
         Ok(value.filter(|value| !value.is_empty()))
     };
     let host = read("PROXMOX_HOST")?.ok_or_else(|| Error::config("PROXMOX_HOST is not set"))?;
@@ -27,7 +29,36 @@ pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error
     }
     let user = read("PROXMOX_USERNAME")?;
     let secret = read("PROXMOX_TOKEN_SECRET")?;
-    let password = read("PROXMOX_PASSWORD")?;
+    let password = exact("PROXMOX_PASSWORD")?;
+    if password
+        .as_deref()
+        .is_some_and(|password| password.ends_with(['\n', '\r']))
+    {
+        return Err(Error::config(
+            "PROXMOX_PASSWORD ends with a line break; remove it, nobody can type it",
+        ));
+    }
+    if let Some(text) = read("PROXMOX_API_TOKEN")? {
+        for (name, value) in [
+            ("PROXMOX_TOKEN_ID", read("PROXMOX_TOKEN_ID")?),
+            ("PROXMOX_TOKEN_SECRET", secret.clone()),
+        ] {
+            if value.is_some() {
+                return Err(Error::config(format!(
+                    "PROXMOX_API_TOKEN holds id and secret, but {name} is set too; unset one of them"
+                )));
+            }
+        }
+        let token: ApiToken =
+            (text.parse()).map_err(|error| Error::config(format!("PROXMOX_API_TOKEN: {error}")))?;
+        if user.as_ref().is_some_and(|user| user != token.user()) {
+            return Err(Error::config(
+                "PROXMOX_API_TOKEN belongs to another user than PROXMOX_USERNAME; unset one of them",
+            ));
+        }
+        builder = builder.api_token_text(text);
+        return rest(builder, &read);
+    }
     match (read("PROXMOX_TOKEN_ID")?, secret) {
         (Some(id), Some(secret)) => builder = builder.api_token(token_id(id, user)?, secret),
         (Some(_), None) => {
@@ -54,11 +85,16 @@ pub(super) fn from_variables(read: Variables<'_>) -> Result<ClientBuilder, Error
             }
             (None, None) => {
                 return Err(Error::config(
-                    "no credentials: set PROXMOX_USERNAME, PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET",
+                    "no credentials: set PROXMOX_API_TOKEN to user@realm!name=secret, or PROXMOX_USERNAME and PROXMOX_PASSWORD",
                 ));
             }
         },
     }
+    rest(builder, &read)
+}
+
+/// What has nothing to do with who logs in.
+fn rest(mut builder: ClientBuilder, read: Variables<'_>) -> Result<ClientBuilder, Error> {
     if let Some(text) = read("PROXMOX_FINGERPRINT")? {
         let pin = text
             .parse()
@@ -83,9 +119,9 @@ fn token_id(id: String, user: Option<String>) -> Result<String, Error> {
             "PROXMOX_TOKEN_ID has no user and PROXMOX_USERNAME is not set",
         )),
         (None, Some(user)) => Ok(format!("{user}!{id}")),
-        (Some((owner, _)), Some(user)) if owner != user => Err(Error::config(format!(
-            "PROXMOX_TOKEN_ID belongs to {owner}, but PROXMOX_USERNAME is {user}"
-        ))),
+        (Some((owner, _)), Some(user)) if owner != user => Err(Error::config(
+            "PROXMOX_TOKEN_ID belongs to another user than PROXMOX_USERNAME; unset one of them",
+        )),
         (Some(_), _) => Ok(id),
     }
 }

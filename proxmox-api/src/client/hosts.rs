@@ -33,11 +33,17 @@ pub(crate) struct Base {
     pub(crate) prefix: String,
 }
 
+/// The part of an address that holds no credentials, whether it parses or not.
+pub(crate) fn printable(address: &str) -> &str {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    address.rsplit('@').next().unwrap_or_default()
+}
+
 impl Base {
     pub(crate) fn parse(text: &str, port: Option<u16>) -> Result<Self, Error> {
         let text = text.trim();
         let wrong = |what: &str| {
-            let shown = text.rsplit('@').next().unwrap_or_default();
+            let shown = printable(text);
             Error::config(format!("the server address {shown:?} {what}"))
         };
         let (bare, full) = match text.split_once("://") {

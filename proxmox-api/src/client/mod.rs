@@ -15,7 +15,7 @@ use crate::client::hosts::{API, Base, HostInfo, Hosts, node_of};
 use crate::client::limit::{LimitWaits, Limits};
 use crate::client::retry::{Repetition, Retries, worth_repeating};
 use crate::client::trace::Trace;
-use crate::error::api::{ApiError, ErrorKind, latin1_or_utf8};
+use crate::error::api::{ApiError, ErrorKind};
 use crate::error::{Error, Name, RequestErrorKind};
 use crate::request::{Call, exchange};
 use crate::task::Task;
@@ -23,6 +23,8 @@ use crate::transport::{Transport, WireRequest, WireResponse};
 use crate::value::Secret;
 use crate::value::encode::Params;
 use crate::value::endpoint::{Method, Release};
+use crate::value::secret::Scrubber;
+use crate::value::text::latin1_or_utf8;
 use crate::value::upid::Upid;
 
 pub mod auth;
@@ -144,10 +146,11 @@ impl Client {
     /// |---|---|
     /// | `PROXMOX_HOST` | the server, as for [`Client::builder`]; required. Further nodes after a comma, as for [`ClientBuilder::host`] |
     /// | `PROXMOX_PORT` | its port, if `PROXMOX_HOST` names none; 8006 |
+    /// | `PROXMOX_API_TOKEN` | an API token with its secret, as for [`ClientBuilder::api_token_text`] |
     /// | `PROXMOX_USERNAME` | `user@realm` |
     /// | `PROXMOX_TOKEN_ID` | an API token: its name alone, or `user@realm!name` |
     /// | `PROXMOX_TOKEN_SECRET` | the token's secret |
-    /// | `PROXMOX_PASSWORD` | the password, where no token is given |
+    /// | `PROXMOX_PASSWORD` | the password, where no token is given; white space is part of it |
     /// | `PROXMOX_NODE` | what [`Client::default_node`] returns |
     /// | `PROXMOX_FINGERPRINT` | SHA-256 fingerprint of the server's certificate |
     /// | `PROXMOX_CA_FILE` | PEM file with a further certificate authority |
@@ -299,12 +302,12 @@ impl Client {
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
         // A query may hold what is nobody's business.
         let shown = path.split('?').next().unwrap_or_default();
-        let name = self.0.number(format!("GET {shown}").into());
+        let name = self.0.number(Name::new(Method::Get, shown));
         let request = self.0.compose(Method::Get, path, &Params::default());
         let trace = Trace::new(Method::Get, shown, &name);
         let exchange = self.0.exchange(request, &name, true, &trace);
         let response = trace.around(exchange).await?;
-        accept(&name, response, &[])
+        accept(&name, response, || self.0.scrubber(std::iter::empty()))
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -564,6 +567,12 @@ impl Inner {
         Err(Error::config("the client has no host"))
     }
 
+    /// For texts that may repeat what was sent: what goes with every request, and `more`.
+    fn scrubber<'a>(&'a self, more: impl Iterator<Item = &'a str>) -> Scrubber {
+        let headers = self.headers.iter().map(|(_, value)| value.expose());
+        Scrubber::new(more.chain(self.auth.secrets()).chain(headers))
+    }
+
     fn judge(
         &self,
         name: &Name,
@@ -572,15 +581,14 @@ impl Inner {
         session: Option<&crate::client::auth::Session>,
     ) -> Result<Reply, Error> {
         let download = call.endpoint.is_some_and(|endpoint| endpoint.download);
+        let secrets = || {
+            let session = session.into_iter().flat_map(|session| session.secrets());
+            self.scrubber(secrets_of(call).chain(session))
+        };
         if (200..300).contains(&response.status) && !download && is_page(&response) {
-            return Err(ApiError::not_the_api(name, &response).into());
+            return Err(ApiError::not_the_api(name, &response, &secrets()).into());
         }
-        let secrets: Vec<&str> = (secrets_of(call))
-            .chain(self.auth.secrets())
-            .chain(self.headers.iter().map(|(_, value)| value.expose()))
-            .chain(session.into_iter().flat_map(|session| session.secrets()))
-            .collect();
-        accept(name, response, &secrets).map_err(|error| match error {
+        accept(name, response, secrets).map_err(|error| match error {
             Error::Api(error) => {
                 let hint = availability::hint(&error, call, self.release.get().copied());
                 error.with_hint(hint).into()
@@ -607,11 +615,11 @@ impl Login for Inner {
             let trace = Trace::new(Method::Post, template, &name);
             let exchange = self.exchange(request, &name, repeatable, &trace);
             let response = trace.around(exchange).await?;
+            let secrets = || self.scrubber(secrets.iter().map(Secret::expose));
             if (200..300).contains(&response.status) && is_page(&response) {
-                return Err(ApiError::not_the_api(&name, &response).into());
+                return Err(ApiError::not_the_api(&name, &response, &secrets()).into());
             }
-            let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
-            let reply = accept(&name, response, &secrets)?;
+            let reply = accept(&name, response, secrets)?;
             crate::value::decode::decode_data(&reply.body)
                 .map_err(|error| Error::decode(name, error))
         })
@@ -619,9 +627,13 @@ impl Login for Inner {
 }
 
 /// An answer's status decides whether it is one.
-fn accept(name: &Name, response: WireResponse, secrets: &[&str]) -> Result<Reply, Error> {
+fn accept(
+    name: &Name,
+    response: WireResponse,
+    secrets: impl FnOnce() -> Scrubber,
+) -> Result<Reply, Error> {
     if !(200..300).contains(&response.status) {
-        return Err(ApiError::new(name, &response, secrets).into());
+        return Err(ApiError::new(name, &response, &secrets()).into());
     }
     let WireResponse {
         status,

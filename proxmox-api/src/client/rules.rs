@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::TICKET;
 use crate::client::auth::Grant;
 use crate::client::hosts::Base;
-use crate::request::{Call, LIKELY_SECRETS};
+use crate::request::Call;
 use crate::transport::{WireRequest, WireResponse};
 use crate::value::encode::ParamValue;
 use crate::value::endpoint::Method;
@@ -28,16 +28,19 @@ pub(super) fn signed(request: &WireRequest, grant: &Grant) -> WireRequest {
     request
 }
 
-/// Values that a server may quote in an error and that must not get into a log.
+/// Values that a server may quote in an error and that must not get into a log; of a property string also the values
+/// of its keys.
 pub(super) fn secrets_of(call: &Call) -> impl Iterator<Item = &str> {
-    let declared = call
-        .endpoint
-        .map_or(&[] as &[&str], |endpoint| endpoint.secrets);
     (call.params.iter())
-        .filter(|(name, _)| declared.contains(name) || LIKELY_SECRETS.contains(name))
+        .filter(|(name, _)| call.is_secret(name))
         .flat_map(|(_, value)| match value {
-            ParamValue::One(value) => std::slice::from_ref(value).iter().map(String::as_str),
-            ParamValue::Many(values) => values.iter().map(String::as_str),
+            ParamValue::One(value) => std::slice::from_ref(value).iter(),
+            ParamValue::Many(values) => values.iter(),
+        })
+        .flat_map(|value| {
+            let parts = value.split(',').filter_map(|part| part.split_once('='));
+            let secret = parts.filter(|(key, _)| crate::value::secret::is_secret(key.trim()));
+            std::iter::once(value.as_str()).chain(secret.map(|(_, value)| value))
         })
 }
 

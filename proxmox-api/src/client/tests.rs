@@ -840,11 +840,15 @@ fn unencrypted_addresses_are_for_this_machine_only() {
 }
 
 fn from(variables: &[(&str, &str)]) -> Result<Client, Error> {
+    builder_from(variables)?.build()
+}
+
+fn builder_from(variables: &[(&str, &str)]) -> Result<ClientBuilder, Error> {
     let read = |name: &str| {
         let found = variables.iter().find(|(known, _)| *known == name);
         Ok(found.map(|(_, value)| (*value).to_owned()))
     };
-    from_variables(&read)?.build()
+    from_variables(&read)
 }
 
 #[test]
@@ -895,13 +899,43 @@ fn a_client_comes_from_variables() {
 }
 
 #[test]
+fn a_token_may_stand_in_one_variable() {
+    let text = format!("PVEAPIToken=root@pam!ci={TOKEN_SECRET}");
+    let host = ("PROXMOX_HOST", "pve1");
+    let client = from(&[host, ("PROXMOX_API_TOKEN", &text)]).expect("complete");
+    assert_eq!(client.user(), Some("root@pam!ci"));
+}
+
+#[tokio::test]
+async fn white_space_belongs_to_a_password() {
+    let seen = Arc::new(std::sync::Mutex::new(String::new()));
+    let body = Arc::clone(&seen);
+    let fake = Fake::new(move |request| {
+        *body.lock().expect("not poisoned") = String::from_utf8_lossy(&request.body).into_owned();
+        ok(login_answer(1))
+    });
+    let variables = [
+        ("PROXMOX_HOST", "pve1"),
+        ("PROXMOX_USERNAME", "root@pam"),
+        ("PROXMOX_PASSWORD", " pass word "),
+    ];
+    let builder = builder_from(&variables).expect("complete");
+    let client = builder.transport(Arc::new(fake)).build().expect("complete");
+    client.login().await.expect("accepted");
+    let body = seen.lock().expect("not poisoned").clone();
+    assert!(body.contains("password=%20pass%20word%20"), "{body}");
+}
+
+#[test]
 fn variables_that_do_not_fit_are_named() {
     let host = ("PROXMOX_HOST", "pve1");
+    let whole = format!("root@pam!ci={TOKEN_SECRET}");
+    let token = ("PROXMOX_API_TOKEN", whole.as_str());
     let id = ("PROXMOX_TOKEN_ID", "root@pam!ci");
     let secret = ("PROXMOX_TOKEN_SECRET", TOKEN_SECRET);
     for (variables, named) in [
         (vec![], "PROXMOX_HOST"),
-        (vec![host], "PROXMOX_TOKEN_ID"),
+        (vec![host], "PROXMOX_API_TOKEN"),
         (vec![host, id], "PROXMOX_TOKEN_SECRET"),
         (vec![host, secret], "PROXMOX_TOKEN_ID"),
         (
@@ -910,7 +944,33 @@ fn variables_that_do_not_fit_are_named() {
         ),
         (
             vec![host, id, secret, ("PROXMOX_USERNAME", "bob@pve")],
-            "bob@pve",
+            "another user",
+        ),
+        (vec![host, token, id], "PROXMOX_TOKEN_ID"),
+        (vec![host, token, secret], "PROXMOX_TOKEN_SECRET"),
+        (
+            vec![host, token, ("PROXMOX_USERNAME", "bob@pve")],
+            "another user",
+        ),
+        (
+            vec![host, ("PROXMOX_API_TOKEN", TOKEN_SECRET)],
+            "PROXMOX_API_TOKEN",
+        ),
+        (
+            vec![
+                host,
+                ("PROXMOX_USERNAME", "root@pam!ci"),
+                ("PROXMOX_PASSWORD", PASSWORD),
+            ],
+            "api_token",
+        ),
+        (
+            vec![
+                host,
+                ("PROXMOX_USERNAME", "root@pam"),
+                ("PROXMOX_PASSWORD", "pass\n"),
+            ],
+            "line break",
         ),
         (
             vec![host, ("PROXMOX_USERNAME", "root@pam")],

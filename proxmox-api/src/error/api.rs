@@ -16,6 +16,8 @@ use serde_json::Value;
 use crate::client::retry::retry_after;
 use crate::error::Name;
 use crate::transport::WireResponse;
+use crate::value::secret::Scrubber;
+use crate::value::text::{OneLine, Visible, latin1_or_utf8};
 
 mod kind;
 
@@ -39,18 +41,20 @@ struct Parts {
 }
 
 impl ApiError {
-    /// Reads everything an answer other than 2xx can hold. `secrets` are values that were sent with the
-    /// request; the server may quote them, so they are taken out of every text.
-    pub(crate) fn new(name: &Name, response: &WireResponse, secrets: &[&str]) -> Self {
-        let reason = scrub(&latin1_or_utf8(&response.reason), secrets);
-        let body = Body::read(response);
-        let message = scrub(
-            &body.message.unwrap_or_else(|| reason.trim().to_owned()),
-            secrets,
-        );
-        let errors: BTreeMap<_, _> = (body.errors.into_iter())
-            .map(|(key, text)| (key, scrub(&text, secrets)))
-            .collect();
+    /// Reads everything an answer other than 2xx can hold. The server may quote what was sent with the request, so
+    /// the secrets among it are taken out before anything is read.
+    pub(crate) fn new(name: &Name, response: &WireResponse, secrets: &Scrubber) -> Self {
+        let clean = without_secrets(response, secrets);
+        let shown = clean.as_ref().unwrap_or(response);
+        let (message, errors) = texts(shown);
+        let kind = match &clean {
+            None => ErrorKind::of(response.status, &message, &errors),
+            // A secret may have been a part of a word that tells.
+            Some(_) => {
+                let (message, errors) = texts(response);
+                ErrorKind::of(response.status, &message, &errors)
+            }
+        };
         let location = (300..400)
             .contains(&response.status)
             .then(|| response.header("location"));
@@ -58,33 +62,23 @@ impl ApiError {
             Some(origin) => format!("{message}, to {origin}"),
             None => message,
         };
-        let reason_is_clean = secrets
-            .iter()
-            .all(|secret| !contains(&response.reason, secret.as_bytes()));
         Self(Box::new(Parts {
             name: name.clone(),
             status: response.status,
-            kind: ErrorKind::of(response.status, &message, &errors),
-            reason: match reason_is_clean {
-                true => response.reason.clone(),
-                false => Bytes::from(reason.into_bytes()),
-            },
+            kind,
+            reason: shown.reason.clone(),
             message,
             errors,
             retry_after: retry_after(response),
-            body: match secrets
-                .iter()
-                .all(|secret| !contains(&response.body, secret.as_bytes()))
-            {
-                true => response.body.clone(),
-                false => Bytes::new(),
-            },
+            body: shown.body.clone(),
             hint: None,
         }))
     }
 
     /// A page where JSON was to be: some other server, or a proxy's login form.
-    pub(crate) fn not_the_api(name: &Name, response: &WireResponse) -> Self {
+    pub(crate) fn not_the_api(name: &Name, response: &WireResponse, secrets: &Scrubber) -> Self {
+        let clean = without_secrets(response, secrets);
+        let response = clean.as_ref().unwrap_or(response);
         let title = html_title(&response.body).map_or_else(
             || "a web page".to_owned(),
             |title| format!("the web page \"{title}\""),
@@ -168,8 +162,8 @@ impl ApiError {
         &self.0.reason
     }
 
-    /// The body as it came, for what this crate does not read out of it. Empty if it quoted a secret of
-    /// the request.
+    /// The body as it came, for what this crate does not read out of it. Where it repeated a secret of the request
+    /// there is `…` instead.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.0.body
@@ -233,8 +227,9 @@ impl fmt::Display for ApiError {
         for (i, (name, text)) in self.0.errors.iter().enumerate() {
             write!(
                 f,
-                "{}{name}: {}",
+                "{}{}: {}",
                 if i == 0 { " (" } else { "; " },
+                Visible(name),
                 OneLine(text)
             )?;
         }
@@ -250,30 +245,28 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// Prints text of a server so that it stays on its line and cannot steer a terminal.
-pub(crate) struct OneLine<'a>(pub(crate) &'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for line in self
-            .0
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-        {
-            f.write_str(separator)?;
-            for c in line.chars() {
-                if c.is_control() {
-                    write!(f, "{}", c.escape_default())?
-                } else {
-                    write!(f, "{c}")?
-                }
-            }
-            separator = " / ";
-        }
-        Ok(())
+/// The answer without the secrets that it repeats; `None` if it repeats none.
+fn without_secrets(response: &WireResponse, secrets: &Scrubber) -> Option<WireResponse> {
+    let phrase = latin1_or_utf8(&response.reason);
+    let reason = secrets.bytes(phrase.as_bytes());
+    let body = secrets.bytes(&response.body);
+    if reason.is_none() && body.is_none() {
+        return None;
     }
+    let or =
+        |clean: Option<Vec<u8>>, other: &Bytes| clean.map_or_else(|| other.clone(), Bytes::from);
+    Some(WireResponse {
+        reason: or(reason, &response.reason),
+        body: or(body, &response.body),
+        ..response.clone()
+    })
+}
+
+/// What the server says, and about which parameters.
+fn texts(response: &WireResponse) -> (String, BTreeMap<String, String>) {
+    let body = Body::read(response);
+    let reason = || latin1_or_utf8(&response.reason).trim().to_owned();
+    (body.message.unwrap_or_else(reason), body.errors)
 }
 
 /// What can be read out of an error's body, whatever it is.
@@ -337,14 +330,6 @@ fn plain(value: Value) -> String {
     }
 }
 
-/// The server writes a reason phrase as single Latin-1 bytes; one in UTF-8 would come from a proxy.
-pub(crate) fn latin1_or_utf8(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
-    }
-}
-
 const EXCERPT: usize = 2000;
 
 fn excerpt(bytes: &[u8]) -> String {
@@ -381,29 +366,6 @@ fn origin_of(location: &str) -> String {
         Some((scheme, _)) => format!("{scheme}://{host}"),
         None => "another path".to_owned(),
     }
-}
-
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    needle.len() >= SHORTEST_SECRET
-        && haystack
-            .windows(needle.len())
-            .any(|window| window == needle)
-}
-
-/// Shorter values would blank out innocent text, and give nothing away that guessing would not.
-const SHORTEST_SECRET: usize = 4;
-
-pub(crate) fn scrub(text: &str, secrets: &[&str]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets
-        .iter()
-        .filter(|secret| secret.len() >= SHORTEST_SECRET)
-    {
-        if text.contains(secret) {
-            text = text.replace(secret, "…");
-        }
-    }
-    text
 }
 
 #[cfg(test)]

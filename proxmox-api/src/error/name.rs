@@ -5,6 +5,8 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 
 use crate::request::Call;
+use crate::value::endpoint::Method;
+use crate::value::text::Visible;
 
 /// Verb and path of a request, and which of the client's requests it was.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,8 +18,15 @@ pub(crate) struct Name {
 impl Name {
     /// Verb and path of a call, as a person would write them.
     pub(crate) fn of(call: &Call) -> Self {
-        let path = percent_decode_str(&call.path).decode_utf8_lossy();
-        format!("{} {path}", call.method).into()
+        Self::new(
+            call.method,
+            &percent_decode_str(&call.path).decode_utf8_lossy(),
+        )
+    }
+
+    /// Verb and path, on one line whatever the path holds.
+    pub(crate) fn new(method: Method, path: &str) -> Self {
+        format!("{method} {}", Visible(path)).into()
     }
 
     pub(crate) fn numbered(self, number: u64) -> Self {

@@ -77,6 +77,17 @@ impl Call {
         self.repeatable || self.method == Method::Get
     }
 
+    /// Whether a parameter's value must not be printed: the schema says so, or its name does where the schema does not
+    /// know it.
+    pub(crate) fn is_secret(&self, parameter: &str) -> bool {
+        match self.endpoint {
+            Some(endpoint) => {
+                endpoint.secrets.contains(&parameter) || crate::value::secret::is_secret(parameter)
+            }
+            None => crate::value::secret::is_secret(parameter),
+        }
+    }
+
     /// What names the call where values do not belong, such as in logs: the verb and the template.
     #[must_use]
     pub fn name(&self) -> String {
@@ -178,17 +189,11 @@ impl fmt::Debug for Call {
 
         impl fmt::Debug for Shown<'_> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let secrets = self
-                    .0
-                    .endpoint
-                    .map_or(LIKELY_SECRETS, |endpoint| endpoint.secrets);
                 let mut map = f.debug_map();
                 for (key, value) in self.0.params.iter() {
                     map.key(&key);
                     match value {
-                        _ if secrets.contains(&key) || LIKELY_SECRETS.contains(&key) => {
-                            map.value(&format_args!("…"))
-                        }
+                        _ if self.0.is_secret(key) => map.value(&format_args!("…")),
                         ParamValue::One(value) => map.value(value),
                         ParamValue::Many(values) => map.value(values),
                     };
@@ -204,20 +209,6 @@ impl fmt::Debug for Call {
             .finish()
     }
 }
-
-/// Parameter names that hold secrets wherever they stand; guards calls by plain path too.
-pub(crate) const LIKELY_SECRETS: &[&str] = &[
-    "cipassword",
-    "encryption-key",
-    "key",
-    "otp",
-    "password",
-    "secret",
-    "tfa-challenge",
-    "ticket",
-    "token",
-    "vncticket",
-];
 
 /// A call and how to read its answer.
 ///

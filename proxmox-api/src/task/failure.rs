@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{LogLine, Task, TaskOutcome};
 use crate::error::Error;
-use crate::error::api::{ErrorKind, OneLine};
+use crate::error::api::ErrorKind;
+use crate::value::text::OneLine;
 use crate::value::upid::Upid;
 
 /// How many of the last lines of a log an error keeps.

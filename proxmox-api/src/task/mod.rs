@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::error::api::OneLine;
 use crate::request::{Request, exchange};
 use crate::value::decode::{DecodeError, decode_data};
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
+use crate::value::text::OneLine;
 use crate::value::upid::Upid;
 
 #[cfg(feature = "guests")]

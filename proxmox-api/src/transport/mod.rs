@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::api::latin1_or_utf8;
 use crate::tls::{Fingerprint, Untrusted};
 use crate::value::endpoint::Method;
+use crate::value::text::latin1_or_utf8;
 
 mod body;
 mod connect;

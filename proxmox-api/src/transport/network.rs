@@ -26,8 +26,8 @@ use super::{
     WireRequest, WireResponse, causes, root_cause, untrusted,
 };
 use crate::error::Error;
-use crate::error::api::latin1_or_utf8;
 use crate::tls::Trust;
+use crate::value::text::latin1_or_utf8;
 
 /// Settings of [`HttpTransport`].
 #[derive(Clone, Debug)]

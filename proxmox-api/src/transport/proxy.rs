@@ -4,6 +4,8 @@ use std::fmt;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::uri::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::SocksV5;
@@ -16,8 +18,9 @@ use tower_service::Service;
 use super::connect::bare_host;
 use super::{BoxError, root_cause};
 use crate::error::Error;
-use crate::error::api::{OneLine, latin1_or_utf8};
 use crate::value::Secret;
+use crate::value::secret::Scrubber;
+use crate::value::text::{OneLine, latin1_or_utf8};
 
 mod environment;
 
@@ -32,7 +35,7 @@ pub(crate) struct Proxy {
 
 #[derive(Clone)]
 enum Kind {
-    /// With what goes into `Proxy-Authorization`.
+    /// With name and password, in the base64 form of `Proxy-Authorization`.
     Http(Option<Secret>),
     /// With user and password.
     Socks(Option<(String, Secret)>),
@@ -82,11 +85,14 @@ impl Proxy {
             Some((user, address)) => (Some(user), address),
             None => (None, rest),
         };
-        let wrong = |what: &str| Error::config(format!("the proxy address {address:?} {what}"));
+        let wrong = |what: &str| {
+            let shown = address.split(['/', '?', '#']).next().unwrap_or_default();
+            Error::config(format!("the proxy address {shown:?} {what}"))
+        };
         let kind = match scheme.to_ascii_lowercase().as_str() {
             "http" => Kind::Http(user.map(|user| {
                 let plain: Vec<u8> = percent_decode_str(user).collect();
-                Secret::new(format!("Basic {}", base64(&plain)))
+                Secret::new(STANDARD.encode(&plain))
             })),
             "socks5" | "socks5h" => Kind::Socks(user.map(|user| {
                 let (name, password) = user.split_once(':').unwrap_or((user, ""));
@@ -162,7 +168,7 @@ impl Proxy {
         let target = uri.authority().map_or("", |authority| authority.as_str());
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
         if let Some(authorization) = authorization {
-            request.push_str("Proxy-Authorization: ");
+            request.push_str("Proxy-Authorization: Basic ");
             request.push_str(authorization.expose());
             request.push_str("\r\n");
         }
@@ -188,7 +194,14 @@ impl Proxy {
             .and_then(|rest| rest.split_once(' '));
         match status {
             Some((_, status)) if status.starts_with('2') => Ok(()),
-            Some((_, status)) => Err(format!("{self} refuses: {}", OneLine(status)).into()),
+            Some((_, status)) => {
+                let encoded = authorization.map_or("", Secret::expose);
+                let login = STANDARD.decode(encoded).unwrap_or_default();
+                let login = latin1_or_utf8(&login);
+                let password = login.split_once(':').map_or("", |(_, password)| password);
+                let status = Scrubber::new([encoded, password]).text(status).into_owned();
+                Err(format!("{self} refuses: {}", OneLine(&status)).into())
+            }
             None => Err(format!("{self} does not speak HTTP").into()),
         }
     }
@@ -229,23 +242,6 @@ impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Proxy({})", self.uri)
     }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            text.push(if i <= chunk.len() {
-                char::from(DIGITS[(bits >> (18 - 6 * i) & 63) as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ mod list;
 pub mod open_enum;
 mod pending;
 pub mod property_string;
-mod secret;
+pub(crate) mod secret;
+pub(crate) mod text;
 pub mod upid;
 
 pub use family::Family;

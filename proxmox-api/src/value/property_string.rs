@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::value::decode::{Expected, Extra, Inside, Object, Scalar, Shape, Slot, text_of};
+use crate::value::encode::ParamValue;
+use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
 
 /// What a property string holds beyond its declared keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Undeclared {
     keys: BTreeMap<String, String>,
     text: Option<String>,
@@ -41,6 +43,22 @@ impl Undeclared {
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
+    }
+}
+
+/// Shows no value whose key is that of a secret.
+impl fmt::Debug for Undeclared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text.as_deref();
+        let text = text.map(|text| match is_secret(text) || is_secret_text(text) {
+            true => "…",
+            false => text,
+        });
+        f.debug_struct("Undeclared")
+            .field("keys", &RedactedTexts(&self.keys))
+            .field("text", &text)
+            .field("members", &RedactedObject(&self.members))
+            .finish()
     }
 }
 
@@ -196,17 +214,29 @@ impl Slot for Undeclared {
     }
 }
 
-/// Writes `value` as the server reads it.
+/// Writes `value` as the server reads it, but for secrets.
 #[doc(hidden)]
 pub fn write(value: &mut dyn Object, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str(&text(value).unwrap_or_default())
+    let mut result = Ok(());
+    value.open(&mut |shape, slots| {
+        if let Some(rules) = shape.rules {
+            result = f.write_str(&join(shape, rules, slots, true));
+        }
+    });
+    result
+}
+
+/// `value` as the server reads it.
+#[doc(hidden)]
+pub fn to_param(value: &mut dyn Object) -> ParamValue {
+    ParamValue::One(text(value).unwrap_or_default())
 }
 
 /// A property string as the server reads it; nothing for another object.
 pub(crate) fn text(value: &mut dyn Object) -> Option<String> {
     let mut text = None;
     value.open(&mut |shape, slots| {
-        text = shape.rules.map(|rules| join(shape, rules, slots));
+        text = shape.rules.map(|rules| join(shape, rules, slots, false));
     });
     text
 }
@@ -219,15 +249,28 @@ fn declared(shape: &Shape, slots: &mut [&mut dyn Slot]) -> Vec<(String, String)>
         .collect()
 }
 
-fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) -> String {
+fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot], hide: bool) -> String {
     let mut parts = declared(shape, slots);
+    if hide {
+        for (key, slot) in shape.names().zip(slots.iter()) {
+            if slot.hides()
+                && let Some((_, value)) = parts.iter_mut().find(|(name, _)| name == key)
+            {
+                "…".clone_into(value);
+            }
+        }
+    }
     let nothing = Undeclared::default();
     let undeclared = match undeclared(slots) {
         Some(undeclared) => undeclared,
         None => &nothing,
     };
+    let hidden = |key: &str, text: &str| hide && (is_secret(key) || is_secret_text(text));
     if let Some(text) = &undeclared.text {
-        return text.clone();
+        return match hidden(text, text) {
+            true => "…".to_owned(),
+            false => text.clone(),
+        };
     }
     // `virtio=MAC` is what the server itself writes for model=virtio,macaddr=MAC.
     let find = |parts: &[(String, String)], key: &str| parts.iter().position(|(k, _)| k == key);
@@ -246,11 +289,17 @@ fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot]) -> String {
         undeclared
             .keys
             .iter()
-            .map(|(key, value)| (key.clone(), value.clone())),
+            .map(|(key, value)| match hidden(key, value) {
+                true => (key.clone(), "…".to_owned()),
+                false => (key.clone(), value.clone()),
+            }),
     );
     let scalars = undeclared.members.iter();
     let scalars = scalars.filter_map(|(key, value)| Some((key.clone(), text_of(value)?)));
-    parts.extend(scalars);
+    parts.extend(scalars.map(|(key, text)| match hidden(&key, &text) {
+        true => (key, "…".to_owned()),
+        false => (key, text),
+    }));
     // The default key goes first and bare; a value with `=` in it would be taken for a key.
     if let Some(default) = rules.default_key.and_then(|key| find(&parts, key)) {
         let (key, value) = parts.remove(default);
@@ -305,6 +354,7 @@ macro_rules! property_string_impls {
             }
         }
 
+        /// As the server reads it, but for secrets, which do not print.
         impl fmt::Display for $name {
             #[inline]
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -315,7 +365,7 @@ macro_rules! property_string_impls {
         impl ToParam for $name {
             #[inline]
             fn to_param(&self) -> ParamValue {
-                ParamValue::One(self.to_string())
+                property_string::to_param(&mut self.clone())
             }
 
             #[inline]

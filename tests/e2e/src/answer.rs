@@ -20,12 +20,35 @@ pub struct Answer {
     pub path: &'static str,
     /// From a body to the decoded value, laid open; `None` where the endpoint has no value to decode.
     pub decode: fn(&[u8]) -> Result<Option<Value>, DecodeError>,
+    /// From a body to the `Debug` form of the decoded value.
+    pub print: fn(&[u8]) -> Result<String, DecodeError>,
+}
+
+impl Answer {
+    pub(crate) const fn new(
+        method: &'static str,
+        path: &'static str,
+        decode: fn(&[u8]) -> Result<Option<Value>, DecodeError>,
+        print: fn(&[u8]) -> Result<String, DecodeError>,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            decode,
+            print,
+        }
+    }
 }
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.path)
     }
+}
+
+/// Prints what is no value.
+pub(crate) fn nothing(_: &[u8]) -> Result<String, DecodeError> {
+    Ok(String::new())
 }
 
 /// How answers decode to a type; each kind of answer has its own way, and only that one compiles.
@@ -46,6 +69,12 @@ impl<T: Slot + Default + Show> Of<T> {
             None => shown,
             Some(rest) => Some(json!({ DATA: shown, REST: rest })),
         })
+    }
+}
+
+impl<T: Slot + Default + fmt::Debug> Of<T> {
+    pub(crate) fn print(body: &[u8]) -> Result<String, DecodeError> {
+        Ok(format!("{:?}", from_answer::<T>(body)?))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Property strings of any type.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use proxmox_api::Value;
+use proxmox_api::value::encode::{ParamValue, ToParam};
 use proxmox_api::value::property_string::PropertyError;
 
 use crate::show::Show;
@@ -24,11 +25,13 @@ pub struct Read {
     pub lenient: Value,
     /// What lenient reading writes back.
     pub written: String,
+    /// What lenient reading prints.
+    pub printed: String,
 }
 
 pub(crate) fn read<T>(text: &str) -> Read
 where
-    T: FromStr<Err = PropertyError> + for<'a> From<&'a str> + Display + Show,
+    T: FromStr<Err = PropertyError> + for<'a> From<&'a str> + Debug + Display + Show + ToParam,
 {
     let lenient = T::from(text);
     Read {
@@ -36,7 +39,11 @@ where
             .parse::<T>()
             .map(|value| value.show().unwrap_or_default())
             .map_err(|error| error.to_string()),
-        written: lenient.to_string(),
+        written: match lenient.to_param() {
+            ParamValue::One(text) => text,
+            ParamValue::Many(texts) => texts.join(","),
+        },
+        printed: format!("{lenient:?} {lenient}"),
         lenient: lenient.show().unwrap_or_default(),
     }
 }

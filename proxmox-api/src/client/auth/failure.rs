@@ -7,8 +7,9 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::error::Name;
-use crate::error::api::{ApiError, ErrorKind, OneLine};
+use crate::error::api::{ApiError, ErrorKind};
 use crate::value::Secret;
+use crate::value::text::OneLine;
 
 /// Logging in did not work. See [`Error::Auth`](crate::Error::Auth).
 #[derive(Clone, Debug)]

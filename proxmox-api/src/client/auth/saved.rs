@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
 use super::check_user;
 use crate::value::Secret;
 
@@ -31,7 +33,11 @@ pub struct SavedSession {
     pub(super) obtained: SystemTime,
 }
 
-const FIRST_LINE: &str = "proxmox-api session 1";
+const FIRST_LINE: &str = "proxmox-api session 2";
+/// Wrote values as they were.
+const OLD_FIRST_LINE: &str = "proxmox-api session 1";
+/// Control characters, and what marks an escape.
+const LINE_ENDS: &AsciiSet = &CONTROLS.add(b'%');
 
 impl SavedSession {
     /// Whose session it is.
@@ -54,13 +60,15 @@ impl SavedSession {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_secs();
+        // The server decides what is in them, and a line end would begin another key.
+        let line = |text: &str| utf8_percent_encode(text, LINE_ENDS).to_string();
         let mut text = format!(
             "{FIRST_LINE}\nuser={}\nobtained={seconds}\nticket={}\n",
-            self.user,
-            self.ticket.expose()
+            line(&self.user),
+            line(self.ticket.expose())
         );
         if let Some(csrf) = &self.csrf {
-            text.push_str(&format!("csrf={}\n", csrf.expose()));
+            text.push_str(&format!("csrf={}\n", line(csrf.expose())));
         }
         Secret::new(text)
     }
@@ -72,16 +80,25 @@ impl FromStr for SavedSession {
     fn from_str(text: &str) -> Result<Self, SavedSessionError> {
         let wrong = |what| Err(SavedSessionError(what));
         let mut lines = text.lines();
-        if lines.next() != Some(FIRST_LINE) {
-            return wrong("it does not start as one");
-        }
+        let escaped = match lines.next() {
+            Some(FIRST_LINE) => true,
+            Some(OLD_FIRST_LINE) => false,
+            _ => return wrong("it does not start as one"),
+        };
+        let plain = |value: &str| match escaped {
+            true => percent_decode_str(value)
+                .decode_utf8()
+                .ok()
+                .map(|text| text.into_owned()),
+            false => Some(value.to_owned()),
+        };
         let (mut user, mut obtained, mut ticket, mut csrf) = (None, None, None, None);
         for line in lines.filter(|line| !line.is_empty()) {
             match line.split_once('=') {
-                Some(("user", value)) => user = Some(value),
+                Some(("user", value)) => user = plain(value),
                 Some(("obtained", value)) => obtained = Some(value),
-                Some(("ticket", value)) => ticket = Some(value),
-                Some(("csrf", value)) => csrf = Some(value),
+                Some(("ticket", value)) => ticket = plain(value),
+                Some(("csrf", value)) => csrf = plain(value),
                 // Of a later form of this text.
                 Some(_) => {}
                 None => return wrong("a line is no key=value"),
@@ -100,7 +117,7 @@ impl FromStr for SavedSession {
             return wrong("it does not say how old it is");
         };
         Ok(Self {
-            user: user.to_owned(),
+            user,
             ticket: ticket.into(),
             csrf: csrf.map(Secret::from),
             obtained,

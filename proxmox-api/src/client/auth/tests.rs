@@ -328,6 +328,26 @@ async fn a_session_goes_on_in_another_process() {
 }
 
 #[test]
+fn a_hostile_ticket_stays_a_ticket_in_a_saved_session() {
+    for ticket in [
+        "PVE:alice@pve:1::sig\nuser=evil@pve\nobtained=9",
+        "a\r\nb",
+        "100%25",
+        "\u{85}\u{2028}",
+    ] {
+        let saved = SavedSession {
+            user: "alice@pve".to_owned(),
+            ticket: ticket.into(),
+            csrf: Some(ticket.into()),
+            obtained: UNIX_EPOCH + Duration::from_secs(START),
+        };
+        let read: SavedSession = (saved.to_secret().expose().parse()).expect("it reads back");
+        assert_eq!(read, saved);
+        assert_eq!(read.user(), "alice@pve");
+    }
+}
+
+#[test]
 fn texts_that_are_no_session_are_refused_without_quoting_them() {
     let head = "proxmox-api session 1\n";
     for text in [

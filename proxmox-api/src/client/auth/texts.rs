@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use percent_encoding::percent_decode_str;
 
 use crate::error::Error;
-use crate::error::api::OneLine;
 use crate::value::Secret;
+use crate::value::text::OneLine;
 
 pub(super) fn check_user(user: &str) -> Result<(), Error> {
     match user.rsplit_once('@') {
@@ -15,6 +15,21 @@ pub(super) fn check_user(user: &str) -> Result<(), Error> {
             "the user {user:?} has to look like name@realm, such as root@pam"
         ))),
     }
+}
+
+/// A user who logs in with a password.
+pub(super) fn check_login(user: &str) -> Result<(), Error> {
+    if user.contains('!') {
+        return Err(Error::config(
+            "the user to log in with a password is the id of an API token; use api_token with the token's secret",
+        ));
+    }
+    if user.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Error::config(
+            "the user to log in holds white space; remove it",
+        ));
+    }
+    check_user(user)
 }
 
 /// The `state` and the `code` a browser brings back from an OpenID provider.

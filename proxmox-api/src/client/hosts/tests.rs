@@ -418,3 +418,16 @@ fn a_further_address_has_to_be_as_good_as_the_first() {
         .build()
         .expect_err("no address");
 }
+
+#[test]
+fn an_address_that_is_refused_shows_no_credentials() {
+    for text in [
+        "https://pve1/?token=hunter22",
+        "https://root:hunter22@pve1",
+        "https://pve1/#hunter22",
+        "root:hunter22@pve1:x",
+    ] {
+        let error = Base::parse(text, None).expect_err(text).to_string();
+        assert!(!error.contains("hunter22"), "{error}");
+    }
+}

@@ -10,7 +10,7 @@ fn error(status: u16, reason: &str, body: &str) -> ApiError {
     ApiError::new(
         &"PUT /nodes/pve1/qemu/100/config".into(),
         &answer(status, reason.as_bytes(), body),
-        &[],
+        &Scrubber::default(),
     )
 }
 
@@ -87,7 +87,7 @@ fn a_latin1_phrase_is_text_and_stays_available_as_bytes() {
     let error = ApiError::new(
         &"GET /x".into(),
         &answer(500, b"latin1 \xfc\xe9", "{\"data\":null}"),
-        &[],
+        &Scrubber::default(),
     );
     assert_eq!(error.message(), "latin1 üé");
     assert_eq!(error.reason_bytes(), b"latin1 \xfc\xe9");
@@ -155,7 +155,11 @@ fn a_quoted_secret_is_taken_out_everywhere() {
         b"got 'hunter22'",
         r#"{"message":"got 'hunter22'","errors":{"password":"'hunter22' is weak"}}"#,
     );
-    let error = ApiError::new(&"PUT /access/password".into(), &response, &["hunter22"]);
+    let error = ApiError::new(
+        &"PUT /access/password".into(),
+        &response,
+        &Scrubber::new(["hunter22"]),
+    );
     for text in [
         error.to_string(),
         format!("{error:?}"),
@@ -164,7 +168,61 @@ fn a_quoted_secret_is_taken_out_everywhere() {
     ] {
         assert!(!text.contains("hunter22"), "{text}");
     }
-    assert!(error.body().is_empty());
+    let body = String::from_utf8_lossy(error.body());
+    assert!(
+        body.contains("is weak") && !body.contains("hunter22"),
+        "{body}"
+    );
+}
+
+#[test]
+fn no_form_in_which_a_server_repeats_a_secret_is_shown() {
+    let secret = "p\u{e4}ss \"w0rd/";
+    let scrubber = Scrubber::new([secret]);
+    let bodies = [
+        // The name of a parameter, a web page, plain text beyond what is shown of it.
+        r#"{"errors":{"p\u00e4ss \"w0rd\/":"no such parameter"}}"#.to_owned(),
+        "<html><title>p&#228;ss &quot;w0rd/</title>".to_owned(),
+        format!("{}{secret} and more", "x".repeat(1995)),
+        "cannot read p%C3%A4ss+%22w0rd%2f".to_owned(),
+        format!("{{\"message\": \"broken {secret}"),
+    ];
+    for body in bodies {
+        for status in [200, 400, 500] {
+            let name = "PUT /access/password".into();
+            let response = answer(status, "p\u{e4}ss \"w0rd/ again".as_bytes(), &body);
+            let error = match status {
+                200 => ApiError::not_the_api(&name, &response, &scrubber),
+                _ => ApiError::new(&name, &response, &scrubber),
+            };
+            let text = format!(
+                "{error} {error:?} {} {} {:?}",
+                String::from_utf8_lossy(error.body()),
+                error.reason(),
+                error.errors()
+            );
+            for part in ["w0rd", "p\u{e4}ss", "p%C3", "p&#228", "p\\u00e4"] {
+                assert!(!text.contains(part), "{part} of {body}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_cannot_forge_a_line() {
+    let call = crate::request::Call::new(
+        crate::value::endpoint::Method::Get,
+        "/nodes/a%0d%0aX:%20y%E2%80%AEb%1b",
+    );
+    let error = ApiError::new(
+        &Name::of(&call),
+        &answer(500, b"no", ""),
+        &Scrubber::default(),
+    );
+    assert_eq!(
+        error.to_string(),
+        "GET /nodes/a\\r\\nX: y\\u{202e}b\\u{1b}: 500 no"
+    );
 }
 
 #[test]
@@ -174,7 +232,7 @@ fn a_redirection_names_the_host_but_not_the_query() {
         "Location".into(),
         "https://u:p@other:8006/x?password=hunter22".into(),
     ));
-    let error = ApiError::new(&"GET /version".into(), &response, &[]);
+    let error = ApiError::new(&"GET /version".into(), &response, &Scrubber::default());
     assert_eq!(error.kind(), ErrorKind::Redirected);
     assert_eq!(
         error.to_string(),
@@ -186,7 +244,7 @@ fn a_redirection_names_the_host_but_not_the_query() {
 fn waiting_times_are_read() {
     let mut response = answer(429, b"Too Many Requests", "");
     response.headers.push(("retry-after".into(), "7".into()));
-    let error = ApiError::new(&"GET /version".into(), &response, &[]);
+    let error = ApiError::new(&"GET /version".into(), &response, &Scrubber::default());
     assert_eq!(error.kind(), ErrorKind::RateLimited);
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
 }

@@ -7,20 +7,6 @@ use crate::request::Call;
 use crate::value::endpoint::Method;
 
 #[test]
-fn credentials_are_encoded() {
-    for (text, encoded) in [
-        ("", ""),
-        ("f", "Zg=="),
-        ("fo", "Zm8="),
-        ("foo", "Zm9v"),
-        ("foob", "Zm9vYg=="),
-        ("~~~???", "fn5+Pz8/"),
-    ] {
-        assert_eq!(base64(text.as_bytes()), encoded);
-    }
-}
-
-#[test]
 fn addresses_are_read_and_their_password_is_not_shown() {
     for (text, address) in [
         ("http://proxy:3128", "the proxy proxy:3128"),

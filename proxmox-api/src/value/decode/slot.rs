@@ -78,6 +78,11 @@ pub trait Slot {
         None
     }
 
+    /// Whether the text must not be printed.
+    fn hides(&self) -> bool {
+        false
+    }
+
     /// Hands out something to print, unless the value is not set.
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug));
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Array, Expected, Extra, Inside, Map, Object, Scalar, Shown, Slot};
 use crate::Secret;
 use crate::value::property_string;
+use crate::value::secret::{Redacted, RedactedObject};
 
 /// What scalar slots have besides `put`.
 macro_rules! scalar_slot {
@@ -126,6 +127,10 @@ impl Slot for Secret {
         Ok(())
     }
 
+    fn hides(&self) -> bool {
+        true
+    }
+
     scalar_slot!(|slot| slot.expose().to_owned());
 }
 
@@ -140,7 +145,7 @@ impl Slot for Value {
     }
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
-        out(self);
+        out(&Redacted(self));
     }
 }
 
@@ -155,7 +160,7 @@ impl Slot for Extra {
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
         if !self.is_empty() {
-            out(self);
+            out(&RedactedObject(self));
         }
     }
 }
@@ -217,6 +222,10 @@ impl<T: Slot + Default> Slot for Option<T> {
 
     fn text(&mut self) -> Option<String> {
         self.as_mut()?.text()
+    }
+
+    fn hides(&self) -> bool {
+        self.as_ref().is_some_and(T::hides)
     }
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {

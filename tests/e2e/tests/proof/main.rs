@@ -7,4 +7,5 @@ mod noise;
 mod properties;
 mod releases;
 mod replay;
+mod secrets;
 mod wires;

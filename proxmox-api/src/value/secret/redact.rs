@@ -1,0 +1,91 @@
+//! Printing JSON without the secrets in it.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::names::{is_secret, is_secret_text};
+
+/// Prints as the value itself would, but for what its name or form shows to be a secret.
+pub(crate) struct Redacted<'a>(pub(crate) &'a Value);
+
+/// Likewise for an object.
+pub(crate) struct RedactedObject<'a>(pub(crate) &'a Map<String, Value>);
+
+/// Likewise for texts by name.
+pub(crate) struct RedactedTexts<'a>(pub(crate) &'a std::collections::BTreeMap<String, String>);
+
+impl fmt::Debug for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::String(text) if is_secret_text(text) => f.write_str("String(…)"),
+            Value::Array(items) => {
+                f.write_str("Array ")?;
+                f.debug_list().entries(items.iter().map(Redacted)).finish()
+            }
+            Value::Object(members) => {
+                f.write_str("Object ")?;
+                RedactedObject(members).fmt(f)
+            }
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for RedactedObject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (name, value) in self.0 {
+            map.key(name);
+            match is_secret(name) && !matches!(value, Value::Null | Value::Bool(_)) {
+                true => map.value(&format_args!("…")),
+                false => map.value(&Redacted(value)),
+            };
+        }
+        map.finish()
+    }
+}
+
+impl fmt::Debug for RedactedTexts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for (name, text) in self.0 {
+            map.key(name);
+            match is_secret(name) || is_secret_text(text) {
+                true => map.value(&format_args!("…")),
+                false => map.value(text),
+            };
+        }
+        map.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_secret_prints_as_ever() {
+        let value = json!({"a": [1, "b", null, true], "c": {"d": 1.5}});
+        assert_eq!(format!("{:?}", Redacted(&value)), format!("{value:?}"));
+        let Value::Object(map) = &value else {
+            unreachable!("it is an object")
+        };
+        assert_eq!(format!("{:?}", RedactedObject(map)), format!("{map:?}"));
+    }
+
+    #[test]
+    fn secrets_do_not_print_at_any_depth() {
+        let value = json!({
+            "password": "PLANTED", "list": [{"client-key": {"deep": "PLANTED"}}], "pin-code": 1234,
+            "url": "otpauth://totp/x?secret=PLANTED", "note": "plain",
+        });
+        let text = format!("{:?}", Redacted(&value));
+        assert!(
+            !text.contains("PLANTED") && !text.contains("1234") && text.contains("plain"),
+            "{text}"
+        );
+    }
+}

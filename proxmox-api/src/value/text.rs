@@ -1,0 +1,76 @@
+//! Texts of a server on their way to a person.
+
+use std::fmt;
+
+/// Prints text of a server so that it stays on its line and cannot steer a terminal.
+pub(crate) struct OneLine<'a>(pub(crate) &'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for line in self
+            .0
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            write!(f, "{separator}{}", Visible(line))?;
+            separator = " / ";
+        }
+        Ok(())
+    }
+}
+
+/// Prints text with escapes for all that a terminal would act on and a reader would not see.
+pub(crate) struct Visible<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Visible<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c.is_control() || is_invisible(c) {
+                true => write!(f, "{}", c.escape_default())?,
+                false => write!(f, "{c}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Characters without a shape of their own, those that turn the direction of writing among them.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// The server writes a reason phrase as single Latin-1 bytes; one in UTF-8 would come from a proxy.
+pub(crate) fn latin1_or_utf8(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_or_cannot_be_seen_is_escaped() {
+        let text = "a\u{1b}[2J\r\nb\u{202e}cba \u{200b}x\u{7f}\u{2028}y é 語";
+        assert_eq!(
+            OneLine(text).to_string(),
+            "a\\u{1b}[2J / b\\u{202e}cba \\u{200b}x\\u{7f}\\u{2028}y é 語"
+        );
+        assert_eq!(Visible("a\r\nb").to_string(), "a\\r\\nb");
+    }
+}
