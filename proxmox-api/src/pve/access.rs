@@ -1191,18 +1191,19 @@ impl AccessOpenidLoginPath {
     #[inline]
     pub fn post(
         &self,
-        state: impl Into<String>,
-        code: impl Into<String>,
+        state: impl Into<Secret>,
+        code: impl Into<Secret>,
         redirect_url: impl Into<String>,
     ) -> Request<AccessOpenidLogin> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/access/openid/login",
-            Permission::World,
-        );
+                Method::Post,
+                "/access/openid/login",
+                Permission::World,
+            )
+            .secrets(&["state", "code"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("state", state);
-        request.call.set_as::<String>("code", code);
+        request.call.set_as::<Secret>("state", state);
+        request.call.set_as::<Secret>("code", code);
         request.call.set_as::<String>("redirect-url", redirect_url);
         request
     }
@@ -1263,7 +1264,7 @@ impl AccessPasswordPath {
                 ),
             )
             .ticket_only()
-            .secrets(&["password"])
+            .secrets(&["password", "confirmation-password"])
             .partial(&[Partial::new("confirmation-password", Release::new(8, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<UserId>("userid", userid);
@@ -1292,9 +1293,9 @@ impl AccessPasswordPut {
     #[inline]
     pub fn confirmation_password(
         mut self,
-        confirmation_password: impl Into<String>,
+        confirmation_password: impl Into<Secret>,
     ) -> Self {
-        self.0.call.set_as::<String>("confirmation-password", confirmation_password);
+        self.0.call.set_as::<Secret>("confirmation-password", confirmation_password);
         self
     }
 }
@@ -1579,16 +1580,17 @@ impl AccessTfaPath {
     ///
     /// * `response`: Answer of the U2F device to the challenge.
     #[inline]
-    pub fn post(&self, response: impl Into<String>) -> Request<AccessTfa> {
+    pub fn post(&self, response: impl Into<Secret>) -> Request<AccessTfa> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
                 "/access/tfa",
                 Permission::Authenticated,
             )
             .until(7, 4)
-            .ticket_only();
+            .ticket_only()
+            .secrets(&["response"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("response", response);
+        request.call.set_as::<Secret>("response", response);
         request
     }
 }
@@ -1647,7 +1649,7 @@ impl AccessTfaUseridPath {
                 ),
             )
             .ticket_only()
-            .secrets(&["password"]);
+            .secrets(&["challenge", "password", "totp", "value"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
         request.call.set_as::<AccessTfaType>("type", type_);
         AccessTfaUseridPost(request)
@@ -1670,8 +1672,8 @@ request_impls!(AccessTfaUseridPost : AccessTfaUserid);
 impl AccessTfaUseridPost {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
     #[inline]
-    pub fn challenge(mut self, challenge: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("challenge", challenge);
+    pub fn challenge(mut self, challenge: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("challenge", challenge);
         self
     }
     /// Text by which the user tells entries apart. At most 255 characters.
@@ -1688,14 +1690,14 @@ impl AccessTfaUseridPost {
     }
     /// TOTP secret to register, as an `otpauth` URI.
     #[inline]
-    pub fn totp(mut self, totp: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("totp", totp);
+    pub fn totp(mut self, totp: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("totp", totp);
         self
     }
     /// Current code for `totp`, or the answer of the device to `challenge`.
     #[inline]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("value", value);
+    pub fn value(mut self, value: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("value", value);
         self
     }
 }
@@ -1998,7 +2000,7 @@ impl AccessUsersPath {
                     ],
                 ),
             )
-            .secrets(&["password"]);
+            .secrets(&["keys", "password"]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<UserId>("userid", userid);
         AccessUsersPost(request)
@@ -2083,8 +2085,8 @@ impl AccessUsersPost {
     }
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
-    pub fn keys(mut self, keys: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("keys", keys);
+    pub fn keys(mut self, keys: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("keys", keys);
         self
     }
     /// Family name. At most 1024 characters.
@@ -2141,10 +2143,11 @@ impl AccessUsersUseridPath {
     #[inline]
     pub fn put(&self) -> AccessUsersUseridPut {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/access/users/{userid}",
-            Permission::UserGroup(&["User.Modify"]),
-        );
+                Method::Put,
+                "/access/users/{userid}",
+                Permission::UserGroup(&["User.Modify"]),
+            )
+            .secrets(&["keys"]);
         AccessUsersUseridPut(self.0.request(ENDPOINT, reply::nothing))
     }
     /// Deletes a user.
@@ -2224,8 +2227,8 @@ impl AccessUsersUseridPut {
     }
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
     #[inline]
-    pub fn keys(mut self, keys: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("keys", keys);
+    pub fn keys(mut self, keys: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("keys", keys);
         self
     }
     /// Family name. At most 1024 characters.
@@ -2701,7 +2704,7 @@ pub struct AccessDomain {
     /// Client ID registered at the OpenID provider. At most 256 characters.
     pub client_id: Option<String>,
     /// Client secret registered at the OpenID provider. At most 256 characters.
-    pub client_key: Option<String>,
+    pub client_key: Option<Secret>,
     /// Free text about the realm, shown in the realm selection of the login dialog. At most 4096 characters.
     pub comment: Option<String>,
     /// Preselects this realm in the login dialog.
@@ -3473,11 +3476,11 @@ open_enum_impls!(
 #[non_exhaustive]
 pub struct AccessTfaUserid {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
-    pub challenge: Option<String>,
+    pub challenge: Option<Secret>,
     /// ID of the second-factor entry.
     pub id: String,
     /// New recovery codes; cannot be read again later.
-    pub recovery: Option<Vec<String>>,
+    pub recovery: Option<Vec<Secret>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3615,7 +3618,7 @@ pub struct AccessUser {
     /// Groups the user is a member of.
     pub groups: Option<Vec<String>>,
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
-    pub keys: Option<String>,
+    pub keys: Option<Secret>,
     /// Family name. At most 1024 characters.
     pub lastname: Option<String>,
     /// API tokens of the user.
@@ -3682,7 +3685,7 @@ pub struct AccessUsersItem {
     /// Groups the user is a member of.
     pub groups: Option<List>,
     /// Second-factor keys kept in the account itself, as Yubico logins use them.
-    pub keys: Option<String>,
+    pub keys: Option<Secret>,
     /// Family name. At most 1024 characters.
     pub lastname: Option<String>,
     /// Kind of the realm the user belongs to.
@@ -3971,7 +3974,7 @@ pub struct AccessUsersTokenPut {
     /// Whether the token needs grants of its own; if not, it may do whatever its user may. Default: `true`.
     pub privsep: Option<bool>,
     /// Secret of the token; cannot be read again later. Since 9.2.
-    pub value: Option<String>,
+    pub value: Option<Secret>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -3800,6 +3800,7 @@ impl ClusterOptionsPath {
                 "/cluster/options",
                 Permission::All("/", &["Sys.Modify"]),
             )
+            .secrets(&["http_proxy"])
             .partial(
                 &[
                     Partial::new("consent-text", Release::new(8, 4), None),
@@ -3879,8 +3880,8 @@ impl ClusterOptionsPut {
     }
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
     #[inline]
-    pub fn http_proxy(mut self, http_proxy: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("http_proxy", http_proxy);
+    pub fn http_proxy(mut self, http_proxy: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("http_proxy", http_proxy);
         self
     }
     /// Default keyboard layout of VNC consoles.
@@ -5324,7 +5325,7 @@ object_impls!(ClusterConfigJoinNodelistItem);
 #[non_exhaustive]
 pub struct ClusterConfigNode {
     /// Key that protects the cluster communication; a secret.
-    pub corosync_authkey: String,
+    pub corosync_authkey: Secret,
     /// Corosync configuration for the new node.
     pub corosync_conf: String,
     /// Warnings for the joining node to show.
@@ -6650,7 +6651,7 @@ pub struct ClusterOptions {
     /// Settings of the HA stack.
     pub ha: Option<ClusterOptionsGetHa>,
     /// HTTP proxy for downloads, as an `http://` address that may hold user name and password.
-    pub http_proxy: Option<String>,
+    pub http_proxy: Option<Secret>,
     /// Default keyboard layout of VNC consoles.
     pub keyboard: Option<super::types::KeyboardLayout>,
     /// Default language of the web interface.

@@ -1335,7 +1335,7 @@ pub struct ClusterAcmePluginsItem {
     /// Name of the DNS provider interface.
     pub api: Option<ClusterAcmePluginsGetApi>,
     /// Settings and credentials for the DNS provider, base64-encoded.
-    pub data: Option<String>,
+    pub data: Option<Secret>,
     /// SHA-1 of the configuration; a change that passes an outdated one is refused. At most 64 characters.
     pub digest: Option<String>,
     /// Whether the plugin is switched off.

@@ -1035,7 +1035,7 @@ impl ClusterNotificationsEndpointsWebhookPath {
         &self,
         name: impl Into<String>,
         method: impl Into<ClusterNotificationsEndpointsWebhookMethod>,
-        url: impl Into<String>,
+        url: impl Into<Secret>,
     ) -> ClusterNotificationsEndpointsWebhookPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Post,
@@ -1053,13 +1053,13 @@ impl ClusterNotificationsEndpointsWebhookPath {
                 ),
             )
             .since(8, 3)
-            .secrets(&["secret"]);
+            .secrets(&["url", "header", "secret"]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String>("name", name);
         request
             .call
             .set_as::<ClusterNotificationsEndpointsWebhookMethod>("method", method);
-        request.call.set_as::<String>("url", url);
+        request.call.set_as::<Secret>("url", url);
         ClusterNotificationsEndpointsWebhookPost(request)
     }
 }
@@ -1100,18 +1100,18 @@ impl ClusterNotificationsEndpointsWebhookPost {
     #[inline]
     pub fn header(
         mut self,
-        header: impl IntoIterator<Item = impl Into<String>>,
+        header: impl IntoIterator<Item = impl Into<Secret>>,
     ) -> Self {
-        self.0.call.set_all::<String>("header", header);
+        self.0.call.set_all::<Secret>("header", header);
         self
     }
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
     #[inline]
     pub fn secret(
         mut self,
-        secret: impl IntoIterator<Item = impl Into<String>>,
+        secret: impl IntoIterator<Item = impl Into<Secret>>,
     ) -> Self {
-        self.0.call.set_all::<String>("secret", secret);
+        self.0.call.set_all::<Secret>("secret", secret);
         self
     }
 }
@@ -1182,7 +1182,7 @@ impl ClusterNotificationsEndpointsWebhookNamePath {
                 ),
             )
             .since(8, 3)
-            .secrets(&["secret"]);
+            .secrets(&["header", "secret", "url"]);
         ClusterNotificationsEndpointsWebhookNamePut(
             self.0.request(ENDPOINT, reply::nothing),
         )
@@ -1257,9 +1257,9 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
     #[inline]
     pub fn header(
         mut self,
-        header: impl IntoIterator<Item = impl Into<String>>,
+        header: impl IntoIterator<Item = impl Into<Secret>>,
     ) -> Self {
-        self.0.call.set_all::<String>("header", header);
+        self.0.call.set_all::<Secret>("header", header);
         self
     }
     /// HTTP method of the request.
@@ -1277,15 +1277,15 @@ impl ClusterNotificationsEndpointsWebhookNamePut {
     #[inline]
     pub fn secret(
         mut self,
-        secret: impl IntoIterator<Item = impl Into<String>>,
+        secret: impl IntoIterator<Item = impl Into<Secret>>,
     ) -> Self {
-        self.0.call.set_all::<String>("secret", secret);
+        self.0.call.set_all::<Secret>("secret", secret);
         self
     }
     /// Address (URL) the request goes to.
     #[inline]
-    pub fn url(mut self, url: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("url", url);
+    pub fn url(mut self, url: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("url", url);
         self
     }
     /// Removes a setting, so that its default applies again; adds its wire name to `delete`.
@@ -2200,15 +2200,15 @@ pub struct ClusterNotificationsEndpointsWebhook {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
     /// Request headers, each written `name=<name>,value=<base64>`.
-    pub header: Option<Vec<String>>,
+    pub header: Option<Vec<Secret>>,
     /// HTTP method of the request.
     pub method: ClusterNotificationsEndpointsWebhookMethod,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
-    pub secret: Option<Vec<String>>,
+    pub secret: Option<Vec<Secret>>,
     /// Address (URL) the request goes to.
-    pub url: String,
+    pub url: Secret,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2255,7 +2255,7 @@ pub struct ClusterNotificationsEndpointsWebhookItem {
     /// Whether nothing is sent through this endpoint. Default: `false`.
     pub disable: Option<bool>,
     /// Request headers, each written `name=<name>,value=<base64>`.
-    pub header: Option<Vec<String>>,
+    pub header: Option<Vec<Secret>>,
     /// HTTP method of the request.
     pub method: ClusterNotificationsEndpointsWebhookMethod,
     /// Endpoint name, used as a target by matchers.
@@ -2263,9 +2263,9 @@ pub struct ClusterNotificationsEndpointsWebhookItem {
     /// Whether a user created the entry, or it is built in, changed or not.
     pub origin: ClusterNotificationsOrigin,
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
-    pub secret: Option<Vec<String>>,
+    pub secret: Option<Vec<Secret>>,
     /// Address (URL) the request goes to.
-    pub url: String,
+    pub url: Secret,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }

@@ -739,7 +739,7 @@ impl ClusterSdnDnsDnsPath {
     ///
     /// Needs `SDN.Allocate` on path `/sdn/dns/{dns}`.
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnDn> {
+    pub fn get(&self) -> Request<ClusterSdnDnsItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
             Method::Get,
             "/cluster/sdn/dns/{dns}",
@@ -5556,75 +5556,9 @@ open_enum_impls!(
     ClusterSdnControllersType : "bgp" Bgp, "evpn" Evpn, "faucet" Faucet, "isis" Isis,
 );
 
-/// The answer to `GET /cluster/sdn/dns/{dns}`.
+/// The answer to `GET /cluster/sdn/dns`.
 ///
-/// Used by `GET /cluster/sdn/dns/{dns}`.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub struct ClusterSdnDn {
-    /// Checksum of the configuration; on a write, the call fails if it changed since.
-    pub digest: Option<String>,
-    /// Name of the DNS server entry.
-    pub dns: String,
-    /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
-    pub fingerprint: Option<String>,
-    /// API key for the server.
-    pub key: Option<Secret>,
-    /// Prefix length that picks the reverse zone of an IPv6 address.
-    pub reversemaskv6: Option<i64>,
-    /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.
-    pub reversev6mask: Option<i64>,
-    /// Time to live of the records, in seconds.
-    pub ttl: Option<i64>,
-    /// Kind of the DNS server.
-    pub type_: Option<String>,
-    /// Base address of the server's API.
-    pub url: Option<String>,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for ClusterSdnDn {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "ClusterSdnDn",
-                required: &["dns"],
-                optional: &[
-                    "digest",
-                    "fingerprint",
-                    "key",
-                    "reversemaskv6",
-                    "reversev6mask",
-                    "ttl",
-                    "type",
-                    "url",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.dns,
-                &mut self.digest,
-                &mut self.fingerprint,
-                &mut self.key,
-                &mut self.reversemaskv6,
-                &mut self.reversev6mask,
-                &mut self.ttl,
-                &mut self.type_,
-                &mut self.url,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(ClusterSdnDn);
-
-/// One element of the answer to `GET /cluster/sdn/dns`.
-///
-/// Used by `GET /cluster/sdn/dns`.
+/// Used by `GET /cluster/sdn/dns`, `GET /cluster/sdn/dns/{dns}`.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterSdnDnsItem {
@@ -5635,7 +5569,7 @@ pub struct ClusterSdnDnsItem {
     /// SHA-256 fingerprint of the server's certificate, needed if no trusted CA signed it.
     pub fingerprint: Option<String>,
     /// API key for the server.
-    pub key: Option<String>,
+    pub key: Option<Secret>,
     /// Prefix length that picks the reverse zone of an IPv6 address.
     pub reversemaskv6: Option<i64>,
     /// Prefix length for reverse zones of IPv6; see also `reversemaskv6`.

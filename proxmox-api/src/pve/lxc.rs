@@ -336,7 +336,7 @@ impl LxcPath {
                     ],
                 ),
             )
-            .secrets(&["password"])
+            .secrets(&["env", "password"])
             .partial(
                 &[
                     Partial::new("dev[n]", Release::new(8, 1), None),
@@ -452,8 +452,8 @@ impl LxcPost {
     }
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
-    pub fn env(mut self, env: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("env", env);
+    pub fn env(mut self, env: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("env", env);
         self
     }
     /// Special capabilities of the container; some weaken its isolation.
@@ -1057,6 +1057,7 @@ impl LxcVmidConfigPath {
                     ],
                 ),
             )
+            .secrets(&["env"])
             .partial(
                 &[
                     Partial::new("dev[n]", Release::new(8, 1), None),
@@ -1194,8 +1195,8 @@ impl LxcVmidConfigPut {
     }
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
     #[inline]
-    pub fn env(mut self, env: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("env", env);
+    pub fn env(mut self, env: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("env", env);
         self
     }
     /// Special capabilities of the container; some weaken its isolation.
@@ -4249,7 +4250,7 @@ pub struct LxcConfig {
     /// Command to run as init with its arguments: a path, or a program found in `PATH`. Default: `/sbin/init`. Since 9.1.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes. Since 9.1.
-    pub env: Option<String>,
+    pub env: Option<Secret>,
     /// Special capabilities of the container; some weaken its isolation.
     pub features: Option<LxcFeatures>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.
@@ -8425,7 +8426,7 @@ pub struct LxcSnapshotConfig {
     /// Command to run as init with its arguments: a path, or a program found in `PATH`.
     pub entrypoint: Option<String>,
     /// Environment of the init process: `NAME=value` entries separated by NUL bytes.
-    pub env: Option<String>,
+    pub env: Option<Secret>,
     /// Special capabilities of the container; some weaken its isolation.
     pub features: Option<LxcFeatures>,
     /// Volume ID of a snippet, a script that is run before and after each start and stop.

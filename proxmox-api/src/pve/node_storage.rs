@@ -504,7 +504,7 @@ impl NodeStorageStorageDownloadUrlPath {
     #[inline]
     pub fn post(
         &self,
-        url: impl Into<String>,
+        url: impl Into<Secret>,
         content: impl Into<NodeStorageDownloadUrlContent>,
         filename: impl Into<String>,
     ) -> NodeStorageStorageDownloadUrlPost {
@@ -526,9 +526,10 @@ impl NodeStorageStorageDownloadUrlPath {
                     ],
                 ),
             )
+            .secrets(&["url"])
             .partial(&[Partial::new("compression", Release::new(8, 1), None)]);
         let mut request = self.0.request(ENDPOINT, reply::task);
-        request.call.set_as::<String>("url", url);
+        request.call.set_as::<Secret>("url", url);
         request.call.set_as::<NodeStorageDownloadUrlContent>("content", content);
         request.call.set_as::<String>("filename", filename);
         NodeStorageStorageDownloadUrlPost(request)

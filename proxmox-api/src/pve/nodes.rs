@@ -2530,19 +2530,20 @@ impl NodeQueryUrlMetadataPath {
     ///
     /// * `url`: Address of the file.
     #[inline]
-    pub fn get(&self, url: impl Into<String>) -> NodeQueryUrlMetadataGet {
+    pub fn get(&self, url: impl Into<Secret>) -> NodeQueryUrlMetadataGet {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Get,
-            "/nodes/{node}/query-url-metadata",
-            Permission::Or(
-                &[
-                    Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
-                    Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
-                ],
-            ),
-        );
+                Method::Get,
+                "/nodes/{node}/query-url-metadata",
+                Permission::Or(
+                    &[
+                        Permission::All("/", &["Sys.Audit", "Sys.Modify"]),
+                        Permission::All("/nodes/{node}", &["Sys.AccessNetwork"]),
+                    ],
+                ),
+            )
+            .secrets(&["url"]);
         let mut request = self.0.request(ENDPOINT, reply::data);
-        request.call.set_as::<String>("url", url);
+        request.call.set_as::<Secret>("url", url);
         NodeQueryUrlMetadataGet(request)
     }
 }
@@ -3922,14 +3923,15 @@ impl NodeSubscriptionPath {
     ///
     /// * `key`: Subscription key; hidden from callers who may not see it. At most 32 characters.
     #[inline]
-    pub fn put(&self, key: impl Into<String>) -> Request<()> {
+    pub fn put(&self, key: impl Into<Secret>) -> Request<()> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Put,
-            "/nodes/{node}/subscription",
-            Permission::All("/nodes/{node}", &["Sys.Modify"]),
-        );
+                Method::Put,
+                "/nodes/{node}/subscription",
+                Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .secrets(&["key"]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
-        request.call.set_as::<String>("key", key);
+        request.call.set_as::<Secret>("key", key);
         request
     }
     /// Removes the subscription key from the node.
@@ -8773,7 +8775,7 @@ pub struct NodeSubscription {
     /// Unix time of the last check.
     pub checktime: Option<i64>,
     /// Subscription key; hidden from callers who may not see it.
-    pub key: Option<String>,
+    pub key: Option<Secret>,
     /// Short code of the subscription level.
     pub level: Option<String>,
     /// Status in readable words.

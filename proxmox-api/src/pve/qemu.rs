@@ -1334,10 +1334,11 @@ impl QemuVmidAgentExecPath {
     #[inline]
     pub fn post(&self) -> QemuVmidAgentExecPost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/agent/exec",
-            Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/agent/exec",
+                Permission::All("/vms/{vmid}", &["VM.GuestAgent.Unrestricted"]),
+            )
+            .secrets(&["input-data"]);
         QemuVmidAgentExecPost(self.0.request(ENDPOINT, reply::data))
     }
 }
@@ -1365,8 +1366,8 @@ impl QemuVmidAgentExecPost {
     }
     /// Data for the process, as a rule given to its standard input. At most 65536 characters.
     #[inline]
-    pub fn input_data(mut self, input_data: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("input-data", input_data);
+    pub fn input_data(mut self, input_data: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("input-data", input_data);
         self
     }
 }
@@ -1515,19 +1516,20 @@ impl QemuVmidAgentFileWritePath {
     pub fn post(
         &self,
         file: impl Into<String>,
-        content: impl Into<String>,
+        content: impl Into<Secret>,
     ) -> QemuVmidAgentFileWritePost {
         const ENDPOINT: &Endpoint = &Endpoint::new(
-            Method::Post,
-            "/nodes/{node}/qemu/{vmid}/agent/file-write",
-            Permission::Any(
-                "/vms/{vmid}",
-                &["VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"],
-            ),
-        );
+                Method::Post,
+                "/nodes/{node}/qemu/{vmid}/agent/file-write",
+                Permission::Any(
+                    "/vms/{vmid}",
+                    &["VM.GuestAgent.FileWrite", "VM.GuestAgent.Unrestricted"],
+                ),
+            )
+            .secrets(&["content"]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<String>("file", file);
-        request.call.set_as::<String>("content", content);
+        request.call.set_as::<Secret>("content", content);
         QemuVmidAgentFileWritePost(request)
     }
 }

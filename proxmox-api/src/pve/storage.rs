@@ -65,7 +65,7 @@ impl StoragePath {
                 "/storage",
                 Permission::All("/storage", &["Datastore.Allocate"]),
             )
-            .secrets(&["encryption-key", "password"])
+            .secrets(&["encryption-key", "keyring", "password"])
             .partial(
                 &[
                     Partial::new("create-base-path", Release::new(8, 0), None),
@@ -267,8 +267,8 @@ impl StoragePost {
     }
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
-    pub fn keyring(mut self, keyring: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("keyring", keyring);
+    pub fn keyring(mut self, keyring: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("keyring", keyring);
         self
     }
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
@@ -566,7 +566,7 @@ impl StorageStoragePath {
                 "/storage/{storage}",
                 Permission::All("/storage", &["Datastore.Allocate"]),
             )
-            .secrets(&["encryption-key", "password"])
+            .secrets(&["encryption-key", "keyring", "password"])
             .partial(
                 &[
                     Partial::new("create-base-path", Release::new(8, 0), None),
@@ -738,8 +738,8 @@ impl StorageStoragePut {
     }
     /// Content of the keyring for an external Ceph cluster.
     #[inline]
-    pub fn keyring(mut self, keyring: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("keyring", keyring);
+    pub fn keyring(mut self, keyring: impl Into<Secret>) -> Self {
+        self.0.call.set_as::<Secret>("keyring", keyring);
         self
     }
     /// Maps RBD images through the kernel module in all cases. Default: `false`.
@@ -1074,7 +1074,7 @@ pub struct StorageItem {
     /// Target software on the server of a ZFS over iSCSI storage.
     pub iscsiprovider: Option<String>,
     /// Content of the keyring for an external Ceph cluster.
-    pub keyring: Option<String>,
+    pub keyring: Option<Secret>,
     /// Maps RBD images through the kernel module in all cases.
     pub krbd: Option<bool>,
     /// Target portal group; Linux LIO only.

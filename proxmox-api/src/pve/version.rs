@@ -55,7 +55,7 @@ pub struct Version {
     /// Console viewer the datacenter prefers.
     pub console: Option<super::types::ConsoleViewer>,
     /// HTTP proxy of the datacenter, if one is set; sent by older servers.
-    pub http_proxy: Option<String>,
+    pub http_proxy: Option<Secret>,
     /// Keyboard layout the datacenter prefers for VNC consoles; sent by older servers.
     pub keyboard: Option<String>,
     /// Proxmox VE point release, such as `9.1`.
