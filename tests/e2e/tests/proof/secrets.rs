@@ -58,7 +58,7 @@ impl Planter<'_> {
             Ty::Json => json!({ "inner": [{ "password": self.secret() }] }),
             Ty::Text | Ty::List(_) if self.overlay.is_secret(place) => self.secret(),
             Ty::Text | Ty::List(_) => json!("plain"),
-            Ty::Optional(of) => self.value(of, place, depth),
+            Ty::Optional(of) | Ty::Pending(of) => self.value(of, place, depth),
             Ty::Array(of) => json!([self.value(of, place, depth)]),
             Ty::Map(of) => json!({ "some": self.value(of, &format!("{place}.*"), depth) }),
             Ty::Item(name) => match &self.shapes.items[name] {
