@@ -322,7 +322,7 @@ impl Lowering<'_> {
             .is_some_and(|permissions| permissions.described || permissions.check.is_none());
         let declared = self.overlay.is_declared(&key);
         if declared && !(hinted && privileges.is_empty()) {
-            self.overlay.problem(format!(
+            self.overlay.mismatch(format!(
                 "privileges.toml: {key} has checks, so it cannot be declared"
             ));
         }

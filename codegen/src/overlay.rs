@@ -264,6 +264,13 @@ impl Overlay {
         }
     }
 
+    /// Records that an entry does not fit the schema, which is no problem where releases are left out.
+    pub(crate) fn mismatch(&self, problem: String) {
+        if !self.partial {
+            self.problem(problem);
+        }
+    }
+
     fn mark(&self, entry: String) {
         self.used.borrow_mut().insert(entry);
     }
@@ -458,21 +465,22 @@ impl Overlay {
     ) -> Vec<Cow<'a, Privilege>> {
         let all = self.privileges.privilege.iter().enumerate();
         all.filter(|(_, privilege)| privilege.at.iter().any(|at| at == endpoint))
-            .map(|(n, privilege)| {
+            .filter_map(|(n, privilege)| {
                 self.mark(format!("privileges.toml: privilege {}, {endpoint}", n + 1));
                 let known = |name: &String| parameters.contains(&name.as_str());
                 if privilege.given.iter().all(known) {
-                    return Cow::Borrowed(privilege);
+                    return Some(Cow::Borrowed(privilege));
                 }
                 let mut own = privilege.clone();
                 own.given.retain(known);
                 if own.given.is_empty() {
-                    self.problem(format!(
+                    self.mismatch(format!(
                         "privileges.toml: {endpoint} has none of the parameters {}",
                         privilege.given.join(", ")
                     ));
+                    return None;
                 }
-                Cow::Owned(own)
+                Some(Cow::Owned(own))
             })
             .collect()
     }
