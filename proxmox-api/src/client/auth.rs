@@ -1,17 +1,23 @@
 //! Who the client is to the server: an API token, or a ticket that it renews (wire protocol §7).
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
+use futures_util::future::{Shared, WeakShared};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::error::api::ErrorKind;
+use crate::request::Call;
 use crate::value::Secret;
-use crate::value::encode::{ParamValue, Params};
+use crate::value::decode::DecodeError;
+use crate::value::encode::ParamValue;
+use crate::value::endpoint::{Endpoint, Method, Permission};
 
 mod failure;
 mod saved;
@@ -77,10 +83,6 @@ pub(crate) struct OpenId {
     pub(crate) redirect_url: String,
 }
 
-const TICKET: &str = "/access/ticket";
-const OPENID_URL: &str = "/access/openid/auth-url";
-const OPENID_LOGIN: &str = "/access/openid/login";
-
 /// What goes with a request, and which session it came from.
 #[derive(Clone, Default)]
 pub(crate) struct Grant {
@@ -104,16 +106,26 @@ impl Session {
     }
 }
 
-/// Sends a login form; implemented by the client, so that this module needs no transport.
-pub(crate) trait Login: Sync {
-    /// Posts to a path that is open to everybody and gives the answer's `data`.
-    fn post<'a>(
-        &'a self,
-        path: &'static str,
-        form: Params,
-        secrets: Vec<Secret>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
+/// Sends the calls of a login; implemented by the client, so that this module needs no transport.
+pub(crate) trait Login: Send + Sync + 'static {
+    fn auth(&self) -> &Auth;
+
+    /// Sends a call that is open to everybody and gives the answer's `data`.
+    fn post(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Value, Error>>;
 }
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A login under way. All who wait for it share what comes of it.
+type Running = BoxFuture<'static, Result<Arc<Session>, Error>>;
+
+static LOG_IN: Endpoint = Endpoint::new(Method::Post, "/access/ticket", Permission::World)
+    .secrets(&["password", "tfa-challenge"]);
+static OPENID_URL: Endpoint =
+    Endpoint::new(Method::Post, "/access/openid/auth-url", Permission::World);
+static OPENID_LOGIN: Endpoint =
+    Endpoint::new(Method::Post, "/access/openid/login", Permission::World)
+        .secrets(&["state", "code"]);
 
 pub(crate) struct Auth {
     /// With OpenID it is the server that says who logged in.
@@ -141,7 +153,32 @@ struct State {
     session: Option<Arc<Session>>,
     /// Not before this time is renewing tried again.
     pause: Option<SystemTime>,
-    refusal: Option<(SystemTime, AuthError)>,
+    refusal: Option<Refusal>,
+    running: Option<WeakShared<Running>>,
+}
+
+/// A login that the server refused.
+struct Refusal {
+    /// By the client's clock and by one that nobody sets.
+    when: (SystemTime, Instant),
+    error: AuthError,
+}
+
+impl Refusal {
+    /// Whether it is too early to try again. A clock that stands still or was set back prolongs nothing.
+    fn counts(&self, now: SystemTime) -> bool {
+        let (when, since) = self.when;
+        let by_the_clock = now
+            .duration_since(when)
+            .is_ok_and(|age| age < REFUSAL_COUNTS);
+        by_the_clock && since.elapsed() < REFUSAL_COUNTS
+    }
+}
+
+/// Where the headers of a request come from.
+enum Source {
+    Session(Arc<Session>),
+    Login(Shared<Running>),
 }
 
 fn settings(error: ApiTokenError) -> Error {
@@ -239,7 +276,7 @@ impl Auth {
     /// Starts with a session of an earlier process.
     fn restore(&mut self, saved: SavedSession) -> Result<(), Error> {
         let state = match &mut self.way {
-            Way::Session { state, .. } => state.get_mut(),
+            Way::Session { state, .. } => state.get_mut().unwrap_or_else(PoisonError::into_inner),
             Way::Nothing | Way::Token { .. } => {
                 return Err(Error::config("an API token has no session to go on with"));
             }
@@ -265,11 +302,8 @@ impl Auth {
     }
 
     /// The session to go on with later, if there is one.
-    pub(crate) async fn save(&self) -> Option<SavedSession> {
-        let Way::Session { state, .. } = &self.way else {
-            return None;
-        };
-        let session = state.lock().await.session.clone()?;
+    pub(crate) fn save(&self) -> Option<SavedSession> {
+        let session = self.state()?.session.clone()?;
         Some(SavedSession {
             user: self.user()?.to_owned(),
             ticket: session.ticket.clone(),
@@ -285,53 +319,58 @@ impl Auth {
     }
 
     /// Where the user has to go to log in.
-    pub(crate) async fn openid_url(&self, login: &dyn Login) -> Result<String, Error> {
+    pub(crate) async fn openid_url<L: Login>(&self, login: &Arc<L>) -> Result<String, Error> {
         let openid = self.openid()?;
-        let form = form([
-            ("realm", &openid.realm),
-            ("redirect-url", &openid.redirect_url),
-        ]);
-        match login.post(OPENID_URL, form, Vec::new()).await? {
+        let call = form(
+            &OPENID_URL,
+            [
+                ("realm", &openid.realm),
+                ("redirect-url", &openid.redirect_url),
+            ],
+        );
+        match Arc::clone(login).post(call).await? {
             Value::String(url) => Ok(url),
             _ => Err(Error::decode(
-                format!("POST {OPENID_URL}").into(),
-                crate::value::decode::DecodeError::new("data", "expected a URL, found none"),
+                format!("{OPENID_URL}").into(),
+                DecodeError::new("data", "expected a URL, found none"),
             )),
         }
     }
 
     /// Completes a login by OpenID with what the browser brought back.
-    pub(crate) async fn openid_login(
+    pub(crate) async fn openid_login<L: Login>(
         &self,
-        login: &dyn Login,
+        login: &Arc<L>,
         state: &Secret,
         code: &Secret,
     ) -> Result<(), Error> {
         let openid = self.openid()?;
-        let Way::Session { state: own, .. } = &self.way else {
-            return Err(Error::config("the client does not log in by OpenID"));
+        let call = form(
+            &OPENID_LOGIN,
+            [
+                ("state", state.expose()),
+                ("code", code.expose()),
+                ("redirect-url", &openid.redirect_url),
+            ],
+        );
+        let with = Arc::clone(login);
+        let work = async move {
+            let auth = with.auth();
+            let data = auth.refusal(Arc::clone(&with).post(call).await)?;
+            let session = auth.session(&data)?;
+            let user = data.get("username").and_then(Value::as_str);
+            if let Some(user) = user.filter(|user| check_user(user).is_ok())
+                && *auth.user.get_or_init(|| user.to_owned()) != user
+            {
+                return Err(Error::config(format!(
+                    "{user} logged in, but the client is of {}",
+                    auth.user().unwrap_or_default()
+                )));
+            }
+            auth.keep(Arc::clone(&session));
+            Ok(session)
         };
-        let form = form([
-            ("state", state.expose()),
-            ("code", code.expose()),
-            ("redirect-url", &openid.redirect_url),
-        ]);
-        let mut own = own.lock().await;
-        let answer = login.post(OPENID_LOGIN, form, vec![state.clone(), code.clone()]);
-        let data = self.refusal(answer.await)?;
-        let session = self.session(&data)?;
-        let user = data.get("username").and_then(Value::as_str);
-        if let Some(user) = user.filter(|user| check_user(user).is_ok())
-            && *self.user.get_or_init(|| user.to_owned()) != user
-        {
-            return Err(Error::config(format!(
-                "{user} logged in, but the client is of {}",
-                self.user().unwrap_or_default()
-            )));
-        }
-        own.session = Some(session);
-        own.pause = None;
-        Ok(())
+        self.run(Box::pin(work)).await.map(drop)
     }
 
     pub(crate) fn user(&self) -> Option<&str> {
@@ -352,27 +391,45 @@ impl Auth {
         .into_iter()
     }
 
-    /// The headers for a request; logs in or renews the ticket first where that is due.
-    pub(crate) async fn authorize(&self, login: &dyn Login, writes: bool) -> Result<Grant, Error> {
+    fn state(&self) -> Option<MutexGuard<'_, State>> {
         match &self.way {
-            Way::Nothing => Ok(Grant::default()),
-            Way::Token { header, .. } => Ok(Grant {
-                headers: vec![("Authorization", header.clone())],
-                session: None,
-            }),
-            Way::Session { password, state } => {
-                // Held while logging in, so that everybody else waits for the one who does.
-                let mut state = state.lock().await;
-                let session = self.fresh(&mut state, login, password.as_ref()).await?;
-                Ok(grant(session, writes))
+            Way::Session { state, .. } => {
+                Some(state.lock().unwrap_or_else(PoisonError::into_inner))
             }
+            Way::Nothing | Way::Token { .. } => None,
         }
     }
 
-    /// New headers after the server refused those of `old`; `None` if there is no way to get any.
-    pub(crate) async fn replace(
+    /// The headers for a request; waits for a login or the renewal of the ticket first where that is due.
+    pub(crate) async fn authorize<L: Login>(
         &self,
-        login: &dyn Login,
+        login: &Arc<L>,
+        writes: bool,
+    ) -> Result<Grant, Error> {
+        let source = match &self.way {
+            Way::Nothing => return Ok(Grant::default()),
+            Way::Token { header, .. } => {
+                return Ok(Grant {
+                    headers: vec![("Authorization", header.clone())],
+                    session: None,
+                });
+            }
+            Way::Session { password, state } => {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.source(&mut state, login, password.as_ref())?
+            }
+        };
+        let session = match source {
+            Source::Session(session) => session,
+            Source::Login(running) => running.await?,
+        };
+        Ok(grant(session, writes))
+    }
+
+    /// New headers after the server refused those of `old`; `None` if there is no way to get any.
+    pub(crate) async fn replace<L: Login>(
+        &self,
+        login: &Arc<L>,
         old: &Arc<Session>,
         writes: bool,
     ) -> Result<Option<Grant>, Error> {
@@ -383,81 +440,73 @@ impl Auth {
         else {
             return Ok(None);
         };
-        let mut state = state.lock().await;
-        let replaced = state
-            .session
-            .as_ref()
-            .filter(|current| !Arc::ptr_eq(current, old))
-            .cloned();
-        let session = match replaced {
-            Some(session) => session,
-            None => {
-                state.session = None;
-                self.log_in(&mut state, login, password).await?
+        let source = {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            match &state.session {
+                Some(current) if !Arc::ptr_eq(current, old) => Source::Session(Arc::clone(current)),
+                _ => {
+                    state.session = None;
+                    self.join_login(&mut state, login, password)?
+                }
             }
+        };
+        let session = match source {
+            Source::Session(session) => session,
+            Source::Login(running) => running.await?,
         };
         Ok(Some(grant(session, writes)))
     }
 
     /// Logs in now, whether or not there is a ticket.
-    pub(crate) async fn log_in_now(&self, login: &dyn Login) -> Result<(), Error> {
-        match &self.way {
-            Way::Session {
-                password: Some(password),
-                state,
-            } => {
-                let mut state = state.lock().await;
-                state.refusal = None;
-                self.log_in(&mut state, login, password).await.map(drop)
-            }
-            _ => Ok(()),
+    pub(crate) async fn log_in_now<L: Login>(&self, login: &Arc<L>) -> Result<(), Error> {
+        let Way::Session {
+            password: Some(password),
+            state,
+        } = &self.way
+        else {
+            return Ok(());
+        };
+        let source = {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.refusal = None;
+            self.join_login(&mut state, login, password)?
+        };
+        match source {
+            Source::Session(_) => Ok(()),
+            Source::Login(running) => running.await.map(drop),
         }
     }
 
     /// Completes a login that asked for a second factor.
-    pub(crate) async fn answer(
+    pub(crate) async fn answer<L: Login>(
         &self,
-        login: &dyn Login,
+        login: &Arc<L>,
         challenge: &TfaChallenge,
         answer: &Secret,
     ) -> Result<(), Error> {
-        let Way::Session { state, .. } = &self.way else {
+        if !matches!(self.way, Way::Session { .. }) {
             return Err(Error::config(
                 "only a login with a password can be asked for a second factor",
             ));
+        }
+        let (with, challenge, answer) = (Arc::clone(login), challenge.clone(), answer.clone());
+        let work = async move {
+            let session = respond(&with, &challenge, &answer).await?;
+            with.auth().keep(Arc::clone(&session));
+            Ok(session)
         };
-        let mut state = state.lock().await;
-        state.session = Some(self.respond(login, challenge, answer).await?);
-        state.refusal = None;
-        Ok(())
+        self.run(Box::pin(work)).await.map(drop)
     }
 
-    async fn respond(
+    /// Asks the handler of the second factor, and the server whether its answer is the right one.
+    async fn second_factor<L: Login>(
         &self,
-        login: &dyn Login,
-        challenge: &TfaChallenge,
-        answer: &Secret,
-    ) -> Result<Arc<Session>, Error> {
-        let ticket = challenge.0.ticket.expose();
-        let form = form([
-            ("username", &challenge.0.user),
-            ("tfa-challenge", ticket),
-            ("password", answer.expose()),
-        ]);
-        let secrets = vec![challenge.0.ticket.clone(), answer.clone()];
-        let data = self.refusal(login.post(TICKET, form, secrets).await)?;
-        self.session(&data)
-    }
-
-    /// Asks whoever the caller named for the second factor, and the server whether it is the right one.
-    async fn second_factor(
-        &self,
-        login: &dyn Login,
+        login: &Arc<L>,
         challenge: &TfaChallenge,
         handler: &Handler,
     ) -> Result<Arc<Session>, Error> {
         match handler.ask(challenge).await {
-            Ok(answer) => self.respond(login, challenge, &answer.into()).await,
+            Ok(answer) => respond(login, challenge, &answer.into()).await,
             Err(problem) => {
                 let kind = AuthErrorKind::NoAnswer {
                     challenge: challenge.clone(),
@@ -468,95 +517,78 @@ impl Auth {
         }
     }
 
-    async fn fresh(
+    /// The session as it is, or the login to wait for.
+    fn source<L: Login>(
         &self,
         state: &mut State,
-        login: &dyn Login,
+        login: &Arc<L>,
         password: Option<&Secret>,
-    ) -> Result<Arc<Session>, Error> {
+    ) -> Result<Source, Error> {
         let Some(session) = state.session.clone() else {
-            return match password {
-                Some(password) => self.log_in(state, login, password).await,
-                None if self.openid.is_some() && self.user().is_none() => {
+            return match (running(state), password) {
+                (Some(running), _) => Ok(Source::Login(running)),
+                (None, Some(password)) => self.join_login(state, login, password),
+                (None, None) if self.openid.is_some() && self.user().is_none() => {
                     Err(self.error(AuthErrorKind::NotYet).into())
                 }
-                None => Err(self.error(AuthErrorKind::Expired).into()),
+                (None, None) => Err(self.error(AuthErrorKind::Expired).into()),
             };
         };
         let now = (self.clock)();
         let age = now.duration_since(session.obtained).unwrap_or_default();
-        if age < RENEW_AFTER || (age < LIFETIME && state.pause.is_some_and(|until| now < until)) {
-            return Ok(session);
+        let lives = age < LIFETIME;
+        if age < RENEW_AFTER || (lives && state.pause.is_some_and(|until| now < until)) {
+            return Ok(Source::Session(session));
         }
-        // A ticket stands in for the password, so that no second factor is asked for.
-        let user = self.user().unwrap_or_default();
-        let form = form([("username", user), ("password", session.ticket.expose())]);
-        let secrets = vec![session.ticket.clone()];
-        let answer = login.post(TICKET, form, secrets).await;
-        match answer.and_then(|data| self.session(&data)) {
-            Ok(session) => {
-                state.session = Some(session.clone());
-                state.pause = None;
-                Ok(session)
+        let renewal = match running(state) {
+            Some(running) => running,
+            None => {
+                let work = renew(Arc::clone(login), Arc::clone(&session), lives);
+                start(state, Box::pin(work))
             }
-            Err(error) if error.kind() == Some(ErrorKind::Unauthorized) => match password {
-                Some(password) => {
-                    state.session = None;
-                    self.log_in(state, login, password).await
-                }
-                None => {
-                    state.session = None;
-                    Err(self.error(AuthErrorKind::Expired).into())
-                }
-            },
-            Err(_) if age < LIFETIME => {
-                state.pause = Some(now + RENEW_AGAIN);
-                Ok(session)
-            }
-            Err(error) => Err(error),
+        };
+        // While the ticket is good, nobody has to wait for another one that somebody else works at.
+        match lives && tokio::runtime::Handle::try_current().is_ok() {
+            true => Ok(Source::Session(session)),
+            false => Ok(Source::Login(renewal)),
         }
     }
 
-    async fn log_in(
+    /// The login with the password that is under way, or a new one.
+    fn join_login<L: Login>(
         &self,
         state: &mut State,
-        login: &dyn Login,
+        login: &Arc<L>,
         password: &Secret,
-    ) -> Result<Arc<Session>, Error> {
+    ) -> Result<Source, Error> {
+        if let Some(running) = running(state) {
+            return Ok(Source::Login(running));
+        }
         let now = (self.clock)();
-        if let Some((when, refusal)) = &state.refusal {
-            // A clock that was set back must not prolong this.
-            if now
-                .duration_since(*when)
-                .is_ok_and(|age| age < REFUSAL_COUNTS)
-            {
-                return Err(refusal.clone().into());
-            }
+        if let Some(refusal) = state.refusal.as_ref().filter(|refusal| refusal.counts(now)) {
+            return Err(refusal.error.clone().into());
         }
-        let user = self.user().unwrap_or_default();
-        let form = form([("username", user), ("password", password.expose())]);
-        let answer = login.post(TICKET, form, vec![password.clone()]).await;
-        let mut session = self.refusal(answer).and_then(|data| self.session(&data));
-        if let (Err(Error::Auth(error)), Some(handler)) = (&session, &self.handler)
-            && let AuthErrorKind::SecondFactor(challenge) = error.reason()
-        {
-            let challenge = challenge.clone();
-            session = self.second_factor(login, &challenge, handler).await;
-        }
-        match session {
-            Ok(session) => {
-                *state = State {
-                    session: Some(session.clone()),
-                    ..State::default()
-                };
-                Ok(session)
-            }
-            Err(error) => {
-                if let Error::Auth(refusal) = &error {
-                    state.refusal = Some((now, refusal.clone()));
-                }
-                Err(error)
-            }
+        let work = log_in(Arc::clone(login), password.clone());
+        Ok(Source::Login(start(state, Box::pin(work))))
+    }
+
+    /// Runs a login that the caller asked for; others wait for it meanwhile.
+    async fn run(&self, work: Running) -> Result<Arc<Session>, Error> {
+        let running = match self.state() {
+            Some(mut state) => start(&mut state, work),
+            None => return work.await,
+        };
+        running.await
+    }
+
+    /// From now on the session is this one.
+    fn keep(&self, session: Arc<Session>) {
+        if let Some(mut state) = self.state() {
+            *state = State {
+                session: Some(session),
+                running: state.running.take(),
+                ..State::default()
+            };
         }
     }
 
@@ -619,6 +651,121 @@ impl fmt::Debug for Auth {
     }
 }
 
+/// The login under way, if there is one.
+fn running(state: &State) -> Option<Shared<Running>> {
+    let running = state.running.as_ref()?.upgrade()?;
+    // Whoever waits for it sees to it that it ends, and what it gave is in the state by then.
+    running.peek().is_none().then_some(running)
+}
+
+/// Starts a login. It belongs to the client: on a runtime it goes on when those who wait for it leave, elsewhere the next
+/// who needs it goes on with it.
+fn start(state: &mut State, work: Running) -> Shared<Running> {
+    let running = work.shared();
+    state.running = running.downgrade();
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(running.clone().map(drop));
+    }
+    running
+}
+
+async fn log_in<L: Login>(login: Arc<L>, password: Secret) -> Result<Arc<Session>, Error> {
+    let auth = login.auth();
+    let user = auth.user().unwrap_or_default();
+    let mut call = form(
+        &LOG_IN,
+        [("username", user), ("password", password.expose())],
+    );
+    // A second ticket does no harm.
+    call.repeatable = true;
+    let began = ((auth.clock)(), Instant::now());
+    let answer = Arc::clone(&login).post(call).await;
+    let mut session = auth.refusal(answer).and_then(|data| auth.session(&data));
+    if let (Err(Error::Auth(error)), Some(handler)) = (&session, &auth.handler)
+        && let AuthErrorKind::SecondFactor(challenge) = error.reason()
+    {
+        let challenge = challenge.clone();
+        session = auth.second_factor(&login, &challenge, handler).await;
+    }
+    match &session {
+        Ok(session) => auth.keep(Arc::clone(session)),
+        Err(Error::Auth(error)) => {
+            if let Some(mut state) = auth.state() {
+                state.refusal = Some(Refusal {
+                    when: began,
+                    error: error.clone(),
+                });
+            }
+        }
+        Err(_) => {}
+    }
+    session
+}
+
+/// Gets a new ticket for an old one; `lives` is whether the old one is good meanwhile.
+async fn renew<L: Login>(
+    login: Arc<L>,
+    session: Arc<Session>,
+    lives: bool,
+) -> Result<Arc<Session>, Error> {
+    let auth = login.auth();
+    // A ticket stands in for the password, so that no second factor is asked for.
+    let user = auth.user().unwrap_or_default();
+    let mut call = form(
+        &LOG_IN,
+        [("username", user), ("password", session.ticket.expose())],
+    );
+    call.repeatable = true;
+    let answer = Arc::clone(&login).post(call).await;
+    let error = match answer.and_then(|data| auth.session(&data)) {
+        Ok(session) => {
+            auth.keep(Arc::clone(&session));
+            return Ok(session);
+        }
+        Err(error) => error,
+    };
+    if error.kind() == Some(ErrorKind::Unauthorized) {
+        if let Some(mut state) = auth.state() {
+            state.session = None;
+        }
+        return match &auth.way {
+            Way::Session {
+                password: Some(password),
+                ..
+            } => log_in(Arc::clone(&login), password.clone()).await,
+            _ => Err(auth.error(AuthErrorKind::Expired).into()),
+        };
+    }
+    match lives {
+        true => {
+            if let Some(mut state) = auth.state() {
+                state.pause = (auth.clock)().checked_add(RENEW_AGAIN);
+            }
+            Ok(session)
+        }
+        false => Err(error),
+    }
+}
+
+/// Answers the question for a second factor. A code is good for one time only, so this is not repeated.
+async fn respond<L: Login>(
+    login: &Arc<L>,
+    challenge: &TfaChallenge,
+    answer: &Secret,
+) -> Result<Arc<Session>, Error> {
+    let call = form(
+        &LOG_IN,
+        [
+            ("username", &*challenge.0.user),
+            ("tfa-challenge", challenge.0.ticket.expose()),
+            ("password", answer.expose()),
+        ],
+    );
+    let auth = login.auth();
+    let data = auth.refusal(Arc::clone(login).post(call).await)?;
+    auth.session(&data)
+}
+
 fn grant(session: Arc<Session>, writes: bool) -> Grant {
     let ticket = utf8_percent_encode(session.ticket.expose(), HEADER_ESCAPES);
     let mut headers = vec![("Cookie", Secret::new(format!("PVEAuthCookie={ticket}")))];
@@ -631,12 +778,13 @@ fn grant(session: Arc<Session>, writes: bool) -> Grant {
     }
 }
 
-fn form<const N: usize>(pairs: [(&'static str, &str); N]) -> Params {
-    let mut form = Params::default();
+fn form<const N: usize>(endpoint: &'static Endpoint, pairs: [(&'static str, &str); N]) -> Call {
+    let mut call = Call::new(endpoint.method, endpoint.path);
+    call.endpoint = Some(endpoint);
     for (key, value) in pairs {
-        form.set(key, ParamValue::One(value.to_owned()));
+        call.params.set(key, ParamValue::One(value.to_owned()));
     }
-    form
+    call
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ impl Client {
     /// # Errors
     /// Those of `GET /version`, which every authenticated user may call.
     pub async fn server_release(&self) -> Result<Release, Error> {
-        self.inner().server_release().await
+        self.release().await
     }
 
     /// Whether the server has the endpoint and all the parameters of a call, judged by its release. Sends
@@ -37,7 +37,7 @@ impl Client {
     /// [`Error::Request`] with [`RequestErrorKind::Unavailable`] if it does not; those of `GET /version`.
     pub async fn check(&self, call: &Call) -> Result<(), Error> {
         let name = Name::of(call);
-        self.inner().check(&name, call).await
+        self.check_call(&name, call).await
     }
 }
 

@@ -20,6 +20,7 @@ use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
 use crate::transport::{HttpSettings, HttpTransport, Proxies, Proxy, Transport};
 use crate::value::Secret;
 
+const TIMEOUT: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 64;
 const AT_ONCE_PER_NODE: usize = 16;
 
@@ -70,7 +71,9 @@ pub struct ClientBuilder {
     identity: Option<(Vec<u8>, Secret)>,
     proxy: Way,
     allow_http: bool,
-    timeout: Duration,
+    /// `None` while nothing was set.
+    timeout: Option<Duration>,
+    attempt_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
     connect_timeout: Duration,
     user_agent: String,
@@ -114,7 +117,8 @@ impl ClientBuilder {
             identity: None,
             proxy: Way::Environment,
             allow_http: false,
-            timeout: Duration::from_secs(60),
+            timeout: None,
+            attempt_timeout: None,
             read_timeout: None,
             connect_timeout: Duration::from_secs(10),
             user_agent: concat!("proxmox-api/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -149,6 +153,11 @@ impl ClientBuilder {
 
     /// Logs in with a password; `user` is `user@realm`. The ticket is renewed as long as the client
     /// lives. Replaces other credentials.
+    ///
+    /// A login that the server refuses counts for 30 seconds, in which further calls fail with the same error and
+    /// nothing is sent: each attempt takes the server 3 seconds, and may lock the account. After that the next call
+    /// asks again, once for all that wait; [`Client::login`] asks at once. Other failures count for those who waited and
+    /// for nobody else.
     pub fn password(mut self, user: impl Into<String>, password: impl Into<Secret>) -> Self {
         self.credentials = Credentials::Password {
             user: user.into(),
@@ -196,8 +205,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Whom to ask when a login with a password needs a second factor. All calls wait meanwhile, and it
-    /// is asked once for all of them. Without this, the login ends with
+    /// Whom to ask when a login with a password needs a second factor. All calls wait meanwhile, each until its
+    /// [`ClientBuilder::timeout`], and it is asked once for all of them; [`Client::login`] waits as long as it takes. Without this, the login ends with
     /// [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
     ///
     /// ```
@@ -323,13 +332,29 @@ impl ClientBuilder {
         self
     }
 
-    /// The time one exchange may take in all; 60 seconds unless set. The server gives up on most
-    /// calls after 30 by itself (wire protocol §6). What has no connection by then was never sent.
+    /// The time a call may take in all, with everything its caller waits for: the queue before the limits, a login,
+    /// repetitions and the pauses before them, and the exchange. 60 seconds unless set; the server gives up on most
+    /// calls after 30 by itself (wire protocol §6). A pause that the server asks for and that does not fit in ends the
+    /// call at once. [`TimeoutError::waiting_for`](crate::error::TimeoutError::waiting_for) says where the time went.
     ///
-    /// For uploads and downloads it is the time in which nothing moves, unless
-    /// [`ClientBuilder::read_timeout`] says another.
+    /// A login is the client's, not the caller's: it has this time for itself, and goes on when the call that needed
+    /// it gave up.
+    ///
+    /// The body of an upload or download takes as long as it takes: for it, this is the time in which nothing moves,
+    /// unless [`ClientBuilder::read_timeout`] says another.
+    ///
+    /// With a [`ClientBuilder::transport`] of your own there is no limit unless set, since it needs the timer of a tokio
+    /// runtime.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The time one attempt may take, from being let through by the limits to the end of the answer; as much as is left
+    /// of the call's [`ClientBuilder::timeout`] unless set. With less than that, what only reads gets another
+    /// attempt after one that hangs.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
         self
     }
 
@@ -455,7 +480,7 @@ impl ClientBuilder {
         let settings = HttpSettings {
             trust,
             proxies,
-            timeout: self.timeout,
+            timeout: self.timeout.unwrap_or(TIMEOUT),
             read_timeout: self.read_timeout,
             connect_timeout: self.connect_timeout,
         };
@@ -495,6 +520,10 @@ impl ClientBuilder {
             (None, None) => RateLimit::default(),
             (None, Some(_)) => RateLimit::none(),
         };
+        let timeout = match (self.timeout, &self.transport) {
+            (None, None) => Some(TIMEOUT),
+            (timeout, _) => timeout,
+        };
         let limits = Limits::new(Settings {
             at_once: self.at_once,
             at_once_per_node: self.at_once_per_node,
@@ -522,6 +551,8 @@ impl ClientBuilder {
             checks: self.checks,
             checks_tokens: self.checks_tokens,
             headers: self.headers,
+            timeout,
+            attempt_timeout: self.attempt_timeout,
             release: OnceCell::new(),
             numbered: AtomicU64::new(0),
         })))

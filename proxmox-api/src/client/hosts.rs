@@ -220,7 +220,7 @@ impl Host {
     }
 
     /// Remembers how an attempt went.
-    pub(crate) fn note(&self, outcome: &Outcome) {
+    pub(crate) fn note(&self, outcome: &Outcome<'_>) {
         let mut state = self.state();
         let failed = match outcome {
             Ok(answer) => matches!(answer.status, 502..=504),

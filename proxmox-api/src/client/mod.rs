@@ -4,23 +4,23 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 
 use crate::client::auth::{Auth, Clock, Login, SavedSession, TfaChallenge};
-use crate::client::hosts::{API, Base, HostInfo, Hosts, node_of};
+use crate::client::hosts::{Base, HostInfo, Hosts};
 use crate::client::limit::{LimitWaits, Limits};
-use crate::client::retry::{Repetition, Retries, worth_repeating};
-use crate::client::trace::Trace;
-use crate::error::api::{ApiError, ErrorKind};
-use crate::error::{Error, Name, RequestErrorKind};
-use crate::request::{Call, exchange};
+use crate::client::retry::Retries;
+use crate::error::api::ApiError;
+use crate::error::{Error, Name};
+use crate::request::{Call, Scope, exchange};
 use crate::task::Task;
 use crate::transport::{Transport, WireRequest, WireResponse};
 use crate::value::Secret;
+use crate::value::decode::decode_data;
 use crate::value::encode::Params;
 use crate::value::endpoint::{Method, Release};
 use crate::value::secret::Scrubber;
@@ -33,21 +33,15 @@ mod builder;
 mod environment;
 pub mod hosts;
 pub mod limit;
-mod prepared;
 pub mod retry;
 mod rules;
+pub(crate) mod send;
 pub(crate) mod trace;
 
 pub use builder::ClientBuilder;
 use environment::from_variables;
-pub(crate) use prepared::Prepared;
-use rules::{check_path, is_page, open_to_all, place, refuses_session, secrets_of, signed};
+use send::BoxFuture;
 
-/// A longer body is refused, and the connection closed while it may still be on its way (wire protocol §2).
-const BODY_LIMIT: usize = 512 * 1024;
-/// The same before [`WITH_LARGE_BODIES`].
-const OLD_BODY_LIMIT: usize = 64 * 1024;
-const WITH_LARGE_BODIES: Release = Release::new(8, 4);
 const FORM: &str = "application/x-www-form-urlencoded";
 const TICKET: &str = "/access/ticket";
 
@@ -74,7 +68,7 @@ const TICKET: &str = "/access/ticket";
 /// | sends again what only reads, and what was never sent | 3 attempts within 30 seconds | [`ClientBuilder::retry`] |
 /// | keeps requests waiting that are too many at once | 64, and 16 for one node | [`ClientBuilder::concurrency`] |
 /// | keeps requests waiting that are too many in a row | 1,000 reads a minute after a burst of 1,000, 10 writes a second after a burst of 100 | [`ClientBuilder::rate_limit`] |
-/// | gives up on an exchange | after 60 seconds, 10 for the connection | [`ClientBuilder::timeout`] |
+/// | gives up on a call | after 60 seconds, 10 for a connection | [`ClientBuilder::timeout`], [`ClientBuilder::attempt_timeout`] |
 /// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`] |
 /// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
 /// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
@@ -100,6 +94,9 @@ pub(crate) struct Inner {
     checks: bool,
     checks_tokens: bool,
     headers: Vec<(String, Secret)>,
+    /// The time for a whole call; none unless set with a transport of the caller's own.
+    timeout: Option<Duration>,
+    attempt_timeout: Option<Duration>,
     release: OnceCell<Release>,
     /// How many requests have a number.
     numbered: AtomicU64,
@@ -244,7 +241,7 @@ impl Client {
     /// [`Error::Auth`] if the server refuses the login or asks for a second factor; see
     /// [`Client::answer_tfa`].
     pub async fn login(&self) -> Result<(), Error> {
-        self.0.auth.log_in_now(&*self.0).await
+        self.0.auth.log_in_now(&self.0).await
     }
 
     /// Completes a login that ended with [`AuthErrorKind::SecondFactor`](crate::client::auth::AuthErrorKind).
@@ -257,16 +254,13 @@ impl Client {
         challenge: &TfaChallenge,
         answer: impl Into<Secret>,
     ) -> Result<(), Error> {
-        self.0
-            .auth
-            .answer(&*self.0, challenge, &answer.into())
-            .await
+        self.0.auth.answer(&self.0, challenge, &answer.into()).await
     }
 
     /// The session to go on with in another process, once somebody logged in; see
     /// [`ClientBuilder::session`]. `None` for a client with an API token.
     pub async fn save_session(&self) -> Option<SavedSession> {
-        self.0.auth.save().await
+        self.0.auth.save()
     }
 
     /// Where the user's browser has to go to log in; see [`ClientBuilder::openid`].
@@ -274,7 +268,7 @@ impl Client {
     /// # Errors
     /// As for every call; [`Error::Config`] for a client that logs in otherwise.
     pub async fn openid_url(&self) -> Result<String, Error> {
-        self.0.auth.openid_url(&*self.0).await
+        self.0.auth.openid_url(&self.0).await
     }
 
     /// Completes a login by OpenID. `url` is the address the browser was sent to at the end: the redirect URL with
@@ -285,7 +279,7 @@ impl Client {
     /// the provider says about it.
     pub async fn openid_login(&self, url: &str) -> Result<(), Error> {
         let (state, code) = crate::client::auth::read_redirect(url)?;
-        self.0.auth.openid_login(&*self.0, &state, &code).await
+        self.0.auth.openid_login(&self.0, &state, &code).await
     }
 
     /// A handle for a task that was started elsewhere.
@@ -300,23 +294,19 @@ impl Client {
     /// # Errors
     /// As for every call; [`Error::Api`] for any status but 2xx.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
-        // A query may hold what is nobody's business.
+        // A query may hold secrets.
         let shown = path.split('?').next().unwrap_or_default();
-        let name = self.0.number(Name::new(Method::Get, shown));
-        let request = self.0.compose(Method::Get, path, &Params::default());
-        let trace = Trace::new(Method::Get, shown, &name);
-        let exchange = self.0.exchange(request, &name, true, &trace);
-        let response = trace.around(exchange).await?;
-        accept(&name, response, || self.0.scrubber(std::iter::empty()))
-    }
-
-    pub(crate) fn inner(&self) -> &Inner {
-        &self.0
+        let name = self.number(Name::new(Method::Get, shown));
+        let call = Call {
+            scope: Scope::Outside,
+            ..Call::new(Method::Get, path)
+        };
+        self.reply(&name, &call).await
     }
 
     /// What a call is called in errors, from now on.
     pub(crate) fn name(&self, call: &Call) -> Name {
-        self.0.number(Name::of(call))
+        self.number(Name::of(call))
     }
 
     pub(crate) fn execute(&self, call: Call) -> Executing {
@@ -324,8 +314,32 @@ impl Client {
     }
 
     pub(crate) fn execute_as(&self, name: Name, call: Call) -> Executing {
-        let inner = Arc::clone(&self.0);
-        Box::pin(async move { inner.run(&name, call).await })
+        let client = self.clone();
+        Box::pin(async move { client.reply(&name, &call).await })
+    }
+
+    fn number(&self, name: Name) -> Name {
+        name.numbered(self.0.numbered.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) async fn release(&self) -> Result<Release, Error> {
+        let ask = async || {
+            let call = availability::version_call();
+            let name = self.name(&call);
+            let reply = self.reply(&name, &call).await?;
+            availability::release_of(&reply).map_err(|error| Error::decode(name, error))
+        };
+        self.0.release.get_or_try_init(ask).await.copied()
+    }
+
+    pub(crate) async fn check_call(&self, name: &Name, call: &Call) -> Result<(), Error> {
+        if !availability::is_in_doubt(call) {
+            return Ok(());
+        }
+        match availability::missing(call, self.release().await?) {
+            Some(kind) => Err(Error::request(name, kind)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -336,133 +350,11 @@ impl fmt::Debug for Client {
 }
 
 impl Inner {
-    pub(crate) async fn server_release(&self) -> Result<Release, Error> {
-        let ask = async || {
-            let call = availability::version_call();
-            let name = self.number(Name::of(&call));
-            let reply = self.run_boxed(&name, call).await?;
-            availability::release_of(&reply).map_err(|error| Error::decode(name, error))
-        };
-        self.release.get_or_try_init(ask).await.copied()
-    }
-
-    fn number(&self, name: Name) -> Name {
-        name.numbered(self.numbered.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
-    pub(crate) async fn check(&self, name: &Name, call: &Call) -> Result<(), Error> {
-        if !availability::is_in_doubt(call) {
-            return Ok(());
-        }
-        match availability::missing(call, self.server_release().await?) {
-            Some(kind) => Err(Error::request(name, kind)),
-            None => Ok(()),
-        }
-    }
-
     /// Whether the server would only say that it wants a ticket for this.
     fn refuses_token(&self, call: &Call) -> bool {
         self.checks_tokens
             && self.auth.is_token()
             && call.endpoint.is_some_and(|endpoint| !endpoint.allow_token)
-    }
-
-    /// For a call that is made within another one.
-    fn run_boxed<'a>(
-        &'a self,
-        name: &'a Name,
-        call: Call,
-    ) -> Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>> {
-        Box::pin(self.run(name, call))
-    }
-
-    async fn run(&self, name: &Name, call: Call) -> Result<Reply, Error> {
-        let method = call.method;
-        let template = match call.endpoint {
-            Some(endpoint) => endpoint.path.to_owned(),
-            None => call.path.clone(),
-        };
-        let tells_release = method == Method::Get && call.path == availability::VERSION;
-        let trace = Trace::new(method, &template, name);
-        let result = trace.around(self.perform(name, call, &trace)).await;
-        if let Ok(reply) = result.as_ref()
-            && tells_release
-            && let Ok(release) = availability::release_of(reply)
-        {
-            // Fails where it is known already.
-            let _ = self.release.set(release);
-        }
-        result
-    }
-
-    async fn perform(&self, name: &Name, call: Call, trace: &Trace) -> Result<Reply, Error> {
-        let refuse = |kind| Err(Error::request(name, kind));
-        if let Some(problem) = call.invalid {
-            return refuse(RequestErrorKind::Path { problem });
-        }
-        check_path(&call.path)
-            .map_err(|problem| Error::request(name, RequestErrorKind::Path { problem }))?;
-        let path = format!("{API}{}", call.path);
-        let writes = call.method != Method::Get;
-        let repeatable = call.is_repeatable();
-
-        let request = self.compose(call.method, &path, &call.params);
-
-        // These work for everybody; a ticket or token that is out of date would only get in the way.
-        if open_to_all(call.method, &call.path) {
-            self.check_size(name, &request)?;
-            let response = self.exchange(request, name, repeatable, trace).await?;
-            return self.judge(name, response, &call, None);
-        }
-        if self.refuses_token(&call) {
-            return refuse(RequestErrorKind::NeedsTicket);
-        }
-        if self.checks {
-            self.check(name, &call).await?;
-        }
-        if self.checks && request.body.len() > OLD_BODY_LIMIT {
-            self.server_release().await?;
-        }
-        // Before logging in, so that what cannot be sent costs nothing.
-        self.check_size(name, &request)?;
-        let grant = self.auth.authorize(self, writes).await;
-        let grant = grant.map_err(|error| error.during(name))?;
-        let response = self
-            .exchange(signed(&request, &grant), name, repeatable, trace)
-            .await?;
-        let session = grant.session;
-        let Some(refused) = session.as_ref().filter(|_| refuses_session(&response)) else {
-            return self.judge(name, response, &call, session.as_deref());
-        };
-        let replaced = self.auth.replace(self, refused, writes).await;
-        match replaced.map_err(|error| error.during(name))? {
-            Some(grant) => {
-                let response = self
-                    .exchange(signed(&request, &grant), name, repeatable, trace)
-                    .await?;
-                self.judge(name, response, &call, grant.session.as_deref())
-            }
-            None => match self.judge(name, response, &call, Some(refused)) {
-                Err(Error::Api(error)) if error.kind() == ErrorKind::Unauthorized => {
-                    Err(error.with_kind(ErrorKind::TicketExpired).into())
-                }
-                other => other,
-            },
-        }
-    }
-
-    /// Whether the server reads that much, as far as its release is known.
-    fn check_size(&self, name: &Name, request: &WireRequest) -> Result<(), Error> {
-        let limit = match self.release.get() {
-            Some(release) if *release < WITH_LARGE_BODIES => OLD_BODY_LIMIT,
-            _ => BODY_LIMIT,
-        };
-        let size = request.body.len();
-        if size <= limit {
-            return Ok(());
-        }
-        let kind = RequestErrorKind::BodyTooLarge { size, limit };
-        Err(Error::request(name, kind))
     }
 
     /// A request that is for no host yet.
@@ -491,137 +383,24 @@ impl Inner {
         request
     }
 
-    /// Sends a request to the host it is for, to another one while none can be connected to, and again
-    /// where that does no harm.
-    async fn exchange(
-        &self,
-        request: WireRequest,
-        name: &Name,
-        repeatable: bool,
-        trace: &Trace,
-    ) -> Result<WireResponse, Error> {
-        let node = node_of(&request.path);
-        let start = Instant::now();
-        let mut hosts = self.hosts.order(node.as_deref());
-        let mut repetition: Option<Repetition> = None;
-        for attempt in 1.. {
-            let mut unreached = Vec::new();
-            let mut result = None;
-            for host in &hosts {
-                let permit = (self.limits)
-                    .admit(request.method, node.as_deref(), None)
-                    .await;
-                let Ok(permit) = permit else { break };
-                trace.waited(permit.waited);
-                if let Some(repetition) = repetition.take() {
-                    repetition.use_up();
-                }
-                let outcome = self.transport.send(place(&request, &host.base)).await;
-                drop(permit);
-                host.note(&outcome);
-                let status = outcome.as_ref().ok().map(|answer| answer.status);
-                trace.attempt(&host.base.origin, attempt, status);
-                match outcome {
-                    Err(error) if error.is_never_sent() && hosts.len() > unreached.len() + 1 => {
-                        unreached.push((host.base.origin.clone(), error));
-                    }
-                    outcome => {
-                        result = Some((Arc::clone(host), outcome));
-                        break;
-                    }
-                }
-            }
-            // There is at least one host, and the last one always gives a result.
-            let Some((host, outcome)) = result else { break };
-            if let Ok(answer) = &outcome {
-                self.limits.observe(answer, (self.clock)());
-            }
-            // Asking for the order may take a host's turn to be tried, so not without need.
-            if worth_repeating(&outcome, repeatable).is_some() {
-                hosts = self.hosts.order(node.as_deref());
-            }
-            let elsewhere = hosts.first().is_some_and(|next| !Arc::ptr_eq(next, &host));
-            let spent = start.elapsed();
-            repetition = (self.retries).next(&outcome, repeatable, attempt, spent, elsewhere);
-            if let Some(next) = &repetition {
-                trace.again(next.pause, elsewhere);
-                // Not every runtime has a timer.
-                if !next.pause.is_zero() {
-                    tokio::time::sleep(next.pause).await;
-                }
-                continue;
-            }
-            return match outcome {
-                Ok(answer) => {
-                    self.retries.give();
-                    Ok(answer)
-                }
-                Err(last) if last.is_never_sent() && !unreached.is_empty() => {
-                    let (origin, first) = unreached.remove(0);
-                    unreached.push((host.base.origin.clone(), last));
-                    Err(Error::nowhere(name, origin, first, unreached))
-                }
-                Err(error) => Err(Error::transport(name, &host.base.origin, error)),
-            };
-        }
-        Err(Error::config("the client has no host"))
-    }
-
     /// For texts that may repeat what was sent: what goes with every request, and `more`.
     fn scrubber<'a>(&'a self, more: impl Iterator<Item = &'a str>) -> Scrubber {
         let headers = self.headers.iter().map(|(_, value)| value.expose());
         Scrubber::new(more.chain(self.auth.secrets()).chain(headers))
     }
-
-    fn judge(
-        &self,
-        name: &Name,
-        response: WireResponse,
-        call: &Call,
-        session: Option<&crate::client::auth::Session>,
-    ) -> Result<Reply, Error> {
-        let download = call.endpoint.is_some_and(|endpoint| endpoint.download);
-        let secrets = || {
-            let session = session.into_iter().flat_map(|session| session.secrets());
-            self.scrubber(secrets_of(call).chain(session))
-        };
-        if (200..300).contains(&response.status) && !download && is_page(&response) {
-            return Err(ApiError::not_the_api(name, &response, &secrets()).into());
-        }
-        accept(name, response, secrets).map_err(|error| match error {
-            Error::Api(error) => {
-                let hint = availability::hint(&error, call, self.release.get().copied());
-                error.with_hint(hint).into()
-            }
-            other => other,
-        })
-    }
 }
 
 impl Login for Inner {
-    fn post<'a>(
-        &'a self,
-        path: &'static str,
-        form: Params,
-        secrets: Vec<Secret>,
-    ) -> Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>> {
+    fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    fn post(self: Arc<Self>, call: Call) -> BoxFuture<'static, Result<Value, Error>> {
         Box::pin(async move {
-            let name = self.number(format!("POST {path}").into());
-            let template = path;
-            let path = format!("{API}{path}");
-            let request = self.compose(Method::Post, &path, &form);
-            // A second ticket does no harm, but a code is good for one time only.
-            let repeatable = form.get("tfa-challenge").is_none() && form.get("code").is_none();
-            let trace = Trace::new(Method::Post, template, &name);
-            let exchange = self.exchange(request, &name, repeatable, &trace);
-            let response = trace.around(exchange).await?;
-            let secrets = || self.scrubber(secrets.iter().map(Secret::expose));
-            if (200..300).contains(&response.status) && is_page(&response) {
-                return Err(ApiError::not_the_api(&name, &response, &secrets()).into());
-            }
-            let reply = accept(&name, response, secrets)?;
-            crate::value::decode::decode_data(&reply.body)
-                .map_err(|error| Error::decode(name, error))
+            let client = Client(self);
+            let name = client.name(&call);
+            let reply = client.reply(&name, &call).await?;
+            decode_data(&reply.body).map_err(|error| Error::decode(name, error))
         })
     }
 }

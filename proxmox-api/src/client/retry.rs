@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::error::Failure;
 use crate::transport::{TransportError, WireResponse};
 
 /// How often, how fast and for how long a request is sent again.
@@ -111,7 +112,7 @@ impl Default for RetryPolicy {
 }
 
 /// What became of one attempt.
-pub(crate) type Outcome = Result<WireResponse, TransportError>;
+pub(crate) type Outcome<'a> = Result<&'a WireResponse, &'a TransportError>;
 
 /// A policy and what is left of its reserve.
 #[derive(Clone, Debug)]
@@ -155,14 +156,16 @@ impl Retries {
         Self(Arc::new(Shared { policy, left }))
     }
 
-    /// The next attempt and how long to wait before it; `None` if there is to be none. `spent` is the time since
+    /// The next attempt and how long to wait before it; `None` if there is to be none. `left` is the time the call has
+    /// yet, `spent` that since
     /// the first attempt, `elsewhere` whether the next one goes to another host.
     pub(crate) fn next(
         &self,
-        outcome: &Outcome,
+        outcome: &Outcome<'_>,
         repeatable: bool,
         attempts: u32,
         spent: Duration,
+        left: Option<Duration>,
         elsewhere: bool,
     ) -> Option<Repetition> {
         let asked = worth_repeating(outcome, repeatable)?;
@@ -176,7 +179,8 @@ impl Retries {
         };
         let fits = spent
             .checked_add(pause)
-            .is_some_and(|then| then <= self.0.policy.within);
+            .is_some_and(|then| then <= self.0.policy.within)
+            && left.is_none_or(|left| pause < left);
         (fits && self.take()).then(|| Repetition {
             pause,
             reserve: self.clone(),
@@ -214,17 +218,15 @@ impl Retries {
 }
 
 /// Whether another attempt can succeed and do no harm, and the pause the server asks for before it.
-pub(crate) fn worth_repeating(outcome: &Outcome, repeatable: bool) -> Option<Option<Duration>> {
-    // 596 is not among them: it comes after half a minute, or for a text that the server cannot write.
-    match outcome {
-        Err(error) if error.is_never_sent() => error.server_certificate().is_none().then_some(None),
-        Err(_) => repeatable.then_some(None),
-        Ok(answer) => match answer.status {
-            429 => Some(retry_after(answer)),
-            502..=504 | 595 => repeatable.then(|| retry_after(answer)),
-            _ => None,
-        },
-    }
+pub(crate) fn worth_repeating(outcome: &Outcome<'_>, repeatable: bool) -> Option<Option<Duration>> {
+    let (failure, asked) = match outcome {
+        Ok(answer) => (Failure::Refused(answer.status), retry_after(answer)),
+        Err(error) => (Failure::of(error), None),
+    };
+    failure
+        .repetition(repeatable)
+        .by_the_client
+        .then_some(asked)
 }
 
 /// The pause an answer asks for: in seconds, or until a time of day, which is taken by the clock of whoever

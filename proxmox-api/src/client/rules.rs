@@ -74,6 +74,19 @@ pub(super) fn refuses_session(response: &WireResponse) -> bool {
     text.is_some_and(|text| BEFORE_THE_ENDPOINT.contains(&text.trim()))
 }
 
+/// What is fetched beside the API has no place to go but below the server's address.
+pub(super) fn check_query(path: &str) -> Result<(), String> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    check_path(path)?;
+    match query
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    {
+        true => Ok(()),
+        false => Err("the query holds a character that has to be percent-encoded".to_owned()),
+    }
+}
+
 pub(super) fn is_page(response: &WireResponse) -> bool {
     response
         .header("content-type")

@@ -1,12 +1,15 @@
 //! The client against scripted answers, and against a socket where the bytes matter.
 
+use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::send::{BODY_LIMIT, OLD_BODY_LIMIT};
 use super::*;
 use crate::client::auth::AuthErrorKind;
 use crate::client::retry::RetryPolicy;
+use crate::error::{ErrorKind, RequestErrorKind, WaitingFor};
 use crate::testing::{Fake, TOKEN_SECRET, json, ok};
 use crate::transport::TransportError;
 use crate::value::encode::ParamValue;
@@ -187,6 +190,13 @@ async fn many_calls_at_once_log_in_once_and_renew_once() {
 
 const RENEWAL: u64 = 60 * 60;
 
+/// Lets a renewal in the background end.
+async fn settle() {
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
     let away = Arc::new(Mutex::new(false));
@@ -214,9 +224,11 @@ async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
     version()
         .await
         .expect("the ticket is good for another hour");
+    settle().await;
     version()
         .await
         .expect("the ticket is good for another hour");
+    settle().await;
     assert_eq!(
         logins(&fake),
         2,
@@ -226,10 +238,13 @@ async fn a_failed_renewal_leaves_the_old_ticket_in_use() {
     version()
         .await
         .expect("the ticket is good for another hour");
+    settle().await;
     assert_eq!(logins(&fake), 3);
 
     *away.lock().expect("no panic") = false;
     hands.forward(60);
+    version().await.expect("accepted");
+    settle().await;
     version().await.expect("accepted");
     let last = fake.requests().pop().expect("requests were sent");
     assert!(
@@ -426,8 +441,10 @@ async fn a_given_ticket_is_used_and_renewed() {
         .execute(call(Method::Get, "/version", &[]))
         .await
         .expect("accepted");
+    settle().await;
+    let renewal = (fake.requests().into_iter()).find(|request| request.path.ends_with("ticket"));
     assert_eq!(
-        body(&fake.requests()[1]),
+        body(&renewal.expect("a renewal")),
         "username=root%40pam&password=PVE%3Aroot%40pam%3A6B49D200%3A%3Agiven%2B"
     );
 }
@@ -769,6 +786,28 @@ async fn files_outside_the_api_are_fetched_without_credentials() {
     let error = error.expect_err("it is not there");
     assert_eq!(error.endpoint(), Some("GET /x"));
     assert_eq!(missing.lines(), ["GET /x?key=hunter22"]);
+}
+
+#[tokio::test]
+async fn what_is_fetched_lies_below_the_servers_address() {
+    let fake = friendly();
+    let client = fake.token_client();
+    for path in [
+        "@127.0.0.9:1/x",
+        ".example.org/x",
+        "",
+        "x",
+        "/../x",
+        "//example.org/x",
+        "/x#y",
+        "/x?y z",
+        "/x\r\nHost: y",
+    ] {
+        let error = client.fetch(path).await.expect_err(path);
+        assert!(matches!(error, Error::Request(_)), "{error}");
+    }
+    assert!(fake.lines().is_empty());
+    client.fetch("/pve2/ext/all.js?ver=1").await.expect("sent");
 }
 
 #[test]
@@ -1149,4 +1188,256 @@ fn everything_can_move_between_threads() {
     sent(&task.wait().outcome());
     sent(&std::future::IntoFuture::into_future(task.wait()));
     sent(&Error::config("x"));
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<WireResponse, TransportError>> + Send>>;
+
+/// Answers by a function that may wait, and counts what it was asked for.
+struct Waiting<F>(F, Mutex<Vec<String>>);
+
+impl<F: Fn(String) -> Answering + Send + Sync + 'static> Waiting<F> {
+    fn new(answer: F) -> Arc<Self> {
+        Arc::new(Self(answer, Mutex::default()))
+    }
+
+    fn count(&self, path: &str) -> usize {
+        let seen = self.1.lock().expect("no panic");
+        seen.iter().filter(|seen| seen.ends_with(path)).count()
+    }
+}
+
+impl<F> fmt::Debug for Waiting<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
+impl<F: Fn(String) -> Answering + Send + Sync> Transport for Waiting<F> {
+    fn send(&self, request: WireRequest) -> crate::transport::Exchange<'_> {
+        let path = request.path;
+        self.1.lock().expect("no panic").push(path.clone());
+        (self.0)(path)
+    }
+}
+
+/// Logs in by itself, after so much time, and answers everything else at once.
+fn slow_login(
+    time: Duration,
+    login: impl Fn() -> Result<WireResponse, TransportError> + Send + Sync + 'static,
+) -> Arc<Waiting<impl Fn(String) -> Answering + Send + Sync + 'static>> {
+    let login = Arc::new(login);
+    Waiting::new(move |path| {
+        let login = Arc::clone(&login);
+        Box::pin(async move {
+            if path.ends_with("/access/ticket") {
+                tokio::time::sleep(time).await;
+                return login();
+            }
+            ok(r#"{"data":null}"#)
+        })
+    })
+}
+
+fn patient(transport: Arc<dyn Transport>, seconds: u64) -> ClientBuilder {
+    Client::builder("pve1")
+        .password("root@pam", PASSWORD)
+        .transport(transport)
+        .retry(RetryPolicy::none())
+        .timeout(Duration::from_secs(seconds))
+}
+
+/// So many calls at once; the errors, and the seconds that took.
+async fn at_once(client: &Client, count: usize) -> (Vec<Result<Reply, Error>>, f64) {
+    let start = tokio::time::Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        calls.spawn(client.execute(call(Method::Get, "/version", &[])));
+    }
+    let results = calls.join_all().await;
+    (results, start.elapsed().as_secs_f64())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_hangs_costs_nobody_more_than_the_time_of_a_call() {
+    let server = slow_login(Duration::from_secs(3600), || ok(login_answer(1)));
+    let client = patient(server.clone(), 3).build().expect("complete");
+    for round in 1..=3 {
+        let (results, took) = at_once(&client, 64).await;
+        for result in results {
+            let error = result.expect_err("nobody is logged in");
+            assert!(matches!(error, Error::Timeout(_)), "{error}");
+            assert!(error.is_retryable());
+        }
+        assert!((2.9..3.1).contains(&took), "{took}");
+        assert_eq!(server.count("/access/ticket"), round);
+    }
+    assert_eq!(server.count("/version"), 0);
+    let saved = tokio::time::timeout(Duration::from_millis(1), client.save_session());
+    assert_eq!(saved.await, Ok(None), "it does not wait for the login");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_goes_on_when_those_who_wait_for_it_leave() {
+    let server = slow_login(Duration::from_millis(600), || ok(login_answer(1)));
+    let client = patient(server.clone(), 60).build().expect("complete");
+    let mut answered = 0;
+    for _ in 0..10 {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let call = client.execute(call(Method::Get, "/version", &[]));
+            calls.spawn(tokio::time::timeout(Duration::from_millis(500), call));
+        }
+        let results = calls.join_all().await;
+        answered += results.iter().filter(|result| result.is_ok()).count();
+    }
+    assert_eq!(answered, 180, "all but those before the login was complete");
+    assert_eq!(server.count("/access/ticket"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_wait_for_a_login_share_its_failure() {
+    let server = slow_login(Duration::from_secs(1), || {
+        Ok(json(500, "no", r#"{"data":null,"message":"no quorum"}"#))
+    });
+    let client = patient(server.clone(), 60).build().expect("complete");
+    let (results, took) = at_once(&client, 64).await;
+    for result in results {
+        let error = result.expect_err("nobody is logged in");
+        assert_eq!(error.api().map(ApiError::status), Some(500), "{error}");
+    }
+    assert!((0.9..1.1).contains(&took), "{took}");
+    assert_eq!(server.count("/access/ticket"), 1);
+    // It says nothing about the password, so the next call asks anew.
+    at_once(&client, 1).await;
+    assert_eq!(server.count("/access/ticket"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_counts_for_half_a_minute_even_if_the_clock_stands_still() {
+    let refused = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let server = slow_login(Duration::ZERO, {
+        let refused = Arc::clone(&refused);
+        move || match refused.load(Ordering::SeqCst) {
+            true => Ok(json(401, "authentication failure", "")),
+            false => ok(login_answer(1)),
+        }
+    });
+    let client = patient(server.clone(), 60)
+        .clock(|| UNIX_EPOCH + Duration::from_secs(1_800_000_000))
+        .build()
+        .expect("complete");
+    for _ in 0..5 {
+        let (results, _) = at_once(&client, 20).await;
+        assert!(results.iter().all(Result::is_err));
+    }
+    assert_eq!(server.count("/access/ticket"), 1);
+    refused.store(false, Ordering::SeqCst);
+    tokio::time::advance(Duration::from_secs(29)).await;
+    assert!(at_once(&client, 1).await.0[0].is_err());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(at_once(&client, 1).await.0[0].is_ok());
+    assert_eq!(server.count("/access/ticket"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_hangs_keeps_nobody_waiting_while_the_ticket_is_good() {
+    let hands = Hands::default();
+    let logins = Arc::new(AtomicU64::new(0));
+    let server = Waiting::new(move |path| {
+        let logins = Arc::clone(&logins);
+        Box::pin(async move {
+            if path.ends_with("/access/ticket") && logins.fetch_add(1, Ordering::SeqCst) > 0 {
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+            }
+            ok(login_answer(1))
+        })
+    });
+    let client = patient(server.clone(), 60)
+        .clock(hands.clock())
+        .build()
+        .expect("complete");
+    let (results, _) = at_once(&client, 10).await;
+    assert!(results.iter().all(Result::is_ok));
+    hands.forward(RENEWAL);
+    let (results, took) = at_once(&client, 10).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert!(took < 0.1, "{took}");
+    assert_eq!(server.count("/access/ticket"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_call_covers_the_queue_and_every_attempt() {
+    let hangs = |_: String| -> Answering { Box::pin(std::future::pending()) };
+    let server = Waiting::new(hangs);
+    let client = Client::builder("pve1")
+        .transport(server.clone())
+        .concurrency(2, 2)
+        .timeout(Duration::from_secs(5))
+        .build()
+        .expect("complete");
+    let (results, took) = at_once(&client, 10).await;
+    assert!((4.9..5.1).contains(&took), "{took}");
+    let mut unsent = 0;
+    for result in results {
+        let error = result.expect_err("it hangs");
+        let Error::Timeout(error) = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(error.after(), Duration::from_secs(5));
+        unsent += usize::from(error.waiting_for() == WaitingFor::Limits);
+    }
+    assert_eq!((unsent, server.count("/version")), (8, 2));
+
+    let answers = AtomicU64::new(0);
+    let server = Waiting::new(move |_| match answers.fetch_add(1, Ordering::SeqCst) {
+        0 | 1 => Box::pin(std::future::pending()),
+        _ => Box::pin(async { ok(r#"{"data":null}"#) }),
+    });
+    let client = Client::builder("pve1")
+        .transport(server.clone())
+        .timeout(Duration::from_secs(5))
+        .attempt_timeout(Duration::from_secs(1))
+        .build()
+        .expect("complete");
+    let (results, took) = at_once(&client, 1).await;
+    assert!(results[0].is_ok(), "the third attempt is answered");
+    assert!((2.0..3.0).contains(&took), "{took}");
+    assert_eq!(server.count("/version"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_beyond_the_time_of_a_call_ends_it_at_once() {
+    let fake = Fake::new(|request| {
+        let mut answer = match request.path.ends_with("/version") {
+            true => json(429, "Too Many Requests", ""),
+            false => json(200, "OK", r#"{"data":null}"#),
+        };
+        let told = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "40")];
+        let told = told.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        answer.headers.extend(told);
+        if answer.status == 429 {
+            answer.headers.push(("Retry-After".into(), "20".into()));
+        }
+        Ok(answer)
+    });
+    let client = Client::builder("pve1")
+        .transport(Arc::new(fake.clone()))
+        .timeout(Duration::from_secs(5))
+        .build()
+        .expect("complete");
+    let (results, took) = at_once(&client, 1).await;
+    let error = results[0].as_ref().expect_err("refused");
+    let asked = error.api().and_then(ApiError::retry_after);
+    assert_eq!(asked, Some(Duration::from_secs(20)), "{error}");
+    assert!(took < 0.1, "{took}");
+
+    let (results, took) = at_once(&client, 1).await;
+    let error = results[0].as_ref().expect_err("not sent");
+    assert_eq!(
+        error.to_string(),
+        "GET /version #2: not sent: the server asks for a pause of 20s, the limit in time is 5s"
+    );
+    assert!(error.never_sent());
+    assert!(took < 0.1, "{took}");
+    assert_eq!(fake.lines().len(), 1);
 }

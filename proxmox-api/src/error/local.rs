@@ -1,6 +1,7 @@
 //! What goes wrong on this side of the connection.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::Name;
 
@@ -33,14 +34,14 @@ impl std::error::Error for DetachedError {}
 /// Reading or writing failed on this side of the connection. See [`Error::Local`](crate::Error::Local).
 ///
 /// An upload that ends this way is incomplete, so the server throws it away.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LocalError(pub(super) Box<LocalParts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LocalParts {
     pub(super) name: Name,
     pub(super) what: &'static str,
-    pub(super) cause: std::io::Error,
+    pub(super) cause: Arc<std::io::Error>,
 }
 
 impl LocalError {

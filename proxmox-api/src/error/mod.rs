@@ -6,6 +6,7 @@
 //! ([`Error::Api`]). What takes more than one call ends in [`Error::Task`] or, with guests, in `Error::Guest`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::auth::AuthError;
@@ -20,6 +21,7 @@ use crate::value::upid::UpidError;
 pub(crate) mod api;
 mod local;
 mod name;
+mod repetition;
 
 pub use crate::error::api::{ApiError, ErrorKind};
 #[cfg(feature = "guests")]
@@ -29,13 +31,14 @@ pub use crate::manage::webhook::DeliveryError;
 use local::LocalParts;
 pub use local::{ConfigError, DetachedError, LocalError};
 pub(crate) use name::Name;
+pub(crate) use repetition::Failure;
 
 /// The error of every call in this crate.
 ///
 /// Its text is one line that names the endpoint and says all that is known; no part of it needs
 /// [`std::error::Error::source`]. It never holds a password, ticket or token secret. `#17` in it is
 /// [`Error::request_id`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// The server answered and refused.
@@ -92,8 +95,11 @@ impl Error {
     }
 
     pub(crate) fn local(name: &Name, what: &'static str, cause: std::io::Error) -> Self {
-        let name = name.clone();
-        Self::Local(LocalError(Box::new(LocalParts { name, what, cause })))
+        Self::Local(LocalError(Box::new(LocalParts {
+            name: name.clone(),
+            what,
+            cause: Arc::new(cause),
+        })))
     }
 
     /// Says of a failed login which call it was for.
@@ -116,6 +122,7 @@ impl Error {
                 name,
                 origin,
                 after,
+                waiting_for: WaitingFor::Answer,
             })))
         } else {
             let text = cause.text().to_owned();
@@ -125,6 +132,16 @@ impl Error {
                 text,
             })))
         }
+    }
+
+    /// The time of a call was over before it was sent.
+    pub(crate) fn late(name: &Name, after: Duration, waiting_for: WaitingFor) -> Self {
+        Self::Timeout(TimeoutError(Box::new(TimeoutParts {
+            name: name.clone(),
+            origin: String::new(),
+            after,
+            waiting_for,
+        })))
     }
 
     /// None of several hosts could be connected to; the causes in the order they were tried.
@@ -218,6 +235,7 @@ impl Error {
             | Self::Config(_)
             | Self::Detached(_)
             | Self::Upid(_) => true,
+            Self::Timeout(error) => error.never_sent(),
             _ => false,
         }
     }
@@ -226,22 +244,21 @@ impl Error {
     /// itself, and either the server did not act on the request or the request only reads.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        // Logging in twice only gives a second ticket.
-        let harmless = self.endpoint().is_some_and(|endpoint| {
-            endpoint.starts_with("GET ") || endpoint == "POST /access/ticket"
-        });
-        match self {
-            Self::Connect(error) => error.server_certificate().is_none(),
-            Self::Interrupted(_) | Self::Timeout(_) => harmless,
+        let failure = match self {
+            Self::Connect(error) => Failure::of(&error.0.cause),
+            Self::Timeout(error) if error.never_sent() => Failure::NeverSent,
+            Self::Interrupted(_) | Self::Timeout(_) => Failure::Lost,
             Self::Api(error) => match error.kind() {
-                ErrorKind::RateLimited | ErrorKind::LockTimeout => true,
-                ErrorKind::Unavailable => harmless || error.status() == 503,
-                // Only 595 says that the other node was not reached at all (wire protocol §6).
-                ErrorKind::NodeUnreachable => harmless || error.status() == 595,
-                _ => false,
+                ErrorKind::LockTimeout => Failure::LockTaken,
+                ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::NodeUnreachable => {
+                    Failure::Refused(error.status())
+                }
+                _ => return false,
             },
-            _ => false,
-        }
+            _ => return false,
+        };
+        let repeatable = self.name().is_some_and(Name::is_repeatable);
+        failure.repetition(repeatable).by_the_program
     }
 }
 
@@ -302,10 +319,10 @@ impl From<ConfigError> for Error {
 
 /// No connection: the name did not resolve, nothing listens, the certificate is not trusted, or the
 /// TLS handshake failed. See [`Error::Connect`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectError(Box<ConnectParts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ConnectParts {
     name: Name,
     origin: String,
@@ -367,10 +384,10 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {}
 
 /// The connection broke before the answer was complete. See [`Error::Interrupted`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct InterruptedError(Box<InterruptedParts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct InterruptedParts {
     name: Name,
     origin: String,
@@ -404,14 +421,33 @@ impl fmt::Display for InterruptedError {
 impl std::error::Error for InterruptedError {}
 
 /// No complete answer in time. See [`Error::Timeout`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TimeoutError(Box<TimeoutParts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct TimeoutParts {
     name: Name,
     origin: String,
     after: Duration,
+    waiting_for: WaitingFor,
+}
+
+/// What a call was waiting for when its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitingFor {
+    /// The answer. The server may still act on the request.
+    Answer,
+    /// The client's own limits: too many other requests were before it. It was not sent.
+    Limits,
+    /// A pause the server asked for, which is longer than the call had time. It was not sent, nor was the end of its
+    /// time waited for.
+    ServerPause(Duration),
+    /// The login, which goes on without it. It was not sent.
+    Login,
+    /// The server's release, for [`ClientBuilder::check_availability`](crate::ClientBuilder::check_availability). It was
+    /// not sent.
+    Release,
 }
 
 impl TimeoutError {
@@ -426,6 +462,16 @@ impl TimeoutError {
     pub fn after(&self) -> Duration {
         self.0.after
     }
+
+    /// What took so long.
+    #[must_use]
+    pub fn waiting_for(&self) -> WaitingFor {
+        self.0.waiting_for
+    }
+
+    fn never_sent(&self) -> bool {
+        self.0.waiting_for != WaitingFor::Answer
+    }
 }
 
 impl fmt::Display for TimeoutError {
@@ -434,21 +480,42 @@ impl fmt::Display for TimeoutError {
             name,
             origin,
             after,
+            waiting_for,
         } = &*self.0;
-        write!(
-            f,
-            "{name}: no answer from {origin} within {after:?}; it may still act on it"
-        )
+        match waiting_for {
+            WaitingFor::Answer => write!(
+                f,
+                "{name}: no answer from {origin} within {after:?}; it may still act on it"
+            ),
+            WaitingFor::Limits => write!(
+                f,
+                "{name}: not sent within {after:?}: other requests were before it in the queue of this client"
+            ),
+            WaitingFor::ServerPause(pause) => write!(
+                f,
+                "{name}: not sent: the server asks for a pause of {pause:?}, the limit in time is {after:?}"
+            ),
+            WaitingFor::Login => {
+                write!(
+                    f,
+                    "{name}: not sent within {after:?}: the login takes longer"
+                )
+            }
+            WaitingFor::Release => write!(
+                f,
+                "{name}: not sent within {after:?}: the server's release is not known yet"
+            ),
+        }
     }
 }
 
 impl std::error::Error for TimeoutError {}
 
 /// An accepted request whose answer could not be read. See [`Error::Decode`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DecodeFailure(Box<DecodeParts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct DecodeParts {
     name: Name,
     cause: DecodeError,
@@ -481,10 +548,10 @@ impl fmt::Display for DecodeFailure {
 impl std::error::Error for DecodeFailure {}
 
 /// A request that was refused before sending. See [`Error::Request`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestError(Box<RequestParts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RequestParts {
     name: Name,
     kind: RequestErrorKind,

@@ -13,20 +13,27 @@ use crate::value::text::Visible;
 pub(crate) struct Name {
     endpoint: String,
     number: Option<u64>,
+    repeatable: bool,
 }
 
 impl Name {
     /// Verb and path of a call, as a person would write them.
     pub(crate) fn of(call: &Call) -> Self {
-        Self::new(
-            call.method,
-            &percent_decode_str(&call.path).decode_utf8_lossy(),
-        )
+        let path = percent_decode_str(&call.path).decode_utf8_lossy();
+        Self {
+            repeatable: call.is_repeatable(),
+            ..Self::new(call.method, &path)
+        }
     }
 
     /// Verb and path, on one line whatever the path holds.
     pub(crate) fn new(method: Method, path: &str) -> Self {
         format!("{method} {}", Visible(path)).into()
+    }
+
+    /// Whether the call says that sending it twice does no harm.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.repeatable
     }
 
     pub(crate) fn numbered(self, number: u64) -> Self {
@@ -46,8 +53,11 @@ impl Name {
 
 impl From<String> for Name {
     fn from(endpoint: String) -> Self {
-        let number = None;
-        Self { endpoint, number }
+        Self {
+            endpoint,
+            number: None,
+            repeatable: false,
+        }
     }
 }
 

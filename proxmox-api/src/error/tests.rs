@@ -1,4 +1,6 @@
 use super::*;
+use crate::request::Call;
+use crate::value::endpoint::Method;
 
 fn sorted(cause: TransportError) -> Error {
     Error::transport(&"POST /nodes/pve1/qemu".into(), "https://pve1:8006", cause)
@@ -31,13 +33,55 @@ fn never_sent_stays_apart_from_maybe_processed() {
 }
 
 #[test]
-fn reads_and_logins_may_be_repeated_after_an_interruption() {
-    let cause = TransportError::interrupted("connection reset");
-    assert!(Error::transport(&"GET /version".into(), "https://pve1:8006", cause).is_retryable());
-    let cause = TransportError::interrupted("connection reset");
-    assert!(
-        Error::transport(&"POST /access/ticket".into(), "https://pve1:8006", cause).is_retryable()
-    );
+fn what_says_that_it_does_no_harm_may_be_repeated_after_an_interruption() {
+    let lost = |call: &Call| {
+        let cause = TransportError::interrupted("connection reset");
+        Error::transport(&Name::of(call), "https://pve1:8006", cause)
+    };
+    let read = Call::new(Method::Get, "/version");
+    let mut write = Call::new(Method::Post, "/access/ticket");
+    assert!(lost(&read).is_retryable());
+    assert!(!lost(&write).is_retryable());
+    write.repeatable = true;
+    assert!(lost(&write).is_retryable());
+}
+
+#[test]
+fn a_program_may_repeat_all_that_the_client_would() {
+    let refused = (100..600).map(Failure::Refused);
+    let others = [
+        Failure::Untrusted,
+        Failure::NeverSent,
+        Failure::Lost,
+        Failure::LockTaken,
+    ];
+    for failure in refused.chain(others) {
+        let (once, twice) = (failure.repetition(false), failure.repetition(true));
+        for decided in [once, twice] {
+            assert!(
+                decided.by_the_program || !decided.by_the_client,
+                "{failure:?}"
+            );
+        }
+        assert!(twice.by_the_client || !once.by_the_client, "{failure:?}");
+        assert!(twice.by_the_program || !once.by_the_program, "{failure:?}");
+    }
+    assert!(!Failure::Refused(500).repetition(true).by_the_program);
+}
+
+#[test]
+fn a_call_that_waited_in_vain_was_not_sent() {
+    let name = Name::of(&Call::new(Method::Post, "/pools"));
+    for waiting_for in [
+        WaitingFor::Limits,
+        WaitingFor::ServerPause(Duration::from_secs(60)),
+        WaitingFor::Login,
+        WaitingFor::Release,
+    ] {
+        let error = Error::late(&name, Duration::from_secs(5), waiting_for);
+        assert!(error.never_sent() && error.is_retryable());
+        assert!(error.to_string().starts_with("POST /pools: not sent"));
+    }
 }
 
 #[test]

@@ -241,13 +241,10 @@ impl Webhook {
             (TIMESTAMP, now.to_string()),
             (SIGNATURE, signature),
         ];
-        WireRequest {
-            method: Method::Post,
-            origin: self.origin.clone(),
-            path: self.path.clone(),
-            headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
-            body: body.into(),
-        }
+        let mut request = WireRequest::new(Method::Post, self.origin.clone(), self.path.clone());
+        request.headers = headers.map(|(name, value)| (name.to_owned(), value)).into();
+        request.body = body.into();
+        request
     }
 }
 

@@ -31,6 +31,16 @@ pub struct Call {
     pub(crate) invalid: Option<String>,
     /// Whether the caller says that sending it twice does no harm.
     pub(crate) repeatable: bool,
+    pub(crate) scope: Scope,
+}
+
+/// Where a path lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Below the root of the API.
+    Api,
+    /// Below the server's address, for everybody.
+    Outside,
 }
 
 impl Call {
@@ -43,6 +53,7 @@ impl Call {
             endpoint: None,
             invalid: None,
             repeatable: false,
+            scope: Scope::Api,
         }
     }
 

@@ -36,10 +36,10 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 use crate::client::Client;
-use crate::client::trace::Trace;
+use crate::client::send::{Delivered, Exchange, Exchanged, Received};
 use crate::error::{Error, Name};
 use crate::request::{At, Call, exchange};
-use crate::transport::{Duplex, TransportError, Upgraded, WireRequest};
+use crate::transport::{Duplex, Transport, TransportError, Upgraded, WireRequest};
 use crate::value::Secret;
 use crate::value::decode::decode_data;
 use crate::value::encode::{ParamValue, ToParam};
@@ -209,41 +209,37 @@ impl Console {
         let ticket = opened.text("ticket")?;
         call.params.set("vncticket", ticket.to_param());
         let name = self.client.name(&call);
-        let trace = Trace::new(call.method, &call.path, &name);
-        trace.around(self.switch(name, call, &trace)).await
-    }
-
-    async fn switch(&self, name: Name, call: Call, trace: &Trace) -> Result<Socket, Error> {
-        let mut prepared = self.client.prepare(name, call).await?;
-        let key = generate_key();
-        let upgraded = loop {
-            let permit = prepared.admit(trace).await;
-            let request = upgrade(prepared.request(), &key);
-            let upgraded = prepared.transport().upgrade(request).await;
-            drop(permit);
-            match upgraded {
-                Ok(upgraded) => break upgraded,
-                Err(error) => prepared.failed(error, trace).await?,
-            }
+        let mut switching = Switching(generate_key());
+        let delivery = self.client.deliver(&name, &call, &mut switching).await?;
+        let origin = delivery.origin;
+        let no_socket =
+            |text: &str| Error::transport(&name, &origin, TransportError::interrupted(text));
+        let Delivered::Switched(head, connection) = delivery.delivered else {
+            return Err(no_socket("it did not switch to a WebSocket"));
         };
-        let no_socket = |text: &str| prepared.broken(TransportError::interrupted(text));
-        let (head, connection) = match upgraded {
-            Upgraded::Switched(head, connection) => (head, connection),
-            Upgraded::Answered(response) => {
-                prepared.answered(&response, trace);
-                prepared.judge(response)?;
-                return Err(no_socket("it did not switch to a WebSocket"));
-            }
-        };
-        if head.header("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
+        let accepted = derive_accept_key(switching.0.as_bytes());
+        if head.header("sec-websocket-accept") != Some(&accepted) {
             return Err(no_socket("it answered another WebSocket request"));
         }
-        prepared.answered(&head, trace);
         let stream = WebSocketStream::from_raw_socket(connection, Role::Client, None).await;
         Ok(Socket {
             stream,
-            name: prepared.name().clone(),
-            origin: prepared.origin().to_owned(),
+            name,
+            origin,
+        })
+    }
+}
+
+/// Turns a connection into a WebSocket, with this key.
+struct Switching(String);
+
+impl Exchange for Switching {
+    fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a> {
+        Box::pin(async move {
+            Ok(match transport.upgrade(upgrade(request, &self.0)).await? {
+                Upgraded::Switched(head, connection) => Received::Switched(head, connection),
+                Upgraded::Answered(answer) => Received::Whole(answer),
+            })
         })
     }
 }

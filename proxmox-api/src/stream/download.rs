@@ -24,11 +24,11 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::client::trace::Trace;
-use crate::client::{Client, Prepared};
+use crate::client::Client;
+use crate::client::send::{Delivered, Delivery, Exchange, Exchanged, Received};
 use crate::error::{Error, Name};
 use crate::request::{Call, Request, Sending};
-use crate::transport::{OpenResponse, WireResponse};
+use crate::transport::{OpenResponse, Transport, WireRequest};
 use crate::value::decode::DecodeError;
 
 /// A file on its way from the server; made by [`Request::stream`].
@@ -37,7 +37,8 @@ use crate::value::decode::DecodeError;
 /// connection. The client's timeout counts while nothing comes.
 #[must_use = "nothing is read until a piece is asked for"]
 pub struct Download {
-    prepared: Prepared,
+    name: Name,
+    origin: String,
     response: OpenResponse,
     received: u64,
 }
@@ -59,52 +60,33 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
             return Err(Error::detached(Name::of(&call)));
         };
         let name = client.name(&call);
-        let template = call.endpoint.map_or(&*call.path, |endpoint| endpoint.path);
-        let trace = Trace::new(call.method, template, &name);
-        trace.around(open(&client, name, call, &trace)).await
+        let Delivery { delivered, origin } = client.deliver(&name, &call, &mut Opening).await?;
+        match delivered {
+            Delivered::Open(response) => Ok(Download {
+                name,
+                origin,
+                response,
+                received: 0,
+            }),
+            Delivered::Reply(_) | Delivered::Switched(..) => {
+                Err(Error::config("the transport gave no stream"))
+            }
+        }
     })
 }
 
-async fn open(client: &Client, name: Name, call: Call, trace: &Trace) -> Result<Download, Error> {
-    let mut prepared = client.prepare(name, call).await?;
-    loop {
-        let permit = prepared.admit(trace).await;
-        let opened = prepared.transport().open(prepared.request()).await;
-        drop(permit);
-        let response = match opened {
-            Ok(response) => response,
-            Err(error) => {
-                prepared.failed(error, trace).await?;
-                continue;
-            }
-        };
-        prepared.answered(response.head(), trace);
-        if (200..300).contains(&response.head().status) {
-            prepared.judge(response.head().clone())?;
-            return Ok(Download {
-                prepared,
-                response,
-                received: 0,
-            });
-        }
-        let response = response.collect().await;
-        let response = response.map_err(|error| prepared.broken(error))?;
-        if !prepared.renew(&response).await? && !prepared.again(&response, trace).await {
-            return Err(unexpected(&prepared, response));
-        }
-    }
-}
+/// An answer whose body is handed over as it comes, unless it refuses.
+struct Opening;
 
-fn unexpected(prepared: &Prepared, response: WireResponse) -> Error {
-    let status = response.status;
-    match prepared.judge(response) {
-        Err(error) => error,
-        Ok(_) => Error::request(
-            prepared.name(),
-            crate::error::RequestErrorKind::Argument {
-                problem: format!("status {status} is no download"),
-            },
-        ),
+impl Exchange for Opening {
+    fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a> {
+        Box::pin(async move {
+            let answer = transport.open(request).await?;
+            match answer.head().status {
+                200..300 => Ok(Received::Open(answer)),
+                _ => Ok(Received::Whole(answer.collect().await?)),
+            }
+        })
     }
 }
 
@@ -198,12 +180,12 @@ impl Download {
     }
 
     fn local(&self, what: &'static str, error: std::io::Error) -> Error {
-        Error::local(self.prepared.name(), what, error)
+        Error::local(&self.name, what, error)
     }
 
     /// The error for a body that is not what it should be.
     pub(crate) fn unreadable(&self, error: DecodeError) -> Error {
-        Error::decode(self.prepared.name().clone(), error)
+        Error::decode(self.name.clone(), error)
     }
 
     pub(crate) fn poll_piece(
@@ -216,7 +198,7 @@ impl Download {
                     self.received += chunk.len() as u64;
                     Ok(chunk)
                 }
-                Err(error) => Err(self.prepared.broken(error)),
+                Err(error) => Err(Error::transport(&self.name, &self.origin, error)),
             })
         })
     }
@@ -233,7 +215,7 @@ impl Stream for Download {
 impl fmt::Debug for Download {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Download")
-            .field("endpoint", &self.prepared.name())
+            .field("endpoint", &self.name)
             .field("received", &self.received)
             .field("length", &self.length())
             .finish_non_exhaustive()

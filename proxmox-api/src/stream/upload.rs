@@ -16,11 +16,11 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, Take};
 
 use crate::client::Client;
-use crate::client::trace::Trace;
+use crate::client::send::{Delivered, Exchange, Exchanged, Failed, Received};
 use crate::error::{Error, Name, RequestErrorKind};
-use crate::request::{At, Request, Sending, reply};
+use crate::request::{self, At, Request, reply};
 use crate::task::Task;
-use crate::transport::BodyStream;
+use crate::transport::{BodyStream, Transport, WireRequest};
 use crate::value::decode::Extra;
 use crate::value::endpoint::{Endpoint, Method, Permission};
 
@@ -245,7 +245,7 @@ impl Upload {
         self
     }
 
-    async fn send(mut self, client: Client, called: Name, trace: &Trace) -> Result<Task, Error> {
+    async fn send(mut self, client: Client, called: Name) -> Result<Task, Error> {
         let refuse = {
             let called = called.clone();
             move |problem: String| Error::request(&called, RequestErrorKind::Argument { problem })
@@ -279,48 +279,20 @@ impl Upload {
             fields.push(("checksum-algorithm", algorithm.as_str().to_owned()));
             fields.push(("checksum", text));
         }
-        let mut prepared = client.prepare(called, self.request.call.clone()).await?;
-        loop {
-            let (length, reader) = self.source.open().await.map_err(&refuse)?;
-            let failure = Failure::default();
-            let file = Metered {
-                reader: reader.take(length),
-                sent: 0,
-                total: length,
-                watcher: self.watcher.clone(),
-                failure: failure.clone(),
-            };
-            let form = Form::new(&fields, &name).map_err(&refuse)?;
-            let mut request = prepared.request();
-            let kind = format!("multipart/form-data; boundary={}", form.boundary);
-            request.headers.push(("Content-Type".to_owned(), kind));
-            let length = form.before.len() as u64 + length + form.after.len() as u64;
-            let body =
-                (io::Cursor::new(form.before).chain(file)).chain(io::Cursor::new(form.after));
-            let body = BodyStream::new(length, body);
-            let permit = prepared.admit(trace).await;
-            let answer = prepared.transport().send_stream(request, body).await;
-            drop(permit);
-            let response = match (answer, failure.take()) {
-                (Err(_), Some(cause)) => {
-                    return Err(Error::local(prepared.name(), "reading the file", cause));
-                }
-                (Err(error), None) if self.source.is_repeatable() => {
-                    prepared.failed(error, trace).await?;
-                    continue;
-                }
-                (Err(error), None) => return Err(prepared.broken(error)),
-                (Ok(response), _) => response,
-            };
-            prepared.answered(&response, trace);
-            if self.source.is_repeatable()
-                && (prepared.renew(&response).await? || prepared.again(&response, trace).await)
-            {
-                continue;
+        let mut sending = Sending {
+            source: &mut self.source,
+            fields,
+            name,
+            watcher: self.watcher.clone(),
+            called: &called,
+        };
+        let delivery = client.deliver(&called, &self.request.call, &mut sending);
+        match delivery.await?.delivered {
+            Delivered::Reply(reply) => reply::task(&client, &reply, &mut Extra::new())
+                .map_err(|error| Error::decode(called.clone(), error)),
+            Delivered::Open(_) | Delivered::Switched(..) => {
+                Err(Error::config("the transport gave a stream for an answer"))
             }
-            let reply = prepared.judge(response)?;
-            return reply::task(&client, &reply, &mut Extra::new())
-                .map_err(|error| Error::decode(prepared.name().clone(), error));
         }
     }
 
@@ -392,19 +364,80 @@ impl Source {
     }
 }
 
+/// The form with the file, made anew for each attempt.
+struct Sending<'a> {
+    source: &'a mut Source,
+    fields: Vec<(&'static str, String)>,
+    name: String,
+    watcher: Option<Watcher>,
+    called: &'a Name,
+}
+
+impl Sending<'_> {
+    async fn once(
+        &mut self,
+        transport: &dyn Transport,
+        mut request: WireRequest,
+    ) -> Result<Received, Failed> {
+        let called = self.called;
+        let refuse = |problem: String| {
+            Failed::Here(Error::request(
+                called,
+                RequestErrorKind::Argument { problem },
+            ))
+        };
+        let (length, reader) = self.source.open().await.map_err(refuse)?;
+        let failure = Failure::default();
+        let file = Metered {
+            reader: reader.take(length),
+            sent: 0,
+            total: length,
+            watcher: self.watcher.clone(),
+            failure: failure.clone(),
+        };
+        let form = Form::new(&self.fields, &self.name).map_err(refuse)?;
+        let kind = format!("multipart/form-data; boundary={}", form.boundary);
+        request.headers.push(("Content-Type".to_owned(), kind));
+        let length = form.before.len() as u64 + length + form.after.len() as u64;
+        let body = (io::Cursor::new(form.before).chain(file)).chain(io::Cursor::new(form.after));
+        let body = BodyStream::new(length, body);
+        let answer = transport.send_stream(request, body).await;
+        match (answer, failure.take()) {
+            (Err(_), Some(cause)) => {
+                let error = Error::local(called, "reading the file", cause);
+                Err(Failed::Here(error))
+            }
+            (answer, _) => Ok(Received::Whole(answer?)),
+        }
+    }
+}
+
+impl Exchange for Sending<'_> {
+    fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a> {
+        Box::pin(self.once(transport, request))
+    }
+
+    fn can_repeat(&self) -> bool {
+        self.source.is_repeatable()
+    }
+
+    fn flows(&self) -> bool {
+        true
+    }
+}
+
 impl IntoFuture for Upload {
     type Output = Result<Task, Error>;
-    type IntoFuture = Sending<Task>;
+    type IntoFuture = request::Sending<Task>;
 
-    fn into_future(self) -> Sending<Task> {
+    fn into_future(self) -> request::Sending<Task> {
         Box::pin(async move {
             let call = self.request.call();
             let Some(client) = self.request.client.clone() else {
                 return Err(Error::detached(Name::of(call)));
             };
             let name = client.name(call);
-            let trace = Trace::new(ENDPOINT.method, ENDPOINT.path, &name);
-            trace.around(self.send(client, name, &trace)).await
+            self.send(client, name).await
         })
     }
 }

@@ -17,10 +17,10 @@ const TAIL_TIMEOUT: Duration = Duration::from_secs(10);
 const SHOWN: usize = 160;
 
 /// A task failed, or it is not known how it ended. See [`Error::Task`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TaskError(Box<Parts>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Parts {
     upid: Upid,
     reason: TaskErrorKind,
@@ -28,7 +28,7 @@ struct Parts {
 }
 
 /// What went wrong with a task.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
     /// It ended with this text instead of success.

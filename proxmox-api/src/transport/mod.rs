@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -107,6 +107,28 @@ pub struct WireRequest {
     pub headers: Vec<(String, String)>,
     /// The body, whose length is sent exactly. Empty for GET and DELETE.
     pub body: Bytes,
+    /// How long the exchange may take. A transport that keeps to it can tell whether the request was sent by then;
+    /// one that does not is dropped when the time is over.
+    pub limit: Option<TimeLimit>,
+}
+
+/// A limit in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimeLimit {
+    /// When the time is over.
+    pub at: Instant,
+    /// How much there was in all, as errors say it.
+    pub of: Duration,
+}
+
+impl TimeLimit {
+    /// So much time from now on.
+    #[must_use]
+    pub fn after(time: Duration) -> Option<Self> {
+        let at = tokio::time::Instant::now().checked_add(time)?.into_std();
+        Some(Self { at, of: time })
+    }
 }
 
 impl WireRequest {
@@ -119,6 +141,7 @@ impl WireRequest {
             path: path.into(),
             headers: Vec::new(),
             body: Bytes::new(),
+            limit: None,
         }
     }
 
@@ -194,14 +217,14 @@ fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 }
 
 /// Why no complete answer came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TransportError {
     fate: Fate,
     text: String,
     certificate: Option<Fingerprint>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
     NeverSent,
     Unknown,

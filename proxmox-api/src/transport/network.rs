@@ -73,6 +73,20 @@ impl HttpTransport {
         })
     }
 
+    /// When the exchange has to be over, and how much time that is in all.
+    fn limit(&self, request: &WireRequest) -> (tokio::time::Instant, Duration) {
+        if let Some(limit) = request.limit {
+            return (limit.at.into(), limit.of);
+        }
+        let now = tokio::time::Instant::now();
+        let at = now.checked_add(self.timeout);
+        // Nobody waits longer than a century.
+        (
+            at.unwrap_or(now + Duration::from_secs(1 << 31)),
+            self.timeout,
+        )
+    }
+
     /// Sends a request and waits for the head of the answer; no limit in time.
     async fn begin(
         &self,
@@ -107,13 +121,14 @@ impl HttpTransport {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         let way = Way::new(self.still);
+        let (at, of) = self.limit(&request);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Gzip, &way).await?;
             receive(answer, self.still).await
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
+        match tokio::time::timeout_at(at, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(way.too_slow(self.timeout)),
+            Err(_) => Err(way.too_slow(of)),
         }
     }
 
@@ -155,10 +170,11 @@ impl HttpTransport {
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         // A server that is to compress a file reads all of it first.
         let way = Way::new(self.still);
+        let (at, of) = self.limit(&request);
         let begin = self.begin(request, body, Coding::Plain, &way);
-        let answer = match tokio::time::timeout(self.timeout, begin).await {
+        let answer = match tokio::time::timeout_at(at, begin).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(way.too_slow(self.timeout)),
+            Err(_) => return Err(way.too_slow(of)),
         };
         let (head, body) = split(answer);
         let limit = self.still.unwrap_or(self.timeout);
@@ -170,6 +186,7 @@ impl HttpTransport {
         let mut request = request;
         let body = Outgoing::Whole(Full::new(std::mem::take(&mut request.body)));
         let way = Way::new(self.still);
+        let (at, of) = self.limit(&request);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Plain, &way).await?;
             if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
@@ -183,9 +200,9 @@ impl HttpTransport {
                 .map_err(|error| TransportError::interrupted(root_cause(&error)))?;
             Ok(Upgraded::Switched(head, Box::new(TokioIo::new(stream))))
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
+        match tokio::time::timeout_at(at, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(way.too_slow(self.timeout)),
+            Err(_) => Err(way.too_slow(of)),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Answers to the question for a second factor.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+
+use futures_util::FutureExt;
 
 use super::TfaChallenge;
 use crate::value::Secret;
@@ -81,6 +84,9 @@ impl Handler {
     }
 
     pub(crate) async fn ask(&self, challenge: &TfaChallenge) -> Result<TfaAnswer, String> {
-        (self.0)(challenge.clone()).await
+        // It is the program's own code, and others wait for what comes of it.
+        let answer = AssertUnwindSafe(async { (self.0)(challenge.clone()).await });
+        let answer = answer.catch_unwind().await;
+        answer.unwrap_or_else(|_| Err("the handler panicked".to_owned()))
     }
 }

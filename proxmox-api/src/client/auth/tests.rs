@@ -223,8 +223,19 @@ async fn a_browser_logs_in_by_openid_and_the_ticket_is_renewed() {
     assert_eq!(last.header("csrfpreventiontoken"), Some("6B49D200:csrf1"));
 
     now.fetch_add(3600, Ordering::SeqCst);
+    client.execute(version()).await.expect("logged in");
+    for _ in 0..500 {
+        tokio::task::yield_now().await;
+    }
     client.execute(version()).await.expect("renewed");
-    let form = fake.requests()[fake.lines().len() - 2].body.clone();
+    let last = fake.requests().pop().expect("requests were sent");
+    let cookie = last.header("cookie").unwrap_or_default();
+    assert!(cookie.ends_with("sig2"), "{cookie}");
+    let renewal = fake.requests().into_iter().rev();
+    let form = renewal
+        .map(|request| request.body)
+        .find(|form| !form.is_empty())
+        .expect("a form");
     assert_eq!(
         String::from_utf8_lossy(&form),
         "username=alice%40company&password=PVE%3Aalice%40company%3A6B49D200%3A%3Asig1"

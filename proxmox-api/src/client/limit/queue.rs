@@ -150,17 +150,17 @@ impl Queue {
         context: &Context<'_>,
         wakers: &mut Vec<Waker>,
     ) -> Standing {
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Standing::TooLate;
+        }
         self.dispatch(now, wakers);
         if self.granted.remove(&number).is_some() {
             return Standing::Granted;
         }
-        if let Some(deadline) = deadline {
-            if let Some(held) = self.held.filter(|held| *held > deadline) {
-                return Standing::Held(held.saturating_duration_since(now));
-            }
-            if deadline <= now {
-                return Standing::TooLate;
-            }
+        if let (Some(held), Some(deadline)) = (self.held, deadline)
+            && held > deadline
+        {
+            return Standing::Held(held.saturating_duration_since(now));
         }
         let until = self.earliest(lane).filter(|until| *until > now);
         let waiting = self.lanes.get_mut(lane);

@@ -28,7 +28,7 @@ enum Fault {
 }
 
 impl Fault {
-    fn outcome(self) -> Outcome {
+    fn outcome(self) -> Result<WireResponse, TransportError> {
         match self {
             Self::Refused => Err(TransportError::never_sent("connection refused")),
             Self::Broken => Err(TransportError::interrupted("connection reset")),
@@ -158,7 +158,8 @@ fn pauses_double_up_to_their_bound_and_are_spread() {
         let bound = policy.bound(attempt - 1);
         let pauses: Vec<_> = (0..200)
             .map(|_| {
-                let next = retries.next(&broken, true, attempt, Duration::ZERO, false);
+                let outcome = broken.as_ref();
+                let next = retries.next(&outcome, true, attempt, Duration::ZERO, None, false);
                 next.expect("one more").pause
             })
             .collect();
@@ -250,7 +251,8 @@ async fn a_wait_that_is_too_long_is_not_begun() {
 fn no_attempt_starts_after_the_time_is_over() {
     let retries = Retries::new(RetryPolicy::new().within(Duration::from_secs(60)));
     let late = Fault::Late.outcome();
-    let pause = |spent| retries.next(&late, true, 1, Duration::from_secs(spent), false);
+    let late = late.as_ref();
+    let pause = |spent| retries.next(&late, true, 1, Duration::from_secs(spent), None, false);
     assert!(pause(59).is_some());
     assert!(pause(61).is_none());
 }

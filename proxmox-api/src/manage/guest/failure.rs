@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::error::api::ErrorKind;
 
 /// Something with a guest did not work, for a reason that no single call tells. See [`Error::Guest`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GuestError(Box<GuestErrorKind>);
 
 /// What is wrong with a guest.

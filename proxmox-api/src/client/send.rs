@@ -1,0 +1,510 @@
+//! The one way in which anything is sent: typed calls, streams, uploads, downloads, consoles, logins and files.
+//!
+//! All of them go through the same checks, login, limits, deadline, hosts, decision on repetition and span. What
+//! differs is how one exchange is made, which is an [`Exchange`].
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::rules::{check_path, check_query, is_page, open_to_all, place, refuses_session, signed};
+use super::{Client, Inner, Reply, accept};
+use crate::client::auth::{Grant, Session};
+use crate::client::availability;
+use crate::client::hosts::{API, Host, node_of};
+use crate::client::limit::NotAdmitted;
+use crate::client::retry::{Outcome, Repetition, worth_repeating};
+use crate::client::trace::Trace;
+use crate::error::api::{ApiError, ErrorKind};
+use crate::error::{Error, Name, RequestErrorKind, WaitingFor};
+use crate::request::{Call, Scope};
+use crate::transport::{
+    Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
+};
+use crate::value::endpoint::{Method, Release};
+
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A longer body is refused, and the connection closed while it may still be on its way (wire protocol §2).
+pub(super) const BODY_LIMIT: usize = 512 * 1024;
+/// The same before [`WITH_LARGE_BODIES`].
+pub(super) const OLD_BODY_LIMIT: usize = 64 * 1024;
+const WITH_LARGE_BODIES: Release = Release::new(8, 4);
+
+/// What a transport brought back.
+pub(crate) enum Received {
+    Whole(WireResponse),
+    /// An accepted answer whose body is still coming.
+    Open(OpenResponse),
+    /// A connection that is no HTTP any more, and the answer that says so.
+    Switched(WireResponse, Box<dyn Duplex>),
+}
+
+impl Received {
+    fn head(&self) -> &WireResponse {
+        match self {
+            Self::Whole(answer) | Self::Switched(answer, _) => answer,
+            Self::Open(answer) => answer.head(),
+        }
+    }
+}
+
+/// Why an exchange brought nothing back.
+pub(crate) enum Failed {
+    Transport(TransportError),
+    /// Something on this side, which another attempt would not change.
+    Here(Error),
+}
+
+impl From<TransportError> for Failed {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+pub(crate) type Exchanged<'a> = BoxFuture<'a, Result<Received, Failed>>;
+
+/// How one exchange is made. It may be made several times.
+pub(crate) trait Exchange: Send {
+    fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a>;
+
+    /// Whether it can be made again at all.
+    fn can_repeat(&self) -> bool {
+        true
+    }
+
+    /// Whether it lasts as long as a body flows, so that the time for it is no part of the call's.
+    fn flows(&self) -> bool {
+        false
+    }
+}
+
+/// One request, one answer.
+pub(crate) struct Plain;
+
+impl Exchange for Plain {
+    fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a> {
+        Box::pin(async move { Ok(Received::Whole(transport.send(request).await?)) })
+    }
+}
+
+/// What a call gave, and the server it came from.
+pub(crate) struct Delivery {
+    pub(crate) delivered: Delivered,
+    pub(crate) origin: String,
+}
+
+pub(crate) enum Delivered {
+    Reply(Reply),
+    Open(OpenResponse),
+    Switched(WireResponse, Box<dyn Duplex>),
+}
+
+impl Client {
+    /// Sends a call and gives what an accepted answer holds.
+    pub(crate) fn deliver<'a>(
+        &'a self,
+        name: &'a Name,
+        call: &'a Call,
+        exchange: &'a mut dyn Exchange,
+    ) -> BoxFuture<'a, Result<Delivery, Error>> {
+        Box::pin(async move {
+            let template = call.endpoint.map_or(&*call.path, |endpoint| endpoint.path);
+            let template = template.split('?').next().unwrap_or_default();
+            let trace = Trace::new(call.method, template, name);
+            let mut sender = Sender {
+                inner: &self.0,
+                name,
+                call,
+                trace: &trace,
+                deadline: Deadline::after(self.0.timeout),
+            };
+            trace.around(sender.run(exchange)).await
+        })
+    }
+
+    /// Sends a call that is one request and one answer.
+    pub(crate) async fn reply(&self, name: &Name, call: &Call) -> Result<Reply, Error> {
+        match self.deliver(name, call, &mut Plain).await?.delivered {
+            Delivered::Reply(reply) => Ok(reply),
+            Delivered::Open(_) | Delivered::Switched(..) => {
+                Err(Error::config("the transport gave a stream for an answer"))
+            }
+        }
+    }
+}
+
+/// When a call has to be over.
+#[derive(Clone, Copy)]
+struct Deadline {
+    timeout: Option<Duration>,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    fn after(timeout: Option<Duration>) -> Self {
+        let at = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Self { timeout, at }
+    }
+
+    /// What the work gives, or `None` if that takes too long.
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.at {
+            Some(at) => tokio::time::timeout_at(at, work).await.ok(),
+            None => Some(work.await),
+        }
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let at = self.at?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// A host that was tried, how that went, and the hosts before it that could not be connected to.
+struct Tried {
+    host: Arc<Host>,
+    outcome: Result<Received, TransportError>,
+    unreached: Vec<(String, TransportError)>,
+}
+
+struct Sender<'a> {
+    inner: &'a Arc<Inner>,
+    name: &'a Name,
+    call: &'a Call,
+    trace: &'a Trace,
+    deadline: Deadline,
+}
+
+impl Sender<'_> {
+    async fn run(&mut self, exchange: &mut dyn Exchange) -> Result<Delivery, Error> {
+        let (inner, call) = (self.inner, self.call);
+        let open = call.scope == Scope::Outside || open_to_all(call.method, &call.path);
+        let request = self.prepare(open).await?;
+        // What is open to everybody goes without: a ticket or token that is out of date would only get in the way.
+        let mut grant = Grant::default();
+        if !open {
+            let granted = inner.auth.authorize(inner, call.method != Method::Get);
+            grant = self.logged_in(granted).await?;
+        }
+        let mut renewed = false;
+        loop {
+            let (received, origin) = self.attempts(signed(&request, &grant), exchange).await?;
+            let answer = match received {
+                Received::Switched(head, connection) => {
+                    let delivered = Delivered::Switched(head, connection);
+                    return Ok(Delivery { delivered, origin });
+                }
+                Received::Open(answer) => {
+                    self.judge(answer.head().clone(), grant.session.as_deref())?;
+                    let delivered = Delivered::Open(answer);
+                    return Ok(Delivery { delivered, origin });
+                }
+                Received::Whole(answer) => answer,
+            };
+            let refused = grant.session.clone().filter(|_| refuses_session(&answer));
+            let mut expired = false;
+            if let Some(refused) = refused.filter(|_| !renewed) {
+                renewed = true;
+                let writes = call.method != Method::Get;
+                let replaced = match exchange.can_repeat() {
+                    true => {
+                        self.logged_in(inner.auth.replace(inner, &refused, writes))
+                            .await?
+                    }
+                    false => None,
+                };
+                if let Some(replaced) = replaced {
+                    grant = replaced;
+                    continue;
+                }
+                expired = true;
+            }
+            let reply = match self.judge(answer, grant.session.as_deref()) {
+                Err(Error::Api(error)) if expired && error.kind() == ErrorKind::Unauthorized => {
+                    return Err(error.with_kind(ErrorKind::TicketExpired).into());
+                }
+                judged => judged?,
+            };
+            self.note_release(&reply);
+            let delivered = Delivered::Reply(reply);
+            return Ok(Delivery { delivered, origin });
+        }
+    }
+
+    /// Checks all that can be checked before anything is sent, and writes the request, which is for no host yet.
+    async fn prepare(&self, open: bool) -> Result<WireRequest, Error> {
+        let (inner, call) = (self.inner, self.call);
+        let refuse = |kind| Err(Error::request(self.name, kind));
+        if let Some(problem) = &call.invalid {
+            let problem = problem.clone();
+            return refuse(RequestErrorKind::Path { problem });
+        }
+        let checked = match call.scope {
+            Scope::Api => check_path(&call.path),
+            Scope::Outside => check_query(&call.path),
+        };
+        if let Err(problem) = checked {
+            return refuse(RequestErrorKind::Path { problem });
+        }
+        let request = match call.scope {
+            Scope::Api => inner.compose(call.method, &format!("{API}{}", call.path), &call.params),
+            Scope::Outside => inner.compose(call.method, &call.path, &call.params),
+        };
+        if !open {
+            if inner.refuses_token(call) {
+                return refuse(RequestErrorKind::NeedsTicket);
+            }
+            if inner.checks {
+                self.check_release(&request).await?;
+            }
+        }
+        let limit = match inner.release.get() {
+            Some(release) if *release < WITH_LARGE_BODIES => OLD_BODY_LIMIT,
+            _ => BODY_LIMIT,
+        };
+        let size = request.body.len();
+        match size <= limit {
+            true => Ok(request),
+            false => refuse(RequestErrorKind::BodyTooLarge { size, limit }),
+        }
+    }
+
+    async fn check_release(&self, request: &WireRequest) -> Result<(), Error> {
+        let client = Client(Arc::clone(self.inner));
+        let check = async {
+            client.check_call(self.name, self.call).await?;
+            if request.body.len() > OLD_BODY_LIMIT {
+                client.server_release().await?;
+            }
+            Ok(())
+        };
+        match self.deadline.within(check).await {
+            Some(checked) => checked,
+            None => Err(self.too_late(WaitingFor::Release)),
+        }
+    }
+
+    /// Waits for a login, which is the client's and goes on without this call.
+    async fn logged_in<T>(
+        &self,
+        login: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut login = std::pin::pin!(login);
+        // Mostly there is nothing to wait for, and not every runtime has a timer.
+        let once = poll_fn(|context| Poll::Ready(login.as_mut().poll(context)));
+        let result = match once.await {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => self.deadline.within(login).await,
+        };
+        match result {
+            Some(result) => result.map_err(|error| error.during(self.name)),
+            None => Err(self.too_late(WaitingFor::Login)),
+        }
+    }
+
+    fn too_late(&self, what: WaitingFor) -> Error {
+        Error::late(self.name, self.deadline.timeout.unwrap_or_default(), what)
+    }
+
+    /// Sends a request to the host it is for, to another one while none can be connected to, and again
+    /// where that does no harm. Gives an answer and where it came from.
+    async fn attempts(
+        &mut self,
+        request: WireRequest,
+        exchange: &mut dyn Exchange,
+    ) -> Result<(Received, String), Error> {
+        let inner = self.inner;
+        let node = node_of(&request.path);
+        let start = Instant::now();
+        let repeatable = self.call.is_repeatable();
+        let mut hosts = inner.hosts.order(node.as_deref());
+        let mut repetition: Option<Repetition> = None;
+        let mut before: Option<Tried> = None;
+        for attempt in 1.. {
+            let mut unreached = Vec::new();
+            let mut tried: Option<Tried> = None;
+            for (i, host) in hosts.iter().enumerate() {
+                let admitted =
+                    (inner.limits).admit(request.method, node.as_deref(), self.deadline.at);
+                let permit = match admitted.await {
+                    Ok(permit) => permit,
+                    Err(why) => return self.not_admitted(why, unreached, before),
+                };
+                self.trace.waited(permit.waited);
+                if let Some(repetition) = repetition.take() {
+                    repetition.use_up();
+                }
+                let request = place(&request, &host.base);
+                let outcome = self.exchange(request, exchange).await?;
+                drop(permit);
+                let head: Outcome<'_> = outcome.as_ref().map(Received::head);
+                host.note(&head);
+                let status = head.ok().map(|answer| answer.status);
+                self.trace.attempt(&host.base.origin, attempt, status);
+                let another = exchange.can_repeat() && i + 1 < hosts.len();
+                match outcome {
+                    Err(error) if error.is_never_sent() && another => {
+                        unreached.push((host.base.origin.clone(), error));
+                    }
+                    outcome => {
+                        tried = Some(Tried {
+                            host: Arc::clone(host),
+                            outcome,
+                            unreached: std::mem::take(&mut unreached),
+                        });
+                        break;
+                    }
+                }
+            }
+            // There is at least one host, and the last one always gives an outcome.
+            let Some(tried) = tried else { break };
+            let head: Outcome<'_> = tried.outcome.as_ref().map(Received::head);
+            if let Ok(answer) = head {
+                inner.limits.observe(answer, (inner.clock)());
+            }
+            if !exchange.can_repeat() || worth_repeating(&head, repeatable).is_none() {
+                return self.finish(tried);
+            }
+            // Asking for the order may take a host's turn to be tried, so not without need.
+            hosts = inner.hosts.order(node.as_deref());
+            let elsewhere = (hosts.first()).is_some_and(|next| !Arc::ptr_eq(next, &tried.host));
+            let (spent, left) = (start.elapsed(), self.deadline.left());
+            let next = (inner.retries).next(&head, repeatable, attempt, spent, left, elsewhere);
+            let Some(next) = next else {
+                return self.finish(tried);
+            };
+            self.trace.again(next.pause, elsewhere);
+            // Not every runtime has a timer.
+            if !next.pause.is_zero() {
+                tokio::time::sleep(next.pause).await;
+            }
+            repetition = Some(next);
+            before = Some(tried);
+        }
+        Err(Error::config("the client has no host"))
+    }
+
+    /// One exchange with one host; an error if it failed on this side.
+    async fn exchange(
+        &mut self,
+        mut request: WireRequest,
+        exchange: &mut dyn Exchange,
+    ) -> Result<Result<Received, TransportError>, Error> {
+        let transport = &*self.inner.transport;
+        let start = Instant::now();
+        let limit = match exchange.flows() {
+            true => None,
+            false => self.limit(start),
+        };
+        request.limit = limit;
+        let sent = exchange.send(transport, request);
+        let outcome = match limit {
+            // A transport keeps to the limit by itself and knows more then; this is for one that does not.
+            Some(TimeLimit { at, of }) => match tokio::time::timeout_at(at.into(), sent).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(TransportError::timed_out(of).into()),
+            },
+            None => sent.await,
+        };
+        if exchange.flows() {
+            let took = start.elapsed();
+            self.deadline.at = self.deadline.at.and_then(|at| at.checked_add(took));
+        }
+        match outcome {
+            Ok(received) => Ok(Ok(received)),
+            Err(Failed::Transport(error)) => Ok(Err(error)),
+            Err(Failed::Here(error)) => Err(error),
+        }
+    }
+
+    /// The limit for one attempt: its own, or what is left of the call's.
+    fn limit(&self, now: Instant) -> Option<TimeLimit> {
+        let call = (self.deadline.at).zip(self.deadline.timeout);
+        let own = (self.inner.attempt_timeout)
+            .and_then(|timeout| Some((now.checked_add(timeout)?, timeout)));
+        let (at, of) = match (call, own) {
+            (Some(call), Some(own)) => call.min(own),
+            (call, own) => call.or(own)?,
+        };
+        Some(TimeLimit {
+            at: at.into_std(),
+            of,
+        })
+    }
+
+    /// What is known of an earlier attempt says more than that there was no time for another one.
+    fn not_admitted(
+        &self,
+        why: NotAdmitted,
+        mut unreached: Vec<(String, TransportError)>,
+        before: Option<Tried>,
+    ) -> Result<(Received, String), Error> {
+        if !unreached.is_empty() {
+            let (origin, first) = unreached.remove(0);
+            return Err(Error::nowhere(self.name, origin, first, unreached));
+        }
+        if let Some(before) = before {
+            return self.finish(before);
+        }
+        Err(self.too_late(match why {
+            NotAdmitted::TooLate => WaitingFor::Limits,
+            NotAdmitted::Asked(pause) => WaitingFor::ServerPause(pause),
+        }))
+    }
+
+    /// The answer, or the error for an exchange that is not to be made again.
+    fn finish(&self, tried: Tried) -> Result<(Received, String), Error> {
+        let Tried {
+            host,
+            outcome,
+            mut unreached,
+        } = tried;
+        let origin = host.base.origin.clone();
+        match outcome {
+            Ok(received) => {
+                self.inner.retries.give();
+                Ok((received, origin))
+            }
+            Err(last) if last.is_never_sent() && !unreached.is_empty() => {
+                let (first_origin, first) = unreached.remove(0);
+                unreached.push((origin, last));
+                Err(Error::nowhere(self.name, first_origin, first, unreached))
+            }
+            Err(error) => Err(Error::transport(self.name, &origin, error)),
+        }
+    }
+
+    /// Whether an answer is one, and what it refuses if not.
+    fn judge(&self, response: WireResponse, session: Option<&Session>) -> Result<Reply, Error> {
+        let (inner, call) = (self.inner, self.call);
+        let file =
+            call.scope == Scope::Outside || call.endpoint.is_some_and(|endpoint| endpoint.download);
+        let secrets = || {
+            let session = session.into_iter().flat_map(Session::secrets);
+            inner.scrubber(super::rules::secrets_of(call).chain(session))
+        };
+        if (200..300).contains(&response.status) && !file && is_page(&response) {
+            return Err(ApiError::not_the_api(self.name, &response, &secrets()).into());
+        }
+        accept(self.name, response, secrets).map_err(|error| match error {
+            Error::Api(error) => {
+                let hint = availability::hint(&error, call, inner.release.get().copied());
+                error.with_hint(hint).into()
+            }
+            other => other,
+        })
+    }
+
+    fn note_release(&self, reply: &Reply) {
+        let tells = self.call.method == Method::Get && self.call.path == availability::VERSION;
+        if tells && let Ok(release) = availability::release_of(reply) {
+            // Fails where it is known already.
+            let _ = self.inner.release.set(release);
+        }
+    }
+}
