@@ -11,6 +11,7 @@ mod json;
 mod names;
 mod overlay;
 pub mod privileges;
+pub mod recorded;
 mod render;
 pub mod surface;
 mod typetext;

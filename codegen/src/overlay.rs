@@ -140,6 +140,10 @@ struct Patch {
 #[serde(deny_unknown_fields)]
 struct Open {
     open: BTreeMap<String, String>,
+    /// Members that answers hold and nobody declares, for `recorded`.
+    #[expect(dead_code, reason = "read by `recorded`, which sees answers")]
+    #[serde(default)]
+    members: BTreeMap<String, String>,
 }
 
 /// `pending.toml`: objects that hold the word `deleted` for a setting that is to go, each with its source.
@@ -507,11 +511,14 @@ impl Overlay {
             let Some(fields) = self.words.fields.get(scope) else {
                 continue;
             };
+            let role = if at.result { '#' } else { '?' };
             for start in 0..at.fields.len() {
                 let suffix = at.fields[start..].join(".");
-                if let Some(text) = fields.get(&suffix) {
-                    self.mark(format!("words: {scope} {suffix}"));
-                    return Some(text);
+                for key in [format!("{role}{suffix}"), suffix] {
+                    if let Some(text) = fields.get(&key) {
+                        self.mark(format!("words: {scope} {key}"));
+                        return Some(text);
+                    }
                 }
             }
         }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use proxmox_codegen::generate::Report;
+use proxmox_codegen::recorded::Observed;
 use serde_json::{Value, json};
 
-use crate::{Outcome, files, regen, say, workspace};
+use crate::{Outcome, files, recorded, regen, say, workspace};
 
 /// Count what is covered, typed and described; name what is left open.
 #[derive(Debug, clap::Args)]
@@ -40,8 +41,10 @@ const SHRINK: &[&str] = &[
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
-    let report = regen::generate(&root)?.report;
-    let json = to_json(&report);
+    let output = regen::generate(&root)?;
+    let report = &output.report;
+    let observed = recorded::observe(&root, &output)?;
+    let json = to_json(report);
     let record = root.join("schema/coverage.json");
     let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())? + "\n";
     if args.record {
@@ -52,14 +55,18 @@ pub(crate) fn run(args: &Args) -> Outcome {
             .map_err(|error| format!("{}: {error}", record.display()))?;
         let old: Value =
             serde_json::from_str(&old).map_err(|error| format!("{}: {error}", record.display()))?;
-        let worse = compare(&old, &json);
+        let mut worse = compare(&old, &json);
+        if let Some(observed) = &observed {
+            let named = observed.undeclared.keys();
+            worse.extend(named.map(|place| format!("{place}: recorded, but declared nowhere")));
+        }
         if !worse.is_empty() {
             return Err(format!("coverage got worse:\n  {}", worse.join("\n  ")));
         }
     }
     match args.json {
         true => say(&text),
-        false => say(&describe(&report)),
+        false => say(&describe(report, observed.as_ref())),
     }
 }
 
@@ -101,7 +108,7 @@ fn compare(old: &Value, new: &Value) -> Vec<String> {
         .collect()
 }
 
-fn describe(report: &Report) -> String {
+fn describe(report: &Report, observed: Option<&Observed>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value}\n"));
     line("product", "pve".to_owned());
@@ -159,6 +166,26 @@ fn describe(report: &Report) -> String {
             report.documented
         ),
     );
+    line(
+        "recorded answers",
+        match observed {
+            Some(observed) => format!(
+                "{}: {} members of them declared nowhere, {} listed as open",
+                observed.answers,
+                observed.undeclared.len(),
+                observed.open.len()
+            ),
+            None => "there are none beside the workspace".to_owned(),
+        },
+    );
+    if let Some(observed) = observed {
+        let times = |(place, times): (&String, &usize)| (place.clone(), format!("{times} times"));
+        section(
+            &mut text,
+            "Recorded members that are declared nowhere",
+            &observed.undeclared.iter().map(times).collect(),
+        );
+    }
     section(
         &mut text,
         "Open answers, with the reason",

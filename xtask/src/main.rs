@@ -5,6 +5,7 @@ mod coverage;
 mod diff;
 mod files;
 mod import;
+mod recorded;
 mod regen;
 mod source;
 mod tidy;

@@ -3,6 +3,7 @@
 mod answers;
 mod documents;
 mod meaning;
+mod members;
 mod noise;
 mod properties;
 mod releases;

@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use proxmox_codegen::recorded::{Observed, Shapes};
 use proxmox_e2e::answer::Answer;
-use proxmox_e2e::shape::{Item, Returns, Shapes, Ty};
+use proxmox_e2e::shape::{self, Item, Returns, Ty};
 use proxmox_e2e::show::{EXTRA, REST, TEXT, UNLISTED};
 use proxmox_e2e::{ANSWERS, PROPERTY_STRINGS};
 use serde_json::Value;
@@ -242,6 +243,23 @@ fn recorded_answers_decode() {
     }
     live.report("recorded live");
     other.report("of unclear origin or written by hand");
+    let shapes = Shapes::read(
+        include_str!("../../src/generated/shapes.json"),
+        include_str!("../../../../schema/pve/overlay/open.toml"),
+    );
+    let shapes = shapes.expect("both are readable");
+    let mut observed = Observed::default();
+    for record in &records {
+        if let Some(body) = &record.answer {
+            shapes.observe(&record.endpoint.to_string(), &body["data"], &mut observed);
+        }
+    }
+    println!("listed as open: {:?}", observed.open);
+    assert!(
+        observed.undeclared.is_empty(),
+        "declared nowhere, and not listed in open.toml: {:?}",
+        observed.undeclared
+    );
     assert!(live.decoded > 0, "the recordings hold no answer");
     assert!(
         live.failed.is_empty() && live.no_upid.is_empty() && live.kept_aside.is_empty(),
@@ -253,7 +271,7 @@ fn recorded_answers_decode() {
 
 /// The property strings in a value, with their types.
 fn collect<'a>(
-    shapes: &'a Shapes,
+    shapes: &'a shape::Shapes,
     ty: &'a Ty,
     json: &Value,
     found: &mut BTreeSet<(&'a str, String)>,
@@ -296,7 +314,7 @@ fn collect<'a>(
 #[test]
 fn recorded_property_strings_keep_their_meaning() {
     let Some(files) = corpus() else { return };
-    let shapes = Shapes::get();
+    let shapes = shape::Shapes::get();
     let (records, _) = records(&files);
     let mut found: BTreeSet<(&str, String)> = BTreeSet::new();
     for record in &records {

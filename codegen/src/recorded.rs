@@ -1,0 +1,227 @@
+//! Recorded answers held against the shapes that are generated: which members nobody declared, and how
+//! often each member came.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// The generated shapes, and what the overlay lists as open by nature.
+#[derive(Debug)]
+pub struct Shapes {
+    json: Value,
+    /// Places, with the reason.
+    open: BTreeMap<String, String>,
+}
+
+/// What a set of answers shows. Places are spelled as `GET /path#name.name[]`.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    pub answers: usize,
+    /// Members that are neither declared nor listed as open, and how often they came.
+    pub undeclared: BTreeMap<String, usize>,
+    /// Those that are listed as open.
+    pub open: BTreeMap<String, usize>,
+    /// Declared members: in how many objects they could have come, and in how many they did.
+    pub members: BTreeMap<String, Presence>,
+}
+
+/// How often a member came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    pub objects: usize,
+    /// With a value that is not null.
+    pub present: usize,
+}
+
+/// `open.toml`, as far as it matters here.
+#[derive(Deserialize)]
+struct Open {
+    #[serde(default)]
+    members: BTreeMap<String, String>,
+}
+
+impl Shapes {
+    /// From the generated `shapes.json` and the overlay's `open.toml`.
+    ///
+    /// # Errors
+    /// Which of them cannot be read.
+    pub fn read(shapes: &str, open: &str) -> Result<Self, String> {
+        let json = serde_json::from_str(shapes).map_err(|error| format!("shapes.json: {error}"))?;
+        let open: Open = toml::from_str(open).map_err(|error| format!("open.toml: {error}"))?;
+        Ok(Self {
+            json,
+            open: open.members,
+        })
+    }
+
+    /// The endpoint that a path belongs to, as `GET /path` with placeholders: one whose literal segments
+    /// fit counts more than one with placeholders in their stead.
+    #[must_use]
+    pub fn endpoint(&self, method: &str, path: &str) -> Option<&str> {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let given: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let fits = |template: &str| -> Option<usize> {
+            let wanted: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
+            let greedy = matches!(wanted.last(), Some(&("{volume}" | "{cidr}")));
+            if wanted.len() != given.len() && !(greedy && given.len() > wanted.len()) {
+                return None;
+            }
+            let pairs = || wanted.iter().zip(&given);
+            pairs()
+                .all(|(wanted, given)| wanted == given || wanted.starts_with('{'))
+                .then(|| pairs().filter(|(wanted, given)| wanted == given).count())
+        };
+        let answers = self.json["answers"].as_object()?;
+        answers
+            .keys()
+            .filter_map(|key| {
+                let (verb, template) = key.split_once(' ')?;
+                (verb == method)
+                    .then(|| fits(template))
+                    .flatten()
+                    .map(|literals| (literals, key))
+            })
+            .max_by_key(|(literals, _)| *literals)
+            .map(|(_, key)| key.as_str())
+    }
+
+    /// Takes the `data` of an answer into account.
+    pub fn observe(&self, endpoint: &str, data: &Value, observed: &mut Observed) {
+        observed.answers += 1;
+        if let Some(ty) = self.json["answers"][endpoint].get("data") {
+            self.value(ty, data, &format!("{endpoint}#"), observed);
+        }
+    }
+
+    fn value(&self, ty: &Value, json: &Value, place: &str, observed: &mut Observed) {
+        let Some((kind, of)) = ty.as_object().and_then(|ty| ty.iter().next()) else {
+            return;
+        };
+        match (kind.as_str(), json) {
+            ("optional", json) => self.value(of, json, place, observed),
+            ("array", Value::Array(items)) => {
+                for item in items {
+                    self.value(of, item, &format!("{place}[]"), observed);
+                }
+            }
+            ("map", Value::Object(object)) => {
+                for value in object.values() {
+                    self.value(of, value, &below(place, "*"), observed);
+                }
+            }
+            ("item", Value::Object(object)) => {
+                let name = of.as_str().unwrap_or_default();
+                if let Some(members) = self.json["items"][name]["struct"].as_array() {
+                    self.members(members, object, place, observed);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn members(
+        &self,
+        members: &[Value],
+        object: &Map<String, Value>,
+        place: &str,
+        observed: &mut Observed,
+    ) {
+        for member in members.iter().filter(|member| !is_family(member)) {
+            let name = member["name"].as_str().unwrap_or_default();
+            let seen = observed.members.entry(below(place, name)).or_default();
+            seen.objects += 1;
+            seen.present += usize::from(object.get(name).is_some_and(|value| !value.is_null()));
+        }
+        for (key, value) in object {
+            let base = key.trim_end_matches(|c: char| c.is_ascii_digit());
+            let member = members.iter().find(|member| match is_family(member) {
+                true => member["name"] == base && base != key,
+                false => member["name"] == *key,
+            });
+            let place = below(place, key);
+            match member {
+                Some(member) => self.value(&member["ty"], value, &place, observed),
+                None if self.open.contains_key(&place) => {
+                    *observed.open.entry(place).or_default() += 1;
+                }
+                None => *observed.undeclared.entry(place).or_default() += 1,
+            }
+        }
+    }
+}
+
+fn is_family(member: &Value) -> bool {
+    member["family"] == Value::Bool(true)
+}
+
+fn below(place: &str, name: &str) -> String {
+    match place.ends_with('#') {
+        true => format!("{place}{name}"),
+        false => format!("{place}.{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn members_are_counted_and_those_nobody_declared_are_named() {
+        let shapes = json!({
+            "items": {
+                "Thing": { "struct": [
+                    { "name": "id", "required": true, "ty": "text" },
+                    { "name": "net", "family": true, "ty": "text" },
+                    { "name": "parts", "ty": { "array": { "item": "Thing" } } },
+                ] },
+            },
+            "answers": {
+                "GET /things": { "data": { "array": { "item": "Thing" } } },
+                "GET /things/{id}": { "data": { "item": "Thing" } },
+                "GET /things/all": { "data": { "map": { "item": "Thing" } } },
+            },
+        });
+        let open = "[open]\n[members]\n\"GET /things#[].free\" = \"says who made it\"\n";
+        let shapes = Shapes::read(&shapes.to_string(), open).unwrap();
+        assert_eq!(
+            shapes.endpoint("GET", "/things/all?x=1"),
+            Some("GET /things/all")
+        );
+        assert_eq!(
+            shapes.endpoint("GET", "/things/7"),
+            Some("GET /things/{id}")
+        );
+        assert_eq!(shapes.endpoint("PUT", "/things/7"), None);
+        let mut observed = Observed::default();
+        let list = json!([
+            { "id": "a", "net0": "x", "free": 1, "odd": 1 },
+            { "id": null, "net": "x", "parts": [{ "id": "b", "odd": 2 }] },
+        ]);
+        shapes.observe("GET /things", &list, &mut observed);
+        shapes.observe(
+            "GET /things/all",
+            &json!({ "k": { "odd": 1 } }),
+            &mut observed,
+        );
+        let names: Vec<_> = observed.undeclared.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "GET /things#[].net",
+                "GET /things#[].odd",
+                "GET /things#[].parts[].odd",
+                "GET /things/all#*.odd",
+            ]
+        );
+        assert_eq!(
+            observed.open,
+            BTreeMap::from([("GET /things#[].free".to_owned(), 1)])
+        );
+        let id = observed.members["GET /things#[].id"];
+        assert_eq!((id.objects, id.present), (2, 1));
+        assert_eq!(observed.answers, 2);
+    }
+}

@@ -1,0 +1,44 @@
+//! Answers recorded from real servers, where they lie beside the workspace.
+
+use std::fs;
+use std::path::Path;
+
+use proxmox_codegen::generate::Output;
+use proxmox_codegen::recorded::{Observed, Shapes};
+use serde_json::Value;
+
+use crate::regen;
+
+/// What the recorded answers show of the generated shapes; `None` where there are no recordings.
+pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Observed>, String> {
+    let folder = root.join("../shared/corpus");
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let shapes = output
+        .proof
+        .get("shapes.json")
+        .ok_or("no shapes.json is generated")?;
+    let open = fs::read_to_string(root.join("schema/pve/overlay/open.toml"))
+        .map_err(|error| format!("open.toml: {error}"))?;
+    let shapes = Shapes::read(shapes, &open)?;
+    let mut observed = Observed::default();
+    for path in regen::files_below(&folder)? {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(&path).map_err(|error| named(&error))?;
+        let record: Value = serde_json::from_str(&text).map_err(|error| named(&error))?;
+        let text = |name: &str| record[name].as_str().unwrap_or_default();
+        let good = record["status"]
+            .as_u64()
+            .is_some_and(|status| (200..300).contains(&status));
+        let endpoint = shapes.endpoint(text("method"), text("path"));
+        if let (true, Some(endpoint), Some(data)) = (good, endpoint, record["response"].get("data"))
+        {
+            shapes.observe(endpoint, data, &mut observed);
+        }
+    }
+    Ok(Some(observed))
+}
