@@ -7,7 +7,7 @@ use proxmox_codegen::generate::Output;
 use proxmox_codegen::recorded::{Observed, Shapes};
 use serde_json::Value;
 
-use crate::regen;
+use crate::files;
 
 /// What the recorded answers show of the generated shapes; `None` where there are no recordings.
 pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Observed>, String> {
@@ -23,7 +23,7 @@ pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Observed>, 
         .map_err(|error| format!("open.toml: {error}"))?;
     let shapes = Shapes::read(shapes, &open)?;
     let mut observed = Observed::default();
-    for path in regen::files_below(&folder)? {
+    for path in files::files_below(&folder)? {
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }

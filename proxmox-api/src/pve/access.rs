@@ -2733,6 +2733,8 @@ pub struct AccessDomain {
     pub issuer_url: Option<String>,
     /// How the LDAP connection is encrypted.
     pub mode: Option<AccessDomainsMode>,
+    /// The server's own module for the realm, such as `PVE::Auth::PAM`; only for `pam` and `pve`.
+    pub plugin: Option<String>,
     /// TCP port of the directory server. From 1 to 65535.
     pub port: Option<i64>,
     /// Whether the OpenID provider asks the user to log in again or to consent.
@@ -2804,6 +2806,7 @@ impl Object for AccessDomain {
                     "groups-overwrite",
                     "issuer-url",
                     "mode",
+                    "plugin",
                     "port",
                     "prompt",
                     "query-userinfo",
@@ -2851,6 +2854,7 @@ impl Object for AccessDomain {
                 &mut self.groups_overwrite,
                 &mut self.issuer_url,
                 &mut self.mode,
+                &mut self.plugin,
                 &mut self.port,
                 &mut self.prompt,
                 &mut self.query_userinfo,

@@ -4849,6 +4849,8 @@ pub struct ClusterBackupIncludedVolumesChildrenChildrenItem {
     pub id: String,
     /// Whether the volume is backed up.
     pub included: bool,
+    /// Whether nothing is below it, as always for a volume.
+    pub leaf: Option<bool>,
     /// Volume name.
     pub name: String,
     /// Why the volume is backed up or not.
@@ -4864,7 +4866,7 @@ impl Object for ClusterBackupIncludedVolumesChildrenChildrenItem {
             &Shape {
                 name: "ClusterBackupIncludedVolumesChildrenChildrenItem",
                 required: &["id", "included", "name", "reason"],
-                optional: &[],
+                optional: &["leaf"],
                 families: &[],
                 rules: None,
             },
@@ -4873,6 +4875,7 @@ impl Object for ClusterBackupIncludedVolumesChildrenChildrenItem {
                 &mut self.included,
                 &mut self.name,
                 &mut self.reason,
+                &mut self.leaf,
                 &mut self.extra,
             ],
         );
@@ -4891,6 +4894,8 @@ pub struct ClusterBackupIncludedVolumesChildrenItem {
     pub children: Option<Vec<ClusterBackupIncludedVolumesChildrenChildrenItem>>,
     /// VMID of the guest.
     pub id: i64,
+    /// Whether nothing is below it: the guest no longer exists, so its volumes are unknown.
+    pub leaf: Option<bool>,
     /// Guest name.
     pub name: Option<String>,
     /// Kind of guest; `unknown` if it was deleted without being removed from the job.
@@ -4906,7 +4911,7 @@ impl Object for ClusterBackupIncludedVolumesChildrenItem {
             &Shape {
                 name: "ClusterBackupIncludedVolumesChildrenItem",
                 required: &["id", "type"],
-                optional: &["children", "name"],
+                optional: &["children", "leaf", "name"],
                 families: &[],
                 rules: None,
             },
@@ -4914,6 +4919,7 @@ impl Object for ClusterBackupIncludedVolumesChildrenItem {
                 &mut self.id,
                 &mut self.type_,
                 &mut self.children,
+                &mut self.leaf,
                 &mut self.name,
                 &mut self.extra,
             ],
@@ -5023,6 +5029,10 @@ pub struct ClusterBackupItem {
     pub notes_template: Option<String>,
     /// Whether results are mailed to `mailto` or go through the notification system. Default: `auto`.
     pub notification_mode: Option<super::types::BackupNotificationMode>,
+    /// When the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since 8.1.
+    pub notification_policy: Option<super::types::BackupNotificationPolicy>,
+    /// Where the job sends its result; jobs that a server before 9.0 wrote may still hold it. Since 8.1.
+    pub notification_target: Option<String>,
     /// How container backups to Proxmox Backup Server recognize unchanged files.
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
     /// Settings that affect the speed of backups.
@@ -5092,6 +5102,8 @@ impl Object for ClusterBackupItem {
                     "node",
                     "notes-template",
                     "notification-mode",
+                    "notification-policy",
+                    "notification-target",
                     "pbs-change-detection-mode",
                     "performance",
                     "pigz",
@@ -5136,6 +5148,8 @@ impl Object for ClusterBackupItem {
                 &mut self.node,
                 &mut self.notes_template,
                 &mut self.notification_mode,
+                &mut self.notification_policy,
+                &mut self.notification_target,
                 &mut self.pbs_change_detection_mode,
                 &mut self.performance,
                 &mut self.pigz,
@@ -5282,6 +5296,20 @@ pub struct ClusterConfigJoinNodelistItem {
     pub quorum_votes: Option<i64>,
     /// Address of the node on corosync link 0.
     pub ring0_addr: Option<CorosyncLink>,
+    /// Address of the node on link 1.
+    pub ring1_addr: Option<CorosyncLink>,
+    /// Address of the node on link 2.
+    pub ring2_addr: Option<CorosyncLink>,
+    /// Address of the node on link 3.
+    pub ring3_addr: Option<CorosyncLink>,
+    /// Address of the node on link 4.
+    pub ring4_addr: Option<CorosyncLink>,
+    /// Address of the node on link 5.
+    pub ring5_addr: Option<CorosyncLink>,
+    /// Address of the node on link 6.
+    pub ring6_addr: Option<CorosyncLink>,
+    /// Address of the node on link 7.
+    pub ring7_addr: Option<CorosyncLink>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -5299,6 +5327,13 @@ impl Object for ClusterConfigJoinNodelistItem {
                     "pve_fp",
                     "quorum_votes",
                     "ring0_addr",
+                    "ring1_addr",
+                    "ring2_addr",
+                    "ring3_addr",
+                    "ring4_addr",
+                    "ring5_addr",
+                    "ring6_addr",
+                    "ring7_addr",
                 ],
                 families: &[],
                 rules: None,
@@ -5310,6 +5345,13 @@ impl Object for ClusterConfigJoinNodelistItem {
                 &mut self.pve_fp,
                 &mut self.quorum_votes,
                 &mut self.ring0_addr,
+                &mut self.ring1_addr,
+                &mut self.ring2_addr,
+                &mut self.ring3_addr,
+                &mut self.ring4_addr,
+                &mut self.ring5_addr,
+                &mut self.ring6_addr,
+                &mut self.ring7_addr,
                 &mut self.extra,
             ],
         );
@@ -5829,6 +5871,8 @@ object_impls!(ClusterJobsScheduleAnalyzeItem);
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterLogItem {
+    /// The number of the line and the node that wrote it, as `7:pve1`: unique in the cluster.
+    pub id: Option<String>,
     /// Text of the entry.
     pub msg: String,
     /// Node the entry comes from.
@@ -5856,7 +5900,7 @@ impl Object for ClusterLogItem {
             &Shape {
                 name: "ClusterLogItem",
                 required: &["msg", "node", "pid", "pri", "tag", "time", "uid", "user"],
-                optional: &[],
+                optional: &["id"],
                 families: &[],
                 rules: None,
             },
@@ -5869,6 +5913,7 @@ impl Object for ClusterLogItem {
                 &mut self.time,
                 &mut self.uid,
                 &mut self.user,
+                &mut self.id,
                 &mut self.extra,
             ],
         );

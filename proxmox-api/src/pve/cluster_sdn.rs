@@ -5360,6 +5360,8 @@ pub struct ClusterSdnControllersItem {
     pub asn: Option<i64>,
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
     pub bgp_mode: Option<ClusterSdnControllersBgpMode>,
+    /// Uses paths through different systems at once if they are equally long; BGP.
+    pub bgp_multipath_as_path_relax: Option<bool>,
     /// Whether paths through different systems are used at once if equally long; BGP.
     pub bgp_multipath_as_relax: Option<bool>,
     /// Name of the controller.
@@ -5370,6 +5372,8 @@ pub struct ClusterSdnControllersItem {
     pub ebgp: Option<bool>,
     /// How many hops an external peer may be away; BGP with `ebgp`.
     pub ebgp_multihop: Option<i64>,
+    /// Fabric whose members become the peers; EVPN. Since 9.0.
+    pub fabric: Option<String>,
     /// Domain the IS-IS controller routes in.
     pub isis_domain: Option<String>,
     /// Comma-separated interfaces that speak IS-IS; IS-IS.
@@ -5388,6 +5392,10 @@ pub struct ClusterSdnControllersItem {
     pub peers: Option<String>,
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
     pub pending: Option<ClusterSdnControllersPending>,
+    /// Route map applied to routes that are received. Since 9.2.
+    pub route_map_in: Option<String>,
+    /// Route map applied to routes that are announced. Since 9.2.
+    pub route_map_out: Option<String>,
     /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
     pub state: Option<ClusterSdnState>,
     /// Kind of the controller; in the request, lists only controllers of this kind.
@@ -5406,10 +5414,12 @@ impl Object for ClusterSdnControllersItem {
                 optional: &[
                     "asn",
                     "bgp-mode",
+                    "bgp-multipath-as-path-relax",
                     "bgp-multipath-as-relax",
                     "digest",
                     "ebgp",
                     "ebgp-multihop",
+                    "fabric",
                     "isis-domain",
                     "isis-ifaces",
                     "isis-net",
@@ -5419,6 +5429,8 @@ impl Object for ClusterSdnControllersItem {
                     "peer-group-name",
                     "peers",
                     "pending",
+                    "route-map-in",
+                    "route-map-out",
                     "state",
                 ],
                 families: &[],
@@ -5429,10 +5441,12 @@ impl Object for ClusterSdnControllersItem {
                 &mut self.type_,
                 &mut self.asn,
                 &mut self.bgp_mode,
+                &mut self.bgp_multipath_as_path_relax,
                 &mut self.bgp_multipath_as_relax,
                 &mut self.digest,
                 &mut self.ebgp,
                 &mut self.ebgp_multihop,
+                &mut self.fabric,
                 &mut self.isis_domain,
                 &mut self.isis_ifaces,
                 &mut self.isis_net,
@@ -5442,6 +5456,8 @@ impl Object for ClusterSdnControllersItem {
                 &mut self.peer_group_name,
                 &mut self.peers,
                 &mut self.pending,
+                &mut self.route_map_in,
+                &mut self.route_map_out,
                 &mut self.state,
                 &mut self.extra,
             ],
@@ -5461,12 +5477,16 @@ pub struct ClusterSdnControllersPending {
     pub asn: Option<Pending<i64>>,
     /// Whether sessions are external or internal BGP; `auto` follows a BGP controller, else internal. Default: `auto`. Since 9.2.
     pub bgp_mode: Option<Pending<ClusterSdnControllersBgpMode>>,
+    /// Uses paths through different systems at once if they are equally long; BGP.
+    pub bgp_multipath_as_path_relax: Option<Pending<bool>>,
     /// Whether paths through different systems are used at once if equally long; BGP.
     pub bgp_multipath_as_relax: Option<Pending<bool>>,
     /// Treats the peers as external ones (eBGP); BGP.
     pub ebgp: Option<Pending<bool>>,
     /// How many hops an external peer may be away; BGP with `ebgp`.
     pub ebgp_multihop: Option<Pending<i64>>,
+    /// Fabric whose members become the peers; EVPN. Since 9.0.
+    pub fabric: Option<Pending<String>>,
     /// Domain the IS-IS controller routes in.
     pub isis_domain: Option<Pending<String>>,
     /// Comma-separated interfaces that speak IS-IS; IS-IS.
@@ -5483,6 +5503,10 @@ pub struct ClusterSdnControllersPending {
     pub peer_group_name: Option<Pending<String>>,
     /// Comma-separated addresses of the peers.
     pub peers: Option<Pending<String>>,
+    /// Route map applied to routes that are received. Since 9.2.
+    pub route_map_in: Option<Pending<String>>,
+    /// Route map applied to routes that are announced. Since 9.2.
+    pub route_map_out: Option<Pending<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -5497,9 +5521,11 @@ impl Object for ClusterSdnControllersPending {
                 optional: &[
                     "asn",
                     "bgp-mode",
+                    "bgp-multipath-as-path-relax",
                     "bgp-multipath-as-relax",
                     "ebgp",
                     "ebgp-multihop",
+                    "fabric",
                     "isis-domain",
                     "isis-ifaces",
                     "isis-net",
@@ -5508,6 +5534,8 @@ impl Object for ClusterSdnControllersPending {
                     "nodes",
                     "peer-group-name",
                     "peers",
+                    "route-map-in",
+                    "route-map-out",
                 ],
                 families: &[],
                 rules: None,
@@ -5515,9 +5543,11 @@ impl Object for ClusterSdnControllersPending {
             &mut [
                 &mut self.asn,
                 &mut self.bgp_mode,
+                &mut self.bgp_multipath_as_path_relax,
                 &mut self.bgp_multipath_as_relax,
                 &mut self.ebgp,
                 &mut self.ebgp_multihop,
+                &mut self.fabric,
                 &mut self.isis_domain,
                 &mut self.isis_ifaces,
                 &mut self.isis_net,
@@ -5526,6 +5556,8 @@ impl Object for ClusterSdnControllersPending {
                 &mut self.nodes,
                 &mut self.peer_group_name,
                 &mut self.peers,
+                &mut self.route_map_in,
+                &mut self.route_map_out,
                 &mut self.extra,
             ],
         );
@@ -6736,12 +6768,16 @@ pub struct ClusterSdnZonesItem {
     pub dns: Option<String>,
     /// Domain that names of guests are registered in.
     pub dnszone: Option<String>,
+    /// Datapath number; Faucet zones.
+    pub dp_id: Option<i64>,
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     pub exitnodes: Option<List<NodeName>>,
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     pub exitnodes_local_routing: Option<bool>,
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     pub exitnodes_primary: Option<NodeName>,
+    /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
+    pub fabric: Option<String>,
     /// IP address manager the zone uses.
     pub ipam: Option<String>,
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
@@ -6795,9 +6831,11 @@ impl Object for ClusterSdnZonesItem {
                     "disable-arp-nd-suppression",
                     "dns",
                     "dnszone",
+                    "dp-id",
                     "exitnodes",
                     "exitnodes-local-routing",
                     "exitnodes-primary",
+                    "fabric",
                     "ipam",
                     "mac",
                     "mtu",
@@ -6828,9 +6866,11 @@ impl Object for ClusterSdnZonesItem {
                 &mut self.disable_arp_nd_suppression,
                 &mut self.dns,
                 &mut self.dnszone,
+                &mut self.dp_id,
                 &mut self.exitnodes,
                 &mut self.exitnodes_local_routing,
                 &mut self.exitnodes_primary,
+                &mut self.fabric,
                 &mut self.ipam,
                 &mut self.mac,
                 &mut self.mtu,
@@ -6875,12 +6915,16 @@ pub struct ClusterSdnZonesPending {
     pub dns: Option<Pending<String>>,
     /// Domain that names of guests are registered in.
     pub dnszone: Option<Pending<String>>,
+    /// Datapath number; Faucet zones.
+    pub dp_id: Option<Pending<i64>>,
     /// Comma-separated nodes through which guests reach networks outside; EVPN zones.
     pub exitnodes: Option<Pending<List<NodeName>>>,
     /// Lets the exit nodes themselves reach the guests; EVPN zones.
     pub exitnodes_local_routing: Option<Pending<bool>>,
     /// Exit node to prefer, with the others as a fallback; EVPN zones.
     pub exitnodes_primary: Option<Pending<NodeName>>,
+    /// Fabric whose members serve as tunnel end points; VXLAN zones. Since 9.0.
+    pub fabric: Option<Pending<String>>,
     /// IP address manager the zone uses.
     pub ipam: Option<Pending<String>>,
     /// MAC address that the gateway of the zone has on every node; EVPN zones.
@@ -6925,9 +6969,11 @@ impl Object for ClusterSdnZonesPending {
                     "disable-arp-nd-suppression",
                     "dns",
                     "dnszone",
+                    "dp-id",
                     "exitnodes",
                     "exitnodes-local-routing",
                     "exitnodes-primary",
+                    "fabric",
                     "ipam",
                     "mac",
                     "mtu",
@@ -6953,9 +6999,11 @@ impl Object for ClusterSdnZonesPending {
                 &mut self.disable_arp_nd_suppression,
                 &mut self.dns,
                 &mut self.dnszone,
+                &mut self.dp_id,
                 &mut self.exitnodes,
                 &mut self.exitnodes_local_routing,
                 &mut self.exitnodes_primary,
+                &mut self.fabric,
                 &mut self.ipam,
                 &mut self.mac,
                 &mut self.mtu,

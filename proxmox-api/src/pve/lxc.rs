@@ -4273,12 +4273,18 @@ pub struct LxcConfig {
     pub onboot: Option<bool>,
     /// Distribution in the container, by which its system files are set up; `unmanaged` leaves them alone.
     pub ostype: Option<LxcOstype>,
+    /// The snapshot that the present state, or the one asked for, comes from.
+    pub parent: Option<String>,
     /// Refuses to delete the container or its volumes, and to change its volumes. Default: `false`.
     pub protection: Option<bool>,
     /// Root volume of the container; `STORAGE:SIZE` allocates a new one of so many GiB.
     pub rootfs: Option<LxcRootfs>,
     /// DNS search domains; those of the host unless this or `nameserver` is set.
     pub searchdomain: Option<List>,
+    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
+    pub snapstate: Option<super::types::LxcConfigSnapstate>,
+    /// When the snapshot was taken; only when one is asked for. In seconds since 1970.
+    pub snaptime: Option<i64>,
     /// Place in the node's start and shutdown sequence.
     pub startup: Option<super::types::StartupOrder>,
     /// Swap space of the container in MiB. At least 0. Default: `512`.
@@ -4327,9 +4333,12 @@ impl Object for LxcConfig {
                     "nameserver",
                     "onboot",
                     "ostype",
+                    "parent",
                     "protection",
                     "rootfs",
                     "searchdomain",
+                    "snapstate",
+                    "snaptime",
                     "startup",
                     "swap",
                     "tags",
@@ -4362,9 +4371,12 @@ impl Object for LxcConfig {
                 &mut self.nameserver,
                 &mut self.onboot,
                 &mut self.ostype,
+                &mut self.parent,
                 &mut self.protection,
                 &mut self.rootfs,
                 &mut self.searchdomain,
+                &mut self.snapstate,
+                &mut self.snaptime,
                 &mut self.startup,
                 &mut self.swap,
                 &mut self.tags,
@@ -4713,6 +4725,8 @@ pub struct LxcItem {
     pub netout: Option<i64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
+    /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
+    pub pressurecpufull: Option<f64>,
     /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
     pub pressurecpusome: Option<f64>,
     /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
@@ -4763,6 +4777,7 @@ impl Object for LxcItem {
                     "netin",
                     "netout",
                     "pid",
+                    "pressurecpufull",
                     "pressurecpusome",
                     "pressureiofull",
                     "pressureiosome",
@@ -4794,6 +4809,7 @@ impl Object for LxcItem {
                 &mut self.netin,
                 &mut self.netout,
                 &mut self.pid,
+                &mut self.pressurecpufull,
                 &mut self.pressurecpusome,
                 &mut self.pressureiofull,
                 &mut self.pressureiosome,
@@ -8602,6 +8618,8 @@ pub struct LxcStatusCurrent {
     pub netout: Option<i64>,
     /// Process id of the container's first process on the host, while it runs.
     pub pid: Option<i64>,
+    /// Share of the last ten seconds in which every task of the container waited for CPU time, in percent. Since 9.0.
+    pub pressurecpufull: Option<f64>,
     /// Share of the last 10 seconds in which at least one task was short of CPU, in percent. Since 9.0.
     pub pressurecpusome: Option<f64>,
     /// Share of the last 10 seconds in which all tasks at once waited for I/O, in percent. Since 9.0.
@@ -8653,6 +8671,7 @@ impl Object for LxcStatusCurrent {
                     "netin",
                     "netout",
                     "pid",
+                    "pressurecpufull",
                     "pressurecpusome",
                     "pressureiofull",
                     "pressureiosome",
@@ -8685,6 +8704,7 @@ impl Object for LxcStatusCurrent {
                 &mut self.netin,
                 &mut self.netout,
                 &mut self.pid,
+                &mut self.pressurecpufull,
                 &mut self.pressurecpusome,
                 &mut self.pressureiofull,
                 &mut self.pressureiosome,

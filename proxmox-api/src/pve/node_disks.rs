@@ -1454,6 +1454,8 @@ pub struct NodeDisksZf {
     pub children: Vec<NodeDisksZfChildrenItem>,
     /// Known data errors, in words.
     pub errors: Option<String>,
+    /// Whether nothing is below it.
+    pub leaf: Option<bool>,
     /// Name of the pool, and of the storage definition that goes with it.
     pub name: String,
     /// Last or running scrub or resilver, in words.
@@ -1473,7 +1475,7 @@ impl Object for NodeDisksZf {
             &Shape {
                 name: "NodeDisksZf",
                 required: &["children", "name", "state"],
-                optional: &["action", "errors", "scan", "status"],
+                optional: &["action", "errors", "leaf", "scan", "status"],
                 families: &[],
                 rules: None,
             },
@@ -1483,6 +1485,7 @@ impl Object for NodeDisksZf {
                 &mut self.state,
                 &mut self.action,
                 &mut self.errors,
+                &mut self.leaf,
                 &mut self.scan,
                 &mut self.status,
                 &mut self.extra,
@@ -1493,14 +1496,142 @@ impl Object for NodeDisksZf {
 
 object_impls!(NodeDisksZf);
 
+/// What the group is made of: disks, or groups of disks that replace each other.
+///
+/// Used by `GET /nodes/{node}/disks/zfs/{name}`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct NodeDisksZfChildrenChildrenChildrenItem {
+    /// What is below it: objects with the same members.
+    pub children: Option<Vec<Value>>,
+    /// Number of checksum errors.
+    pub cksum: Option<f64>,
+    /// Whether nothing is below it; if so, it is a disk or partition.
+    pub leaf: Option<bool>,
+    /// What else the tool says of it; empty in most cases.
+    pub msg: Option<String>,
+    /// Path of the disk, or name of the group.
+    pub name: String,
+    /// Number of read errors.
+    pub read: Option<f64>,
+    /// State, such as `ONLINE` or `DEGRADED`.
+    pub state: Option<String>,
+    /// Number of write errors.
+    pub write: Option<f64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for NodeDisksZfChildrenChildrenChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfChildrenChildrenChildrenItem",
+                required: &["name"],
+                optional: &[
+                    "children",
+                    "cksum",
+                    "leaf",
+                    "msg",
+                    "read",
+                    "state",
+                    "write",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.children,
+                &mut self.cksum,
+                &mut self.leaf,
+                &mut self.msg,
+                &mut self.read,
+                &mut self.state,
+                &mut self.write,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksZfChildrenChildrenChildrenItem);
+
+/// What it is made of: groups such as `mirror-0`, or disks.
+///
+/// Used by `GET /nodes/{node}/disks/zfs/{name}`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct NodeDisksZfChildrenChildrenItem {
+    /// What the group is made of: disks, or groups of disks that replace each other.
+    pub children: Option<Vec<NodeDisksZfChildrenChildrenChildrenItem>>,
+    /// Number of checksum errors.
+    pub cksum: Option<f64>,
+    /// Whether nothing is below it; if so, it is a disk or partition.
+    pub leaf: Option<bool>,
+    /// What else the tool says of it; empty in most cases.
+    pub msg: Option<String>,
+    /// Name of the group, or path of the disk.
+    pub name: String,
+    /// Number of read errors.
+    pub read: Option<f64>,
+    /// State, such as `ONLINE` or `DEGRADED`.
+    pub state: Option<String>,
+    /// Number of write errors.
+    pub write: Option<f64>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for NodeDisksZfChildrenChildrenItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "NodeDisksZfChildrenChildrenItem",
+                required: &["name"],
+                optional: &[
+                    "children",
+                    "cksum",
+                    "leaf",
+                    "msg",
+                    "read",
+                    "state",
+                    "write",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.name,
+                &mut self.children,
+                &mut self.cksum,
+                &mut self.leaf,
+                &mut self.msg,
+                &mut self.read,
+                &mut self.state,
+                &mut self.write,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(NodeDisksZfChildrenChildrenItem);
+
 /// Devices of the pool, section by section; entries may hold further ones.
 ///
 /// Used by `GET /nodes/{node}/disks/zfs/{name}`.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeDisksZfChildrenItem {
+    /// What it is made of: groups such as `mirror-0`, or disks.
+    pub children: Option<Vec<NodeDisksZfChildrenChildrenItem>>,
     /// Checksum errors so far.
     pub cksum: Option<f64>,
+    /// Whether nothing is below it; if so, it is a disk or partition.
+    pub leaf: Option<bool>,
     /// Remark on the device, if there is one.
     pub msg: Option<String>,
     /// Name of the device or section.
@@ -1522,13 +1653,23 @@ impl Object for NodeDisksZfChildrenItem {
             &Shape {
                 name: "NodeDisksZfChildrenItem",
                 required: &["name"],
-                optional: &["cksum", "msg", "read", "state", "write"],
+                optional: &[
+                    "children",
+                    "cksum",
+                    "leaf",
+                    "msg",
+                    "read",
+                    "state",
+                    "write",
+                ],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.name,
+                &mut self.children,
                 &mut self.cksum,
+                &mut self.leaf,
                 &mut self.msg,
                 &mut self.read,
                 &mut self.state,

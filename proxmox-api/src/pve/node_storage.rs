@@ -2024,6 +2024,8 @@ pub struct NodeStorageItem {
     pub content: List,
     /// Whether the storage is enabled; in the request, leaves out disabled ones.
     pub enabled: Option<bool>,
+    /// The older form of `formats`: first an object whose members are the image formats, then the name of the default; only when asked for with the parameter of the same name.
+    pub format: Option<Vec<Value>>,
     /// Image formats of the storage; present only if `format` was asked for. Since 9.1.
     pub formats: Option<NodeStorageFormats>,
     /// Whether an existing volume must be chosen, as none can be created; present only with `format`. Since 9.1.
@@ -2055,6 +2057,7 @@ impl Object for NodeStorageItem {
                     "active",
                     "avail",
                     "enabled",
+                    "format",
                     "formats",
                     "select_existing",
                     "shared",
@@ -2072,6 +2075,7 @@ impl Object for NodeStorageItem {
                 &mut self.active,
                 &mut self.avail,
                 &mut self.enabled,
+                &mut self.format,
                 &mut self.formats,
                 &mut self.select_existing,
                 &mut self.shared,

@@ -7213,6 +7213,8 @@ pub struct NodeNetworkItem {
     pub gateway6: Option<IpAddress>,
     /// Name of the network interface. At most 20 characters.
     pub iface: String,
+    /// Whether the VNet's zone has its addresses managed; only for VNets. Since 8.1.
+    pub ipam: Option<bool>,
     /// Link type set for the interface.
     pub link_type: Option<String>,
     /// How the IPv4 address is configured.
@@ -7255,6 +7257,8 @@ pub struct NodeNetworkItem {
     pub vlan_protocol: Option<super::types::VlanProtocol>,
     /// Interface that carries the VLAN.
     pub vlan_raw_device: Option<String>,
+    /// Whether guests may use VLANs inside the VNet; only for VNets. Since 8.1.
+    pub vlanaware: Option<bool>,
     /// VXLAN network id.
     pub vxlan_id: Option<i64>,
     /// Local IP address of the VXLAN tunnel.
@@ -7302,6 +7306,7 @@ impl Object for NodeNetworkItem {
                     "families",
                     "gateway",
                     "gateway6",
+                    "ipam",
                     "link-type",
                     "method",
                     "method6",
@@ -7322,6 +7327,7 @@ impl Object for NodeNetworkItem {
                     "vlan-id",
                     "vlan-protocol",
                     "vlan-raw-device",
+                    "vlanaware",
                     "vxlan-id",
                     "vxlan-local-tunnelip",
                     "vxlan-physdev",
@@ -7360,6 +7366,7 @@ impl Object for NodeNetworkItem {
                 &mut self.families,
                 &mut self.gateway,
                 &mut self.gateway6,
+                &mut self.ipam,
                 &mut self.link_type,
                 &mut self.method,
                 &mut self.method6,
@@ -7380,6 +7387,7 @@ impl Object for NodeNetworkItem {
                 &mut self.vlan_id,
                 &mut self.vlan_protocol,
                 &mut self.vlan_raw_device,
+                &mut self.vlanaware,
                 &mut self.vxlan_id,
                 &mut self.vxlan_local_tunnelip,
                 &mut self.vxlan_physdev,

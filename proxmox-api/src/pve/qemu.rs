@@ -10372,6 +10372,8 @@ pub struct QemuConfig {
     pub smbios1: Option<QemuSmbios1>,
     /// Number of CPUs; deprecated, use `sockets` and `cores`. At least 1. Default: `1`.
     pub smp: Option<i64>,
+    /// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
+    pub snapstate: Option<super::types::LxcConfigSnapstate>,
     /// Time of the snapshot as Unix time. At least 0. Since 9.1.
     pub snaptime: Option<i64>,
     /// CPU sockets. At least 1. Default: `1`.
@@ -10485,6 +10487,7 @@ impl Object for QemuConfig {
                     "shares",
                     "smbios1",
                     "smp",
+                    "snapstate",
                     "snaptime",
                     "sockets",
                     "spice_enhancements",
@@ -10580,6 +10583,7 @@ impl Object for QemuConfig {
                 &mut self.shares,
                 &mut self.smbios1,
                 &mut self.smp,
+                &mut self.snapstate,
                 &mut self.snaptime,
                 &mut self.sockets,
                 &mut self.spice_enhancements,
@@ -12785,8 +12789,26 @@ object_impls!(QemuMigrate);
 pub struct QemuMigrateLocalDisksItem {
     /// Whether the disk is a CD-ROM.
     pub cdrom: Option<bool>,
+    /// The setting that the disk stands under, such as `scsi0`.
+    pub drivename: Option<String>,
+    /// Whether the machine uses the disk now, and not only in a snapshot or a pending change.
+    pub is_attached: Option<bool>,
+    /// Whether it is the drive with the cloud-init data.
+    pub is_cloudinit: Option<bool>,
+    /// Whether it holds the state of the TPM.
+    pub is_tpmstate: Option<bool>,
     /// Whether the disk is detached (`unused[n]`).
     pub is_unused: Option<bool>,
+    /// Whether it holds the memory of a suspended machine or of a snapshot.
+    pub is_vmstate: Option<bool>,
+    /// Whether a pending change uses the disk.
+    pub referenced_in_pending: Option<bool>,
+    /// The snapshots that use the disk; each value is true.
+    pub referenced_in_snapshot: Option<BTreeMap<String, bool>>,
+    /// Whether replication jobs take the disk along.
+    pub replicate: Option<bool>,
+    /// Whether the disk is marked as present on every node; such a disk is not listed.
+    pub shared: Option<bool>,
     /// Size of the disk in bytes.
     pub size: Option<i64>,
     /// Volume ID of the disk.
@@ -12802,14 +12824,36 @@ impl Object for QemuMigrateLocalDisksItem {
             &Shape {
                 name: "QemuMigrateLocalDisksItem",
                 required: &["volid"],
-                optional: &["cdrom", "is_unused", "size"],
+                optional: &[
+                    "cdrom",
+                    "drivename",
+                    "is_attached",
+                    "is_cloudinit",
+                    "is_tpmstate",
+                    "is_unused",
+                    "is_vmstate",
+                    "referenced_in_pending",
+                    "referenced_in_snapshot",
+                    "replicate",
+                    "shared",
+                    "size",
+                ],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.volid,
                 &mut self.cdrom,
+                &mut self.drivename,
+                &mut self.is_attached,
+                &mut self.is_cloudinit,
+                &mut self.is_tpmstate,
                 &mut self.is_unused,
+                &mut self.is_vmstate,
+                &mut self.referenced_in_pending,
+                &mut self.referenced_in_snapshot,
+                &mut self.replicate,
+                &mut self.shared,
                 &mut self.size,
                 &mut self.extra,
             ],

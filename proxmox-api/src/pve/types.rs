@@ -175,9 +175,9 @@ open_enum_impls!(
     "notification-system" NotificationSystem,
 );
 
-/// Without use today.
+/// When the job sends its result; jobs that a server before 9.0 wrote may still hold it.
 ///
-/// Used by `POST /cluster/backup`, `PUT /cluster/backup/{id}`, `POST /nodes/{node}/vzdump`, `GET /nodes/{node}/vzdump/defaults`.
+/// Used by `GET /cluster/backup`, `POST /cluster/backup`, `GET /cluster/backup/{id}`, `PUT /cluster/backup/{id}` and 2 more.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupNotificationPolicy {
@@ -725,16 +725,28 @@ object_impls!(CephStatusHealthMutesItem);
 pub struct CephStatusMgrmap {
     /// Address of the active manager, in Ceph's notation.
     pub active_addr: Option<String>,
+    /// The addresses of the active manager, one for each protocol.
+    pub active_addrs: Option<ClusterCephStatusMgrmapActiveAddrs>,
     /// When the active manager took over, as Ceph writes times.
     pub active_change: Option<String>,
+    /// Connections that modules of the active manager hold.
+    pub active_clients: Option<Vec<ClusterCephStatusMgrmapActiveClientsItem>>,
     /// Global id of the active manager; a restart changes it.
     pub active_gid: Option<i64>,
+    /// Abilities of the active manager, as bits.
+    pub active_mgr_features: Option<i64>,
     /// Name of the active manager.
     pub active_name: Option<String>,
+    /// Modules that cannot be switched off, by name of the Ceph release.
+    pub always_on_modules: Option<BTreeMap<String, Vec<String>>>,
     /// Whether a manager is active and ready.
     pub available: Option<bool>,
+    /// Modules that are installed.
+    pub available_modules: Option<Vec<ClusterCephStatusMgrmapAvailableModulesItem>>,
     /// Version of the manager map.
     pub epoch: Option<i64>,
+    /// Flags of the map, as bits.
+    pub flags: Option<i64>,
     /// Version of the OSD map at the last failure of an active manager.
     pub last_failure_osd_epoch: Option<i64>,
     /// Manager modules that are switched on.
@@ -758,11 +770,17 @@ impl Object for CephStatusMgrmap {
                 required: &[],
                 optional: &[
                     "active_addr",
+                    "active_addrs",
                     "active_change",
+                    "active_clients",
                     "active_gid",
+                    "active_mgr_features",
                     "active_name",
+                    "always_on_modules",
                     "available",
+                    "available_modules",
                     "epoch",
+                    "flags",
                     "last_failure_osd_epoch",
                     "modules",
                     "num_standbys",
@@ -774,11 +792,17 @@ impl Object for CephStatusMgrmap {
             },
             &mut [
                 &mut self.active_addr,
+                &mut self.active_addrs,
                 &mut self.active_change,
+                &mut self.active_clients,
                 &mut self.active_gid,
+                &mut self.active_mgr_features,
                 &mut self.active_name,
+                &mut self.always_on_modules,
                 &mut self.available,
+                &mut self.available_modules,
                 &mut self.epoch,
+                &mut self.flags,
                 &mut self.last_failure_osd_epoch,
                 &mut self.modules,
                 &mut self.num_standbys,
@@ -832,10 +856,14 @@ object_impls!(CephStatusMgrmapStandbysItem);
 pub struct CephStatusMonmap {
     /// When the monitor map was first made, as Ceph writes times.
     pub created: Option<String>,
+    /// Monitors that may not lead, separated by commas; Ceph really ends the name with a colon and a blank.
+    pub disallowed_leaders: Option<String>,
     /// How monitors elect their leader: 1 is `classic`, 2 `disallow`, 3 `connectivity`.
     pub election_strategy: Option<i64>,
     /// Version of the monitor map.
     pub epoch: Option<i64>,
+    /// What the monitors can do and all have to be able to do.
+    pub features: Option<ClusterCephStatusMonmapFeatures>,
     /// UUID of the Ceph cluster.
     pub fsid: Option<String>,
     /// Oldest Ceph release a monitor may run, as a number.
@@ -850,6 +878,12 @@ pub struct CephStatusMonmap {
     pub num_mons: Option<i64>,
     /// Ranks of the monitors that form the quorum.
     pub quorum: Option<Vec<i64>>,
+    /// Ranks of monitors that were removed, as text.
+    pub removed_ranks: Option<String>,
+    /// Whether the cluster spans two sites and a tiebreaker.
+    pub stretch_mode: Option<bool>,
+    /// The monitor that decides between the two sites; empty without such a mode.
+    pub tiebreaker_mon: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -863,8 +897,10 @@ impl Object for CephStatusMonmap {
                 required: &[],
                 optional: &[
                     "created",
+                    "disallowed_leaders: ",
                     "election_strategy",
                     "epoch",
+                    "features",
                     "fsid",
                     "min_mon_release",
                     "min_mon_release_name",
@@ -872,14 +908,19 @@ impl Object for CephStatusMonmap {
                     "mons",
                     "num_mons",
                     "quorum",
+                    "removed_ranks",
+                    "stretch_mode",
+                    "tiebreaker_mon",
                 ],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.created,
+                &mut self.disallowed_leaders,
                 &mut self.election_strategy,
                 &mut self.epoch,
+                &mut self.features,
                 &mut self.fsid,
                 &mut self.min_mon_release,
                 &mut self.min_mon_release_name,
@@ -887,6 +928,9 @@ impl Object for CephStatusMonmap {
                 &mut self.mons,
                 &mut self.num_mons,
                 &mut self.quorum,
+                &mut self.removed_ranks,
+                &mut self.stretch_mode,
+                &mut self.tiebreaker_mon,
                 &mut self.extra,
             ],
         );
@@ -911,6 +955,8 @@ pub struct CephStatusMonmapMonsItem {
     pub priority: Option<i64>,
     /// Address of the monitor for clients, in Ceph's notation.
     pub public_addr: Option<String>,
+    /// The addresses of the monitor, one for each protocol.
+    pub public_addrs: Option<ClusterCephStatusMgrmapActiveAddrs>,
     /// Rank of the monitor, counted from 0.
     pub rank: Option<i64>,
     /// Weight of the monitor when clients pick one.
@@ -932,6 +978,7 @@ impl Object for CephStatusMonmapMonsItem {
                     "name",
                     "priority",
                     "public_addr",
+                    "public_addrs",
                     "rank",
                     "weight",
                 ],
@@ -944,6 +991,7 @@ impl Object for CephStatusMonmapMonsItem {
                 &mut self.name,
                 &mut self.priority,
                 &mut self.public_addr,
+                &mut self.public_addrs,
                 &mut self.rank,
                 &mut self.weight,
                 &mut self.extra,
@@ -1341,6 +1389,173 @@ impl Object for ClusterBackupPerformance {
 }
 
 object_impls!(ClusterBackupPerformance);
+
+/// The addresses of the active manager, one for each protocol.
+///
+/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ClusterCephStatusMgrmapActiveAddrs {
+    /// The addresses, one for each protocol.
+    pub addrvec: Option<Vec<ClusterCephStatusMgrmapActiveAddrsAddrvecItem>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterCephStatusMgrmapActiveAddrs {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephStatusMgrmapActiveAddrs",
+                required: &[],
+                optional: &["addrvec"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.addrvec, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterCephStatusMgrmapActiveAddrs);
+
+/// The addresses, one for each protocol.
+///
+/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
+    /// Address and port.
+    pub addr: Option<String>,
+    /// A number that tells two starts of the service apart.
+    pub nonce: Option<i64>,
+    /// The protocol: `v1` or `v2`.
+    pub type_: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephStatusMgrmapActiveAddrsAddrvecItem",
+                required: &[],
+                optional: &["addr", "nonce", "type"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.addr, &mut self.nonce, &mut self.type_, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterCephStatusMgrmapActiveAddrsAddrvecItem);
+
+/// Connections that modules of the active manager hold.
+///
+/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ClusterCephStatusMgrmapActiveClientsItem {
+    /// The addresses, one for each protocol.
+    pub addrvec: Option<Vec<ClusterCephStatusMgrmapActiveAddrsAddrvecItem>>,
+    /// The module that holds the connection.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterCephStatusMgrmapActiveClientsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephStatusMgrmapActiveClientsItem",
+                required: &[],
+                optional: &["addrvec", "name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.addrvec, &mut self.name, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterCephStatusMgrmapActiveClientsItem);
+
+/// Modules that are installed.
+///
+/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ClusterCephStatusMgrmapAvailableModulesItem {
+    /// Whether what it needs is installed.
+    pub can_run: Option<bool>,
+    /// Why it cannot run; empty if it can.
+    pub error_string: Option<String>,
+    /// Name of the module.
+    pub name: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterCephStatusMgrmapAvailableModulesItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephStatusMgrmapAvailableModulesItem",
+                required: &[],
+                optional: &["can_run", "error_string", "name"],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.can_run,
+                &mut self.error_string,
+                &mut self.name,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterCephStatusMgrmapAvailableModulesItem);
+
+/// What the monitors can do and all have to be able to do.
+///
+/// Used by `GET /cluster/ceph/status`, `GET /nodes/{node}/ceph/status`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ClusterCephStatusMonmapFeatures {
+    /// Names of abilities that monitors may lack.
+    pub optional: Option<Vec<String>>,
+    /// Names of abilities that were switched on for good, the newest the last.
+    pub persistent: Option<Vec<String>>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterCephStatusMonmapFeatures {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterCephStatusMonmapFeatures",
+                required: &[],
+                optional: &["optional", "persistent"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.optional, &mut self.persistent, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterCephStatusMonmapFeatures);
 
 /// One element of the answer to `GET /cluster/ha`.
 ///
@@ -2544,6 +2759,22 @@ impl Object for LogLine {
 }
 
 object_impls!(LogLine);
+
+/// What is under way with the snapshot or was broken off; only when one is asked for. Such a snapshot cannot be rolled back to.
+///
+/// Used by `GET /nodes/{node}/lxc/{vmid}/config`, `GET /nodes/{node}/qemu/{vmid}/config`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LxcConfigSnapstate {
+    /// The value `prepare`.
+    Prepare,
+    /// The value `delete`.
+    Delete,
+    /// Any other value; `as_str` tells which.
+    Unlisted(Unlisted),
+}
+
+open_enum_impls!(LxcConfigSnapstate : "prepare" Prepare, "delete" Delete,);
 
 /// One element of the answer to `GET /nodes/{node}/lxc/{vmid}/snapshot/{snapname}`.
 ///

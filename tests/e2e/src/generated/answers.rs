@@ -4073,6 +4073,7 @@ impl Show for pve::access::AccessDomain {
         out.put("groups-overwrite", &self.groups_overwrite);
         out.put("issuer-url", &self.issuer_url);
         out.put("mode", &self.mode);
+        out.put("plugin", &self.plugin);
         out.put("port", &self.port);
         out.put("prompt", &self.prompt);
         out.put("query-userinfo", &self.query_userinfo);
@@ -4509,6 +4510,12 @@ impl Show for pve::types::BackupNotificationMode {
     }
 }
 
+impl Show for pve::types::BackupNotificationPolicy {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+    }
+}
+
 impl Show for pve::types::BackupChangeDetection {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
@@ -4561,6 +4568,8 @@ impl Show for pve::cluster::ClusterBackupItem {
         out.put("node", &self.node);
         out.put("notes-template", &self.notes_template);
         out.put("notification-mode", &self.notification_mode);
+        out.put("notification-policy", &self.notification_policy);
+        out.put("notification-target", &self.notification_target);
         out.put("pbs-change-detection-mode", &self.pbs_change_detection_mode);
         out.put("performance", &self.performance);
         out.put("pigz", &self.pigz);
@@ -4590,12 +4599,6 @@ impl Show for pve::types::BackupFleecing {
         out.put("enabled", &self.enabled);
         out.put("storage", &self.storage);
         out.undeclared(&self.undeclared)
-    }
-}
-
-impl Show for pve::types::BackupNotificationPolicy {
-    fn show(&self) -> Option<Value> {
-        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
     }
 }
 
@@ -4643,6 +4646,7 @@ impl Show for pve::cluster::ClusterBackupIncludedVolumesChildrenChildrenItem {
         let mut out = Shown::default();
         out.put("id", &self.id);
         out.put("included", &self.included);
+        out.put("leaf", &self.leaf);
         out.put("name", &self.name);
         out.put("reason", &self.reason);
         out.extra(&self.extra)
@@ -4660,6 +4664,7 @@ impl Show for pve::cluster::ClusterBackupIncludedVolumesChildrenItem {
         let mut out = Shown::default();
         out.put("children", &self.children);
         out.put("id", &self.id);
+        out.put("leaf", &self.leaf);
         out.put("name", &self.name);
         out.put("type", &self.type_);
         out.extra(&self.extra)
@@ -4860,6 +4865,43 @@ impl Show for pve::types::CephStatusHealth {
     }
 }
 
+impl Show for pve::types::ClusterCephStatusMgrmapActiveAddrsAddrvecItem {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("addr", &self.addr);
+        out.put("nonce", &self.nonce);
+        out.put("type", &self.type_);
+        out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::types::ClusterCephStatusMgrmapActiveAddrs {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("addrvec", &self.addrvec);
+        out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::types::ClusterCephStatusMgrmapActiveClientsItem {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("addrvec", &self.addrvec);
+        out.put("name", &self.name);
+        out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::types::ClusterCephStatusMgrmapAvailableModulesItem {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("can_run", &self.can_run);
+        out.put("error_string", &self.error_string);
+        out.put("name", &self.name);
+        out.extra(&self.extra)
+    }
+}
+
 impl Show for pve::types::CephStatusMgrmapStandbysItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -4873,16 +4915,31 @@ impl Show for pve::types::CephStatusMgrmap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("active_addr", &self.active_addr);
+        out.put("active_addrs", &self.active_addrs);
         out.put("active_change", &self.active_change);
+        out.put("active_clients", &self.active_clients);
         out.put("active_gid", &self.active_gid);
+        out.put("active_mgr_features", &self.active_mgr_features);
         out.put("active_name", &self.active_name);
+        out.put("always_on_modules", &self.always_on_modules);
         out.put("available", &self.available);
+        out.put("available_modules", &self.available_modules);
         out.put("epoch", &self.epoch);
+        out.put("flags", &self.flags);
         out.put("last_failure_osd_epoch", &self.last_failure_osd_epoch);
         out.put("modules", &self.modules);
         out.put("num_standbys", &self.num_standbys);
         out.put("services", &self.services);
         out.put("standbys", &self.standbys);
+        out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::types::ClusterCephStatusMonmapFeatures {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("optional", &self.optional);
+        out.put("persistent", &self.persistent);
         out.extra(&self.extra)
     }
 }
@@ -4895,6 +4952,7 @@ impl Show for pve::types::CephStatusMonmapMonsItem {
         out.put("name", &self.name);
         out.put("priority", &self.priority);
         out.put("public_addr", &self.public_addr);
+        out.put("public_addrs", &self.public_addrs);
         out.put("rank", &self.rank);
         out.put("weight", &self.weight);
         out.extra(&self.extra)
@@ -4905,8 +4963,10 @@ impl Show for pve::types::CephStatusMonmap {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("created", &self.created);
+        out.put("disallowed_leaders: ", &self.disallowed_leaders);
         out.put("election_strategy", &self.election_strategy);
         out.put("epoch", &self.epoch);
+        out.put("features", &self.features);
         out.put("fsid", &self.fsid);
         out.put("min_mon_release", &self.min_mon_release);
         out.put("min_mon_release_name", &self.min_mon_release_name);
@@ -4914,6 +4974,9 @@ impl Show for pve::types::CephStatusMonmap {
         out.put("mons", &self.mons);
         out.put("num_mons", &self.num_mons);
         out.put("quorum", &self.quorum);
+        out.put("removed_ranks", &self.removed_ranks);
+        out.put("stretch_mode", &self.stretch_mode);
+        out.put("tiebreaker_mon", &self.tiebreaker_mon);
         out.extra(&self.extra)
     }
 }
@@ -5037,6 +5100,13 @@ impl Show for pve::cluster::ClusterConfigJoinNodelistItem {
         out.put("pve_fp", &self.pve_fp);
         out.put("quorum_votes", &self.quorum_votes);
         out.put("ring0_addr", &self.ring0_addr);
+        out.put("ring1_addr", &self.ring1_addr);
+        out.put("ring2_addr", &self.ring2_addr);
+        out.put("ring3_addr", &self.ring3_addr);
+        out.put("ring4_addr", &self.ring4_addr);
+        out.put("ring5_addr", &self.ring5_addr);
+        out.put("ring6_addr", &self.ring6_addr);
+        out.put("ring7_addr", &self.ring7_addr);
         out.extra(&self.extra)
     }
 }
@@ -5619,6 +5689,7 @@ impl Show for pve::cluster::ClusterJobsScheduleAnalyzeItem {
 impl Show for pve::cluster::ClusterLogItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
+        out.put("id", &self.id);
         out.put("msg", &self.msg);
         out.put("node", &self.node);
         out.put("pid", &self.pid);
@@ -6603,9 +6674,11 @@ impl Show for pve::cluster_sdn::ClusterSdnControllersPending {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
         out.put("bgp-mode", &self.bgp_mode);
+        out.put("bgp-multipath-as-path-relax", &self.bgp_multipath_as_path_relax);
         out.put("bgp-multipath-as-relax", &self.bgp_multipath_as_relax);
         out.put("ebgp", &self.ebgp);
         out.put("ebgp-multihop", &self.ebgp_multihop);
+        out.put("fabric", &self.fabric);
         out.put("isis-domain", &self.isis_domain);
         out.put("isis-ifaces", &self.isis_ifaces);
         out.put("isis-net", &self.isis_net);
@@ -6614,6 +6687,8 @@ impl Show for pve::cluster_sdn::ClusterSdnControllersPending {
         out.put("nodes", &self.nodes);
         out.put("peer-group-name", &self.peer_group_name);
         out.put("peers", &self.peers);
+        out.put("route-map-in", &self.route_map_in);
+        out.put("route-map-out", &self.route_map_out);
         out.extra(&self.extra)
     }
 }
@@ -6629,11 +6704,13 @@ impl Show for pve::cluster_sdn::ClusterSdnControllersItem {
         let mut out = Shown::default();
         out.put("asn", &self.asn);
         out.put("bgp-mode", &self.bgp_mode);
+        out.put("bgp-multipath-as-path-relax", &self.bgp_multipath_as_path_relax);
         out.put("bgp-multipath-as-relax", &self.bgp_multipath_as_relax);
         out.put("controller", &self.controller);
         out.put("digest", &self.digest);
         out.put("ebgp", &self.ebgp);
         out.put("ebgp-multihop", &self.ebgp_multihop);
+        out.put("fabric", &self.fabric);
         out.put("isis-domain", &self.isis_domain);
         out.put("isis-ifaces", &self.isis_ifaces);
         out.put("isis-net", &self.isis_net);
@@ -6643,6 +6720,8 @@ impl Show for pve::cluster_sdn::ClusterSdnControllersItem {
         out.put("peer-group-name", &self.peer_group_name);
         out.put("peers", &self.peers);
         out.put("pending", &self.pending);
+        out.put("route-map-in", &self.route_map_in);
+        out.put("route-map-out", &self.route_map_out);
         out.put("state", &self.state);
         out.put("type", &self.type_);
         out.extra(&self.extra)
@@ -7112,9 +7191,11 @@ impl Show for pve::cluster_sdn::ClusterSdnZonesPending {
         out.put("disable-arp-nd-suppression", &self.disable_arp_nd_suppression);
         out.put("dns", &self.dns);
         out.put("dnszone", &self.dnszone);
+        out.put("dp-id", &self.dp_id);
         out.put("exitnodes", &self.exitnodes);
         out.put("exitnodes-local-routing", &self.exitnodes_local_routing);
         out.put("exitnodes-primary", &self.exitnodes_primary);
+        out.put("fabric", &self.fabric);
         out.put("ipam", &self.ipam);
         out.put("mac", &self.mac);
         out.put("mtu", &self.mtu);
@@ -7143,9 +7224,11 @@ impl Show for pve::cluster_sdn::ClusterSdnZonesItem {
         out.put("disable-arp-nd-suppression", &self.disable_arp_nd_suppression);
         out.put("dns", &self.dns);
         out.put("dnszone", &self.dnszone);
+        out.put("dp-id", &self.dp_id);
         out.put("exitnodes", &self.exitnodes);
         out.put("exitnodes-local-routing", &self.exitnodes_local_routing);
         out.put("exitnodes-primary", &self.exitnodes_primary);
+        out.put("fabric", &self.fabric);
         out.put("ipam", &self.ipam);
         out.put("mac", &self.mac);
         out.put("mtu", &self.mtu);
@@ -8168,10 +8251,42 @@ impl Show for pve::node_disks::NodeDisksZfsRaidlevel {
     }
 }
 
+impl Show for pve::node_disks::NodeDisksZfChildrenChildrenChildrenItem {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("children", &self.children);
+        out.put("cksum", &self.cksum);
+        out.put("leaf", &self.leaf);
+        out.put("msg", &self.msg);
+        out.put("name", &self.name);
+        out.put("read", &self.read);
+        out.put("state", &self.state);
+        out.put("write", &self.write);
+        out.extra(&self.extra)
+    }
+}
+
+impl Show for pve::node_disks::NodeDisksZfChildrenChildrenItem {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("children", &self.children);
+        out.put("cksum", &self.cksum);
+        out.put("leaf", &self.leaf);
+        out.put("msg", &self.msg);
+        out.put("name", &self.name);
+        out.put("read", &self.read);
+        out.put("state", &self.state);
+        out.put("write", &self.write);
+        out.extra(&self.extra)
+    }
+}
+
 impl Show for pve::node_disks::NodeDisksZfChildrenItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
+        out.put("children", &self.children);
         out.put("cksum", &self.cksum);
+        out.put("leaf", &self.leaf);
         out.put("msg", &self.msg);
         out.put("name", &self.name);
         out.put("read", &self.read);
@@ -8187,6 +8302,7 @@ impl Show for pve::node_disks::NodeDisksZf {
         out.put("action", &self.action);
         out.put("children", &self.children);
         out.put("errors", &self.errors);
+        out.put("leaf", &self.leaf);
         out.put("name", &self.name);
         out.put("scan", &self.scan);
         out.put("state", &self.state);
@@ -8381,6 +8497,7 @@ impl Show for pve::lxc::LxcItem {
         out.put("netin", &self.netin);
         out.put("netout", &self.netout);
         out.put("pid", &self.pid);
+        out.put("pressurecpufull", &self.pressurecpufull);
         out.put("pressurecpusome", &self.pressurecpusome);
         out.put("pressureiofull", &self.pressureiofull);
         out.put("pressureiosome", &self.pressureiosome);
@@ -8527,6 +8644,12 @@ impl Show for pve::lxc::LxcUnused {
     }
 }
 
+impl Show for pve::types::LxcConfigSnapstate {
+    fn show(&self) -> Option<Value> {
+        show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+    }
+}
+
 impl Show for pve::lxc::LxcConfig {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
@@ -8553,9 +8676,12 @@ impl Show for pve::lxc::LxcConfig {
         out.family("net", &self.net);
         out.put("onboot", &self.onboot);
         out.put("ostype", &self.ostype);
+        out.put("parent", &self.parent);
         out.put("protection", &self.protection);
         out.put("rootfs", &self.rootfs);
         out.put("searchdomain", &self.searchdomain);
+        out.put("snapstate", &self.snapstate);
+        out.put("snaptime", &self.snaptime);
         out.put("startup", &self.startup);
         out.put("swap", &self.swap);
         out.put("tags", &self.tags);
@@ -8878,6 +9004,7 @@ impl Show for pve::lxc::LxcStatusCurrent {
         out.put("netin", &self.netin);
         out.put("netout", &self.netout);
         out.put("pid", &self.pid);
+        out.put("pressurecpufull", &self.pressurecpufull);
         out.put("pressurecpusome", &self.pressurecpusome);
         out.put("pressureiofull", &self.pressureiofull);
         out.put("pressureiosome", &self.pressureiosome);
@@ -9010,6 +9137,7 @@ impl Show for pve::nodes::NodeNetworkItem {
         out.put("gateway", &self.gateway);
         out.put("gateway6", &self.gateway6);
         out.put("iface", &self.iface);
+        out.put("ipam", &self.ipam);
         out.put("link-type", &self.link_type);
         out.put("method", &self.method);
         out.put("method6", &self.method6);
@@ -9031,6 +9159,7 @@ impl Show for pve::nodes::NodeNetworkItem {
         out.put("vlan-id", &self.vlan_id);
         out.put("vlan-protocol", &self.vlan_protocol);
         out.put("vlan-raw-device", &self.vlan_raw_device);
+        out.put("vlanaware", &self.vlanaware);
         out.put("vxlan-id", &self.vxlan_id);
         out.put("vxlan-local-tunnelip", &self.vxlan_local_tunnelip);
         out.put("vxlan-physdev", &self.vxlan_physdev);
@@ -10238,6 +10367,7 @@ impl Show for pve::qemu::QemuConfig {
         out.put("shares", &self.shares);
         out.put("smbios1", &self.smbios1);
         out.put("smp", &self.smp);
+        out.put("snapstate", &self.snapstate);
         out.put("snaptime", &self.snaptime);
         out.put("sockets", &self.sockets);
         out.put("spice_enhancements", &self.spice_enhancements);
@@ -10282,7 +10412,16 @@ impl Show for pve::qemu::QemuMigrateLocalDisksItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
         out.put("cdrom", &self.cdrom);
+        out.put("drivename", &self.drivename);
+        out.put("is_attached", &self.is_attached);
+        out.put("is_cloudinit", &self.is_cloudinit);
+        out.put("is_tpmstate", &self.is_tpmstate);
         out.put("is_unused", &self.is_unused);
+        out.put("is_vmstate", &self.is_vmstate);
+        out.put("referenced_in_pending", &self.referenced_in_pending);
+        out.put("referenced_in_snapshot", &self.referenced_in_snapshot);
+        out.put("replicate", &self.replicate);
+        out.put("shared", &self.shared);
         out.put("size", &self.size);
         out.put("volid", &self.volid);
         out.extra(&self.extra)
@@ -10943,6 +11082,7 @@ impl Show for pve::node_storage::NodeStorageItem {
         out.put("avail", &self.avail);
         out.put("content", &self.content);
         out.put("enabled", &self.enabled);
+        out.put("format", &self.format);
         out.put("formats", &self.formats);
         out.put("select_existing", &self.select_existing);
         out.put("shared", &self.shared);
