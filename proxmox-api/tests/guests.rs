@@ -84,8 +84,8 @@ async fn power_by_number_alone() {
         }
         assert_eq!(
             asked(&simulator, "GET", "/cluster/resources"),
-            2,
-            "each guest is looked up once"
+            1,
+            "one list serves both"
         );
         let requests = simulator.requests();
         let shutdown = (requests.iter())
@@ -158,8 +158,8 @@ async fn a_migrated_guest_is_found_again() {
         .collect();
     assert_eq!(moves[0].params["online"], "1", "it runs, so it moves live");
 
-    // A guess that is wrong from the start does no harm either.
-    let guess = pve.guest_at(201, "pve1", Kind::Qemu);
+    // A node that is wrong from the start does no harm either.
+    let guess = pve.guest_at(201, "pve1", Kind::Lxc);
     assert_eq!(guess.status().await.unwrap().name.as_deref(), Some("dns"));
 }
 

@@ -87,6 +87,8 @@ pub struct ClientBuilder {
     /// `None` while nothing was set.
     rate: Option<RateLimit>,
     clock: Clock,
+    #[cfg(feature = "guests")]
+    guest_places: Duration,
 }
 
 #[derive(Clone)]
@@ -131,6 +133,8 @@ impl ClientBuilder {
             at_once_per_node: AT_ONCE_PER_NODE,
             rate: None,
             clock: Arc::new(SystemTime::now),
+            #[cfg(feature = "guests")]
+            guest_places: Duration::from_secs(10),
         }
     }
 
@@ -432,6 +436,15 @@ impl ClientBuilder {
         self
     }
 
+    /// How old the list of all guests may be that tells handles made by [`Client::guest`] where theirs are; ten
+    /// seconds unless set. All handles of a client and its clones share it. A place that is out of date costs
+    /// another look and does no harm.
+    #[cfg(feature = "guests")]
+    pub fn guest_places(mut self, age: Duration) -> Self {
+        self.guest_places = age;
+        self
+    }
+
     /// Holds every call against the release of the server before sending it, so that one the server does not
     /// have fails with the release that brought it. Costs one `GET /version` when first needed; off unless
     /// set. See [`Client::check`].
@@ -555,6 +568,10 @@ impl ClientBuilder {
             attempt_timeout: self.attempt_timeout,
             release: OnceCell::new(),
             numbered: AtomicU64::new(0),
+            #[cfg(feature = "guests")]
+            kept: super::kept::Kept::default(),
+            #[cfg(feature = "guests")]
+            guest_places: self.guest_places,
         })))
     }
 }

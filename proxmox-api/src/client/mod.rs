@@ -32,6 +32,8 @@ pub(crate) mod availability;
 mod builder;
 mod environment;
 pub mod hosts;
+#[cfg(feature = "guests")]
+mod kept;
 pub mod limit;
 pub mod retry;
 mod rules;
@@ -100,6 +102,11 @@ pub(crate) struct Inner {
     release: OnceCell<Release>,
     /// How many requests have a number.
     numbered: AtomicU64,
+    /// What layers above keep with the client.
+    #[cfg(feature = "guests")]
+    kept: kept::Kept,
+    #[cfg(feature = "guests")]
+    guest_places: std::time::Duration,
 }
 
 /// The future of an untyped call.
@@ -302,6 +309,11 @@ impl Client {
             ..Call::new(Method::Get, path)
         };
         self.reply(&name, &call).await
+    }
+
+    #[cfg(feature = "guests")]
+    pub(crate) fn guest_places(&self) -> std::time::Duration {
+        self.0.guest_places
     }
 
     /// What a call is called in errors, from now on.

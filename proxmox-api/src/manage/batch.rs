@@ -30,7 +30,7 @@ use crate::Value;
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
-use crate::manage::guest::{Acting, Guest, GuestErrorKind, Kind, PowerAction, Started, order};
+use crate::manage::guest::{Acting, Guest, GuestErrorKind, Places, PowerAction, Started, order};
 use crate::request::Sending;
 use crate::task::Task;
 use crate::value::upid::Upid;
@@ -161,24 +161,17 @@ impl Batch<'_> {
         mut self,
         act: &(dyn Fn(Guest) -> Acting<'f, Option<Started>> + Sync),
     ) -> Result<BatchReport, Error> {
-        let mut places = BTreeMap::new();
-        let rows = (self.client.api().cluster().resources().get().type_("vm")).await?;
-        for row in rows {
-            let kind = Kind::read(row.type_.as_str());
-            if let (Some(vmid), Some(node), Some(kind)) = (row.vmid, row.node, kind) {
-                places.insert(vmid, (String::from(node), kind));
-            }
-        }
+        let table = Places::fresh(&self.client).await?;
         let vmids = std::mem::take(&mut self.vmids);
         let total = vmids.len();
         let mut results: Vec<Option<BatchResult>> = vmids.iter().map(|_| None).collect();
         let mut waiting: VecDeque<(usize, Guest, String)> = VecDeque::new();
         let mut ready: VecDeque<(usize, Outcome)> = VecDeque::new();
         for (index, vmid) in vmids.iter().enumerate() {
-            match places.remove(vmid) {
-                Some((node, kind)) => {
-                    let guest = self.client.guest_at(*vmid, &node, kind);
-                    waiting.push_back((index, guest, node));
+            match table.places.get(vmid) {
+                Some(place) => {
+                    let guest = self.client.guest_seen(*vmid, place.clone(), table.now());
+                    waiting.push_back((index, guest, place.node.clone()));
                 }
                 None => {
                     let problem = GuestErrorKind::NoSuchGuest { vmid: *vmid };

@@ -21,8 +21,10 @@ mod config;
 mod copy;
 mod difference;
 mod failure;
+mod identity;
 mod ids;
 mod migrate;
+mod places;
 mod power;
 mod retention;
 mod snapshot;
@@ -40,8 +42,10 @@ use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::pve::lxc::LxcVmidPath;
 use crate::pve::qemu::QemuVmidPath;
-use crate::request::{ApiRequest, Sending};
+use crate::request::{ApiRequest, Request, Sending, exchange};
 use crate::task::Task;
+use crate::value::decode::Extra;
+use identity::{Identity, Likeness};
 use started::Goal;
 
 pub use backup::{Backup, Restore};
@@ -51,6 +55,7 @@ pub use copy::{CloneGuest, Cloned, Destroy};
 pub use failure::{GuestError, GuestErrorKind};
 pub use ids::{allocate, next_free};
 pub use migrate::{Migrate, MigrationCheck};
+pub(crate) use places::Places;
 pub use power::{Power, PowerAction};
 pub use retention::{Retention, Verdict};
 pub use snapshot::{Snapshot, TakeSnapshot};
@@ -146,15 +151,55 @@ pub struct Place {
     pub kind: Kind,
 }
 
-/// A guest: a handle, not the guest itself. Clones share what is known about its place.
+/// A guest: a handle, not the guest itself. Clones share what is known about it.
 ///
 /// Made by [`Client::guest`]. Every method can fail with [`GuestErrorKind::NoSuchGuest`], and with whatever the
 /// server or the connection says.
+///
+/// # A number that was given away
+///
+/// A handle follows its guest to other nodes, and stays with the guest it saw first. Where the number belongs to
+/// a guest of the other kind by now, or to one that was made since, calls end with
+/// [`GuestErrorKind::AnotherGuest`] and do nothing to it. What tells is the kind; for virtual machines when they
+/// were made (`meta`), the identifier in their BIOS (`smbios1`) and their generation (`vmgenid`); the addresses
+/// of network cards and the configuration's digest. They are compared when the guest is no more where it was, and
+/// whenever the handle reads the configuration. What cannot be undone ([`Guest::destroy`],
+/// [`Guest::destroy_disk`], [`Guest::make_template`], [`Guest::rollback`], [`Guest::delete_snapshot`]) reads it
+/// first, and stops as well if the guest is elsewhere and nothing shows that it is the same.
+///
+/// [`Guest::locate`] takes the guest that has the number now for the one that is meant; so does a new handle.
 #[derive(Clone)]
 pub struct Guest {
     client: Client,
     vmid: u32,
-    place: Arc<Mutex<Option<Place>>>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What a handle knows about its guest.
+#[derive(Clone, Default)]
+struct Memory {
+    place: Option<Place>,
+    /// What it is; once known, a guest of the other kind is another guest.
+    kind: Option<Kind>,
+    /// Whether it was there, rather than expected to be.
+    seen: bool,
+    /// When it was seen first, in seconds since 1970, by the server's clock.
+    since: Option<u64>,
+    /// Whether it was not there at some time after it was seen.
+    gone: bool,
+    identity: Identity,
+}
+
+/// Clocks of a cluster's nodes may differ by so many seconds.
+const SKEW: u64 = 5;
+
+/// How sure a call has to be that the guest is the one that is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// Nothing may say that it is another one.
+    Usual,
+    /// Something has to say that it is the same.
+    Utmost,
 }
 
 impl Client {
@@ -164,18 +209,49 @@ impl Client {
         Guest {
             client: self.clone(),
             vmid,
-            place: Arc::default(),
+            memory: Arc::default(),
         }
     }
 
-    /// Like [`Client::guest`] for a guest whose place is known, which saves asking for it. A place that is
-    /// out of date does no harm.
+    /// Like [`Client::guest`] for a guest whose place is known, which saves asking for it. A node that is
+    /// out of date does no harm. The kind is part of what the guest is: one of the other kind is another guest.
     #[must_use]
     pub fn guest_at(&self, vmid: u32, node: impl Into<String>, kind: Kind) -> Guest {
         let guest = self.guest(vmid);
         let node = node.into();
-        guest.remember(Some(Place { node, kind }));
+        guest.remember(|memory| {
+            memory.kind = Some(kind);
+            memory.place = Some(Place { node, kind });
+        });
         guest
+    }
+
+    /// A handle for a guest that a list shows.
+    pub(crate) fn guest_seen(&self, vmid: u32, place: Place, since: Option<u64>) -> Guest {
+        let guest = self.guest(vmid);
+        guest.remember(|memory| memory.see(place, since));
+        guest
+    }
+}
+
+impl Memory {
+    fn see(&mut self, place: Place, time: Option<u64>) {
+        self.kind = Some(place.kind);
+        self.place = Some(place);
+        self.seen = true;
+        self.gone = false;
+        if self.since.is_none() {
+            self.since = time;
+        }
+    }
+
+    /// Whether a guest of this identity was certainly made after this one was seen.
+    fn is_made_since(&self, now: &Identity) -> bool {
+        match (self.identity.created, now.created, self.since) {
+            (Some(known), Some(made), _) => known != made,
+            (None, Some(made), Some(since)) => self.seen && made > since.saturating_add(SKEW),
+            _ => false,
+        }
     }
 }
 
@@ -192,36 +268,161 @@ impl Guest {
         &self.client
     }
 
-    /// Its node and kind, from memory if they were asked for before.
+    /// Its node and kind, from memory if they are known. Otherwise from a list of all guests that the handles of
+    /// one client share; see [`ClientBuilder::guest_places`](crate::ClientBuilder::guest_places).
     ///
     /// # Errors
-    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
+    /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see;
+    /// [`GuestErrorKind::AnotherGuest`] if it is not the one this handle saw before.
     pub async fn place(&self) -> Result<Place, Error> {
-        match self.remembered() {
+        match self.memory().place {
             Some(place) => Ok(place),
-            None => self.locate().await,
+            None => self.find(Care::Usual, true).await,
         }
     }
 
-    /// Asks for its node and kind: `GET /cluster/resources`.
+    /// Asks for its node and kind: `GET /cluster/resources`. Takes what has the number now for the guest that is
+    /// meant, whatever this handle saw before.
     ///
     /// # Errors
     /// [`GuestErrorKind::NoSuchGuest`] if the cluster has no such guest, or none this user may see.
     pub async fn locate(&self) -> Result<Place, Error> {
-        let rows = self.client.api().cluster().resources().get().type_("vm");
-        let place = rows
-            .await?
-            .into_iter()
-            .filter(|row| row.vmid == Some(self.vmid))
-            .find_map(|row| {
-                let kind = Kind::read(row.type_.as_str())?;
-                row.node.map(|node| Place {
-                    node: node.into(),
-                    kind,
-                })
-            });
-        self.remember(place.clone());
-        place.ok_or_else(|| GuestErrorKind::NoSuchGuest { vmid: self.vmid }.into())
+        self.remember(|memory| *memory = Memory::default());
+        self.find(Care::Usual, false).await
+    }
+
+    /// Where the guest is that this handle is for, as far as can be told. `recent` is whether a list will do that
+    /// was asked for before.
+    fn find(&self, care: Care, recent: bool) -> Acting<'_, Place> {
+        Box::pin(async move {
+            let mut table = match recent {
+                true => Places::recent(&self.client).await?,
+                false => Places::fresh(&self.client).await?,
+            };
+            if recent && !table.places.contains_key(&self.vmid) {
+                table = Places::fresh(&self.client).await?;
+            }
+            let Some(place) = table.places.get(&self.vmid) else {
+                self.remember(|memory| {
+                    memory.place = None;
+                    memory.gone = memory.seen;
+                });
+                return Err(GuestErrorKind::NoSuchGuest { vmid: self.vmid }.into());
+            };
+            self.check(place, care).await?;
+            self.remember(|memory| memory.see(place.clone(), table.now()));
+            Ok(place.clone())
+        })
+    }
+
+    /// Whether the guest that has the number at this place is, as far as can be told, the one this handle is for.
+    async fn check(&self, now: &Place, care: Care) -> Result<(), Error> {
+        let memory = self.memory();
+        let Some(kind) = memory.kind else {
+            return Ok(());
+        };
+        let other = |certain| {
+            let vmid = self.vmid;
+            let now = now.clone();
+            Err(GuestErrorKind::AnotherGuest {
+                vmid,
+                kind,
+                now,
+                certain,
+            }
+            .into())
+        };
+        if kind != now.kind {
+            return other(true);
+        }
+        if memory.place.as_ref() == Some(now) && !memory.gone {
+            return Ok(());
+        }
+        let identity = match self.identify(now).await {
+            Ok(identity) => identity,
+            // Who may act on a guest need not be allowed to read about it.
+            Err(error) if error.kind() == Some(ErrorKind::PermissionDenied) => Identity::default(),
+            Err(error) => return Err(error),
+        };
+        let likeness = match memory.is_made_since(&identity) {
+            true => Likeness::Other,
+            false => memory.identity.compare(&identity),
+        };
+        match likeness {
+            Likeness::Other => return other(true),
+            Likeness::Unknown if memory.seen && (memory.gone || care == Care::Utmost) => {
+                return other(false);
+            }
+            Likeness::Unknown | Likeness::Same => {}
+        }
+        self.remember(|memory| memory.identity = identity);
+        Ok(())
+    }
+
+    /// What the configuration at this place says about which guest it is of.
+    fn identify(&self, place: &Place) -> Sending<Identity> {
+        let call = match place.kind {
+            Kind::Qemu => self.qemu_at(place).config().get().into_request().call,
+            Kind::Lxc => self.lxc_at(place).config().get().into_request().call,
+        };
+        let client = Some(self.client.clone());
+        Box::pin(async move {
+            let (_, _, reply) = exchange(client, call).await?;
+            Ok(Identity::of_answer(&reply.body))
+        })
+    }
+
+    /// Reads a configuration, and from it which guest it is of.
+    pub(crate) async fn read<C: Send + 'static>(
+        &self,
+        kind: Kind,
+        config: fn(&Self, &Place) -> Request<C>,
+    ) -> Result<C, Error> {
+        let send = |place: &Place| -> Sending<(C, Identity, Place)> {
+            let request = config(self, place);
+            let place = place.clone();
+            Box::pin(async move {
+                let (client, name, reply) = exchange(request.client, request.call).await?;
+                let config = (request.decode)(&client, &reply, &mut Extra::new())
+                    .map_err(|error| Error::decode(name, error))?;
+                Ok((config, Identity::of_answer(&reply.body), place))
+            })
+        };
+        let (config, identity, place) = self.call(Some(kind), &send).await?;
+        self.learn(identity, &place)?;
+        Ok(config)
+    }
+
+    /// Takes in which guest is at a place where it was expected to be.
+    fn learn(&self, identity: Identity, place: &Place) -> Result<(), Error> {
+        if self.memory().is_made_since(&identity) {
+            let another = GuestErrorKind::AnotherGuest {
+                vmid: self.vmid,
+                kind: place.kind,
+                now: place.clone(),
+                certain: true,
+            };
+            return Err(another.into());
+        }
+        self.remember(|memory| {
+            memory.seen = true;
+            memory.identity = identity;
+        });
+        Ok(())
+    }
+
+    /// Makes sure, before something that cannot be undone, that the guest is the one that is meant.
+    async fn secure(&self, kind: Option<Kind>) -> Result<(), Error> {
+        let send = |place: &Place| -> Sending<(Identity, Place)> {
+            let identity = self.identify(place);
+            let place = place.clone();
+            Box::pin(async move { Ok((identity.await?, place)) })
+        };
+        match self.call_with(kind, Care::Utmost, &send).await {
+            Ok((identity, place)) => self.learn(identity, &place),
+            Err(error) if error.kind() == Some(ErrorKind::PermissionDenied) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// How it is doing: `GET /nodes/{node}/{qemu|lxc}/{vmid}/status/current`.
@@ -272,11 +473,7 @@ impl Guest {
 
     /// Its place, if it is of this kind.
     async fn place_as(&self, kind: Kind) -> Result<Place, Error> {
-        if let Some(place) = self.remembered().filter(|place| place.kind == kind) {
-            return Ok(place);
-        }
-        // What is remembered may be a guess, or the number may have been given away.
-        let place = self.locate().await?;
+        let place = self.place().await?;
         if place.kind == kind {
             return Ok(place);
         }
@@ -288,13 +485,13 @@ impl Guest {
         Err(wrong.into())
     }
 
-    fn remembered(&self) -> Option<Place> {
-        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place.clone()
+    fn memory(&self) -> Memory {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.clone()
     }
 
-    fn remember(&self, place: Option<Place>) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
+    fn remember(&self, change: impl FnOnce(&mut Memory)) {
+        change(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Sends what `send` makes for the guest's place, once more if it turns out to have moved. `kind` is what the
@@ -302,6 +499,15 @@ impl Guest {
     pub(crate) fn call<'a, T: 'a>(
         &'a self,
         kind: Option<Kind>,
+        send: Calling<'a, T>,
+    ) -> Acting<'a, T> {
+        self.call_with(kind, Care::Usual, send)
+    }
+
+    fn call_with<'a, T: 'a>(
+        &'a self,
+        kind: Option<Kind>,
+        care: Care,
         send: Calling<'a, T>,
     ) -> Acting<'a, T> {
         Box::pin(async move {
@@ -313,7 +519,7 @@ impl Guest {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            let now = self.moved(&place, kind, error).await?;
+            let now = self.moved(&place, care, error).await?;
             send(&now).await
         })
     }
@@ -326,24 +532,39 @@ impl Guest {
         goal: Goal,
         send: Calling<'a, Option<Task>>,
     ) -> Acting<'a, Started> {
+        self.order_with(kind, Care::Usual, goal, send)
+    }
+
+    /// [`Guest::order`] for what cannot be undone.
+    fn order_surely<'a>(&'a self, send: Calling<'a, Option<Task>>) -> Acting<'a, Started> {
         Box::pin(async move {
-            let task = self.call(kind, send).await?;
+            self.secure(None).await?;
+            (self.order_with(None, Care::Utmost, Goal::Nothing, send)).await
+        })
+    }
+
+    fn order_with<'a>(
+        &'a self,
+        kind: Option<Kind>,
+        care: Care,
+        goal: Goal,
+        send: Calling<'a, Option<Task>>,
+    ) -> Acting<'a, Started> {
+        Box::pin(async move {
+            let task = self.call_with(kind, care, send).await?;
             Ok(Started::new(self, task, goal))
         })
     }
 
     /// Where the guest is by now, if the error comes from its being elsewhere; otherwise the error.
     #[inline]
-    fn moved<'a>(&'a self, from: &'a Place, kind: Option<Kind>, error: Error) -> Acting<'a, Place> {
+    fn moved<'a>(&'a self, from: &'a Place, care: Care, error: Error) -> Acting<'a, Place> {
         Box::pin(async move {
             if !may_have_moved(&error) {
                 return Err(error);
             }
-            match self.locate().await {
-                Ok(now) if now != *from => match kind {
-                    Some(kind) => self.place_as(kind).await,
-                    None => Ok(now),
-                },
+            match self.find(care, false).await {
+                Ok(now) if now != *from => Ok(now),
                 Err(Error::Guest(gone)) => Err(Error::Guest(gone)),
                 _ => Err(error),
             }
@@ -355,7 +576,7 @@ impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest")
             .field("vmid", &self.vmid)
-            .field("place", &self.remembered())
+            .field("place", &self.memory().place)
             .finish_non_exhaustive()
     }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::difference::set_differences;
 use super::started::Goal;
-use super::{ATTEMPTS, Acting, Guest, GuestErrorKind, Kind, Place, Started, order, task};
+use super::{ATTEMPTS, Acting, Care, Guest, GuestErrorKind, Kind, Place, Started, order, task};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::pve::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
 use crate::pve::qemu::{QemuConfig, QemuDrive, QemuNet, QemuVmidConfigPost, QemuVmidConfigPut};
-use crate::request::{ApiRequest, Sending};
+use crate::request::{ApiRequest, Request, Sending};
 use crate::task::Task;
 use crate::value::List;
 
@@ -81,13 +81,13 @@ type Write<'a, C> =
     &'a mut (dyn FnMut(&C, &Place) -> Result<Option<Sending<Option<Task>>>, Error> + Send + 'a);
 
 #[inline]
-fn read_qemu(guest: &Guest, place: &Place) -> Sending<QemuConfig> {
-    guest.qemu_at(place).config().get().into_future()
+fn read_qemu(guest: &Guest, place: &Place) -> Request<QemuConfig> {
+    guest.qemu_at(place).config().get().into_request()
 }
 
 #[inline]
-fn read_lxc(guest: &Guest, place: &Place) -> Sending<LxcConfig> {
-    guest.lxc_at(place).config().get().into_future()
+fn read_lxc(guest: &Guest, place: &Place) -> Request<LxcConfig> {
+    guest.lxc_at(place).config().get().into_request()
 }
 
 /// The server refuses a change that holds nothing but the digest.
@@ -126,8 +126,7 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
     pub async fn qemu_config(&self) -> Result<QemuConfig, Error> {
-        self.call(Some(Kind::Qemu), &|place| read_qemu(self, place))
-            .await
+        self.read(Kind::Qemu, read_qemu).await
     }
 
     /// Reads a container's configuration with pending changes applied:
@@ -136,8 +135,7 @@ impl Guest {
     /// # Errors
     /// [`GuestErrorKind::WrongKind`] for a virtual machine; see [`Guest`].
     pub async fn lxc_config(&self) -> Result<LxcConfig, Error> {
-        self.call(Some(Kind::Lxc), &|place| read_lxc(self, place))
-            .await
+        self.read(Kind::Lxc, read_lxc).await
     }
 
     /// Changes a virtual machine's configuration: reads it, has `change` put what is to change into the
@@ -277,16 +275,16 @@ impl Guest {
     }
 
     /// Reads the configuration and sends what `write` makes of it, until nobody else is in between.
-    fn edit<'a, C: Send + 'a>(
+    fn edit<'a, C: Send + 'static>(
         &'a self,
         kind: Kind,
-        read: fn(&Self, &Place) -> Sending<C>,
+        read: fn(&Self, &Place) -> Request<C>,
         write: Write<'a, C>,
     ) -> Acting<'a, ()> {
         Box::pin(async move {
             let mut attempt = 1;
             loop {
-                let config = self.call(Some(kind), &|place| read(self, place)).await?;
+                let config = self.read(kind, read).await?;
                 let place = self.place().await?;
                 let writing = write(&config, &place)?;
                 drop(config);
@@ -455,7 +453,9 @@ impl Guest {
     /// [`GuestErrorKind::WrongKind`] for a container; see [`Guest`].
     pub async fn destroy_disk(&self, key: &str) -> Result<(), Error> {
         let send = |place: &Place| task(self.qemu_at(place).unlink().put(key).force(true));
-        self.call(Some(Kind::Qemu), &send).await.map(drop)
+        self.secure(Some(Kind::Qemu)).await?;
+        let send = self.call_with(Some(Kind::Qemu), Care::Utmost, &send);
+        send.await.map(drop)
     }
 
     /// Makes a disk larger. `disk` is the setting's name, as `scsi0` or `rootfs`:

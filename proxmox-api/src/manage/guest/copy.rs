@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::started::Goal;
-use super::{Acting, Guest, Kind, Place, PowerState, Started, allocate, order};
+use super::{Acting, Care, Guest, Kind, Place, PowerState, Started, allocate, order};
 use crate::error::Error;
 use crate::request::Sending;
 use crate::task::Task;
@@ -71,7 +71,7 @@ impl Guest {
             Kind::Qemu => order!(self.qemu_at(place).template().post()),
             Kind::Lxc => order!(self.lxc_at(place).template().post()),
         };
-        self.order(None, Goal::Nothing, &send).await
+        self.order_surely(&send).await
     }
 
     /// **Deletes the guest with its disks**: `DELETE /nodes/{node}/{qemu|lxc}/{vmid}`. It has to be stopped,
@@ -211,6 +211,7 @@ impl Destroy {
 
     async fn run(self) -> Result<Started, Error> {
         let guest = &self.guest;
+        guest.secure(None).await?;
         if self.stop && guest.status().await?.state != PowerState::Stopped {
             guest.stop().await?.wait().await?;
         }
@@ -228,7 +229,7 @@ impl Destroy {
                 order!(request, purge: purge, destroy_unreferenced_disks: all)
             }
         };
-        guest.order(None, Goal::Nothing, &send).await
+        (guest.order_with(None, Care::Utmost, Goal::Nothing, &send)).await
     }
 }
 

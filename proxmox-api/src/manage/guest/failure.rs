@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Kind;
+use super::{Kind, Place};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 
@@ -19,6 +19,19 @@ pub enum GuestErrorKind {
     NoSuchGuest {
         /// The number.
         vmid: u32,
+    },
+    /// The number belongs to another guest by now, and nothing was done to that one; see
+    /// [`Guest`](super::Guest).
+    AnotherGuest {
+        /// The number.
+        vmid: u32,
+        /// What the guest that is meant was.
+        kind: Kind,
+        /// Where the other one is, and what.
+        now: Place,
+        /// Whether it is certainly another one. If not, the guest is elsewhere, nothing shows that it is the
+        /// same, and what was to be done cannot be undone.
+        certain: bool,
     },
     /// This works with the other kind of guest only.
     WrongKind {
@@ -93,6 +106,7 @@ impl GuestError {
     pub(crate) fn never_sent(&self) -> bool {
         match *self.0 {
             GuestErrorKind::NoSuchGuest { .. }
+            | GuestErrorKind::AnotherGuest { .. }
             | GuestErrorKind::WrongKind { .. }
             | GuestErrorKind::NoFreeId { .. }
             | GuestErrorKind::NoFreeSlot { .. }
@@ -116,6 +130,26 @@ impl fmt::Display for GuestErrorKind {
             Self::NoSuchGuest { vmid } => {
                 write!(f, "there is no guest {vmid}, or none this user may see")
             }
+            Self::AnotherGuest {
+                vmid,
+                kind,
+                now,
+                certain: true,
+            } => write!(
+                f,
+                "guest {vmid}, {}, is gone and its number belongs to another guest, {} on node {}; nothing was \
+                 done to that one, which a new handle would take for the one that is meant",
+                kind.noun(),
+                now.kind.noun(),
+                now.node
+            ),
+            Self::AnotherGuest { vmid, now, .. } => write!(
+                f,
+                "guest {vmid} is not where it was, and nothing shows that {} of this number on node {} is the \
+                 same; nothing was done to that one, which `locate` would take for the one that is meant",
+                now.kind.noun(),
+                now.node
+            ),
             Self::WrongKind { vmid, is, needed } => write!(
                 f,
                 "guest {vmid} is {}, and this works with {} only",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::GuestErrorKind;
+use super::{GuestErrorKind, Places};
 use crate::client::Client;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
@@ -71,12 +71,12 @@ struct Search {
 
 impl Search {
     async fn new(client: &Client, range: RangeInclusive<u32>) -> Result<Self, Error> {
-        let rows = client.api().cluster().resources().get().type_("vm").await?;
+        let table = Places::fresh(client).await?;
         Ok(Self {
             client: client.clone(),
             at: *range.start(),
             range,
-            taken: rows.into_iter().filter_map(|row| row.vmid).collect(),
+            taken: table.places.keys().copied().collect(),
         })
     }
 

@@ -130,7 +130,7 @@ impl Guest {
                 order!(at.rollback().post(), start: start)
             }
         };
-        self.order(None, Goal::Nothing, &send).await
+        self.order_surely(&send).await
     }
 
     /// Deletes a snapshot; the guest stays as it is. `force` takes it out of the configuration even if its
@@ -150,7 +150,7 @@ impl Guest {
                 order!(at.delete(), force: force)
             }
         };
-        self.order(None, Goal::Nothing, &send).await
+        self.order_surely(&send).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Acting, Guest, GuestErrorKind, PowerState};
+use super::{Acting, Care, Guest, GuestErrorKind, Place, PowerState};
 use crate::error::Error;
 use crate::manage::tasks::GUEST_TIMEOUT;
 use crate::task::{Looks, Task, TaskOutcome, WaitBuilder};
@@ -118,8 +118,14 @@ impl WaitStarted<'_> {
             }
             outcome = wait.await?;
         }
-        if let Goal::Node(_) = self.goal {
-            self.guest.remember(None);
+        if let Goal::Node(node) = &self.goal {
+            // This is no place that somebody else took the guest to.
+            self.guest.remember(|memory| {
+                memory.place = memory.kind.map(|kind| Place {
+                    node: node.clone(),
+                    kind,
+                });
+            });
         }
         if self.orders_only && self.goal != Goal::Nothing {
             reach(&self.guest, &self.goal, looks, limit).await?;
@@ -151,7 +157,7 @@ async fn reach(guest: &Guest, goal: &Goal, mut looks: Looks, limit: Duration) ->
 
 async fn reached(guest: &Guest, goal: &Goal) -> Result<bool, Error> {
     if let Goal::Node(node) = goal
-        && guest.locate().await?.node == *node
+        && guest.find(Care::Usual, false).await?.node == *node
     {
         return Ok(true);
     }

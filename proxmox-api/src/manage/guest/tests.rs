@@ -1,9 +1,10 @@
 //! Guests against scripted answers, for what a simulated server does not do.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{GuestErrorKind, Kind};
+use super::{CloudInit, Guest, GuestErrorKind, Kind, Size};
 use crate::error::Error;
 use crate::testing::{Fake, json, ok};
 use crate::transport::WireResponse;
@@ -126,16 +127,22 @@ async fn a_call_that_may_have_arrived_is_not_sent_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_wrong_guess_of_the_kind_is_looked_up() {
+async fn a_node_may_be_a_guess_and_a_kind_may_not() {
     let fake = Fake::new(|request| {
         if request.path == RESOURCES {
             ok(on("pve1"))
-        } else {
+        } else if request.path.contains("/pve1/") {
             ok(r#"{"data":{"digest":"00","cores":2}}"#)
+        } else {
+            refuse(
+                500,
+                "Configuration file 'nodes/pve9/qemu-server/101.conf' does not exist",
+            )
         }
     });
-    let guest = fake.token_client().guest_at(101, "pve9", Kind::Lxc);
-    let config = guest.qemu_config().await.expect("it is a machine");
+    let client = fake.token_client();
+    let guest = client.guest_at(101, "pve9", Kind::Qemu);
+    let config = guest.qemu_config().await.expect("it is found");
     assert_eq!(config.cores, Some(2));
     let refused = guest.lxc_config().await;
     let Err(Error::Guest(refused)) = refused else {
@@ -148,4 +155,195 @@ async fn a_wrong_guess_of_the_kind_is_looked_up() {
     };
     assert_eq!(*refused.reason(), wrong);
     assert!(Error::Guest(refused).never_sent());
+    let guess = client.guest_at(101, "pve9", Kind::Lxc);
+    another(guess.status().await, true);
+}
+
+/// The number belongs to another guest, certainly or perhaps.
+fn another<T: std::fmt::Debug>(result: Result<T, Error>, expected: bool) {
+    match result {
+        Err(Error::Guest(error)) => match error.reason() {
+            GuestErrorKind::AnotherGuest { certain, .. } if *certain == expected => {}
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A cluster in which a guest 100 is, somewhere and of some kind, with some configuration, or not at all.
+#[derive(Clone, Default)]
+struct One(Arc<Mutex<Option<There>>>);
+
+type There = (&'static str, Kind, String);
+
+impl One {
+    fn set(&self, node: &'static str, kind: Kind, config: &str) {
+        *self.0.lock().expect("no test panics with it") = Some((node, kind, config.to_owned()));
+    }
+
+    fn remove(&self) {
+        *self.0.lock().expect("no test panics with it") = None;
+    }
+
+    fn server(&self) -> Fake {
+        let one = self.clone();
+        Fake::new(move |request| {
+            let there = one.0.lock().expect("no test panics with it").clone();
+            let answer = |body: String| {
+                let mut answer = json(200, "OK", body);
+                let date = "Fri, 27 Nov 2026 12:00:00 GMT".to_owned();
+                answer.headers.push(("Date".to_owned(), date));
+                Ok(answer)
+            };
+            let path = request.path.as_str();
+            if path == RESOURCES {
+                let rows = there.map(|(node, kind, _)| {
+                    format!(r#"{{"id":"x","vmid":100,"type":"{kind}","node":"{node}"}}"#)
+                });
+                return answer(format!(r#"{{"data":[{}]}}"#, rows.unwrap_or_default()));
+            }
+            let Some((node, kind, config)) = there else {
+                return refuse(500, "Configuration file 'x' does not exist");
+            };
+            if !path.starts_with(&format!("/api2/json/nodes/{node}/{kind}/100")) {
+                refuse(500, "Configuration file 'x' does not exist")
+            } else if path.ends_with("/config") {
+                answer(format!(r#"{{"data":{config}}}"#))
+            } else if path.ends_with("/current") {
+                answer(r#"{"data":{"status":"stopped","vmid":100}}"#.to_owned())
+            } else {
+                answer(format!(
+                    r#"{{"data":"UPID:{node}:00001234:0002DDA4:6B01F6EE:any:100:root@pam!ci:"}}"#
+                ))
+            }
+        })
+    }
+}
+
+/// Everything that changes a guest.
+async fn touch(guest: &Guest, which: usize) -> Option<Result<(), Error>> {
+    Some(match which {
+        0 => guest.destroy().purge().await.map(drop),
+        1 => guest.start().await.map(drop),
+        2 => guest.shutdown().await.map(drop),
+        3 => guest.make_template().await.map(drop),
+        4 => guest.rollback("s", false).await.map(drop),
+        5 => guest.delete_snapshot("s", false).await.map(drop),
+        6 => guest.snapshot("s").await.map(drop),
+        7 => guest
+            .resize_disk("scsi0", Size::By(1 << 30))
+            .await
+            .map(drop),
+        8 => guest.move_disk("scsi0", "local", true).await.map(drop),
+        9 => guest.migrate("c").live(false).await.map(drop),
+        10 => guest.clone_to(200).await.map(drop),
+        11 => guest.add_tags(["x"]).await,
+        12 => guest.destroy_disk("scsi1").await,
+        13 => guest.detach("net0").await,
+        14 => guest.destroy().stop_first().await.map(drop),
+        15 => guest.check_migration("c").await.map(drop),
+        16 => guest.agent().ping().await,
+        17 => guest.interfaces().await.map(drop),
+        18 => guest.set_cloud_init(CloudInit::new().user("x")).await,
+        19 => guest.status().await.map(drop),
+        _ => return None,
+    })
+}
+
+const BEFORE: &str =
+    r#"{"meta":"creation-qemu=10.1.2,ctime=1000","smbios1":"uuid=aa","digest":"00"}"#;
+/// Made a minute after the answers of [`One`].
+const SINCE: &str =
+    r#"{"meta":"creation-qemu=10.1.2,ctime=1795780860","smbios1":"uuid=bb","digest":"01"}"#;
+
+#[tokio::test]
+async fn a_number_that_was_given_to_another_guest_is_not_followed() {
+    for which in 0.. {
+        // A container instead, a machine made since, and both after somebody noticed that the first was gone.
+        for (kind, config) in [(Kind::Lxc, r#"{"digest":"02"}"#), (Kind::Qemu, SINCE)] {
+            for noticed in [false, true] {
+                let cluster = One::default();
+                let fake = cluster.server();
+                cluster.set("a", Kind::Qemu, BEFORE);
+                let guest = fake.token_client().guest(100);
+                guest.place().await.expect("it is there");
+                cluster.remove();
+                if noticed {
+                    guest.status().await.expect_err("it is gone");
+                }
+                cluster.set("b", kind, config);
+                let Some(outcome) = touch(&guest, which).await else {
+                    return;
+                };
+                another(outcome, true);
+                let touched =
+                    |line: &String| line.contains("/nodes/b/") && !line.starts_with("GET");
+                let lines = fake.lines();
+                assert!(!lines.iter().any(touched), "{which}: {lines:?}");
+                // Whoever wants that guest says so.
+                assert_eq!(guest.locate().await.expect("it is there").kind, kind);
+                guest.status().await.expect("this one is meant now");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_was_only_moved_is_followed_by_everything() {
+    for which in (0..).filter(|which| ![12, 16, 18].contains(which)) {
+        let cluster = One::default();
+        let fake = cluster.server();
+        let config = r#"{"net0":"name=eth0,hwaddr=BC:24:11:00:00:01","digest":"00"}"#;
+        cluster.set("a", Kind::Lxc, config);
+        let guest = fake.token_client().guest(100);
+        guest.lxc_config().await.expect("it is there");
+        cluster.set("b", Kind::Lxc, &config.replace("00\"", "01\""));
+        match touch(&guest, which).await {
+            Some(Ok(())) => {}
+            // Whatever this cannot answer.
+            Some(Err(Error::Decode(_))) => {}
+            Some(Err(error)) => panic!("{which}: {error}"),
+            None => return,
+        }
+        assert!(
+            fake.lines()
+                .iter()
+                .any(|line| line.contains("/nodes/b/lxc/100")),
+            "{which}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_takes_a_proof() {
+    let cluster = One::default();
+    let fake = cluster.server();
+    let bare = r#"{"hostname":"x","digest":"00"}"#;
+    cluster.set("a", Kind::Lxc, bare);
+    let client = fake.token_client();
+    let guest = client.guest(100);
+    guest.status().await.expect("it is there");
+    cluster.set("b", Kind::Lxc, bare);
+    // Nothing was read that tells one container from another, so it goes on where that does little harm.
+    another(guest.destroy().await, false);
+    guest.start().await.expect("it is followed");
+
+    // A guest that is where it was, and made anew there.
+    cluster.set("a", Kind::Qemu, BEFORE);
+    let guest = client.guest(100);
+    guest.locate().await.expect("it is there");
+    cluster.set("a", Kind::Qemu, SINCE);
+    another(guest.destroy().await, true);
+    another(guest.edit_qemu(|_, request| request.cores(2)).await, true);
+    cluster.set("a", Kind::Qemu, BEFORE);
+    let guest = client.guest(100);
+    guest.qemu_config().await.expect("it is there");
+    cluster.set("a", Kind::Qemu, &BEFORE.replace("1000", "900"));
+    another(guest.add_tags(["x"]).await, true);
+    assert!(
+        !fake
+            .lines()
+            .iter()
+            .any(|line| line.starts_with("DELETE") || line.starts_with("PUT"))
+    );
 }

@@ -1,0 +1,162 @@
+//! What tells a guest from another one that has its number later.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// What a configuration says about which guest it is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    /// When a virtual machine was made, in seconds since 1970, by its node's clock. A restored one keeps it.
+    pub(super) created: Option<u64>,
+    /// The identifier in a virtual machine's BIOS.
+    uuid: Option<String>,
+    /// The machine's generation. A rollback changes it, as does everything that makes another machine.
+    generation: Option<String>,
+    /// The addresses of the network cards.
+    macs: BTreeSet<String>,
+    digest: Option<String>,
+}
+
+/// What two identities say about whether they are of one guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Likeness {
+    Same,
+    Other,
+    /// Nothing that is known of both tells.
+    Unknown,
+}
+
+impl Identity {
+    /// Reads what an answer of a guest's configuration says, whichever kind it is of.
+    pub(super) fn of_answer(body: &[u8]) -> Self {
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        Self::read(answer.get("data").unwrap_or(&Value::Null))
+    }
+
+    fn read(config: &Value) -> Self {
+        let text = |key: &str| config.get(key).and_then(Value::as_str);
+        let part = |key: &str, part: &str| {
+            (text(key)?.split(',')).find_map(|pair| pair.trim().strip_prefix(part))
+        };
+        let cards = config.as_object().into_iter().flatten();
+        let macs = cards
+            .filter(|(key, _)| {
+                (key.strip_prefix("net")).is_some_and(|number| number.parse::<u8>().is_ok())
+            })
+            .filter_map(|(_, card)| mac_of(card.as_str()?))
+            .collect();
+        Self {
+            created: part("meta", "ctime=").and_then(|time| time.parse().ok()),
+            uuid: part("smbios1", "uuid=").map(str::to_ascii_lowercase),
+            generation: text("vmgenid")
+                .filter(|id| id.len() == 36)
+                .map(str::to_ascii_lowercase),
+            macs,
+            digest: text("digest").map(str::to_owned),
+        }
+    }
+
+    /// Compares with what was found where the number is now. The guest is not where it was, so little is proof
+    /// enough that it is another one.
+    pub(super) fn compare(&self, now: &Self) -> Likeness {
+        fn same<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> Option<bool> {
+            Some(a? == b?)
+        }
+        let of = |same| {
+            if same {
+                Likeness::Same
+            } else {
+                Likeness::Other
+            }
+        };
+        if let Some(same) = same(self.created.as_ref(), now.created.as_ref()) {
+            return of(same);
+        }
+        if let Some(same) = same(self.uuid.as_ref(), now.uuid.as_ref()) {
+            return of(same);
+        }
+        if same(self.generation.as_ref(), now.generation.as_ref()) == Some(true) {
+            return Likeness::Same;
+        }
+        if !self.macs.is_empty() && !now.macs.is_empty() {
+            return of(!self.macs.is_disjoint(&now.macs));
+        }
+        // The same text, down to the names of the volumes.
+        match same(self.digest.as_ref(), now.digest.as_ref()) {
+            Some(true) => Likeness::Same,
+            _ => Likeness::Unknown,
+        }
+    }
+}
+
+/// The address in a network card's setting: `virtio=BC:24:…` for machines, `hwaddr=BC:24:…` for containers.
+fn mac_of(card: &str) -> Option<String> {
+    (card.split(',').filter_map(|pair| pair.split_once('=')))
+        .map(|(_, value)| value)
+        .find(|value| {
+            value.len() == 17
+                && value.split(':').count() == 6
+                && (value.split(':')).all(|byte| u8::from_str_radix(byte, 16).is_ok())
+        })
+        .map(str::to_ascii_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn machine(ctime: u64, uuid: &str) -> Value {
+        json!({
+            "meta": format!("creation-qemu=10.1.2,ctime={ctime}"), "smbios1": format!("uuid={uuid},base64=1"),
+            "vmgenid": "6d3f0a51-8b0c-4c1b-9a53-0d3b7f0c1e22", "net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0",
+        })
+    }
+
+    #[test]
+    fn what_was_made_at_another_time_is_another_guest() {
+        let cases = [
+            (machine(1, "A"), machine(1, "a"), Likeness::Same),
+            // Somebody set another identifier.
+            (machine(1, "A"), machine(1, "b"), Likeness::Same),
+            (machine(1, "A"), machine(2, "a"), Likeness::Other),
+            (
+                json!({ "smbios1": "uuid=A" }),
+                machine(2, "a"),
+                Likeness::Same,
+            ),
+            (
+                json!({ "smbios1": "uuid=A" }),
+                machine(2, "b"),
+                Likeness::Other,
+            ),
+            (
+                json!({ "net0": "name=eth0,hwaddr=BC:24:11:00:00:01", "net1": "name=eth1,hwaddr=BC:24:11:00:00:02" }),
+                json!({ "net1": "name=eth0,bridge=vmbr1,hwaddr=bc:24:11:00:00:02" }),
+                Likeness::Same,
+            ),
+            (
+                json!({ "net0": "name=eth0,hwaddr=BC:24:11:00:00:01" }),
+                json!({ "net0": "name=eth0,hwaddr=BC:24:11:00:00:03" }),
+                Likeness::Other,
+            ),
+            (
+                json!({ "hostname": "a" }),
+                json!({ "hostname": "a" }),
+                Likeness::Unknown,
+            ),
+            (
+                json!({ "hostname": "a", "digest": "1f" }),
+                json!({ "hostname": "a", "digest": "1f" }),
+                Likeness::Same,
+            ),
+            (json!(null), json!(["odd"]), Likeness::Unknown),
+        ];
+        for (before, now, expected) in cases {
+            let (a, b) = (Identity::read(&before), Identity::read(&now));
+            assert_eq!(a.compare(&b), expected, "{before} {now}");
+        }
+    }
+}
