@@ -20,12 +20,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::Value;
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::manage::guest::{Acting, Guest, GuestErrorKind, Kind, Place, awaits, unsigned};
 use crate::pve::qemu::QemuVmidPath;
-use crate::request::Sending;
+use crate::request::{ApiRequest, Request, Sending, exchange};
 use crate::task::Looks;
+use crate::value::decode::Extra;
 
 /// The most characters one write may have, after Base64.
 const WRITE_LIMIT: usize = 61_440;
@@ -60,7 +62,7 @@ impl Guest {
     pub async fn interfaces(&self) -> Result<Vec<Interface>, Error> {
         if self.place().await?.kind == Kind::Qemu {
             let answer = self
-                .in_qemu(&|vm| vm.agent().network_get_interfaces().get().into_future())
+                .ask_agent(|vm| vm.agent().network_get_interfaces().get().into_request())
                 .await?;
             let rows = answer.result.unwrap_or_default().into_iter();
             return Ok(rows
@@ -102,42 +104,61 @@ impl Guest {
             .collect())
     }
 
-    /// Waits until it has an address that others can reach, and gives all such addresses: neither loopback
-    /// nor link-local.
+    /// Waits until it has an address that others can reach, and gives all such addresses. Awaiting it starts it.
     ///
-    /// # Errors
-    /// [`GuestErrorKind::TimedOut`] if it has none within the time; see [`Agent`] and [`Guest`].
-    pub async fn wait_for_address(&self, timeout: Duration) -> Result<Vec<IpAddr>, Error> {
-        let mut looks = Looks::new(Some(timeout), POLL, POLL);
-        loop {
-            match self.interfaces().await {
-                Ok(interfaces) => {
-                    let found: Vec<IpAddr> = (interfaces.iter())
-                        .flat_map(|interface| &interface.addresses)
-                        .map(|address| address.ip)
-                        .filter(is_reachable)
-                        .collect();
-                    if !found.is_empty() {
-                        return Ok(found);
-                    }
-                }
-                Err(error) if passes(&error) => {}
-                Err(error) => return Err(error),
-            }
-            if !looks.again().await {
-                return Err(self.timed_out("address", timeout));
-            }
+    /// Unless told otherwise, these are left out:
+    ///
+    /// * addresses of loopback and link-local ones (`127.0.0.0/8`, `::1`, `169.254.0.0/16`, `fe80::/10`),
+    /// * interfaces that the guest's system made for containers and machines inside of it, told by their names;
+    ///   see [`Interface::is_internal`].
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let guest = pve.guest(101);
+    /// let any = guest.wait_for_address(Duration::from_secs(120)).await?;
+    /// let of_net0 = guest.wait_for_address(Duration::from_secs(120)).card(0).ipv4().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_for_address(&self, timeout: Duration) -> WaitForAddress {
+        WaitForAddress {
+            guest: self.clone(),
+            timeout,
+            card: None,
+            mac: None,
+            name: None,
+            v4: true,
+            v6: true,
+            all: false,
         }
     }
 
-    /// A call for the machine that the agent is in.
-    fn in_qemu<'a, T: 'a>(
+    /// Asks the guest agent of the machine. What the agent refuses is an error, although the server answers with
+    /// status 200 then.
+    pub(crate) fn ask_agent<'a, T: 'static>(
         &'a self,
-        send: &'a (dyn Fn(&QemuVmidPath) -> Sending<T> + Sync),
+        request: impl Fn(&QemuVmidPath) -> Request<T> + Send + Sync + 'a,
     ) -> Acting<'a, T> {
         Box::pin(async move {
-            let send = |place: &Place| send(&self.qemu_at(place));
-            self.call(Some(Kind::Qemu), &send).await
+            let send = |place: &Place| -> Sending<Result<T, GuestErrorKind>> {
+                let Request {
+                    client,
+                    call,
+                    decode,
+                } = request(&self.qemu_at(place));
+                let vmid = self.vmid();
+                Box::pin(async move {
+                    let (client, name, reply) = exchange(client, call).await?;
+                    if let Some(refusal) = refusal(vmid, &reply.body) {
+                        return Ok(Err(refusal));
+                    }
+                    let answer = decode(&client, &reply, &mut Extra::new());
+                    answer.map(Ok).map_err(|error| Error::decode(name, error))
+                })
+            };
+            Ok(self.call(Some(Kind::Qemu), &send).await??)
         })
     }
 
@@ -157,11 +178,181 @@ const POLL: Duration = Duration::from_secs(2);
 /// Whether a failure goes away by itself while a machine starts up.
 #[inline]
 fn passes(error: &Error) -> bool {
-    error.is_retryable()
-        || matches!(
-            error.kind(),
-            Some(ErrorKind::AgentNotRunning | ErrorKind::LockTimeout)
-        )
+    match error {
+        // What the agent does not know or may not do stays so; anything else may be for lack of time.
+        Error::Guest(refused) => match refused.reason() {
+            GuestErrorKind::AgentRefused { class, desc, .. } => {
+                class != "CommandNotFound"
+                    && class != "CommandDisabled"
+                    && !desc.contains("disabled")
+            }
+            _ => false,
+        },
+        _ => {
+            error.is_retryable()
+                || is_silent(error)
+                || matches!(
+                    error.kind(),
+                    Some(ErrorKind::AgentNotRunning | ErrorKind::LockTimeout)
+                )
+        }
+    }
+}
+
+/// Whether the server waited for the agent's answer for as long as it does.
+fn is_silent(error: &Error) -> bool {
+    let Error::Api(error) = error else {
+        return false;
+    };
+    let text = error.message().to_ascii_lowercase();
+    let agent = text.contains("command 'guest-") || text.contains("qga socket");
+    agent && (text.contains("timeout") || text.contains("timed out"))
+}
+
+/// What the agent refused, if that is what an answer says.
+fn refusal(vmid: u32, body: &[u8]) -> Option<GuestErrorKind> {
+    // Most answers are long, and say no such thing.
+    body.windows(7).find(|part| part == b"\"error\"")?;
+    let answer: Value = serde_json::from_slice(body).ok()?;
+    let data = answer.get("data")?;
+    let error = [data.get("result"), Some(data)]
+        .into_iter()
+        .flatten()
+        .find_map(|at| at.get("error"))?;
+    let part = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    error.as_object()?;
+    Some(GuestErrorKind::AgentRefused {
+        vmid,
+        class: part("class").to_owned(),
+        desc: part("desc").to_owned(),
+    })
+}
+
+/// Waiting for an address; made by [`Guest::wait_for_address`], started by awaiting it.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is waited for until this is awaited"]
+pub struct WaitForAddress {
+    guest: Guest,
+    timeout: Duration,
+    card: Option<u8>,
+    mac: Option<String>,
+    name: Option<String>,
+    v4: bool,
+    v6: bool,
+    all: bool,
+}
+
+impl WaitForAddress {
+    /// Takes only the interface of this network card, as 0 for `net0`; told by the MAC address it has in the
+    /// configuration.
+    pub fn card(mut self, index: u8) -> Self {
+        self.card = Some(index);
+        self
+    }
+
+    /// Takes only interfaces with this MAC address, whatever its case.
+    pub fn mac(mut self, address: impl Into<String>) -> Self {
+        self.mac = Some(address.into());
+        self
+    }
+
+    /// Takes only the interface of this name, as the guest's own system calls it.
+    pub fn interface(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Takes only IPv4 addresses.
+    pub fn ipv4(mut self) -> Self {
+        (self.v4, self.v6) = (true, false);
+        self
+    }
+
+    /// Takes only IPv6 addresses.
+    pub fn ipv6(mut self) -> Self {
+        (self.v4, self.v6) = (false, true);
+        self
+    }
+
+    /// Leaves out no interface and no address but those that were not asked for.
+    pub fn all(mut self) -> Self {
+        self.all = true;
+        self
+    }
+
+    fn wants(&self, interface: &Interface, card: Option<&str>) -> bool {
+        let same = |mac: Option<&str>| {
+            mac.is_none_or(|mac| {
+                (interface.mac.as_deref()).is_some_and(|own| own.eq_ignore_ascii_case(mac))
+            })
+        };
+        let chosen = card.is_some() || self.mac.is_some() || self.name.is_some();
+        same(card)
+            && same(self.mac.as_deref())
+            && (self.name.as_ref()).is_none_or(|name| *name == interface.name)
+            && (chosen || self.all || !interface.is_internal())
+    }
+
+    fn wants_address(&self, ip: &IpAddr) -> bool {
+        let family = if ip.is_ipv4() { self.v4 } else { self.v6 };
+        family && (self.all || is_reachable(ip))
+    }
+
+    async fn run(self) -> Result<Vec<IpAddr>, Error> {
+        let card = match self.card {
+            Some(index) => Some(self.guest.mac_of_card(index).await?),
+            None => None,
+        };
+        let mut looks = Looks::new(Some(self.timeout), POLL, POLL);
+        loop {
+            let refused = match self.guest.interfaces().await {
+                Ok(interfaces) => {
+                    let found: Vec<IpAddr> = (interfaces.iter())
+                        .filter(|interface| self.wants(interface, card.as_deref()))
+                        .flat_map(|interface| &interface.addresses)
+                        .map(|address| address.ip)
+                        .filter(|ip| self.wants_address(ip))
+                        .collect();
+                    if !found.is_empty() {
+                        return Ok(found);
+                    }
+                    None
+                }
+                Err(error) if passes(&error) => Some(error),
+                Err(error) => return Err(error),
+            };
+            if !looks.again().await {
+                return Err(match refused {
+                    Some(Error::Guest(refused)) => Error::Guest(refused),
+                    _ => self.guest.timed_out("address", self.timeout),
+                });
+            }
+        }
+    }
+}
+
+awaits!(WaitForAddress => Vec<IpAddr>);
+
+impl Guest {
+    async fn mac_of_card(&self, index: u8) -> Result<String, Error> {
+        let mac = match self.place().await?.kind {
+            Kind::Qemu => {
+                let config = self.qemu_config().await?;
+                config.net.get(&index).and_then(|card| card.macaddr.clone())
+            }
+            Kind::Lxc => {
+                let config = self.lxc_config().await?;
+                config.net.get(&index).and_then(|card| card.hwaddr.clone())
+            }
+        };
+        mac.map(|mac| mac.to_string()).ok_or_else(|| {
+            let missing = GuestErrorKind::NoSuchSetting {
+                vmid: self.vmid(),
+                key: format!("net{index}"),
+            };
+            missing.into()
+        })
+    }
 }
 
 fn is_reachable(ip: &IpAddr) -> bool {
@@ -183,6 +374,47 @@ pub struct Interface {
     pub mac: Option<String>,
     /// Its addresses.
     pub addresses: Vec<Address>,
+}
+
+impl Interface {
+    /// Whether its name is one that programs give to interfaces for containers and machines inside the guest, so
+    /// that its addresses mean nothing outside: `docker0`, `br-` with twelve hexadecimal digits (networks of
+    /// Docker), `podman0`, `cni0`, `cali…`, `cilium_…`, `flannel.1`, `kube-…`, `lxcbr0`, `lxdbr0`, `nerdctl0`, `veth…`,
+    /// `virbr0`, `vnet0`, and on Windows `vEthernet (WSL…)`, `vEthernet (nat)` and `vEthernet (Default Switch)`.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        let name = self.name.as_str();
+        let numbered = [
+            "docker",
+            "podman",
+            "cni",
+            "cni-podman",
+            "lxcbr",
+            "lxdbr",
+            "nerdctl",
+            "virbr",
+            "vnet",
+        ];
+        let digits = |rest: &str| !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_digit());
+        let starts = [
+            "br-int",
+            "cali",
+            "cilium_",
+            "flannel",
+            "kube-",
+            "lxc_",
+            "veth",
+            "vEthernet (WSL",
+            "vEthernet (nat",
+            "vEthernet (Default Switch",
+            "vEthernet (Docker",
+            "virbr0-",
+        ];
+        let of_docker = |id: &str| id.len() == 12 && id.bytes().all(|c| c.is_ascii_hexdigit());
+        (numbered.iter()).any(|start| name.strip_prefix(start).is_some_and(digits))
+            || starts.iter().any(|start| name.starts_with(start))
+            || name.strip_prefix("br-").is_some_and(of_docker)
+    }
 }
 
 /// An address with the length of its network's prefix.
@@ -236,7 +468,7 @@ impl Agent {
     /// See [`Agent`] and [`Guest`].
     pub async fn ping(&self) -> Result<(), Error> {
         self.guest
-            .in_qemu(&|vm| vm.agent().ping().post().into_future())
+            .ask_agent(|vm| vm.agent().ping().post().into_request())
             .await
             .map(drop)
     }
@@ -245,7 +477,7 @@ impl Agent {
     ///
     /// # Errors
     /// [`GuestErrorKind::TimedOut`] if it is not within the time; at once if the machine is off or has no agent
-    /// configured; see [`Guest`].
+    /// configured, and with [`GuestErrorKind::AgentRefused`] if it is there and may not be asked; see [`Guest`].
     pub async fn wait_until_up(&self, timeout: Duration) -> Result<(), Error> {
         let mut looks = Looks::new(Some(timeout), POLL, POLL);
         loop {
@@ -283,10 +515,10 @@ impl Agent {
             let offset = i64::try_from(content.len()).unwrap_or(i64::MAX);
             let piece = self
                 .guest
-                .in_qemu(&|vm| {
+                .ask_agent(|vm| {
                     let request = vm.agent().file_read().get(path);
                     let request = request.decode(false).offset(offset).count(READ_CHUNK);
-                    request.into_future()
+                    request.into_request()
                 })
                 .await;
             let piece = match piece {
@@ -308,7 +540,7 @@ impl Agent {
     async fn read_file_at_once(&self, path: &str) -> Result<Vec<u8>, Error> {
         let whole = self
             .guest
-            .in_qemu(&|vm| vm.agent().file_read().get(path).into_future())
+            .ask_agent(|vm| vm.agent().file_read().get(path).into_request())
             .await?;
         if whole.truncated == Some(true) {
             return Err(
@@ -352,9 +584,9 @@ impl Agent {
     async fn write_once(&self, path: &str, content: &[u8]) -> Result<(), Error> {
         let content = STANDARD.encode(content);
         self.guest
-            .in_qemu(&|vm| {
+            .ask_agent(|vm| {
                 let request = vm.agent().file_write().post(path, content.as_str());
-                request.encode(false).into_future()
+                request.encode(false).into_request()
             })
             .await
             .map(drop)
@@ -380,7 +612,7 @@ impl Agent {
     pub async fn file_systems(&self) -> Result<Vec<FileSystem>, Error> {
         let answer = self
             .guest
-            .in_qemu(&|vm| vm.agent().get_fsinfo().get().into_future())
+            .ask_agent(|vm| vm.agent().get_fsinfo().get().into_request())
             .await?;
         Ok((answer.result.unwrap_or_default().into_iter())
             .map(|row| FileSystem {
@@ -483,18 +715,18 @@ impl Exec {
         let mut looks = Looks::new(self.timeout, Duration::from_millis(100), POLL);
         let guest = &self.guest;
         let started = guest
-            .in_qemu(&|vm| {
+            .ask_agent(|vm| {
                 let mut request = vm.agent().exec().post().command(&self.command);
                 if let Some(input) = &self.input {
                     request = request.input_data(input);
                 }
-                request.into_future()
+                request.into_request()
             })
             .await?;
         let mut failures = 0;
         loop {
             let look = guest
-                .in_qemu(&|vm| vm.agent().exec_status().get(started.pid).into_future())
+                .ask_agent(|vm| vm.agent().exec_status().get(started.pid).into_request())
                 .await;
             match look {
                 Ok(status) if status.exited => {

@@ -49,12 +49,12 @@ use identity::{Identity, Likeness};
 use started::Goal;
 
 pub use backup::{Backup, Restore};
-pub use cloud_init::CloudInit;
+pub use cloud_init::{CloudInit, ssh_keys};
 pub use config::{Bus, Size};
 pub use copy::{CloneGuest, Cloned, Destroy};
 pub use failure::{GuestError, GuestErrorKind};
 pub use ids::{allocate, next_free};
-pub use migrate::{Migrate, MigrationCheck};
+pub use migrate::{MappedResource, Migrate, MigrationCheck, NodeRefusal};
 pub(crate) use places::Places;
 pub use power::{Power, PowerAction};
 pub use retention::{Retention, Verdict};

@@ -1,6 +1,7 @@
 //! The agent against a scripted machine with files and programs.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -291,4 +292,157 @@ async fn addresses_that_others_can_reach() {
         .map(IpAddr::to_string)
         .collect();
     assert_eq!(texts, ["192.0.2.9", "2001:db8::9"]);
+}
+
+const REFUSED: &str = r#"{"data":{"result":{"error":{"class":"CommandNotFound","desc":"Command guest-ping has been disabled"}}}}"#;
+
+/// What the agent refused.
+fn refused<T: fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Guest(error)) => match error.reason() {
+            GuestErrorKind::AgentRefused { class, desc, vmid } => format!("{vmid} {class}: {desc}"),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_inside_an_answer_is_an_error_of_every_call() {
+    for body in [
+        REFUSED,
+        &REFUSED.replace(r#"{"result":"#, "").replace("}}}}", "}}}"),
+    ] {
+        let body = body.to_owned();
+        let fake = Fake::new(move |_| ok(body.clone()));
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+        let agent = guest.agent();
+        let expected = "101 CommandNotFound: Command guest-ping has been disabled";
+        assert_eq!(refused(agent.ping().await), expected);
+        let up = agent.wait_until_up(Duration::from_secs(60)).await;
+        assert_eq!(refused(up), expected);
+        assert_eq!(refused(guest.interfaces().await), expected);
+        let address = guest.wait_for_address(Duration::from_secs(60)).await;
+        assert_eq!(refused(address), expected);
+        assert_eq!(refused(agent.file_systems().await), expected);
+        assert_eq!(refused(agent.exec(["true"]).await), expected);
+        assert_eq!(refused(agent.read_file("/x").await), expected);
+        assert_eq!(refused(agent.write_file("/x", b"y").await), expected);
+        assert_eq!(fake.requests().len(), 8, "nothing is asked twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_agent_cannot_do_yet_is_asked_again_and_told_in_the_end() {
+    let body = REFUSED
+        .replace("CommandNotFound", "GenericError")
+        .replace("disabled", "delayed");
+    let answers = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&answers);
+    let fake = Fake::new(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0..5 => ok(body.clone()),
+        _ => ok(r#"{"data":{"result":{}}}"#),
+    });
+    let agent = fake.token_client().guest_at(101, "n1", Kind::Qemu).agent();
+    agent
+        .wait_until_up(Duration::from_secs(60))
+        .await
+        .expect("it is up in the end");
+    answers.store(0, Ordering::SeqCst);
+    let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+    let late = guest.wait_for_address(Duration::from_secs(5)).await;
+    assert!(refused(late).contains("has been delayed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_answer_in_time_is_asked_again() {
+    for silence in [
+        "VM 101 qmp command 'guest-network-get-interfaces' failed - got timeout",
+        "VM 101 qmp command 'guest-ping' failed - unable to connect to VM 101 qga socket - timeout after 31 retries",
+        "QEMU guest agent is not running",
+    ] {
+        let answers = Arc::new(AtomicUsize::new(0));
+        let asked = Arc::clone(&answers);
+        let fake = Fake::new(move |request| {
+            if asked.fetch_add(1, Ordering::SeqCst) < 4 {
+                let mut refusal = crate::testing::json(500, "", "");
+                refusal.reason = silence.into();
+                return Ok(refusal);
+            }
+            if request.path.contains("get-interfaces") {
+                return ok(r#"{"data":{"result":[{"name":"eth0","ip-addresses":[
+                    {"ip-address":"192.0.2.1","ip-address-type":"ipv4","prefix":24}]}]}}"#);
+            }
+            ok(r#"{"data":{"result":{}}}"#)
+        });
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+        let found = guest.wait_for_address(Duration::from_secs(20)).await;
+        assert_eq!(found.expect(silence).len(), 1);
+        answers.store(0, Ordering::SeqCst);
+        let up = guest.agent().wait_until_up(Duration::from_secs(20)).await;
+        up.expect(silence);
+        answers.store(0, Ordering::SeqCst);
+        let late = guest.agent().wait_until_up(Duration::from_secs(3)).await;
+        assert!(
+            late.expect_err("it takes longer")
+                .to_string()
+                .contains("within 3s")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_is_one_of_the_guests_own() {
+    let fake = Fake::new(|request| {
+        if request.path.ends_with("/config") {
+            return ok(
+                r#"{"data":{"digest":"0","net0":"virtio=BC:24:11:00:00:01,bridge=vmbr0",
+                "net1":"virtio=BC:24:11:00:00:02,bridge=vmbr1"}}"#,
+            );
+        }
+        let row = |name: &str, mac: &str, ips: &[&str]| {
+            let ips: Vec<String> = (ips.iter())
+                .map(|ip| format!(r#"{{"ip-address":"{ip}","prefix":24}}"#))
+                .collect();
+            format!(
+                r#"{{"name":"{name}","hardware-address":"{mac}","ip-addresses":[{}]}}"#,
+                ips.join(",")
+            )
+        };
+        let rows = [
+            row("lo", "00:00:00:00:00:00", &["127.0.0.1", "::1"]),
+            row("docker0", "02:42:00:00:00:01", &["172.17.0.1"]),
+            row("br-0123456789ab", "02:42:00:00:00:02", &["172.18.0.1"]),
+            row("br-lan", "bc:24:11:00:00:03", &["192.0.2.3"]),
+            row("eth0", "bc:24:11:00:00:01", &["fe80::1%2", "2001:db8::1"]),
+            row("eth1", "bc:24:11:00:00:02", &["192.0.2.2", "2001:db8::2"]),
+        ];
+        ok(format!(r#"{{"data":{{"result":[{}]}}}}"#, rows.join(",")))
+    });
+    let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+    let wait = || guest.wait_for_address(Duration::from_secs(3));
+    for (wait, expected) in [
+        (wait(), "192.0.2.3 2001:db8::1 192.0.2.2 2001:db8::2"),
+        (wait().ipv4(), "192.0.2.3 192.0.2.2"),
+        (wait().card(0), "2001:db8::1"),
+        (wait().card(1).ipv4(), "192.0.2.2"),
+        (wait().mac("BC:24:11:00:00:03"), "192.0.2.3"),
+        (wait().interface("eth1").ipv6(), "2001:db8::2"),
+        (wait().interface("docker0"), "172.17.0.1"),
+        (wait().interface("eth0").all(), "fe80::1 2001:db8::1"),
+    ] {
+        let shown = format!("{wait:?}");
+        let found: Vec<String> = (wait.await.expect(&shown).iter())
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found.join(" "), expected, "{shown}");
+    }
+    let none = wait()
+        .card(0)
+        .ipv4()
+        .await
+        .expect_err("it has only the other");
+    assert!(none.to_string().contains("no address within 3s"), "{none}");
+    let missing = wait().card(7).await.expect_err("there is no such card");
+    assert!(missing.to_string().contains("net7"), "{missing}");
 }

@@ -1,7 +1,7 @@
 //! Backups of single guests, and guests made from them.
 
 use super::started::Goal;
-use super::{Guest, Kind, Place, Started, order};
+use super::{Care, Guest, GuestErrorKind, Kind, Place, Started, order};
 use crate::client::Client;
 use crate::error::Error;
 use crate::pve::node_storage::NodeStorageContentItem;
@@ -67,8 +67,19 @@ impl Backup {
         self
     }
 
-    /// Notes for the backup; `{{guestname}}`, `{{node}}`, `{{vmid}}` and `{{cluster}}` are filled in.
-    pub fn notes(mut self, template: impl Into<String>) -> Self {
+    /// Notes for the backup, as many lines as you like. `{{guestname}}`, `{{node}}`, `{{vmid}}` and `{{cluster}}`
+    /// are filled in by the server; anything else of that form, which it would refuse, ends in
+    /// [`GuestErrorKind::InvalidInput`] before anything is sent. The server reads one line with `\n` and `\\`
+    /// in it, and that is what is sent.
+    pub fn notes(mut self, text: impl AsRef<str>) -> Self {
+        let text = text.as_ref().replace("\r\n", "\n").replace('\\', r"\\");
+        self.notes = Some(text.replace('\n', r"\n"));
+        self
+    }
+
+    /// Notes for the backup as the server reads them: one line, in which `\n` is a line feed and `\\` a
+    /// backslash.
+    pub fn notes_template(mut self, template: impl Into<String>) -> Self {
         self.notes = Some(template.into());
         self
     }
@@ -81,6 +92,16 @@ impl Backup {
 
     async fn run(self) -> Result<Started, Error> {
         let guest = &self.guest;
+        if let Some(problem) = self.notes.as_deref().and_then(problem_of_notes) {
+            let vmid = guest.vmid;
+            let input = "the notes of the backup";
+            let invalid = GuestErrorKind::InvalidInput {
+                vmid,
+                input,
+                problem,
+            };
+            return Err(invalid.into());
+        }
         let send = |place: &Place| {
             let request = guest.client.api().nodes().node(&place.node).vzdump().post();
             order!(
@@ -91,8 +112,46 @@ impl Backup {
                 protected: self.protected.then_some(true),
             )
         };
-        guest.order(None, Goal::Nothing, &send).await
+        for again in [true, false] {
+            let place = guest.place().await?;
+            let started = guest.order(None, Goal::Nothing, &send).await?;
+            if started.task().is_some() {
+                return Ok(started);
+            }
+            // The server takes an order for a guest that is on another node, and does nothing.
+            if !again || guest.find(Care::Usual, false).await? == place {
+                break;
+            }
+        }
+        Err(GuestErrorKind::NotBackedUp { vmid: guest.vmid }.into())
     }
+}
+
+/// What the server would refuse about a template of notes.
+fn problem_of_notes(template: &str) -> Option<String> {
+    if template.contains('\n') {
+        return Some(r"a template has to be one line; write `\n` for a line feed".to_owned());
+    }
+    let mut rest = template.chars();
+    while let Some(c) = rest.next() {
+        if c == '\\'
+            && let Some(escaped) = rest.next().filter(|c| !matches!(c, 'n' | '\\'))
+        {
+            return Some(format!(
+                r"`\{escaped}` means nothing in a template; write `\\` for a backslash"
+            ));
+        }
+    }
+    let names = template.split("{{").skip(1).filter_map(|rest| {
+        let name = rest.split_once("}}")?.0.trim_start_matches('{');
+        let fits = |c: char| !c.is_whitespace() && !matches!(c, '{' | '}');
+        (!name.is_empty() && name.chars().all(fits)).then_some(name)
+    });
+    let known = ["cluster", "guestname", "node", "vmid"];
+    let unknown = names.into_iter().find(|name| !known.contains(name))?;
+    Some(format!(
+        "the server knows no {{{{{unknown}}}}}, only {{{{cluster}}}}, {{{{guestname}}}}, {{{{node}}}} and {{{{vmid}}}}"
+    ))
 }
 
 super::awaits!(Backup => Started);
@@ -183,3 +242,95 @@ impl Restore {
 }
 
 super::awaits!(Restore => Started);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fake, ok};
+
+    #[test]
+    fn notes_are_judged_as_the_server_does() {
+        for fits in [
+            "",
+            "v {{vmid}} of {{guestname}}, {{node}} in {{cluster}}",
+            r"C:\\data\nline 2",
+            "{{ vmid }} {{}} {{a b}} }}{{",
+        ] {
+            assert_eq!(problem_of_notes(fits), None, "{fits}");
+        }
+        for (odd, named) in [
+            ("a\nb", "one line"),
+            (r"C:\data", r"`\d`"),
+            (r"C:\\\data", r"`\d`"),
+            ("{{guestname}} {{x}}", "{{x}}"),
+            ("{{{{y}}", "{{y}}"),
+            ("{{{z}}", "{{z}}"),
+        ] {
+            let problem = problem_of_notes(odd).expect(odd);
+            assert!(problem.contains(named), "{odd}: {problem}");
+        }
+    }
+
+    const UPID: &str = "UPID:n2:00001234:0002DDA4:6B01F6EE:vzdump:101:root@pam!ci:";
+
+    #[tokio::test]
+    async fn notes_arrive_as_they_were_written() {
+        let fake = Fake::new(|_| ok(format!(r#"{{"data":"{UPID}"}}"#)));
+        let guest = fake.token_client().guest_at(101, "n2", Kind::Qemu);
+        let text = "C:\\data of {{guestname}}\r\nline2";
+        guest.backup("pbs").notes(text).await.expect("it is taken");
+        let raw = r"one\ntwo \\";
+        guest
+            .backup("pbs")
+            .notes_template(raw)
+            .await
+            .expect("it is taken");
+        let refused = guest.backup("pbs").notes("{{owner}}").await;
+        let refused = refused.expect_err("the server knows no owner");
+        assert!(
+            refused.never_sent() && refused.to_string().contains("{{owner}}"),
+            "{refused}"
+        );
+        let sent: Vec<String> = (fake.requests().into_iter())
+            .map(|request| String::from_utf8_lossy(&request.body).into_owned())
+            .collect();
+        assert!(
+            sent[0]
+                .contains(r"notes-template=C%3A%5C%5Cdata%20of%20%7B%7Bguestname%7D%7D%5Cnline2"),
+            "{sent:?}"
+        );
+        assert!(
+            sent[1].contains(r"notes-template=one%5Cntwo%20%5C%5C"),
+            "{sent:?}"
+        );
+        assert_eq!(sent.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_the_server_passes_over_is_no_backup() {
+        // The guest was moved from n1 to n2 since.
+        let moved = |there: &'static str| {
+            Fake::new(move |request| {
+                if request.path.contains("/cluster/resources") {
+                    ok(format!(
+                        r#"{{"data":[{{"vmid":101,"type":"qemu","node":"{there}"}}]}}"#
+                    ))
+                } else if request.path.contains("/n2/vzdump") {
+                    ok(format!(r#"{{"data":"{UPID}"}}"#))
+                } else if request.path.contains("/vzdump") {
+                    ok(r#"{"data":"OK"}"#)
+                } else {
+                    ok(r#"{"data":{}}"#)
+                }
+            })
+        };
+        let fake = moved("n2");
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+        let started = guest.backup("local").await.expect("it is found");
+        assert!(started.task().is_some());
+        let fake = moved("n1");
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+        let refused = guest.backup("local").await.expect_err("nothing was done");
+        assert!(refused.to_string().contains("no backup"), "{refused}");
+    }
+}

@@ -1,8 +1,10 @@
 //! What cloud-init does inside a new virtual machine.
 
+use percent_encoding::percent_decode_str;
+
 use super::{Guest, Kind};
 use crate::error::Error;
-use crate::pve::qemu::{QemuDrive, QemuIpConfig};
+use crate::pve::qemu::{QemuConfig, QemuDrive, QemuIpConfig};
 use crate::value::Family;
 use crate::value::List;
 use crate::value::Secret;
@@ -174,6 +176,18 @@ impl Guest {
     }
 }
 
+/// The public SSH keys that cloud-init gives to a virtual machine, one a line of `authorized_keys`. The configuration
+/// has them percent-encoded as one text; [`CloudInit::ssh_key`] writes them so.
+#[must_use]
+pub fn ssh_keys(config: &QemuConfig) -> Vec<String> {
+    let text = config.sshkeys.as_deref().unwrap_or_default();
+    let keys = percent_decode_str(text).decode_utf8_lossy();
+    (keys.lines().map(str::trim))
+        .filter(|key| !key.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 fn is_cloud_init(drive: &QemuDrive) -> bool {
     // `storage:cloudinit` when it is asked for, `storage:vm-101-cloudinit` once it is there.
     drive.file.ends_with(":cloudinit") || drive.file.contains("-cloudinit")
@@ -192,6 +206,20 @@ mod tests {
             settings.ssh_keys_text(),
             "ssh-rsa%20AAA%2Bb%2Fc%3D%3D%20me%40host%0Assh-ed25519%20X%20y"
         );
+    }
+
+    #[test]
+    fn ssh_keys_are_read_as_they_were_written() {
+        let keys = [
+            "ssh-rsa AAAAB3+x/y/z== cardno:18 228 342",
+            "ssh-ed25519 Ü% a@b",
+        ];
+        let settings = CloudInit::new().ssh_key(keys[0]).ssh_key(keys[1]);
+        let body =
+            serde_json::json!({ "data": { "digest": "0", "sshkeys": settings.ssh_keys_text() } });
+        let config = crate::value::decode::from_answer(body.to_string().as_bytes());
+        assert_eq!(ssh_keys(&config.expect("a configuration")), keys);
+        assert!(ssh_keys(&QemuConfig::default()).is_empty());
     }
 
     #[test]

@@ -116,6 +116,12 @@ macro_rules! edit {
     };
 }
 
+fn is_tag(text: &str) -> bool {
+    let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(word) && bytes.all(|c| word(c) || matches!(c, b'-' | b'+' | b'.'))
+}
+
 const NETS: u8 = 32;
 const MOUNT_POINTS: u8 = 255;
 
@@ -322,18 +328,32 @@ impl Guest {
         Ok(tags.unwrap_or_default().0)
     }
 
-    /// Adds tags; those it has already are left alone.
+    /// Adds tags; those it has already are left alone. Whether `Web` and `web` are the same is up to the
+    /// cluster's `tag-style`, which is asked for where it matters; unless set, they are.
     ///
     /// # Errors
-    /// As for [`Guest::edit_qemu`].
+    /// [`GuestErrorKind::InvalidInput`] for what cannot be a tag: one starts with a letter, a digit or `_` and
+    /// goes on with those, `-`, `+` and `.`; as for [`Guest::edit_qemu`].
     pub async fn add_tags(
         &self,
         tags: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<(), Error> {
         let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
+        if let Some(odd) = tags.iter().find(|tag| !is_tag(tag)) {
+            let invalid = GuestErrorKind::InvalidInput {
+                vmid: self.vmid,
+                input: "a tag",
+                problem: format!(
+                    "{odd:?} cannot be one: a tag starts with a letter, a digit or `_` and goes on with those, \
+                     `-`, `+` and `.`"
+                ),
+            };
+            return Err(invalid.into());
+        }
+        let same = self.tag_rule(&tags).await?;
         self.edit_tags(&|have| {
             for tag in &tags {
-                if !have.iter().any(|known| known.eq_ignore_ascii_case(tag)) {
+                if !have.iter().any(|known| same(known, tag)) {
                     have.push(tag.clone());
                 }
             }
@@ -341,7 +361,8 @@ impl Guest {
         .await
     }
 
-    /// Removes tags; those it does not have are passed over.
+    /// Removes tags; those it does not have are passed over. What counts as the same tag is as for
+    /// [`Guest::add_tags`].
     ///
     /// # Errors
     /// As for [`Guest::edit_qemu`].
@@ -350,10 +371,28 @@ impl Guest {
         tags: impl IntoIterator<Item = impl Into<String>>,
     ) -> Result<(), Error> {
         let tags: Vec<String> = tags.into_iter().map(Into::into).collect();
+        let same = self.tag_rule(&tags).await?;
         self.edit_tags(&|have| {
-            have.retain(|known| !tags.iter().any(|tag| known.eq_ignore_ascii_case(tag)));
+            have.retain(|known| !tags.iter().any(|tag| same(known, tag)));
         })
         .await
+    }
+
+    /// When two tags are the same to the cluster.
+    async fn tag_rule(&self, tags: &[String]) -> Result<fn(&String, &String) -> bool, Error> {
+        // Where case makes no difference for any of these, it need not be asked for.
+        let have = self.tags().await?;
+        let differ = |a: &String, b: &String| a != b && a.eq_ignore_ascii_case(b);
+        let matters = (have.iter()).any(|known| tags.iter().any(|tag| differ(known, tag)));
+        if !matters {
+            return Ok(|a, b| a == b);
+        }
+        let options = self.client.api().cluster().options().get().await?;
+        let style = options.tag_style;
+        match style.and_then(|style| style.case_sensitive) {
+            Some(true) => Ok(|a, b| a == b),
+            _ => Ok(|a, b| a.eq_ignore_ascii_case(b)),
+        }
     }
 
     async fn edit_tags(&self, change: &(dyn Fn(&mut Vec<String>) + Sync)) -> Result<(), Error> {

@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 
 use super::started::Goal;
-use super::{Acting, Care, Guest, Kind, Place, PowerState, Started, allocate, order};
+use super::{
+    Acting, Care, Guest, GuestErrorKind, Kind, Place, PowerState, Started, allocate, order,
+};
 use crate::error::Error;
 use crate::request::Sending;
 use crate::task::Task;
@@ -100,13 +102,14 @@ impl CloneGuest {
     }
 
     /// Whether all disks are copied, or the clone builds on those of the template. Templates give linked
-    /// clones unless this is set, other guests full ones.
+    /// clones unless this or [`CloneGuest::storage`] is set, other guests full ones.
     pub fn full(mut self, full: bool) -> Self {
         self.full = Some(full);
         self
     }
 
-    /// The storage of a full clone's disks.
+    /// The storage of the clone's disks. Makes it a full clone, since a linked one has its disks where the
+    /// template has them; together with `full(false)` it ends in [`GuestErrorKind::InvalidInput`].
     pub fn storage(mut self, storage: impl Into<String>) -> Self {
         self.storage = Some(storage.into());
         self
@@ -138,7 +141,7 @@ impl CloneGuest {
                     $request,
                     $name: self.name.as_deref(),
                     description: self.description.as_deref(),
-                    full: self.full,
+                    full: self.full.or(self.storage.as_ref().map(|_| true)),
                     storage: self.storage.as_deref(),
                     target: self.target.as_deref(),
                     pool: self.pool.as_deref(),
@@ -155,6 +158,16 @@ impl CloneGuest {
     async fn run(self) -> Result<Cloned, Error> {
         let this = &self;
         let guest = &this.guest;
+        if this.full == Some(false) && this.storage.is_some() {
+            let invalid = GuestErrorKind::InvalidInput {
+                vmid: guest.vmid,
+                input: "the storage of a clone",
+                problem: "a linked clone has its disks where the template has them; leave the storage out, \
+                          or make it a full clone"
+                    .to_owned(),
+            };
+            return Err(invalid.into());
+        }
         let (vmid, started) = if this.search {
             allocate(&guest.client, this.ids.clone(), |vmid| this.copy(vmid)).await?
         } else {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Kind, Place};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
+use crate::value::text::OneLine;
 
 /// Something with a guest did not work, for a reason that no single call tells. See [`Error::Guest`].
 #[derive(Clone, Debug)]
@@ -79,6 +80,31 @@ pub enum GuestErrorKind {
         /// How long.
         after: Duration,
     },
+    /// The server took the order for a backup and started no task, as it does for a guest of another node.
+    NotBackedUp {
+        /// The guest's number.
+        vmid: u32,
+    },
+    /// The guest agent is there and refused what it was asked for. The server passes that on as if it were an
+    /// answer.
+    AgentRefused {
+        /// The guest's number.
+        vmid: u32,
+        /// What kind of refusal, as QEMU names it: `CommandNotFound` for a command that is switched off or that
+        /// the agent is too old for, `GenericError` for most others.
+        class: String,
+        /// What the agent says.
+        desc: String,
+    },
+    /// Something that was given cannot be meant, so nothing was sent.
+    InvalidInput {
+        /// The guest's number.
+        vmid: u32,
+        /// What it was given for.
+        input: &'static str,
+        /// What is wrong with it, and the way out.
+        problem: String,
+    },
     /// The guest agent answered something that cannot be used.
     Agent {
         /// The guest's number.
@@ -110,9 +136,12 @@ impl GuestError {
             | GuestErrorKind::WrongKind { .. }
             | GuestErrorKind::NoFreeId { .. }
             | GuestErrorKind::NoFreeSlot { .. }
+            | GuestErrorKind::InvalidInput { .. }
             | GuestErrorKind::NoSuchSetting { .. } => true,
             GuestErrorKind::HighAvailability { .. }
             | GuestErrorKind::TimedOut { .. }
+            | GuestErrorKind::NotBackedUp { .. }
+            | GuestErrorKind::AgentRefused { .. }
             | GuestErrorKind::Agent { .. } => false,
         }
     }
@@ -174,6 +203,21 @@ impl fmt::Display for GuestErrorKind {
                 waiting_for,
                 after,
             } => write!(f, "guest {vmid}: no {waiting_for} within {after:?}"),
+            Self::NotBackedUp { vmid } => write!(
+                f,
+                "the server made no backup of guest {vmid}, as if it belonged to another node"
+            ),
+            Self::AgentRefused { vmid, class, desc } => write!(
+                f,
+                "the guest agent of guest {vmid} refuses: {} ({})",
+                OneLine(desc),
+                OneLine(class)
+            ),
+            Self::InvalidInput {
+                vmid,
+                input,
+                problem,
+            } => write!(f, "guest {vmid}: {input}: {problem}"),
             Self::Agent { vmid, problem } => {
                 write!(f, "guest agent of guest {vmid}: {problem}")
             }

@@ -1,5 +1,7 @@
 //! Moving guests between nodes.
 
+use std::collections::BTreeMap;
+
 use super::started::Goal;
 use super::{Guest, Kind, Place, PowerState, Started, order};
 use crate::Value;
@@ -17,56 +19,173 @@ pub struct MigrationCheck {
     pub running: bool,
     /// The nodes the server says it can go to; `None` where the release does not say.
     pub allowed_nodes: Option<Vec<String>>,
+    /// The nodes the server says it cannot go to, each with the reasons.
+    pub not_allowed_nodes: BTreeMap<String, NodeRefusal>,
     /// Disks that no other node can reach, each as `storage:volume`. They can be copied along.
     pub local_disks: Vec<String>,
-    /// Devices of the node that the guest uses, such as `hostpci0`. They cannot be moved.
+    /// Devices of the node that the guest uses, such as `hostpci0`, but for those that are mapped. They cannot be
+    /// moved.
     pub local_resources: Vec<String>,
+    /// Devices that the guest uses through a mapping of the cluster.
+    pub mapped_resources: Vec<MappedResource>,
+    /// What high availability moves along with the guest, as `vm:104`.
+    pub dependent_resources: Vec<String>,
     /// Storages the target node lacks.
     pub missing_storages: Vec<String>,
+    /// Mapped devices the target node lacks.
+    pub missing_mappings: Vec<String>,
     /// What high availability keeps away from the guest and runs on the target node, as `vm:102`.
     pub blocking_resources: Vec<String>,
+}
+
+/// Why a guest cannot go to a node; see [`MigrationCheck::not_allowed_nodes`]. Nothing is set where the server
+/// gives no reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeRefusal {
+    /// Storages the node lacks.
+    pub missing_storages: Vec<String>,
+    /// Mapped devices the node lacks.
+    pub missing_mappings: Vec<String>,
+    /// What high availability keeps away from the guest and runs there, as `vm:102`.
+    pub blocking_resources: Vec<String>,
+}
+
+/// A device that a guest uses through a mapping of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MappedResource {
+    /// The guest's setting, as `hostpci0`.
+    pub key: String,
+    /// The mapping; `None` on releases that do not say.
+    pub mapping: Option<String>,
+    /// Whether a guest that runs can be moved with it.
+    pub live: bool,
+}
+
+/// A member under either of its spellings: machines and containers differ, and so do releases.
+fn member<'a>(found: &'a Value, name: &str) -> Option<&'a Value> {
+    (found.get(name.replace('-', "_"))).or_else(|| found.get(name.replace('_', "-")))
+}
+
+/// A list of texts, or of objects with the text under this key.
+fn texts(list: Option<&Value>, key: &str) -> Vec<String> {
+    let items = list.and_then(Value::as_array).map(Vec::as_slice);
+    (items.unwrap_or_default().iter())
+        .filter_map(|item| item.as_str().or_else(|| item.get(key)?.as_str()))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn flag(value: Option<&Value>) -> bool {
+    match value {
+        Some(Value::Bool(yes)) => *yes,
+        Some(Value::Number(number)) => number.as_i64() != Some(0),
+        Some(Value::String(text)) => !matches!(text.as_str(), "" | "0"),
+        _ => false,
+    }
+}
+
+impl NodeRefusal {
+    fn read(why: &Value) -> Self {
+        Self {
+            missing_storages: texts(member(why, "unavailable-storages"), "storage"),
+            missing_mappings: texts(member(why, "unavailable-resources"), "name"),
+            blocking_resources: texts(member(why, "blocking-ha-resources"), "sid"),
+        }
+    }
 }
 
 impl MigrationCheck {
     /// Reads the answer member by member: what is declared about it and what comes are two things.
     #[inline]
     fn read(found: &Value, target: &str) -> Self {
-        let texts = |list: Option<&Value>, key: &str| -> Vec<String> {
-            let items = list.and_then(Value::as_array).map(Vec::as_slice);
-            (items.unwrap_or_default().iter())
-                .filter_map(|item| item.as_str().or_else(|| item.get(key)?.as_str()))
-                .map(str::to_owned)
-                .collect()
-        };
-        let running = match found.get("running") {
-            Some(Value::Bool(running)) => *running,
-            Some(Value::Number(number)) => number.as_i64() != Some(0),
-            Some(Value::String(text)) => text == "1",
-            _ => false,
-        };
-        let refused = (found.get("not_allowed_nodes")).and_then(|nodes| nodes.get(target));
-        let why = |key: &str| texts(refused.and_then(|why| why.get(key)), "sid");
+        let running = flag(found.get("running"));
+        let not_allowed_nodes: BTreeMap<String, NodeRefusal> = member(found, "not-allowed-nodes")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            // A node without a reason is not one that is refused.
+            .filter(|(_, why)| why.as_object().is_none_or(|why| !why.is_empty()))
+            .map(|(node, why)| (node.clone(), NodeRefusal::read(why)))
+            .collect();
+        let allowed_nodes = member(found, "allowed-nodes")
+            .filter(|nodes| nodes.is_array())
+            .map(|nodes| texts(Some(nodes), "node"))
+            // Releases before 9 look at no node if the guest runs.
+            .filter(|nodes| !(running && nodes.is_empty() && not_allowed_nodes.is_empty()));
+        let mut mapped_resources: Vec<MappedResource> = member(found, "mapped-resource-info")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(key, about)| MappedResource {
+                key: key.clone(),
+                mapping: about.get("name").and_then(Value::as_str).map(str::to_owned),
+                live: flag(member(about, "live-migration")),
+            })
+            .collect();
+        for key in texts(member(found, "mapped-resources"), "name") {
+            if !mapped_resources.iter().any(|known| known.key == key) {
+                mapped_resources.push(MappedResource {
+                    key,
+                    mapping: None,
+                    live: false,
+                });
+            }
+        }
+        let mut local_resources = texts(member(found, "local-resources"), "name");
+        local_resources.retain(|key| !mapped_resources.iter().any(|mapped| mapped.key == *key));
+        let here = not_allowed_nodes.get(target).cloned().unwrap_or_default();
         Self {
             running,
-            // A running guest gets none: the server does not look at the nodes then.
-            allowed_nodes: (found.get("allowed_nodes"))
-                .filter(|nodes| nodes.is_array() && !running)
-                .map(|nodes| texts(Some(nodes), "node")),
-            local_disks: texts(found.get("local_disks"), "volid"),
-            local_resources: texts(found.get("local_resources"), "name"),
-            missing_storages: why("unavailable_storages"),
-            blocking_resources: why("blocking-ha-resources"),
+            allowed_nodes,
+            local_disks: texts(member(found, "local-disks"), "volid"),
+            local_resources,
+            mapped_resources,
+            dependent_resources: texts(member(found, "dependent-ha-resources"), "sid"),
+            missing_storages: here.missing_storages,
+            missing_mappings: here.missing_mappings,
+            blocking_resources: here.blocking_resources,
+            not_allowed_nodes,
         }
     }
 
     /// Whether the server names a reason against this target. No reason is no promise.
     #[must_use]
     pub fn is_blocked(&self, target: &str) -> bool {
-        !self.local_resources.is_empty()
-            || !self.missing_storages.is_empty()
-            || !self.blocking_resources.is_empty()
+        !self.reasons(target).is_empty()
+    }
+
+    /// What the server names against this target, in words; nothing if it names nothing.
+    #[must_use]
+    pub fn reasons(&self, target: &str) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let mut add = |what: &str, items: &[String]| {
+            if !items.is_empty() {
+                reasons.push(format!("{what} {}", items.join(", ")));
+            }
+        };
+        add("it uses devices of its node:", &self.local_resources);
+        let fixed: Vec<String> = (self.mapped_resources.iter())
+            .filter(|mapped| self.running && !mapped.live)
+            .map(|mapped| mapped.key.clone())
+            .collect();
+        add("it runs with devices that cannot move live:", &fixed);
+        if let Some(why) = self.not_allowed_nodes.get(target) {
+            add("the node lacks the storages", &why.missing_storages);
+            add("the node lacks the mapped devices", &why.missing_mappings);
+            add(
+                "high availability keeps it away from",
+                &why.blocking_resources,
+            );
+        }
+        let refused = self.not_allowed_nodes.contains_key(target)
             || (self.allowed_nodes.as_ref())
-                .is_some_and(|nodes| !nodes.iter().any(|node| node == target))
+                .is_some_and(|nodes| !nodes.iter().any(|node| node == target));
+        if refused && reasons.is_empty() {
+            reasons.push(format!("the server does not allow node {target}"));
+        }
+        reasons
     }
 }
 
@@ -170,41 +289,106 @@ super::awaits!(Migrate => Started);
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn every_reason_against_a_target_is_found() {
-        let found = serde_json::json!({
+        // As virtual machines of 7 and 8 tell it, machines of 9, and containers.
+        let old = json!({
             "running": 0,
             "allowed_nodes": ["pve3"],
             "local_disks": [{ "volid": "local-lvm:vm-101-disk-0", "size": 1, "cdrom": 0 }],
             "local_resources": ["hostpci0"],
-            "not_allowed_nodes": {
-                "pve2": {
-                    "unavailable_storages": ["nfs"],
-                    "blocking-ha-resources": [{ "sid": "vm:102", "cause": "resource-affinity" }],
-                },
-            },
+            "not_allowed_nodes": { "pve2": { "unavailable_storages": ["nfs"] } },
         });
-        let check = MigrationCheck::read(&found, "pve2");
-        assert!(check.is_blocked("pve2"));
+        let check = MigrationCheck::read(&old, "pve2");
+        assert!(check.is_blocked("pve2") && check.is_blocked("pve3"));
         assert_eq!(check.local_disks, ["local-lvm:vm-101-disk-0"]);
         assert_eq!(check.local_resources, ["hostpci0"]);
         assert_eq!(check.missing_storages, ["nfs"]);
-        assert_eq!(check.blocking_resources, ["vm:102"]);
+
+        let running = json!({
+            "running": 1,
+            "allowed_nodes": ["pve3"],
+            "not_allowed_nodes": {
+                "pve4": { "unavailable-resources": ["gpu1"] },
+                "pve5": { "blocking-ha-resources": [{ "sid": "vm:102", "cause": "resource-affinity" }] },
+                "pve3": {},
+            },
+            "local_disks": [],
+            "local_resources": ["hostpci0"],
+            "mapped-resources": ["hostpci0"],
+            "mapped-resource-info": { "hostpci0": { "name": "gpu1", "live-migration": 1 } },
+            "dependent-ha-resources": ["vm:104"],
+        });
+        let check = MigrationCheck::read(&running, "pve4");
+        assert_eq!(check.missing_mappings, ["gpu1"]);
+        assert_eq!(check.allowed_nodes, Some(vec!["pve3".to_owned()]));
+        assert_eq!(check.dependent_resources, ["vm:104"]);
+        assert_eq!(
+            check.reasons("pve4"),
+            ["the node lacks the mapped devices gpu1"]
+        );
+        assert_eq!(
+            check.reasons("pve5"),
+            ["high availability keeps it away from vm:102"]
+        );
+        assert_eq!(
+            check.reasons("pve9"),
+            ["the server does not allow node pve9"]
+        );
+        assert!(!check.is_blocked("pve3"), "a mapped device moves along");
+
+        let container = json!({
+            "running": 0, "allowed-nodes": ["pve3"], "dependent-ha-resources": ["ct:104"],
+            "not-allowed-nodes": {
+                "pve1": { "blocking-ha-resources": [{ "sid": "ct:103", "cause": "resource-affinity" }] },
+            },
+        });
+        let check = MigrationCheck::read(&container, "pve1");
+        assert!(check.is_blocked("pve1") && !check.is_blocked("pve3"));
+        assert_eq!(check.blocking_resources, ["ct:103"]);
+        assert_eq!(check.dependent_resources, ["ct:104"]);
     }
 
     #[test]
-    fn a_running_guest_is_judged_by_its_own_devices_only() {
-        let found = serde_json::json!({
+    fn a_machine_that_runs_takes_only_devices_along_that_move_live() {
+        let found = |info: Value| {
+            let found = json!({
+                "running": "1", "allowed_nodes": ["pve2"], "local_resources": ["usb0"],
+                "mapped-resources": ["usb0"], "mapped-resource-info": info,
+            });
+            MigrationCheck::read(&found, "pve2").is_blocked("pve2")
+        };
+        assert!(found(json!({ "usb0": { "name": "stick" } })));
+        assert!(
+            found(Value::Null),
+            "8.0 to 8.3 do not say and do not move them"
+        );
+        assert!(!found(
+            json!({ "usb0": { "name": "stick", "live-migration": true } })
+        ));
+    }
+
+    #[test]
+    fn what_is_not_said_blocks_nothing() {
+        let found = json!({
             "running": 1, "allowed_nodes": [], "local_disks": [], "local_resources": [],
         });
         let check = MigrationCheck::read(&found, "pve2");
         assert!(check.running && !check.is_blocked("pve2"));
         // Nothing of it can be trusted to be there.
-        assert_eq!(
-            MigrationCheck::read(&Value::Null, "pve2"),
-            MigrationCheck::default()
-        );
+        for odd in [
+            Value::Null,
+            json!([]),
+            json!({ "not_allowed_nodes": [1], "running": [] }),
+        ] {
+            assert_eq!(
+                MigrationCheck::read(&odd, "pve2"),
+                MigrationCheck::default()
+            );
+        }
     }
 }

@@ -347,3 +347,112 @@ async fn what_cannot_be_undone_takes_a_proof() {
             .any(|line| line.starts_with("DELETE") || line.starts_with("PUT"))
     );
 }
+
+/// A machine with these tags in a cluster with this `tag-style`.
+fn tagged(tags: &'static str, style: &'static str) -> Fake {
+    Fake::new(move |request| {
+        let path = request.path.as_str();
+        if path.ends_with("/cluster/options") {
+            ok(format!(
+                r#"{{"data":{{"tag-style":{style},"allowed-tags":[]}}}}"#
+            ))
+        } else if path.ends_with("/config") && request.body.is_empty() {
+            ok(format!(r#"{{"data":{{"digest":"0","tags":"{tags}"}}}}"#))
+        } else {
+            ok(r#"{"data":null}"#)
+        }
+    })
+}
+
+#[tokio::test]
+async fn which_tags_are_the_same_is_the_clusters_rule() {
+    const SENSITIVE: &str = r#"{"case-sensitive":1}"#;
+    const ORDERED: &str = r#"{"ordering":"config"}"#;
+    for (tags, style, add, remove, sent, asked) in [
+        ("prod", SENSITIVE, "Prod", "", Some("prod;Prod"), 1),
+        ("prod", ORDERED, "Prod", "", None, 1),
+        ("prod", "null", "Prod", "", None, 1),
+        ("prod", SENSITIVE, "web", "", Some("prod;web"), 0),
+        ("Prod;prod", SENSITIVE, "", "prod", Some("Prod"), 1),
+        ("Prod", SENSITIVE, "", "prod", None, 1),
+        ("prod;web", ORDERED, "", "PROD", Some("web"), 1),
+        ("prod;web", ORDERED, "", "web", Some("prod"), 0),
+    ] {
+        let fake = tagged(tags, style);
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+        if add.is_empty() {
+            guest.remove_tags([remove]).await.expect("it is taken");
+        } else {
+            guest.add_tags([add]).await.expect("it is taken");
+        }
+        let requests = fake.requests();
+        let puts = requests.iter().filter(|request| !request.body.is_empty());
+        let puts: Vec<String> = puts
+            .map(|request| {
+                String::from_utf8_lossy(&request.body)
+                    .replace("%3B", ";")
+                    .replace("%2C", ";")
+            })
+            .collect();
+        let case = format!("{tags} {style} {add}{remove}: {puts:?}");
+        assert_eq!(puts.len(), usize::from(sent.is_some()), "{case}");
+        if let Some(sent) = sent {
+            assert!(
+                puts[0].contains(&format!("tags={sent}&"))
+                    || puts[0].ends_with(&format!("tags={sent}")),
+                "{case}"
+            );
+        }
+        let options = |line: &String| line.contains("/cluster/options");
+        assert_eq!(
+            fake.lines().iter().filter(|line| options(line)).count(),
+            asked,
+            "{case}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_tag_is_not_sent() {
+    let fake = tagged("", "null");
+    let guest = fake.token_client().guest_at(101, "n1", Kind::Lxc);
+    for odd in ["with space", "a;b", "a,b", "", "-x", "ü", "a\nb", "a b"] {
+        let refused = guest.add_tags(["fits", odd]).await.expect_err(odd);
+        assert!(
+            refused.never_sent() && refused.to_string().contains("a tag"),
+            "{refused}"
+        );
+    }
+    assert!(fake.requests().is_empty());
+    guest.add_tags(["_a.b+c-D9"]).await.expect("that is one");
+}
+
+#[tokio::test]
+async fn a_clone_with_a_storage_is_a_full_one() {
+    for kind in [Kind::Qemu, Kind::Lxc] {
+        let fake = Fake::new(|_| {
+            ok(r#"{"data":"UPID:n1:00001234:0002DDA4:6B01F6EE:qmclone:9000:root@pam!ci:"}"#)
+        });
+        let guest = fake.token_client().guest_at(9000, "n1", kind);
+        guest
+            .clone_to(200)
+            .storage("local-lvm")
+            .await
+            .expect("it is taken");
+        guest.clone_to(201).await.expect("it is taken");
+        let linked = guest.clone_to(202).full(false).storage("local-lvm");
+        let refused = linked.await.expect_err("there is no such thing");
+        assert!(
+            refused.never_sent() && refused.to_string().contains("linked clone"),
+            "{refused}"
+        );
+        let bodies: Vec<String> = (fake.requests().iter())
+            .map(|request| String::from_utf8_lossy(&request.body).into_owned())
+            .collect();
+        assert_eq!(bodies.len(), 2);
+        assert!(
+            bodies[0].contains("full=1") && !bodies[1].contains("full"),
+            "{bodies:?}"
+        );
+    }
+}
