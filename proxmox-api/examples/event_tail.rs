@@ -49,7 +49,7 @@ async fn main() -> Outcome {
         None => None,
     };
     loop {
-        let event = match watch.next().await {
+        let event = match watch.next_event().await {
             Ok(event) => event,
             Err(error) if error.is_retryable() => {
                 eprintln!("{error}");

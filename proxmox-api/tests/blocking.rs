@@ -204,7 +204,7 @@ fn guests_are_worked_with_without_a_runtime() {
     assert_eq!(lines.last().map(String::as_str), Some("TASK OK"));
     let status = guest.status().send_blocking().unwrap();
     assert_eq!(status.state, PowerState::Running);
-    let event = watch.next().send_blocking().unwrap();
+    let event = watch.next_event().send_blocking().unwrap();
     assert_eq!(event.change.kind(), "task.started");
 
     let mut log = started.task().unwrap().wait().lines();

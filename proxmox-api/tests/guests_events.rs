@@ -38,10 +38,7 @@ async fn cluster() -> (Simulator, Client) {
 }
 
 fn kinds(events: &[Event]) -> Vec<&str> {
-    events
-        .iter()
-        .map(|event| event.change.exact_kind())
-        .collect()
+    events.iter().map(|event| event.change.kind()).collect()
 }
 
 #[tokio::test]
@@ -53,7 +50,10 @@ async fn what_is_done_to_guests_and_nodes_is_told() {
 
     pve.guest(100).stop().await.unwrap().wait().await.unwrap();
     let events = watch.poll().await.unwrap();
-    assert_eq!(kinds(&events), ["task.started", "vm.stopped", "task.ended"]);
+    assert_eq!(
+        kinds(&events),
+        ["task.started", "guest.stopped", "task.ended"]
+    );
 
     pve.guest(100)
         .migrate("pve2")
@@ -65,7 +65,7 @@ async fn what_is_done_to_guests_and_nodes_is_told() {
     let events = watch.poll().await.unwrap();
     assert_eq!(
         kinds(&events),
-        ["task.started", "vm.migrated", "task.ended"]
+        ["task.started", "guest.migrated", "task.ended"]
     );
     assert!(matches!(
         &events[1].change,
@@ -76,12 +76,20 @@ async fn what_is_done_to_guests_and_nodes_is_told() {
     copy.started.wait().await.unwrap();
     let cursor = watch.cursor().cloned().unwrap();
     let events = watch.poll().await.unwrap();
-    assert_eq!(kinds(&events), ["task.started", "vm.created", "task.ended"]);
+    assert_eq!(
+        kinds(&events),
+        ["task.started", "guest.created", "task.ended"]
+    );
     copy.guest.destroy().await.unwrap().wait().await.unwrap();
     simulator.set_online("pve2", false);
     let events = watch.poll().await.unwrap();
     let kinds_now = kinds(&events);
-    for kind in ["node.offline", "vm.removed", "task.started", "task.ended"] {
+    for kind in [
+        "node.offline",
+        "guest.removed",
+        "task.started",
+        "task.ended",
+    ] {
         assert!(kinds_now.contains(&kind), "{kind}: {kinds_now:?}");
     }
 
@@ -92,7 +100,7 @@ async fn what_is_done_to_guests_and_nodes_is_told() {
         .filter(|event| event.change.kind() == "task.ended")
         .count();
     assert_eq!(tasks, 2);
-    assert!(!kinds(&events).contains(&"vm.created"));
+    assert!(!kinds(&events).contains(&"guest.created"));
 }
 
 #[tokio::test]
@@ -101,13 +109,10 @@ async fn the_next_event_is_waited_for() {
     let mut watch = Watch::new(&pve).interval(std::time::Duration::from_millis(1));
     watch.poll().await.unwrap();
     let guest = pve.guest(200);
-    let (event, started) = tokio::join!(watch.next(), async { guest.start().await });
+    let (event, started) = tokio::join!(watch.next_event(), async { guest.start().await });
     // The look may have asked for the tasks just before the start, and for the guests just after it.
     let kind = event.unwrap().change.kind();
-    assert!(
-        ["task.started", "vm.status.changed"].contains(&kind),
-        "{kind}"
-    );
+    assert!(["task.started", "guest.started"].contains(&kind), "{kind}");
     started.unwrap();
 }
 
@@ -209,7 +214,7 @@ async fn a_receiver_believes_a_delivery_over_the_network() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hooks/in?key=1", listener.local_addr().unwrap());
     let hook = Webhook::new("test", &url, "webhook-secret-key").unwrap();
-    let hook = hook.events(["vm.started", "vm.stopped"]);
+    let hook = hook.events(["guest.started", "guest.stopped"]);
     let deliverer = Deliverer::new().unwrap().attempts(1);
     let receiver = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -227,7 +232,7 @@ async fn a_receiver_believes_a_delivery_over_the_network() {
     let now: u64 = time.parse().unwrap();
     verify(b"webhook-secret-key", &signature, &time, &body, now, WINDOW).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(json["type"], "vm.stopped");
+    assert_eq!(json["type"], "guest.stopped");
     assert_eq!(json["data"]["vmid"], 100);
     assert_eq!(json["data"]["name"], "web");
     assert_eq!(json["data"]["node"], "pve1");

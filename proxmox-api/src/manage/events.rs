@@ -8,10 +8,39 @@
 //! The user sees events of what it may see: resources it has a privilege on, and its own tasks, or everybody's
 //! with `Sys.Audit`.
 //!
-//! [`Watch`] is a [`Stream`](futures_core::Stream); without the traits for streams, [`Watch::next`] does as well.
+//! [`Watch`] is a [`Stream`](futures_core::Stream); without the traits for streams, [`Watch::next_event`] does as well.
 //!
 //! Each event tells of a difference between two looks. A guest that was stopped and started in between shows no
 //! difference, but the tasks that did it do.
+//!
+//! # Names
+//!
+//! An event has one name, [`Change::kind`], in its text, in JSON and in webhooks. `guest` stands for virtual machines
+//! and containers; `kind` among the data says which.
+//!
+//! | name | of |
+//! |---|---|
+//! | `guest.created`, `guest.removed`, `guest.migrated`, `guest.changed` (name or lock) | guests |
+//! | `guest.started`, `guest.stopped`, `guest.paused`, `guest.status.changed` (any other status) | guests |
+//! | `node.online`, `node.offline`, `node.status.changed`, `node.removed` | nodes |
+//! | `storage.available`, `storage.status.changed`, `storage.removed` | storages |
+//! | `task.started`, `task.ended`, `task.failed` | tasks |
+//!
+//! # What is known, and what is not
+//!
+//! Only what is known is told, and nothing twice:
+//!
+//! * What a node that is away, or does not answer, has not said lately (`unknown`) stays as it was known last. A
+//!   node that blinks is told of by `node.offline` and `node.online` alone.
+//! * What is missing from the server's list was removed, or this user may not see it any more. The server is asked
+//!   about it by itself: for a guest's number whether it is free, for a node by the list of nodes, for a storage by its
+//!   configuration. What remains open stays as it was known last, and is asked about again at later looks.
+//! * A task that dropped out of the server's list is not told of again when it is listed once more. A task that
+//!   ran and dropped out is looked up on its node; if even that does not know it, it has ended with the status
+//!   `unknown`.
+//!
+//! A look costs `GET /cluster/tasks`, `GET /cluster/resources` and at most one round of further calls, a few at a time
+//! and some seconds at most, whatever is away. What does not come in that time is asked for at the next look.
 //!
 //! ```no_run
 //! # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
@@ -19,7 +48,7 @@
 //!
 //! let mut watch = Watch::new(&pve);
 //! loop {
-//!     let event = watch.next().await?;
+//!     let event = watch.next_event().await?;
 //!     if let Change::NodeStatus { node, new, .. } = &event.change {
 //!         println!("{node} is {new}");
 //!     }
@@ -80,6 +109,12 @@ pub struct State {
     /// Nodes of which not all tasks are known, because they could not be asked, and since when (seconds since
     /// 1970, by the node's clock). They are asked again.
     pub unread: BTreeMap<String, u64>,
+    /// By node, when the newest of the tasks started that are forgotten. What started before is not told of again.
+    pub forgotten: BTreeMap<String, u64>,
+    /// When the first look was, in seconds since 1970, by this machine's clock; 0 before it.
+    pub origin: u64,
+    /// How many changes of a guest, node or storage were told of, by what they are about.
+    pub told: BTreeMap<String, u64>,
 }
 
 /// One difference between two states.
@@ -177,7 +212,8 @@ impl State {
     /// What has to happen to this state to become another. Nodes come first, then storages, tasks that
     /// started, guests, and tasks that ended, so that what a task did stands between its start and its end.
     ///
-    /// Tasks that are missing from `now` are left alone: the server forgets them in time.
+    /// Tasks that are missing from `now` are left alone: the server forgets them in time. A guest whose status becomes
+    /// known has changed, and not been started or stopped.
     #[must_use]
     #[inline]
     pub fn changes_to(&self, now: &Self) -> Vec<Change> {
@@ -204,7 +240,9 @@ impl State {
             }
         }
         let mut started: Vec<(&String, &TaskState)> = (now.tasks.iter())
-            .filter(|(upid, _)| !self.tasks.contains_key(*upid))
+            .filter(|(upid, task)| {
+                !self.tasks.contains_key(*upid) && !self.is_forgotten(upid, task)
+            })
             .collect();
         started.sort_by_key(|(upid, task)| (task.started, *upid));
         for (upid, task) in started {
@@ -216,6 +254,9 @@ impl State {
         self.guest_changes(now, &mut changes);
         for (upid, task) in &now.tasks {
             let before = self.tasks.get(upid).and_then(|task| task.ended.as_ref());
+            if !self.tasks.contains_key(upid) && self.is_forgotten(upid, task) {
+                continue;
+            }
             if let (None, Some(status)) = (before, &task.ended) {
                 changes.push(Change::TaskEnded {
                     upid: upid.clone(),
@@ -265,15 +306,53 @@ impl State {
                     from: old.node.clone(),
                 });
             }
-            if old.status != guest.status {
+            let was_known = old.status != "unknown";
+            if old.status != guest.status && was_known {
                 changes.push(Change::GuestStatus {
                     vmid,
                     guest: guest.clone(),
                     old: old.status.clone(),
                 });
             }
-            if (&old.name, &old.lock) != (&guest.name, &guest.lock) {
+            let became_known = old.status != guest.status && !was_known;
+            if became_known || (&old.name, &old.lock) != (&guest.name, &guest.lock) {
                 changes.push(Change::GuestChanged { vmid, guest });
+            }
+        }
+    }
+
+    /// Whether a task was told of before, and forgotten since.
+    fn is_forgotten(&self, upid: &str, task: &TaskState) -> bool {
+        let horizon = node_of(upid).and_then(|node| self.forgotten.get(&node).copied());
+        horizon.is_some_and(|horizon| task.started < horizon)
+    }
+
+    /// Takes over from what was known what the server does not know at the moment.
+    #[inline]
+    pub(crate) fn keep_known(&mut self, known: &Self) {
+        for (node, status) in &mut self.nodes {
+            if status == "unknown"
+                && let Some(before) = known.nodes.get(node)
+            {
+                status.clone_from(before);
+            }
+        }
+        for (key, status) in &mut self.storages {
+            if status == "unknown"
+                && let Some(before) = known.storages.get(key)
+            {
+                status.clone_from(before);
+            }
+        }
+        for (vmid, guest) in &mut self.guests {
+            if let Some(before) = (known.guests.get(vmid)).filter(|old| old.kind == guest.kind)
+                && guest.status == "unknown"
+            {
+                guest.status.clone_from(&before.status);
+                guest.lock.clone_from(&before.lock);
+                if guest.name.is_empty() {
+                    guest.name.clone_from(&before.name);
+                }
             }
         }
     }
@@ -281,6 +360,9 @@ impl State {
     /// Carries a change out on this state.
     #[inline]
     pub fn apply(&mut self, change: &Change) {
+        if !change.is_of_task() {
+            *self.told.entry(change.about()).or_default() += 1;
+        }
         match change {
             Change::GuestRemoved { vmid, .. } => {
                 self.guests.remove(vmid);
@@ -321,18 +403,50 @@ impl State {
         }
     }
 
-    /// Forgets tasks that ended and that the server does not list any more. What is still to be read of a node's
-    /// list has to be told from what was known.
+    /// Forgets tasks that ended and that dropped out of the server's list, which has newer ones of their node. A
+    /// node that lists none may be away. What is still to be read of a node's list has to be told from what was known.
     #[inline]
     fn forget(&mut self, listed: &BTreeMap<String, TaskState>) {
+        let mut newest: BTreeMap<String, u64> = BTreeMap::new();
+        for (upid, task) in listed {
+            if let Some(node) = node_of(upid) {
+                let newest = newest.entry(node).or_default();
+                *newest = task.started.max(*newest);
+            }
+        }
         let unread = &self.unread;
-        let still_read = |upid: &str, task: &TaskState| {
-            let since = node_of(upid).and_then(|node| unread.get(&node).copied());
-            since.is_some_and(|since| task.started >= since)
-        };
-        self.tasks.retain(|upid, task| {
-            task.ended.is_none() || listed.contains_key(upid) || still_read(upid, task)
-        });
+        let mut dropped: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+        for (upid, task) in &self.tasks {
+            let Some(node) = node_of(upid).filter(|_| task.ended.is_some()) else {
+                continue;
+            };
+            let to_be_read = unread
+                .get(&node)
+                .is_some_and(|since| task.started >= *since);
+            let passed = newest
+                .get(&node)
+                .is_some_and(|newest| task.started < *newest);
+            if passed && !to_be_read && !listed.contains_key(upid) {
+                let dropped = dropped.entry(node).or_default();
+                dropped.push((upid.clone(), task.started));
+            }
+        }
+        for (node, dropped) in dropped {
+            let last = dropped
+                .iter()
+                .map(|(_, started)| *started)
+                .max()
+                .unwrap_or(0);
+            let horizon = self.forgotten.entry(node).or_default();
+            *horizon = last.max(*horizon);
+            // Others that started in the same second need not have been seen.
+            let before = dropped
+                .into_iter()
+                .filter(|(_, started)| *started < *horizon);
+            for (upid, _) in before {
+                self.tasks.remove(&upid);
+            }
+        }
     }
 
     /// The state as JSON, to be kept somewhere and read by [`State::from_json`].
@@ -355,8 +469,8 @@ impl State {
             .map(|(upid, task)| (upid.clone(), json!([task.started, task.ended])))
             .collect();
         json!({
-            "version": 1, "guests": guests, "nodes": self.nodes, "storages": storages, "tasks": tasks,
-            "unread": self.unread,
+            "version": 2, "guests": guests, "nodes": self.nodes, "storages": storages, "tasks": tasks,
+            "unread": self.unread, "forgotten": self.forgotten, "origin": self.origin, "told": self.told,
         })
     }
 
@@ -364,7 +478,7 @@ impl State {
     #[must_use]
     #[inline]
     pub fn from_json(json: &Value) -> Option<Self> {
-        if json.get("version")?.as_u64()? != 1 {
+        if json.get("version")?.as_u64()? != 2 {
             return None;
         }
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -393,56 +507,73 @@ impl State {
             };
             state.tasks.insert(upid.clone(), task);
         }
-        for (node, since) in json.get("unread")?.as_object()? {
-            state.unread.insert(node.clone(), since.as_u64()?);
-        }
+        let numbers = |name: &str| -> Option<BTreeMap<String, u64>> {
+            let members = json.get(name)?.as_object()?.iter();
+            members
+                .map(|(key, number)| Some((key.clone(), number.as_u64()?)))
+                .collect()
+        };
+        state.unread = numbers("unread")?;
+        state.forgotten = numbers("forgotten")?;
+        state.origin = json.get("origin")?.as_u64()?;
+        state.told = numbers("told")?;
         Some(state)
     }
 }
 
 impl Change {
-    /// The general name of such changes, as `vm.status.changed`. Names of guests of both kinds start with
-    /// `vm`.
+    /// The name of such changes, as `guest.started` or `node.offline`; see the module.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::GuestCreated { .. } => "vm.created",
-            Self::GuestRemoved { .. } => "vm.removed",
-            Self::GuestStatus { .. } => "vm.status.changed",
-            Self::GuestMigrated { .. } => "vm.migrated",
-            Self::GuestChanged { .. } => "vm.changed",
-            Self::NodeStatus { .. } => "node.status.changed",
-            Self::NodeRemoved { .. } => "node.removed",
-            Self::StorageStatus { .. } => "storage.status.changed",
-            Self::StorageRemoved { .. } => "storage.removed",
-            Self::TaskStarted { .. } => "task.started",
-            Self::TaskEnded { .. } => "task.ended",
-        }
-    }
-
-    /// The most exact name, as `vm.started` or `node.offline`; the same as [`Change::kind`] where there is
-    /// none. Webhooks go by it.
-    #[must_use]
-    pub fn exact_kind(&self) -> &'static str {
-        match self {
+            Self::GuestCreated { .. } => "guest.created",
+            Self::GuestRemoved { .. } => "guest.removed",
             Self::GuestStatus { guest, .. } => match guest.status.as_str() {
-                "running" => "vm.started",
-                "stopped" => "vm.stopped",
-                "paused" => "vm.paused",
-                _ => self.kind(),
+                "running" => "guest.started",
+                "stopped" => "guest.stopped",
+                "paused" => "guest.paused",
+                _ => "guest.status.changed",
             },
+            Self::GuestMigrated { .. } => "guest.migrated",
+            Self::GuestChanged { .. } => "guest.changed",
             Self::NodeStatus { new, .. } => match new.as_str() {
                 "online" => "node.online",
                 "offline" => "node.offline",
-                _ => self.kind(),
+                _ => "node.status.changed",
             },
-            Self::TaskEnded { status, .. }
-                if status != "OK" && !status.starts_with("WARNINGS:") =>
-            {
-                "task.failed"
-            }
-            _ => self.kind(),
+            Self::NodeRemoved { .. } => "node.removed",
+            Self::StorageStatus { new, .. } => match new.as_str() {
+                "available" => "storage.available",
+                _ => "storage.status.changed",
+            },
+            Self::StorageRemoved { .. } => "storage.removed",
+            Self::TaskStarted { .. } => "task.started",
+            Self::TaskEnded { status, .. } => match status.as_str() {
+                "OK" | UNKNOWN => "task.ended",
+                warnings if warnings.starts_with("WARNINGS:") => "task.ended",
+                _ => "task.failed",
+            },
         }
+    }
+
+    /// What it is about: a guest, a node, a storage on a node, or a task.
+    fn about(&self) -> String {
+        match self {
+            Self::GuestCreated { vmid, .. }
+            | Self::GuestRemoved { vmid, .. }
+            | Self::GuestStatus { vmid, .. }
+            | Self::GuestMigrated { vmid, .. }
+            | Self::GuestChanged { vmid, .. } => format!("guest/{vmid}"),
+            Self::NodeStatus { node, .. } | Self::NodeRemoved { node } => format!("node/{node}"),
+            Self::StorageStatus { node, storage, .. } | Self::StorageRemoved { node, storage } => {
+                format!("storage/{node}/{storage}")
+            }
+            Self::TaskStarted { upid, .. } | Self::TaskEnded { upid, .. } => upid.clone(),
+        }
+    }
+
+    fn is_of_task(&self) -> bool {
+        matches!(self, Self::TaskStarted { .. } | Self::TaskEnded { .. })
     }
 
     /// What there is to say about it, as JSON.
@@ -509,27 +640,58 @@ fn task_data(upid: &str) -> Value {
     data
 }
 
+/// How a task ended of which nobody knows.
+const UNKNOWN: &str = "unknown";
+
 /// A change, and when it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// When it was seen, in seconds since 1970, by this machine's clock.
     pub time: u64,
     /// What changed.
     pub change: Change,
+    /// When the watch began, and which change of the same thing this is.
+    occurrence: (u64, u64),
 }
 
 impl Event {
-    /// An identifier made from what the event says, so that the same event has the same one wherever and
-    /// however often it is told.
+    /// A change that was seen at a time, in seconds since 1970.
+    #[must_use]
+    pub fn new(time: u64, change: Change) -> Self {
+        Self {
+            time,
+            change,
+            occurrence: (0, 0),
+        }
+    }
+
+    /// The next change of what it is about, after those in this state.
+    fn after(state: &State, time: u64, change: Change) -> Self {
+        // The identifier of a task is one already, whoever tells of it.
+        let occurrence = match change.is_of_task() {
+            true => (0, 0),
+            false => {
+                let told = state.told.get(&change.about());
+                (state.origin, told.copied().unwrap_or(0) + 1)
+            }
+        };
+        Self {
+            time,
+            change,
+            occurrence,
+        }
+    }
+
+    /// An identifier made from what the event says, and not from when that was seen: an event that is told again by a
+    /// watch that was resumed has the same one. Events of tasks have the same one whoever tells them; other events of
+    /// different watches have different ones.
     #[must_use]
     #[inline]
     pub fn id(&self) -> String {
-        let text = format!(
-            "{} {} {}",
-            self.time,
-            self.change.kind(),
-            self.change.data()
-        );
+        let (origin, count) = self.occurrence;
+        let (kind, data) = (self.change.kind(), self.change.data());
+        let text = format!("{origin} {count} {kind} {data}");
         let hash = Sha256::digest(text.as_bytes());
         let digits: String = hash
             .iter()
@@ -539,7 +701,7 @@ impl Event {
         format!("evt-{digits}")
     }
 
-    /// `{"type":"vm.status.changed","timestamp":"2026-01-15T10:00:00Z","data":{…}}`.
+    /// `{"type":"guest.started","timestamp":"2026-01-15T10:00:00Z","data":{…}}`.
     #[must_use]
     #[inline]
     pub fn to_json(&self) -> Value {
@@ -556,7 +718,7 @@ impl fmt::Display for Event {
     #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let data = self.change.data();
-        write!(f, "{} {}", utc(self.time), self.change.exact_kind())?;
+        write!(f, "{} {}", utc(self.time), self.change.kind())?;
         for (key, value) in data.as_object().into_iter().flatten() {
             match value {
                 Value::Null => {}

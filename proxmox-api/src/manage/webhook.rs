@@ -7,7 +7,7 @@
 //! ```
 //! use proxmox_api::manage::webhook::{WINDOW, sign, verify};
 //!
-//! let (time, body) = (1_768_471_200, br#"{"type":"vm.started"}"#);
+//! let (time, body) = (1_768_471_200, br#"{"type":"guest.started"}"#);
 //! let signature = sign(b"webhook-secret-key", time, body);
 //! assert!(verify(b"webhook-secret-key", &signature, "1768471200", body, time + 299, WINDOW).is_ok());
 //! assert!(verify(b"webhook-secret-key", &signature, "1768471200", body, time + 301, WINDOW).is_err());
@@ -185,7 +185,7 @@ impl Webhook {
         })
     }
 
-    /// Restricts it to some events, by exact or general name: `vm.started`, `vm.status.changed`, or `vm.*`
+    /// Restricts it to some events, by name: `guest.started`, or `guest.*`
     /// for all that start so.
     #[must_use]
     pub fn events(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -210,23 +210,23 @@ impl Webhook {
     #[must_use]
     #[inline]
     pub fn wants(&self, event: &Event) -> bool {
-        let kinds = [event.change.kind(), event.change.exact_kind()];
+        let kind = event.change.kind();
         let fits = |name: &String| match name.strip_suffix('*') {
-            Some(start) => kinds.iter().any(|kind| kind.starts_with(start)),
-            None => kinds.contains(&name.as_str()),
+            Some(start) => kind.starts_with(start),
+            None => kind == name,
         };
         self.enabled && (self.events.is_empty() || self.events.iter().any(fits))
     }
 
     /// What is posted for an event:
-    /// `{"id":"evt-…","timestamp":"2026-01-15T10:00:00Z","type":"vm.started","data":{…}}`.
+    /// `{"id":"evt-…","timestamp":"2026-01-15T10:00:00Z","type":"guest.started","data":{…}}`.
     #[must_use]
     #[inline]
     pub fn payload(event: &Event) -> String {
         json!({
             "id": event.id(),
             "timestamp": utc(event.time),
-            "type": event.change.exact_kind(),
+            "type": event.change.kind(),
             "data": event.change.data(),
         })
         .to_string()
@@ -391,14 +391,12 @@ mod tests {
     const SECRET: &[u8] = b"webhook-secret-key";
 
     fn event() -> Event {
-        Event {
-            time: 1_768_471_200,
-            change: Change::NodeStatus {
-                node: "node2".to_owned(),
-                old: Some("online".to_owned()),
-                new: "offline".to_owned(),
-            },
-        }
+        let change = Change::NodeStatus {
+            node: "node2".to_owned(),
+            old: Some("online".to_owned()),
+            new: "offline".to_owned(),
+        };
+        Event::new(1_768_471_200, change)
     }
 
     #[test]
@@ -512,12 +510,11 @@ mod tests {
         assert!(hook().wants(&event()));
         assert!(
             hook()
-                .events(["vm.started", "node.offline"])
+                .events(["guest.started", "node.offline"])
                 .wants(&event())
         );
         assert!(hook().events(["node.*"]).wants(&event()));
-        assert!(hook().events(["node.status.changed"]).wants(&event()));
-        assert!(!hook().events(["vm.*", "node.online"]).wants(&event()));
+        assert!(!hook().events(["guest.*", "node.online"]).wants(&event()));
         assert!(!hook().enabled(false).wants(&event()));
     }
 

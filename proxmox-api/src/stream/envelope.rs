@@ -6,7 +6,7 @@ use std::future::IntoFuture;
 use serde_json::Value;
 
 use crate::client::{Client, Reply};
-use crate::error::Error;
+use crate::error::{Error, Name};
 use crate::request::{Request, Sending, exchange};
 use crate::value::decode::{DecodeError, Extra, Slot, decode_answer};
 
@@ -107,11 +107,21 @@ impl<T: 'static> IntoFuture for WithEnvelope<T> {
     type IntoFuture = Sending<Answer<T>>;
 
     fn into_future(self) -> Sending<Answer<T>> {
+        let sent = self.exchange();
+        Box::pin(async move { Ok(sent.await?.0) })
+    }
+}
+
+impl<T: 'static> WithEnvelope<T> {
+    /// The answer, and what it was read from.
+    pub(super) fn exchange(self) -> Sending<(Answer<T>, Name, Reply)> {
         Box::pin(async move {
             let sent = exchange(self.0.client.clone(), self.0.call.clone());
             let (client, name, reply) = sent.await?;
-            self.read(&client, &reply)
-                .map_err(|error| Error::decode(name, error))
+            match self.read(&client, &reply) {
+                Ok(answer) => Ok((answer, name, reply)),
+                Err(error) => Err(Error::decode(name, error)),
+            }
         })
     }
 }

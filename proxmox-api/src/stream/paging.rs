@@ -17,10 +17,12 @@
 //!
 //! The server counts from the newest entry in most of these lists, so what begins in the meantime shifts
 //! the rest: an item may come twice then, none is left out.
+//!
+//! A call that does not heed `start` would give the same page for ever. That ends in a decode error that says so, as
+//! soon as a page that is full has the first item of the one before it.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::IntoFuture;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -30,7 +32,7 @@ use serde_json::Value;
 use crate::error::Error;
 use crate::request::{Request, Sending};
 use crate::stream::envelope::Answer;
-use crate::value::decode::Extra;
+use crate::value::decode::{DecodeError, Extra, decode_data};
 use crate::value::encode::ParamValue;
 
 /// A part of a list.
@@ -47,6 +49,9 @@ pub struct Page<T> {
     pub extra: Extra,
 }
 
+/// A page, and its first item as it came if the page is full.
+type Turned<T> = (Answer<Vec<T>>, Option<Value>);
+
 /// The pages of a list; made by [`Request::pages`].
 #[must_use = "nothing is asked for until the next page is"]
 pub struct Pages<T> {
@@ -54,7 +59,9 @@ pub struct Pages<T> {
     start: u64,
     size: u64,
     over: bool,
-    pending: Option<Sending<Answer<Vec<T>>>>,
+    /// The first item of the last page, if that was full.
+    first: Option<Value>,
+    pending: Option<Sending<Turned<T>>>,
 }
 
 impl<T: 'static> Request<Vec<T>> {
@@ -71,6 +78,7 @@ impl<T: 'static> Request<Vec<T>> {
             // The server takes 0 for everything at once.
             size: u64::from(size.max(1)),
             over: false,
+            first: None,
             pending: None,
         }
     }
@@ -113,12 +121,15 @@ impl<T: 'static> Pages<T> {
                 let value = ParamValue::One(value.to_string());
                 request.call.params.set(key, value);
             }
-            request.with_envelope().into_future()
+            page(request, self.first.clone(), self.size)
         });
         let answer = ready!(pending.as_mut().poll(context));
         self.pending = None;
         let answer = match answer {
-            Ok(answer) => answer,
+            Ok((answer, first)) => {
+                self.first = first;
+                answer
+            }
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
         // Those that do not fit were sent all the same.
@@ -139,6 +150,30 @@ impl<T: 'static> Pages<T> {
         self.over = count == 0 || (count < self.size && !more);
         Poll::Ready((count > 0).then_some(Ok(page)))
     }
+}
+
+/// Asks for a page, and gives its first item as it came if the page is full. `before` is that of the page before.
+fn page<T: 'static>(
+    request: Request<Vec<T>>,
+    before: Option<Value>,
+    size: u64,
+) -> Sending<Turned<T>> {
+    Box::pin(async move {
+        let (answer, name, reply) = request.with_envelope().exchange().await?;
+        let rows: Value = decode_data(&reply.body).unwrap_or_default();
+        let Value::Array(rows) = rows else {
+            return Ok((answer, None));
+        };
+        if (rows.len() as u64) < size {
+            return Ok((answer, None));
+        }
+        if before.is_some_and(|before| rows.contains(&before)) {
+            let problem =
+                "the server gives items of the page before once more; does this call heed `start`?";
+            return Err(Error::decode(name, DecodeError::new("data", problem)));
+        }
+        Ok((answer, rows.into_iter().next()))
+    })
 }
 
 impl<T: 'static> Stream for Pages<T> {
@@ -326,6 +361,28 @@ mod tests {
                 (5, vec![9], None)
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_heed_start_is_noticed() {
+        for (limit, new_ones) in [(3, 0), (3, 1), (3, 2), (100, 0)] {
+            let mut newest = 10;
+            let fake = Fake::new(move |_| {
+                newest += new_ones;
+                let items: Vec<_> = (0..10).map(|n| newest - n).take(limit).collect();
+                ok(format!("{{\"data\":{items:?}}}"))
+            });
+            let mut items = list(&fake.token_client()).items(3);
+            let error = loop {
+                match items.try_next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("it has no end"),
+                    Err(error) => break error,
+                }
+            };
+            assert!(error.to_string().contains("`start`"), "{error}");
+            assert_eq!(fake.requests().len(), 2);
+        }
     }
 
     #[tokio::test]

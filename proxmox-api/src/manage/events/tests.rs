@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::client::Client;
 use crate::testing::{Fake, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
 
@@ -141,24 +142,22 @@ fn guest(node: &str, status: &str) -> GuestState {
 
 #[test]
 fn an_event_has_the_promised_shape() {
-    let event = Event {
-        time: 1_768_471_200,
-        change: Change::GuestStatus {
-            vmid: 100,
-            guest: guest("node1", "running"),
-            old: "stopped".to_owned(),
-        },
+    let change = Change::GuestStatus {
+        vmid: 100,
+        guest: guest("node1", "running"),
+        old: "stopped".to_owned(),
     };
+    let event = Event::new(1_768_471_200, change);
     let json = event.to_json();
-    assert_eq!(json["type"], "vm.status.changed");
+    assert_eq!(json["type"], "guest.started");
     assert_eq!(json["timestamp"], "2026-01-15T10:00:00Z");
     assert_eq!(json["data"]["vmid"], 100);
     assert_eq!(json["data"]["node"], "node1");
     assert_eq!(json["data"]["old_status"], "stopped");
     assert_eq!(json["data"]["new_status"], "running");
-    assert_eq!(event.change.exact_kind(), "vm.started");
+    assert_eq!(event.change.kind(), "guest.started");
     assert_eq!(event.id(), event.clone().id());
-    assert!(event.to_string().contains("vm.started"));
+    assert!(event.to_string().contains("guest.started"));
 }
 
 fn task_row(number: u32, node: &str, ended: bool) -> (String, String) {
@@ -228,7 +227,8 @@ async fn no_task_is_lost_between_two_looks() {
     let kept = watch.cursor().map(|cursor| cursor.tasks.len());
     assert_eq!(
         kept,
-        Some(25),
+        // Those it lists, and the newest of the others.
+        Some(26),
         "tasks the server does not list are forgotten"
     );
 }
@@ -265,7 +265,7 @@ async fn a_node_that_cannot_be_asked_is_asked_again() {
     let mut watch = Watch::resume(&client, State::from_json(&kept).expect("a cursor"));
     *reachable.lock().expect("no test panics with it") = true;
     for _ in 0..30 {
-        watch.next().await.expect("it answers");
+        watch.next_event().await.expect("it answers");
     }
     let kept = watch.cursor().expect("it has looked").clone();
     let mut watch = Watch::resume(&client, kept);
@@ -316,7 +316,7 @@ async fn a_running_task_that_drops_out_of_the_list_is_asked_for() {
     );
     let events = watch.poll().await.expect("the server answers");
     assert_eq!(events.len(), 1);
-    assert_eq!(events[0].change.exact_kind(), "task.failed");
+    assert_eq!(events[0].change.kind(), "task.failed");
     assert!(matches!(&events[0].change, Change::TaskEnded { upid: ended, .. } if *ended == upid));
 }
 
@@ -330,7 +330,7 @@ async fn a_cursor_in_the_middle_of_a_burst_goes_on_with_the_next_event() {
     lists.set(rows, Vec::new(), "");
     let mut told = Vec::new();
     for _ in 0..4 {
-        told.push(watch.next().await.expect("there are ten").change);
+        told.push(watch.next_event().await.expect("there are ten").change);
     }
     let cursor = watch.cursor().cloned().expect("it has looked");
     let mut resumed = Watch::resume(&server.token_client(), cursor);
@@ -341,4 +341,308 @@ async fn a_cursor_in_the_middle_of_a_burst_goes_on_with_the_next_event() {
     upids.sort();
     upids.dedup();
     assert_eq!(upids.len(), 10, "each is told once");
+}
+
+/// A cluster whose answers can be set one by one, by the start of the path.
+#[derive(Clone, Default)]
+struct Cluster(Arc<Mutex<Scripted>>);
+
+/// Status, reason and body by the start of the path.
+type Scripted = BTreeMap<String, (u16, &'static str, String)>;
+
+impl Cluster {
+    fn set(&self, path: &str, data: &str) {
+        let mut answers = self.0.lock().expect("no test panics with it");
+        answers.insert(
+            path.to_owned(),
+            (200, "OK", format!(r#"{{"data":{data}}}"#)),
+        );
+    }
+
+    fn refuse(&self, path: &str, status: u16, reason: &'static str) {
+        let mut answers = self.0.lock().expect("no test panics with it");
+        answers.insert(path.to_owned(), (status, reason, String::new()));
+    }
+
+    fn server(&self) -> Fake {
+        let cluster = self.clone();
+        Fake::new(move |request| {
+            let answers = cluster.0.lock().expect("no test panics with it");
+            let path = request.path.strip_prefix("/api2/json").unwrap_or_default();
+            // The longest start that fits.
+            let fits = answers
+                .iter()
+                .rev()
+                .find(|(start, _)| path.starts_with(*start));
+            let Some((_, (status, reason, body))) = fits else {
+                return Ok(crate::testing::json(500, "no such thing", ""));
+            };
+            Ok(crate::testing::json(*status, reason, body.clone()))
+        })
+    }
+}
+
+fn node_row(node: &str, status: &str) -> String {
+    format!(r#"{{"id":"node/{node}","type":"node","node":"{node}","status":"{status}"}}"#)
+}
+
+fn guest_row(vmid: u32, node: &str, name: &str, status: &str) -> String {
+    format!(
+        r#"{{"id":"qemu/{vmid}","type":"qemu","vmid":{vmid},"node":"{node}","name":"{name}","status":"{status}"}}"#
+    )
+}
+
+fn storage_row(node: &str, status: &str) -> String {
+    format!(
+        r#"{{"id":"storage/{node}/nfs","type":"storage","storage":"nfs","node":"{node}","status":"{status}"}}"#
+    )
+}
+
+async fn kinds(watch: &mut Watch) -> Vec<String> {
+    let events = watch.poll().await.expect("it answers");
+    events
+        .iter()
+        .map(|event| event.change.kind().to_owned())
+        .collect()
+}
+
+/// Two nodes, guests 100 and 101 on b, tasks of both.
+fn two_nodes(cluster: &Cluster) -> Vec<String> {
+    let rows = vec![
+        node_row("a", "online"),
+        node_row("b", "online"),
+        guest_row(100, "b", "web", "running"),
+        guest_row(101, "b", "db", "stopped"),
+        storage_row("b", "available"),
+    ];
+    cluster.set("/cluster/resources", &format!("[{}]", rows.join(",")));
+    let mut tasks: Vec<String> = (10..30).map(|n| task_row(n, "b", true).1).collect();
+    tasks.extend((30..36).map(|n| task_row(n, "b", false).1));
+    tasks.extend((10..20).map(|n| task_row(n, "a", true).1));
+    cluster.set("/cluster/tasks", &format!("[{}]", tasks.join(",")));
+    rows
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_blinks_is_all_that_is_told() {
+    let cluster = Cluster::default();
+    two_nodes(&cluster);
+    let fake = cluster.server();
+    let mut watch = Watch::new(&fake.token_client());
+    assert!(kinds(&mut watch).await.is_empty());
+
+    // Its guests are unknown and nameless then, and its tasks are no more on the cluster's list.
+    let away = [
+        node_row("a", "online"),
+        node_row("b", "offline"),
+        guest_row(100, "b", "", "unknown"),
+        guest_row(101, "b", "", "unknown"),
+        storage_row("b", "unknown"),
+    ];
+    cluster.set("/cluster/resources", &format!("[{}]", away.join(",")));
+    let of_a: Vec<String> = (10..20).map(|n| task_row(n, "a", true).1).collect();
+    cluster.set("/cluster/tasks", &format!("[{}]", of_a.join(",")));
+    cluster.refuse("/nodes/b", 595, "No route to host");
+    assert_eq!(kinds(&mut watch).await, ["node.offline"]);
+    let before = fake.requests().len();
+    for _ in 0..5 {
+        assert!(kinds(&mut watch).await.is_empty());
+    }
+    assert_eq!(
+        fake.requests().len() - before,
+        10,
+        "a node that is away is not asked"
+    );
+
+    // It is back, and its tasks only a look later.
+    let rows = two_nodes(&cluster);
+    cluster.set("/cluster/tasks", &format!("[{}]", of_a.join(",")));
+    cluster.refuse("/nodes/b", 595, "No route to host");
+    assert_eq!(kinds(&mut watch).await, ["node.online"]);
+    two_nodes(&cluster);
+    assert!(kinds(&mut watch).await.is_empty());
+
+    // What did happen meanwhile is told as soon as it is known.
+    cluster.set("/cluster/resources", &format!("[{}]", away.join(",")));
+    assert_eq!(kinds(&mut watch).await, ["node.offline"]);
+    let stopped = rows.join(",").replace("running", "stopped");
+    cluster.set("/cluster/resources", &format!("[{stopped}]"));
+    assert_eq!(kinds(&mut watch).await, ["node.online", "guest.stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_takes_some_seconds_whatever_is_away() {
+    let cluster = Cluster::default();
+    let rows: Vec<String> = (0..40)
+        .map(|n| node_row(&format!("n{n}"), "online"))
+        .collect();
+    cluster.set("/cluster/resources", &format!("[{}]", rows.join(",")));
+    let running: Vec<String> = (0..40)
+        .flat_map(|n| (0..6).map(move |m| task_row(100 + m, &format!("n{n}"), false).1))
+        .collect();
+    cluster.set("/cluster/tasks", &format!("[{}]", running.join(",")));
+    let fake = cluster.server();
+    let slow = Slow(fake.clone());
+    let client = Client::builder("pve1")
+        .api_token("root@pam!ci", "s3cret-s3cret")
+        .transport(Arc::new(slow))
+        .rate_limit(crate::client::limit::RateLimit::none())
+        .build()
+        .expect("complete settings");
+    let mut watch = Watch::new(&client);
+    watch.poll().await.expect("it answers");
+    // All of them are away, and nobody has noticed.
+    cluster.set("/cluster/tasks", "[]");
+    for _ in 0..3 {
+        let (start, before) = (tokio::time::Instant::now(), fake.requests().len());
+        assert!(kinds(&mut watch).await.is_empty(), "nothing is known");
+        assert!(
+            start.elapsed() <= Duration::from_secs(6),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(fake.requests().len() - before <= 2 + 40);
+    }
+}
+
+/// Answers of single nodes take a minute.
+#[derive(Debug)]
+struct Slow(Fake);
+
+impl crate::transport::Transport for Slow {
+    fn send(&self, request: WireRequest) -> crate::transport::Exchange<'_> {
+        Box::pin(async move {
+            if request.path.contains("/nodes/") {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            self.0.send(request).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_one_may_not_see_any_more_was_not_removed() {
+    let cluster = Cluster::default();
+    let rows = two_nodes(&cluster);
+    let mut watch = Watch::new(&cluster.server().token_client());
+    assert!(kinds(&mut watch).await.is_empty());
+    // All rights are taken away but for the number of nodes and which guest numbers are free.
+    cluster.set("/cluster/resources", "[]");
+    cluster.set("/cluster/tasks", "[]");
+    cluster.refuse("/cluster/nextid", 400, "Parameter verification failed.");
+    cluster.refuse(
+        "/storage",
+        403,
+        "Permission check failed (/storage/nfs, Datastore.Audit)",
+    );
+    cluster.refuse(
+        "/nodes/b",
+        403,
+        "Permission check failed (/nodes/b, Sys.Audit)",
+    );
+    cluster.set(
+        "/nodes",
+        &format!("[{},{}]", node_row("a", "online"), node_row("b", "online")),
+    );
+    for _ in 0..3 {
+        assert!(kinds(&mut watch).await.is_empty());
+    }
+    // One guest is removed meanwhile, and a storage; that can be found out.
+    cluster.set("/cluster/nextid?vmid=101", "101");
+    cluster.refuse("/storage", 500, "storage 'nfs' does not exist");
+    assert_eq!(
+        kinds(&mut watch).await,
+        ["guest.removed", "storage.removed"]
+    );
+    // The rights are back: nothing is new.
+    let rest: Vec<String> = (rows.into_iter())
+        .filter(|row| !row.contains("101") && !row.contains("nfs"))
+        .collect();
+    cluster.set("/cluster/resources", &format!("[{}]", rest.join(",")));
+    let tasks: Vec<String> = (10..30).map(|n| task_row(n, "b", true).1).collect();
+    cluster.set("/cluster/tasks", &format!("[{}]", tasks.join(",")));
+    cluster.set("/nodes/b/tasks", r#"{"status":"running"}"#);
+    assert!(kinds(&mut watch).await.is_empty());
+    // A node leaves, with what it had.
+    cluster.set(
+        "/cluster/resources",
+        &format!("[{}]", node_row("a", "online")),
+    );
+    cluster.set("/nodes", &format!("[{}]", node_row("a", "online")));
+    cluster.set("/cluster/nextid", "100");
+    assert_eq!(kinds(&mut watch).await, ["guest.removed", "node.removed"]);
+}
+
+#[tokio::test]
+async fn a_task_list_that_is_cut_short_is_told_once() {
+    let lists = Lists::default();
+    let row = |n: u32| task_row(n, "pve1", true).1;
+    lists.set((1..=25).map(row).collect(), Vec::new(), "");
+    let mut watch = Watch::new(&lists.server().token_client());
+    watch.poll().await.expect("the server answers");
+    // Newer ones push the first out; then the right to see those of others is lost, and comes back.
+    lists.set((11..=35).map(row).collect(), Vec::new(), "");
+    assert_eq!(watch.poll().await.expect("it answers").len(), 20);
+    lists.set(vec![row(35)], Vec::new(), "");
+    assert_eq!(watch.poll().await.expect("it answers"), vec![]);
+    lists.set((1..=35).map(row).collect(), Vec::new(), "");
+    assert_eq!(watch.poll().await.expect("it answers"), vec![]);
+}
+
+#[tokio::test]
+async fn an_event_that_is_told_again_has_the_same_identifier() {
+    let cluster = Cluster::default();
+    let rows = two_nodes(&cluster);
+    let client = cluster.server().token_client();
+    let mut watch = Watch::new(&client);
+    watch.poll().await.expect("it answers");
+    let kept = watch.cursor().expect("it has looked").to_json();
+    cluster.set(
+        "/cluster/resources",
+        &format!("[{}]", rows.join(",").replace("stopped", "running")),
+    );
+    let first = watch.poll().await.expect("it answers");
+    // The program ended before it could keep the new cursor.
+    let cursor = State::from_json(&kept).expect("a cursor");
+    let again = Watch::resume(&client, cursor)
+        .poll()
+        .await
+        .expect("it answers");
+    let ids = |events: &[Event]| events.iter().map(Event::id).collect::<Vec<_>>();
+    assert_eq!((first.len(), ids(&first)), (1, ids(&again)));
+    let mut later = again[0].clone();
+    later.time += 60;
+    assert_eq!(later.id(), first[0].id());
+    // The same once more is something else.
+    cluster.set("/cluster/resources", &format!("[{}]", rows.join(",")));
+    watch.poll().await.expect("it answers");
+    cluster.set(
+        "/cluster/resources",
+        &format!("[{}]", rows.join(",").replace("stopped", "running")),
+    );
+    let second = watch.poll().await.expect("it answers");
+    assert_eq!(second[0].change, first[0].change);
+    assert_ne!(second[0].id(), first[0].id());
+}
+
+#[test]
+fn an_event_has_one_name() {
+    let change = |status: &str| Change::TaskEnded {
+        upid: task_row(1, "a", true).0,
+        status: status.to_owned(),
+    };
+    for (change, name) in [
+        (change("OK"), "task.ended"),
+        (change("WARNINGS: 2"), "task.ended"),
+        (change("unknown"), "task.ended"),
+        (change("out of space"), "task.failed"),
+    ] {
+        let event = Event::new(1, change);
+        assert_eq!(event.change.kind(), name);
+        assert_eq!(event.to_json()["type"], name);
+        assert!(event.to_string().contains(&format!(" {name} ")));
+        let posted: Value =
+            serde_json::from_str(&crate::manage::webhook::Webhook::payload(&event)).expect("JSON");
+        assert_eq!(posted["type"], name);
+    }
 }

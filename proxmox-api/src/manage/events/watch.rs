@@ -7,18 +7,24 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_util::stream::{StreamExt, iter};
 
-use super::{Event, GuestState, State, TaskState, node_of, unix_now};
+use tokio::time::Instant;
+
+use super::{Event, GuestState, State, TaskState, UNKNOWN, node_of, unix_now};
+use crate::Value;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::manage::guest::{Acting, Kind, unsigned};
 use crate::request::ApiRequest;
+use crate::value::encode::escape;
+use crate::value::endpoint::Method;
 use crate::value::upid::Upid;
 
 /// Watches a cluster; see the module.
 ///
 /// It is a [`Stream`] of `Result<Event, Error>` that never ends; after an error it looks again. Events can also be had
-/// one by one ([`Watch::next`]) or look by look ([`Watch::poll`]), all three in any order.
+/// one by one ([`Watch::next_event`]) or look by look ([`Watch::poll`]), all three in any order.
 pub struct Watch {
     client: Client,
     interval: Duration,
@@ -80,7 +86,7 @@ impl Watch {
     ///
     /// # Errors
     /// As for every call. Nothing is lost by an error; calling it again looks again.
-    pub async fn next(&mut self) -> Result<Event, Error> {
+    pub async fn next_event(&mut self) -> Result<Event, Error> {
         std::future::poll_fn(|context| self.poll_event(context)).await
     }
 
@@ -130,10 +136,13 @@ impl Watch {
         };
         self.looked = true;
         let (known, now) = seen?;
-        if let Some(known) = known {
+        if let Some(mut known) = known {
             let time = unix_now();
-            let changes = known.changes_to(&now).into_iter();
-            (self.waiting).extend(changes.map(|change| Event { time, change }));
+            for change in known.changes_to(&now) {
+                self.waiting
+                    .push_back(Event::after(&known, time, change.clone()));
+                known.apply(&change);
+            }
         }
         match &mut self.told {
             Some(told) => {
@@ -146,7 +155,12 @@ impl Watch {
                 told.forget(&now.tasks);
                 self.unread = now.unread;
             }
-            None => self.told = Some(now),
+            None => {
+                self.told = Some(State {
+                    origin: unix_now(),
+                    ..now
+                });
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -196,7 +210,7 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// The state of the cluster now. `known` is only needed to find tasks that are not listed any more.
+/// The state of the cluster now, as far as the server knows. `known` says what else to ask for.
 async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error> {
     let mut now = State::default();
     let api = client.api();
@@ -207,7 +221,7 @@ async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error>
     }
     // After the tasks: a guest made by a task that is listed as ended is then there.
     for row in api.cluster().resources().get().await? {
-        let status = row.status.unwrap_or_else(|| "unknown".to_owned());
+        let status = row.status.unwrap_or_else(|| UNKNOWN.to_owned());
         let Some(node) = row.node.map(String::from) else {
             continue;
         };
@@ -234,20 +248,125 @@ async fn observe(client: &Client, known: Option<&State>) -> Result<State, Error>
         }
     }
     if let Some(known) = known {
-        read_unlisted(client, known, &mut now).await;
-        follow_lost(client, known, &mut now).await;
+        now.keep_known(known);
+        ask_more(client, known, &mut now).await;
     }
     Ok(now)
 }
 
+/// What one question of the second round found out.
+enum Found {
+    /// About a node's tasks: those it told of, and since when it has to be asked again.
+    Tasks {
+        node: String,
+        tasks: Vec<(String, TaskState)>,
+        unread: Option<u64>,
+    },
+    /// What is missing from the list and was not removed, or may not have been.
+    Guest(u32),
+    Node(String),
+    Storage(String, String),
+    Nothing,
+}
+
+type Asking<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
+
+/// Asks for what the lists leave open: one question for each node whose tasks they do not show, and one for each of
+/// the things that are missing, up to a number.
+async fn ask_more(client: &Client, known: &State, now: &mut State) {
+    let end = Instant::now() + ROUND;
+    let mut questions: Vec<Asking<'_>> = Vec::new();
+    for (node, (since, lost)) in unlisted(known, now) {
+        if now
+            .nodes
+            .get(&node)
+            .is_some_and(|status| status != "online")
+        {
+            if let Some(since) = since {
+                now.unread.insert(node, since);
+            }
+            continue;
+        }
+        questions.push(in_time(
+            end,
+            tasks_of(client, node.clone(), since, lost),
+            Found::Tasks {
+                node,
+                tasks: Vec::new(),
+                unread: since,
+            },
+        ));
+    }
+    missing(client, known, now, end, &mut questions);
+    let mut answers = iter(questions).buffer_unordered(AT_ONCE);
+    while let Some(found) = answers.next().await {
+        match found {
+            Found::Tasks {
+                node,
+                tasks,
+                unread,
+            } => {
+                for (upid, task) in tasks {
+                    now.tasks.entry(upid).or_insert(task);
+                }
+                if let Some(since) = unread {
+                    now.unread.insert(node, since);
+                }
+            }
+            Found::Guest(vmid) => {
+                let guest = known.guests.get(&vmid).cloned();
+                now.guests.extend(guest.map(|guest| (vmid, guest)));
+            }
+            Found::Node(node) => {
+                let status = known.nodes.get(&node).cloned();
+                now.nodes.extend(status.map(|status| (node, status)));
+            }
+            Found::Storage(node, storage) => {
+                let key = (node, storage);
+                let status = known.storages.get(&key).cloned();
+                now.storages.extend(status.map(|status| (key, status)));
+            }
+            Found::Nothing => {}
+        }
+    }
+    drop(answers);
+    // What a node had goes with it.
+    let left = |node: &String| known.nodes.contains_key(node) && !now.nodes.contains_key(node);
+    let gone: Vec<_> = (now.storages.keys().filter(|(node, _)| left(node)))
+        .cloned()
+        .collect();
+    for key in gone {
+        now.storages.remove(&key);
+    }
+}
+
+/// What is found out by a question, or this if there is no time for it.
+fn in_time<'a>(
+    end: Instant,
+    question: impl Future<Output = Found> + Send + 'a,
+    late: Found,
+) -> Asking<'a> {
+    Box::pin(async move {
+        let answer = tokio::time::timeout_at(end, question).await;
+        answer.unwrap_or(late)
+    })
+}
+
+/// By node, since when its own list has to be read, and which of its tasks ran and are not listed any more.
+type Unlisted = BTreeMap<String, (Option<u64>, Vec<String>)>;
+
 /// The cluster's list holds the newest tasks only. Where more happened since the last look than it holds, the
 /// node's own list has the rest.
-async fn read_unlisted(client: &Client, known: &State, now: &mut State) {
-    let mut behind = known.unread.clone();
+fn unlisted(known: &State, now: &State) -> Unlisted {
+    let mut asked: Unlisted = BTreeMap::new();
+    for (node, since) in &known.unread {
+        asked.entry(node.clone()).or_default().0 = Some(*since);
+    }
     let mut all_new: BTreeMap<String, bool> = BTreeMap::new();
-    for upid in now.tasks.keys() {
+    for (upid, task) in &now.tasks {
         if let Some(node) = node_of(upid) {
-            *all_new.entry(node).or_insert(true) &= !known.tasks.contains_key(upid);
+            let new = !known.tasks.contains_key(upid) && !known.is_forgotten(upid, task);
+            *all_new.entry(node).or_insert(true) &= new;
         }
     }
     for (node, _) in all_new.into_iter().filter(|(_, all_new)| *all_new) {
@@ -256,55 +375,167 @@ async fn read_unlisted(client: &Client, known: &State, now: &mut State) {
             .map(|(_, task)| task.started)
             .max();
         if let Some(newest) = newest_known {
-            behind.entry(node).or_insert(newest);
+            asked.entry(node).or_default().0.get_or_insert(newest);
         }
     }
-    for (node, since) in behind {
-        if read_since(client, &node, since, now).await.is_err() {
-            now.unread.insert(node, since);
+    for (upid, task) in &known.tasks {
+        if let (None, false, Some(node)) =
+            (&task.ended, now.tasks.contains_key(upid), node_of(upid))
+        {
+            asked.entry(node).or_default().1.push(upid.clone());
         }
+    }
+    asked
+}
+
+/// Reads a node's list, and asks for what is lost and not on it one by one.
+async fn tasks_of(client: &Client, node: String, since: Option<u64>, lost: Vec<String>) -> Found {
+    let mut tasks = Vec::new();
+    let mut unread = since;
+    if let Some(start) = since
+        && let Ok(list) = read_since(client, &node, start).await
+    {
+        tasks = list;
+        unread = None;
+    }
+    // One question tells whether the node can be asked at all.
+    if since.is_none() || unread.is_none() {
+        for upid in lost {
+            if tasks.iter().any(|(listed, _)| *listed == upid) {
+                continue;
+            }
+            let Ok(parsed) = upid.parse::<Upid>() else {
+                continue;
+            };
+            let started = parsed.starttime();
+            let ended = match client.task(parsed).status().await {
+                Ok(status) if status.is_running() => None,
+                Ok(status) => Some(status.exit_status().unwrap_or(UNKNOWN).to_owned()),
+                Err(error) if error.kind() == Some(ErrorKind::NotFound) => Some(UNKNOWN.to_owned()),
+                // They stay running for us until their node can be asked.
+                Err(_) => break,
+            };
+            tasks.push((upid, TaskState { started, ended }));
+        }
+    }
+    Found::Tasks {
+        node,
+        tasks,
+        unread,
     }
 }
 
-async fn read_since(client: &Client, node: &str, since: u64, now: &mut State) -> Result<(), Error> {
+async fn read_since(
+    client: &Client,
+    node: &str,
+    since: u64,
+) -> Result<Vec<(String, TaskState)>, Error> {
     let request = client.api().nodes().node(node).tasks().get();
     let request = request.since(i64::try_from(since).unwrap_or(i64::MAX));
     let mut rows = request.source("all").items(PAGE);
+    let mut tasks = Vec::new();
     while let Some(row) = rows.try_next().await? {
         let ended = ended(row.endtime, row.status);
         let started = u64::try_from(row.starttime).unwrap_or(0);
-        let task = TaskState { started, ended };
-        now.tasks.entry(row.upid).or_insert(task);
+        tasks.push((row.upid, TaskState { started, ended }));
     }
-    Ok(())
+    Ok(tasks)
 }
 
-/// Asks for tasks by themselves that ran at the last look and are not listed any more.
-async fn follow_lost(client: &Client, known: &State, now: &mut State) {
-    let lost: Vec<&String> = (known.tasks.iter())
-        .filter(|(upid, task)| task.ended.is_none() && !now.tasks.contains_key(*upid))
-        .map(|(upid, _)| upid)
-        .collect();
-    for upid in lost {
-        let Ok(parsed) = upid.parse::<Upid>() else {
+/// Asks about what was in the list and is not any more: it was removed, or this user may not see it any more.
+fn missing<'a>(
+    client: &'a Client,
+    known: &'a State,
+    now: &State,
+    end: Instant,
+    questions: &mut Vec<Asking<'a>>,
+) {
+    let mut open: Vec<(Asking<'a>, Found)> = Vec::new();
+    for vmid in known
+        .guests
+        .keys()
+        .filter(|vmid| !now.guests.contains_key(vmid))
+    {
+        let question = async move {
+            let free = client.api().cluster().nextid().get().vmid(*vmid).await;
+            match free {
+                Ok(_) => Found::Nothing,
+                Err(_) => Found::Guest(*vmid),
+            }
+        };
+        open.push((
+            in_time(end, question, Found::Guest(*vmid)),
+            Found::Guest(*vmid),
+        ));
+    }
+    for node in known
+        .nodes
+        .keys()
+        .filter(|node| !now.nodes.contains_key(*node))
+    {
+        let question = async move {
+            // Everybody may see all nodes there.
+            match client.api().nodes().get().await {
+                Ok(rows)
+                    if !rows.is_empty() && rows.iter().all(|row| row.node != node.as_str()) =>
+                {
+                    Found::Nothing
+                }
+                _ => Found::Node(node.clone()),
+            }
+        };
+        open.push((
+            in_time(end, question, Found::Node(node.clone())),
+            Found::Node(node.clone()),
+        ));
+    }
+    for (node, storage) in known.storages.keys() {
+        if now.storages.contains_key(&(node.clone(), storage.clone())) {
             continue;
+        }
+        let kept = || Found::Storage(node.clone(), storage.clone());
+        // A storage goes from a node with the node itself.
+        let question = async move {
+            let path = format!("/storage/{}", escape(storage));
+            match client.request(Method::Get, path).await {
+                Ok(config) => match config.get("nodes").and_then(Value::as_str) {
+                    Some(nodes) if !nodes.split([',', ' ']).any(|name| name == node) => {
+                        Found::Nothing
+                    }
+                    _ => kept(),
+                },
+                Err(error) if error.kind() == Some(ErrorKind::NotFound) => Found::Nothing,
+                Err(_) => kept(),
+            }
         };
-        let started = parsed.starttime();
-        let ended = match client.task(parsed).status().await {
-            Ok(status) if status.is_running() => None,
-            Ok(status) => Some(status.exit_status().unwrap_or("unknown").to_owned()),
-            Err(error) if error.kind() == Some(ErrorKind::NotFound) => Some("unknown".to_owned()),
-            // It stays running for us until its node can be asked.
-            Err(_) => None,
-        };
-        now.tasks.insert(upid.clone(), TaskState { started, ended });
+        open.push((in_time(end, question, kept()), kept()));
+    }
+    // Not the same ones each time.
+    let first = if open.len() > QUESTIONS {
+        usize::try_from(unix_now()).unwrap_or(0) % open.len()
+    } else {
+        0
+    };
+    open.rotate_left(first);
+    for (place, (question, kept)) in open.into_iter().enumerate() {
+        if place < QUESTIONS {
+            questions.push(question);
+        } else {
+            questions.push(Box::pin(std::future::ready(kept)));
+        }
     }
 }
 
+/// How many questions are asked at the same time.
+const AT_ONCE: usize = 8;
+/// How many things that are missing are asked about at one look.
+const QUESTIONS: usize = 32;
+/// How long all questions of a look may take together.
+const ROUND: Duration = Duration::from_secs(5);
 const PAGE: u32 = 500;
 
 /// How a listed task ended. The list writes `RUNNING`, or nothing, for one that has not.
 fn ended(endtime: Option<i64>, status: Option<String>) -> Option<String> {
     endtime?;
-    Some(status.unwrap_or_else(|| "unknown".to_owned()))
+    Some(status.unwrap_or_else(|| UNKNOWN.to_owned()))
 }

@@ -1,5 +1,6 @@
 //! Prometheus' text format.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use crate::client::Client;
@@ -25,8 +26,12 @@ pub struct Family {
     name: String,
     help: String,
     metric_type: MetricType,
-    samples: Vec<(Vec<(String, String)>, f64)>,
+    samples: Vec<(Labels, f64)>,
+    /// Where the sample with these labels is.
+    places: HashMap<Labels, usize>,
 }
+
+type Labels = Vec<(String, String)>;
 
 impl Family {
     /// A metric without samples. Of `name`, characters that Prometheus does not allow become `_`.
@@ -37,16 +42,18 @@ impl Family {
             help: help.into(),
             metric_type,
             samples: Vec::new(),
+            places: HashMap::new(),
         }
     }
 
     /// Adds a sample. A sample whose labels are there already replaces that one.
     #[inline]
     pub fn add(&mut self, labels: &[(&str, &str)], value: f64) {
-        let labels: Vec<(String, String)> = (labels.iter())
+        let labels: Labels = (labels.iter())
             .map(|(name, value)| (clean(name, false), (*value).to_owned()))
             .collect();
-        match self.samples.iter_mut().find(|(known, _)| *known == labels) {
+        let place = *(self.places.entry(labels.clone())).or_insert(self.samples.len());
+        match self.samples.get_mut(place) {
             Some((_, old)) => *old = value,
             None => self.samples.push((labels, value)),
         }
