@@ -30,6 +30,8 @@ fn small() -> Builder {
     Simulator::builder()
         .node("pve1")
         .node("pve2")
+        .storage("thin", "lvmthin", &["images", "rootdir"], 500 * GIB)
+        .storage("ceph", "rbd", &["images", "rootdir"], 500 * GIB)
         .qemu(
             101,
             "pve1",
@@ -135,8 +137,8 @@ async fn a_migrated_guest_is_found_again() {
     assert_eq!(guest.place().await.unwrap().node, "pve1");
     // Somebody else moves it.
     pve.guest(101).check_migration("pve2").await.unwrap();
-    let other = pve.guest(101).migrate("pve2").await.unwrap();
-    other.wait().await.unwrap();
+    let other = pve.guest(101).migrate("pve2").with_local_disks();
+    other.await.unwrap().wait().await.unwrap();
 
     simulator.clear_requests();
     guest.start().await.unwrap().wait().await.unwrap();
@@ -151,7 +153,8 @@ async fn a_migrated_guest_is_found_again() {
     );
 
     // A handle that moves its guest knows at once.
-    guest.migrate("pve1").await.unwrap().wait().await.unwrap();
+    let back = guest.migrate("pve1").with_local_disks();
+    back.await.unwrap().wait().await.unwrap();
     assert_eq!(guest.place().await.unwrap().node, "pve1");
     let moves: Vec<_> = (simulator.requests().into_iter())
         .filter(|request| request.path == "/nodes/pve2/qemu/101/migrate")
@@ -318,7 +321,7 @@ async fn disks_and_network_cards() {
     assert_eq!(reason(one_more.await), full);
     simulator.clear_requests();
     guest
-        .move_disk("scsi0", "local-lvm", true)
+        .move_disk("scsi0", "thin", true)
         .await
         .unwrap()
         .wait()
@@ -554,6 +557,7 @@ async fn backup_and_restore() {
         assert_eq!(found.len(), 1);
         let restore = pve
             .restore(node, kind, vmid + 1000, &found[0].volid)
+            .storage("local-lvm")
             .unique()
             .start();
         let restored = restore.await.unwrap();
@@ -573,17 +577,18 @@ async fn a_guests_life_on_every_release() {
                 .guest(101)
                 .clone_within(500..=509)
                 .full(true)
+                .storage("ceph")
                 .name("life")
                 .await?;
             clone.started.wait().await?;
             let guest = clone.guest;
             let settings = CloudInit::new()
-                .drive("local-lvm")
+                .drive("ceph")
                 .user("admin")
                 .ssh_key("ssh-rsa A b");
             guest.set_cloud_init(settings.dhcp(0)).await?;
             let disk = guest
-                .attach_disk(Bus::Scsi, QemuDrive::new("local-lvm:1"))
+                .attach_disk(Bus::Scsi, QemuDrive::new("ceph:1"))
                 .await?;
             guest
                 .resize_disk(&disk, Size::To(2 * GIB))

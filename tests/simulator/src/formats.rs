@@ -193,11 +193,18 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "pve-phys-bits" => (
             v == "host" || v.parse::<u8>().is_ok_and(|bits| (8..=64).contains(&bits)),
-            format!("invalid number of physical address bits '{v}'"),
+            "value must be an integer between 8 and 64 or 'host'".into(),
         ),
         "pve-qm-bootdisk" => (
             is(r"(?:ide|sata|scsi|virtio)\d+", v),
             format!("invalid boot disk '{v}'"),
+        ),
+        "pve-qm-bootdev" => (
+            is(
+                r"(?:(?:ide|sata|scsi|virtio|net|usb|hostpci)\d+|efidisk0|tpmstate0)",
+                v,
+            ),
+            format!("invalid boot device '{v}'"),
         ),
         "pve-hotplug-features" => (
             matches!(v, "0" | "1")

@@ -285,8 +285,22 @@ pub struct MinimalRequest {
 }
 
 /// What handlers insist on although the schema does not.
-const BEYOND_SCHEMA: [(Method, &str, &str, &str); 1] =
-    [(Method::Post, "/nodes/{node}/vzdump", "vmid", "100")];
+const BEYOND_SCHEMA: [(Method, &str, &str, &str); 4] = [
+    (Method::Post, "/nodes/{node}/vzdump", "vmid", "100"),
+    (Method::Post, "/nodes/{node}/lxc", "storage", "local-lvm"),
+    (
+        Method::Post,
+        "/nodes/{node}/qemu/{vmid}/move_disk",
+        "storage",
+        "local-lvm",
+    ),
+    (
+        Method::Post,
+        "/nodes/{node}/lxc/{vmid}/move_volume",
+        "storage",
+        "local-lvm",
+    ),
+];
 
 /// One [`MinimalRequest`] for every endpoint of a release, in the order of the schema file.
 ///

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use proxmox_codegen::facts::{Endpoint, Facts, Method, Release, Schema, Schemas, Type};
+use proxmox_codegen::facts::{Endpoint, Facts, Format, Method, Release, Schema, Schemas, Type};
 
 /// The releases that can be played, oldest first, and their facts.
 const RELEASES: [(&str, &str); 9] = [
@@ -56,6 +56,48 @@ static FAMILIES: LazyLock<BTreeMap<String, u32>> = LazyLock::new(|| {
         .collect()
 });
 
+/// What a key of a property string takes beyond its type.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct KeyRules {
+    format: Option<String>,
+    pattern: Option<String>,
+    requires: Option<String>,
+    values: Option<String>,
+    minimum: Option<i64>,
+    maximum: Option<i64>,
+    max_length: Option<u64>,
+}
+
+impl KeyRules {
+    /// Says of a key what the dump does not.
+    fn lay_over(&self, schema: &mut Schema) {
+        if schema.format.is_none() {
+            schema.format = self.format.clone().map(Format::Name);
+        }
+        schema.pattern = schema.pattern.take().or_else(|| self.pattern.clone());
+        schema.requires = schema.requires.take().or_else(|| self.requires.clone());
+        let words = |text: &String| text.split_whitespace().map(str::to_owned).collect();
+        schema.values = schema
+            .values
+            .take()
+            .or_else(|| self.values.as_ref().map(words));
+        schema.minimum = schema
+            .minimum
+            .take()
+            .or_else(|| self.minimum.map(Into::into));
+        schema.maximum = schema
+            .maximum
+            .take()
+            .or_else(|| self.maximum.map(Into::into));
+        schema.max_length = schema.max_length.or(self.max_length);
+    }
+}
+
+/// The rules for the keys of named property strings.
+static KEYS: LazyLock<BTreeMap<String, BTreeMap<String, KeyRules>>> =
+    LazyLock::new(|| toml::from_str(include_str!("keys.toml")).unwrap_or_default());
+
 pub(crate) struct ApiSchema {
     facts: Facts,
     root: Node,
@@ -88,8 +130,18 @@ impl ApiSchema {
                     releases().join(", ")
                 )
             })?;
-        let facts = proxmox_codegen::facts_json::read(text)
+        let mut facts = proxmox_codegen::facts_json::read(text)
             .map_err(|error| format!("schema/pve/{release}.json: {error}"))?;
+        for (name, keys) in &*KEYS {
+            let Some(format) = facts.formats.get_mut(name) else {
+                continue;
+            };
+            for (key, rules) in keys {
+                if let Some(schema) = format.get_mut(key) {
+                    rules.lay_over(schema);
+                }
+            }
+        }
         let mut root = Node::default();
         for path in facts.endpoints.keys() {
             let mut node = &mut root;
@@ -261,6 +313,20 @@ mod tests {
                 for parameter in endpoint.parameters.properties.values() {
                     visit(parameter, &mut |inner| see(&schema, inner));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_rules_for_keys_are_of_keys_that_there_are() {
+        let rules: BTreeMap<String, BTreeMap<String, KeyRules>> =
+            toml::from_str(include_str!("keys.toml")).expect("rules");
+        let schema = ApiSchema::load("9.2").expect("9.2");
+        for (name, keys) in &rules {
+            let format = schema.formats().get(name);
+            let format = format.unwrap_or_else(|| panic!("no {name}"));
+            for key in keys.keys() {
+                assert!(format.contains_key(key), "no {key} in {name}");
             }
         }
     }

@@ -254,6 +254,10 @@ impl Validator<'_> {
             },
         };
         let keys = propstring::parse(schemas, text).map_err(|error| format!("{error}\n"))?;
+        let pruning = matches!(format, Format::Name(name) if name == "prune-backups");
+        if pruning && keys.get("keep-all").is_some_and(|all| all == "1") && keys.len() > 1 {
+            return Err("keep-all cannot be set together with other options.\n".into());
+        }
         let values: Params = keys
             .into_iter()
             .map(|(key, value)| (key, Param::Text(value)))

@@ -11,6 +11,7 @@ use crate::calls::records::{Row, Rows};
 use crate::console::{Console, Screen};
 use crate::error::{ApiError, ApiResult};
 use crate::faults::Spoil;
+use crate::formats::split_list;
 use crate::guest::{Config, Guest, GuestEffect};
 use crate::sample::mix;
 use crate::schema::ApiSchema;
@@ -236,6 +237,27 @@ impl World {
             .ok_or_else(|| ApiError::die(format!("storage '{id}' does not exist")))
     }
 
+    /// A storage that is in use on a node.
+    pub(crate) fn enabled_storage(&self, id: &str, node: &str) -> ApiResult<&Storage> {
+        let storage = self.storage(id)?;
+        if storage.disabled {
+            return Err(ApiError::die(format!("storage '{id}' is disabled")));
+        }
+        let nodes = storage.settings.get("nodes");
+        if nodes.is_some_and(|nodes| !split_list(nodes).any(|own| own == node)) {
+            return Err(ApiError::die(format!(
+                "storage '{id}' is not available on node '{node}'"
+            )));
+        }
+        Ok(storage)
+    }
+
+    /// A node of the cluster, whether it can be reached or not.
+    pub(crate) fn known_node(&self, name: &str) -> ApiResult<&Node> {
+        self.node(name)
+            .ok_or_else(|| ApiError::die(format!("no such cluster node '{name}'")))
+    }
+
     /// The key of a volume as seen from a node.
     pub(crate) fn volume_key(&self, node: &str, volid: &str) -> VolumeKey {
         let shared = volid
@@ -438,8 +460,21 @@ impl World {
                 }
                 Ok(0)
             }
-            Effect::DeleteVolume(key) => match self.volumes.remove(&key) {
-                Some(_) => Ok(0),
+            Effect::DeleteVolume(key) => match self.volumes.get(&key) {
+                Some(volume) if volume.protected => {
+                    let (storage, name) = key.1.split_once(':').unwrap_or(("", &key.1));
+                    Err(format!(
+                        "cannot remove protected volume '{name}' on '{storage}'"
+                    ))
+                }
+                Some(_) if self.is_base_in_use(&key.1) => Err(format!(
+                    "base volume '{}' is still in use by linked clones",
+                    key.1.split_once(':').map_or("", |(_, name)| name)
+                )),
+                Some(_) => {
+                    self.volumes.remove(&key);
+                    Ok(0)
+                }
                 None => Err(format!("volume '{}' does not exist", key.1)),
             },
             Effect::All(effects) => {

@@ -3,7 +3,8 @@
 //! The calls are data in `tests/refusals/*.toml`. A case names the states it needs, the call, and what comes of it:
 //! `refused` is a status and a pattern for the text, `parameter` a name and a pattern for what is wrong with it, `task`
 //! a pattern for how the task ends that was started, `answer` a pattern for the data that comes. Words of a call are
-//! separated by blanks, values are percent-encoded.
+//! separated by blanks, values are percent-encoded; `{archive}` is the backup on the storage `files`, whose name depends
+//! on the time.
 
 mod support;
 
@@ -87,6 +88,19 @@ fn encode(text: &str) -> String {
 
 /// Sends a call written as `METHOD path key=value …`.
 async fn send(pve: &Simulator, auth: &str, call: &str) -> Answer {
+    let mut call = call.to_owned();
+    if call.contains("{archive}") {
+        let path = "/nodes/pve1/storage/files/content";
+        let token = format!(
+            "Authorization: PVEAPIToken={}={}\r\n",
+            proxmox_simulator::TOKEN_ID,
+            proxmox_simulator::TOKEN_SECRET
+        );
+        let found = ask_with(pve, "GET", path, &token, "content=backup")
+            .await
+            .data();
+        call = call.replace("{archive}", found[0]["volid"].as_str().expect("a backup"));
+    }
     let mut words = call.split_whitespace();
     let method = words.next().expect("a verb");
     let path = words.next().expect("a path");

@@ -375,8 +375,8 @@ mod tests {
         }
         // The same numbers stand in docs/simulator.md.
         let expected = BTreeMap::from([
-            ("reads from state", 165),
-            ("reads in shape only", 175),
+            ("reads from state", 169),
+            ("reads in shape only", 171),
             ("writes with effect", 290),
             ("writes without effect", 32),
             ("tasks without effect", 13),

@@ -271,11 +271,6 @@ const TABLE: &[(Method, &str, Need)] = &[
         Check(|call| guests::move_disk(call, Kind::Lxc)),
     ),
     (
-        Put,
-        "/nodes/{node}/lxc/{vmid}/resize",
-        Check(|call| guests::resize(call, Kind::Lxc)),
-    ),
-    (
         Post,
         "/nodes/{node}/migrateall",
         Guests(&["VM.Migrate"], "/, VM.Migrate"),
@@ -298,11 +293,6 @@ const TABLE: &[(Method, &str, Need)] = &[
         Post,
         "/nodes/{node}/qemu/{vmid}/move_disk",
         Check(|call| guests::move_disk(call, Kind::Qemu)),
-    ),
-    (
-        Put,
-        "/nodes/{node}/qemu/{vmid}/resize",
-        Check(|call| guests::resize(call, Kind::Qemu)),
     ),
     (
         Post,

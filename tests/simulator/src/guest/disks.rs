@@ -2,9 +2,9 @@
 
 use proxmox_codegen::facts::Schemas;
 
-use super::Kind;
+use super::{Config, Kind};
 use crate::propstring;
-use crate::world::{GIB, Volume, World};
+use crate::world::{GIB, Storage, Volume, World};
 
 impl World {
     pub(super) fn prepare_disk(
@@ -43,9 +43,8 @@ impl World {
                 .volumes
                 .get(&self.volume_key(node, &file))
                 .ok_or_else(|| format!("volume {file} does not exist"))?;
-            parts
-                .entry("size".into())
-                .or_insert_with(|| print_size(volume.size));
+            // The size is that of the volume, whatever is said.
+            parts.insert("size".into(), print_size(volume.size));
             return Ok((propstring::print(keys, &parts), Vec::new()));
         };
         let holder = self
@@ -60,7 +59,10 @@ impl World {
         }
         let files = holder.is_file_based();
         let format = match parts.remove("format") {
-            Some(format) if files => format,
+            Some(format) if files || format == "raw" => format,
+            Some(format) if kind == Kind::Qemu && wanted != "cloudinit" => {
+                return Err(format!("unsupported format '{format}'"));
+            }
             _ if files && wanted == "cloudinit" => "qcow2".into(),
             _ => "raw".into(),
         };
@@ -190,7 +192,8 @@ impl World {
         vmid: u32,
         disk: &str,
         storage: &str,
-        target: Option<&str>,
+        format: Option<&str>,
+        delete: bool,
     ) -> Result<(), String> {
         let guest = self.existing(vmid)?;
         let (kind, node) = (guest.kind, guest.node.clone());
@@ -199,19 +202,181 @@ impl World {
             .get(disk)
             .cloned()
             .ok_or_else(|| format!("disk '{disk}' does not exist"))?;
-        if let Some(target) = target {
-            let guest = self.existing_mut(vmid)?;
-            guest.config.remove(disk);
-            guest.config.insert(target.to_owned(), old);
-            return Ok(());
-        }
-        let value = self.copy_disk(kind, &node, vmid, &old, Some(storage))?;
-        let key = self.volume_key(&node, volume_of(&old));
-        self.volumes.remove(&key);
+        let value = self
+            .copy_disk(kind, &node, vmid, &old, Some(storage), format)
+            .map_err(|error| match kind {
+                Kind::Qemu => format!("storage migration failed: {error}"),
+                Kind::Lxc => error,
+            })?;
         self.existing_mut(vmid)?
             .config
             .insert(disk.to_owned(), value);
+        if delete {
+            let key = self.volume_key(&node, volume_of(&old));
+            self.volumes.remove(&key);
+        } else {
+            self.release(vmid, kind, &node, disk, &old);
+        }
         Ok(())
+    }
+
+    /// Gives a disk to another guest of the same node; its volume takes that guest's number.
+    pub(super) fn reassign_disk(
+        &mut self,
+        vmid: u32,
+        disk: &str,
+        target: u32,
+        target_disk: &str,
+    ) -> Result<(), String> {
+        let guest = self.existing(vmid)?;
+        let (kind, node) = (guest.kind, guest.node.clone());
+        let old = guest
+            .config
+            .get(disk)
+            .cloned()
+            .ok_or_else(|| format!("disk '{disk}' does not exist"))?;
+        self.existing(target)?;
+        let volid = volume_of(&old).to_owned();
+        let key = self.volume_key(&node, &volid);
+        let mut volume = self
+            .volumes
+            .remove(&key)
+            .ok_or_else(|| format!("volume '{volid}' does not exist"))?;
+        let files = self
+            .storages
+            .get(&volume.storage)
+            .is_some_and(Storage::is_file_based);
+        let new = self.free_volume(&volume.storage, target, files, &volume.format);
+        volume.vmid = Some(target);
+        let key = self.volume_key(&node, &new);
+        self.volumes.insert(key, volume);
+        let source = self.existing_mut(vmid)?;
+        source.config.remove(disk);
+        source.pending.remove(disk);
+        if let Some(boot) = source.config.get_mut("boot") {
+            let order = boot.strip_prefix("order=").unwrap_or("");
+            let left: Vec<&str> = order.split(';').filter(|own| *own != disk).collect();
+            if boot.starts_with("order=") {
+                *boot = format!("order={}", left.join(";"));
+            }
+        }
+        let value = if target_disk.starts_with("unused") {
+            new
+        } else {
+            let value = old.replacen(&volid, &new, 1);
+            // A volume that was unused has no size in its value.
+            self.prepare(kind, &node, target, target_disk, &value)?.0
+        };
+        let target = self.existing_mut(target)?;
+        target.config.insert(target_disk.to_owned(), value);
+        Ok(())
+    }
+
+    /// Whether the storage of a volume can do something with it as it is: a base image, an image in use, a snapshot.
+    pub(crate) fn volume_has(
+        &self,
+        feature: Feature,
+        kind: Kind,
+        node: &str,
+        volid: &str,
+        snapshot: bool,
+    ) -> bool {
+        let Some((id, name)) = volid.split_once(':') else {
+            return false;
+        };
+        let Some(storage) = self.storages.get(id) else {
+            return false;
+        };
+        let key = self.volume_key(node, volid);
+        let format = self.volumes.get(&key).map_or("raw", |v| v.format.as_str());
+        let own = name.rsplit('/').next().unwrap_or(name);
+        let base = own.starts_with("base-") || own.starts_with("basevol-");
+        let current = !base && !snapshot;
+        match (storage.kind.as_str(), feature) {
+            (_, Feature::Rename) => current,
+            ("iscsi" | "iscsidirect", _) => feature == Feature::Copy && !snapshot,
+            ("lvm", Feature::Copy) => !snapshot,
+            ("lvm", _) => false,
+            ("lvmthin" | "rbd", Feature::Clone) => base || snapshot,
+            ("lvmthin" | "rbd", Feature::Copy) => true,
+            ("lvmthin" | "rbd" | "zfspool" | "zfs", Feature::Snapshot) => current,
+            ("zfspool" | "zfs", Feature::Clone) => base && !snapshot,
+            ("zfspool" | "zfs", Feature::Copy) => !snapshot,
+            ("btrfs", Feature::Snapshot) => current,
+            // A linked copy of a file is one of QEMU's own format, which containers do not take.
+            (_, Feature::Clone) => base && !snapshot && kind == Kind::Qemu,
+            (_, Feature::Copy) => !snapshot || format == "qcow2",
+            (_, Feature::Snapshot) => !base && format == "qcow2",
+        }
+    }
+
+    /// Whether all disks of a configuration have a feature; those that only read a medium do not count.
+    pub(crate) fn has_feature(
+        &self,
+        feature: Feature,
+        kind: Kind,
+        node: &str,
+        config: &Config,
+        snapshot: bool,
+    ) -> bool {
+        let cloud_init = |value: &str| feature == Feature::Snapshot && is_cloud_init(value);
+        config
+            .iter()
+            .filter(|(key, value)| {
+                kind.is_disk(key)
+                    && !key.starts_with("unused")
+                    && (!value.contains("media=cdrom") || cloud_init(value))
+            })
+            .all(|(_, value)| self.volume_has(feature, kind, node, volume_of(value), snapshot))
+    }
+
+    /// Whether linked copies of a base image are left.
+    pub(crate) fn is_base_in_use(&self, volid: &str) -> bool {
+        let below = format!("{volid}/");
+        self.volumes
+            .keys()
+            .any(|(_, other)| other.starts_with(&below))
+    }
+
+    /// A copy that shares what it has in common with its base image.
+    pub(crate) fn link_disk(
+        &mut self,
+        node: &str,
+        vmid: u32,
+        disk: &str,
+    ) -> Result<String, String> {
+        let base = volume_of(disk).to_owned();
+        let source = self
+            .volumes
+            .get(&self.volume_key(node, &base))
+            .cloned()
+            .ok_or_else(|| format!("volume '{base}' does not exist"))?;
+        let holder = self
+            .storages
+            .get(&source.storage)
+            .ok_or_else(|| format!("storage '{}' does not exist", source.storage))?;
+        let files = holder.is_file_based();
+        // Thin volumes do not tell where they come from.
+        let tells = files || matches!(holder.kind.as_str(), "zfspool" | "zfs" | "rbd");
+        let format = if files { "qcow2" } else { "raw" };
+        let own = self.free_volume(&source.storage, vmid, files, format);
+        let copy = match own.split_once(':') {
+            Some((_, name)) if tells => format!("{base}/{name}"),
+            _ => own,
+        };
+        let key = self.volume_key(node, &copy);
+        self.made.push(key.clone());
+        let created = self.now.as_secs();
+        self.volumes.insert(
+            key,
+            Volume {
+                format: format.into(),
+                vmid: Some(vmid),
+                created,
+                ..source
+            },
+        );
+        Ok(disk.replacen(&base, &copy, 1))
     }
 
     /// A copy of a disk's volume for `vmid`; the disk's value with the new volume.
@@ -222,6 +387,7 @@ impl World {
         vmid: u32,
         disk: &str,
         storage: Option<&str>,
+        wanted: Option<&str>,
     ) -> Result<String, String> {
         let volid = volume_of(disk);
         let key = self.volume_key(node, volid);
@@ -242,12 +408,22 @@ impl World {
             ));
         }
         let files = holder.is_file_based();
-        let format = if files {
-            source.format.clone()
-        } else {
-            "raw".into()
+        let format = match wanted {
+            _ if !files => "raw".into(),
+            Some(format) => format.to_owned(),
+            None => source.format.clone(),
         };
-        let copy = self.free_volume(&storage, vmid, files, &format);
+        let copy = if is_cloud_init(disk) {
+            volume_name(
+                &storage,
+                vmid,
+                &format!("vm-{vmid}-cloudinit"),
+                files,
+                &format,
+            )
+        } else {
+            self.free_volume(&storage, vmid, files, &format)
+        };
         let created = self.now.as_secs();
         let new_key = self.volume_key(node, &copy);
         self.made.push(new_key.clone());
@@ -325,6 +501,26 @@ pub(crate) fn print_size(bytes: u64) -> String {
         }
     }
     bytes.to_string()
+}
+
+/// What a storage may be able to do with a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feature {
+    Snapshot,
+    /// A linked copy.
+    Clone,
+    /// A full copy.
+    Copy,
+    /// To another guest.
+    Rename,
+}
+
+/// Whether a disk value is the drive with the settings for cloud-init.
+pub(crate) fn is_cloud_init(disk: &str) -> bool {
+    let volume = volume_of(disk);
+    let name = volume.rsplit(['/', ':']).next().unwrap_or(volume);
+    let name = name.split('.').next().unwrap_or(name);
+    name == "cloudinit" || name.starts_with("vm-") && name.ends_with("-cloudinit")
 }
 
 /// The volume a disk value names.

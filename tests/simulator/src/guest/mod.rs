@@ -12,7 +12,9 @@ use proxmox_codegen::facts::{Format, Method, Schemas, Type};
 use serde_json::{Map, Value, json};
 
 use self::disks::size_of;
-pub(crate) use self::disks::{as_new_disk, parse_size, parse_volume_name, volume_of};
+pub(crate) use self::disks::{
+    Feature, as_new_disk, is_cloud_init, parse_size, parse_volume_name, volume_of,
+};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::inside::{Files, Inside};
@@ -183,6 +185,19 @@ impl Guest {
         if self.running() { "running" } else { "stopped" }
     }
 
+    pub(crate) fn protected(&self) -> bool {
+        self.config.get("protection").is_some_and(|p| p == "1")
+    }
+
+    /// That its number is taken.
+    pub(crate) fn taken(&self, vmid: u32) -> String {
+        format!(
+            "{} {vmid} already exists on node '{}'",
+            self.kind.noun(),
+            self.node
+        )
+    }
+
     pub(crate) fn template(&self) -> bool {
         self.config.get("template").is_some_and(|t| t == "1")
     }
@@ -324,7 +339,15 @@ pub(crate) enum GuestEffect {
     Move {
         disk: String,
         storage: String,
-        target: Option<String>,
+        format: Option<String>,
+        /// Whether the old volume goes, rather than becoming an unused one.
+        delete: bool,
+    },
+    /// Gives a disk to another guest.
+    Reassign {
+        disk: String,
+        target: u32,
+        target_disk: String,
     },
     Migrate {
         target: String,
@@ -572,18 +595,50 @@ impl World {
             check_lock(guest)?;
         }
         let node = guest.node.clone();
+        let asked = |key: &str| change.set.get(key);
+        if kind == Kind::Qemu && (asked("memory").is_some() || asked("balloon").is_some()) {
+            let mut planned = Guest::new(kind, &node, guest.planned());
+            planned.config.extend(change.set.clone());
+            let number = |key: &str| planned.config.get(key)?.parse::<u64>().ok();
+            if number("balloon").is_some_and(|balloon| balloon > planned.memory() >> 20) {
+                return Err(
+                    "balloon value too large (must be smaller than assigned memory)".into(),
+                );
+            }
+        }
         let mut prepared = Config::new();
         for (key, value) in &change.set {
-            let unchanged = same_volume(self.existing(vmid)?.config.get(key), value);
-            let value = if unchanged {
-                value.clone()
-            } else {
-                self.prepare(kind, &node, vmid, key, value)?.0
-            };
+            if key == "lock" {
+                continue;
+            }
+            let value = self.prepare(kind, &node, vmid, key, value)?.0;
             prepared.insert(key.clone(), value);
         }
         let mut freed = Vec::new();
         let guest = self.existing_mut(vmid)?;
+        if let Some(lock) = change.set.get("lock") {
+            guest.lock = Some(lock.clone());
+        }
+        if change.delete.iter().any(|key| key == "lock") {
+            guest.lock = None;
+        }
+        if guest.protected()
+            && let Some(key) = change.delete.iter().find(|key| kind.is_disk(key))
+            && let Some(value) = guest.config.get(key)
+        {
+            return Err(match (kind, key.starts_with("unused")) {
+                (Kind::Qemu, false) => {
+                    format!("can't remove drive '{key}' - protection mode enabled")
+                }
+                (Kind::Qemu, true) => format!(
+                    "can't remove unused disk '{}' - protection mode enabled",
+                    volume_of(value)
+                ),
+                (Kind::Lxc, _) => {
+                    format!("can't remove CT {vmid} drive '{key}' - protection mode enabled")
+                }
+            });
+        }
         for key in &change.revert {
             guest.pending.remove(key);
         }
@@ -799,10 +854,19 @@ impl World {
             GuestEffect::Move {
                 disk,
                 storage,
-                target,
+                format,
+                delete,
             } => {
                 check_lock(guest)?;
-                self.move_disk(vmid, &disk, &storage, target.as_deref())?;
+                self.move_disk(vmid, &disk, &storage, format.as_deref(), delete)?;
+            }
+            GuestEffect::Reassign {
+                disk,
+                target,
+                target_disk,
+            } => {
+                check_lock(guest)?;
+                self.reassign_disk(vmid, &disk, target, &target_disk)?;
             }
             GuestEffect::Migrate { target } => {
                 guest.lock = None;
@@ -949,11 +1013,6 @@ pub(crate) fn check_lock(guest: &Guest) -> Result<(), String> {
         Some(lock) => Err(format!("{} is locked ({lock})", guest.kind.noun())),
         None => Ok(()),
     }
-}
-
-/// Whether a new disk value names the volume that is already there.
-fn same_volume(old: Option<&String>, new: &str) -> bool {
-    old.is_some_and(|old| !volume_of(new).is_empty() && volume_of(old) == volume_of(new))
 }
 
 /// Containers have no default key, but the interface name comes first.

@@ -18,17 +18,6 @@ fn held(call: &Call<'_>) -> Config {
     guest.map(|guest| guest.planned()).unwrap_or_default()
 }
 
-pub(super) fn resize(call: &Call<'_>, _: Kind) -> ApiResult<()> {
-    // Of virtual machines the task asks, of which nothing has happened then.
-    let config = held(call);
-    let disk = config.get(call.text("disk").unwrap_or(""));
-    let storage = disk.and_then(|disk| Some(volume_of(disk).split_once(':')?.0));
-    match storage {
-        Some(storage) => call.require(&format!("/storage/{storage}"), SPACE),
-        None => Ok(()),
-    }
-}
-
 pub(super) fn move_disk(call: &Call<'_>, kind: Kind) -> ApiResult<()> {
     if call.params.contains_key("target-vmid") {
         call.require_on_guest(call.vmid("target-vmid"), None, &["VM.Config.Disk"])?;

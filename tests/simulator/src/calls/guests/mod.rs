@@ -1,12 +1,17 @@
 //! Virtual machines and containers.
 
+mod clone;
+mod create;
+mod disks;
+mod migrate;
+
 use proxmox_codegen::facts::Method;
 use serde_json::{Value, json};
 
 use super::{Call, Reply, agent, cluster, ha, rights, snapshots};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
-use crate::guest::{Change, Config, Guest, GuestEffect, Kind, as_new_disk, check_lock, volume_of};
+use crate::guest::{Change, Config, Feature, Guest, GuestEffect, Kind, check_lock, volume_of};
 use crate::world::{Effect, World};
 
 /// Parameters of create and change calls that are no configuration.
@@ -44,7 +49,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
     let lxc = kind == Kind::Lxc;
     Some(match (call.method, rest) {
         (Get, "") => guest_list(call, kind),
-        (Post, "") => create(call, kind),
+        (Post, "") => create::create(call, kind),
         (Delete, "/{vmid}") => destroy(call, kind),
         (Get, "/{vmid}/config") => config(call, kind),
         (Put, "/{vmid}/config") => configure(call, kind),
@@ -105,7 +110,7 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
             false,
             GuestEffect::Resume,
         ),
-        (Post, "/{vmid}/clone") => clone(call, kind),
+        (Post, "/{vmid}/clone") => clone::clone(call, kind),
         (Post, "/{vmid}/template") => template(call, kind),
         (Get, "/{vmid}/snapshot") => snapshots::list(call, kind),
         (Post, "/{vmid}/snapshot") => snapshots::create(call, kind),
@@ -113,13 +118,12 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
         (Get, "/{vmid}/snapshot/{snapname}/config") => snapshots::config(call, kind),
         (Put, "/{vmid}/snapshot/{snapname}/config") => snapshots::edit(call, kind),
         (Post, "/{vmid}/snapshot/{snapname}/rollback") => snapshots::rollback(call, kind),
-        (Put, "/{vmid}/resize") => resize(call, kind),
-        (Put, "/{vmid}/unlink") => unlink(call, kind),
-        (Post, "/{vmid}/move_disk") => move_disk(call, kind, "qmmove", "disk", "target-disk"),
-        (Post, "/{vmid}/move_volume") => {
-            move_disk(call, kind, "move_volume", "volume", "target-volume")
-        }
-        (Post, "/{vmid}/migrate") => migrate(call, kind),
+        (Put, "/{vmid}/resize") => disks::resize(call, kind),
+        (Put, "/{vmid}/unlink") => disks::unlink(call, kind),
+        (Post, "/{vmid}/move_disk" | "/{vmid}/move_volume") => disks::move_disk(call, kind),
+        (Get, "/{vmid}/migrate") => migrate::preconditions(call, kind),
+        (Get, "/{vmid}/feature") => feature(call, kind),
+        (Post, "/{vmid}/migrate") => migrate::migrate(call, kind),
         (Get, "/{vmid}/rrddata") => rrd(call, kind),
         (Get, "/{vmid}/interfaces") => agent::container_interfaces(call),
         (Post, "/{vmid}/agent") => agent::handle(call, ""),
@@ -131,6 +135,48 @@ pub(super) fn guests(call: &mut Call<'_>, kind: Kind, rest: &str) -> Option<ApiR
             None => return None,
         },
     })
+}
+
+/// The key of a guest's name.
+fn name_key(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Qemu => "name",
+        Kind::Lxc => "hostname",
+    }
+}
+
+/// Whether all disks of a guest can be copied, linked or kept in a snapshot, and the nodes that reach them.
+fn feature(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    let guest = call.world.guest(kind, &node, vmid)?;
+    let config = match call.text("snapname") {
+        Some(name) => guest
+            .snapshots
+            .get(name)
+            .map(|snapshot| &snapshot.config)
+            .ok_or_else(|| ApiError::die(format!("snapshot '{name}' does not exist")))?,
+        None => &guest.config,
+    };
+    let wanted = match call.text("feature") {
+        Some("snapshot") => Feature::Snapshot,
+        Some("clone") => Feature::Clone,
+        _ => Feature::Copy,
+    };
+    let snapshot = call.text("snapname").is_some();
+    let world = &*call.world;
+    let has = world.has_feature(wanted, kind, &node, config, snapshot);
+    let shared = config
+        .iter()
+        .filter(|(key, _)| kind.is_disk(key))
+        .filter_map(|(_, value)| Some(volume_of(value).split_once(':')?.0))
+        .all(|storage| world.storages.get(storage).is_some_and(|s| s.shared));
+    let nodes = world.nodes.iter().map(|other| other.name.as_str());
+    let nodes: Vec<&str> = nodes.filter(|name| shared || *name == node).collect();
+    let mut row = json!({ "hasFeature": u8::from(has) });
+    if kind == Kind::Qemu {
+        row["nodes"] = json!(nodes);
+    }
+    Ok(Reply::data(row))
 }
 
 fn rrd(call: &Call<'_>, kind: Kind) -> ApiResult<Reply> {
@@ -171,109 +217,12 @@ pub(super) fn config_params(call: &Call<'_>) -> Config {
         .collect()
 }
 
-pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let noun = kind.noun();
-    let restore = call.text("archive").is_some() || call.flag("restore");
-    if let Some(pool) = call.text("pool")
-        && !call.world.pools.contains_key(pool)
-    {
-        return Err(ApiError::permission(&format!(
-            "pool '{pool}' does not exist"
-        )));
-    }
-    if let Some(other) = call.world.guests.get(&vmid) {
-        if !(restore && call.flag("force")) {
-            return Err(ApiError::die(format!(
-                "unable to {} {noun} {vmid} - {} {vmid} already exists on node '{}'",
-                if restore { "restore" } else { "create" },
-                other.kind.noun(),
-                other.node
-            )));
-        }
-        call.world.guests.remove(&vmid);
-        call.world
-            .volumes
-            .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
-    }
-    let task = match (kind, restore) {
-        (Kind::Qemu, false) => "qmcreate",
-        (Kind::Qemu, true) => "qmrestore",
-        (Kind::Lxc, false) => "vzcreate",
-        (Kind::Lxc, true) => "vzrestore",
-    };
-    let mut given = config_params(call);
-    let mut lines = Vec::new();
-    let source = match kind {
-        Kind::Qemu => call.text("archive"),
-        Kind::Lxc => call.text("ostemplate"),
-    }
-    .map(str::to_owned);
-    if let Some(source) = source.as_deref().filter(|_| restore) {
-        let key = call.world.volume_key(&node, source);
-        let storage = call.text("storage");
-        let saved = call
-            .world
-            .volumes
-            .get(&key)
-            .and_then(|volume| volume.saved.clone());
-        for (key, value) in saved.unwrap_or_default() {
-            let value = if kind.is_disk(&key) {
-                as_new_disk(&value, storage).unwrap_or(value)
-            } else {
-                value
-            };
-            given.entry(key).or_insert(value);
-        }
-    }
-    if kind == Kind::Lxc && !given.contains_key("rootfs") {
-        let storage = call.text("storage").unwrap_or("local-lvm");
-        given.insert("rootfs".into(), format!("{storage}:4"));
-    }
-    for (key, value) in &given {
-        let storage = volume_of(value).split_once(':').map(|(storage, _)| storage);
-        if let Some(storage) = storage.filter(|_| kind.is_disk(key)) {
-            call.world.storage(storage)?;
-        }
-    }
-    if let Some(source) = source.filter(|source| source.contains(':')) {
-        let key = call.world.volume_key(&node, &source);
-        if !call.world.volumes.contains_key(&key) {
-            let error =
-                format!("unable to create {noun} {vmid} - volume '{source}' does not exist");
-            return Ok(call.fail(task, vmid, error));
-        }
-        lines.push(format!("extracting archive '{source}'"));
-    }
-    let config = match call.world.build(kind, &node, vmid, &given) {
-        Ok((config, made)) => {
-            lines.splice(0..0, made);
-            config
-        }
-        Err(error) => {
-            return Ok(call.fail(
-                task,
-                vmid,
-                format!("unable to create {noun} {vmid} - {error}"),
-            ));
-        }
-    };
-    let mut guest = Guest::new(kind, &node, config);
-    guest.lock = Some("create".into());
-    guest.pool = call.text("pool").map(str::to_owned);
-    call.world.guests.insert(vmid, guest);
-    let effect = GuestEffect::Created {
-        start: call.flag("start"),
-    };
-    Ok(call.start(task, vmid, 2.0, lines, Effect::Guest(vmid, effect)))
-}
-
 pub(super) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     call.root_only("skiplock")?;
     let guest = call.world.guest(kind, &node, vmid)?;
     let noun = kind.noun();
-    if guest.config.get("protection").is_some_and(|p| p == "1") {
+    if guest.protected() {
         return Err(ApiError::die(format!(
             "can't remove {noun} {vmid} - protection mode enabled"
         )));
@@ -296,6 +245,12 @@ pub(super) fn destroy(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     }
     if let (Err(error), false) = (check_lock(guest), call.flag("skiplock")) {
         return Ok(call.fail(task, vmid, error));
+    }
+    let disks = guest.config.iter().filter(|(key, _)| kind.is_disk(key));
+    let mut bases = disks.map(|(_, value)| volume_of(value));
+    if let Some(volid) = bases.find(|volid| guest.template() && call.world.is_base_in_use(volid)) {
+        let text = format!("base volume '{volid}' is still in use by linked cloned");
+        return Ok(call.fail(task, vmid, text));
     }
     let lines = guest
         .config
@@ -375,7 +330,14 @@ pub(super) fn change(call: &Call<'_>, kind: Kind) -> ApiResult<Change> {
         return Err(ApiError::die("no options specified"));
     }
     call.world.check_change(kind, &change)?;
+    if kind == Kind::Qemu {
+        create::check_encoded_keys(call)?;
+        create::check_drives(&change.set)?;
+    }
     rights::configure(call, kind)?;
+    if kind == Kind::Qemu {
+        create::check_storages(call, &change.set)?;
+    }
     call.world.guest(kind, &node, vmid)?;
     Ok(change)
 }
@@ -533,132 +495,6 @@ pub(super) fn power(
     Ok(call.start(task, vmid, seconds, Vec::new(), Effect::Guest(vmid, effect)))
 }
 
-pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid, newid) = (call.owned("node"), call.vmid("vmid"), call.vmid("newid"));
-    let source = call.world.guest(kind, &node, vmid)?.clone();
-    if call.world.guests.contains_key(&newid) {
-        return Err(ApiError::die(format!(
-            "unable to create {} {newid}: config file already exists",
-            kind.noun()
-        )));
-    }
-    check_lock(&source).map_err(ApiError::die)?;
-    let task = if kind == Kind::Lxc {
-        "vzclone"
-    } else {
-        "qmclone"
-    };
-    let full = call
-        .text("full")
-        .map_or(!source.template(), |full| full == "1");
-    let from = match call.text("snapname") {
-        Some(name) => source
-            .snapshots
-            .get(name)
-            .map(|snapshot| snapshot.config.clone())
-            .ok_or_else(|| ApiError::die(format!("snapshot '{name}' does not exist")))?,
-        None => source.config.clone(),
-    };
-    if !full && !source.template() {
-        return Ok(call.fail(
-            task,
-            vmid,
-            "Linked clone feature is not supported for this drive".into(),
-        ));
-    }
-    let storage = call.text("storage").map(str::to_owned);
-    if let Some(storage) = &storage {
-        call.world.storage(storage)?;
-    }
-    call.world.made.clear();
-    let mut config = Config::new();
-    let mut lines = Vec::new();
-    for (key, value) in from {
-        if key.starts_with("unused") || matches!(key.as_str(), "template" | "protection") {
-            continue;
-        }
-        let owned = kind.is_disk(&key) && value.contains(':') && !value.contains("media=cdrom");
-        let value = if owned {
-            lines.push(format!(
-                "create {} clone of drive {key} ({})",
-                if full { "full" } else { "linked" },
-                volume_of(&value)
-            ));
-            match call
-                .world
-                .copy_disk(kind, &node, newid, &value, storage.as_deref())
-            {
-                Ok(value) => value,
-                Err(error) => {
-                    call.world.unmake();
-                    return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
-                }
-            }
-        } else if crate::validate::in_family(&key, "net") {
-            let old = value.split(',').find_map(|part| {
-                let (_, mac) = part.split_once('=')?;
-                (mac.matches(':').count() == 5).then_some(mac)
-            });
-            let mac = call.world.mac();
-            old.map_or_else(|| value.clone(), |old| value.replace(old, &mac))
-        } else if key == "smbios1" {
-            format!("uuid={}", call.world.uuid())
-        } else if key == "vmgenid" {
-            call.world.uuid()
-        } else {
-            value
-        };
-        config.insert(key, value);
-    }
-    let name_key = if kind == Kind::Lxc {
-        "hostname"
-    } else {
-        "name"
-    };
-    let name = call.text(name_key).map_or_else(
-        || {
-            format!(
-                "Copy-of-{}-{}",
-                kind.noun(),
-                source.name(vmid).replace(' ', "-")
-            )
-        },
-        str::to_owned,
-    );
-    config.insert(name_key.into(), name);
-    if let Some(description) = call.text("description") {
-        config.insert("description".into(), description.to_owned());
-    }
-    let target = call.text("target").unwrap_or(&node).to_owned();
-    let mut guest = Guest::new(kind, &target, config);
-    let (lock, source_lock) = match kind {
-        Kind::Qemu => ("clone", "clone"),
-        Kind::Lxc => ("create", "disk"),
-    };
-    guest.lock = Some(lock.into());
-    guest.pool = call.text("pool").map(str::to_owned);
-    let files = match call.text("snapname") {
-        Some(name) => source.snapshots.get(name).and_then(|s| s.files.clone()),
-        None => source.inside.as_ref().map(|inside| inside.files.clone()),
-    };
-    if let Some(files) = files {
-        guest.inside(newid).files = files;
-    }
-    call.world.guests.insert(newid, guest);
-    if let Some(source) = call.world.guests.get_mut(&vmid) {
-        source.lock = Some(source_lock.into());
-    }
-    let seconds = if full { 4.0 } else { 1.0 };
-    lines.push("transferred 100.00% of the data".into());
-    Ok(call.start(
-        task,
-        vmid,
-        seconds,
-        lines,
-        Effect::Guest(newid, GuestEffect::Cloned { source: vmid }),
-    ))
-}
-
 pub(super) fn template(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
     let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
     let guest = call.world.guest(kind, &node, vmid)?;
@@ -698,105 +534,18 @@ pub(super) fn lock(world: &mut World, vmid: u32, why: &str) {
     }
 }
 
-pub(super) fn resize(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let (disk, size) = (call.owned("disk"), call.owned("size"));
-    let guest = call.world.guest(kind, &node, vmid)?;
-    if let Some(digest) = call.text("digest")
-        && digest != guest.digest()
-    {
-        return Err(ApiError::die(
-            "detected modified configuration - file changed by other user? Try again.",
-        ));
-    }
-    if !guest.config.contains_key(&disk) {
-        return Err(ApiError::die(format!("disk '{disk}' does not exist")));
-    }
-    let effect = GuestEffect::Resize { disk, size };
-    // Releases before 8.0 resized a disk without a task.
-    if crate::schema::is_task(call.method, call.path, call.endpoint) {
-        return Ok(call.start("resize", vmid, 0.5, Vec::new(), Effect::Guest(vmid, effect)));
-    }
-    call.world
-        .apply_to_guest(vmid, effect)
-        .map_err(ApiError::die)?;
-    Ok(Reply::data(Value::Null))
-}
-
-pub(super) fn move_disk(
-    call: &mut Call<'_>,
-    kind: Kind,
-    task: &str,
-    key: &str,
-    target: &str,
-) -> ApiResult<Reply> {
-    let (node, vmid, disk) = (call.owned("node"), call.vmid("vmid"), call.owned(key));
-    let guest = call.world.guest(kind, &node, vmid)?;
-    if !guest.config.contains_key(&disk) {
-        return Err(ApiError::die(format!("disk '{disk}' does not exist")));
-    }
-    let storage = call.owned("storage");
-    let target = call.text(target).map(str::to_owned);
-    if target.is_none() {
-        call.world.storage(&storage)?;
-    }
-    let lines = vec![format!("create full clone of drive {disk}")];
-    let effect = GuestEffect::Move {
-        disk,
-        storage,
-        target,
-    };
-    Ok(call.start(task, vmid, 3.0, lines, Effect::Guest(vmid, effect)))
-}
-
-pub(super) fn migrate(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid, target) = (call.owned("node"), call.vmid("vmid"), call.owned("target"));
-    let guest = call.world.guest(kind, &node, vmid)?;
-    if target == node {
-        return Err(ApiError::parameter("target", "target is local node."));
-    }
-    let task = if kind == Kind::Lxc {
-        "vzmigrate"
-    } else {
-        "qmigrate"
-    };
-    if guest.running() && kind == Kind::Qemu && !call.flag("online") {
-        return Err(ApiError::die("can't migrate running VM without --online"));
-    }
-    if let Err(error) = check_lock(guest) {
-        return Ok(call.fail(task, vmid, error));
-    }
-    if !call.world.node(&target).is_some_and(|node| node.online) {
-        return Err(ApiError::die(format!(
-            "target node '{target}' is not online"
-        )));
-    }
-    if call.world.ha_state(vmid).is_some() {
-        return Ok(ha::hand_on_to(call, vmid, &target));
-    }
-    lock(call.world, vmid, "migrate");
-    let lines = vec![
-        format!(
-            "starting migration of {} {vmid} to node '{target}'",
-            kind.noun()
-        ),
-        "migration finished successfully (duration 00:00:03)".into(),
-    ];
-    Ok(call.start(
-        task,
-        vmid,
-        3.0,
-        lines,
-        Effect::Guest(vmid, GuestEffect::Migrate { target }),
-    ))
-}
-
 /// The same for many guests: those named, or all that it makes sense for.
 pub(super) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiResult<Reply> {
     let node = call.text("node").map(str::to_owned);
     let target = call.owned("target");
-    if action == "migrate" && !call.world.node(&target).is_some_and(|node| node.online) {
-        return Ok(call.fail(task, "", format!("target node '{target}' is not online")));
+    if action == "migrate" {
+        if node.as_ref() == Some(&target) {
+            return Err(ApiError::parameter("target", "target is local node."));
+        }
+        call.world.known_node(&target)?;
+        if !call.world.node(&target).is_some_and(|node| node.online) {
+            return Ok(call.fail(task, "", format!("target node '{target}' is not online")));
+        }
     }
     let wanted = super::records::listed(call.params.get("vms"));
     let effect = || match action {
@@ -827,34 +576,4 @@ pub(super) fn every_guest(call: &mut Call<'_>, task: &str, action: &str) -> ApiR
         .map(|(vmid, _)| format!("{action} guest {vmid}"))
         .collect();
     Ok(call.start(task, "", 2.0, lines, Effect::Each(guests)))
-}
-
-/// Takes disks out of a configuration; with `force` their volumes go, too.
-fn unlink(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
-    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
-    let keys: Vec<String> = split_list(&call.owned("idlist"))
-        .map(str::to_owned)
-        .collect();
-    let guest = call.world.guest(kind, &node, vmid)?;
-    let volumes: Vec<String> = keys
-        .iter()
-        .filter_map(|key| guest.config.get(key))
-        .map(|value| volume_of(value).to_owned())
-        .collect();
-    let change = Change {
-        delete: keys,
-        ..Change::default()
-    };
-    call.world.check_change(kind, &change)?;
-    call.world.configure(vmid, &change).map_err(ApiError::die)?;
-    if call.flag("force") {
-        for volume in volumes {
-            let key = call.world.volume_key(&node, &volume);
-            call.world.volumes.remove(&key);
-            if let Some(guest) = call.world.guests.get_mut(&vmid) {
-                guest.config.retain(|_, value| volume_of(value) != volume);
-            }
-        }
-    }
-    Ok(Reply::data(Value::Null))
 }

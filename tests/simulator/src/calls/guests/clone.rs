@@ -1,0 +1,274 @@
+//! Copies of guests.
+
+use super::{Call, Reply, name_key};
+use crate::error::{ApiError, ApiResult};
+use crate::guest::{
+    Config, Feature, Guest, GuestEffect, Kind, check_lock, is_cloud_init, volume_of,
+};
+use crate::world::Effect;
+
+/// What a copy is made of.
+struct Source {
+    guest: Guest,
+    config: Config,
+    full: bool,
+}
+
+/// Refuses a copy that cannot be made, in the order the server looks.
+fn check(call: &Call<'_>, kind: Kind) -> ApiResult<Source> {
+    let (node, vmid, newid) = (call.owned("node"), call.vmid("vmid"), call.vmid("newid"));
+    let world = &*call.world;
+    if let Some(pool) = call
+        .text("pool")
+        .filter(|pool| !world.pools.contains_key(*pool))
+    {
+        return Err(ApiError::permission(&format!(
+            "pool '{pool}' does not exist"
+        )));
+    }
+    let elsewhere = call.text("target").filter(|target| *target != node);
+    if let Some(target) = elsewhere {
+        world.known_node(target)?;
+    }
+    let storage = call.text("storage");
+    if let Some(id) = storage {
+        let holder = world.enabled_storage(id, &node)?;
+        if kind == Kind::Qemu && !holder.holds("images") {
+            let text = format!("storage '{id}' does not support vm images");
+            return Err(ApiError::parameter("storage", text));
+        }
+        if let Some(target) = elsewhere {
+            world.enabled_storage(id, target)?;
+            if !holder.shared {
+                return Err(ApiError::die(format!(
+                    "can't clone to non-shared storage '{id}'"
+                )));
+            }
+        }
+    }
+    let guest = world.guest(kind, &node, vmid)?.clone();
+    check_lock(&guest).map_err(ApiError::die)?;
+    let taken = world.guests.get(&newid);
+    if let (Some(other), Kind::Lxc) = (taken, kind) {
+        return Err(ApiError::die(other.taken(newid)));
+    }
+    let snapshot = match call.text("snapname") {
+        Some(name) => match guest.snapshots.get(name) {
+            Some(snapshot) => Some((name.to_owned(), snapshot.config.clone())),
+            None if kind == Kind::Qemu => {
+                return Err(ApiError::die(format!("snapshot '{name}' does not exist")));
+            }
+            None => Some((name.to_owned(), Config::new())),
+        },
+        None => None,
+    };
+    let full = call
+        .text("full")
+        .map_or(!guest.template(), |full| full == "1");
+    if !full {
+        for name in ["storage", "format"] {
+            if call.params.contains_key(name) {
+                let text = format!("parameter '{name}' not allowed for linked clones");
+                return Err(ApiError::die(text));
+            }
+        }
+    }
+    if let Some((name, _)) = snapshot
+        .as_ref()
+        .filter(|(name, _)| !guest.snapshots.contains_key(name))
+    {
+        return Err(ApiError::die(format!("snapshot '{name}' does not exist")));
+    }
+    let from = snapshot.as_ref().map(|(name, _)| name.as_str());
+    let config = snapshot
+        .as_ref()
+        .map_or(&guest.config, |(_, config)| config)
+        .clone();
+    let mut local = false;
+    let mut refusal = None;
+    for (key, value) in &config {
+        if !kind.is_disk(key) || key.starts_with("unused") {
+            continue;
+        }
+        let volid = volume_of(value);
+        let Some((own, _)) = volid.split_once(':') else {
+            continue;
+        };
+        local |= !world
+            .storages
+            .get(storage.unwrap_or(own))
+            .is_some_and(|s| s.shared);
+        let cloud_init = is_cloud_init(value);
+        if value.contains("media=cdrom") && !cloud_init {
+            continue;
+        }
+        if kind == Kind::Lxc && full && guest.running() && from.is_none() {
+            let text = "Full clone of a running container is only possible from a snapshot";
+            return Err(ApiError::die(text));
+        }
+        let copied = full || cloud_init || key == "tpmstate0";
+        let feature = if copied {
+            Feature::Copy
+        } else {
+            Feature::Clone
+        };
+        if refusal.is_none() && !world.volume_has(feature, kind, &node, volid, from.is_some()) {
+            let of = if from.is_some() { " a snapshot of" } else { "" };
+            refusal = Some(match (kind, copied) {
+                (Kind::Lxc, false) => {
+                    format!("Linked clone feature for '{volid}' is not available")
+                }
+                // The copy of a container starts, and fails at its volume.
+                (Kind::Lxc, true) => continue,
+                (Kind::Qemu, copied) => {
+                    let what = if copied { "Full" } else { "Linked" };
+                    format!("{what} clone feature is not supported for{of} '{volid}' ({key})")
+                }
+            });
+        }
+    }
+    if let (Kind::Lxc, Some(text)) = (kind, &refusal) {
+        return Err(ApiError::die(text.clone()));
+    }
+    if let Some(target) = elsewhere.filter(|_| local) {
+        let noun = kind.noun();
+        let text = format!("can't clone {noun} to node '{target}' ({noun} uses local storage)");
+        return Err(ApiError::die(text));
+    }
+    if taken.is_some() {
+        return Err(ApiError::die(format!(
+            "unable to create VM {newid}: config file already exists"
+        )));
+    }
+    let memory = full && guest.running() && from.is_none() && config.contains_key("tpmstate0");
+    if memory && kind == Kind::Qemu {
+        return Err(ApiError::die("cannot clone TPM state while VM is running"));
+    }
+    match refusal {
+        Some(text) => Err(ApiError::die(text)),
+        None => Ok(Source {
+            guest,
+            config,
+            full,
+        }),
+    }
+}
+
+pub(super) fn clone(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
+    let Source {
+        guest: source,
+        config: from,
+        full,
+    } = check(call, kind)?;
+    let (node, vmid, newid) = (call.owned("node"), call.vmid("vmid"), call.vmid("newid"));
+    let task = if kind == Kind::Lxc {
+        "vzclone"
+    } else {
+        "qmclone"
+    };
+    let storage = call.text("storage").map(str::to_owned);
+    let format = call.text("format").map(str::to_owned);
+    call.world.made.clear();
+    let mut config = Config::new();
+    let mut lines = Vec::new();
+    for (key, value) in from {
+        if key.starts_with("unused") || matches!(key.as_str(), "template" | "protection") {
+            continue;
+        }
+        let cloud_init = kind == Kind::Qemu && is_cloud_init(&value);
+        let owned = kind.is_disk(&key)
+            && value.contains(':')
+            && (cloud_init || !value.contains("media=cdrom"));
+        let value = if owned {
+            let copied = full || cloud_init || key == "tpmstate0";
+            lines.push(format!(
+                "create {} clone of drive {key} ({})",
+                if copied { "full" } else { "linked" },
+                volume_of(&value)
+            ));
+            let copy = if copied {
+                call.world.copy_disk(
+                    kind,
+                    &node,
+                    newid,
+                    &value,
+                    storage.as_deref(),
+                    format.as_deref(),
+                )
+            } else {
+                call.world.link_disk(&node, newid, &value)
+            };
+            match copy {
+                Ok(value) => value,
+                Err(error) => {
+                    call.world.unmake();
+                    return Ok(call.fail(task, vmid, format!("clone failed: {error}")));
+                }
+            }
+        } else if crate::validate::in_family(&key, "net") {
+            let old = value.split(',').find_map(|part| {
+                let (_, mac) = part.split_once('=')?;
+                (mac.matches(':').count() == 5).then_some(mac)
+            });
+            let mac = call.world.mac();
+            old.map_or_else(|| value.clone(), |old| value.replace(old, &mac))
+        } else if key == "smbios1" {
+            let uuid = format!("uuid={}", call.world.uuid());
+            let rest = value.split(',').filter(|part| !part.starts_with("uuid="));
+            std::iter::once(uuid.as_str())
+                .chain(rest)
+                .collect::<Vec<_>>()
+                .join(",")
+        } else if key == "vmgenid" {
+            call.world.uuid()
+        } else {
+            value
+        };
+        config.insert(key, value);
+    }
+    let given = call.text(name_key(kind)).map(str::to_owned);
+    let name = match kind {
+        Kind::Qemu => {
+            let own = source.config.get("name").cloned();
+            let own = own.unwrap_or_else(|| vmid.to_string());
+            Some(given.unwrap_or_else(|| format!("Copy-of-VM-{own}")))
+        }
+        // A container keeps the name of its source.
+        Kind::Lxc => given,
+    };
+    if let Some(name) = name {
+        config.insert(name_key(kind).into(), name);
+    }
+    if let Some(description) = call.text("description") {
+        config.insert("description".into(), description.to_owned());
+    }
+    let target = call.text("target").unwrap_or(&node).to_owned();
+    let mut guest = Guest::new(kind, &target, config);
+    // The source of a virtual machine's copy is held by a lock that copies share; that of a container's is locked.
+    let (lock, source_lock) = match kind {
+        Kind::Qemu => ("clone", None),
+        Kind::Lxc => ("create", Some("disk")),
+    };
+    guest.lock = Some(lock.into());
+    guest.pool = call.text("pool").map(str::to_owned);
+    let files = match call.text("snapname") {
+        Some(name) => source.snapshots.get(name).and_then(|s| s.files.clone()),
+        None => source.inside.as_ref().map(|inside| inside.files.clone()),
+    };
+    if let Some(files) = files {
+        guest.inside(newid).files = files;
+    }
+    call.world.guests.insert(newid, guest);
+    if let (Some(source), Some(lock)) = (call.world.guests.get_mut(&vmid), source_lock) {
+        source.lock = Some(lock.into());
+    }
+    let seconds = if full { 4.0 } else { 1.0 };
+    lines.push("transferred 100.00% of the data".into());
+    Ok(call.start(
+        task,
+        vmid,
+        seconds,
+        lines,
+        Effect::Guest(newid, GuestEffect::Cloned { source: vmid }),
+    ))
+}

@@ -1,0 +1,315 @@
+//! New guests, empty or from a backup.
+
+use super::{Call, Reply, config_params};
+use crate::error::{ApiError, ApiResult};
+use crate::guest::{
+    Config, Guest, GuestEffect, Kind, as_new_disk, check_lock, parse_volume_name, volume_of,
+};
+use crate::world::Effect;
+
+/// Refuses what is no public key of SSH: a kind of key, and a text after it. Whether that is a key is not looked at.
+pub(super) fn check_keys(text: &str) -> ApiResult<()> {
+    let is_key = |line: &str| {
+        // Options may come before the kind.
+        let mut words = line.split_whitespace().skip_while(|word| {
+            !["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"]
+                .iter()
+                .any(|start| word.starts_with(start))
+        });
+        let coded = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+        words.next().is_some() && words.next().is_some_and(|key| key.chars().all(coded))
+    };
+    let mut lines = text.split('\n').filter(|line| !line.trim().is_empty());
+    if lines.all(|line| line.starts_with('#') || is_key(line)) {
+        return Ok(());
+    }
+    Err(ApiError::die("SSH public key validation error"))
+}
+
+/// Keys as a virtual machine's configuration has them.
+pub(super) fn check_encoded_keys(call: &Call<'_>) -> ApiResult<()> {
+    let Some(text) = call.text("sshkeys") else {
+        return Ok(());
+    };
+    let text = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+    check_keys(&text)
+}
+
+/// Whether the disks a virtual machine is given can be made or used.
+pub(super) fn check_storages(call: &Call<'_>, given: &Config) -> ApiResult<()> {
+    for (key, value) in given {
+        let volid = volume_of(value);
+        let Some((id, name)) = volid.split_once(':') else {
+            continue;
+        };
+        if !Kind::Qemu.is_disk(key) || name == "cloudinit" {
+            continue;
+        }
+        let cdrom = value.contains("media=cdrom");
+        let fresh = name.parse::<f64>().is_ok();
+        let storage = call.world.storage(id)?;
+        if fresh && !cdrom {
+            if !storage.holds("images") {
+                let text = format!("storage '{id}' does not support vm images");
+                return Err(ApiError::parameter("storage", text));
+            }
+            continue;
+        }
+        let (content, _) = parse_volume_name(name);
+        if key.starts_with("unused") {
+            if content != "images" {
+                return Err(ApiError::die(format!(
+                    "unable to use volume {volid} - content type needs to be 'images'"
+                )));
+            }
+        } else if !matches!(content, "images" | "iso") {
+            let text = "content type needs to be 'images' or 'iso'";
+            return Err(ApiError::parameter(key, text));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the disks a virtual machine is given are written as they have to be.
+pub(super) fn check_drives(given: &Config) -> ApiResult<()> {
+    for (key, value) in given {
+        if !Kind::Qemu.is_disk(key) || key.starts_with("unused") {
+            continue;
+        }
+        let has = |name: &str| value.split(',').any(|part| part.starts_with(name));
+        let name = volume_of(value)
+            .split_once(':')
+            .map_or("", |(_, name)| name);
+        if has("import-from=") {
+            if name.parse::<f64>() != Ok(0.0) {
+                let text = "'import-from' requires special syntax - use <storage ID>:0,import-from=<source>";
+                return Err(ApiError::parameter(key, text));
+            }
+            let wanted: &[&str] = match key.as_str() {
+                "efidisk0" => &["efitype", "pre-enrolled-keys"],
+                "tpmstate0" => &["version"],
+                _ => &[],
+            };
+            if let Some(missing) = wanted.iter().find(|name| !has(&format!("{name}="))) {
+                let text = format!("need to specify '{missing}' when using 'import-from'");
+                return Err(ApiError::parameter(key, text));
+            }
+        }
+        if parse_volume_name(name).0 == "iso" && !has("media=cdrom") {
+            let text = "explicit 'media=cdrom' is required for iso images";
+            return Err(ApiError::parameter(key, text));
+        }
+    }
+    Ok(())
+}
+
+/// What a new guest comes from.
+struct Origin {
+    restore: bool,
+    /// An archive or a template.
+    source: Option<String>,
+}
+
+/// Refuses a guest that cannot be made, in the order the server looks.
+fn check(call: &Call<'_>, kind: Kind, origin: &Origin, given: &Config) -> ApiResult<()> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    let pool = |call: &Call<'_>| match call.text("pool") {
+        Some(pool) if !call.world.pools.contains_key(pool) => Err(ApiError::permission(&format!(
+            "pool '{pool}' does not exist"
+        ))),
+        _ => Ok(()),
+    };
+    let wanted = match (kind, origin.restore) {
+        (Kind::Lxc, false) => "vztmpl",
+        _ => "backup",
+    };
+    let source = origin.source.as_deref();
+    let content = source
+        .and_then(|source| source.split_once(':'))
+        .map(|(_, name)| parse_volume_name(name).0);
+    if let (Some(content), Some(source)) = (content, source)
+        && content != wanted
+    {
+        return Err(ApiError::die(format!(
+            "unable to use volume {source} - content type needs to be '{wanted}'"
+        )));
+    }
+    let present = |source: &str| {
+        let key = call.world.volume_key(&node, source);
+        call.world.volumes.contains_key(&key)
+    };
+    let force = origin.restore && call.flag("force");
+    let other = call.world.guests.get(&vmid);
+    let same = other.filter(|other| force && other.kind == kind && other.node == node);
+    match kind {
+        Kind::Qemu => {
+            check_encoded_keys(call)?;
+            pool(call)?;
+            if let Some(source) = source {
+                if let Some(key) = given.keys().find(|key| kind.is_disk(key)) {
+                    let text = "option conflicts with option 'archive'";
+                    return Err(ApiError::parameter(key, text));
+                }
+                if let Some((storage, _)) = source.split_once(':') {
+                    call.world.storage(storage)?;
+                    if !present(source) {
+                        let text = format!("volume '{source}' does not exist");
+                        return Err(ApiError::die(text));
+                    }
+                } else {
+                    return Err(ApiError::die(format!("can't find file '{source}'")));
+                }
+            }
+            check_storages(call, given)?;
+            check_drives(given)?;
+            let verb = if origin.restore { "restore" } else { "create" };
+            if let Some(other) = other.filter(|_| same.is_none()) {
+                let text = format!("unable to {verb} VM {vmid} - {}", other.taken(vmid));
+                return Err(ApiError::die(text));
+            }
+            if let Some(Err(error)) = same.map(check_lock) {
+                return Err(ApiError::die(format!(
+                    "unable to {verb} VM {vmid} - {error}"
+                )));
+            }
+            Ok(())
+        }
+        Kind::Lxc => {
+            if let Some(other) = other.filter(|_| same.is_none()) {
+                return Err(ApiError::die(other.taken(vmid)));
+            }
+            if let Some(old) = same {
+                if old.running() {
+                    return Err(ApiError::die("can't overwrite running container"));
+                }
+                if old.protected() {
+                    let text = format!("unable to restore CT {vmid} - protection mode enabled");
+                    return Err(ApiError::die(text));
+                }
+            }
+            if let Some(keys) = call.text("ssh-public-keys") {
+                check_keys(keys)?;
+            }
+            pool(call)?;
+            let disks: Vec<_> = given.iter().filter(|(key, _)| kind.is_disk(key)).collect();
+            if !disks.is_empty() && !given.contains_key("rootfs") {
+                let text = "mount points configured, but 'rootfs' not set - aborting";
+                return Err(ApiError::die(text));
+            }
+            let mut storages: Vec<&str> = disks
+                .iter()
+                .filter_map(|(_, value)| Some(volume_of(value).split_once(':')?.0))
+                .collect();
+            if storages.is_empty() {
+                storages.push(call.text("storage").unwrap_or("local"));
+            }
+            for id in storages {
+                if !call.world.enabled_storage(id, &node)?.holds("rootdir") {
+                    let text = format!("storage '{id}' does not support container directories");
+                    return Err(ApiError::parameter("storage", text));
+                }
+            }
+            match same.map(check_lock) {
+                Some(Err(error)) => Err(ApiError::die(format!(
+                    "unable to restore CT {vmid} - {error}"
+                ))),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+pub(super) fn create(call: &mut Call<'_>, kind: Kind) -> ApiResult<Reply> {
+    let (node, vmid) = (call.owned("node"), call.vmid("vmid"));
+    let noun = kind.noun();
+    let origin = Origin {
+        restore: call.text("archive").is_some() || call.flag("restore"),
+        source: match kind {
+            Kind::Qemu => call.text("archive"),
+            Kind::Lxc => call.text("ostemplate"),
+        }
+        .map(str::to_owned),
+    };
+    let mut given = config_params(call);
+    if kind == Kind::Lxc {
+        // A bare size is on the storage of the whole call.
+        let storage = call.text("storage").unwrap_or("local").to_owned();
+        for (key, value) in &mut given {
+            if kind.is_disk(key) && volume_of(value).parse::<f64>().is_ok() {
+                *value = format!("{storage}:{value}");
+            }
+        }
+    }
+    check(call, kind, &origin, &given)?;
+    let task = match (kind, origin.restore) {
+        (Kind::Qemu, false) => "qmcreate",
+        (Kind::Qemu, true) => "qmrestore",
+        (Kind::Lxc, false) => "vzcreate",
+        (Kind::Lxc, true) => "vzrestore",
+    };
+    let verb = if origin.restore { "restore" } else { "create" };
+    if let Some(old) = call.world.guests.get(&vmid) {
+        // The machine that a backup replaces is looked at by the task.
+        let refusal = if old.protected() {
+            Some(format!(
+                "unable to restore VM {vmid} - - protection mode enabled"
+            ))
+        } else {
+            old.running()
+                .then(|| format!("unable to restore VM {vmid} - vm is running"))
+        };
+        if let Some(text) = refusal {
+            return Ok(call.fail(task, vmid, text));
+        }
+    }
+    let mut lines = Vec::new();
+    if let Some(source) = &origin.source {
+        let key = call.world.volume_key(&node, source);
+        let Some(volume) = call.world.volumes.get(&key) else {
+            let what = match source.contains(':') {
+                true => format!("volume '{source}' does not exist"),
+                false => format!("unable to parse volume ID '{source}'"),
+            };
+            let text = format!("unable to {verb} {noun} {vmid} - {what}");
+            return Ok(call.fail(task, vmid, text));
+        };
+        if origin.restore {
+            let storage = call.text("storage");
+            for (key, value) in volume.saved.clone().unwrap_or_default() {
+                let value = if kind.is_disk(&key) {
+                    as_new_disk(&value, storage).unwrap_or(value)
+                } else {
+                    value
+                };
+                given.entry(key).or_insert(value);
+            }
+        }
+        lines.push(format!("extracting archive '{source}'"));
+    }
+    call.world.guests.remove(&vmid);
+    call.world
+        .volumes
+        .retain(|_, volume| volume.vmid != Some(vmid) || volume.content == "backup");
+    if kind == Kind::Lxc && !given.contains_key("rootfs") {
+        let storage = call.text("storage").unwrap_or("local");
+        given.insert("rootfs".into(), format!("{storage}:4"));
+    }
+    let config = match call.world.build(kind, &node, vmid, &given) {
+        Ok((config, made)) => {
+            lines.splice(0..0, made);
+            config
+        }
+        Err(error) => {
+            let text = format!("unable to {verb} {noun} {vmid} - {error}");
+            return Ok(call.fail(task, vmid, text));
+        }
+    };
+    let mut guest = Guest::new(kind, &node, config);
+    guest.lock = Some("create".into());
+    guest.pool = call.text("pool").map(str::to_owned);
+    call.world.guests.insert(vmid, guest);
+    let effect = GuestEffect::Created {
+        start: call.flag("start"),
+    };
+    Ok(call.start(task, vmid, 2.0, lines, Effect::Guest(vmid, effect)))
+}
