@@ -12,13 +12,14 @@ use super::{Client, Inner};
 use crate::client::auth::{
     Auth, Clock, Credentials, Handler, OpenId, SavedSession, TfaAnswer, TfaChallenge,
 };
-use crate::client::hosts::{Base, Host, Hosts, printable};
+use crate::client::hosts::{Base, Host, Hosts};
 use crate::client::limit::{Limits, RateLimit, Settings};
 use crate::client::retry::{Retries, RetryPolicy};
 use crate::error::Error;
 use crate::tls::{Fingerprint, Identity, Trust, TrustStore};
 use crate::transport::{HttpSettings, HttpTransport, Proxies, Proxy, Transport};
 use crate::value::Secret;
+use crate::value::address::printable;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 const AT_ONCE: usize = 64;
@@ -330,7 +331,8 @@ impl ClientBuilder {
     }
 
     /// Allows an address that starts with `http://`, where everything is sent readable for anybody on the
-    /// way. Without this only addresses of this machine may.
+    /// way. Without this only addresses of this machine may, and not through a proxy elsewhere; that goes for addresses that
+    /// [`Client::discover_hosts`] finds too.
     pub fn danger_allow_http(mut self, allow: bool) -> Self {
         self.allow_http = allow;
         self
@@ -512,9 +514,15 @@ impl ClientBuilder {
             hosts.push(Host::new(base, node.clone()));
         }
         for Host { base, .. } in &hosts {
-            if base.is_readable_by_all() && !self.allow_http {
+            base.check(self.allow_http)?;
+            if let Way::Proxy(url) = &self.proxy
+                && base.is_plain()
+                && !self.allow_http
+                && !Proxy::parse(url.expose())?.is_on_this_machine()
+            {
                 return Err(Error::config(format!(
-                    "{base} is not encrypted; use https, or allow it by danger_allow_http"
+                    "{base} is not encrypted, and the proxy is on another machine; use https, or allow it by \
+                     danger_allow_http"
                 )));
             }
         }
@@ -553,7 +561,7 @@ impl ClientBuilder {
         )?;
         Ok(Client(Arc::new(Inner {
             base,
-            hosts: Hosts::new(hosts),
+            hosts: Hosts::new(hosts, self.allow_http),
             transport,
             retries: Retries::new(self.retry),
             limits,

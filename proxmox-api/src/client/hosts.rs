@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::client::retry::Outcome;
 use crate::error::Error;
+use crate::value::address::{Address, is_this_machine, printable};
 
 /// Where the API lives below the server's address.
 pub(crate) const API: &str = "/api2/json";
@@ -33,16 +34,10 @@ pub(crate) struct Base {
     pub(crate) prefix: String,
 }
 
-/// The part of an address that holds no credentials, whether it parses or not.
-pub(crate) fn printable(address: &str) -> &str {
-    let address = address.split(['?', '#']).next().unwrap_or_default();
-    address.rsplit('@').next().unwrap_or_default()
-}
-
 impl Base {
     pub(crate) fn parse(text: &str, port: Option<u16>) -> Result<Self, Error> {
         let text = text.trim();
-        let wrong = |what: &str| {
+        let wrong = |what: &dyn fmt::Display| {
             let shown = printable(text);
             Error::config(format!("the server address {shown:?} {what}"))
         };
@@ -54,38 +49,23 @@ impl Base {
             }
             None => (true, format!("https://{text}")),
         };
-        let url: http::Uri = full
-            .parse()
-            .map_err(|error| wrong(&format!("is not usable: {error}")))?;
-        let scheme = url.scheme_str().unwrap_or_default();
-        let usual = match scheme {
+        let address = Address::parse(&full).map_err(|error| wrong(&error))?;
+        let usual = match address.scheme() {
             "https" => 443,
             "http" => 80,
-            _ => return Err(wrong("is neither https nor http")),
+            _ => return Err(wrong(&"is neither https nor http")),
         };
-        if full.contains('@') {
+        if address.login().is_some() {
             return Err(wrong(
-                "must not hold credentials; use api_token or password",
+                &"must not hold credentials; use api_token or password",
             ));
         }
-        if full.contains(['?', '#']) {
-            return Err(wrong("must not have a query or fragment"));
+        if address.query().is_some() {
+            return Err(wrong(&"must not have a query or fragment"));
         }
-        let host = url
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| wrong("names no host"))?;
-        let authority = url.authority().map_or("", http::uri::Authority::as_str);
-        let named = match authority
-            .strip_prefix(host)
-            .and_then(|rest| rest.strip_prefix(':'))
-        {
-            Some(_) => Some(url.port_u16().ok_or_else(|| wrong("has no usable port"))?),
-            None => None,
-        };
-        let port = match (named, port) {
+        let port = match (address.port(), port) {
             (Some(named), Some(other)) if named != other => {
-                return Err(wrong(&format!(
+                return Err(wrong(&format_args!(
                     "names another port than PROXMOX_PORT, {other}"
                 )));
             }
@@ -93,28 +73,31 @@ impl Base {
             (None, None) if bare => PORT,
             (None, None) => usual,
         };
-        let prefix = url.path().trim_end_matches('/');
+        let prefix = address.path().trim_end_matches('/');
         let prefix = prefix
             .strip_suffix(API)
             .unwrap_or(prefix)
             .trim_end_matches('/');
         Ok(Self {
-            origin: format!("{scheme}://{host}:{port}"),
+            origin: address.origin(port),
             prefix: prefix.to_owned(),
         })
     }
 
-    pub(crate) fn is_readable_by_all(&self) -> bool {
-        let Some(rest) = self.origin.strip_prefix("http://") else {
-            return false;
-        };
-        let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let here = host == "localhost"
-            || host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback());
-        !here
+    /// Whether the address may be used at all: the same for those that a client is built with and those that it learns.
+    pub(crate) fn check(&self, allow_http: bool) -> Result<(), Error> {
+        let (scheme, host, _) = self.parts();
+        if scheme != "http" || allow_http || is_this_machine(host) {
+            return Ok(());
+        }
+        Err(Error::config(format!(
+            "{self} is not encrypted; use https, or allow it by danger_allow_http"
+        )))
+    }
+
+    /// Whether what is sent there is not encrypted.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.parts().0 == "http"
     }
 }
 
@@ -154,9 +137,9 @@ impl Base {
         } else {
             PORT.to_string()
         };
-        let host = match host.parse::<std::net::Ipv6Addr>() {
-            Ok(address) => format!("[{address}]"),
-            Err(_) => host.to_owned(),
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.to_owned(),
         };
         Self {
             origin: format!("{scheme}://{host}:{port}"),
@@ -244,15 +227,22 @@ impl Host {
 
 /// The addresses of a client, the preferred one first.
 #[derive(Debug)]
-pub(crate) struct Hosts(RwLock<Vec<Arc<Host>>>);
+pub(crate) struct Hosts {
+    all: RwLock<Vec<Arc<Host>>>,
+    allow_http: bool,
+}
 
 impl Hosts {
-    pub(crate) fn new(hosts: Vec<Host>) -> Self {
-        Self(RwLock::new(hosts.into_iter().map(Arc::new).collect()))
+    /// `allow_http` says whether those that are learned later may be reached without encryption.
+    pub(crate) fn new(hosts: Vec<Host>, allow_http: bool) -> Self {
+        Self {
+            all: RwLock::new(hosts.into_iter().map(Arc::new).collect()),
+            allow_http,
+        }
     }
 
     fn all(&self) -> Vec<Arc<Host>> {
-        self.0
+        self.all
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -307,16 +297,23 @@ impl Hosts {
     }
 
     /// Takes in the nodes of a cluster by name and address, and forgets those that came from the cluster
-    /// earlier and are in it no more, or elsewhere. What the caller named stays.
-    pub(crate) fn learn(&self, nodes: &[(String, Option<String>)]) {
+    /// earlier and are in it no more, or elsewhere. What the caller named stays. An address that the client could not have
+    /// been built with is an error, and then nothing is taken in.
+    pub(crate) fn learn(&self, nodes: &[(String, Option<String>)]) -> Result<(), Error> {
         // No cluster is without nodes, so such an answer tells nothing.
         if nodes.is_empty() {
-            return;
+            return Ok(());
         }
-        let mut hosts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = self.all.write().unwrap_or_else(PoisonError::into_inner);
         let Some(model) = hosts.first().map(|host| host.base.clone()) else {
-            return;
+            return Ok(());
         };
+        for address in nodes.iter().filter_map(|(_, address)| address.as_deref()) {
+            let known = hosts.iter().any(|host| host.base.parts().1 == address);
+            if !known {
+                model.on(address).check(self.allow_http)?;
+            }
+        }
         hosts.retain(|host| {
             let node = host.state().node.clone();
             let listed = nodes.iter().find(|(name, _)| Some(name) == node.as_ref());
@@ -339,6 +336,7 @@ impl Hosts {
                 (None, None) => {}
             }
         }
+        Ok(())
     }
 }
 

@@ -224,7 +224,8 @@ impl Client {
     /// node only.
     ///
     /// # Errors
-    /// Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
+    /// [`Error::Config`] if a node could only be reached without encryption, where the client may not do that; no node is taken
+    /// in then. Those of `GET /cluster/status`, which takes the privilege `Sys.Audit` on `/`.
     pub async fn discover_hosts(&self) -> Result<Vec<HostInfo>, Error> {
         let call = Call::new(Method::Get, "/cluster/status");
         let (_, name, reply) = exchange(Some(self.clone()), call).await?;
@@ -237,7 +238,7 @@ impl Client {
             .filter(|entry| text(entry, "type").as_deref() == Some("node"))
             .filter_map(|entry| Some((text(entry, "name")?, address(entry))))
             .collect();
-        self.0.hosts.learn(&nodes);
+        self.0.hosts.learn(&nodes)?;
         Ok(self.hosts())
     }
 
@@ -299,7 +300,8 @@ impl Client {
     /// `/pve-docs/api-viewer/apidoc.js`. Goes without authentication.
     ///
     /// # Errors
-    /// As for every call; [`Error::Api`] for any status but 2xx.
+    /// As for every call; [`Error::Api`] for any status but 2xx; [`Error::Request`] for a path that does not start with a
+    /// slash or leaves its place.
     pub async fn fetch(&self, path: &str) -> Result<Reply, Error> {
         // A query may hold secrets.
         let shown = path.split('?').next().unwrap_or_default();

@@ -74,24 +74,27 @@ pub(super) fn refuses_session(response: &WireResponse) -> bool {
     text.is_some_and(|text| BEFORE_THE_ENDPOINT.contains(&text.trim()))
 }
 
-/// What is fetched beside the API has no place to go but below the server's address.
-pub(super) fn check_query(path: &str) -> Result<(), String> {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    check_path(path)?;
-    match query
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
-        true => Ok(()),
-        false => Err("the query holds a character that has to be percent-encoded".to_owned()),
-    }
-}
-
 pub(super) fn is_page(response: &WireResponse) -> bool {
     response
         .header("content-type")
         .is_some_and(|kind| kind.trim_start().starts_with("text/html"))
         && response.header("content-disposition").is_none()
+}
+
+/// A path outside the API, which may have a query. The address goes right before it, so what it starts with decides where
+/// the request goes.
+pub(super) fn check_query(path: &str) -> Result<(), String> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    if let Some(c) = query.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+        return Err(format!(
+            "the query holds the character '{}', which has to be percent-encoded",
+            c.escape_default()
+        ));
+    }
+    match path.strip_suffix('/').filter(|path| !path.is_empty()) {
+        Some(folder) => check_path(folder),
+        None => check_path(path),
+    }
 }
 
 /// The server drops empty segments and the way there resolves dotted ones, so either would reach

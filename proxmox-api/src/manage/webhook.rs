@@ -15,6 +15,7 @@
 //! ```
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::manage::events::{Event, unix_now, utc};
 use crate::tls::Trust;
 use crate::transport::{HttpSettings, HttpTransport, Proxies, Transport, WireRequest};
 use crate::value::Secret;
+use crate::value::address::{Address, is_this_machine};
 use crate::value::endpoint::Method;
 
 /// The header with the signature.
@@ -98,7 +100,11 @@ fn unhex(digits: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    let value = |digit: u8| char::from(digit).to_digit(16);
+    // In small letters only: then a signature has one spelling, and can serve to notice what was received before.
+    let value = |digit: u8| match digit {
+        b'A'..=b'F' => None,
+        digit => char::from(digit).to_digit(16),
+    };
     digits
         .chunks_exact(2)
         .map(|pair| match pair {
@@ -143,44 +149,95 @@ pub struct Webhook {
     enabled: bool,
 }
 
+/// Addresses that name no single machine of a routed network: link-local, unspecified and multicast ones.
+fn is_of_one_segment(host: &str) -> bool {
+    match host.parse() {
+        Ok(IpAddr::V4(ip)) => {
+            ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
+        }
+        Ok(IpAddr::V6(ip)) => {
+            let mapped = ip
+                .to_ipv4_mapped()
+                .is_some_and(|ip| is_of_one_segment(&ip.to_string()));
+            mapped || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast()
+        }
+        Err(_) => false,
+    }
+}
+
 impl Webhook {
-    /// A webhook for all events. `url` starts with `https://`, or with `http://` where the network can be
-    /// trusted; `name` is for people and logs.
+    /// A webhook for all events. `url` starts with `https://`, or with `http://` for a receiver on this machine; `name` is for
+    /// people and logs.
+    ///
+    /// An address that is good for one network segment only, such as `169.254.169.254`, where clouds keep
+    /// credentials, is refused. Where a host's name leads is not looked at.
     ///
     /// # Errors
-    /// [`Error::Config`] if the URL is none that can be posted to.
+    /// [`Error::Config`] if the URL is none that can be posted to, or the secret is empty.
     #[inline]
     pub fn new(
         name: impl Into<String>,
         url: &str,
         secret: impl Into<Secret>,
     ) -> Result<Self, Error> {
-        let name = name.into();
-        let refuse = |why: &str| Err(Error::config(format!("webhook {name:?}: its URL {why}")));
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return refuse("has no scheme");
+        Self::checked(name.into(), url, secret.into(), false)
+    }
+
+    /// Like [`Webhook::new`], for a receiver on another machine that has no TLS: everybody on the way can read the events.
+    ///
+    /// # Errors
+    /// Those of [`Webhook::new`].
+    #[inline]
+    pub fn danger_over_http(
+        name: impl Into<String>,
+        url: &str,
+        secret: impl Into<Secret>,
+    ) -> Result<Self, Error> {
+        Self::checked(name.into(), url, secret.into(), true)
+    }
+
+    fn checked(name: String, url: &str, secret: Secret, allow_http: bool) -> Result<Self, Error> {
+        let refuse =
+            |why: &dyn fmt::Display| Err(Error::config(format!("webhook {name:?}: its URL {why}")));
+        if secret.expose().is_empty() {
+            return Err(Error::config(format!(
+                "webhook {name:?}: its secret is empty, so anybody could sign"
+            )));
+        }
+        let address = match Address::parse(url) {
+            Ok(address) => address,
+            Err(error) => return refuse(&error),
         };
-        if scheme != "https" && scheme != "http" {
-            return refuse("starts with neither https:// nor http://");
-        }
-        let (host, path) = match rest.find(['/', '?']) {
-            Some(at) => rest.split_at(at),
-            None => (rest, ""),
+        let port = match address.scheme() {
+            "https" => 443,
+            "http" if allow_http || is_this_machine(address.host()) => 80,
+            "http" => {
+                return refuse(&"is not encrypted; use https, or allow it by danger_over_http");
+            }
+            _ => return refuse(&"starts with neither https:// nor http://"),
         };
-        if host.is_empty() || host.contains('@') {
-            return refuse("needs a host, and no user name");
+        if address.login().is_some() {
+            return refuse(&"must not hold a user name");
         }
-        let usable = |c: char| c.is_ascii_graphic() && c != '#';
-        if !rest.chars().all(usable) {
-            return refuse("holds white space, a fragment or characters that are not encoded");
+        if url.chars().any(|c| !c.is_ascii_graphic()) {
+            return refuse(&"holds white space or characters that are not encoded");
         }
-        let slash = if path.starts_with('/') { "" } else { "/" };
+        if is_of_one_segment(address.host()) {
+            return refuse(&"leads to an address that is good for one network segment only");
+        }
+        let query = address.query().map(|query| format!("?{query}"));
         Ok(Self {
-            origin: format!("{scheme}://{host}"),
-            path: format!("{slash}{path}"),
+            origin: match address.port() {
+                Some(port) => address.origin(port),
+                None => address
+                    .origin(port)
+                    .trim_end_matches(&format!(":{port}"))
+                    .to_owned(),
+            },
+            path: format!("{}{}", address.path(), query.unwrap_or_default()),
             name,
             events: Vec::new(),
-            secret: secret.into(),
+            secret,
             enabled: true,
         })
     }
@@ -411,6 +468,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_delivery_is_told() {
         let signature = sign(SECRET, 1_000, b"body");
+        let loud = format!("sha256={}", signature["sha256=".len()..].to_uppercase());
         let check = |signature: &str, time: &str, body: &[u8], now| {
             verify(SECRET, signature, time, body, now, WINDOW)
         };
@@ -438,6 +496,7 @@ mod tests {
             ("sha1=00", "1000", b"body", 1_000, VerifyError::Malformed),
             ("sha256=", "1000", b"body", 1_000, VerifyError::Forged),
             ("sha256=zz", "1000", b"body", 1_000, VerifyError::Malformed),
+            (&loud, "1000", b"body", 1_000, VerifyError::Malformed),
             (&signature, "+1000", b"body", 1_000, VerifyError::Malformed),
             (&signature, "", b"body", 1_000, VerifyError::Malformed),
         ];
@@ -485,11 +544,23 @@ mod tests {
             "https://user:pw@hooks.example.org/",
             "https://hooks.example.org/a b",
             "https://hooks.example.org/#top",
+            "http://[::1",
+            "https://hooks.example.org:99999/",
+            "http://hooks.example.org/",
+            "https://169.254.169.254/latest",
+            "https://[fe80::1]/",
+            "https://[::ffff:169.254.169.254]/",
+            "https://0.0.0.0/",
         ] {
             let error = Webhook::new("test", url, "s").expect_err(url).to_string();
             assert!(error.contains("webhook \"test\""), "{error}");
             assert!(!error.contains("pw@"), "{error}");
         }
+        Webhook::new("test", "https://hooks.example.org", "").expect_err("anybody could sign");
+        Webhook::new("test", "http://127.0.0.1:8080/in", "s")
+            .expect("it does not leave this machine");
+        Webhook::new("test", "https://10.0.0.9/in", "s").expect("receivers are often inside");
+        Webhook::danger_over_http("test", "http://10.0.0.9/in", "s").expect("it is allowed");
         let hook = Webhook::new(
             "test",
             "https://hooks.example.org/services/T0KEN?x=1",

@@ -19,6 +19,7 @@ use super::connect::bare_host;
 use super::{BoxError, root_cause};
 use crate::error::Error;
 use crate::value::Secret;
+use crate::value::address::{Address, is_this_machine, printable, with_port};
 use crate::value::secret::Scrubber;
 use crate::value::text::{OneLine, latin1_or_utf8};
 
@@ -79,53 +80,59 @@ impl Proxies {
 impl Proxy {
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        let rest = rest.trim_end_matches('/');
-        let (user, address) = match rest.rsplit_once('@') {
-            Some((user, address)) => (Some(user), address),
-            None => (None, rest),
+        let full = match text.contains("://") {
+            true => text.to_owned(),
+            false => format!("http://{text}"),
         };
-        let wrong = |what: &str| {
-            let shown = address.split(['/', '?', '#']).next().unwrap_or_default();
+        let wrong = |what: &dyn fmt::Display| {
+            let shown = printable(text);
+            let shown = shown.split_once("://").map_or(shown, |(_, rest)| rest);
             Error::config(format!("the proxy address {shown:?} {what}"))
         };
-        let kind = match scheme.to_ascii_lowercase().as_str() {
-            "http" => Kind::Http(user.map(|user| {
-                let plain: Vec<u8> = percent_decode_str(user).collect();
-                Secret::new(STANDARD.encode(&plain))
-            })),
-            "socks5" | "socks5h" => Kind::Socks(user.map(|user| {
-                let (name, password) = user.split_once(':').unwrap_or((user, ""));
-                let plain = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-                (plain(name), Secret::new(plain(password)))
-            })),
-            _ => return Err(wrong("is reached neither by http nor by socks5")),
+        let address = Address::parse(&full).map_err(|error| wrong(&error))?;
+        let login = address.login();
+        let (kind, usual) = match address.scheme() {
+            "http" => {
+                let login = login.map(|login| {
+                    let plain: Vec<u8> = percent_decode_str(login).collect();
+                    Secret::new(STANDARD.encode(&plain))
+                });
+                (Kind::Http(login), 80)
+            }
+            "socks5" | "socks5h" => {
+                let login = login.map(|login| {
+                    let (name, password) = login.split_once(':').unwrap_or((login, ""));
+                    let plain = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+                    (plain(name), Secret::new(plain(password)))
+                });
+                (Kind::Socks(login), SOCKS_PORT)
+            }
+            _ => return Err(wrong(&"is reached neither by http nor by socks5")),
         };
         if let Kind::Socks(Some((name, password))) = &kind
             && name.len().max(password.expose().len()) > LONGEST_LOGIN
         {
             return Err(wrong(
-                "comes with a longer name or password than SOCKS can carry",
+                &"comes with a longer name or password than SOCKS can carry",
             ));
         }
-        let unusable = || wrong("is not usable");
-        let uri: Uri = format!("http://{address}/")
-            .parse()
-            .map_err(|_| unusable())?;
-        if uri.path() != "/" || uri.query().is_some() || uri.host().is_none_or(str::is_empty) {
-            return Err(unusable());
+        if address.path() != "/" || address.query().is_some() {
+            return Err(wrong(&"has a path, which no proxy has"));
         }
-        let uri = match (&kind, uri.port()) {
-            (Kind::Socks(_), None) => format!("http://{address}:{SOCKS_PORT}/")
-                .parse()
-                .map_err(|_| unusable())?,
-            _ => uri,
-        };
+        let port = address.port().unwrap_or(usual);
+        let uri: Uri = format!("http://{}/", with_port(address.host(), port))
+            .parse()
+            .map_err(|_| wrong(&"is not usable"))?;
         Ok(Self {
             uri,
             kind,
             variable: None,
         })
+    }
+
+    /// Whether what goes to the proxy does not leave this machine.
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        is_this_machine(bare_host(&self.uri))
     }
 
     /// A connection to the server, through the proxy.

@@ -1,5 +1,6 @@
 //! Values as the API writes them: answers, parameters, and the texts in both that have a structure.
 
+pub(crate) mod address;
 pub mod decode;
 pub mod encode;
 pub mod endpoint;

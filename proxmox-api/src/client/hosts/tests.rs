@@ -431,3 +431,102 @@ fn an_address_that_is_refused_shows_no_credentials() {
         assert!(!error.contains("hunter22"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_is_discovered_keeps_the_rules_of_the_first_address() {
+    let status = r#"{"data":[
+        {"type":"node","name":"pve1","ip":"10.9.8.7"},{"type":"node","name":"pve3","ip":"127.0.0.3"}
+    ]}"#;
+    for (url, allow, expected) in [
+        ("http://127.0.0.1:8006", false, None),
+        ("http://127.0.0.1:8006", true, Some("http://10.9.8.7:8006")),
+        (
+            "https://127.0.0.1:8006",
+            false,
+            Some("https://10.9.8.7:8006"),
+        ),
+    ] {
+        let fake = Fake::new(move |_| ok(status));
+        let client = Client::builder(url)
+            .api_token("root@pam!ci", "secret")
+            .danger_allow_http(allow)
+            .transport(Arc::new(fake.clone()))
+            .build()
+            .expect("it may be used");
+        let found = client.discover_hosts().await;
+        let urls: Vec<_> = client.hosts().into_iter().map(|host| host.url).collect();
+        match expected {
+            Some(learned) => {
+                found.expect("they may be used");
+                assert!(urls.iter().any(|url| url == learned), "{urls:?}");
+            }
+            None => {
+                let error = found.expect_err("it would be readable").to_string();
+                assert!(error.contains("danger_allow_http"), "{error}");
+                assert_eq!(urls, [url], "nothing is taken in");
+                let call = Call::new(Method::Get, "/nodes/pve3/status");
+                client.execute(call).await.expect("answered");
+                let origins: Vec<_> = fake.requests().into_iter().map(|r| r.origin).collect();
+                assert!(origins.iter().all(|origin| origin == url), "{origins:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_fetched_from_the_clients_own_server_only() {
+    let fake = Fake::new(|_| ok("x"));
+    let client = Client::builder("pve1")
+        .header("X-Gate", "hunter22")
+        .transport(Arc::new(fake.clone()))
+        .build()
+        .expect("complete");
+    for path in [
+        "",
+        "@evil.example.org/x",
+        ":1@evil.example.org/x",
+        ".evil.example.org/x",
+        "x",
+        "/../x",
+        "/a/%2e%2e/x",
+        "//evil.example.org/x",
+        "/a b",
+        "/a?b#c",
+        "/a\r\nX: y",
+    ] {
+        let error = client.fetch(path).await.expect_err(path);
+        assert!(matches!(error, Error::Request(_)), "{path}: {error}");
+    }
+    assert!(fake.requests().is_empty());
+    for path in [
+        "/",
+        "/pve-docs/",
+        "/pve-docs/api-viewer/apidoc.js",
+        "/x?y=%20z/..",
+    ] {
+        client.fetch(path).await.expect(path);
+    }
+    assert!(
+        fake.requests()
+            .iter()
+            .all(|request| request.origin == "https://pve1:8006")
+    );
+}
+
+#[test]
+fn what_is_not_encrypted_does_not_go_to_a_proxy_elsewhere() {
+    let build = |proxy: &str, allow| {
+        Client::builder("http://127.0.0.1:8006")
+            .proxy(proxy)
+            .danger_allow_http(allow)
+            .build()
+    };
+    let error = build("http://u:hunter22@proxy:3128", false).expect_err("it would be readable");
+    let error = error.to_string();
+    assert!(
+        error.contains("danger_allow_http") && !error.contains("hunter22"),
+        "{error}"
+    );
+    build("http://proxy:3128", true).expect("it is allowed");
+    build("http://127.0.0.1:3128", false).expect("it stays here");
+}
