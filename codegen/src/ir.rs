@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Number, Value};
 
 use crate::facts::{Method, Permissions, Release};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Split};
 use crate::privileges::Privilege;
 use crate::union::{Field, Fields, Kind, Node, Presence, Properties, Union};
 
@@ -53,6 +53,8 @@ pub(crate) struct Parameter {
     pub(crate) required: bool,
     pub(crate) presence: Presence,
     pub(crate) secret: bool,
+    /// What stands between the items, if it is a list in one text.
+    pub(crate) separator: Option<char>,
     pub(crate) facts: ValueFacts,
 }
 
@@ -280,6 +282,7 @@ impl Lowering<'_> {
                     required: true,
                     presence: endpoint.presence,
                     secret: false,
+                    separator: None,
                     facts: ValueFacts::default(),
                 },
             })
@@ -347,12 +350,17 @@ impl Lowering<'_> {
         let ty = self.ty(&at, &field.node);
         let is_secret = self.overlay.is_secret(&at, &field.node);
         let secret = is_secret || self.holds_secret(&ty);
+        let separator = match ty {
+            Ty::List(_) => self.overlay.list(&at).map(Split::separator),
+            _ => None,
+        };
         Parameter {
             name: name.to_owned(),
             ty: if is_secret { hidden(ty) } else { ty },
             required: !field.node.optional && field.presence.covers(whole),
             presence: field.presence,
             secret,
+            separator,
             facts: ValueFacts::of(&field.node),
         }
     }
@@ -396,7 +404,7 @@ impl Lowering<'_> {
             Kind::Integer if node.format.as_deref() == Some("pve-vmid") => Ty::Vmid,
             Kind::Integer => Ty::Integer,
             Kind::Number => Ty::Number,
-            Kind::String => self.text(node.format.as_deref()),
+            Kind::String => self.text_at(at, node.format.as_deref()),
             Kind::Enum(values) => {
                 let leaf = at.fields.last().cloned().unwrap_or_default();
                 let texts = values
@@ -478,6 +486,31 @@ impl Lowering<'_> {
                 _ => false,
             },
             _ => false,
+        }
+    }
+
+    fn text_at(&self, at: &Use, format: Option<&str>) -> Ty {
+        let ty = self.text(format);
+        let split = match ty {
+            Ty::List(_) => self.overlay.list(at),
+            _ => self.overlay.untold_list(at),
+        };
+        match (split, &ty) {
+            (None, Ty::List(_)) if !at.result => self.overlay.problem(format!(
+                "{}: say in lists.toml how the server splits this list",
+                at.key()
+            )),
+            (Some(Split::Comma | Split::Blank | Split::Nul), _) if at.owner.is_some() => {
+                self.overlay.problem(format!(
+                    "{}: within a property string lists are written with semicolons",
+                    at.key()
+                ));
+            }
+            _ => {}
+        }
+        match (split, ty) {
+            (Some(_), ty @ Ty::List(_)) | (None, ty) => ty,
+            (Some(_), ty) => Ty::List(Box::new(ty)),
         }
     }
 

@@ -52,6 +52,7 @@ const TAKEN: &[&str] = &[
     "Partial",
     "Pending",
     "Permission",
+    "Problem",
     "Realm",
     "Release",
     "Request",

@@ -24,6 +24,7 @@ pub(crate) struct Overlay {
     open: BTreeMap<String, String>,
     privileges: Privileges,
     pending: BTreeMap<String, String>,
+    lists: Lists,
     words: Words,
     patches: Vec<(String, Patch)>,
     /// Not all releases take part, so an entry may match nothing.
@@ -153,6 +154,53 @@ struct Pending {
     pending: BTreeMap<String, String>,
 }
 
+/// `lists.toml`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Lists {
+    list: Vec<ListFact>,
+    /// Texts that stay texts, and may hold several values all the same.
+    text: Vec<ListFact>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListFact {
+    at: Vec<String>,
+    split: Split,
+    /// The dumps do not say that it is a list.
+    #[serde(default)]
+    untold: bool,
+    /// For the reader of the file; required, so that no fact comes from nowhere.
+    #[expect(dead_code)]
+    source: String,
+}
+
+/// How a list in one text is taken apart on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Split {
+    /// At commas, semicolons and white space.
+    Any,
+    /// At white space.
+    Blank,
+    Comma,
+    Semicolon,
+    Nul,
+}
+
+impl Split {
+    /// What is written between the items.
+    pub(crate) fn separator(self) -> char {
+        match self {
+            Self::Any | Self::Comma => ',',
+            Self::Blank => ' ',
+            Self::Semicolon => ';',
+            Self::Nul => '\0',
+        }
+    }
+}
+
 /// What a string result is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StringResult {
@@ -218,6 +266,9 @@ impl Overlay {
                     if let Some(pending) = parse::<Pending>(file, text, &mut problems) {
                         overlay.pending = pending.pending;
                     }
+                }
+                "lists.toml" => {
+                    overlay.lists = parse(file, text, &mut problems).unwrap_or_default();
                 }
                 _ if file.starts_with("words/") => {
                     if let Some(words) = parse::<Words>(file, text, &mut problems) {
@@ -400,6 +451,46 @@ impl Overlay {
         self.problem(format!(
             "{path}: the family {family} needs its highest index in names.toml"
         ));
+        None
+    }
+
+    /// How the list in one text at this place is split.
+    pub(crate) fn list(&self, at: &Use) -> Option<Split> {
+        self.split(&self.lists.list, "list", at, |_| true)
+    }
+
+    /// How a list in one text is split that the dumps show as a plain text.
+    pub(crate) fn untold_list(&self, at: &Use) -> Option<Split> {
+        self.split(&self.lists.list, "list", at, |fact| fact.untold)
+    }
+
+    /// How several values are separated in a text that is no list.
+    pub(crate) fn several(&self, at: &Use) -> Option<Split> {
+        self.split(&self.lists.text, "text", at, |_| true)
+    }
+
+    /// The entry whose place is the nearest.
+    fn split(
+        &self,
+        facts: &[ListFact],
+        table: &str,
+        at: &Use,
+        which: impl Fn(&ListFact) -> bool,
+    ) -> Option<Split> {
+        let leaf = at.fields.last()?;
+        let exact = at.key();
+        let key = at.owner.as_ref().map(|owner| format!("{owner}.{leaf}"));
+        // Keys of a property string are named by its type: they are the same wherever it stands.
+        let around = key.is_none().then(|| prefixes(&at.path));
+        let around = around.into_iter().flatten();
+        let around = around.map(|prefix| format!("{prefix}?{leaf}"));
+        for place in std::iter::once(exact).chain(key).chain(around) {
+            let mut facts = facts.iter().filter(|fact| which(fact));
+            if let Some(fact) = facts.find(|fact| fact.at.contains(&place)) {
+                self.mark(format!("lists.toml: {table} {place}"));
+                return Some(fact.split);
+            }
+        }
         None
     }
 
@@ -697,6 +788,10 @@ impl Overlay {
             );
         }
         entries.extend(self.pending.keys().map(|k| format!("pending.toml: {k}")));
+        for (table, facts) in [("list", &self.lists.list), ("text", &self.lists.text)] {
+            let places = facts.iter().flat_map(|fact| &fact.at);
+            entries.extend(places.map(|place| format!("lists.toml: {table} {place}")));
+        }
         entries.extend(self.words.endpoints.keys().map(|k| format!("words: {k}")));
         for (scope, fields) in &self.words.fields {
             entries.extend(fields.keys().map(|k| format!("words: {scope} {k}")));

@@ -179,6 +179,36 @@ fn a_string_result_has_to_be_classified() {
 }
 
 #[test]
+fn a_list_has_to_say_how_it_is_split() {
+    let endpoints = r#"{"/link": {"PUT": {"parameters": {
+        "members": {"type": "string", "optional": true, "format": "pve-iface-list"},
+        "domains": {"type": "string", "optional": true}}, "returns": {"type": "null"}}}}"#;
+    let found = problems(&input(&[("9.0", endpoints)], &[]));
+    assert!(
+        found
+            .iter()
+            .any(|p| p.contains("PUT /link?members") && p.contains("lists.toml")),
+        "{found:?}"
+    );
+    let lists = "[[list]]\nat = [\"PUT /link?members\"]\nsplit = \"blank\"\nsource = \"a.pm:1\"\n\
+                 [[list]]\nat = [\"/link?domains\"]\nsplit = \"any\"\nuntold = true\nsource = \"a.pm:2\"\n";
+    let text = written(&input(&[("9.0", endpoints)], &[("lists.toml", lists)]));
+    assert!(
+        text.contains(".separators(&[(\"members\", ' ')])"),
+        "{text}"
+    );
+    assert!(text.contains("domains: impl Into<List>"), "{text}");
+    let typo = lists.replace("PUT /link?members", "PUT /link?member");
+    let found = problems(&input(&[("9.0", endpoints)], &[("lists.toml", &typo)]));
+    assert!(
+        found
+            .iter()
+            .any(|p| p.contains("lists.toml: list PUT /link?member: matches nothing")),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_property_string_needs_a_name_and_gets_its_keys() {
     let endpoints = r#"{"/card": {"PUT": {"parameters": {"net[n]": {"type": "string", "optional": true, "format": {
         "model": {"type": "string", "default_key": true},

@@ -23,7 +23,7 @@ pub(crate) use crate::value::List;
 pub(crate) use crate::value::Pending;
 pub(crate) use crate::value::Secret;
 pub(crate) use crate::value::decode::{Expected, Extra, Object, Scalar, Shape, Slot, scalar_slot};
-pub(crate) use crate::value::encode::{ParamValue, ToParam};
+pub(crate) use crate::value::encode::{ParamValue, Problem, ToParam};
 pub(crate) use crate::value::endpoint::{Endpoint, Method, Partial, Permission, Release};
 pub(crate) use crate::value::formats::{
     Cidr, DiskSize, IpAddress, MacAddr, NodeName, Realm, StorageId, UserId, VolumeId,

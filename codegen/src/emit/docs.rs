@@ -7,6 +7,7 @@ use serde_json::{Number, Value};
 use super::Emitter;
 use crate::facts::{Check, Method};
 use crate::ir::{Endpoint, Returns, Use, ValueFacts};
+use crate::overlay::Split;
 use crate::privileges::{Need, Privilege};
 use crate::union::Presence;
 
@@ -97,6 +98,14 @@ impl Emitter<'_> {
                 last.max().map(|last| format!("Indexes 0 to {last}."))
             })
             .flatten();
+        let several = uses.iter().find_map(|at| self.overlay.several(at));
+        let told = text.contains("separated") || text.contains("joined");
+        let several = several.filter(|_| !told).map(|split| match split {
+            Split::Any | Split::Comma => "Several are separated by commas.".to_owned(),
+            Split::Blank => "Several are separated by spaces.".to_owned(),
+            Split::Semicolon => "Several are separated by semicolons.".to_owned(),
+            Split::Nul => "Several are separated by NUL characters.".to_owned(),
+        });
         let range = describe_range(facts);
         let default = facts
             .default
@@ -108,7 +117,15 @@ impl Emitter<'_> {
             .as_ref()
             .map(|other| format!("Only together with `{other}`."));
         let availability = self.availability(presence, whole);
-        let more = [indexes, unit, range, default, requires, Some(availability)];
+        let more = [
+            several,
+            indexes,
+            unit,
+            range,
+            default,
+            requires,
+            Some(availability),
+        ];
         let more: Vec<String> = more
             .into_iter()
             .flatten()

@@ -358,6 +358,16 @@ impl Emitter<'_> {
         if !secrets.is_empty() {
             description = quote!(#description.secrets(&[#(#secrets),*]));
         }
+        let separators: Vec<TokenStream> = (endpoint.parameters.iter())
+            .filter_map(|parameter| {
+                let name = &parameter.name;
+                let separator = parameter.separator.filter(|separator| *separator != ',')?;
+                Some(quote!((#name, #separator)))
+            })
+            .collect();
+        if !separators.is_empty() {
+            description = quote!(#description.separators(&[#(#separators),*]));
+        }
         let partial: Vec<TokenStream> = endpoint
             .parameters
             .iter()

@@ -65,6 +65,12 @@ impl Emitter<'_> {
         };
         let kind = "A property string: it is written and read as one text.".to_owned();
         let about = doc(&[about, kind, self.places(uses)]);
+        let inside: Vec<Use> = (uses.iter().cloned())
+            .map(|at| Use {
+                owner: Some(string.name.clone()),
+                ..at
+            })
+            .collect();
         let (required, optional): (Vec<&Member>, Vec<&Member>) =
             string.members.iter().partition(|member| member.required);
         let mut fields = Vec::new();
@@ -73,7 +79,7 @@ impl Emitter<'_> {
             let field = ident(&names::field(self.overlay, &member.name));
             let setter = ident(&property_setter(self.overlay, &member.name));
             let ty = self.ty(&member.ty);
-            let docs = self.member_doc(uses, member);
+            let docs = self.member_doc(&inside, member);
             let (held, value) = match member.required {
                 true => (quote!(#ty), quote!(value.into())),
                 false => (quote!(Option<#ty>), quote!(Some(value.into()))),

@@ -85,6 +85,8 @@ struct Scene<'a> {
     siblings: &'a Schemas,
     /// Where to look for what the newest release no longer has.
     earlier: &'a [Facts],
+    /// What stands between the items of a list in one text.
+    separator: char,
     /// The value is a key of a property string.
     inside: bool,
     /// The value is part of the path.
@@ -137,6 +139,7 @@ impl Emitter<'_> {
                 formats: &facts.formats,
                 siblings: known.unwrap_or(&empty),
                 earlier: releases,
+                separator: ',',
                 inside: false,
                 path: false,
             };
@@ -279,7 +282,11 @@ impl Emitter<'_> {
                 endpoint.parameters.properties.get(&parameter.name)
             })
         });
-        self.value(&parameter.name, &parameter.ty, schema, scene)
+        let scene = Scene {
+            separator: parameter.separator.unwrap_or(scene.separator),
+            ..*scene
+        };
+        self.value(&parameter.name, &parameter.ty, schema, &scene)
     }
 
     fn value(&self, name: &str, ty: &Ty, schema: Option<&Schema>, scene: &Scene<'_>) -> Sample {
@@ -298,7 +305,8 @@ impl Emitter<'_> {
                 Sent::one(quote!(#literal), value.to_string())
             }
             Ty::List(of) => {
-                let separator = if scene.inside { ";" } else { "," };
+                let separator = scene.separator.to_string();
+                let separator = separator.as_str();
                 match **of {
                     Ty::Vmid => {
                         let text = ["100", "101"].join(separator);
@@ -364,6 +372,7 @@ impl Emitter<'_> {
             formats: scene.formats,
             siblings: keys,
             earlier: &[],
+            separator: ';',
             inside: true,
             path: false,
         };

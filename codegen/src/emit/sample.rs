@@ -237,6 +237,11 @@ pub(super) fn item(name: &str, schema: Option<&Schema>, siblings: &Schemas) -> S
         _ if name == "delete" => removable(siblings, 0),
         _ if name == "revert" => removable(siblings, 2),
         Some(schema) if schema.format.is_some() => text(name, Some(schema), true),
+        Some(schema) if schema.pattern.is_some() => {
+            // The pattern is that of the whole list.
+            let list = text(name, Some(schema), true);
+            list.split(';').next().unwrap_or_default().to_owned()
+        }
         _ => "item1".to_owned(),
     }
 }

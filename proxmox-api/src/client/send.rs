@@ -241,8 +241,7 @@ impl Sender<'_> {
         let (inner, call) = (self.inner, self.call);
         let refuse = |kind| Err(Error::request(self.name, kind));
         if let Some(problem) = &call.invalid {
-            let problem = problem.clone();
-            return refuse(RequestErrorKind::Path { problem });
+            return refuse((**problem).clone());
         }
         let checked = match call.scope {
             Scope::Api => check_path(&call.path),

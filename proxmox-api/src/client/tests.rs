@@ -737,7 +737,9 @@ async fn a_path_that_would_reach_another_endpoint_is_not_sent() {
             .expect(path);
     }
     let invalid = Call {
-        invalid: Some("the path value `node` is empty".into()),
+        invalid: Some(Box::new(RequestErrorKind::Path {
+            problem: "the path value `node` is empty".into(),
+        })),
         ..call(Method::Get, "/nodes", &[])
     };
     let error = client.execute(invalid).await.expect_err("not sent");

@@ -582,6 +582,15 @@ pub enum RequestErrorKind {
         /// What the server runs.
         server: Release,
     },
+    /// A parameter's value would arrive as something else, or is one that no release takes.
+    Parameter {
+        /// Its wire name.
+        parameter: String,
+        /// The value, or the part of it that is wrong; `None` for what is not to be shown.
+        value: Option<String>,
+        /// What can be given; completes "the parameter … takes …".
+        allowed: String,
+    },
     /// What goes with the request cannot be sent.
     Argument {
         /// What is wrong with it.
@@ -629,6 +638,17 @@ impl fmt::Display for RequestError {
             } => {
                 let exists = availability::exists(parameter.as_deref(), *since, *until);
                 write!(f, "{exists}; the server runs {server}")
+            }
+            RequestErrorKind::Parameter {
+                parameter,
+                value,
+                allowed,
+            } => {
+                write!(f, "the parameter `{parameter}` takes {allowed}")?;
+                match value {
+                    Some(value) => write!(f, "; not {value:?}"),
+                    None => Ok(()),
+                }
             }
             RequestErrorKind::Path { problem } | RequestErrorKind::Argument { problem } => {
                 f.write_str(problem)

@@ -8,14 +8,15 @@ use std::pin::Pin;
 use serde_json::Value;
 
 use crate::client::{Client, Reply};
-use crate::error::{Error, Name};
+use crate::error::{Error, Name, RequestErrorKind};
 use crate::stream::download::Download;
 use crate::stream::envelope::WithEnvelope;
 use crate::stream::paging::{Items, Pages};
 use crate::task::Task;
 use crate::value::decode::{DecodeError, Extra, Slot, decode_answer, decode_beside};
-use crate::value::encode::{ParamValue, Params, ToParam, escape};
+use crate::value::encode::{ParamValue, Params, Problem, ToParam, escape};
 use crate::value::endpoint::{Endpoint, Method};
+use crate::value::list;
 use crate::value::upid::Upid;
 
 /// A request ready to be sent: verb, path and parameters.
@@ -28,7 +29,7 @@ pub struct Call {
     pub(crate) params: Params,
     pub(crate) endpoint: Option<&'static Endpoint>,
     /// Why it cannot be sent, where a value did not fit into its place.
-    pub(crate) invalid: Option<String>,
+    pub(crate) invalid: Option<Box<RequestErrorKind>>,
     /// Whether the caller says that sending it twice does no harm.
     pub(crate) repeatable: bool,
     pub(crate) scope: Scope,
@@ -172,15 +173,54 @@ impl Call {
 
     fn put(&mut self, key: Cow<'static, str>, value: &dyn ToParam) {
         if let Some(problem) = value.problem() {
-            self.invalid
-                .get_or_insert_with(|| format!("the parameter `{key}` {problem}"));
+            self.refuse(&key, problem);
         }
-        self.params.set(key, value.to_param());
+        self.put_value(key, value.to_param());
+    }
+
+    /// Sets a parameter to what it is on the wire, apart from the separators of a list.
+    pub(crate) fn put_value(&mut self, key: Cow<'static, str>, value: ParamValue) {
+        let value = match (value, self.separator(&key)) {
+            (ParamValue::One(text), Some(separator)) => {
+                ParamValue::One(list::separated_by(separator, &text))
+            }
+            (value, _) => value,
+        };
+        self.params.set(key, value);
+    }
+
+    /// What stands between the items of a list in one text, where that is not a comma.
+    fn separator(&self, key: &str) -> Option<char> {
+        let separators = self.endpoint.map_or(&[][..], |e| e.separators);
+        let found = separators.iter().find(|(name, _)| *name == key);
+        found.map(|(_, separator)| *separator)
+    }
+
+    /// Notes why it cannot be sent; the first reason stays.
+    #[cold]
+    pub(crate) fn refuse(&mut self, key: &str, problem: Problem) {
+        let secret = self.is_secret(key);
+        self.invalid.get_or_insert_with(|| {
+            Box::new(RequestErrorKind::Parameter {
+                parameter: key.to_owned(),
+                value: problem.value.filter(|_| !secret),
+                allowed: problem.allowed,
+            })
+        });
+    }
+
+    /// Whether a parameter's value is never printed.
+    fn is_secret(&self, key: &str) -> bool {
+        let own = self.endpoint.map_or(&[][..], |endpoint| endpoint.secrets);
+        own.contains(&key) || LIKELY_SECRETS.contains(&key)
     }
 
     /// Adds a key to the `delete` parameter.
     #[inline(never)]
     pub(crate) fn unset(&mut self, key: String) {
+        if let Some(problem) = list::not_one_item(&key) {
+            self.refuse("delete", problem);
+        }
         let value = match self.params.get("delete") {
             Some(ParamValue::One(keys)) if !keys.is_empty() => {
                 ParamValue::One(format!("{keys},{key}"))
@@ -434,7 +474,7 @@ pub mod reply {
 pub struct At {
     client: Option<Client>,
     path: String,
-    invalid: Option<String>,
+    invalid: Option<Box<RequestErrorKind>>,
 }
 
 impl At {
@@ -486,8 +526,10 @@ impl At {
             _ => None,
         };
         if let Some(problem) = problem {
-            at.invalid
-                .get_or_insert_with(|| format!("the path value `{name}` {problem}"));
+            at.invalid.get_or_insert_with(|| {
+                let problem = format!("the path value `{name}` {problem}");
+                Box::new(RequestErrorKind::Path { problem })
+            });
         }
         at.path.push('/');
         at.path.push_str(&escape(value).to_string());

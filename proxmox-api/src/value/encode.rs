@@ -95,11 +95,21 @@ pub trait ToParam {
     /// The value as the server reads it.
     fn to_param(&self) -> ParamValue;
 
-    /// Why the server would misread the value; completes "the parameter …".
+    /// Why the server would misread the value.
     #[doc(hidden)]
-    fn problem(&self) -> Option<String> {
+    fn problem(&self) -> Option<Problem> {
         None
     }
+}
+
+/// A value that would not arrive as what it is.
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// The part that is wrong, where it may be shown.
+    pub value: Option<String>,
+    /// What the parameter takes instead; completes "the parameter … takes …".
+    pub allowed: String,
 }
 
 impl ToParam for bool {
@@ -141,6 +151,10 @@ impl<T: OpenEnum> ToParam for T {
 }
 
 impl<T: ToParam> ToParam for Vec<T> {
+    fn problem(&self) -> Option<Problem> {
+        self.iter().find_map(ToParam::problem)
+    }
+
     fn to_param(&self) -> ParamValue {
         let mut values = Vec::with_capacity(self.len());
         for item in self {

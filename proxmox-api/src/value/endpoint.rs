@@ -84,6 +84,9 @@ pub struct Endpoint {
     pub permission: Permission,
     /// Names of parameters whose values are never printed.
     pub secrets: &'static [&'static str],
+    /// Parameters that are a list in one text, with what stands between the items where that is not a comma: the
+    /// code that reads them on the server splits them there only.
+    pub separators: &'static [(&'static str, char)],
     /// The parameters that not every release of the endpoint has.
     pub partial: &'static [Partial],
 }
@@ -147,6 +150,7 @@ impl Endpoint {
             download: false,
             permission,
             secrets: &[],
+            separators: &[],
             partial: &[],
         }
     }
@@ -176,6 +180,13 @@ impl Endpoint {
     #[must_use]
     pub const fn download(mut self) -> Self {
         self.download = true;
+        self
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn separators(mut self, separators: &'static [(&'static str, char)]) -> Self {
+        self.separators = separators;
         self
     }
 

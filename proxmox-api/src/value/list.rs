@@ -4,12 +4,14 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::value::decode::{Expected, Inside, Scalar, Slot};
-use crate::value::encode::{ParamValue, ToParam};
+use crate::value::encode::{ParamValue, Problem, ToParam};
 
-/// A list that travels as one string, its items separated by commas.
+/// A list that travels as one string.
 ///
-/// The server also separates by `;` and white space; reading accepts all of them. Items must not
-/// hold a separator themselves.
+/// Reading takes commas, semicolons and white space for separators, as the server's checks do. Writing uses what the
+/// code behind the parameter splits at: a comma nearly everywhere, a space for [what is listed with the
+/// endpoint](crate::value::endpoint::Endpoint::separators), a semicolon inside of property strings. An item that holds a separator
+/// would arrive as several; the request that it is set in says so and is not sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List<T = String>(pub Vec<T>);
 
@@ -27,10 +29,42 @@ impl<T> DerefMut for List<T> {
     }
 }
 
+/// What the server's checks take for the end of an item.
+fn separates(c: char) -> bool {
+    matches!(c, ',' | ';' | '\0') || c.is_ascii_whitespace() || c == '\x0b'
+}
+
 /// The items of a text.
 fn items(text: &str) -> impl Iterator<Item = &str> {
-    text.split([',', ';', ' ', '\t', '\n', '\r', '\0'])
-        .filter(|item| !item.is_empty())
+    text.split(separates).filter(|item| !item.is_empty())
+}
+
+/// The list in `text` with other separators.
+pub(crate) fn separated_by(separator: char, text: &str) -> String {
+    let mut list = String::with_capacity(text.len());
+    for item in items(text) {
+        if !list.is_empty() {
+            list.push(separator);
+        }
+        list.push_str(item);
+    }
+    list
+}
+
+/// What is wrong with a text that would arrive as several items.
+pub(crate) fn not_one_item(item: &str) -> Option<Problem> {
+    let what = match item.chars().find(|c| separates(*c))? {
+        ',' => "a comma",
+        ';' => "a semicolon",
+        '\0' => "a NUL character",
+        _ => "white space",
+    };
+    Some(Problem {
+        value: Some(item.to_owned()),
+        allowed: format!(
+            "items without {what}, where the server ends an item; give several one by one"
+        ),
+    })
 }
 
 impl From<&str> for List {
@@ -79,6 +113,12 @@ impl<T: fmt::Display> ToParam for List<T> {
     fn to_param(&self) -> ParamValue {
         ParamValue::One(self.to_string())
     }
+
+    fn problem(&self) -> Option<Problem> {
+        self.0
+            .iter()
+            .find_map(|item| not_one_item(&item.to_string()))
+    }
 }
 
 impl<T: Default + Slot> Slot for List<T> {
@@ -101,8 +141,13 @@ impl<T: Default + Slot> Slot for List<T> {
 
     fn text(&mut self) -> Option<String> {
         let items: Vec<String> = self.0.iter_mut().filter_map(Slot::text).collect();
-        // Inside a property string the comma is taken; lists there use the semicolon.
+        // Inside a property string the comma is taken; every list there is split at semicolons.
         Some(items.join(";"))
+    }
+
+    fn problem(&mut self) -> Option<Problem> {
+        let mut items = self.0.iter_mut().filter_map(Slot::text);
+        items.find_map(|item| not_one_item(&item))
     }
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::value::decode::{Expected, Extra, Inside, Object, Scalar, Shape, Slot, text_of};
-use crate::value::encode::ParamValue;
+use crate::value::encode::{ParamValue, Problem};
 use crate::value::secret::{RedactedObject, RedactedTexts, is_secret, is_secret_text};
 
 /// What a property string holds beyond its declared keys.
@@ -315,19 +315,47 @@ fn join(shape: &Shape, rules: &Rules, slots: &mut [&mut dyn Slot], hide: bool) -
     text
 }
 
-/// A comma in a value would begin a new key.
+/// What would be read as something else: a comma begins a new key, an equals sign a value.
 #[doc(hidden)]
-pub fn problem(value: &mut dyn Object) -> Option<String> {
+pub fn problem(value: &mut dyn Object) -> Option<Problem> {
     let mut found = None;
     value.open(&mut |shape, slots| {
-        let mut texts = declared(shape, slots);
-        if let Some(undeclared) = undeclared(slots) {
-            texts.extend(undeclared.keys.clone());
+        if shape.rules.is_some() {
+            found = problem_of(shape, slots);
         }
-        let bad = texts.into_iter().find(|(_, text)| text.contains(','));
-        found = bad.map(|(key, _)| format!("has a comma in the value of its key `{key}`"));
     });
     found
+}
+
+fn problem_of(shape: &Shape, slots: &mut [&mut dyn Slot]) -> Option<Problem> {
+    if let Some(problem) = slots.iter_mut().find_map(|slot| slot.problem()) {
+        return Some(problem);
+    }
+    let mut texts = declared(shape, slots);
+    if let Some(undeclared) = undeclared(slots) {
+        if undeclared.text.is_some() {
+            // Kept as it came, and sent so.
+            return None;
+        }
+        let scalars = undeclared.members.iter();
+        let scalars = scalars.filter_map(|(key, value)| Some((key.clone(), text_of(value)?)));
+        let more: Vec<_> = undeclared.keys.clone().into_iter().chain(scalars).collect();
+        let wrong = |(key, _): &&(String, String)| key.is_empty() || key.contains([',', '=']);
+        if let Some((key, _)) = more.iter().find(wrong) {
+            return Some(Problem {
+                value: Some(key.clone()),
+                allowed: "keys without a comma or an equals sign, which end a key".to_owned(),
+            });
+        }
+        texts.extend(more);
+    }
+    let (key, _) = texts.into_iter().find(|(_, text)| text.contains(','))?;
+    Some(Problem {
+        value: None,
+        allowed: format!(
+            "no comma in the value of its key `{key}`, where it would begin a new key"
+        ),
+    })
 }
 
 /// What every property string has, apart from its keys.
@@ -369,7 +397,7 @@ macro_rules! property_string_impls {
             }
 
             #[inline]
-            fn problem(&self) -> Option<String> {
+            fn problem(&self) -> Option<Problem> {
                 property_string::problem(&mut self.clone())
             }
         }

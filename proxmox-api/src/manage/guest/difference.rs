@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::request::Call;
-use crate::value::decode::{Inside, Object, rest, text_of};
-use crate::value::encode::ParamValue;
+use crate::value::decode::{Inside, Object, Slot, rest, text_of};
+use crate::value::encode::{ParamValue, Problem};
 
 /// Puts the settings that are another text into the call, and the names of those that are gone into its
 /// `delete`; apart from what tells two versions apart.
@@ -19,29 +19,35 @@ pub(super) fn set_differences(call: &mut Call, before: &mut dyn Object, after: &
     for name in gone {
         call.unset(name.clone());
     }
-    for (name, value) in after {
-        if before.get(&name) != Some(&value) {
-            call.params.set(name, ParamValue::One(value));
+    for (name, (value, problem)) in after {
+        if before.get(&name).map(|(old, _)| old) == Some(&value) {
+            continue;
         }
+        if let Some(problem) = problem {
+            call.refuse(&name, problem);
+        }
+        call.put_value(name.into(), ParamValue::One(value));
     }
 }
 
-/// All settings of an object that are one text, by their names.
-fn settings(object: &mut dyn Object) -> BTreeMap<String, String> {
+/// All settings of an object that are one text, by their names, and what is wrong with them.
+fn settings(object: &mut dyn Object) -> BTreeMap<String, (String, Option<Problem>)> {
     let mut found = BTreeMap::new();
+    let of = |slot: &mut dyn Slot| Some((slot.text()?, slot.problem()));
     object.open(&mut |shape, slots| {
         let scalars = shape.required.len() + shape.optional.len();
         for (position, (name, slot)) in shape.names().zip(slots.iter_mut()).enumerate() {
             if position < scalars {
-                found.extend(slot.text().map(|text| (name.to_owned(), text)));
+                found.extend(of(&mut **slot).map(|text| (name.to_owned(), text)));
             } else if let Inside::Family(family) = slot.inside() {
                 family.each(&mut |number, slot| {
-                    found.extend(slot.text().map(|text| (format!("{name}{number}"), text)));
+                    found.extend(of(slot).map(|text| (format!("{name}{number}"), text)));
                 });
             }
         }
         if let Some(rest) = slots.last_mut().and_then(|slot| rest(&mut **slot)) {
-            let text = |(key, value): (&String, &Value)| Some((key.clone(), text_of(value)?));
+            let text =
+                |(key, value): (&String, &Value)| Some((key.clone(), (text_of(value)?, None)));
             found.extend(rest.iter().filter_map(text));
         }
     });

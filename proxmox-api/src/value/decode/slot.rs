@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::{Expected, Extra};
+use crate::value::encode::Problem;
 use crate::value::property_string::{Rules, Undeclared};
 
 /// A JSON value without parts.
@@ -81,6 +82,11 @@ pub trait Slot {
     /// Whether the text must not be printed.
     fn hides(&self) -> bool {
         false
+    }
+
+    /// Why the text would not be read as what the value is.
+    fn problem(&mut self) -> Option<Problem> {
+        None
     }
 
     /// Hands out something to print, unless the value is not set.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Array, Expected, Extra, Inside, Map, Object, Scalar, Shown, Slot};
 use crate::Secret;
+use crate::value::encode::Problem;
 use crate::value::property_string;
 use crate::value::secret::{Redacted, RedactedObject};
 
@@ -178,6 +179,10 @@ impl<T: Object> Slot for T {
         property_string::text(self)
     }
 
+    fn problem(&mut self) -> Option<Problem> {
+        property_string::problem(self)
+    }
+
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
         let object: &mut dyn Object = self;
         out(&Shown::new(object));
@@ -226,6 +231,10 @@ impl<T: Slot + Default> Slot for Option<T> {
 
     fn hides(&self) -> bool {
         self.as_ref().is_some_and(T::hides)
+    }
+
+    fn problem(&mut self) -> Option<Problem> {
+        self.as_mut()?.problem()
     }
 
     fn show(&mut self, out: &mut dyn FnMut(&dyn fmt::Debug)) {
