@@ -231,13 +231,13 @@ pub struct AccessDomainsPost(pub(crate) Request<()>);
 request_impls!(AccessDomainsPost : ());
 
 impl AccessDomainsPost {
-    /// Authentication context classes asked of the OpenID provider (`acr_values`).
+    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
     #[inline]
     pub fn acr_values(mut self, acr_values: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("acr-values", acr_values);
         self
     }
-    /// Audiences of OpenID tokens accepted besides the client ID. Since 9.2.
+    /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas. Since 9.2.
     #[inline]
     pub fn audiences(mut self, audiences: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("audiences", audiences);
@@ -446,7 +446,7 @@ impl AccessDomainsPost {
             .set_as::<RealmSyncOptions>("sync-defaults-options", sync_defaults_options);
         self
     }
-    /// Which LDAP attribute fills which user property, as `property=attribute` pairs.
+    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
     #[inline]
     pub fn sync_attributes(mut self, sync_attributes: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("sync_attributes", sync_attributes);
@@ -569,13 +569,13 @@ pub struct AccessDomainsRealmPut(pub(crate) Request<()>);
 request_impls!(AccessDomainsRealmPut : ());
 
 impl AccessDomainsRealmPut {
-    /// Authentication context classes asked of the OpenID provider (`acr_values`).
+    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
     #[inline]
     pub fn acr_values(mut self, acr_values: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("acr-values", acr_values);
         self
     }
-    /// Audiences of OpenID tokens accepted besides the client ID. Since 9.2.
+    /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas. Since 9.2.
     #[inline]
     pub fn audiences(mut self, audiences: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("audiences", audiences);
@@ -796,7 +796,7 @@ impl AccessDomainsRealmPut {
             .set_as::<RealmSyncOptions>("sync-defaults-options", sync_defaults_options);
         self
     }
-    /// Which LDAP attribute fills which user property, as `property=attribute` pairs.
+    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
     #[inline]
     pub fn sync_attributes(mut self, sync_attributes: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("sync_attributes", sync_attributes);
@@ -2683,9 +2683,9 @@ open_enum_impls!(AccessAclType : "user" User, "group" Group, "token" Token,);
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct AccessDomain {
-    /// Authentication context classes asked of the OpenID provider (`acr_values`).
+    /// Authentication context classes asked of the OpenID provider (`acr_values`). Several are separated by commas.
     pub acr_values: Option<String>,
-    /// Audiences of OpenID tokens accepted besides the client ID.
+    /// Audiences of OpenID tokens accepted besides the client ID. Several are separated by commas.
     pub audiences: Option<String>,
     /// Creates the user at the first OpenID login.
     pub autocreate: Option<bool>,
@@ -2755,7 +2755,7 @@ pub struct AccessDomain {
     pub sslversion: Option<AccessDomainsSslversion>,
     /// Options a sync uses where the call does not give its own, as a property string.
     pub sync_defaults_options: Option<RealmSyncOptions>,
-    /// Which LDAP attribute fills which user property, as `property=attribute` pairs.
+    /// Which LDAP attribute fills which user property, as `property=attribute` pairs. Several are separated by commas.
     pub sync_attributes: Option<String>,
     /// Second factor that all users of the realm have to present. At most 128 characters.
     pub tfa: Option<RealmTfa>,

@@ -7409,7 +7409,7 @@ open_enum_impls!(
 pub struct ClusterOptionsUserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any.
     pub user_allow: Option<ClusterOptionsUserAllow>,
-    /// Tags, separated by `;`, that count for `list` and `existing`.
+    /// Tags that count for `list` and `existing`.
     pub user_allow_list: Option<Vec<String>>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9413,8 +9413,8 @@ property_string_impls!(UsbMapping);
 pub struct UserTagAccess {
     /// Whether users may set no tags, listed ones, also those already in use, or any. Default: `free`.
     pub user_allow: Option<ClusterOptionsUserAllow>,
-    /// Tags, separated by `;`, that count for `list` and `existing`.
-    pub user_allow_list: Option<String>,
+    /// Tags that count for `list` and `existing`.
+    pub user_allow_list: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -9433,10 +9433,10 @@ impl UserTagAccess {
         self.user_allow = Some(value.into());
         self
     }
-    /// Tags, separated by `;`, that count for `list` and `existing`.
+    /// Tags that count for `list` and `existing`.
     #[inline]
     #[must_use]
-    pub fn user_allow_list(mut self, value: impl Into<String>) -> Self {
+    pub fn user_allow_list(mut self, value: impl Into<List>) -> Self {
         self.user_allow_list = Some(value.into());
         self
     }

@@ -4539,8 +4539,8 @@ pub struct LxcFeatures {
     pub keyctl: Option<bool>,
     /// Lets an unprivileged container create certain device nodes; experimental. Default: `false`.
     pub mknod: Option<bool>,
-    /// File system types the container may mount, separated by `;`; can endanger the host.
-    pub mount: Option<String>,
+    /// File system types the container may mount; can endanger the host.
+    pub mount: Option<List>,
     /// Allows containers inside the container, and newer systemd its isolation; shows it the host's procfs and sysfs. Default: `false`.
     pub nesting: Option<bool>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -4582,10 +4582,10 @@ impl LxcFeatures {
         self.mknod = Some(value.into());
         self
     }
-    /// File system types the container may mount, separated by `;`; can endanger the host.
+    /// File system types the container may mount; can endanger the host.
     #[inline]
     #[must_use]
-    pub fn mount(mut self, value: impl Into<String>) -> Self {
+    pub fn mount(mut self, value: impl Into<List>) -> Self {
         self.mount = Some(value.into());
         self
     }
@@ -4956,8 +4956,8 @@ pub struct LxcMountPoint {
     pub idmap: Option<String>,
     /// Takes owner, group and mode over from the directory mounted upon, if that exists. Default: `false`.
     pub keepattrs: Option<bool>,
-    /// Extra mount options, separated by `;`.
-    pub mountoptions: Option<String>,
+    /// Extra mount options.
+    pub mountoptions: Option<List>,
     /// Path in the container to mount at; must not lead through symbolic links.
     pub mp: VolumeId,
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
@@ -5015,10 +5015,10 @@ impl LxcMountPoint {
         self.keepattrs = Some(value.into());
         self
     }
-    /// Extra mount options, separated by `;`.
+    /// Extra mount options.
     #[inline]
     #[must_use]
-    pub fn mountoptions(mut self, value: impl Into<String>) -> Self {
+    pub fn mountoptions(mut self, value: impl Into<List>) -> Self {
         self.mountoptions = Some(value.into());
         self
     }
@@ -7462,8 +7462,8 @@ pub struct LxcNet {
     pub rate: Option<f64>,
     /// VLAN tag for the interface's traffic. From 1 to 4094.
     pub tag: Option<i64>,
-    /// VLANs passed through to the interface, separated by `;`.
-    pub trunks: Option<String>,
+    /// VLANs passed through to the interface, as numbers.
+    pub trunks: Option<List>,
     /// Kind of the interface.
     pub type_: Option<LxcNetType>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
@@ -7571,10 +7571,10 @@ impl LxcNet {
         self.tag = Some(value.into());
         self
     }
-    /// VLANs passed through to the interface, separated by `;`.
+    /// VLANs passed through to the interface, as numbers.
     #[inline]
     #[must_use]
-    pub fn trunks(mut self, value: impl Into<String>) -> Self {
+    pub fn trunks(mut self, value: impl Into<List>) -> Self {
         self.trunks = Some(value.into());
         self
     }
@@ -8278,8 +8278,8 @@ pub struct LxcRootfs {
     pub acl: Option<bool>,
     /// ID mapping for this mount in place of the container's: `type:container:disk:count` entries, or `passthrough`.
     pub idmap: Option<String>,
-    /// Extra mount options, separated by `;`.
-    pub mountoptions: Option<String>,
+    /// Extra mount options.
+    pub mountoptions: Option<List>,
     /// Allows user quotas in the container; not possible on ZFS subvolumes.
     pub quota: Option<bool>,
     /// Includes the volume in replication jobs. Default: `true`.
@@ -8320,10 +8320,10 @@ impl LxcRootfs {
         self.idmap = Some(value.into());
         self
     }
-    /// Extra mount options, separated by `;`.
+    /// Extra mount options.
     #[inline]
     #[must_use]
-    pub fn mountoptions(mut self, value: impl Into<String>) -> Self {
+    pub fn mountoptions(mut self, value: impl Into<List>) -> Self {
         self.mountoptions = Some(value.into());
         self
     }

@@ -1948,6 +1948,14 @@ impl NodeNetworkPath {
                 "/nodes/{node}/network",
                 Permission::All("/nodes/{node}", &["Sys.Modify"]),
             )
+            .separators(
+                &[
+                    ("bridge_ports", ' '),
+                    ("ovs_bonds", ' '),
+                    ("ovs_ports", ' '),
+                    ("slaves", ' '),
+                ],
+            )
             .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
         request.call.set_as::<NodeNetworkGetResultType>("type", type_);
@@ -2254,6 +2262,14 @@ impl NodeNetworkIfacePath {
                 Method::Put,
                 "/nodes/{node}/network/{iface}",
                 Permission::All("/nodes/{node}", &["Sys.Modify"]),
+            )
+            .separators(
+                &[
+                    ("bridge_ports", ' '),
+                    ("ovs_bonds", ' '),
+                    ("ovs_ports", ' '),
+                    ("slaves", ' '),
+                ],
             )
             .partial(&[Partial::new("bridge_vids", Release::new(8, 3), None)]);
         let mut request = self.0.request(ENDPOINT, reply::nothing);
@@ -5331,7 +5347,7 @@ property_string_impls!(AcmeDomain);
 pub struct NodeAcme {
     /// ACME account to order certificates with. Default: `default`.
     pub account: Option<String>,
-    /// Domains for the node's certificate, separated by semicolons.
+    /// Domains for the node's certificate.
     pub domains: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
@@ -5351,7 +5367,7 @@ impl NodeAcme {
         self.account = Some(value.into());
         self
     }
-    /// Domains for the node's certificate, separated by semicolons.
+    /// Domains for the node's certificate.
     #[inline]
     #[must_use]
     pub fn domains(mut self, value: impl Into<List>) -> Self {

@@ -501,6 +501,7 @@ impl QemuPath {
                 ),
             )
             .secrets(&["cipassword"])
+            .separators(&[("nameserver", ' '), ("searchdomain", ' ')])
             .partial(
                 &[
                     Partial::new("allow-ksm", Release::new(9, 1), None),
@@ -597,7 +598,7 @@ impl QemuPost {
         self.0.call.set_bool("acpi", acpi);
         self
     }
-    /// Host CPUs the guest may run on, such as `0,5,8-11`.
+    /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("affinity", affinity);
@@ -994,8 +995,8 @@ impl QemuPost {
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("searchdomain", searchdomain);
+    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
+        self.0.call.set_as::<List>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
@@ -2997,6 +2998,7 @@ impl QemuVmidConfigPath {
                 ),
             )
             .secrets(&["cipassword"])
+            .separators(&[("nameserver", ' '), ("searchdomain", ' ')])
             .partial(
                 &[
                     Partial::new("allow-ksm", Release::new(9, 1), None),
@@ -3349,6 +3351,7 @@ impl QemuVmidConfigPath {
                 ),
             )
             .secrets(&["cipassword"])
+            .separators(&[("nameserver", ' '), ("searchdomain", ' ')])
             .partial(
                 &[
                     Partial::new("allow-ksm", Release::new(9, 1), None),
@@ -3444,7 +3447,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_bool("acpi", acpi);
         self
     }
-    /// Host CPUs the guest may run on, such as `0,5,8-11`.
+    /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("affinity", affinity);
@@ -3835,8 +3838,8 @@ impl QemuVmidConfigPost {
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("searchdomain", searchdomain);
+    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
+        self.0.call.set_as::<List>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
@@ -4045,7 +4048,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_bool("acpi", acpi);
         self
     }
-    /// Host CPUs the guest may run on, such as `0,5,8-11`.
+    /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     #[inline]
     pub fn affinity(mut self, affinity: impl Into<String>) -> Self {
         self.0.call.set_as::<String>("affinity", affinity);
@@ -4419,8 +4422,8 @@ impl QemuVmidConfigPut {
     }
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
     #[inline]
-    pub fn searchdomain(mut self, searchdomain: impl Into<String>) -> Self {
-        self.0.call.set_as::<String>("searchdomain", searchdomain);
+    pub fn searchdomain(mut self, searchdomain: impl Into<List>) -> Self {
+        self.0.call.set_as::<List>("searchdomain", searchdomain);
         self
     }
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
@@ -9972,8 +9975,8 @@ object_impls!(QemuBlockstatValueTimedStatsItem);
 pub struct QemuBoot {
     /// Old style boot order: floppy (a), disk (c), CD-ROM (d), network (n); deprecated in favour of `order`.
     pub legacy: Option<String>,
-    /// Devices to try one after the other, separated by `;`, such as `scsi0;net0`; others are not booted from.
-    pub order: Option<String>,
+    /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
+    pub order: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -9992,10 +9995,10 @@ impl QemuBoot {
         self.legacy = Some(value.into());
         self
     }
-    /// Devices to try one after the other, separated by `;`, such as `scsi0;net0`; others are not booted from.
+    /// Devices to try one after the other, such as `scsi0`, `net0`; others are not booted from.
     #[inline]
     #[must_use]
-    pub fn order(mut self, value: impl Into<String>) -> Self {
+    pub fn order(mut self, value: impl Into<List>) -> Self {
         self.order = Some(value.into());
         self
     }
@@ -10238,7 +10241,7 @@ object_impls!(QemuCloudinitItem);
 pub struct QemuConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
     pub acpi: Option<bool>,
-    /// Host CPUs the guest may run on, such as `0,5,8-11`.
+    /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     pub affinity: Option<String>,
     /// Whether and how the QEMU guest agent inside the guest is used.
     pub agent: Option<QemuAgent>,
@@ -10363,7 +10366,7 @@ pub struct QemuConfig {
     /// Model of the SCSI controller. Default: `lsi`.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
-    pub searchdomain: Option<String>,
+    pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     pub serial: Family<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed. From 0 to 50000. Default: `1000`.
@@ -10632,8 +10635,8 @@ object_impls!(QemuConfig);
 pub struct QemuCpu {
     /// CPU model: a built-in name, or `custom-` followed by the name of a custom model.
     pub cputype: Option<String>,
-    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; only certain flags are allowed.
-    pub flags: Option<String>,
+    /// Extra CPU flags, each with `+` to enable or `-` to disable; only certain flags are allowed.
+    pub flags: Option<List>,
     /// Physical address bits the guest may use. Since 9.0.
     pub guest_phys_bits: Option<i64>,
     /// Hides from an x86-64 guest that it runs under KVM.
@@ -10664,10 +10667,10 @@ impl QemuCpu {
         self.cputype = Some(value.into());
         self
     }
-    /// Extra CPU flags separated by `;`, each with `+` to enable or `-` to disable; only certain flags are allowed.
+    /// Extra CPU flags, each with `+` to enable or `-` to disable; only certain flags are allowed.
     #[inline]
     #[must_use]
-    pub fn flags(mut self, value: impl Into<String>) -> Self {
+    pub fn flags(mut self, value: impl Into<List>) -> Self {
         self.flags = Some(value.into());
         self
     }
@@ -14430,8 +14433,8 @@ pub struct QemuNet {
     pub rate: Option<f64>,
     /// VLAN tag for the card's traffic. From 1 to 4094.
     pub tag: Option<i64>,
-    /// VLANs passed through to the card, separated by `;`, ranges allowed.
-    pub trunks: Option<String>,
+    /// VLANs passed through to the card, as numbers and ranges.
+    pub trunks: Option<List>,
     /// Keys that are not declared here, or the whole text where it could not be understood.
     pub undeclared: Undeclared,
 }
@@ -14593,10 +14596,10 @@ impl QemuNet {
         self.tag = Some(value.into());
         self
     }
-    /// VLANs passed through to the card, separated by `;`, ranges allowed.
+    /// VLANs passed through to the card, as numbers and ranges.
     #[inline]
     #[must_use]
-    pub fn trunks(mut self, value: impl Into<String>) -> Self {
+    pub fn trunks(mut self, value: impl Into<List>) -> Self {
         self.trunks = Some(value.into());
         self
     }
@@ -14748,10 +14751,10 @@ object_impls!(QemuNicsValue);
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuNuma {
-    /// Virtual CPUs of this node, as numbers and ranges separated by `;`.
-    pub cpus: String,
-    /// Host NUMA nodes that provide the memory, as numbers and ranges separated by `;`.
-    pub hostnodes: Option<String>,
+    /// Virtual CPUs of this node, as numbers and ranges.
+    pub cpus: List,
+    /// Host NUMA nodes that provide the memory, as numbers and ranges.
+    pub hostnodes: Option<List>,
     /// Memory of this node in MiB.
     pub memory: Option<f64>,
     /// How memory is taken from the host nodes.
@@ -14764,23 +14767,23 @@ impl QemuNuma {
     /// Starts a value from what it cannot do without.
     #[inline]
     #[must_use]
-    pub fn new(cpus: impl Into<String>) -> Self {
+    pub fn new(cpus: impl Into<List>) -> Self {
         Self {
             cpus: cpus.into(),
             ..Self::default()
         }
     }
-    /// Virtual CPUs of this node, as numbers and ranges separated by `;`.
+    /// Virtual CPUs of this node, as numbers and ranges.
     #[inline]
     #[must_use]
-    pub fn cpus(mut self, value: impl Into<String>) -> Self {
+    pub fn cpus(mut self, value: impl Into<List>) -> Self {
         self.cpus = value.into();
         self
     }
-    /// Host NUMA nodes that provide the memory, as numbers and ranges separated by `;`.
+    /// Host NUMA nodes that provide the memory, as numbers and ranges.
     #[inline]
     #[must_use]
-    pub fn hostnodes(mut self, value: impl Into<String>) -> Self {
+    pub fn hostnodes(mut self, value: impl Into<List>) -> Self {
         self.hostnodes = Some(value.into());
         self
     }
@@ -15331,7 +15334,7 @@ property_string_impls!(QemuSmbios1);
 pub struct QemuSnapshotConfig {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent.
     pub acpi: Option<bool>,
-    /// Host CPUs the guest may run on, such as `0,5,8-11`.
+    /// Host CPUs the guest may run on, such as `0,5,8-11`. Several are separated by commas.
     pub affinity: Option<String>,
     /// Whether and how the QEMU guest agent inside the guest is used.
     pub agent: Option<QemuAgent>,
@@ -15454,7 +15457,7 @@ pub struct QemuSnapshotConfig {
     /// Model of the SCSI controller.
     pub scsihw: Option<QemuScsihw>,
     /// DNS search domains for cloud-init; those of the host unless this or `nameserver` is set.
-    pub searchdomain: Option<String>,
+    pub searchdomain: Option<List>,
     /// Serial port: a device of the host such as `/dev/ttyS0`, or `socket` for one reachable as a terminal. Indexes 0 to 3.
     pub serial: Family<String>,
     /// Weight of this guest when the host hands out memory by ballooning; 0 keeps the memory fixed.
