@@ -467,7 +467,9 @@ async fn options_and_everything_else_are_held() {
     let networks = "/nodes/pve1/network";
     assert_eq!(
         column(&get(&pve, networks).await, "iface"),
-        ["eno1", "vmbr0"]
+        [
+            "eno1", "eth0", "eth1", "eth2", "eth3", "eth4", "eth5", "eth6", "eth7", "vmbr0"
+        ]
     );
     did(
         &pve,
@@ -485,7 +487,7 @@ async fn options_and_everything_else_are_held() {
             .await
             .as_array()
             .map(Vec::len),
-        Some(2)
+        Some(10)
     );
     assert_eq!(
         reason(&pve, "POST", networks, "iface=vmbr1&type=bridge").await,
@@ -519,5 +521,110 @@ async fn options_and_everything_else_are_held() {
     assert_eq!(
         get(&pve, "/nodes/pve1/config").await["description"],
         "rack four"
+    );
+}
+
+/// The check of the parameter takes any separator; the code that reads the interfaces only white space.
+#[tokio::test]
+async fn ports_of_an_interface_are_separated_by_white_space() {
+    let pve = pve().await;
+    let networks = "/nodes/pve1/network";
+    for (form, refusal) in [
+        (
+            "iface=bond0&type=bond&slaves=eth0%2Ceth1",
+            "bond 'bond0' - wrong interface type on slave 'eth0,eth1' ('' != 'eth or bond')",
+        ),
+        (
+            "iface=vmbr7&type=bridge&bridge_ports=eth0%3Beth1",
+            "bridge 'vmbr7' - unable to find bridge port 'eth0;eth1'",
+        ),
+        (
+            "iface=vmbr9&type=OVSBridge&ovs_ports=eth3%2Ceth4",
+            "OVS bridge 'vmbr9' - unable to find port 'eth3,eth4'",
+        ),
+        (
+            "iface=bond9&type=OVSBond&ovs_bridge=vmbr9&ovs_bonds=eth5%2Ceth6",
+            "OVS bond 'bond9' - wrong interface type on slave 'eth5,eth6' ('' != 'eth')",
+        ),
+        (
+            "iface=bond0&type=bond&slaves=eth0+vmbr0",
+            "bond 'bond0' - wrong interface type on slave 'vmbr0' ('bridge' != 'eth or bond')",
+        ),
+        (
+            "iface=bond0&type=bond&slaves=eth0+eth1&bond-primary=eth2",
+            "bond 'bond0' - bond-primary interface is not a slave",
+        ),
+    ] {
+        assert_eq!(reason(&pve, "POST", networks, form).await, refusal);
+    }
+    for form in [
+        "iface=bond0&type=bond&slaves=eth0+eth1",
+        "iface=vmbr7&type=bridge&bridge_ports=bond0+eth2.5",
+        "iface=vmbr9&type=OVSBridge&ovs_ports=eth3%09eth4",
+        "iface=bond9&type=OVSBond&ovs_bridge=vmbr9&ovs_bonds=eth5+eth6",
+    ] {
+        did(&pve, "POST", networks, form).await;
+    }
+    let bond = format!("{networks}/bond0");
+    assert_eq!(get(&pve, &bond).await["slaves"], "eth0 eth1");
+    let taken = ask(
+        &pve,
+        "POST",
+        networks,
+        "iface=bond1&type=bond&slaves=eth7%2Ceth1",
+    )
+    .await;
+    assert_eq!(taken.status, 400);
+    assert_eq!(
+        taken.json()["errors"]["slaves"],
+        "eth1 is already used on interface 'bond0'."
+    );
+    assert_eq!(
+        reason(&pve, "PUT", &bond, "type=bond&slaves=eth0%2Ceth1").await,
+        "bond 'bond0' - wrong interface type on slave 'eth0,eth1' ('' != 'eth or bond')"
+    );
+    assert_eq!(get(&pve, &bond).await["slaves"], "eth0 eth1");
+    // This one the server writes anew.
+    let bridge = format!("{networks}/vmbr7");
+    did(
+        &pve,
+        "PUT",
+        &bridge,
+        "type=bridge&bridge_ports=bond0&bridge_vids=2%2C4-6",
+    )
+    .await;
+    assert_eq!(get(&pve, &bridge).await["bridge_vids"], "2 4-6");
+}
+
+#[tokio::test]
+async fn cloud_init_and_containers_split_name_servers_each_in_their_way() {
+    let pve = pve().await;
+    let dump = "/nodes/pve1/qemu/100/cloudinit/dump";
+    for (given, dumped) in [
+        (
+            "192.0.2.1%2C192.0.2.2",
+            "    - type: nameserver\n      address:\n      - '192.0.2.1,192.0.2.2'\n",
+        ),
+        (
+            "192.0.2.1+192.0.2.2&searchdomain=a.example+b.example",
+            "    - type: nameserver\n      address:\n      - '192.0.2.1'\n      - '192.0.2.2'\n      \
+             search:\n      - 'a.example'\n      - 'b.example'\n",
+        ),
+    ] {
+        let form =
+            format!("nameserver={given}&net0=virtio=BC:24:11:00:00:01&ipconfig0=ip%3D192.0.2.9/24");
+        let form = form.replace("net0=virtio=", "net0=virtio%3D");
+        did(&pve, "PUT", "/nodes/pve1/qemu/100/config", &form).await;
+        let text = query(&pve, dump, "type=network").await;
+        let text = text.as_str().expect("a text");
+        assert!(text.ends_with(dumped), "{text}");
+        assert!(text.contains("mac_address: 'bc:24:11:00:00:01'"), "{text}");
+        assert!(text.contains("netmask: '255.255.255.0'"), "{text}");
+    }
+    let container = "/nodes/pve1/lxc/101/config";
+    did(&pve, "PUT", container, "nameserver=192.0.2.1%2C192.0.2.2").await;
+    assert_eq!(
+        get(&pve, container).await["nameserver"],
+        "192.0.2.1 192.0.2.2"
     );
 }

@@ -5,12 +5,14 @@ mod agent;
 mod backup;
 mod ceph;
 mod certificates;
+mod cloudinit;
 mod cluster;
 mod consoles;
 pub(crate) mod disks;
 mod guests;
 mod ha;
 mod host;
+mod network;
 mod pools;
 pub(crate) mod records;
 mod rights;
@@ -204,7 +206,8 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     }
     let more = disks::handle(call)
         .or_else(|| ceph::handle(call))
-        .or_else(|| host::handle(call));
+        .or_else(|| host::handle(call))
+        .or_else(|| cloudinit::handle(call));
     if let Some(answer) = more.or_else(|| certificates::handle(call)) {
         return Some(answer);
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proxmox_codegen::facts::{Format, Method, Schema, Schemas, Type};
 use serde_json::{Map, Value, json};
 
-use super::{Call, Reply, ha, rules, sdn};
+use super::{Call, Reply, ha, network, rules, sdn};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::Kind;
@@ -42,6 +42,8 @@ const ACTIONS: [&str; 10] = [
     "quiet",
 ];
 
+const NETWORK: &str = "/nodes/{node}/network";
+
 /// Whether a list starts empty and knows what is in it.
 fn strict(path: &str) -> bool {
     ["/cluster/firewall/", "/cluster/ha/", "/cluster/sdn/"]
@@ -50,10 +52,7 @@ fn strict(path: &str) -> bool {
         || path.contains("/firewall/")
         || matches!(
             path,
-            "/cluster/backup"
-                | "/cluster/replication"
-                | "/cluster/options"
-                | "/nodes/{node}/network"
+            "/cluster/backup" | "/cluster/replication" | "/cluster/options" | NETWORK
         )
 }
 
@@ -459,6 +458,13 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
     if at(&id).is_some() {
         return Err(taken(list, &id));
     }
+    if list.path == NETWORK {
+        network::check_duplicates(rows, &id, &row)?;
+        network::rejoin(&mut row);
+        let mut planned = rows.clone();
+        planned.push((id.clone(), row.clone()));
+        network::check(&planned)?;
+    }
     // The newest entry of a set comes first.
     let place = if list.path.ends_with("/ipset/{name}") {
         0
@@ -529,7 +535,7 @@ fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()>
             set("jobnum", json!(number));
             set("source", json!(guest.node));
         }
-        "/nodes/{node}/network" => {
+        NETWORK => {
             set("active", json!("1"));
             set("exists", json!("1"));
             set(
@@ -558,10 +564,24 @@ fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()>
     Ok(())
 }
 
+/// Looks at a node's network as it would be with an interface changed.
+fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> ApiResult<()> {
+    network::check_duplicates(rows, id, row)?;
+    network::rejoin(row);
+    let mut planned = rows.clone();
+    if let Some((_, held)) = planned.iter_mut().find(|(own, _)| own == id) {
+        for name in split_list(delete) {
+            held.remove(name);
+        }
+        held.extend(row.clone());
+    }
+    network::check(&planned)
+}
+
 fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let key = place(call, list.path);
     let mut id = call.owned(list.id);
-    let row = given(call, list.id);
+    let mut row = given(call, list.id);
     let stamp = digest(&call.world.records.get(&key).map_or(&[][..], Vec::as_slice));
     if let Err(error) = check_digest(call, &stamp) {
         return Some(Err(error));
@@ -574,6 +594,11 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .is_some_and(|name| rows.iter().any(|(own, _)| own == name))
     {
         return Some(Err(taken(list, rename.as_deref().unwrap_or(""))));
+    }
+    if list.path == NETWORK
+        && let Err(error) = planned(rows, &id, &delete, &mut row)
+    {
+        return Some(Err(error));
     }
     let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
         return list.strict.then(|| Err(missing(list, &id)));
@@ -868,10 +893,12 @@ impl World {
                 ("bridge_fd", "0"),
             ]);
             bridge.insert("families".into(), json!(["inet"]));
-            self.records.insert(
-                format!("/nodes/{name}/network"),
-                vec![("eno1".to_owned(), wire), ("vmbr0".to_owned(), bridge)],
-            );
+            // The first port carries the bridge, the others are free.
+            let free = (0..8).map(|port| (format!("eth{port}"), wire.clone()));
+            let mut rows = vec![("eno1".to_owned(), wire.clone())];
+            rows.extend(free);
+            rows.push(("vmbr0".to_owned(), bridge));
+            self.records.insert(format!("/nodes/{name}/network"), rows);
         }
         self.records.insert(
             "/cluster/sdn/ipams".into(),

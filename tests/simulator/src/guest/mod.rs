@@ -464,6 +464,9 @@ impl World {
             tags.dedup();
             return Ok((tags.join(";"), Vec::new()));
         }
+        if kind == Kind::Lxc && matches!(key, "nameserver" | "searchdomain") {
+            return Ok((split_list(text).collect::<Vec<_>>().join(" "), Vec::new()));
+        }
         let schema = Arc::clone(&self.schema);
         let Some(keys) = key_schemas(&schema, kind, key) else {
             return Ok((text.to_owned(), Vec::new()));
