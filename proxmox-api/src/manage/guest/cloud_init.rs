@@ -29,7 +29,7 @@ pub struct CloudInit {
     ssh_keys: Vec<String>,
     ipconfig: Family<QemuIpConfig>,
     nameservers: Vec<String>,
-    search_domain: Option<String>,
+    search_domains: Vec<String>,
     upgrade: Option<bool>,
 }
 
@@ -90,10 +90,10 @@ impl CloudInit {
         self
     }
 
-    /// The domain that short names are looked up in.
+    /// Adds a domain that short names are looked up in. Replaces those the machine has.
     #[must_use]
     pub fn search_domain(mut self, domain: impl Into<String>) -> Self {
-        self.search_domain = Some(domain.into());
+        self.search_domains.push(domain.into());
         self
     }
 
@@ -153,8 +153,8 @@ impl Guest {
             if !settings.nameservers.is_empty() {
                 request = request.nameserver(List(settings.nameservers.clone()));
             }
-            if let Some(domain) = &settings.search_domain {
-                request = request.searchdomain(domain);
+            if !settings.search_domains.is_empty() {
+                request = request.searchdomain(List(settings.search_domains.clone()));
             }
             if let Some(upgrade) = settings.upgrade {
                 request = request.ciupgrade(upgrade);
