@@ -1,12 +1,12 @@
 //! How parameters are written: lists as their readers split them, and what is refused before it is sent.
 
-use proxmox_api::api::qemu::{QemuBoot, QemuCpu, QemuNet, QemuNuma};
-use proxmox_api::encode::ParamValue;
-use proxmox_api::endpoint::Method;
+use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::error::RequestErrorKind;
-use proxmox_api::guest::CloudInit;
+use proxmox_api::manage::guest::CloudInit;
+use proxmox_api::pve::qemu::{QemuBoot, QemuCpu, QemuNet, QemuNuma};
 use proxmox_api::request::{ApiRequest, Call};
-use proxmox_api::retry::RetryPolicy;
+use proxmox_api::value::encode::ParamValue;
+use proxmox_api::value::endpoint::Method;
 use proxmox_api::{Client, Error, List};
 use proxmox_simulator::{Simulator, TOKEN_ID, TOKEN_SECRET};
 use serde_json::Value;
@@ -154,7 +154,7 @@ async fn name_servers_of_a_machine_arrive_one_by_one() {
 
 #[test]
 fn each_list_is_written_as_its_reader_splits_it() {
-    let qemu = proxmox_api::api::Root::detached()
+    let qemu = proxmox_api::pve::Root::detached()
         .nodes()
         .node("pve1")
         .qemu();

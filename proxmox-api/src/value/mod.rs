@@ -6,7 +6,7 @@ pub mod encode;
 pub mod endpoint;
 mod family;
 pub mod formats;
-mod list;
+pub(crate) mod list;
 pub mod open_enum;
 mod pending;
 pub mod property_string;
