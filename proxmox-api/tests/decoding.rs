@@ -82,7 +82,7 @@ fn an_indexed_family_is_a_map_and_its_neighbour_of_the_same_name_is_not() {
     assert_eq!(config.net.keys().copied().collect::<Vec<_>>(), [0, 12]);
     assert_eq!(config.net[&0].macaddr.as_deref(), Some("BC:24:11:00:00:01"));
     assert_eq!(config.numa, Some(true));
-    assert_eq!(config.numa_nodes[&0].cpus.as_str(), "0-1");
+    assert_eq!(config.numa_nodes[&0].cpus.0, ["0-1"]);
     assert_eq!(config.extra["net999"], json!("virtio"));
 }
 
