@@ -209,12 +209,6 @@ impl Call {
         });
     }
 
-    /// Whether a parameter's value is never printed.
-    fn is_secret(&self, key: &str) -> bool {
-        let own = self.endpoint.map_or(&[][..], |endpoint| endpoint.secrets);
-        own.contains(&key) || LIKELY_SECRETS.contains(&key)
-    }
-
     /// Adds a key to the `delete` parameter.
     #[inline(never)]
     pub(crate) fn unset(&mut self, key: String) {
