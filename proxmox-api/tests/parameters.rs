@@ -21,13 +21,13 @@ async fn start() -> (Simulator, Client) {
         )
         .start()
         .await
-        .unwrap();
+        .expect("it starts");
     let client = Client::builder(pve.url())
         .ca_pem(pve.ca_pem())
         .api_token(TOKEN_ID, TOKEN_SECRET)
         .retry(RetryPolicy::none())
         .build()
-        .unwrap();
+        .expect("the settings are complete");
     (pve, client)
 }
 
