@@ -10,6 +10,7 @@ use proxmox_api::value::decode::{DecodeError, Slot, from_answer};
 use proxmox_api::value::upid::Upid;
 use serde_json::json;
 
+use crate::ANSWERS;
 use crate::show::{DATA, REST, Show};
 
 /// An endpoint and how its answers decode.
@@ -106,4 +107,34 @@ fn upid(text: &str) -> Value {
         Ok(upid) => Value::from(upid.as_str()),
         Err(error) => json!({ "(no UPID)": error.to_string() }),
     }
+}
+
+/// The endpoint that a path belongs to: a literal segment counts more than a placeholder.
+#[must_use]
+pub fn find(method: &str, path: &str) -> Option<&'static Answer> {
+    // A client that put a `#` into the path sent only what stands before it.
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let given: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let fits = |template: &str| -> Option<usize> {
+        let wanted: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
+        let greedy = matches!(wanted.last(), Some(&("{volume}" | "{cidr}")));
+        if wanted.len() != given.len() && !(greedy && given.len() > wanted.len()) {
+            return None;
+        }
+        let mut literals = 0;
+        for (wanted, given) in wanted.iter().zip(&given) {
+            if wanted == given {
+                literals += 1;
+            } else if !wanted.starts_with('{') {
+                return None;
+            }
+        }
+        Some(literals)
+    };
+    ANSWERS
+        .iter()
+        .filter(|answer| answer.method == method)
+        .filter_map(|answer| Some((fits(answer.path)?, answer)))
+        .max_by_key(|(literals, _)| *literals)
+        .map(|(_, answer)| answer)
 }

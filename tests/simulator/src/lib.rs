@@ -63,7 +63,7 @@ pub use crate::clock::Clock;
 pub use crate::faults::{Fault, FaultHandle, Faults, NewFault};
 pub use crate::inside::{CommandOutput, GuestAgent};
 pub use crate::sample::{MinimalRequest, minimal_requests};
-pub use crate::schema::releases;
+pub use crate::schema::{facts, releases};
 
 use crate::app::App;
 

@@ -24,6 +24,17 @@ pub fn releases() -> Vec<&'static str> {
     RELEASES.iter().map(|(name, _)| *name).collect()
 }
 
+/// The facts of a release.
+///
+/// # Errors
+///
+/// The release is not one of [`releases`].
+pub fn facts(release: &str) -> Result<Facts, crate::Error> {
+    ApiSchema::load(release)
+        .map(|schema| schema.facts)
+        .map_err(crate::Error::new)
+}
+
 /// The same file that tells the generator which string results name a task.
 const RESULTS: &str = include_str!("../../../schema/pve/overlay/returns.toml");
 

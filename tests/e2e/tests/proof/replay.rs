@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use proxmox_codegen::recorded::{Observed, Shapes};
-use proxmox_e2e::answer::Answer;
+use proxmox_e2e::PROPERTY_STRINGS;
+use proxmox_e2e::answer::{Answer, find};
 use proxmox_e2e::shape::{self, Item, Returns, Ty};
 use proxmox_e2e::show::{EXTRA, REST, TEXT, UNLISTED};
-use proxmox_e2e::{ANSWERS, PROPERTY_STRINGS};
 use serde_json::Value;
 
 use crate::meaning::{Meaning, meaning};
@@ -58,35 +58,6 @@ fn corpus() -> Option<Vec<PathBuf>> {
     }
     files.sort();
     Some(files)
-}
-
-/// The endpoint of a path: a literal segment counts more than a placeholder.
-fn find(method: &str, path: &str) -> Option<&'static Answer> {
-    // A client that put a `#` into the path sent only what stands before it.
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    let given: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let fits = |template: &str| -> Option<usize> {
-        let wanted: Vec<&str> = template.split('/').filter(|p| !p.is_empty()).collect();
-        let greedy = matches!(wanted.last(), Some(&("{volume}" | "{cidr}")));
-        if wanted.len() != given.len() && !(greedy && given.len() > wanted.len()) {
-            return None;
-        }
-        let mut literals = 0;
-        for (wanted, given) in wanted.iter().zip(&given) {
-            if wanted == given {
-                literals += 1;
-            } else if !wanted.starts_with('{') {
-                return None;
-            }
-        }
-        Some(literals)
-    };
-    ANSWERS
-        .iter()
-        .filter(|answer| answer.method == method)
-        .filter_map(|answer| Some((fits(answer.path)?, answer)))
-        .max_by_key(|(literals, _)| *literals)
-        .map(|(_, answer)| answer)
 }
 
 /// The records of known endpoints, and the calls that belong to none.

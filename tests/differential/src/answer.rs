@@ -1,0 +1,144 @@
+//! What came back of a call, and whether the crate's types hold it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxmox_e2e::answer::find;
+use proxmox_e2e::show::{DATA, EXTRA, REST, TEXT, UNDECLARED, UNLISTED};
+use serde::Serialize;
+use serde_json::Value;
+
+/// One server's answer.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Answer {
+    /// `None` if there was no answer; `message` says why.
+    pub status: Option<u16>,
+    /// The text of a refusal, or why nothing came.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// What is said of single parameters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors: BTreeMap<String, String>,
+    /// The body of an accepted call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
+    /// How the task ended that the call started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    pub fit: Fit,
+}
+
+impl Answer {
+    /// Whether the server did as it was told.
+    #[must_use]
+    pub fn accepted(&self) -> bool {
+        self.status
+            .is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
+/// How the answer fits the type that the crate has for it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Fit {
+    /// Verb and template; `None` if the crate has no such endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// There was something to decode.
+    pub decoded: bool,
+    /// Why it did not decode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Members that no type has, by place.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub undeclared: BTreeSet<String>,
+    /// Values of enums that are not listed, property strings that were not understood, and elements of lists that do not
+    /// fit.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub unlisted: BTreeSet<String>,
+}
+
+impl Fit {
+    /// Looks at an answer; `body` is that of an accepted call.
+    #[must_use]
+    pub fn of(method: &str, path: &str, body: Option<&Value>) -> Self {
+        let mut fit = Self::default();
+        let Some(answer) = find(method, path) else {
+            return fit;
+        };
+        let name = answer.to_string();
+        fit.endpoint = Some(name.clone());
+        let Some(body) = body else { return fit };
+        match serde_json::to_vec(body).map(|body| (answer.decode)(&body)) {
+            Ok(Ok(shown)) => {
+                fit.decoded = true;
+                if let Some(shown) = shown {
+                    fit.walk("data", &shown);
+                }
+            }
+            Ok(Err(error)) => fit.problem = Some(error.to_string()),
+            Err(error) => fit.problem = Some(error.to_string()),
+        }
+        fit
+    }
+
+    fn walk(&mut self, place: &str, shown: &Value) {
+        match shown {
+            Value::Object(object) => {
+                for (name, value) in object {
+                    match name.as_str() {
+                        EXTRA | UNDECLARED => {
+                            for key in value.as_object().into_iter().flat_map(|extra| extra.keys())
+                            {
+                                self.undeclared
+                                    .insert(format!("{place}.{}", unnumbered(key)));
+                            }
+                        }
+                        DATA => self.walk(place, value),
+                        UNLISTED | TEXT | REST => {
+                            self.unlisted.insert(format!("{place} = {value}"));
+                        }
+                        _ => self.walk(&format!("{place}.{}", unnumbered(name)), value),
+                    }
+                }
+            }
+            Value::Array(items) => {
+                for item in items {
+                    self.walk(&format!("{place}[]"), item);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `net[n]` for `net0`: members of a family are one.
+pub(crate) fn unnumbered(name: &str) -> String {
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    match base.is_empty() || base == name {
+        true => name.to_owned(),
+        false => format!("{base}[n]"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn members_without_a_type_are_named_with_their_place() {
+        let body = json!({ "data": [{ "vmid": 100, "status": "running", "colour": "blue" }] });
+        let fit = Fit::of("GET", "/nodes/pve1/qemu", Some(&body));
+        assert_eq!(fit.endpoint.as_deref(), Some("GET /nodes/{node}/qemu"));
+        assert!(fit.decoded, "{fit:?}");
+        assert_eq!(fit.undeclared, ["data[].colour".to_owned()].into());
+    }
+
+    #[test]
+    fn what_does_not_decode_says_why() {
+        let body = json!({ "data": 7 });
+        let fit = Fit::of("GET", "/nodes/pve1/qemu", Some(&body));
+        assert!(!fit.decoded);
+        assert!(fit.problem.is_some_and(|problem| problem.contains("data")));
+    }
+}

@@ -1,0 +1,492 @@
+//! Two answers to one call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::answer::{Answer, unnumbered};
+use crate::call::Words;
+use crate::plain;
+use crate::server::Names;
+
+/// What differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// One server did not answer.
+    Unanswered,
+    /// One accepts what the other refuses, or they refuse with different statuses.
+    Status,
+    /// How the task ended.
+    Task,
+    /// One decodes, the other does not.
+    Decoding,
+    /// The text of a refusal.
+    Text,
+    /// What is said of a single parameter.
+    Parameter,
+    /// A value that both show.
+    Value,
+    /// A member that only one shows.
+    Member,
+    /// A number here, its digits as a text there.
+    Spelling,
+}
+
+impl Kind {
+    /// All of them, the gravest first.
+    pub const ALL: [Self; 9] = [
+        Self::Unanswered,
+        Self::Status,
+        Self::Task,
+        Self::Decoding,
+        Self::Text,
+        Self::Parameter,
+        Self::Value,
+        Self::Member,
+        Self::Spelling,
+    ];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unanswered => "only one server answered",
+            Self::Status => "different statuses",
+            Self::Task => "tasks that end differently",
+            Self::Decoding => "only one answer decodes",
+            Self::Text => "refused in different words",
+            Self::Parameter => "different complaints about a parameter",
+            Self::Value => "different values",
+            Self::Member => "members that only one shows",
+            Self::Spelling => "numbers here, texts there",
+        })
+    }
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Difference {
+    pub kind: Kind,
+    /// The parameter or the place in the answer; empty where it is about the whole.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub place: String,
+    pub first: String,
+    pub second: String,
+}
+
+/// How closely accepted answers are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The servers hold different things: only which members there are, and of which kind.
+    Members,
+    /// The same was done to both: values too.
+    Values,
+}
+
+/// More differences of one answer are not listed.
+const MOST: usize = 20;
+
+/// Where the answers differ; words are each server's own.
+#[must_use]
+pub fn compare(
+    path: &str,
+    (first, first_words): (&Answer, &Words),
+    (second, second_words): (&Answer, &Words),
+    depth: Depth,
+    names: &Names,
+) -> Vec<Difference> {
+    let mut found = Found::default();
+    let said = |answer: &Answer, words: &Words| match (answer.status, answer.accepted()) {
+        (None, _) => format!("no answer: {}", answer.message),
+        (Some(status), true) => status.to_string(),
+        (Some(status), false) => {
+            let errors: Vec<String> = answer
+                .errors
+                .iter()
+                .map(|(name, text)| format!("{name}: {}", plain::text(text, words)))
+                .collect();
+            let message = plain::text(&answer.message, words);
+            format!("{status} {message} {}", errors.join("; "))
+                .trim_end()
+                .to_owned()
+        }
+    };
+    if first.status.is_none() || second.status.is_none() {
+        if first.status != second.status {
+            let (a, b) = (said(first, first_words), said(second, second_words));
+            found.add(Kind::Unanswered, "", a, b);
+        }
+        return found.0;
+    }
+    if first.status != second.status {
+        let (a, b) = (said(first, first_words), said(second, second_words));
+        found.add(Kind::Status, "", a, b);
+        return found.0;
+    }
+    if !first.accepted() {
+        let a = plain::text(&first.message, first_words);
+        let b = plain::text(&second.message, second_words);
+        if a != b {
+            found.add(Kind::Text, "", a, b);
+        }
+        let parameters: BTreeSet<&String> =
+            first.errors.keys().chain(second.errors.keys()).collect();
+        for name in parameters {
+            let text = |answer: &Answer, words: &Words| match answer.errors.get(name) {
+                Some(text) => plain::text(text, words),
+                None => "(no complaint)".to_owned(),
+            };
+            let (a, b) = (text(first, first_words), text(second, second_words));
+            if a != b {
+                found.add(Kind::Parameter, name, a, b);
+            }
+        }
+        return found.0;
+    }
+    if first.task.is_some() || second.task.is_some() {
+        let end = |answer: &Answer, words: &Words| match &answer.task {
+            Some(text) => plain::text(text, words),
+            None => "(no task)".to_owned(),
+        };
+        let (a, b) = (end(first, first_words), end(second, second_words));
+        if a != b {
+            found.add(Kind::Task, "", a, b);
+        }
+        return found.0;
+    }
+    if first.fit.problem != second.fit.problem {
+        let end = |answer: &Answer| {
+            answer
+                .fit
+                .problem
+                .clone()
+                .unwrap_or_else(|| "decodes".into())
+        };
+        found.add(Kind::Decoding, "", end(first), end(second));
+    }
+    let body = |answer: &Answer, words: &Words| {
+        let body = answer.body.clone().unwrap_or_default();
+        let body = match depth {
+            Depth::Values => only_ours(body, path, names),
+            Depth::Members => body,
+        };
+        plain::value(&body, words)
+    };
+    let (a, b) = (body(first, first_words), body(second, second_words));
+    match depth {
+        Depth::Values => found.values("", &a, &b),
+        Depth::Members => found.members(&a, &b),
+    }
+    found.0
+}
+
+/// A list of more than what was made here shows only that.
+fn only_ours(mut body: Value, path: &str, names: &Names) -> Value {
+    if names.in_text(path) {
+        return body;
+    }
+    if let Some(Value::Array(items)) = body.get_mut("data")
+        && items.iter().all(Value::is_object)
+    {
+        items.retain(|item| names.in_value(item));
+        if let Some(object) = body.as_object_mut() {
+            object.retain(|name, _| name == "data");
+        }
+    }
+    body
+}
+
+#[derive(Default)]
+struct Found(Vec<Difference>);
+
+impl Found {
+    fn add(&mut self, kind: Kind, place: &str, first: String, second: String) {
+        if self.0.len() < MOST {
+            self.0.push(Difference {
+                kind,
+                place: place.to_owned(),
+                first,
+                second,
+            });
+        }
+    }
+
+    fn values(&mut self, place: &str, a: &Value, b: &Value) {
+        match (a, b) {
+            (Value::Object(a), Value::Object(b)) => {
+                for name in keys(a, b) {
+                    let place = format!("{place}.{name}");
+                    let place = place.trim_start_matches('.');
+                    match (a.get(name), b.get(name)) {
+                        (Some(a), Some(b)) => self.values(place, a, b),
+                        (a, b) => self.add(Kind::Member, place, shown(a), shown(b)),
+                    }
+                }
+            }
+            (Value::Array(a), Value::Array(b)) => self.arrays(place, a, b),
+            (a, b) if a == b => {}
+            (a, b) => {
+                let kind = match scalar(a).is_some() && scalar(a) == scalar(b) {
+                    true => Kind::Spelling,
+                    false => Kind::Value,
+                };
+                self.add(kind, place, shown(Some(a)), shown(Some(b)));
+            }
+        }
+    }
+
+    /// Items that name themselves are compared by name, others by position.
+    fn arrays(&mut self, place: &str, a: &[Value], b: &[Value]) {
+        let Some(key) = own_name(a, b) else {
+            for number in 0..a.len().max(b.len()) {
+                let place = format!("{place}[{number}]");
+                match (a.get(number), b.get(number)) {
+                    (Some(a), Some(b)) => self.values(&place, a, b),
+                    (a, b) => self.add(Kind::Member, &place, shown(a), shown(b)),
+                }
+            }
+            return;
+        };
+        let by_name = |items: &[Value]| -> BTreeMap<String, Value> {
+            items
+                .iter()
+                .filter_map(|item| Some((scalar(item.get(key)?)?, item.clone())))
+                .collect()
+        };
+        let (a, b) = (by_name(a), by_name(b));
+        let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        for name in names {
+            let place = format!("{place}[{key}={name}]");
+            match (a.get(name), b.get(name)) {
+                (Some(a), Some(b)) => self.values(&place, a, b),
+                (a, b) => self.add(Kind::Member, &place, shown(a), shown(b)),
+            }
+        }
+    }
+
+    fn members(&mut self, a: &Value, b: &Value) {
+        let (mut here, mut there) = (Kinds::new(), Kinds::new());
+        kinds("", a, &mut here);
+        kinds("", b, &mut there);
+        let places: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        for place in places {
+            // What is in a list that is empty here cannot be compared, and below a member that is missing, the member is
+            // what is told.
+            let parent = place.rfind(['.', '[']).map_or("", |at| &place[..at]);
+            if !here.contains_key(parent) || !there.contains_key(parent) {
+                continue;
+            }
+            match (here.get(place), there.get(place)) {
+                (Some(a), Some(b)) if a.is_disjoint(b) => {
+                    let kind = match (a.contains("number"), b.contains("number")) {
+                        (true, false) if b.contains("text") => Kind::Spelling,
+                        (false, true) if a.contains("text") => Kind::Spelling,
+                        _ => Kind::Value,
+                    };
+                    self.add(kind, place, listed(a), listed(b));
+                }
+                (Some(_), Some(_)) => {}
+                (a, b) => {
+                    let absent = || "(absent)".to_owned();
+                    let a = a.map_or_else(absent, listed);
+                    let b = b.map_or_else(absent, listed);
+                    // An empty list has no items to show.
+                    if !place.ends_with("[]") {
+                        self.add(Kind::Member, place, a, b);
+                    }
+                }
+            }
+        }
+    }
+}
+
+type Kinds = BTreeMap<String, BTreeSet<&'static str>>;
+
+fn kinds(place: &str, json: &Value, found: &mut Kinds) {
+    found
+        .entry(place.to_owned())
+        .or_default()
+        .insert(plain::kind(json));
+    match json {
+        Value::Object(object) => {
+            for (name, value) in object {
+                let place = format!("{place}.{}", unnumbered(name));
+                kinds(place.trim_start_matches('.'), value, found);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                kinds(&format!("{place}[]"), item, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn listed(kinds: &BTreeSet<&'static str>) -> String {
+    kinds.iter().copied().collect::<Vec<_>>().join(" or ")
+}
+
+fn keys<'a>(a: &'a Map<String, Value>, b: &'a Map<String, Value>) -> BTreeSet<&'a String> {
+    a.keys().chain(b.keys()).collect()
+}
+
+/// The member whose values tell the items of both lists apart.
+fn own_name(a: &[Value], b: &[Value]) -> Option<&'static str> {
+    const NAMES: &[&str] = &[
+        "vmid", "volid", "userid", "groupid", "roleid", "realm", "tokenid", "poolid", "upid",
+        "sid", "rule", "iface", "storage", "pos", "cidr", "zone", "vnet", "subnet", "snapname",
+        "key", "id", "name", "node", "subdir", "n", "group",
+    ];
+    let tells = |items: &[Value], key: &str| {
+        let names: BTreeSet<String> = items
+            .iter()
+            .filter_map(|item| scalar(item.get(key)?))
+            .collect();
+        names.len() == items.len()
+    };
+    NAMES
+        .iter()
+        .copied()
+        .find(|key| !(a.is_empty() && b.is_empty()) && tells(a, key) && tells(b, key))
+}
+
+/// Numbers, their digits and booleans as one text.
+fn scalar(json: &Value) -> Option<String> {
+    match json {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(u8::from(*flag).to_string()),
+        _ => None,
+    }
+}
+
+fn shown(json: Option<&Value>) -> String {
+    const LONGEST: usize = 300;
+    let Some(json) = json else {
+        return "(absent)".to_owned();
+    };
+    let text = json.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names() -> Names {
+        Names {
+            node: None,
+            storage: "local".into(),
+            bridge: "vmbr0".into(),
+            template: None,
+            prefix: "dfr".into(),
+            vmids: 9000..=9009,
+        }
+    }
+
+    fn accepted(body: Value) -> Answer {
+        Answer {
+            status: Some(200),
+            body: Some(body),
+            ..Answer::default()
+        }
+    }
+
+    fn refused(status: u16, message: &str, errors: &[(&str, &str)]) -> Answer {
+        Answer {
+            status: Some(status),
+            message: message.into(),
+            errors: errors
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+                .collect(),
+            ..Answer::default()
+        }
+    }
+
+    fn all(a: &Answer, b: &Answer, depth: Depth) -> Vec<(Kind, String)> {
+        let words = Words::new();
+        compare("/x", (a, &words), (b, &words), depth, &names())
+            .into_iter()
+            .map(|difference| (difference.kind, difference.place))
+            .collect()
+    }
+
+    #[test]
+    fn equal_answers_do_not_differ() {
+        let answer = accepted(json!({ "data": { "name": "a", "uptime": 1 } }));
+        let later = accepted(json!({ "data": { "name": "a", "uptime": 99 } }));
+        assert_eq!(all(&answer, &later, Depth::Values), []);
+        let refusal = refused(500, "no such VM\n", &[]);
+        assert_eq!(
+            all(&refusal, &refused(500, "no such VM", &[]), Depth::Values),
+            []
+        );
+    }
+
+    #[test]
+    fn a_status_is_told_alone() {
+        let (a, b) = (accepted(json!({ "data": 1 })), refused(403, "no", &[]));
+        assert_eq!(all(&a, &b, Depth::Values), [(Kind::Status, String::new())]);
+    }
+
+    #[test]
+    fn refusals_differ_by_text_and_by_parameter() {
+        let a = refused(400, "failed", &[("vmid", "too small"), ("name", "bad")]);
+        let b = refused(400, "failed!", &[("vmid", "too large"), ("name", "bad")]);
+        assert_eq!(
+            all(&a, &b, Depth::Values),
+            [
+                (Kind::Text, String::new()),
+                (Kind::Parameter, "vmid".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn values_differ_by_place_and_numbers_by_spelling() {
+        let a = accepted(json!({ "data": { "cores": 2, "name": "a", "only": 1 } }));
+        let b = accepted(json!({ "data": { "cores": "2", "name": "b" } }));
+        assert_eq!(
+            all(&a, &b, Depth::Values),
+            [
+                (Kind::Spelling, "data.cores".into()),
+                (Kind::Value, "data.name".into()),
+                (Kind::Member, "data.only".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn lists_of_the_whole_server_are_compared_by_what_was_made() {
+        let a = accepted(json!({ "data": [{ "vmid": 9000, "name": "x" }, { "vmid": 100 }] }));
+        let b = accepted(json!({ "data": [{ "vmid": 7 }, { "vmid": 9000, "name": "y" }] }));
+        assert_eq!(
+            all(&a, &b, Depth::Values),
+            [(Kind::Value, "data[vmid=9000].name".into())]
+        );
+    }
+
+    #[test]
+    fn members_are_compared_by_kind_when_values_cannot_be() {
+        let a = accepted(json!({ "data": [{ "id": 1, "name": "x", "net0": "a" }] }));
+        let b = accepted(json!({ "data": [{ "id": "7", "net5": "b", "size": 3 }] }));
+        assert_eq!(
+            all(&a, &b, Depth::Members),
+            [
+                (Kind::Spelling, "data[].id".into()),
+                (Kind::Member, "data[].name".into()),
+                (Kind::Member, "data[].size".into()),
+            ]
+        );
+    }
+}

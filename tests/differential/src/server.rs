@@ -1,0 +1,515 @@
+//! One of the two servers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use proxmox_api::client::retry::RetryPolicy;
+use proxmox_api::tls::Fingerprint;
+use proxmox_api::{Client, ClientBuilder, Error, Secret, Value};
+use proxmox_simulator::{ROOT_PASSWORD, Simulator, TOKEN_ID, TOKEN_SECRET, releases};
+use serde_json::json;
+
+use crate::answer::{Answer, Fit};
+use crate::call::{Call, Words};
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A simulator within this process, of that release.
+    Simulator(Option<String>),
+    /// What the variables `PROXMOX_…` say.
+    Environment,
+    Url(String),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "simulator" => Ok(Self::Simulator(None)),
+            None if text == "environment" => Ok(Self::Environment),
+            Some(("simulator", release)) => match releases().contains(&release) {
+                true => Ok(Self::Simulator(Some(release.to_owned()))),
+                false => Err(format!(
+                    "there is no simulator of release {release:?}; there are {}",
+                    releases().join(", ")
+                )),
+            },
+            Some(("https" | "http", rest)) if rest.starts_with("//") => {
+                Ok(Self::Url(text.to_owned()))
+            }
+            _ => Err(format!(
+                "{text:?} is none of `simulator`, `simulator:9.2`, `environment`, `https://HOST:8006`"
+            )),
+        }
+    }
+}
+
+/// How to get in at an address, and whom to trust there.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Id and secret.
+    pub token: Option<(String, Secret)>,
+    /// User and password.
+    pub password: Option<(String, Secret)>,
+    pub fingerprint: Option<Fingerprint>,
+    pub ca_file: Option<PathBuf>,
+    /// Any certificate is as good as another.
+    pub insecure: bool,
+}
+
+/// What calls may name: the same on both servers.
+#[derive(Clone, Debug)]
+pub struct Names {
+    pub node: Option<String>,
+    pub storage: String,
+    pub bridge: String,
+    /// A container template; looked for if not given.
+    pub template: Option<String>,
+    /// Starts the name of everything that is made.
+    pub prefix: String,
+    /// Numbers of guests that are made.
+    pub vmids: std::ops::RangeInclusive<u32>,
+}
+
+impl Names {
+    /// Whether an item of a list is one of ours, by the value that names it.
+    #[must_use]
+    pub fn own(&self, name: &str) -> bool {
+        let vmid = |text: &str| {
+            text.parse()
+                .is_ok_and(|number: u32| self.vmids.contains(&number))
+        };
+        let bare = name
+            .strip_prefix("custom-")
+            .or_else(|| name.strip_prefix("PVE"))
+            .unwrap_or(name);
+        let guest = name
+            .strip_prefix("vm:")
+            .or_else(|| name.strip_prefix("ct:"))
+            .unwrap_or(name);
+        let job = name.split_once('-').map_or(name, |(guest, _)| guest);
+        bare.starts_with(&self.prefix) || vmid(guest) || vmid(job)
+    }
+
+    /// Whether one of ours is spoken of.
+    #[must_use]
+    pub fn in_text(&self, text: &str) -> bool {
+        let number = |text: &str| {
+            text.split(|c: char| !c.is_ascii_digit())
+                .filter_map(|digits| digits.parse::<u32>().ok())
+                .any(|number| self.vmids.contains(&number))
+        };
+        text.contains(&self.prefix) || number(text)
+    }
+
+    /// Whether one of ours is spoken of anywhere in it.
+    #[must_use]
+    pub fn in_value(&self, json: &Value) -> bool {
+        match json {
+            Value::String(text) => self.in_text(text),
+            Value::Number(number) => number
+                .as_u64()
+                .and_then(|number| u32::try_from(number).ok())
+                .is_some_and(|number| self.vmids.contains(&number)),
+            Value::Array(items) => items.iter().any(|item| self.in_value(item)),
+            Value::Object(object) => object.values().any(|value| self.in_value(value)),
+            Value::Null | Value::Bool(_) => false,
+        }
+    }
+}
+
+/// Who makes a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Who {
+    /// The one the program was given.
+    #[default]
+    Caller,
+    /// A token without any privilege, made for the run.
+    Nobody,
+}
+
+/// A server to send calls to.
+pub struct Server {
+    /// For people: what it is and where.
+    pub title: String,
+    /// `9.2`.
+    pub release: String,
+    pub words: Words,
+    place: Place,
+    client: Client,
+    nobody: Option<Client>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("title", &self.title)
+            .field("words", &self.words)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What clients of the server are made of.
+enum Place {
+    Simulator(Box<Simulator>),
+    Environment,
+    Url(String, Access),
+}
+
+impl Place {
+    /// A client but for the login.
+    fn builder(&self) -> Result<ClientBuilder, Error> {
+        Ok(match self {
+            Self::Simulator(simulator) => {
+                let fingerprint = simulator
+                    .fingerprint()
+                    .parse()
+                    .unwrap_or_else(|_| Fingerprint::of(&[]));
+                Client::builder(simulator.url()).fingerprint(fingerprint)
+            }
+            Self::Environment => Client::builder_from_env()?,
+            Self::Url(url, access) => {
+                let mut builder = Client::builder(url).danger_accept_invalid_certs(access.insecure);
+                if let Some(fingerprint) = access.fingerprint {
+                    builder = builder.fingerprint(fingerprint);
+                }
+                if let Some(path) = &access.ca_file {
+                    builder = builder.ca_file(path);
+                }
+                builder
+            }
+        }
+        // Refusals are what is looked at, so nothing may be kept from the server or sent again.
+        .check_token_access(false)
+        .retry(RetryPolicy::none())
+        .rate_limit(proxmox_api::client::limit::RateLimit::none())
+        .timeout(Duration::from_secs(90)))
+    }
+}
+
+impl Server {
+    /// Connects, and finds out what there is to name. A simulator takes its release, nodes and storages from `like`.
+    ///
+    /// # Errors
+    /// The server cannot be reached, refuses the login, or lacks what `names` names; a text for people.
+    pub async fn open(
+        address: &Address,
+        access: &Access,
+        names: &Names,
+        like: Option<&Server>,
+    ) -> Result<Self, String> {
+        let place = match address {
+            Address::Simulator(release) => {
+                Place::Simulator(Box::new(simulator(release.as_deref(), like).await?))
+            }
+            Address::Environment => Place::Environment,
+            Address::Url(url) => Place::Url(url.clone(), access.clone()),
+        };
+        let builder = place.builder().map_err(|error| error.to_string())?;
+        let builder = match (&place, &access.token, &access.password) {
+            // As the other server is called: with a ticket more is allowed.
+            (Place::Simulator(_), _, Some(_)) => builder.password("root@pam", ROOT_PASSWORD),
+            (Place::Simulator(_), ..) => builder.api_token(TOKEN_ID, TOKEN_SECRET),
+            (Place::Environment, ..) => builder,
+            (_, Some((id, secret)), _) => builder.api_token(id, secret.clone()),
+            (_, None, Some((user, password))) => builder.password(user, password.clone()),
+            (Place::Url(url, _), None, None) => {
+                return Err(format!(
+                    "{url}: no login: give a token file, or a user and a password file"
+                ));
+            }
+        };
+        let client = builder.build().map_err(|error| error.to_string())?;
+        let version = client
+            .version()
+            .get()
+            .await
+            .map_err(|error| format!("{}: {error}", client.url()))?;
+        let title = match &place {
+            Place::Simulator(simulator) => format!("simulator {}", simulator.release()),
+            _ => format!("{} ({})", client.url(), version.version),
+        };
+        let mut server = Self {
+            title,
+            release: version.release,
+            words: Words::new(),
+            place,
+            client,
+            nobody: None,
+        };
+        server.look_around(names).await?;
+        Ok(server)
+    }
+
+    /// Fills in the words.
+    async fn look_around(&mut self, names: &Names) -> Result<(), String> {
+        let nodes = self.list("/nodes").await?;
+        let mut online: Vec<String> = nodes
+            .iter()
+            .filter(|node| node["status"] == "online")
+            .filter_map(|node| Some(node["node"].as_str()?.to_owned()))
+            .collect();
+        online.sort();
+        let node = match &names.node {
+            Some(node) if !online.contains(node) => {
+                return Err(format!(
+                    "{}: node {node:?} is not online; there are {}",
+                    self.title,
+                    online.join(", ")
+                ));
+            }
+            Some(node) => node.clone(),
+            None => online
+                .first()
+                .cloned()
+                .ok_or_else(|| format!("{}: no node is online", self.title))?,
+        };
+        let other = online.into_iter().find(|name| *name != node);
+        let storage = &names.storage;
+        let volumes = self
+            .list(&format!("/nodes/{node}/storage/{storage}/content"))
+            .await
+            .map_err(|error| format!("storage {storage:?}: {error}"))?;
+        let first = |content: &str| {
+            let mut ids: Vec<&str> = volumes
+                .iter()
+                .filter(|volume| volume["content"] == content)
+                .filter_map(|volume| volume["volid"].as_str())
+                .collect();
+            ids.sort_unstable();
+            ids.first().map(|id| (*id).to_owned())
+        };
+        let template = names.template.clone().or_else(|| first("vztmpl"));
+        let iso = first("iso");
+        let mut words = Words::from([
+            ("node".to_owned(), node),
+            ("storage".to_owned(), storage.clone()),
+            ("bridge".to_owned(), names.bridge.clone()),
+            ("p".to_owned(), names.prefix.clone()),
+        ]);
+        for (word, value) in [("other", other), ("template", template), ("iso", iso)] {
+            words.extend(value.map(|value| (word.to_owned(), value)));
+        }
+        for (number, vmid) in names.vmids.clone().enumerate() {
+            words.insert(format!("vm{}", number + 1), vmid.to_string());
+        }
+        self.words = words;
+        Ok(())
+    }
+
+    /// The items of a list.
+    ///
+    /// # Errors
+    /// As for every call, in words; no list.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>, String> {
+        let request = self
+            .client
+            .request(proxmox_api::value::endpoint::Method::Get, path);
+        match self.client.send(request).await {
+            Ok(Value::Array(items)) => Ok(items),
+            Ok(_) => Err(format!("GET {path}: no list")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Names and storages, for a simulator that is to be like this server.
+    async fn outline(&self) -> Result<(Vec<String>, Vec<Value>), String> {
+        let nodes = self.list("/nodes").await?;
+        let mut nodes: Vec<String> = nodes
+            .iter()
+            .filter_map(|node| Some(node["node"].as_str()?.to_owned()))
+            .collect();
+        // The first is the one that answers.
+        nodes.sort_by_key(|name| (self.words.get("node") != Some(name), name.clone()));
+        Ok((nodes, self.list("/storage").await?))
+    }
+
+    /// Makes calls of [`Who::Nobody`] go with this token.
+    ///
+    /// # Errors
+    /// The client cannot be built.
+    pub fn set_nobody(&mut self, id: &str, secret: &str) -> Result<(), String> {
+        let builder = self.place.builder().map_err(|error| error.to_string())?;
+        let client = builder
+            .api_token(id, secret)
+            .build()
+            .map_err(|error| error.to_string())?;
+        self.nobody = Some(client);
+        Ok(())
+    }
+
+    /// Sends a call that has its words filled in, and waits for the task it starts.
+    pub async fn send(&self, call: &Call, who: Who, patience: Duration) -> Answer {
+        let client = match who {
+            Who::Caller => &self.client,
+            Who::Nobody => self.nobody.as_ref().unwrap_or(&self.client),
+        };
+        let mut request = client.request(call.method, call.path.as_str());
+        let mut params: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, value) in &call.params {
+            params.entry(name).or_default().push(value);
+        }
+        for (name, mut values) in params {
+            request = match values.len() {
+                1 => request.param(name, values.remove(0)),
+                _ => request.param(name, values),
+            };
+        }
+        let method = call.method.to_string();
+        let mut answer = match request.with_envelope().await {
+            Ok(found) => {
+                let mut body = found.extra;
+                body.insert("data".to_owned(), found.data);
+                body.extend(found.total.map(|total| ("total".to_owned(), json!(total))));
+                body.extend(
+                    found
+                        .changes
+                        .map(|text| ("changes".to_owned(), json!(text))),
+                );
+                Answer {
+                    status: Some(200),
+                    body: Some(Value::Object(body)),
+                    ..Answer::default()
+                }
+            }
+            Err(Error::Api(error)) => Answer {
+                status: Some(error.status()),
+                message: error.message().to_owned(),
+                errors: error.errors().clone(),
+                ..Answer::default()
+            },
+            // A file, and no JSON.
+            Err(Error::Decode(_)) => Answer {
+                status: Some(200),
+                ..Answer::default()
+            },
+            Err(error) => Answer {
+                message: error.to_string(),
+                ..Answer::default()
+            },
+        };
+        answer.fit = Fit::of(&method, &call.path, answer.body.as_ref());
+        if let Some(upid) = upid(&answer) {
+            let wait = client
+                .task(upid)
+                .wait()
+                .poll_interval(Duration::from_millis(100));
+            answer.task = Some(match wait.timeout(patience).await {
+                Ok(outcome) => format!("{outcome:?}"),
+                Err(Error::Task(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            });
+        }
+        answer
+    }
+}
+
+/// The task that an answer names.
+fn upid(answer: &Answer) -> Option<proxmox_api::value::upid::Upid> {
+    answer.body.as_ref()?.get("data")?.as_str()?.parse().ok()
+}
+
+async fn simulator(release: Option<&str>, like: Option<&Server>) -> Result<Simulator, String> {
+    let known = releases();
+    let newest = known.last().copied().unwrap_or_default();
+    let release = release
+        .or_else(|| {
+            like.map(|like| like.release.as_str())
+                .filter(|r| known.contains(r))
+        })
+        .unwrap_or(newest);
+    let mut builder = Simulator::builder().release(release).time_factor(0.01);
+    let Some(like) = like else {
+        let builder = builder.node("pve1").node("pve2");
+        return builder.start().await.map_err(|error| error.to_string());
+    };
+    let (nodes, storages) = like.outline().await?;
+    for node in nodes {
+        builder = builder.node(node);
+    }
+    for storage in &storages {
+        let text = |name: &str| storage[name].as_str().unwrap_or_default();
+        let content: Vec<&str> = text("content")
+            .split(',')
+            .filter(|c| !c.is_empty())
+            .collect();
+        builder = builder.storage(text("storage"), text("type"), &content, 100 << 30);
+    }
+    builder.start().await.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_which_kind_of_server() {
+        let read = |text: &str| text.parse::<Address>();
+        assert_eq!(read("simulator"), Ok(Address::Simulator(None)));
+        assert_eq!(
+            read("simulator:8.4"),
+            Ok(Address::Simulator(Some("8.4".into())))
+        );
+        assert_eq!(read("environment"), Ok(Address::Environment));
+        assert_eq!(
+            read("https://pve1:8006"),
+            Ok(Address::Url("https://pve1:8006".into()))
+        );
+        assert!(read("simulator:1.0").is_err_and(|error| error.contains("9.2")));
+        assert!(read("pve1").is_err());
+    }
+
+    fn names() -> Names {
+        Names {
+            node: None,
+            storage: "local".into(),
+            bridge: "vmbr0".into(),
+            template: None,
+            prefix: "dfr".into(),
+            vmids: 9000..=9009,
+        }
+    }
+
+    #[test]
+    fn only_what_bears_our_names_is_removed() {
+        let names = names();
+        for own in [
+            "9000",
+            "vm:9009",
+            "ct:9001",
+            "9001-0",
+            "dfr-a@pve",
+            "PVEdfr",
+            "custom-dfr",
+            "dfrz",
+        ] {
+            assert!(names.own(own), "{own}");
+        }
+        for other in [
+            "100",
+            "vm:100",
+            "19000",
+            "100-9001",
+            "web-dfr",
+            "local",
+            "PVEAdmin",
+            "vzdump-9001",
+        ] {
+            assert!(!names.own(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn ours_are_known_by_number_and_prefix() {
+        let names = names();
+        assert!(names.in_value(&json!({ "vmid": 9001 })));
+        assert!(names.in_value(&json!([{ "id": "qemu/9009" }])));
+        assert!(names.in_value(&json!({ "name": "dfr-web" })));
+        assert!(!names.in_value(&json!({ "vmid": 100, "name": "web", "size": 90_000 })));
+    }
+}
