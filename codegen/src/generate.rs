@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::facts::Facts;
+use crate::catalog::Catalog;
+use crate::facts::{Facts, Release};
 use crate::ir::{Api, ItemKind, Returns, Ty};
 use crate::overlay::Overlay;
 use crate::{check, emit, facts_json, ir, names, union};
@@ -155,6 +156,56 @@ pub fn generate(input: &Input) -> Result<Output, Vec<String>> {
         features: emitted.features,
         report,
     })
+}
+
+/// Every call as data, for pages that list and search them.
+///
+/// # Errors
+/// All problems of the run, as of [`generate`].
+pub fn catalog(input: &Input) -> Result<Catalog, Vec<String>> {
+    prepared(input, |api, names, overlay| {
+        Ok(emit::catalog(api, names, overlay))
+    })
+}
+
+/// The API as an OpenAPI 3.1 document: of one release, or of all of them together.
+///
+/// # Errors
+/// All problems of the run, as of [`generate`], or a release that is not among those given.
+pub fn openapi(input: &Input, release: Option<Release>) -> Result<serde_json::Value, Vec<String>> {
+    prepared(input, |api, names, overlay| {
+        let index = match release {
+            None => None,
+            Some(release) => {
+                let index = api.releases.iter().position(|known| *known == release);
+                Some(index.ok_or_else(|| {
+                    let known: Vec<String> = api.releases.iter().map(ToString::to_string).collect();
+                    vec![format!(
+                        "release {release} is not tracked; known are {}",
+                        known.join(", ")
+                    )]
+                })?)
+            }
+        };
+        Ok(emit::openapi(api, names, overlay, index))
+    })
+}
+
+/// Hands on what is known of the API once its names are decided.
+fn prepared<T>(
+    input: &Input,
+    then: impl FnOnce(&Api, &names::Names, &Overlay) -> Result<T, Vec<String>>,
+) -> Result<T, Vec<String>> {
+    let overlay = Overlay::read(&input.overlay, input.partial);
+    let releases = corrected(input, &overlay)?;
+    let union = union::merge(&releases);
+    let api = ir::lower(&union, &overlay);
+    let names = names::decide(&api, &overlay, input.lock.as_deref());
+    let problems = overlay.problems();
+    match problems.is_empty() {
+        true => then(&api, &names, &overlay),
+        false => Err(problems),
+    }
 }
 
 /// The releases as the overlay corrects them, oldest first: what every answer is expected to look like.

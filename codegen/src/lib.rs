@@ -1,5 +1,6 @@
 //! Schema in, Rust out. See `ARCHITECTURE.md`.
 pub mod apidoc;
+pub mod catalog;
 mod check;
 pub mod diff;
 mod emit;

@@ -423,3 +423,57 @@ fn a_file_that_is_not_named_for_its_release_is_refused() {
         ["backup.json: holds release 9.2; a file is named for the release in it"]
     );
 }
+
+/// Every `$ref` in a document.
+fn references(value: &serde_json::Value, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (key, value) in members {
+                match value.as_str() {
+                    Some(text) if key == "$ref" => found.push(text.to_owned()),
+                    _ => references(value, found),
+                }
+            }
+        }
+        serde_json::Value::Array(list) => list.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn an_openapi_document_has_the_calls_of_its_release_and_no_dangling_reference() {
+    let input = committed();
+    for (name, text) in [&input.releases].into_iter().flatten() {
+        let facts = proxmox_codegen::facts_json::read(text).unwrap();
+        if !["7.4.json", "9.2.json"].contains(&name.as_str()) {
+            continue;
+        }
+        let document = proxmox_codegen::generate::openapi(&input, Some(facts.release)).unwrap();
+        for (path, methods) in &facts.endpoints {
+            for (method, endpoint) in methods {
+                let operation = &document["paths"][path][method.to_string().to_lowercase()];
+                let text = operation.to_string();
+                assert!(operation["summary"].is_string(), "{name}: {method} {path}");
+                for parameter in endpoint.parameters.properties.keys() {
+                    // A numbered parameter is a pattern, such as `^net[0-9]+$`.
+                    let shown = parameter.replace("[n]", "[0-9]+");
+                    assert!(text.contains(&shown), "{name}: {method} {path} {parameter}");
+                }
+            }
+        }
+        let paths = document["paths"].as_object().unwrap();
+        assert_eq!(paths.len(), facts.endpoints.len(), "{name}");
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        for reference in found {
+            let pointer = reference.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some(), "{name}: {reference}");
+        }
+    }
+    let unknown = proxmox_codegen::facts::Release { major: 1, minor: 0 };
+    let problems = proxmox_codegen::generate::openapi(&input, Some(unknown)).unwrap_err();
+    assert!(
+        problems[0].contains("release 1.0 is not tracked"),
+        "{problems:?}"
+    );
+}

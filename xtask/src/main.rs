@@ -5,8 +5,10 @@ mod coverage;
 mod diff;
 mod files;
 mod import;
+mod openapi;
 mod recorded;
 mod regen;
+mod site;
 mod source;
 mod tidy;
 mod words;
@@ -27,6 +29,8 @@ enum Command {
     Regen(regen::Args),
     Diff(diff::Args),
     Coverage(coverage::Args),
+    Openapi(openapi::Args),
+    Site(site::Args),
     Tidy(tidy::Args),
     Words(words::Args),
 }
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         Command::Regen(args) => regen::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Coverage(args) => coverage::run(&args),
+        Command::Openapi(args) => openapi::run(&args),
+        Command::Site(args) => site::run(&args),
         Command::Tidy(args) => tidy::run(&args),
         Command::Words(args) => words::run(&args),
     };

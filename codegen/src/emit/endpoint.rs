@@ -408,7 +408,7 @@ impl Emitter<'_> {
     }
 }
 
-fn argument_place(endpoint: &Endpoint, name: &str) -> Use {
+pub(super) fn argument_place(endpoint: &Endpoint, name: &str) -> Use {
     Use {
         path: endpoint.path.clone(),
         method: endpoint.method,

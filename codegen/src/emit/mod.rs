@@ -1,8 +1,10 @@
 //! From the API and its names to files.
 
+mod catalog;
 mod docs;
 mod endpoint;
 mod item;
+mod openapi;
 mod proof;
 mod sample;
 
@@ -17,7 +19,9 @@ use crate::overlay::Overlay;
 use crate::render;
 use crate::union::Presence;
 
+pub(crate) use catalog::catalog;
 pub(crate) use endpoint::has_setters;
+pub(crate) use openapi::openapi;
 pub(crate) use proof::proof;
 
 /// The home of items that several areas share.

@@ -1,0 +1,61 @@
+//! Every call as data, for pages that list and search them.
+
+use serde::Serialize;
+
+/// All calls of the API and the types of their answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Catalog {
+    /// Oldest first.
+    pub releases: Vec<String>,
+    /// Module and what it is about.
+    pub areas: Vec<(String, String)>,
+    pub calls: Vec<Call>,
+}
+
+/// One call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Call {
+    pub verb: String,
+    pub path: String,
+    /// The module its request type stands in.
+    pub area: String,
+    pub summary: String,
+    /// The call in Rust, from the client on.
+    pub rust: String,
+    /// The request's type, if it has one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// What awaiting it gives.
+    pub answer: String,
+    /// Where the type of the answer stands: module and name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_type: Option<(String, String)>,
+    pub task: bool,
+    /// API tokens may make it.
+    pub token: bool,
+    /// Paragraphs.
+    pub privileges: Vec<String>,
+    /// Indexes into the releases.
+    pub releases: Vec<usize>,
+    pub parameters: Vec<Argument>,
+}
+
+/// A parameter of a call.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Argument {
+    pub name: String,
+    /// It is part of the path.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_path: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    pub ty: String,
+    /// Meaning, unit, range, default and releases.
+    pub about: String,
+    /// Known values, or the keys of a property string.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+    /// Indexes into the releases, where not all of the call's have it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub releases: Vec<usize>,
+}

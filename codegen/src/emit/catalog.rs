@@ -1,0 +1,181 @@
+//! From the API and its names to the catalog.
+
+use super::Emitter;
+use super::endpoint::argument_place;
+use crate::catalog::{Argument, Call, Catalog};
+use crate::ir::{Api, Endpoint, ItemKind, Parameter, Returns, Ty};
+use crate::names::{self, Names};
+use crate::overlay::Overlay;
+use crate::union::Presence;
+
+/// Collects every call.
+pub(crate) fn catalog(api: &Api, names: &Names, overlay: &Overlay) -> Catalog {
+    let mut emitter = Emitter::new(api, names, overlay);
+    Catalog {
+        releases: api.releases.iter().map(ToString::to_string).collect(),
+        areas: overlay
+            .areas()
+            .iter()
+            .map(|area| (area.name.clone(), area.about.clone()))
+            .collect(),
+        calls: api
+            .endpoints
+            .iter()
+            .map(|endpoint| emitter.catalog_call(endpoint))
+            .collect(),
+    }
+}
+
+impl Emitter<'_> {
+    fn catalog_call(&mut self, endpoint: &Endpoint) -> Call {
+        let mut paragraphs = self.endpoint_text(endpoint);
+        // The summary and the key have members of their own.
+        paragraphs.drain(..2);
+        let answer_type = match &endpoint.returns {
+            Returns::Data(ty) => self.item_in(ty),
+            _ => None,
+        };
+        Call {
+            verb: endpoint.method.to_string(),
+            path: endpoint.path.clone(),
+            area: self.path_area(&endpoint.path),
+            summary: self.summary(endpoint),
+            rust: self.rust_call(endpoint),
+            request: super::has_setters(endpoint)
+                .then(|| names::request(&endpoint.path, endpoint.method)),
+            answer: self.answer_text(&endpoint.returns),
+            answer_type,
+            task: matches!(endpoint.returns, Returns::Task { .. }),
+            token: endpoint.allowtoken,
+            privileges: paragraphs,
+            releases: self.indexes(endpoint.presence),
+            parameters: endpoint
+                .placeholders
+                .iter()
+                .map(|parameter| (parameter, true))
+                .chain(
+                    endpoint
+                        .parameters
+                        .iter()
+                        .map(|parameter| (parameter, false)),
+                )
+                .map(|(parameter, in_path)| self.catalog_argument(endpoint, parameter, in_path))
+                .collect(),
+        }
+    }
+
+    fn catalog_argument(
+        &mut self,
+        endpoint: &Endpoint,
+        parameter: &Parameter,
+        in_path: bool,
+    ) -> Argument {
+        let at = argument_place(endpoint, &parameter.name);
+        let about = self.value_text(
+            std::slice::from_ref(&at),
+            &parameter.name,
+            &parameter.facts,
+            parameter.presence,
+            endpoint.presence,
+        );
+        let releases = match parameter.presence.covers(endpoint.presence) {
+            true => Vec::new(),
+            false => self.indexes(parameter.presence),
+        };
+        Argument {
+            name: parameter.name.clone(),
+            in_path,
+            required: in_path || parameter.required,
+            ty: self.type_text(&parameter.ty),
+            about,
+            values: self.known_values(&parameter.ty),
+            releases,
+        }
+    }
+
+    fn indexes(&self, presence: Presence) -> Vec<usize> {
+        (0..self.api.releases.len())
+            .filter(|index| presence.has(*index))
+            .collect()
+    }
+
+    /// `pve.nodes().node("…").qemu().post(vmid)`
+    fn rust_call(&self, endpoint: &Endpoint) -> String {
+        let mut text = "pve".to_owned();
+        for segment in endpoint.path.split('/').filter(|part| !part.is_empty()) {
+            let placeholder = segment
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
+            let step = names::step(self.overlay, placeholder.unwrap_or(segment));
+            text.push_str(&match placeholder {
+                Some(name) => format!(".{step}({})", names::field(self.overlay, name)),
+                None => format!(".{step}()"),
+            });
+        }
+        let arguments: Vec<String> = endpoint
+            .parameters
+            .iter()
+            .filter(|parameter| parameter.required)
+            .map(|parameter| names::field(self.overlay, &parameter.name))
+            .collect();
+        let verb = names::verb(endpoint.method).to_lowercase();
+        format!("{text}.{verb}({}).await?", arguments.join(", "))
+    }
+
+    fn answer_text(&self, returns: &Returns) -> String {
+        match returns {
+            Returns::Nothing => "nothing".to_owned(),
+            Returns::Data(ty) => self.type_text(ty),
+            Returns::Task { optional: false } => "a task".to_owned(),
+            Returns::Task { optional: true } => {
+                "a task, or nothing where it was done at once".to_owned()
+            }
+            Returns::Bytes => "bytes".to_owned(),
+        }
+    }
+
+    fn type_text(&self, ty: &Ty) -> String {
+        match ty {
+            Ty::Boolean => "boolean".to_owned(),
+            Ty::Integer => "integer".to_owned(),
+            Ty::Vmid => "guest number".to_owned(),
+            Ty::Number => "number".to_owned(),
+            Ty::Text => "text".to_owned(),
+            Ty::TextType(name) => name.clone(),
+            Ty::Secret => "secret".to_owned(),
+            Ty::Json => "any JSON".to_owned(),
+            Ty::List(of) | Ty::Array(of) => format!("list of {}", self.type_text(of)),
+            Ty::Map(of) => format!("map to {}", self.type_text(of)),
+            Ty::Optional(of) | Ty::Pending(of) => self.type_text(of),
+            Ty::Item(id) => self.names.items[*id].clone(),
+        }
+    }
+
+    fn item_in(&self, ty: &Ty) -> Option<(String, String)> {
+        match ty {
+            Ty::List(of) | Ty::Array(of) | Ty::Map(of) | Ty::Optional(of) | Ty::Pending(of) => {
+                self.item_in(of)
+            }
+            Ty::Item(id) => Some((self.item_areas[*id].clone(), self.names.items[*id].clone())),
+            _ => None,
+        }
+    }
+
+    fn known_values(&self, ty: &Ty) -> Vec<String> {
+        match ty {
+            Ty::List(of) | Ty::Array(of) | Ty::Optional(of) | Ty::Pending(of) => {
+                self.known_values(of)
+            }
+            Ty::Item(id) => match &self.api.items[*id].kind {
+                ItemKind::Enum(values) => values.iter().map(|(text, _)| text.clone()).collect(),
+                ItemKind::PropertyString(string) => string
+                    .members
+                    .iter()
+                    .map(|member| format!("{}=", member.name))
+                    .collect(),
+                ItemKind::Struct(_) => Vec::new(),
+            },
+            _ => Vec::new(),
+        }
+    }
+}

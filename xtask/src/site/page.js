@@ -1,0 +1,212 @@
+"use strict";
+const catalog = JSON.parse(document.getElementById("data").textContent);
+const docs = catalog.rustdoc;
+const $ = (id) => document.getElementById(id);
+const text = (index) => catalog.texts[index];
+
+// What people type, in lower case without punctuation, so that `import-from` finds `import_from`.
+const fold = (s) => s.toLowerCase().replace(/[^a-z0-9]+/g, " ").trim();
+
+const calls = catalog.calls.map((call, index) => {
+  const parameters = call.parameters.map((p) => ({ ...p, about: text(p.about) }));
+  const segments = call.path.split("/").filter(Boolean);
+  return {
+    ...call,
+    index,
+    parameters,
+    id: `${call.verb} ${call.path}`,
+    segments,
+    words: new Set(fold(`${call.verb} ${call.path.replace(/[{}]/g, "")}`).split(" ")),
+    summaryWords: fold(call.summary).split(" "),
+    names: parameters.map((p) => p.name),
+    foldedNames: parameters.map((p) => fold(p.name.replace("[n]", ""))),
+    privilegeText: call.privileges.join(" ").toLowerCase(),
+  };
+});
+
+// Words of tasks that the API calls otherwise.
+const synonyms = {
+  vm: ["qemu"], container: ["lxc"], ct: ["lxc"], reboot: ["reboot"], restart: ["reboot", "reset"], disk: ["disk", "disks"], user: ["users"],
+  permission: ["acl"], permissions: ["acl"], token: ["token"], login: ["ticket"], backup: ["vzdump", "backup"], stats: ["rrddata", "status"],
+  metrics: ["metrics", "rrddata"], console: ["vncproxy", "termproxy"], vnc: ["vncproxy"], ip: ["agent", "interfaces"], delete: ["delete"],
+  remove: ["delete"], list: ["get"], create: ["post"], update: ["put"], change: ["put"], show: ["get"], power: ["status"], iso: ["upload", "content"],
+};
+
+function asPath(query) {
+  // A pasted address, or a path with real values in it.
+  const match = /^(?:(get|post|put|delete)\s+)?(?:https?:\/\/[^/\s]+)?(?:\/api2\/(?:json|extjs|html))?(\/[^\s?#]*)/i.exec(query.trim());
+  if (!match) return null;
+  return { verb: match[1] && match[1].toUpperCase(), segments: match[2].split("/").filter(Boolean) };
+}
+
+function pathScore(call, wanted) {
+  if (wanted.verb && wanted.verb !== call.verb) return 0;
+  if (wanted.segments.length > call.segments.length) return 0;
+  let score = 100;
+  for (let i = 0; i < wanted.segments.length; i++) {
+    const own = call.segments[i], given = decodeURIComponent(wanted.segments[i]);
+    if (own === given) score += 3;
+    else if (own.startsWith("{")) score += 1;
+    else if (i === wanted.segments.length - 1 && own.startsWith(given)) score += 1;
+    else return 0;
+  }
+  return score - 10 * (call.segments.length - wanted.segments.length);
+}
+
+function wordScore(call, word, raw) {
+  let best = 0;
+  const last = fold(call.segments.filter((s) => !s.startsWith("{")).pop() || "");
+  if (call.words.has(word)) best = 20;
+  if (last === word) best = 34;
+  else if (last.split(" ").includes(word)) best = Math.max(best, 26);
+  for (const part of call.words) if (best < 10 && part.startsWith(word)) best = 10;
+  const family = word.replace(/\d+$/, "");
+  for (let i = 0; i < call.foldedNames.length; i++) {
+    const name = call.foldedNames[i];
+    const isFamily = call.names[i].endsWith("[n]");
+    if (name === word || (isFamily && family !== word && name === family)) best = Math.max(best, 24);
+    else if (isFamily && name === word) best = Math.max(best, 22);
+    else if (name.split(" ").includes(word)) best = Math.max(best, 8);
+  }
+  if (raw.includes(".") && call.privilegeText.includes("`" + raw.toLowerCase() + "`")) best = Math.max(best, 30);
+  if (call.summaryWords.includes(word)) best = Math.max(best, 14);
+  else if (call.summaryWords.some((w) => w.startsWith(word))) best = Math.max(best, 7);
+  return best;
+}
+
+function score(call, query) {
+  const wanted = asPath(query);
+  if (wanted) return pathScore(call, wanted);
+  let sum = 0;
+  const folded = fold(query);
+  // A name with a hyphen, such as `import-from`, is one thing.
+  if (folded.includes(" ") && call.foldedNames.includes(folded)) return 60 - call.segments.length;
+  for (const raw of query.split(/\s+/).filter(Boolean)) {
+    const word = fold(raw);
+    if (!word) continue;
+    let best = 0;
+    for (const part of raw.includes(".") ? [word] : word.split(" ")) {
+      let here = wordScore(call, part, raw);
+      for (const other of synonyms[part] || []) here = Math.max(here, wordScore(call, other, other) - 2);
+      best = best ? Math.min(best, here) : here;
+    }
+    if (!best) return 0;
+    sum += best;
+  }
+  // Guests before all else, calls that do something before lists, short paths before long ones.
+  const guests = call.path.startsWith("/nodes/{node}/qemu") ? 3 : call.path.startsWith("/nodes/{node}/lxc") ? 2 : 0;
+  return sum + guests - call.segments.length / 2;
+}
+
+function search(query, release, area) {
+  const found = [];
+  for (const call of calls) {
+    if (release !== "" && !call.releases.includes(Number(release))) continue;
+    if (area && call.area !== area) continue;
+    const points = query.trim() ? score(call, query) : 1;
+    if (points > 0) found.push([points, call]);
+  }
+  found.sort((a, b) => b[0] - a[0] || a[1].index - b[1].index);
+  return found.map((entry) => entry[1]);
+}
+
+const escape = (s) => s.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+const marked = (s) => escape(s).replace(/`([^`]*)`/g, "<code>$1</code>");
+const releasesOf = (list) => {
+  const all = catalog.releases;
+  if (!list.length || list.length === all.length) return "";
+  const since = list[0] > 0 ? `since ${all[list[0]]}` : "";
+  const until = list[list.length - 1] < all.length - 1 ? `until ${all[list[list.length - 1]]}` : "";
+  return [since, until].filter(Boolean).join(", ");
+};
+
+let shown = [], selected = 0;
+const LIMIT = 200;
+
+function update() {
+  const started = performance.now();
+  shown = search($("query").value, $("release").value, $("area").value);
+  document.body.dataset.searchMs = (performance.now() - started).toFixed(2);
+  selected = 0;
+  $("hits").innerHTML = shown
+    .slice(0, LIMIT)
+    .map((call, i) => `<li role="option" id="hit${i}" data-i="${i}"><span class="verb ${call.verb}">${call.verb}</span><code>${escape(call.path)}</code><small>${escape(call.summary)}</small></li>`)
+    .join("");
+  $("count").textContent = `${shown.length} of ${calls.length} calls`;
+  select(0, false);
+}
+
+function select(i, focus) {
+  if (!shown.length) {
+    $("call").innerHTML = "<p class=dim>No call matches. Try a word of its path, a parameter, a privilege, or paste a URL.</p>";
+    return;
+  }
+  selected = Math.max(0, Math.min(i, Math.min(shown.length, LIMIT) - 1));
+  for (const hit of $("hits").children) hit.setAttribute("aria-selected", String(Number(hit.dataset.i) === selected));
+  const hit = $(`hit${selected}`);
+  $("hits").setAttribute("aria-activedescendant", hit.id);
+  if (focus) hit.scrollIntoView({ block: "nearest" });
+  show(shown[selected]);
+}
+
+function curl(call) {
+  const path = call.path.replace(/\{([^}]+)\}/g, (_, name) => name.toUpperCase());
+  const required = call.parameters.filter((p) => p.required && !p.in_path);
+  const data = required.map((p) => ` \\\n  --data-urlencode '${p.name}=…'`).join("");
+  const inQuery = (call.verb === "GET" || call.verb === "DELETE") && data ? " --get" : "";
+  const verb = call.verb === "GET" ? "" : ` --request ${call.verb}`;
+  return `curl --cacert pve-root-ca.pem --header "Authorization: PVEAPIToken=$TOKEN"${verb}${inQuery} \\\n  'https://pve1:8006/api2/json${path}'${data}`;
+}
+
+function show(call) {
+  const rows = call.parameters
+    .map((p) => {
+      const since = releasesOf(p.releases || []);
+      const values = p.values && p.values.length ? `<br><span class=dim>${p.values.slice(0, 40).map((v) => `<code>${escape(v)}</code>`).join(" ")}${p.values.length > 40 ? " …" : ""}</span>` : "";
+      return `<tr><td><code>${escape(p.name)}</code>${p.required ? " <b title=required>*</b>" : ""}<br><span class=dim>${escape(p.ty)}${p.in_path ? ", in the path" : ""}</span></td><td>${marked(p.about)}${since && !p.about.includes("ince ") ? ` <span class=dim>(${since})</span>` : ""}${values}</td></tr>`;
+    })
+    .join("");
+  const request = call.request ? `${docs}/pve/${call.area}/struct.${call.request}.html` : "";
+  const answer = call.answer_type ? `${docs}/pve/${call.answer_type[0]}/index.html?search=${call.answer_type[1]}` : "";
+  const since = releasesOf(call.releases) || "all tracked releases";
+  $("call").innerHTML = `
+<h2><span class="verb ${call.verb}">${call.verb}</span> ${escape(call.path)}</h2>
+<p>${marked(call.summary)}</p>
+<p class=dim>${since}${call.task ? " · runs as a task" : ""}${call.token ? "" : " · not with an API token"}</p>
+<h3>Rust</h3><pre>${escape(call.rust)}</pre>
+<h3>curl</h3><pre>${escape(curl(call))}</pre>
+<h3>Privileges and rules</h3>${call.privileges.map((p) => `<p>${marked(p).replace(/^\* /gm, "• ").replace(/\n/g, "<br>")}</p>`).join("")}
+<h3>Answer</h3><p>${answer ? `<a href="${answer}">${escape(call.answer)}</a>` : escape(call.answer)}${request ? ` · <a href="${request}">request in rustdoc</a>` : ""}</p>
+<h3>Parameters</h3>${rows ? `<table><tbody>${rows}</tbody></table>` : "<p class=dim>None.</p>"}`;
+  const hash = "#" + encodeURIComponent(call.id);
+  if (location.hash !== hash) history.replaceState(null, "", hash);
+}
+
+function follow() {
+  const id = decodeURIComponent(location.hash.slice(1));
+  const call = calls.find((c) => c.id === id);
+  if (!call) return false;
+  $("query").value = id;
+  update();
+  select(shown.findIndex((c) => c.id === id), true);
+  return true;
+}
+
+$("release").innerHTML = `<option value="">all releases</option>` + catalog.releases.map((r, i) => `<option value="${i}">${r}</option>`).reverse().join("");
+$("area").innerHTML = `<option value="">all areas</option>` + catalog.areas.map((a) => `<option title="${escape(a[1])}">${a[0]}</option>`).join("");
+for (const id of ["query", "release", "area"]) $(id).addEventListener("input", update);
+$("hits").addEventListener("click", (event) => {
+  const hit = event.target.closest("li");
+  if (hit) select(Number(hit.dataset.i), false);
+});
+document.addEventListener("keydown", (event) => {
+  const field = event.target === $("query") || event.target === $("hits");
+  if (event.key === "ArrowDown" && field) select(selected + 1, true);
+  else if (event.key === "ArrowUp" && field) select(selected - 1, true);
+  else if (event.key === "Enter" && field) $("call").focus();
+  else if ((event.key === "/" || event.key === "Escape") && event.target !== $("query")) $("query").focus();
+  else return;
+  event.preventDefault();
+});
+window.addEventListener("hashchange", follow);
+if (!follow()) update();
