@@ -27,7 +27,7 @@ pub struct Call {
     pub request: Option<String>,
     /// What awaiting it gives.
     pub answer: String,
-    /// Where the type of the answer stands: module and name.
+    /// Where the type of the answer is documented: module, and page such as `struct.QemuConfig`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer_type: Option<(String, String)>,
     pub task: bool,

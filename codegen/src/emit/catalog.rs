@@ -156,7 +156,14 @@ impl Emitter<'_> {
             Ty::List(of) | Ty::Array(of) | Ty::Map(of) | Ty::Optional(of) | Ty::Pending(of) => {
                 self.item_in(of)
             }
-            Ty::Item(id) => Some((self.item_areas[*id].clone(), self.names.items[*id].clone())),
+            Ty::Item(id) => {
+                let kind = match &self.api.items[*id].kind {
+                    ItemKind::Enum(_) => "enum",
+                    ItemKind::PropertyString(_) | ItemKind::Struct(_) => "struct",
+                };
+                let page = format!("{kind}.{}", self.names.items[*id]);
+                Some((self.item_areas[*id].clone(), page))
+            }
             _ => None,
         }
     }

@@ -7,6 +7,9 @@ const text = (index) => catalog.texts[index];
 // What people type, in lower case without punctuation, so that `import-from` finds `import_from`.
 const fold = (s) => s.toLowerCase().replace(/[^a-z0-9]+/g, " ").trim();
 
+// Singular and plural are one word.
+const stem = (word) => (word.length > 3 && word.endsWith("s") ? word.slice(0, -1) : word);
+
 const calls = catalog.calls.map((call, index) => {
   const parameters = call.parameters.map((p) => ({ ...p, about: text(p.about) }));
   const segments = call.path.split("/").filter(Boolean);
@@ -17,7 +20,7 @@ const calls = catalog.calls.map((call, index) => {
     id: `${call.verb} ${call.path}`,
     segments,
     words: new Set(fold(`${call.verb} ${call.path.replace(/[{}]/g, "")}`).split(" ")),
-    summaryWords: fold(call.summary).split(" "),
+    summaryWords: fold(call.summary).split(" ").map(stem),
     names: parameters.map((p) => p.name),
     foldedNames: parameters.map((p) => fold(p.name.replace("[n]", ""))),
     privilegeText: call.privileges.join(" ").toLowerCase(),
@@ -64,12 +67,12 @@ function wordScore(call, word, raw) {
   for (let i = 0; i < call.foldedNames.length; i++) {
     const name = call.foldedNames[i];
     const isFamily = call.names[i].endsWith("[n]");
-    if (name === word || (isFamily && family !== word && name === family)) best = Math.max(best, 24);
-    else if (isFamily && name === word) best = Math.max(best, 22);
+    if (name === word || (isFamily && family !== word && name === family)) best = Math.max(best, 17);
+    else if (isFamily && name === word) best = Math.max(best, 16);
     else if (name.split(" ").includes(word)) best = Math.max(best, 8);
   }
   if (raw.includes(".") && call.privilegeText.includes("`" + raw.toLowerCase() + "`")) best = Math.max(best, 30);
-  if (call.summaryWords.includes(word)) best = Math.max(best, 14);
+  if (call.summaryWords.includes(stem(word))) best = Math.max(best, 14);
   else if (call.summaryWords.some((w) => w.startsWith(word))) best = Math.max(best, 7);
   return best;
 }
@@ -95,7 +98,8 @@ function score(call, query) {
   }
   // Guests before all else, calls that do something before lists, short paths before long ones.
   const guests = call.path.startsWith("/nodes/{node}/qemu") ? 3 : call.path.startsWith("/nodes/{node}/lxc") ? 2 : 0;
-  return sum + guests - call.segments.length / 2;
+  const reads = call.verb === "GET" ? 0.25 : 0;
+  return sum + guests + reads - call.segments.length / 2;
 }
 
 function search(query, release, area) {
@@ -130,7 +134,7 @@ function update() {
   selected = 0;
   $("hits").innerHTML = shown
     .slice(0, LIMIT)
-    .map((call, i) => `<li role="option" id="hit${i}" data-i="${i}"><span class="verb ${call.verb}">${call.verb}</span><code>${escape(call.path)}</code><small>${escape(call.summary)}</small></li>`)
+    .map((call, i) => `<li role="option" id="hit${i}" data-i="${i}"><span class="verb ${call.verb}">${call.verb}</span><code>${escape(call.path)}</code><small>${marked(call.summary)}</small></li>`)
     .join("");
   $("count").textContent = `${shown.length} of ${calls.length} calls`;
   select(0, false);
@@ -167,7 +171,7 @@ function show(call) {
     })
     .join("");
   const request = call.request ? `${docs}/pve/${call.area}/struct.${call.request}.html` : "";
-  const answer = call.answer_type ? `${docs}/pve/${call.answer_type[0]}/index.html?search=${call.answer_type[1]}` : "";
+  const answer = call.answer_type ? `${docs}/pve/${call.answer_type[0]}/${call.answer_type[1]}.html` : "";
   const since = releasesOf(call.releases) || "all tracked releases";
   $("call").innerHTML = `
 <h2><span class="verb ${call.verb}">${call.verb}</span> ${escape(call.path)}</h2>
