@@ -671,6 +671,9 @@ impl App {
                     body.insert("success".into(), json!(1));
                 }
                 body.insert("data".into(), reply.data);
+                if let Some(changes) = reply.changes {
+                    body.insert("changes".into(), json!(changes));
+                }
                 if let Some(total) = reply.total.filter(|total| *total > 0) {
                     body.insert("total".into(), json!(total));
                 }

@@ -285,7 +285,8 @@ pub struct MinimalRequest {
 }
 
 /// What handlers insist on although the schema does not.
-const BEYOND_SCHEMA: [(Method, &str, &str, &str); 4] = [
+const BEYOND_SCHEMA: [(Method, &str, &str, &str); 5] = [
+    (Method::Put, "/access/acl", "users", "root@pam"),
     (Method::Post, "/nodes/{node}/vzdump", "vmid", "100"),
     (Method::Post, "/nodes/{node}/lxc", "storage", "local-lvm"),
     (
@@ -344,6 +345,7 @@ fn minimal(
         ("newid", "900"),
         ("path", "/vms"),
         ("target", "pve2"),
+        ("action", "ACCEPT"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();

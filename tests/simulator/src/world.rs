@@ -84,6 +84,8 @@ pub(crate) enum Effect {
     AddVolume(VolumeKey, Volume),
     DeleteVolume(VolumeKey),
     ApplySdn,
+    /// Puts the planned interfaces of a node in force.
+    ApplyNetwork(String),
     /// Changes what is held of configuration and storages.
     Edit(Vec<Edit>),
     /// One after the other, whatever comes of those before; the first error is that of all.
@@ -452,6 +454,10 @@ impl World {
             }
             Effect::ApplySdn => {
                 self.apply_sdn();
+                Ok(0)
+            }
+            Effect::ApplyNetwork(node) => {
+                self.apply_network(&node);
                 Ok(0)
             }
             Effect::Edit(edits) => {

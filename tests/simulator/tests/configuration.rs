@@ -82,10 +82,10 @@ async fn firewall_rules_have_an_order_and_a_digest() {
             reason(&pve, "PUT", &format!("{base}/1"), &stale).await,
             "detected modified configuration - file changed by other user? Try again."
         );
-        did(&pve, "PUT", &format!("{base}/1"), "comment=x&delete=proto").await;
+        did(&pve, "PUT", &format!("{base}/1"), "comment=x&delete=enable").await;
         let one = get(&pve, &format!("{base}/1")).await;
         assert_eq!((&one["comment"], &one["pos"]), (&json!("x"), &json!("1")));
-        assert!(one["proto"].is_null());
+        assert!(one["enable"].is_null());
         did(&pve, "PUT", &format!("{base}/2"), "moveto=0").await;
         did(&pve, "DELETE", &format!("{base}/1"), "").await;
         assert_eq!(column(&get(&pve, base).await, "dport"), ["3", "1"]);
@@ -388,7 +388,7 @@ async fn networks_are_planned_and_then_applied() {
     did(&pve, "DELETE", &format!("{zones}/z1"), "").await;
     assert_eq!(
         reason(&pve, "DELETE", &format!("{zones}/z1"), "").await,
-        "no such zone 'z1'"
+        "sdn 'z1' does not exist"
     );
 }
 
@@ -489,10 +489,31 @@ async fn options_and_everything_else_are_held() {
             .map(Vec::len),
         Some(10)
     );
+    let again = ask(&pve, "POST", networks, "iface=vmbr1&type=bridge").await;
+    assert_eq!(again.json()["errors"]["iface"], "interface already exists");
+    // What was changed waits for the reload, and can be taken back.
+    let listed = ask(&pve, "GET", networks, "").await.json();
+    let changes = listed["changes"].as_str().expect("a comparison");
+    assert!(changes.contains("+iface vmbr1 inet manual"), "{changes}");
+    let active = |rows: &Value| -> Value {
+        let mut rows = rows.as_array().expect("a list").iter();
+        let row = rows.find(|row| row["iface"] == "vmbr1").expect("vmbr1");
+        row["active"].clone()
+    };
+    assert_eq!(active(&listed["data"]), Value::Null);
+    did(&pve, "DELETE", networks, "").await;
     assert_eq!(
-        reason(&pve, "POST", networks, "iface=vmbr1&type=bridge").await,
-        "interface 'vmbr1' already defined"
+        reason(&pve, "GET", &format!("{networks}/vmbr1"), "").await,
+        "Parameter verification failed."
     );
+    did(&pve, "POST", networks, "iface=vmbr1&type=bridge").await;
+    let reloaded = ask(&pve, "PUT", networks, "").await;
+    assert_eq!(finish(&pve, &reloaded).await, "OK");
+    let listed = ask(&pve, "GET", networks, "").await.json();
+    assert!(listed.get("changes").is_none(), "{listed}");
+    assert_eq!(active(&listed["data"]), 1);
+    let bridges = query(&pve, networks, "type=any_bridge").await;
+    assert_eq!(column(&bridges, "iface"), ["vmbr0", "vmbr1"]);
 
     // Nothing here knows what a metric server is; it is held all the same, without its secret.
     let servers = "/cluster/metrics/server";

@@ -183,7 +183,8 @@ async fn walk(release: &str, container: bool) -> (usize, Vec<String>) {
         let known_refusal = answer.status == 400
             && (says(b"unknown option 'item1'")
                 || says(b"upid\":")
-                || says(b"does not exist.")
+                || says(b"does not exist")
+                || says(b"security groups not allowed")
                 || says(b"already exists"))
             || answer.status == 401
                 && ["invalid PVEVNC ticket", "invalid PVETUNNEL ticket"]

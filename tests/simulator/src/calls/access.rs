@@ -77,13 +77,6 @@ pub(super) fn permissions(call: &Call<'_>) -> ApiResult<Reply> {
     Ok(Reply::data(answer))
 }
 
-pub(super) fn domains() -> ApiResult<Reply> {
-    Ok(Reply::data(json!([
-        { "realm": "pam", "type": "pam", "comment": "Linux PAM standard authentication" },
-        { "realm": "pve", "type": "pve", "comment": "Proxmox VE authentication server", "default": 1 },
-    ])))
-}
-
 pub(super) fn find_user<'a>(world: &'a mut World, userid: &str) -> ApiResult<&'a mut User> {
     world
         .access
@@ -189,11 +182,18 @@ fn join_groups(call: &mut Call<'_>, userid: &str) -> ApiResult<()> {
     };
     let wanted: Vec<String> = split_list(wanted).map(str::to_owned).collect();
     let append = call.flag("append");
-    let groups = &mut call.world.access.groups;
+    let groups = &call.world.access.groups;
     if let Some(unknown) = wanted.iter().find(|name| !groups.contains_key(*name)) {
-        return Err(ApiError::die(format!("no such group '{unknown}'")));
+        let verb = if call.method == Method::Post {
+            "create"
+        } else {
+            "update"
+        };
+        return Err(ApiError::die(format!(
+            "{verb} user failed: no such group '{unknown}'"
+        )));
     }
-    for (name, group) in groups {
+    for (name, group) in &mut call.world.access.groups {
         if wanted.contains(name) {
             group.users.insert(userid.to_owned());
         } else if !append {
@@ -373,7 +373,14 @@ pub(super) fn group(call: &mut Call<'_>) -> ApiResult<Reply> {
     let method = call.method;
     let access = &mut call.world.access;
     let Some(group) = access.groups.get_mut(&id) else {
-        return Err(ApiError::die(format!("group '{id}' does not exist")));
+        let prefix = match method {
+            Method::Put => "update group failed: ",
+            Method::Delete => "delete group failed: ",
+            _ => "",
+        };
+        return Err(ApiError::die(format!(
+            "{prefix}group '{id}' does not exist"
+        )));
     };
     match method {
         Method::Get => {
@@ -438,7 +445,12 @@ pub(super) fn role(call: &mut Call<'_>) -> ApiResult<Reply> {
     let (method, append) = (call.method, call.flag("append"));
     let access = &mut call.world.access;
     let Some(role) = access.roles.get_mut(&id) else {
-        return Err(ApiError::die(format!("role '{id}' does not exist")));
+        let prefix = match method {
+            Method::Put => "update role failed: ",
+            Method::Delete => "delete role failed: ",
+            _ => "",
+        };
+        return Err(ApiError::die(format!("{prefix}role '{id}' does not exist")));
     };
     if method != Method::Get && role.builtin {
         let verb = if method == Method::Delete {
@@ -507,10 +519,16 @@ pub(super) fn rule_change(call: &mut Call<'_>) -> ApiResult<Reply> {
     .into_iter()
     .flat_map(|(name, subject)| list(name).into_iter().map(move |who| (subject, who)))
     .collect();
+    if subjects.is_empty() {
+        let text = "either 'users', 'groups' or 'tokens' is required.";
+        let errors = ["users", "groups", "tokens"].map(|name| (name.to_owned(), text.to_owned()));
+        return Err(ApiError::parameters(errors.into()));
+    }
+    let fail = |text: String| Err(ApiError::die(format!("ACL update failed: {text}")));
     let access = &mut call.world.access;
     for role in &roles {
         if !access.roles.contains_key(role) {
-            return Err(ApiError::die(format!("role '{role}' does not exist")));
+            return fail(format!("role '{role}' does not exist"));
         }
         for (subject, who) in &subjects {
             let exists = match subject {
@@ -521,11 +539,14 @@ pub(super) fn rule_change(call: &mut Call<'_>) -> ApiResult<Reply> {
                     .and_then(|(user, token)| access.users.get(user)?.tokens.get(token))
                     .is_some(),
             };
-            if !exists && !delete {
-                return Err(ApiError::die(format!(
-                    "{} '{who}' does not exist",
-                    subject.name()
-                )));
+            if !exists {
+                return fail(match (subject, who.split_once('!')) {
+                    (Subject::Token, Some((user, token))) if access.users.contains_key(user) => {
+                        format!("no such token '{token}' for user '{user}'")
+                    }
+                    (Subject::Token, Some((user, _))) => format!("no such user ('{user}')"),
+                    _ => format!("{} '{who}' does not exist", subject.name()),
+                });
             }
             access.rules.retain(|rule| {
                 !(rule.path == path

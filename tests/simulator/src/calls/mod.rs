@@ -14,6 +14,8 @@ mod ha;
 mod host;
 mod network;
 mod pools;
+mod ports;
+mod realms;
 pub(crate) mod records;
 mod rights;
 mod rules;
@@ -53,6 +55,8 @@ pub(crate) struct Call<'a> {
 pub(crate) struct Reply {
     pub(crate) data: Value,
     pub(crate) total: Option<u64>,
+    /// What would change, beside the data.
+    pub(crate) changes: Option<String>,
     /// Name and text of a download.
     pub(crate) file: Option<(String, String)>,
     /// What an upgrade of the connection leads to.
@@ -221,7 +225,10 @@ fn with_state(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
         (Get, "/access/ticket") => Ok(Reply::data(Value::Null)),
         (Post, "/access/ticket") => access::login(call),
         (Get, "/access/permissions") => access::permissions(call),
-        (Get, "/access/domains") => access::domains(),
+        (Get, "/access/domains") => realms::list(call),
+        (Post, "/access/domains") => realms::create(call),
+        (Post, "/access/domains/{realm}/sync") => realms::sync(call),
+        (_, "/access/domains/{realm}") => realms::one(call),
         (Put, "/access/password") => access::change_password(call),
         (Get, "/access/users") => access::user_list(call),
         (Post, "/access/users") => access::user_create(call),
@@ -378,11 +385,11 @@ mod tests {
         }
         // The same numbers stand in docs/simulator.md.
         let expected = BTreeMap::from([
-            ("reads from state", 169),
-            ("reads in shape only", 171),
-            ("writes with effect", 290),
-            ("writes without effect", 32),
-            ("tasks without effect", 13),
+            ("reads from state", 191),
+            ("reads in shape only", 149),
+            ("writes with effect", 295),
+            ("writes without effect", 29),
+            ("tasks without effect", 11),
         ]);
         assert_eq!(counts, expected);
     }

@@ -1,105 +1,202 @@
-//! Which network interfaces go together: what the server finds out when it writes a node's network configuration.
+//! Interfaces of a node: what is in force, and what waits until the network is reloaded.
 
-use serde_json::Value;
+use proxmox_codegen::facts::Method;
+use serde_json::{Value, json};
 
-use super::records::{Row, Rows, field};
+use super::records::{Row, Rows};
+use super::{Call, Reply};
 use crate::error::{ApiError, ApiResult};
-use crate::formats::split_list;
+use crate::world::{Effect, World};
 
-/// The parameters that name other interfaces.
-const PORTS: [&str; 4] = ["bridge_ports", "ovs_ports", "slaves", "ovs_bonds"];
+pub(super) const LIST: &str = "/nodes/{node}/network";
 
-fn text<'a>(row: &'a Row, key: &str) -> &'a str {
-    field(row, key).as_str().unwrap_or("")
+/// Where the interfaces that wait to be in force are held.
+pub(crate) fn planned(node: &str) -> String {
+    format!("/nodes/{node}/network")
 }
 
-fn named(row: &Row) -> impl Iterator<Item = &str> {
-    PORTS.iter().flat_map(|key| split_list(text(row, key)))
+/// Where the interfaces in force are held.
+pub(crate) fn running(node: &str) -> String {
+    format!("/running/nodes/{node}/network")
 }
 
-/// Refuses a port that another interface has already. Here the server takes any separator.
-pub(super) fn check_duplicates(rows: &Rows, id: &str, given: &Row) -> ApiResult<()> {
-    let Some(key) = PORTS.iter().find(|key| !text(given, key).is_empty()) else {
+fn rows<'a>(world: &'a World, key: &str) -> &'a [(String, Row)] {
+    world.records.get(key).map_or(&[][..], Vec::as_slice)
+}
+
+/// Answers calls about the whole, and refuses changes that cannot be; `None` leaves the rest to the list.
+pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
+    let node = call.owned("node");
+    match (call.method, call.path) {
+        (Method::Put, LIST) => {
+            let lines = vec!["reloading network configuration".into()];
+            let effect = Effect::ApplyNetwork(node);
+            Some(Ok(call.start(
+                "srvreload",
+                "networking",
+                1.0,
+                lines,
+                effect,
+            )))
+        }
+        (Method::Delete, LIST) => {
+            let old = rows(call.world, &running(&node)).to_vec();
+            call.world.records.insert(planned(&node), old);
+            Some(Ok(Reply::data(Value::Null)))
+        }
+        (Method::Post, LIST) => check(call, &node, true).err().map(Err),
+        (Method::Put, "/nodes/{node}/network/{iface}") => check(call, &node, false).err().map(Err),
+        (_, "/nodes/{node}/network/{iface}") => exists(call, &node).err().map(Err),
+        _ => None,
+    }
+}
+
+fn exists(call: &Call<'_>, node: &str) -> ApiResult<()> {
+    let iface = call.text("iface").unwrap_or("");
+    if rows(call.world, &planned(node))
+        .iter()
+        .any(|(own, _)| own == iface)
+    {
         return Ok(());
-    };
-    for (own, row) in rows.iter().filter(|(own, _)| own != id) {
-        if let Some(port) = named(given).find(|port| named(row).any(|other| other == *port)) {
-            let error = format!("{port} is already used on interface '{own}'.");
-            return Err(ApiError::parameter(key, error));
+    }
+    Err(ApiError::parameter("iface", "interface does not exist"))
+}
+
+fn check(call: &Call<'_>, node: &str, new: bool) -> ApiResult<()> {
+    let iface = call.owned("iface");
+    let all = rows(call.world, &planned(node));
+    let known = all.iter().any(|(own, _)| *own == iface);
+    if new && known {
+        return Err(ApiError::parameter("iface", "interface already exists"));
+    }
+    if !new && !known {
+        return Err(ApiError::parameter("iface", "interface does not exist"));
+    }
+    let others = || all.iter().filter(|(own, _)| *own != iface);
+    for (key, name) in [
+        ("gateway", "Default gateway"),
+        ("gateway6", "Default ipv6 gateway"),
+    ] {
+        if call.params.contains_key(key)
+            && let Some((other, _)) = others().find(|(_, row)| row.contains_key(key))
+        {
+            let text = format!("{name} already exists on interface '{other}'.");
+            return Err(ApiError::parameter(key, text));
+        }
+    }
+    for (plain, short) in [("address", "cidr"), ("address6", "cidr6")] {
+        if call.params.contains_key(short) && call.params.contains_key(plain) {
+            let text = format!("{plain} conflicts with {short}");
+            return Err(ApiError::parameter(plain, text));
         }
     }
     Ok(())
 }
 
-/// Refuses what cannot be written. Here only white space separates, whatever the check of the parameter said before.
-pub(super) fn check(rows: &Rows) -> ApiResult<()> {
-    let kind = |name: &str| -> Option<&str> {
-        let (_, row) = rows.iter().find(|(own, _)| own == name)?;
-        Some(text(row, "type"))
-    };
-    let each = |of: &'static str, key: &'static str| {
-        rows.iter()
-            .filter(move |(_, row)| text(row, "type") == of)
-            .flat_map(move |(own, row)| {
-                let ports = text(row, key).split_ascii_whitespace();
-                ports.map(move |port| (own, row, port))
-            })
-    };
-    for (own, _, port) in each("OVSBridge", "ovs_ports") {
-        match kind(port) {
-            None => {
-                return Err(ApiError::die(format!(
-                    "OVS bridge '{own}' - unable to find port '{port}'"
-                )));
-            }
-            Some("eth" | "OVSBond" | "OVSPort" | "OVSIntPort") => {}
-            Some(_) => {
-                return Err(ApiError::die(format!(
-                    "interface '{port}' is not defined as OVS port/bond"
-                )));
-            }
-        }
+/// Whether an interface is of a kind that a list asks for.
+pub(super) fn fits(wanted: &str, own: &str) -> bool {
+    match wanted {
+        "any_bridge" | "any_local_bridge" => matches!(own, "bridge" | "OVSBridge"),
+        "include_sdn" => true,
+        wanted => wanted == own,
     }
-    for (own, _, port) in each("OVSBond", "ovs_bonds") {
-        let kind = kind(port).unwrap_or("");
-        if kind != "eth" {
-            return Err(ApiError::die(format!(
-                "OVS bond '{own}' - wrong interface type on slave '{port}' ('{kind}' != 'eth')"
-            )));
-        }
-    }
-    for (own, row, port) in each("bond", "slaves") {
-        let kind = kind(port).unwrap_or("");
-        if !matches!(kind, "eth" | "bond") {
-            return Err(ApiError::die(format!(
-                "bond '{own}' - wrong interface type on slave '{port}' ('{kind}' != 'eth or bond')"
-            )));
-        }
-        let primary = text(row, "bond-primary");
-        let mut slaves = text(row, "slaves").split_ascii_whitespace();
-        if !primary.is_empty() && !slaves.any(|slave| slave == primary) {
-            return Err(ApiError::die(format!(
-                "bond '{own}' - bond-primary interface is not a slave"
-            )));
-        }
-    }
-    for (own, _, port) in each("bridge", "bridge_ports") {
-        // A VLAN of an interface comes with the bridge that it is a port of.
-        let vlan = port
-            .rsplit_once('.')
-            .is_some_and(|(_, tag)| !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_digit()));
-        if kind(port).is_none() && !vlan {
-            return Err(ApiError::die(format!(
-                "bridge '{own}' - unable to find bridge port '{port}'"
-            )));
-        }
-    }
-    Ok(())
 }
 
-/// The one list that is written with other separators than it came with.
-pub(super) fn rejoin(given: &mut Row) {
-    if let Some(Value::String(list)) = given.get_mut("bridge_vids") {
-        *list = split_list(list).collect::<Vec<_>>().join(" ");
+/// What a list shows of an interface beyond its settings: only what is in force is there.
+pub(super) fn complete(call: &Call<'_>, iface: &str, row: &mut Row) {
+    let node = call.text("node").unwrap_or("");
+    let there = rows(call.world, &running(node))
+        .iter()
+        .any(|(own, _)| own == iface);
+    for key in ["active", "exists"] {
+        if there {
+            row.insert(key.into(), json!(1));
+        } else {
+            row.remove(key);
+        }
+    }
+}
+
+/// The virtual networks that a list of bridges shows, too.
+pub(super) fn vnets(call: &Call<'_>) -> Vec<Value> {
+    if !matches!(
+        call.text("type"),
+        Some("any_bridge" | "include_sdn" | "vnet")
+    ) {
+        return Vec::new();
+    }
+    let running = call.world.sdn_running.get("/cluster/sdn/vnets");
+    let vnets = running.into_iter().flatten();
+    vnets
+        .map(|(vnet, _)| json!({ "iface": vnet, "type": "vnet", "active": 1 }))
+        .collect()
+}
+
+/// What would change by a reload, as a comparison of two files; `None` where nothing would.
+pub(super) fn changes(call: &Call<'_>) -> Option<String> {
+    let node = call.text("node").unwrap_or("");
+    let (old, new) = (
+        lines(rows(call.world, &running(node))),
+        lines(rows(call.world, &planned(node))),
+    );
+    if old == new {
+        return None;
+    }
+    let start = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let tail = old[start..]
+        .iter()
+        .rev()
+        .zip(new[start..].iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let (gone, come) = (&old[start..old.len() - tail], &new[start..new.len() - tail]);
+    let mut text = format!(
+        "--- /etc/network/interfaces\n+++ /etc/network/interfaces.new\n@@ -{},{} +{},{} @@\n",
+        start + 1,
+        gone.len(),
+        start + 1,
+        come.len()
+    );
+    for (sign, lines) in [('-', gone), ('+', come)] {
+        for line in lines {
+            text.push_str(&format!("{sign}{line}\n"));
+        }
+    }
+    Some(text)
+}
+
+/// Interfaces as their configuration file has them.
+fn lines(rows: &[(String, Row)]) -> Vec<String> {
+    let mut out = Vec::new();
+    for (iface, row) in rows {
+        let text = |key: &str| row.get(key).and_then(Value::as_str);
+        if text("autostart") == Some("1") {
+            out.push(format!("auto {iface}"));
+        }
+        out.push(format!(
+            "iface {iface} inet {}",
+            text("method").unwrap_or("manual")
+        ));
+        let known = [
+            "address", "netmask", "cidr", "gateway", "mtu", "slaves", "comments",
+        ];
+        for (key, value) in row {
+            let shown = known.contains(&key.as_str())
+                || key.starts_with("bridge")
+                || key.starts_with("ovs");
+            if let (true, Some(value)) = (shown, value.as_str()) {
+                out.push(format!("\t{} {value}", key.replace('_', "-")));
+            }
+        }
+        out.push(String::new());
+    }
+    out
+}
+
+impl World {
+    /// Puts the planned interfaces of a node in force.
+    pub(crate) fn apply_network(&mut self, node: &str) {
+        let planned: Rows = rows(self, &planned(node)).to_vec();
+        self.records.insert(running(node), planned);
     }
 }

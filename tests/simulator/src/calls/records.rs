@@ -1,15 +1,15 @@
 //! Configuration that is held as it was given: firewall, HA, SDN, jobs, networks and whatever else is a list of entries
 //! or a set of options.
 //!
-//! Which paths are lists, and of what, is read off the schema. Those in [`strict`] start empty and refuse unknown ids; the
-//! others answer made-up entries until something was written to them.
+//! Which paths are lists, and of what, is read off the schema. They start empty and refuse unknown ids, but for those that
+//! a fresh installation has entries in.
 
 use std::collections::BTreeMap;
 
 use proxmox_codegen::facts::{Format, Method, Schema, Schemas, Type};
 use serde_json::{Map, Value, json};
 
-use super::{Call, Reply, ha, network, rules, sdn};
+use super::{Call, Reply, ha, network, ports, rules, sdn};
 use crate::error::{ApiError, ApiResult};
 use crate::formats::split_list;
 use crate::guest::Kind;
@@ -44,17 +44,167 @@ const ACTIONS: [&str; 10] = [
 
 const NETWORK: &str = "/nodes/{node}/network";
 
+/// Lists that a fresh installation has entries in, which are made up here until something is written to them.
+const FILLED: [&str; 4] = [
+    "/cluster/notifications/matchers",
+    "/cluster/notifications/endpoints/sendmail",
+    "/cluster/notifications/targets",
+    "/nodes/{node}/apt/repositories",
+];
+
 /// Whether a list starts empty and knows what is in it.
 fn strict(path: &str) -> bool {
+    !FILLED.contains(&path)
+}
+
+/// Options that are nothing but what was written.
+fn plain_options(path: &str) -> bool {
     ["/cluster/firewall/", "/cluster/ha/", "/cluster/sdn/"]
         .iter()
         .any(|start| path.starts_with(start))
         || path.contains("/firewall/")
-        || matches!(
-            path,
-            "/cluster/backup" | "/cluster/replication" | "/cluster/options" | NETWORK
-        )
+        || path == "/cluster/options"
 }
+
+/// What is said of an entry that is missing or there already; `*` is its id.
+struct Words {
+    list: &'static str,
+    missing: &'static str,
+    /// Where a change says it in another way.
+    unchanged: Option<&'static str>,
+    taken: &'static str,
+}
+
+const fn words(
+    list: &'static str,
+    missing: &'static str,
+    unchanged: Option<&'static str>,
+    taken: &'static str,
+) -> Words {
+    Words {
+        list,
+        missing,
+        unchanged,
+        taken,
+    }
+}
+
+const WORDS: [Words; 19] = [
+    words(
+        "/cluster/acme/plugins",
+        "ACME plugin '*' not defined",
+        Some("ACME plugin ID '*' does not exist"),
+        "ACME plugin ID '*' already exists",
+    ),
+    words(
+        "/cluster/metrics/server",
+        "status server entry '*' does not exist",
+        Some("no such server '*'"),
+        "Metric server '*' already exists",
+    ),
+    words(
+        "/cluster/mapping/dir",
+        "mapping '*' not found",
+        Some("dir ID '*' does not exist"),
+        "dir ID '*' already defined",
+    ),
+    words(
+        "/cluster/mapping/pci",
+        "mapping '*' not found",
+        Some("pci ID '*' does not exist"),
+        "pci ID '*' already defined",
+    ),
+    words(
+        "/cluster/mapping/usb",
+        "mapping '*' not found",
+        Some("usb ID '*' does not exist"),
+        "usb ID '*' already defined",
+    ),
+    words(
+        "/cluster/backup",
+        "No such job '*'",
+        Some("no such vzdump job"),
+        "Job '*' already exists",
+    ),
+    words(
+        "/cluster/replication",
+        "no such replication job '*'",
+        Some("no such job '*'"),
+        "replication job '*' already exists",
+    ),
+    words(
+        "/cluster/qemu/custom-cpu-models",
+        "custom CPU model '*' does not exist",
+        None,
+        "custom CPU model '*' already exists",
+    ),
+    words(
+        "/cluster/sdn/zones",
+        "sdn '*' does not exist",
+        None,
+        "sdn zone object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/vnets",
+        "sdn vnet '*' does not exist",
+        None,
+        "sdn vnet object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/vnets/{vnet}/subnets",
+        "sdn subnet '*' does not exist",
+        None,
+        "sdn subnet object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/controllers",
+        "sdn '*' does not exist",
+        None,
+        "sdn controller object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/dns",
+        "sdn '*' does not exist",
+        None,
+        "sdn dns object ID '*' already defined",
+    ),
+    words(
+        "/cluster/sdn/ipams",
+        "sdn '*' does not exist",
+        None,
+        "sdn ipam object ID '*' already defined",
+    ),
+    words(
+        "/cluster/ha/resources",
+        "no such resource '*'",
+        None,
+        "resource ID '*' already defined",
+    ),
+    words(
+        "/cluster/ha/groups",
+        "no such ha group '*'",
+        None,
+        "ha group ID '*' already defined",
+    ),
+    words(
+        "/cluster/ha/rules",
+        "no such ha rule '*'",
+        Some("HA rule '*' does not exist"),
+        "HA rule '*' already defined",
+    ),
+    words(
+        "/cluster/jobs/realm-sync",
+        "no such realm-sync job '*'",
+        None,
+        "Job '*' already exists",
+    ),
+    words(
+        "/nodes/{node}/network",
+        "interface does not exist",
+        None,
+        "interface already exists",
+    ),
+];
 
 /// What an entry is called in errors.
 fn noun(list: &str) -> &'static str {
@@ -145,7 +295,8 @@ pub(super) fn handle(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     if path.starts_with("/cluster/sdn/vnets/{vnet}/firewall/") && !sdn::has_vnet(call) {
         return Some(Err(ApiError::die("invalid vnet specified")));
     }
-    if let Some(answer) = ha::handle(call)
+    if let Some(answer) = network::handle(call)
+        .or_else(|| ha::handle(call))
         .or_else(|| sdn::handle(call))
         .or_else(|| other(call))
     {
@@ -326,7 +477,11 @@ fn object(keys: &Schemas, text: &str) -> Option<Value> {
     Some(Value::Object(row))
 }
 
-fn missing(list: &List<'_>, id: &str) -> ApiError {
+fn missing(list: &List<'_>, id: &str, method: Method) -> ApiError {
+    if let Some(words) = WORDS.iter().find(|words| words.list == list.path) {
+        let changed = words.unchanged.filter(|_| method != Method::Get);
+        return ApiError::die(changed.unwrap_or(words.missing).replace('*', id));
+    }
     ApiError::die(format!("no such {} '{id}'", noun(list.path)))
 }
 
@@ -373,6 +528,9 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
                         .get("resources")
                         .and_then(Value::as_str)
                         .is_some_and(|all| split_list(all).any(|one| one == *wanted)),
+                    (_, Some(Value::String(own))) if list.path == NETWORK => {
+                        network::fits(wanted, own)
+                    }
                     (_, Some(Value::String(own))) => own == wanted,
                     _ => true,
                 })
@@ -382,9 +540,28 @@ fn list_entries(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
             if stamped(call, list) {
                 row.insert("digest".into(), json!(stamp));
             }
+            match list.path {
+                NETWORK => network::complete(call, id, &mut row),
+                "/cluster/ha/rules" => {
+                    let at = rows.iter().position(|(own, _)| own == id);
+                    row.insert("order".into(), json!(at.map_or(1, |at| at + 1)));
+                }
+                "/cluster/sdn/vnets/{vnet}/subnets" => {
+                    row.insert("id".into(), json!(id));
+                }
+                _ => {}
+            }
             Value::Object(row)
         });
-    Some(Ok(Reply::data(shown.collect::<Value>())))
+    let mut shown: Vec<Value> = shown.collect();
+    if list.path != NETWORK {
+        return Some(Ok(Reply::data(shown)));
+    }
+    shown.extend(network::vnets(call));
+    Some(Ok(Reply {
+        changes: network::changes(call),
+        ..Reply::data(shown)
+    }))
 }
 
 /// Whether entries come with a digest.
@@ -407,7 +584,7 @@ fn entry(call: &Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         .get(&place(call, list.path))
         .map_or(&[][..], Vec::as_slice);
     let Some((_, row)) = rows.iter().find(|(own, _)| *own == id) else {
-        return list.strict.then(|| Err(missing(list, &id)));
+        return list.strict.then(|| Err(missing(list, &id, call.method)));
     };
     let mut row = Shape::of(call, &schema, list.path).show(&with_id(list, &id, row));
     if stamped(call, list) {
@@ -436,7 +613,7 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
             Some("groups") if list.path.contains("firewall") => {
                 ApiError::parameter(list.id, format!("Security group '{old}' does not exist"))
             }
-            _ => missing(list, &old),
+            _ => missing(list, &old, call.method),
         })?;
         if old != id && at(&id).is_some() {
             return Err(taken(list, &id));
@@ -459,11 +636,11 @@ fn create(call: &mut Call<'_>, list: &List<'_>) -> ApiResult<Reply> {
         return Err(taken(list, &id));
     }
     if list.path == NETWORK {
-        network::check_duplicates(rows, &id, &row)?;
-        network::rejoin(&mut row);
+        ports::check_duplicates(rows, &id, &row)?;
+        ports::rejoin(&mut row);
         let mut planned = rows.clone();
         planned.push((id.clone(), row.clone()));
-        network::check(&planned)?;
+        ports::check(&planned)?;
     }
     // The newest entry of a set comes first.
     let place = if list.path.ends_with("/ipset/{name}") {
@@ -485,7 +662,13 @@ fn taken(list: &List<'_>, id: &str) -> ApiError {
         "groups" if list.path.contains("firewall") => {
             format!("Security group '{id}' already exists")
         }
-        _ => return ApiError::die(format!("{} '{id}' already defined", noun(list.path))),
+        _ => {
+            let words = WORDS.iter().find(|words| words.list == list.path);
+            return ApiError::die(match words {
+                Some(words) => words.taken.replace('*', id),
+                None => format!("{} '{id}' already defined", noun(list.path)),
+            });
+        }
     };
     ApiError::parameter(list.id, text)
 }
@@ -536,8 +719,6 @@ fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()>
             set("source", json!(guest.node));
         }
         NETWORK => {
-            set("active", json!("1"));
-            set("exists", json!("1"));
             set(
                 "method",
                 json!(if call.text("cidr").or(call.text("address")).is_some() {
@@ -566,8 +747,8 @@ fn enrich(call: &Call<'_>, list: &str, id: &str, row: &mut Row) -> ApiResult<()>
 
 /// Looks at a node's network as it would be with an interface changed.
 fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> ApiResult<()> {
-    network::check_duplicates(rows, id, row)?;
-    network::rejoin(row);
+    ports::check_duplicates(rows, id, row)?;
+    ports::rejoin(row);
     let mut planned = rows.clone();
     if let Some((_, held)) = planned.iter_mut().find(|(own, _)| own == id) {
         for name in split_list(delete) {
@@ -575,7 +756,7 @@ fn planned(rows: &Rows, id: &str, delete: &str, row: &mut Row) -> ApiResult<()> 
         }
         held.extend(row.clone());
     }
-    network::check(&planned)
+    ports::check(&planned)
 }
 
 fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
@@ -601,7 +782,7 @@ fn change(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
         return Some(Err(error));
     }
     let Some((own, held)) = rows.iter_mut().find(|(own, _)| *own == id) else {
-        return list.strict.then(|| Err(missing(list, &id)));
+        return list.strict.then(|| Err(missing(list, &id, call.method)));
     };
     for name in split_list(&delete) {
         held.remove(name);
@@ -621,7 +802,7 @@ fn remove(call: &mut Call<'_>, list: &List<'_>) -> Option<ApiResult<Reply>> {
     let id = call.owned(list.id);
     let rows = call.world.records.get(&key).map_or(&[][..], Vec::as_slice);
     if !rows.iter().any(|(own, _)| *own == id) {
-        return list.strict.then(|| Err(missing(list, &id)));
+        return list.strict.then(|| Err(missing(list, &id, call.method)));
     }
     let below = format!("{key}/{id}");
     let holds = |key: &str| {
@@ -663,7 +844,7 @@ fn options(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
     }
     let key = place(call, call.path);
     match call.method {
-        Method::Get if strict(call.path) => {
+        Method::Get if plain_options(call.path) => {
             let held = call.world.settings.get(&key).cloned().unwrap_or_default();
             let mut row = shown_options(call, &schema, &held);
             if call.path.ends_with("/firewall/options") {
@@ -898,12 +1079,14 @@ impl World {
             let mut rows = vec![("eno1".to_owned(), wire.clone())];
             rows.extend(free);
             rows.push(("vmbr0".to_owned(), bridge));
-            self.records.insert(format!("/nodes/{name}/network"), rows);
+            self.records.insert(network::planned(name), rows);
+            self.apply_network(name);
         }
         self.records.insert(
             "/cluster/sdn/ipams".into(),
             vec![("pve".to_owned(), row(&[("type", "pve")]))],
         );
+        self.configure_realms();
         self.apply_sdn();
     }
 

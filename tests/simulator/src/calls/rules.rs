@@ -73,6 +73,14 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     if call.method == Method::Post {
         row.entry("enable").or_insert_with(|| json!("0"));
+        verify(call, &key, &row)?;
+    } else if call.method == Method::Put && !call.params.contains_key("moveto") {
+        let mut merged = rows[pos].1.clone();
+        for name in split_list(&delete) {
+            merged.remove(name);
+        }
+        merged.extend(row.clone());
+        verify(call, &key, &merged)?;
     }
     match call.method {
         Method::Post => {
@@ -103,4 +111,125 @@ pub(super) fn handle(call: &mut Call<'_>) -> ApiResult<Reply> {
     }
     call.world.records.insert(key, rows);
     Ok(Reply::data(Value::Null))
+}
+
+/// The macros of the firewall.
+pub(super) const MACROS: &str = "Amanda Auth BGP BitTorrent BitTorrent32 CVS Ceph Citrix DAAP DCC DHCPfwd DNS Distcc FTP \
+    Finger GNUnet GRE Git HKP HTTP HTTPS ICPV2 ICQ IMAP IMAPS IPIP IPsec IPsecah IPsecnat IRC Jetdirect L2TP LDAP LDAPS \
+    MDNS MSNP MSSQL Mail Munin MySQL NNTP NNTPS NTP OSPF OpenVPN PCA PMG POP3 POP3S PPtP Ping PostgreSQL Printer RDP RIP \
+    RNDC Razor Rdate Rsync SANE SMB SMBswat SMTP SMTPS SNMP SPAMD SPICEproxy SSH SVN SixXS Squid Submission Syslog TFTP \
+    Telnet Telnets Time Trcrt VNC VNCL Web Webcache Webmin Whois";
+
+/// Protocols that have ports, by name and number.
+const WITH_PORTS: [&str; 10] = [
+    "udp", "17", "udplite", "136", "tcp", "6", "dccp", "33", "sctp", "132",
+];
+
+/// Refuses a rule that names what is not there, or that lacks what one of its properties needs.
+fn verify(call: &Call<'_>, key: &str, row: &Row) -> ApiResult<()> {
+    let text = |name: &str| {
+        row.get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
+    let fault = |name: &str, text: String| Err(ApiError::parameter(name, text));
+    let needs = |name: &str, by: &str| {
+        fault(
+            name,
+            format!("missing property - '{by}' requires this property"),
+        )
+    };
+    let grouped = key.starts_with("/cluster/firewall/groups/");
+    let action = text("action").unwrap_or("");
+    match text("type").unwrap_or("") {
+        "in" | "out" | "forward" => {
+            if text("type") == Some("forward") && action == "REJECT" {
+                let text = "cannot define REJECT rules on forward chain";
+                return fault("action", text.into());
+            }
+            if !matches!(action, "ACCEPT" | "DROP" | "REJECT") {
+                return fault("action", format!("unknown action '{action}'"));
+            }
+        }
+        "group" if grouped => return fault("type", "security groups not allowed".into()),
+        _ => {}
+    }
+    let guest = key.starts_with("/guests/");
+    if let Some(iface) = text("iface").filter(|_| guest) {
+        let number = iface.strip_prefix("net").unwrap_or("");
+        if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+            let text = r"value does not match the regex pattern 'net\d+'";
+            return fault("iface", text.into());
+        }
+    }
+    if let Some(name) = text("macro") {
+        let mut known = MACROS.split_whitespace();
+        if !known.any(|own| own.eq_ignore_ascii_case(name)) {
+            return fault("macro", format!("unknown macro '{name}'"));
+        }
+    }
+    let proto = text("proto");
+    let icmp = matches!(proto, Some("icmp" | "icmpv6" | "ipv6-icmp" | "1" | "58"));
+    if text("dport").is_some() {
+        match proto {
+            None => return needs("proto", "dport"),
+            Some(proto) if !icmp && !WITH_PORTS.contains(&proto) => {
+                return fault(
+                    "dport",
+                    format!("protocol '{proto}' does not support ports"),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    if text("icmp-type").is_some() {
+        if !icmp {
+            return needs("proto", "icmp-type");
+        }
+        if text("dport").is_some() {
+            let text = "'icmp-type' cannot be specified together with 'dport'";
+            return fault("icmp-type", text.into());
+        }
+    }
+    if text("sport").is_some() {
+        match proto {
+            None => return needs("proto", "sport"),
+            Some(proto) if !WITH_PORTS.contains(&proto) => {
+                return fault(
+                    "sport",
+                    format!("protocol '{proto}' does not support ports"),
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    let own = key.strip_suffix("/rules").unwrap_or(key);
+    let has = |list: &str, name: &str| {
+        [own, "/cluster/firewall"].iter().any(|place| {
+            let rows = call.world.records.get(&format!("{place}/{list}"));
+            let mut rows = rows.into_iter().flatten();
+            rows.any(|(own, _)| own.eq_ignore_ascii_case(name))
+        })
+    };
+    for name in ["source", "dest"] {
+        let Some(value) = text(name) else { continue };
+        let plain = value
+            .strip_prefix('+')
+            .unwrap_or(value)
+            .trim_start_matches("guest/")
+            .trim_start_matches("dc/");
+        if value.starts_with('+') {
+            // The software-defined network makes sets of its own.
+            if !plain.starts_with("sdn/") && !has("ipset", plain) {
+                return fault(name, format!("no such ipset '{plain}'"));
+            }
+        } else if value.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !value.contains(':')
+            && !value.contains(',')
+            && !has("aliases", plain)
+        {
+            return fault(name, format!("no such alias '{value}'"));
+        }
+    }
+    Ok(())
 }

@@ -147,6 +147,9 @@ fn shown(id: &str, own: &str, row: &Row) -> Value {
         })
         .collect();
     entry.insert(id.to_owned(), json!(own));
+    if id == "subnet" {
+        entry.insert("id".into(), json!(own));
+    }
     Value::Object(entry)
 }
 

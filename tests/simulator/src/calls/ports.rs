@@ -1,0 +1,105 @@
+//! Which network interfaces go together: what the server finds out when it writes a node's network configuration.
+
+use serde_json::Value;
+
+use super::records::{Row, Rows, field};
+use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
+
+/// The parameters that name other interfaces.
+const PORTS: [&str; 4] = ["bridge_ports", "ovs_ports", "slaves", "ovs_bonds"];
+
+fn text<'a>(row: &'a Row, key: &str) -> &'a str {
+    field(row, key).as_str().unwrap_or("")
+}
+
+fn named(row: &Row) -> impl Iterator<Item = &str> {
+    PORTS.iter().flat_map(|key| split_list(text(row, key)))
+}
+
+/// Refuses a port that another interface has already. Here the server takes any separator.
+pub(super) fn check_duplicates(rows: &Rows, id: &str, given: &Row) -> ApiResult<()> {
+    let Some(key) = PORTS.iter().find(|key| !text(given, key).is_empty()) else {
+        return Ok(());
+    };
+    for (own, row) in rows.iter().filter(|(own, _)| own != id) {
+        if let Some(port) = named(given).find(|port| named(row).any(|other| other == *port)) {
+            let error = format!("{port} is already used on interface '{own}'.");
+            return Err(ApiError::parameter(key, error));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be written. Here only white space separates, whatever the check of the parameter said before.
+pub(super) fn check(rows: &Rows) -> ApiResult<()> {
+    let kind = |name: &str| -> Option<&str> {
+        let (_, row) = rows.iter().find(|(own, _)| own == name)?;
+        Some(text(row, "type"))
+    };
+    let each = |of: &'static str, key: &'static str| {
+        rows.iter()
+            .filter(move |(_, row)| text(row, "type") == of)
+            .flat_map(move |(own, row)| {
+                let ports = text(row, key).split_ascii_whitespace();
+                ports.map(move |port| (own, row, port))
+            })
+    };
+    for (own, _, port) in each("OVSBridge", "ovs_ports") {
+        match kind(port) {
+            None => {
+                return Err(ApiError::die(format!(
+                    "OVS bridge '{own}' - unable to find port '{port}'"
+                )));
+            }
+            Some("eth" | "OVSBond" | "OVSPort" | "OVSIntPort") => {}
+            Some(_) => {
+                return Err(ApiError::die(format!(
+                    "interface '{port}' is not defined as OVS port/bond"
+                )));
+            }
+        }
+    }
+    for (own, _, port) in each("OVSBond", "ovs_bonds") {
+        let kind = kind(port).unwrap_or("");
+        if kind != "eth" {
+            return Err(ApiError::die(format!(
+                "OVS bond '{own}' - wrong interface type on slave '{port}' ('{kind}' != 'eth')"
+            )));
+        }
+    }
+    for (own, row, port) in each("bond", "slaves") {
+        let kind = kind(port).unwrap_or("");
+        if !matches!(kind, "eth" | "bond") {
+            return Err(ApiError::die(format!(
+                "bond '{own}' - wrong interface type on slave '{port}' ('{kind}' != 'eth or bond')"
+            )));
+        }
+        let primary = text(row, "bond-primary");
+        let mut slaves = text(row, "slaves").split_ascii_whitespace();
+        if !primary.is_empty() && !slaves.any(|slave| slave == primary) {
+            return Err(ApiError::die(format!(
+                "bond '{own}' - bond-primary interface is not a slave"
+            )));
+        }
+    }
+    for (own, _, port) in each("bridge", "bridge_ports") {
+        // A VLAN of an interface comes with the bridge that it is a port of.
+        let vlan = port
+            .rsplit_once('.')
+            .is_some_and(|(_, tag)| !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_digit()));
+        if kind(port).is_none() && !vlan {
+            return Err(ApiError::die(format!(
+                "bridge '{own}' - unable to find bridge port '{port}'"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The one list that is written with other separators than it came with.
+pub(super) fn rejoin(given: &mut Row) {
+    if let Some(Value::String(list)) = given.get_mut("bridge_vids") {
+        *list = split_list(list).collect::<Vec<_>>().join(" ");
+    }
+}

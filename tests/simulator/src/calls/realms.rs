@@ -1,0 +1,170 @@
+//! Realms that users log in with.
+
+use proxmox_codegen::facts::Method;
+use serde_json::{Value, json};
+
+use super::records::{Row, check_digest, digest, given};
+use super::{Call, Reply};
+use crate::error::{ApiError, ApiResult};
+use crate::formats::split_list;
+use crate::world::{Edit, World};
+
+const LIST: &str = "/access/domains";
+
+impl World {
+    /// The realms every installation has.
+    pub(crate) fn configure_realms(&mut self) {
+        let realm = |kind: &str, comment: &str| -> Row {
+            [("type", kind), ("comment", comment)]
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), json!(value)))
+                .collect()
+        };
+        let mut own = realm("pve", "Proxmox VE authentication server");
+        own.insert("default".into(), json!("1"));
+        let rows = vec![
+            (
+                "pam".to_owned(),
+                realm("pam", "Linux PAM standard authentication"),
+            ),
+            ("pve".to_owned(), own),
+        ];
+        self.records.insert(LIST.into(), rows);
+    }
+}
+
+fn shown(row: &Row) -> Row {
+    row.iter()
+        .filter(|(key, _)| !matches!(key.as_str(), "password" | "client-key"))
+        .map(|(key, value)| {
+            let flag = matches!(
+                key.as_str(),
+                "default" | "autocreate" | "port" | "verify" | "secure" | "case-sensitive"
+            );
+            let number = value.as_str().and_then(|text| text.parse::<i64>().ok());
+            let value = number
+                .filter(|_| flag)
+                .map_or_else(|| value.clone(), Value::from);
+            (key.clone(), value)
+        })
+        .collect()
+}
+
+pub(super) fn list(call: &Call<'_>) -> ApiResult<Reply> {
+    let rows = call.world.records.get(LIST).into_iter().flatten();
+    let rows = rows.map(|(realm, row)| {
+        let mut entry = json!({ "realm": realm, "type": row.get("type") });
+        let row = shown(row);
+        for key in ["comment", "default"] {
+            if let Some(value) = row.get(key) {
+                entry[key] = value.clone();
+            }
+        }
+        if let Some(kind) = row.get("tfa").and_then(Value::as_str) {
+            let kind = kind.split(',').find_map(|part| part.strip_prefix("type="));
+            entry["tfa"] = json!(kind);
+        }
+        entry
+    });
+    Ok(Reply::data(rows.collect::<Value>()))
+}
+
+/// Makes a realm the one that is offered first.
+fn prefer(world: &mut World) {
+    for (_, row) in world.records.get_mut(LIST).into_iter().flatten() {
+        row.remove("default");
+    }
+}
+
+pub(super) fn create(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let (realm, kind) = (call.owned("realm"), call.owned("type"));
+    let fail = |text: String| Err(ApiError::die(format!("add auth server failed: {text}")));
+    if existing(call, &realm).is_some() {
+        return fail(format!("domain '{realm}' already exists"));
+    }
+    if matches!(kind.as_str(), "pam" | "pve") {
+        return fail(format!("unable to create builtin type '{kind}'"));
+    }
+    if call.params.contains_key("check-connection") && !matches!(kind.as_str(), "ldap" | "ad") {
+        let text = "'check-connection' parameter can only be set for realms of type 'ldap' or 'ad'";
+        return fail(text.into());
+    }
+    let mut row = given(call, "realm");
+    row.remove("check-connection");
+    if call.flag("default") {
+        prefer(call.world);
+    }
+    call.world.edit(Edit::Set(LIST.into(), realm, row));
+    Ok(Reply::data(Value::Null))
+}
+
+fn existing(call: &Call<'_>, realm: &str) -> Option<Row> {
+    let mut rows = call.world.records.get(LIST).into_iter().flatten();
+    rows.find(|(own, _)| own == realm)
+        .map(|(_, row)| row.clone())
+}
+
+pub(super) fn one(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let realm = call.owned("realm");
+    let stamp = digest(&call.world.records.get(LIST));
+    let row = existing(call, &realm);
+    match call.method {
+        Method::Get => {
+            let row =
+                row.ok_or_else(|| ApiError::die(format!("domain '{realm}' does not exist")))?;
+            let mut row = shown(&row);
+            row.insert("digest".into(), json!(stamp));
+            Ok(Reply::data(row))
+        }
+        Method::Delete => {
+            if row.is_none() {
+                return Err(ApiError::die(format!(
+                    "delete auth server failed: authentication domain '{realm}' does not exist"
+                )));
+            }
+            call.world.edit(Edit::Remove(LIST.into(), realm));
+            Ok(Reply::data(Value::Null))
+        }
+        _ => {
+            let fail = |text: &str| ApiError::die(format!("update auth server failed: {text}"));
+            check_digest(call, &stamp).map_err(|error| fail(error.message.trim_end()))?;
+            let mut row = row.ok_or_else(|| fail(&format!("domain '{realm}' does not exist")))?;
+            let mut new = given(call, "realm");
+            new.remove("check-connection");
+            if new.is_empty() && !call.params.contains_key("delete") {
+                return Err(fail("no options specified"));
+            }
+            for key in split_list(&call.owned("delete")) {
+                row.remove(key);
+            }
+            row.extend(new);
+            if call.flag("default") {
+                prefer(call.world);
+            }
+            call.world.edit(Edit::Set(LIST.into(), realm, row));
+            Ok(Reply::data(Value::Null))
+        }
+    }
+}
+
+/// Users of a directory come over in a task.
+pub(super) fn sync(call: &mut Call<'_>) -> ApiResult<Reply> {
+    let realm = call.owned("realm");
+    let Some(row) = existing(call, &realm) else {
+        return Err(ApiError::parameter("realm", "Realm does not exist."));
+    };
+    let kind = row.get("type").and_then(Value::as_str).unwrap_or("");
+    if !matches!(kind, "ad" | "ldap") {
+        return Err(ApiError::die(format!(
+            "Cannot sync realm type '{kind}'! Only LDAP/AD realms can be synced."
+        )));
+    }
+    let lines = vec![format!("starting sync for realm {realm}")];
+    Ok(call.start(
+        "auth-realm-sync",
+        realm,
+        1.0,
+        lines,
+        crate::world::Effect::Nothing,
+    ))
+}
