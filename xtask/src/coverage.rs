@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::{Outcome, files, recorded, regen, say, workspace};
 
+#[path = "../../proxmox-api/src/error/api/kind/table.rs"]
+mod table;
+
 /// Count what is covered, typed and described; name what is left open.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -18,6 +21,9 @@ pub(crate) struct Args {
     /// Fail if a count is worse than the recorded one (schema/coverage.json)
     #[arg(long, conflicts_with = "record")]
     check: bool,
+    /// Name the texts of refusals that are of no kind
+    #[arg(long)]
+    refusals: bool,
     /// Record the counts, for later checks
     #[arg(long)]
     record: bool,
@@ -29,6 +35,7 @@ const GROW: &[&str] = &[
     "returns.typed",
     "parameters.total",
     "property_strings",
+    "refusals.texts",
 ];
 const SHRINK: &[&str] = &[
     "returns.open",
@@ -36,6 +43,7 @@ const SHRINK: &[&str] = &[
     "returns.untyped_members",
     "parameters.untyped",
     "privileges.untold",
+    "refusals.other",
     "undocumented",
 ];
 
@@ -44,7 +52,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let output = regen::generate(&root)?;
     let report = &output.report;
     let observed = recorded::observe(&root, &output)?;
-    let json = to_json(report);
+    let refusals = Refusals::read(&root)?;
+    let json = to_json(report, &refusals);
     let record = root.join("schema/coverage.json");
     let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())? + "\n";
     if args.record {
@@ -66,11 +75,82 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     match args.json {
         true => say(&text),
-        false => say(&describe(report, observed.as_ref())),
+        false => {
+            let mut text = describe(report, observed.as_ref());
+            text.push_str(&refusals.describe(args.refusals));
+            say(&text)
+        }
     }
 }
 
-fn to_json(report: &Report) -> Value {
+/// The texts that handlers can end with, and which of them are of no kind.
+struct Refusals {
+    kinds: BTreeMap<&'static str, usize>,
+    other: Vec<String>,
+    texts: usize,
+}
+
+impl Refusals {
+    fn read(root: &std::path::Path) -> Result<Self, String> {
+        let path = root.join("schema/pve/refusals.tsv");
+        let file =
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut found = Self {
+            kinds: BTreeMap::new(),
+            other: Vec::new(),
+            texts: 0,
+        };
+        for (number, line) in file.lines().enumerate() {
+            if line.starts_with('#') {
+                continue;
+            }
+            let mut columns = line.split('\t');
+            let (Some(how), Some(text), Some(place)) =
+                (columns.next(), columns.next(), columns.next())
+            else {
+                return Err(format!(
+                    "{}:{}: wants three columns",
+                    path.display(),
+                    number + 1
+                ));
+            };
+            let refusal = match how {
+                "text" => table::Refusal::Text,
+                "parameter" => table::Refusal::Parameter,
+                "permission" => table::Refusal::Status(403),
+                _ => return Err(format!("{}:{}: {how}?", path.display(), number + 1)),
+            };
+            found.texts += 1;
+            match table::find(refusal, &text.replace('*', "x")) {
+                Some(kind) => *found.kinds.entry(kind).or_default() += 1,
+                None => found.other.push(format!("{text}  ({place})")),
+            }
+        }
+        Ok(found)
+    }
+
+    fn describe(&self, named: bool) -> String {
+        let mut text = format!(
+            "{:<22}{} texts of handlers, {} of a kind, {} of none (named by --refusals)\n",
+            "refusals",
+            self.texts,
+            self.texts - self.other.len(),
+            self.other.len()
+        );
+        if named {
+            for (kind, count) in &self.kinds {
+                text.push_str(&format!("  {count:>4} {kind}\n"));
+            }
+            text.push_str("  of no kind:\n");
+            for other in &self.other {
+                text.push_str(&format!("    {other}\n"));
+            }
+        }
+        text
+    }
+}
+
+fn to_json(report: &Report, refusals: &Refusals) -> Value {
     json!({
         "product": "pve",
         "releases": report.releases,
@@ -86,6 +166,7 @@ fn to_json(report: &Report) -> Value {
         "parameters": { "total": report.parameters, "untyped": report.parameters_untyped },
         "privileges": { "checks": report.privileges, "untold": report.privileges_untold.len() },
         "property_strings": report.property_strings,
+        "refusals": { "texts": refusals.texts, "other": refusals.other.len() },
         "formats": { "mapped": report.formats_mapped.len(), "plain": report.formats_plain.len() },
         "documented": report.documented - report.undocumented + report.endpoints - report.undescribed.len(),
         "undocumented": report.undocumented + report.undescribed.len(),

@@ -99,6 +99,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether the ticket is too old for any server.
+    pub(crate) fn is_over(&self, now: SystemTime) -> bool {
+        now.duration_since(self.obtained)
+            .is_ok_and(|age| age >= LIFETIME)
+    }
+
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.ticket)
             .chain(&self.csrf)

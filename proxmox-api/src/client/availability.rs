@@ -131,7 +131,10 @@ pub(crate) fn exists(parameter: Option<&str>, since: Release, until: Option<Rele
 
 /// What the releases say about a refusal. `server` is the server's release where that is known anyway.
 pub(crate) fn hint(error: &ApiError, call: &Call, server: Option<Release>) -> Option<String> {
-    let endpoint = call.endpoint?;
+    let Some(endpoint) = call.endpoint else {
+        let unknown = error.kind() == ErrorKind::UnknownMethod;
+        return unknown.then(|| "is the path right, and the server new enough for it?".to_owned());
+    };
     // A server known to be of a fitting release refuses for another reason.
     let telling = |since, until| {
         differs(since, until) && server.is_none_or(|server| lacks(server, since, until))

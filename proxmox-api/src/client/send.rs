@@ -222,7 +222,8 @@ impl Sender<'_> {
                     grant = replaced;
                     continue;
                 }
-                expired = true;
+                // Of a young ticket something else is wrong.
+                expired = refused.is_over((inner.clock)());
             }
             let reply = match self.judge(answer, grant.session.as_deref()) {
                 Err(Error::Api(error)) if expired && error.kind() == ErrorKind::Unauthorized => {

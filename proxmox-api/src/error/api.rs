@@ -186,7 +186,9 @@ impl ApiError {
             ErrorKind::NodeUnreachable => {
                 Some("is the node's name in the path right, and is that node up?")
             }
-            ErrorKind::UnknownMethod => Some("is the server too old for this call?"),
+            ErrorKind::UnknownMethod => {
+                Some("does a value in the path have the form the server wants there?")
+            }
             ErrorKind::TooLarge if self.0.status == 501 => {
                 Some("a server before 8.4 reads 64 KiB of parameters, a later one 512")
             }

@@ -250,6 +250,8 @@ impl Error {
             Self::Interrupted(_) | Self::Timeout(_) => Failure::Lost,
             Self::Api(error) => match error.kind() {
                 ErrorKind::LockTimeout => Failure::LockTaken,
+                // What was asked for may have been done.
+                ErrorKind::AgentTimeout | ErrorKind::MonitorTimeout => Failure::Lost,
                 ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::NodeUnreachable => {
                     Failure::Refused(error.status())
                 }
@@ -352,6 +354,13 @@ impl ConnectError {
     /// The other hosts of the client that were tried in vain, each with the cause in words.
     pub fn others(&self) -> impl Iterator<Item = (&str, &str)> {
         (self.0.others.iter()).map(|(origin, cause)| (origin.as_str(), cause.text()))
+    }
+
+    /// The certificates that would have been right, if the server showed another: those that are pinned, or the one that
+    /// it showed when it was first seen.
+    #[must_use]
+    pub fn expected_certificates(&self) -> &[Fingerprint] {
+        self.0.cause.expected_certificates()
     }
 
     /// The certificate the server showed, if it was refused for not being trusted. Once checked on the

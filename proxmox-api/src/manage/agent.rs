@@ -193,7 +193,11 @@ fn passes(error: &Error) -> bool {
                 || is_silent(error)
                 || matches!(
                     error.kind(),
-                    Some(ErrorKind::AgentNotRunning | ErrorKind::LockTimeout)
+                    Some(
+                        ErrorKind::AgentNotRunning
+                            | ErrorKind::AgentTimeout
+                            | ErrorKind::LockTimeout
+                    )
                 )
         }
     }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::Value;
 use crate::client::Client;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::manage::events::{unix_now, utc};
 use crate::manage::guest::{Guest, Kind, unsigned};
 
@@ -102,7 +102,7 @@ pub async fn node_metrics(client: &Client, node: &str) -> Result<NodeMetrics, Er
     let rates = match at.rrddata().get("hour").await {
         Ok(rows) => rows,
         // There is a file of figures only after the first minute.
-        Err(Error::Api(error)) if error.kind() == ErrorKind::Other => Vec::new(),
+        Err(Error::Api(error)) if error.message().starts_with("RRD error") => Vec::new(),
         Err(error) => return Err(error),
     };
     // The newest rows can be empty, since figures arrive late.

@@ -14,9 +14,8 @@
 //! # }
 //! ```
 
-use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -30,6 +29,7 @@ use crate::error::{Error, Name};
 use crate::request::{Call, Request, Sending};
 use crate::transport::{OpenResponse, Transport, WireRequest};
 use crate::value::decode::DecodeError;
+use crate::value::file::{Readers, Unfinished};
 
 /// A file on its way from the server; made by [`Request::stream`].
 ///
@@ -130,15 +130,18 @@ impl Download {
     pub async fn save(&mut self, path: impl AsRef<Path>) -> Result<u64, Error> {
         let path = path.as_ref();
         let local = |download: &Self, error| download.local("writing the file", error);
-        let unfinished = Unfinished::beside(path);
-        let created = tokio::fs::File::create(&unfinished.0).await;
-        let mut file = created.map_err(|error| local(self, error))?;
+        let place = path.to_owned();
+        let begun = aside(move || {
+            let unfinished = Unfinished::beside(&place, Readers::AsUsual)?;
+            let file = unfinished.file().try_clone()?;
+            Ok((unfinished, file))
+        });
+        let (unfinished, file) = begun.await.map_err(|error| local(self, error))?;
+        let mut file = tokio::fs::File::from_std(file);
         let count = self.copy_to(&mut file).await?;
-        let synced = file.sync_all().await;
-        synced.map_err(|error| local(self, error))?;
         drop(file);
-        let renamed = tokio::fs::rename(&unfinished.0, path).await;
-        renamed.map_err(|error| local(self, error))?;
+        let finished = aside(move || unfinished.finish());
+        finished.await.map_err(|error| local(self, error))?;
         Ok(count)
     }
 
@@ -222,22 +225,13 @@ impl fmt::Debug for Download {
     }
 }
 
-/// A file that is removed unless it is renamed before.
-struct Unfinished(PathBuf);
-
-impl Unfinished {
-    fn beside(path: &Path) -> Self {
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}.part", std::process::id()));
-        Self(path.with_file_name(name))
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Renamed, or of no use.
-        let _ = std::fs::remove_file(&self.0);
+/// Does what may block on a thread that is there for it.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(std::io::Error::other(error)),
     }
 }
 

@@ -99,8 +99,8 @@ async fn version(builder: ClientBuilder) -> Result<(), Error> {
 struct Shared(Arc<KnownHosts>);
 
 impl TrustStore for Shared {
-    fn check(&self, host: &str, fingerprint: Fingerprint) -> Result<(), String> {
-        self.0.check(host, fingerprint)
+    fn check(&self, host: &str, port: u16, fingerprint: Fingerprint) -> Result<(), Distrust> {
+        self.0.check(host, port, fingerprint)
     }
 }
 
@@ -126,16 +126,55 @@ async fn a_certificate_is_asked_about_once_and_held_to() {
     let shown = Fingerprint::of(one.certificate.der());
     assert_eq!(
         *asked.lock().expect("no panic"),
-        [("localhost".to_owned(), shown)]
+        [(one.url.replace("https://", ""), shown)]
     );
+    version(builder(&other).trust_on_first_use(known))
+        .await
+        .expect("another port is another server");
+    assert_eq!(asked.lock().expect("no panic").len(), 2);
 
-    let error = version(builder(&other).trust_on_first_use(known))
+    let port = one
+        .url
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
+    let wrong = Fingerprint::of(b"another");
+    let known = KnownHosts::in_memory(|_, _| true);
+    known
+        .check("localhost", port.expect("a port"), wrong)
+        .expect("first use");
+    let error = version(builder(&one).trust_on_first_use(known))
         .await
         .expect_err("it changed");
     assert!(error.never_sent());
     let text = error.to_string();
-    let first_seen = format!("localhost showed another one when it was first seen, {shown}");
-    assert!(text.contains(&first_seen), "{text}");
+    assert!(
+        text.contains(&format!("expected {wrong}, shown {shown}")),
+        "{text}"
+    );
+    let Error::Connect(error) = error else {
+        panic!("nothing was sent: {error}");
+    };
+    assert_eq!(error.expected_certificates(), [wrong]);
+    assert_eq!(error.server_certificate(), Some(shown));
+}
+
+#[test]
+fn settings_that_cancel_each_other_are_refused() {
+    let builder = || Client::builder("pve1").trust_on_first_use(KnownHosts::in_memory(|_, _| true));
+    for (builder, named) in [
+        (
+            builder().danger_accept_invalid_certs(true),
+            "danger_accept_invalid_certs",
+        ),
+        (builder().fingerprint(Fingerprint::of(b"x")), "fingerprint"),
+    ] {
+        let error = builder.build().expect_err(named).to_string();
+        assert!(
+            error.contains(named) && error.contains("trust_on_first_use"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -2,42 +2,92 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::Fingerprint;
+use crate::value::address::with_port;
+use crate::value::file;
 
 /// Decides about certificates that no authority vouches for. See
 /// [`ClientBuilder::trust_on_first_use`](crate::ClientBuilder::trust_on_first_use).
 pub trait TrustStore: fmt::Debug + Send + Sync {
-    /// Whether the host may show this certificate. `host` is a name or an IP address, without a port.
+    /// Whether the host may show this certificate on that port. `host` is a name or an IP address.
     ///
     /// Called while a connection is made, on a thread of the runtime, which waits for the answer.
     ///
     /// # Errors
-    /// Why it may not, as a half sentence: "it is another one than before".
-    fn check(&self, host: &str, fingerprint: Fingerprint) -> Result<(), String>;
+    /// Why it may not.
+    fn check(&self, host: &str, port: u16, fingerprint: Fingerprint) -> Result<(), Distrust>;
+}
+
+/// Why a [`TrustStore`] refuses a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distrust {
+    why: String,
+    expected: Option<Fingerprint>,
+}
+
+impl Distrust {
+    /// For a reason, as a half sentence: "it was not accepted when asked".
+    #[must_use]
+    pub fn new(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            expected: None,
+        }
+    }
+
+    /// Because the host showed another certificate before.
+    #[must_use]
+    pub fn changed(expected: Fingerprint) -> Self {
+        Self {
+            why: "the host showed another one when it was first seen".to_owned(),
+            expected: Some(expected),
+        }
+    }
+
+    /// The certificate that the host should have shown, if one is known.
+    #[must_use]
+    pub fn expected(&self) -> Option<Fingerprint> {
+        self.expected
+    }
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Distrust {}
+
+impl From<io::Error> for Distrust {
+    fn from(error: io::Error) -> Self {
+        Self::new(format!("the file of known hosts cannot be used: {error}"))
+    }
 }
 
 type Ask = Box<dyn Fn(&str, Fingerprint) -> bool + Send + Sync>;
 
-/// Remembers the certificate of each host, in a file or for as long as the program runs.
+/// Remembers the certificate of each host and port, in a file or for as long as the program runs.
 ///
-/// The file has a line for each host, `name SHA256-fingerprint`; lines that start with `#` are kept. A certificate that
-/// was renewed is refused until its line is removed. Clones of a client share what is remembered; so do
-/// programs with the same file, apart from what two of them learn at the same moment.
+/// The file has a line for each, `name:port SHA256-fingerprint`, or `[address]:port` for IPv6; a line without a port counts for
+/// all ports that have none of their own. Lines that start with `#` are kept. A certificate that was renewed is refused
+/// until its line is removed. Clones of a client share what is remembered, and so do programs with the same file: one adds its
+/// line after the other, under a lock on a file `<name>.lock` beside it. The mode of the file stays, a new one is for its
+/// owner alone, and symbolic links are followed.
 pub struct KnownHosts {
     file: Option<PathBuf>,
     ask: Ask,
-    /// Held while asking, so that two connections do not ask twice.
+    /// By host and port. Held while asking, so that two connections do not ask twice.
     seen: Mutex<BTreeMap<String, Fingerprint>>,
 }
 
 impl KnownHosts {
-    /// Remembers in a file, which is made when there is something to remember. `ask` is given the host and its
-    /// certificate and says whether that is the right one.
+    /// Remembers in a file, which is made when there is something to remember. `ask` is given host and port, such as
+    /// `pve1:8006`, and the certificate, and says whether that is the right one.
     pub fn in_file(
         path: impl AsRef<Path>,
         ask: impl Fn(&str, Fingerprint) -> bool + Send + Sync + 'static,
@@ -56,78 +106,77 @@ impl KnownHosts {
             seen: Mutex::default(),
         }
     }
-
-    fn recall(
-        &self,
-        host: &str,
-        seen: &BTreeMap<String, Fingerprint>,
-    ) -> Result<Option<Fingerprint>, String> {
-        let Some(path) = &self.file else {
-            return Ok(seen.get(host).copied());
-        };
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(format!("{} cannot be read: {error}", path.display())),
-        };
-        for (i, line) in text.lines().enumerate() {
-            let mut words = line.split_whitespace();
-            let (Some(name), Some(fingerprint)) = (words.next(), words.next()) else {
-                continue;
-            };
-            if name == host {
-                let problem = |error| format!("line {} of {}: {error}", i + 1, path.display());
-                return fingerprint.parse().map(Some).map_err(problem);
-            }
-        }
-        Ok(None)
-    }
-
-    fn remember(
-        &self,
-        host: &str,
-        fingerprint: Fingerprint,
-        seen: &mut BTreeMap<String, Fingerprint>,
-    ) -> Result<(), String> {
-        seen.insert(host.to_owned(), fingerprint);
-        let Some(path) = &self.file else {
-            return Ok(());
-        };
-        append(path, &format!("{host} {fingerprint}\n"))
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()))
-    }
 }
 
-/// Adds a line, so that whoever reads the file meanwhile sees it with the line or without.
-fn append(path: &Path, line: &str) -> io::Result<()> {
-    let mut text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        other => other?,
-    };
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
+/// The certificate of a host and port by the text of a file.
+fn recall(text: &str, host: &str, port: u16) -> Result<Option<Fingerprint>, Distrust> {
+    let address = with_port(host, port);
+    let mut general = None;
+    for (number, line) in text.lines().enumerate() {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        if name != address && name != host {
+            continue;
+        }
+        let damaged = |why: &dyn fmt::Display| {
+            Distrust::new(format!(
+                "line {} of the file of known hosts, for {name}, is damaged: {why}; correct or remove it",
+                number + 1
+            ))
+        };
+        // A name alone is what is left of a line: not to be taken for a host that was never seen.
+        let word = words
+            .next()
+            .ok_or_else(|| damaged(&"it has no fingerprint"))?;
+        let fingerprint = word.parse().map_err(|error| damaged(&error))?;
+        if name == address {
+            return Ok(Some(fingerprint));
+        }
+        general = general.or(Some(fingerprint));
     }
-    text.push_str(line);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let aside = path.with_file_name(name);
-    let mut file = fs::File::create(&aside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&aside, path)
+    Ok(general)
+}
+
+fn compare(known: Fingerprint, shown: Fingerprint) -> Result<(), Distrust> {
+    match known == shown {
+        true => Ok(()),
+        false => Err(Distrust::changed(known)),
+    }
 }
 
 impl TrustStore for KnownHosts {
-    fn check(&self, host: &str, fingerprint: Fingerprint) -> Result<(), String> {
+    fn check(&self, host: &str, port: u16, fingerprint: Fingerprint) -> Result<(), Distrust> {
+        let address = with_port(host, port);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.recall(host, &seen)? {
-            Some(known) if known == fingerprint => Ok(()),
-            Some(known) => Err(format!(
-                "{host} showed another one when it was first seen, {known}"
-            )),
-            None if (self.ask)(host, fingerprint) => self.remember(host, fingerprint, &mut seen),
-            None => Err("it was not accepted when asked".to_owned()),
+        let known = match &self.file {
+            None => seen.get(&address).copied(),
+            Some(path) => match file::read(path)? {
+                Some(text) => recall(&text, host, port)?,
+                None => None,
+            },
+        };
+        if let Some(known) = known {
+            return compare(known, fingerprint);
         }
+        if !(self.ask)(&address, fingerprint) {
+            return Err(Distrust::new("it was not accepted when asked"));
+        }
+        if let Some(path) = &self.file {
+            file::change(path, |text| {
+                // Somebody else may have added it meanwhile.
+                if let Some(known) = recall(text, host, port)? {
+                    return compare(known, fingerprint).map(|()| None);
+                }
+                let end = if text.is_empty() || text.ends_with('\n') {
+                    ""
+                } else {
+                    "\n"
+                };
+                Ok::<_, Distrust>(Some(format!("{text}{end}{address} {fingerprint}\n")))
+            })?;
+        }
+        seen.insert(address, fingerprint);
+        Ok(())
     }
 }
 
@@ -146,6 +195,8 @@ mod tests {
 
     use super::*;
 
+    const PORT: u16 = 8006;
+
     fn print(byte: u8) -> Fingerprint {
         Fingerprint::from([byte; 32])
     }
@@ -154,9 +205,9 @@ mod tests {
         asked: &Arc<AtomicUsize>,
     ) -> impl Fn(&str, Fingerprint) -> bool + Send + Sync + 'static {
         let asked = Arc::clone(asked);
-        move |host, _| {
+        move |address, _| {
             asked.fetch_add(1, Ordering::SeqCst);
-            host != "evil"
+            address != "evil:8006"
         }
     }
 
@@ -164,56 +215,94 @@ mod tests {
     fn a_host_is_asked_about_once_and_held_to_the_answer() {
         let asked = Arc::new(AtomicUsize::new(0));
         let known = KnownHosts::in_memory(counting(&asked));
-        known.check("pve1", print(1)).expect("accepted");
-        known.check("pve1", print(1)).expect("known");
-        known.check("pve2", print(2)).expect("accepted");
+        known.check("pve1", PORT, print(1)).expect("accepted");
+        known.check("pve1", PORT, print(1)).expect("known");
+        known.check("pve2", PORT, print(2)).expect("accepted");
         assert_eq!(asked.load(Ordering::SeqCst), 2);
-        let problem = known.check("pve1", print(2)).expect_err("it changed");
-        assert_eq!(
-            problem,
-            format!(
-                "pve1 showed another one when it was first seen, {}",
-                print(1)
-            )
-        );
-        known.check("evil", print(1)).expect_err("not accepted");
-        known.check("evil", print(1)).expect_err("asked again");
+        let problem = known.check("pve1", PORT, print(2)).expect_err("it changed");
+        assert_eq!(problem, Distrust::changed(print(1)));
+        known
+            .check("evil", PORT, print(1))
+            .expect_err("not accepted");
+        known
+            .check("evil", PORT, print(1))
+            .expect_err("asked again");
         assert_eq!(asked.load(Ordering::SeqCst), 4);
+        known.check("pve1", 443, print(3)).expect("another server");
+        known.check("pve1", PORT, print(1)).expect("still known");
     }
 
     #[test]
     fn a_file_outlives_the_program() {
-        let folder = std::env::temp_dir().join(format!("known-hosts-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        let path = folder.join("hosts");
-        fs::write(&path, "# mine\nold 00").expect("written");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("hosts");
+        let old = format!("# mine\nold {}\ntorn\nshort:1 00:11", print(9));
+        std::fs::write(&path, &old).expect("written");
         let asked = Arc::new(AtomicUsize::new(0));
         for _ in 0..2 {
             let known = KnownHosts::in_file(&path, counting(&asked));
-            known.check("pve1", print(1)).expect("accepted");
-            known.check("pve1", print(2)).expect_err("it changed");
+            known.check("pve1", PORT, print(1)).expect("accepted");
+            known.check("::1", PORT, print(4)).expect("accepted");
+            let changed = known.check("pve1", PORT, print(2)).expect_err("it changed");
+            assert_eq!(changed.expected(), Some(print(1)));
+            known
+                .check("old", 1, print(9))
+                .expect("known on every port");
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
-        let text = fs::read_to_string(&path).expect("it is there");
-        assert_eq!(text, format!("# mine\nold 00\npve1 {}\n", print(1)));
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        let text = std::fs::read_to_string(&path).expect("it is there");
         assert_eq!(
-            fs::read_dir(&folder).expect("a folder").count(),
-            1,
-            "nothing else is left"
+            text,
+            format!("{old}\npve1:8006 {}\n[::1]:8006 {}\n", print(1), print(4))
         );
-
         let known = KnownHosts::in_file(&path, |_, _| true);
-        let problem = known
-            .check("old", print(1))
-            .expect_err("its line is damaged");
-        assert!(
-            problem.starts_with(&format!("line 2 of {}", path.display())),
-            "{problem}"
+        for (host, port, line) in [("torn", PORT, "line 3"), ("short", 1, "line 4")] {
+            let problem = known.check(host, port, print(1)).expect_err("damaged");
+            assert!(problem.to_string().starts_with(line), "{problem}");
+        }
+        let missing = KnownHosts::in_file(folder.path().join("no/hosts"), |_, _| true);
+        let problem = missing.check("pve1", PORT, print(1));
+        problem.expect_err("cannot be remembered");
+    }
+
+    #[test]
+    fn stores_on_one_file_lose_no_line_and_trust_no_second_certificate() {
+        const STORES: usize = 8;
+        const HOSTS: usize = 30;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("hosts");
+        let old: String = (0..200)
+            .map(|host| format!("old{host}:8006 {}\n", print(7)))
+            .collect();
+        std::fs::write(&path, &old).expect("written");
+        std::thread::scope(|scope| {
+            for store in 0..STORES {
+                let path = &path;
+                scope.spawn(move || {
+                    let known = KnownHosts::in_file(path, |_, _| true);
+                    for host in 0..HOSTS {
+                        let own = format!("new{store}-{host}");
+                        known.check(&own, PORT, print(1)).expect("first use");
+                        let byte = u8::try_from(store).expect("few");
+                        // All stores meet these; the first one decides.
+                        let _ = known.check(&format!("both{host}"), PORT, print(byte));
+                        let wrong = known.check(&format!("old{host}"), PORT, print(8));
+                        wrong.expect_err("it was known before");
+                    }
+                });
+            }
+        });
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        assert!(text.starts_with(&old), "what was there stays");
+        let names: std::collections::BTreeSet<_> = text
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(text.lines().count(), 200 + STORES * HOSTS + HOSTS);
+        assert_eq!(
+            names.len(),
+            200 + STORES * HOSTS + HOSTS,
+            "one line for each"
         );
-        let missing = KnownHosts::in_file(folder.join("no/hosts"), |_, _| true);
-        missing
-            .check("pve1", print(1))
-            .expect_err("cannot be remembered");
-        fs::remove_dir_all(&folder).expect("removed");
     }
 }

@@ -19,7 +19,7 @@ use crate::error::Error;
 
 mod known_hosts;
 
-pub use known_hosts::{KnownHosts, TrustStore};
+pub use known_hosts::{Distrust, KnownHosts, TrustStore};
 
 /// The SHA-256 fingerprint of a certificate, as Proxmox VE shows it under *Certificates*.
 ///
@@ -172,18 +172,34 @@ impl Trust {
         Ok(())
     }
 
-    /// The TLS settings. The server selects no protocol by ALPN, so none is offered (wire protocol §2).
-    pub(crate) fn client_config(&self) -> Result<ClientConfig, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Verifier {
-            rule: self.rule(&provider)?,
-            provider: provider.clone(),
+    /// Settings that cannot hold together.
+    fn check(&self) -> Result<(), Error> {
+        let problem = match (&self.first_use, self.anything, self.pins.is_empty()) {
+            (Some(_), true, _) => {
+                "danger_accept_invalid_certs accepts what trust_on_first_use would refuse; leave one of them out"
+            }
+            (Some(_), _, false) => {
+                "with a fingerprint, trust_on_first_use would never be asked; leave one of them out"
+            }
+            _ => return Ok(()),
         };
+        Err(Error::config(problem))
+    }
+
+    /// The TLS settings. The server selects no protocol by ALPN, so none is offered (wire protocol §2).
+    pub(crate) fn settings(&self) -> Result<TlsSettings, Error> {
+        self.check()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Arc::new(Verifier {
+            rule: Arc::new(self.rule(&provider)?),
+            port: 0,
+            provider: provider.clone(),
+        });
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::config(format!("TLS: {error}")))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(verifier.clone());
         let mut config = match &self.identity {
             None => config.with_no_client_auth(),
             Some(identity) => config
@@ -194,7 +210,10 @@ impl Trust {
             // In a resumed session the server shows no certificate, so there would be nothing to compare.
             config.resumption = Resumption::disabled();
         }
-        Ok(config)
+        Ok(TlsSettings {
+            config: Arc::new(config),
+            by_port: self.first_use.as_ref().map(|_| verifier),
+        })
     }
 
     fn rule(&self, provider: &Arc<CryptoProvider>) -> Result<Rule, Error> {
@@ -228,6 +247,33 @@ impl Trust {
     }
 }
 
+/// TLS as a client does it.
+#[derive(Clone)]
+pub(crate) struct TlsSettings {
+    config: Arc<ClientConfig>,
+    /// Where the port has a part in what is trusted, which TLS itself does not know of.
+    by_port: Option<Arc<Verifier>>,
+}
+
+impl TlsSettings {
+    /// The settings for a connection to that port.
+    pub(crate) fn for_port(&self, port: u16) -> Arc<ClientConfig> {
+        let Some(verifier) = &self.by_port else {
+            return Arc::clone(&self.config);
+        };
+        let mut config = ClientConfig::clone(&self.config);
+        let verifier = Verifier {
+            rule: Arc::clone(&verifier.rule),
+            port,
+            provider: Arc::clone(&verifier.provider),
+        };
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::new(verifier));
+        Arc::new(config)
+    }
+}
+
 #[derive(Debug)]
 enum Rule {
     Chain {
@@ -241,7 +287,9 @@ enum Rule {
 
 #[derive(Debug)]
 struct Verifier {
-    rule: Rule,
+    rule: Arc<Rule>,
+    /// Of the server that is connected to.
+    port: u16,
     provider: Arc<CryptoProvider>,
 }
 
@@ -249,16 +297,33 @@ struct Verifier {
 #[derive(Debug)]
 pub(crate) struct Untrusted {
     pub(crate) fingerprint: Fingerprint,
+    /// Those that would have been right, if any are known.
+    pub(crate) expected: Vec<Fingerprint>,
     pub(crate) why: String,
 }
 
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            fingerprint,
+            expected,
+            why,
+        } = self;
+        write!(f, "the server's certificate is not trusted: {why}; ")?;
+        if expected.is_empty() {
+            return write!(
+                f,
+                "its SHA-256 fingerprint is {fingerprint}: if `pvenode cert info` on the node shows the same, give it to \
+                 ClientBuilder::fingerprint or as PROXMOX_FINGERPRINT, or the cluster's own authority to ca_file or as \
+                 PROXMOX_CA_FILE"
+            );
+        }
+        let expected: Vec<_> = expected.iter().map(Fingerprint::to_string).collect();
         write!(
             f,
-            "the server's certificate is not trusted: {}; its SHA-256 fingerprint is {}, which can be \
-             pinned if the server itself shows the same",
-            self.why, self.fingerprint
+            "expected {}, shown {fingerprint}: either it was renewed, which `pvenode cert info` on the node tells, or \
+             somebody is in between",
+            expected.join(" or ")
         )
     }
 }
@@ -275,12 +340,16 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let fingerprint = Fingerprint::of(end_entity);
-        let why = match &self.rule {
+        let mut expected = Vec::new();
+        let why = match &*self.rule {
             Rule::Anything => return Ok(ServerCertVerified::assertion()),
             Rule::Pinned(pins) if pins.contains(&fingerprint) => {
                 return Ok(ServerCertVerified::assertion());
             }
-            Rule::Pinned(_) => "it is not the pinned one".to_owned(),
+            Rule::Pinned(pins) => {
+                expected.clone_from(pins);
+                "it is not the pinned one".to_owned()
+            }
             Rule::Chain { chain, first_use } => {
                 let vouched = match chain {
                     None => Err("this machine has no root certificates".to_owned()),
@@ -298,15 +367,22 @@ impl ServerCertVerifier for Verifier {
                     (Ok(verified), _) => return Ok(verified),
                     (Err(why), None) => why,
                     (Err(why), Some(store)) => {
-                        match store.check(&server_name.to_str(), fingerprint) {
+                        match store.check(&server_name.to_str(), self.port, fingerprint) {
                             Ok(()) => return Ok(ServerCertVerified::assertion()),
-                            Err(problem) => format!("{why}, and {problem}"),
+                            Err(problem) => {
+                                expected.extend(problem.expected());
+                                format!("{why}, and {problem}")
+                            }
                         }
                     }
                 }
             }
         };
-        let refusal = Untrusted { fingerprint, why };
+        let refusal = Untrusted {
+            fingerprint,
+            expected,
+            why,
+        };
         Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
     }
 
@@ -316,7 +392,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if matches!(self.rule, Rule::Anything) {
+        if matches!(*self.rule, Rule::Anything) {
             return Ok(HandshakeSignatureValid::assertion());
         }
         verify_tls12_signature(
@@ -333,7 +409,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if matches!(self.rule, Rule::Anything) {
+        if matches!(*self.rule, Rule::Anything) {
             return Ok(HandshakeSignatureValid::assertion());
         }
         verify_tls13_signature(

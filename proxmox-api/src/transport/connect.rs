@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::uri::{Scheme, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -17,12 +16,13 @@ use tower_service::Service;
 use super::BoxError;
 use super::line::{Line, Stream};
 use super::proxy::Proxies;
+use crate::tls::TlsSettings;
 
 /// Makes connections: TCP, and TLS over it where the address says so.
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector,
-    tls: TlsConnector,
+    tls: TlsSettings,
     proxies: Arc<Proxies>,
     timeout: Duration,
     longest_phrase: usize,
@@ -30,7 +30,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(
-        tls: ClientConfig,
+        tls: TlsSettings,
         proxies: Arc<Proxies>,
         timeout: Duration,
         longest_phrase: usize,
@@ -38,7 +38,6 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let tls = TlsConnector::from(Arc::new(tls));
         Self {
             tcp,
             tls,
@@ -56,7 +55,8 @@ impl Connector {
     }
 
     async fn connect(self, uri: Uri) -> Result<Line, BoxError> {
-        let tls = self.tls.clone();
+        let port = uri.port_u16().unwrap_or(443);
+        let tls = TlsConnector::from(self.tls.for_port(port));
         let longest = self.longest_phrase;
         let host = bare_host(&uri).to_owned();
         let secure = uri.scheme() == Some(&Scheme::HTTPS);

@@ -222,6 +222,7 @@ pub struct TransportError {
     fate: Fate,
     text: String,
     certificate: Option<Fingerprint>,
+    expected: Vec<Fingerprint>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,6 +240,7 @@ impl TransportError {
             fate: Fate::NeverSent,
             text: text.into(),
             certificate: None,
+            expected: Vec::new(),
         }
     }
 
@@ -258,6 +260,7 @@ impl TransportError {
             fate: Fate::Unknown,
             text: text.into(),
             certificate: None,
+            expected: Vec::new(),
         }
     }
 
@@ -268,6 +271,7 @@ impl TransportError {
             fate: Fate::TimedOut(after),
             text: format!("no answer within {after:?}"),
             certificate: None,
+            expected: Vec::new(),
         }
     }
 
@@ -290,6 +294,19 @@ impl TransportError {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Adds the fingerprints that would have been right to a certificate that is not trusted.
+    #[must_use]
+    pub fn expecting(mut self, fingerprints: impl IntoIterator<Item = Fingerprint>) -> Self {
+        self.expected.extend(fingerprints);
+        self
+    }
+
+    /// The fingerprints that would have been right, where a certificate was refused and some are known.
+    #[must_use]
+    pub fn expected_certificates(&self) -> &[Fingerprint] {
+        &self.expected
     }
 
     /// The fingerprint of the certificate that was not trusted, if that was the cause.

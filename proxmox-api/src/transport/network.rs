@@ -56,7 +56,7 @@ const IDLE: Duration = Duration::from_secs(3);
 impl HttpTransport {
     pub(crate) fn new(settings: &HttpSettings) -> Result<Self, Error> {
         let connector = Connector::new(
-            settings.trust.client_config()?,
+            settings.trust.settings()?,
             Arc::new(settings.proxies.clone()),
             settings.connect_timeout,
             LONGEST_PHRASE,
@@ -365,6 +365,7 @@ fn explain(error: &legacy::Error) -> TransportError {
         let untrusted = causes(error).find_map(untrusted);
         return TransportError {
             certificate: untrusted.map(|refusal| refusal.fingerprint),
+            expected: untrusted.map_or_else(Vec::new, |refusal| refusal.expected.clone()),
             ..TransportError::never_sent(text)
         };
     }

@@ -5,6 +5,7 @@ pub mod decode;
 pub mod encode;
 pub mod endpoint;
 mod family;
+pub(crate) mod file;
 pub mod formats;
 pub(crate) mod list;
 pub mod open_enum;

@@ -35,12 +35,12 @@ fn sentences_have_a_meaning() {
         ("snapshot name 's1' already used", ErrorKind::AlreadyExists),
         (
             "address 'fe80::1' already used on link 0 by node 'b'",
-            ErrorKind::Other,
+            ErrorKind::InUse,
         ),
         ("mapping 'gpu' not found", ErrorKind::NotFound),
-        ("sh: zfs: command not found", ErrorKind::Other),
-        ("VM quit/powerdown failed - got timeout", ErrorKind::Other),
-        ("block job 'drive-scsi0' - got timeout", ErrorKind::Other),
+        ("sh: zfs: command not found", ErrorKind::Internal),
+        ("VM quit/powerdown failed - got timeout", ErrorKind::Timeout),
+        ("block job 'drive-scsi0' - got timeout", ErrorKind::Timeout),
         ("database is locked", ErrorKind::Other),
         ("CT 100 not running", ErrorKind::NotRunning),
         ("VM 100 is not running", ErrorKind::NotRunning),
@@ -66,10 +66,73 @@ fn sentences_have_a_meaning() {
         ),
         (
             "RRD error: opening 'x': No such file or directory",
-            ErrorKind::Other,
+            ErrorKind::Internal,
         ),
         ("pvestatd is not running", ErrorKind::Other),
-        ("no options specified", ErrorKind::Other),
+        ("no options specified", ErrorKind::InvalidParameter),
+        (
+            "could not acquire lock for SDN config: configuration has pending changes",
+            ErrorKind::PendingChanges,
+        ),
+        (
+            "can't lock file '/var/lock/x.lck' - can't open file - No such file or directory",
+            ErrorKind::Internal,
+        ),
+        (
+            "VM 101 qmp command 'guest-network-get-interfaces' failed - got timeout",
+            ErrorKind::AgentTimeout,
+        ),
+        (
+            "VM 101 qmp command 'backup' failed - got timeout",
+            ErrorKind::MonitorTimeout,
+        ),
+        ("VM 101 is running - destroy failed", ErrorKind::Running),
+        (
+            "unable to remove VM 101 - used in HA resources and purge parameter not set.",
+            ErrorKind::InUse,
+        ),
+        (
+            "storage 'nfs1' is not online",
+            ErrorKind::StorageUnavailable,
+        ),
+        (
+            "storage 'nfs1' is not available on node 'pve2'",
+            ErrorKind::StorageUnavailable,
+        ),
+        (
+            "can't clone to non-shared storage 'local'",
+            ErrorKind::NotShared,
+        ),
+        (
+            "can't clone VM to node 'pve2' (VM uses local storage)",
+            ErrorKind::NotShared,
+        ),
+        (
+            "parameter 'storage' not allowed for linked clones",
+            ErrorKind::InvalidParameter,
+        ),
+        (
+            "unable to use snapshot name 'current' (reserved name)",
+            ErrorKind::ReservedName,
+        ),
+        ("only root can set 'args' config", ErrorKind::RootOnly),
+        (
+            "cannot index groups: ha groups have been migrated to rules",
+            ErrorKind::Replaced,
+        ),
+        (
+            "can't remove CT 101 - protection mode enabled",
+            ErrorKind::Protected,
+        ),
+        ("no space left on device", ErrorKind::NoSpace),
+        (
+            "vg 'pve' has not enough free space (512.00 MiB < 1.00 GiB)",
+            ErrorKind::NoSpace,
+        ),
+        (
+            "can't lock file '/var/lock/x' - got timeout",
+            ErrorKind::LockTimeout,
+        ),
     ] {
         assert_eq!(ErrorKind::of_text(text), kind, "{text}");
     }
@@ -145,6 +208,7 @@ fn the_missing_privilege_can_be_read() {
     let error = error(403, "Permission check failed (/vms/102, VM.Audit)", "");
     assert_eq!(error.missing_permission(), Some(("/vms/102", "VM.Audit")));
     let other = self::error(403, "Permission check failed (user != root@pam)", "");
+    assert_eq!(other.kind(), ErrorKind::RootOnly);
     assert_eq!(other.missing_permission(), None);
 }
 

@@ -180,3 +180,61 @@ async fn any_transport_can_give_a_file_in_one_piece() {
     );
     assert_eq!(file.chunk().await.expect("over"), None);
 }
+
+#[tokio::test]
+async fn two_saves_at_once_to_one_place_do_not_mix() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("task.log");
+    let victim = folder.path().join("victim");
+    std::fs::write(&victim, "keep").expect("written");
+    // What an attacker would plant where the name of the process is known.
+    #[cfg(unix)]
+    {
+        let planted = format!(".task.log.{}.part", std::process::id());
+        std::os::unix::fs::symlink(&victim, folder.path().join(planted)).expect("a link");
+    }
+    for _ in 0..10 {
+        let saved = ["a", "b"].map(|letter| {
+            let body = letter.repeat(100_000);
+            let path = path.clone();
+            tokio::spawn(async move {
+                let fake = Fake::new(move |_| Ok(json(200, "OK", body.clone())));
+                let mut file = log(&fake.token_client()).await.expect("an answer");
+                file.save(&path).await.expect("saved")
+            })
+        });
+        for save in saved {
+            assert_eq!(save.await.expect("no panic"), 100_000);
+        }
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        assert!(
+            text == "a".repeat(100_000) || text == "b".repeat(100_000),
+            "a mix"
+        );
+    }
+    assert_eq!(
+        std::fs::read_to_string(&victim).expect("it is there"),
+        "keep"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_saved_file_keeps_the_mode_and_the_link_of_the_one_before() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    std::fs::write(&real, "old").expect("written");
+    std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).expect("set");
+    std::os::unix::fs::symlink("real", &link).expect("a link");
+    let fake = Fake::new(|_| Ok(json(200, "OK", "new")));
+    let mut file = log(&fake.token_client()).await.expect("an answer");
+    file.save(&link).await.expect("saved");
+    assert_eq!(std::fs::read_to_string(&real).expect("it is there"), "new");
+    let mode = std::fs::metadata(&real)
+        .expect("it is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(std::fs::read_link(&link).is_ok(), "still a link");
+}

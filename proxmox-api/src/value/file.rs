@@ -1,0 +1,225 @@
+//! Files that are written whole or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+/// More links in a row are a circle.
+const LINKS: usize = 40;
+
+/// Where a path leads: to what a symbolic link points to, whether it is there or not.
+pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match std::fs::read_link(&path) {
+            // A relative one counts from where the link is.
+            Ok(target) => path = path.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("it is a circle of symbolic links"))
+}
+
+/// A file beside its place, which takes the place when it is complete; removed if it never does.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    file: NamedTempFile,
+    place: PathBuf,
+}
+
+/// Who may read a file that was not there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Its owner.
+    Owner,
+    /// Whoever the process lets read what it creates.
+    AsUsual,
+}
+
+impl Unfinished {
+    /// Begins a file. Nobody else has its name, so two that are written at once do not mix, and what stands in its way is
+    /// neither followed nor overwritten.
+    pub(crate) fn beside(path: &Path, readers: Readers) -> io::Result<Self> {
+        let place = resolve(path)?;
+        let mut name = std::ffi::OsString::from(".");
+        name.push(place.file_name().unwrap_or_default());
+        name.push(".");
+        let folder = match place.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let mut builder = Builder::new();
+        builder.prefix(&name).suffix(".part");
+        #[cfg(unix)]
+        if readers == Readers::AsUsual {
+            builder.permissions(usual());
+        }
+        #[cfg(not(unix))]
+        let _ = readers;
+        let file = builder.tempfile_in(folder)?;
+        if let Ok(old) = std::fs::metadata(&place) {
+            file.as_file().set_permissions(old.permissions())?;
+        }
+        Ok(Self { file, place })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// Puts it to its place, complete and on disk.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        self.file.persist(&self.place)?;
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn usual() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    // What the process's mask takes away is taken away here too.
+    std::fs::Permissions::from_mode(0o666)
+}
+
+/// Changes a text file that several programs change, one after the other. `change` gets the text, empty where there is no
+/// file, and gives the new one, or nothing to leave it. Mode and owner stay; a new file is for its owner alone.
+///
+/// The lock is a file of its own beside it, `<name>.lock`, since the file itself is replaced.
+pub(crate) fn change<E: From<io::Error>>(
+    path: &Path,
+    change: impl FnOnce(&str) -> Result<Option<String>, E>,
+) -> Result<(), E> {
+    let place = resolve(path)?;
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    owner_only(&mut options);
+    let lock = options.open(place.with_file_name(name))?;
+    // Ends with the file, however this function ends.
+    lock.lock()?;
+    let text = read(&place)?.unwrap_or_default();
+    let Some(text) = change(&text)? else {
+        return Ok(());
+    };
+    let unfinished = Unfinished::beside(&place, Readers::Owner)?;
+    unfinished.file().write_all(text.as_bytes())?;
+    Ok(unfinished.finish()?)
+}
+
+/// The text of a file; `None` where there is none.
+pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+fn owner_only(options: &mut OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600);
+}
+
+#[cfg(not(unix))]
+fn owner_only(_: &mut OpenOptions) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a folder")
+    }
+
+    fn append(path: &Path, line: &str) -> io::Result<()> {
+        change(path, |text| {
+            Ok::<_, io::Error>(Some(format!("{text}{line}\n")))
+        })
+    }
+
+    #[cfg(unix)]
+    fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777
+    }
+
+    #[test]
+    fn what_many_add_at_once_is_all_there() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        std::thread::scope(|scope| {
+            for writer in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for line in 0..25 {
+                        append(path, &format!("{writer}-{line}")).expect("written");
+                    }
+                });
+            }
+        });
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let mut lines: Vec<_> = text.lines().collect();
+        lines.sort_unstable();
+        lines.dedup();
+        assert_eq!(lines.len(), 200);
+        let mut names: Vec<_> = std::fs::read_dir(&folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["file", "file.lock"], "nothing else is left");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_mode_stays_and_a_new_file_is_for_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder();
+        let path = folder.path().join("file");
+        append(&path, "a").expect("written");
+        assert_eq!(mode(&path), 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("set");
+        append(&path, "b").expect("written");
+        assert_eq!(mode(&path), 0o640);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_what_it_points_to_is_changed() {
+        let folder = folder();
+        let real = folder.path().join("real");
+        std::fs::create_dir(folder.path().join("links")).expect("a folder");
+        let link = folder.path().join("links/link");
+        std::os::unix::fs::symlink("../real", &link).expect("a link");
+        append(&link, "a").expect("written, though it points to nothing yet");
+        append(&link, "b").expect("written");
+        assert_eq!(
+            std::fs::read_to_string(&real).expect("it is there"),
+            "a\nb\n"
+        );
+        assert!(std::fs::read_link(&link).is_ok(), "still a link");
+        let circle = folder.path().join("circle");
+        std::os::unix::fs::symlink("circle", &circle).expect("a link");
+        let error = append(&circle, "a").expect_err("it leads nowhere");
+        assert!(error.to_string().contains("circle"), "{error}");
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_the_file() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        append(&path, "a").expect("written");
+        change(&path, |_| Err(io::Error::other("no"))).expect_err("it fails");
+        change(&path, |_| Ok::<_, io::Error>(None)).expect("nothing to do");
+        assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "a\n");
+    }
+}
