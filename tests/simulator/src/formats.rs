@@ -49,6 +49,10 @@ const IFACE: &str = r"(?^i:[a-z][a-z0-9_]{1,20}(?:[:.]\d+)?)";
 const REALM: &str = r"[A-Za-z][A-Za-z0-9.\-_]+";
 const DNS: &str = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?)(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?)*";
 const EMAIL: &str = r"[\w+\-~]+(?:\.[\w+\-~]+)*@[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?)*";
+const EMAIL_USER: &str = r"[\w+\-~]+(?:\.[\w+\-~]+)*";
+const CONTENT_TYPES: [&str; 8] = [
+    "images", "rootdir", "vztmpl", "iso", "backup", "snippets", "none", "import",
+];
 const VOLUME: &str = r"(?^i:[a-z][a-z0-9\-_.]*[a-z0-9]):.+";
 
 /// Whether a single value is fine, and the text if it is not.
@@ -56,12 +60,21 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
     let look = |what: &str| format!("value does not look like a valid {what}");
     let verdict = match name {
         "string" => (true, String::new()),
-        "pve-fw-conntrack-helper" | "pve-storage-content" => {
-            (is(r"[a-z0-9\-_]+", v), format!("invalid value '{v}'"))
-        }
+        "pve-fw-conntrack-helper" => match unknown_helper(v) {
+            None => (true, String::new()),
+            Some(error) => (false, error),
+        },
+        "pve-storage-content" => (
+            CONTENT_TYPES.contains(&v),
+            format!("invalid content type '{v}'"),
+        ),
         "pve-vmid" => (is("[1-9][0-9]{2,8}", v), look("VM ID")),
         "pve-node" => (is(NODE, v), look("node name")),
         "pve-configid" => (is(CONFIG_ID, v), format!("invalid configuration ID '{v}'")),
+        "pve-storage-id" if v.chars().count() < 2 => (
+            false,
+            format!("storage ID '{v}' cannot be shorter than 2 characters"),
+        ),
         "pve-storage-id" => (
             is(STORAGE_ID, v),
             format!("storage ID '{v}' contains illegal characters"),
@@ -74,10 +87,17 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             is(IFACE, v),
             format!("invalid network interface name '{v}'"),
         ),
-        "pve-userid" => (
-            is(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+", v) && (3..=64).contains(&v.chars().count()),
-            format!("value '{v}' does not look like a valid user name"),
-        ),
+        "pve-userid" => match v.chars().count() {
+            0..3 => (false, format!("user name '{v}' is too short")),
+            length @ 65.. => (
+                false,
+                format!("user name '{v}' is too long ({length} > 64)"),
+            ),
+            _ => (
+                is(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+", v),
+                format!("value '{v}' does not look like a valid user name"),
+            ),
+        },
         "pve-tokenid" => (
             is(
                 r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+![A-Za-z][A-Za-z0-9.\-_]+",
@@ -119,7 +139,10 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             !v.split('/').any(|part| matches!(part, "." | "..")),
             format!("{v} is not a normalized path"),
         ),
-        "pve-lxc-dev-string" => (v.starts_with("/dev/"), format!("{v} is not a device path")),
+        "pve-lxc-dev-string" => (
+            v.starts_with("/dev/"),
+            format!("{v} is not a valid device path"),
+        ),
         "pve-storage-path" | "pve-storage-path-in-property-string" => (
             is("/[^;()]+", v),
             "value does not look like a valid absolute path".into(),
@@ -130,7 +153,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "mac-addr" => (
             is(r"(?^i:[a-f0-9][02468ace](?::[a-f0-9]{2}){5})", v),
-            "value is not a valid unicast MAC address".into(),
+            "value does not look like a valid unicast MAC address".into(),
         ),
         "mac-prefix" => (
             is(r"(?^i:[a-f0-9][02468ace](?::[a-f0-9]{2}){0,2}:?)", v),
@@ -145,10 +168,10 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         "ipv4mask" => (
             v.parse::<Ipv4Addr>()
                 .is_ok_and(|mask| mask.to_bits().leading_ones() == mask.to_bits().count_ones()),
-            look("IPv4 netmask"),
+            look("IP netmask"),
         ),
-        "CIDRv4" => (cidr(v, 8, 0), look("IPv4 network")),
-        "CIDRv6" => (cidr(v, 0, 8), look("IPv6 network")),
+        "CIDRv4" => (cidr(v, 8, 0), look("IPv4 CIDR network")),
+        "CIDRv6" => (cidr(v, 0, 8), look("IPv6 CIDR network")),
         "CIDR" => (cidr(v, 8, 8), look("CIDR network")),
         "FullRangeCIDR" => (cidr(v, 1, 1), look("CIDR network")),
         "IPorCIDR" => (
@@ -159,7 +182,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             v.parse::<IpAddr>().is_ok()
                 || cidr(v, 1, 1)
                 || is(r"(?^i:(?:(?:dc|guest)/)?[a-z][a-z0-9\-_]+)", v),
-            look("IP address, CIDR network or alias"),
+            look("IP address or CIDR network"),
         ),
         "pve-ipv4-config" => (
             matches!(v, "dhcp" | "manual") || cidr(v, 8, 0),
@@ -170,17 +193,22 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             look("ipv6 network configuration"),
         ),
         "dns-name" => (is(DNS, v), look("DNS name")),
-        "address" | "pve-storage-server" => (
+        "address" => (
             v.parse::<IpAddr>().is_ok() || is(DNS, v),
             format!("value does not look like a valid address: {v}"),
+        ),
+        "pve-storage-server" => (
+            v.parse::<IpAddr>().is_ok() || is(DNS, v),
+            look("server name or IP address"),
         ),
         "pve-storage-portal-dns" => (
             is(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:]+)(?::\d+)?", v) || v.parse::<IpAddr>().is_ok(),
             look("portal address"),
         ),
         "email" => (is(EMAIL, v), look("email address")),
+        // A user of this machine has no realm.
         "email-or-username" => (
-            is(EMAIL, v) || is(r"[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+", v),
+            is(EMAIL, v) || is(EMAIL_USER, v),
             look("email address or user name"),
         ),
         "urlencoded" => (
@@ -189,7 +217,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "pve-cpuset" => (
             is(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*", v),
-            format!("unable to parse cpuset '{v}'"),
+            "unable to parse cpuset option".into(),
         ),
         "pve-phys-bits" => (
             v == "host" || v.parse::<u8>().is_ok_and(|bits| (8..=64).contains(&bits)),
@@ -206,16 +234,14 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             ),
             format!("invalid boot device '{v}'"),
         ),
-        "pve-hotplug-features" => (
-            matches!(v, "0" | "1")
-                || v.split(',').all(|f| {
-                    matches!(
-                        f,
-                        "network" | "disk" | "cpu" | "memory" | "usb" | "cloudinit"
-                    )
-                }),
-            "unable to parse hotplug option".into(),
-        ),
+        "pve-hotplug-features" => {
+            let known = ["network", "disk", "cpu", "memory", "usb", "cloudinit"];
+            let unknown = split_list(v).find(|feature| !known.contains(feature));
+            match unknown.filter(|_| !matches!(v, "0" | "1")) {
+                None => (true, String::new()),
+                Some(feature) => (false, format!("invalid hotplug feature '{feature}'")),
+            }
+        }
         "pve-replication-job-id" => (
             is(r"[1-9][0-9]{2,8}-\d{1,9}", v),
             format!("invalid replication job id '{v}'"),
@@ -226,25 +252,20 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "pve-day-of-week" => (
             matches!(v, "mon" | "tue" | "wed" | "thu" | "fri" | "sat" | "sun"),
-            "invalid day of week".into(),
+            format!("invalid day '{v}'"),
         ),
         "pve-task-status-type" => (
             matches!(v, "ok" | "error" | "warning" | "unknown"),
             format!("invalid task status type '{v}'"),
         ),
-        "pve-ha-resource-id" => (is("[a-z]+:[A-Za-z0-9_-]+", v), look("HA resource ID")),
-        "pve-ha-resource-or-vm-id" => (
-            is("[a-z]+:[A-Za-z0-9_-]+", v) || is("[1-9][0-9]{2,8}", v),
-            look("HA resource or VM ID"),
-        ),
+        "pve-ha-resource-id" => (is(r"[a-z]+:\S+", v), look("ha resource id")),
+        "pve-ha-resource-or-vm-id" => (is(r"[a-z]+:\S+|\d+", v), look("ha resource id")),
         "pve-ha-node" | "pve-ha-group-node" => (
             is(r"(?^i:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?::\d+)?", v),
-            look("HA node"),
+            look("ha node"),
         ),
-        "storage-pair" | "bridge-pair" => (
-            is(r"(?:1|[^\s:]+(?::[^\s:]+)?)", v),
-            format!("value '{v}' is not a valid mapping"),
-        ),
+        "storage-pair" => return Some(pair("pve-storage-id", v)),
+        "bridge-pair" => return Some(pair("pve-bridge-id", v)),
         "pve-startup-order" => (
             is(
                 r"(?:(?:order=)?\d+|up=\d+|down=\d+)(?:,(?:(?:order=)?\d+|up=\d+|down=\d+))*",
@@ -256,10 +277,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
             is(r"[a-fA-F0-9]{2}(\.[a-fA-F0-9]{4}){3,9}\.[a-fA-F0-9]{2}", v),
             "value does not look like a valid isis net".into(),
         ),
-        "pve-sdn-bgp-rt" => (
-            is(r"\d+:\d+", v),
-            format!("value '{v}' is not a route target"),
-        ),
+        "pve-sdn-bgp-rt" => (is(r"\d+:\d+", v), look("bgp route-target")),
         "pve-storage-vgname" => (
             is(r"(?^i:[a-z0-9][a-z0-9\-_.]+)", v),
             format!("lvm name '{v}' contains illegal characters"),
@@ -270,15 +288,15 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "pve-storage-zfs-blocksize" => (
             is(r"(?^i:\d+[km]?)", v),
-            format!("invalid block size '{v}'"),
+            format!(
+                "invalid ZFS blocksize format '{v}'. Use a positive number (no leading zeros) with an optional 'k' or \
+                 'm' suffix."
+            ),
         ),
-        "pve-dir-override" => (
-            is(r"[a-z]+=[^=]+", v),
-            format!("'{v}' is not a valid override"),
-        ),
+        "pve-dir-override" => (is(r"[a-z]+=[^=]+", v), format!("invalid override '{v}'")),
         "pve-vlan-id-or-range" => (
             is(r"\d{1,4}(?:-\d{1,4})?", v),
-            format!("invalid VLAN ID '{v}'"),
+            format!("invalid VLAN configuration '{v}'"),
         ),
         "pve-fw-sport-spec" | "pve-fw-dport-spec" => {
             (is(r"[A-Za-z0-9:,\-]+", v), format!("invalid port '{v}'"))
@@ -286,18 +304,18 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         "pve-fw-protocol-spec" => (is(r"[A-Za-z0-9\-]+", v), format!("unknown protocol '{v}'")),
         "pve-fw-icmp-type-spec" => (
             is(r"[A-Za-z0-9/\-]+", v),
-            format!("unknown icmp-type '{v}'"),
+            format!("invalid icmp-type value '{v}'"),
         ),
         "pve-fw-addr-spec" => (!v.trim().is_empty(), "unable to parse address".into()),
-        "pve-acme-domain" => (is(DNS, v), look("ACME domain")),
-        "pve-acme-alias" => (is(r"[A-Za-z0-9_.\-]+", v), look("ACME alias")),
-        "graphite-path" => (
-            is(r"[A-Za-z0-9_\-.]+", v),
-            "value is not a valid graphite path".into(),
+        "pve-acme-domain" => (
+            is(r"(?^i:[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)+)", v),
+            format!("value '{v}' does not look like a valid domain name!"),
         ),
+        "pve-acme-alias" => (is(r"[A-Za-z0-9_.\-]+", v), look("ACME alias")),
+        "graphite-path" => (is(DNS, v), look("graphite path")),
         "pem-string" | "pem-certificate" | "pem-certificate-chain" => (
             v.contains("-----BEGIN ") && v.contains("-----END "),
-            "value does not look like PEM encoded data".into(),
+            "not a valid PEM-formatted string.".into(),
         ),
         "pve-command-batch" => (
             serde_json::from_str::<serde_json::Value>(v).is_ok_and(|json| json.is_array()),
@@ -305,7 +323,7 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         ),
         "pve-ct-timezone" => (
             v == "host" || is(r"[A-Za-z0-9_+\-/]+", v),
-            format!("invalid timezone '{v}'"),
+            format!("invalid time zone '{v}'"),
         ),
         "ldap-simple-attr" => (
             is(r"[A-Za-z0-9\-_;.]+", v),
@@ -318,11 +336,14 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         "pve-sdn-controller-id"
         | "pve-sdn-dns-id"
         | "pve-sdn-ipam-id"
-        | "pve-sdn-fabric-id"
         | "pve-sdn-prefix-list-id"
         | "pve-sdn-route-map-id" => (
             is("(?^i:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)", v),
             format!("SDN object ID '{v}' contains illegal characters"),
+        ),
+        "pve-sdn-fabric-id" => (
+            is("[a-zA-Z0-9][a-zA-Z0-9-]{0,6}[a-zA-Z0-9]?", v),
+            format!("Fabric ID '{v}' contains illegal characters"),
         ),
         "pve-storage-format" => (
             matches!(v, "raw" | "qcow2" | "vmdk" | "subvol"),
@@ -340,6 +361,47 @@ fn single(name: &str, v: &str) -> Option<(bool, String)> {
         _ => return None,
     };
     Some(verdict)
+}
+
+/// Why a list of connection tracking helpers is refused.
+fn unknown_helper(list: &str) -> Option<String> {
+    const HELPERS: [&str; 9] = [
+        "amanda",
+        "ftp",
+        "irc",
+        "netbios-ns",
+        "pptp",
+        "sane",
+        "sip",
+        "snmp",
+        "tftp",
+    ];
+    if list.ends_with(',') {
+        return Some("extraneous commas in list".into());
+    }
+    let mut helpers = list.split(',').filter(|_| !list.is_empty());
+    let unknown = helpers.find(|helper| !HELPERS.contains(helper))?;
+    Some(format!("unknown helper {unknown}"))
+}
+
+/// One entry of a mapping between ids of a format: `1`, one id, or two.
+fn pair(format: &str, entry: &str) -> (bool, String) {
+    let ids = match entry.split_once(':') {
+        _ if entry == "1" => Vec::new(),
+        Some((from, to)) if !to.contains(':') => vec![from, to],
+        _ => vec![entry],
+    };
+    let refused = ids
+        .into_iter()
+        .filter_map(|id| single(format, id))
+        .find(|(fine, _)| !fine);
+    match refused {
+        None => (true, String::new()),
+        Some((_, error)) => (
+            false,
+            format!("entry '{entry}' contains invalid ID - {error}\n"),
+        ),
+    }
 }
 
 fn cidr(value: &str, min4: u8, min6: u8) -> bool {
@@ -513,6 +575,136 @@ mod tests {
         assert_eq!(
             check("pve-vmid", "5"),
             Some(Err("value does not look like a valid VM ID\n".into()))
+        );
+    }
+
+    #[test]
+    fn refusals_have_the_words_of_the_server() {
+        for (name, value, text) in [
+            (
+                "pve-storage-id",
+                "~",
+                "storage ID '~' cannot be shorter than 2 characters",
+            ),
+            (
+                "pve-storage-id",
+                "1x",
+                "storage ID '1x' contains illegal characters",
+            ),
+            ("pve-userid", "~", "user name '~' is too short"),
+            (
+                "pve-userid",
+                "nobody",
+                "value 'nobody' does not look like a valid user name",
+            ),
+            (
+                "pve-storage-content-list",
+                "iso,x",
+                "invalid content type 'x'",
+            ),
+            ("pve-fw-conntrack-helper", "ftp,x", "unknown helper x"),
+            (
+                "pve-fw-conntrack-helper",
+                "ftp,",
+                "extraneous commas in list",
+            ),
+            (
+                "mac-addr",
+                "~",
+                "value does not look like a valid unicast MAC address",
+            ),
+            (
+                "ipv4mask",
+                "~",
+                "value does not look like a valid IP netmask",
+            ),
+            (
+                "CIDRv4",
+                "~",
+                "value does not look like a valid IPv4 CIDR network",
+            ),
+            (
+                "CIDRv6",
+                "~",
+                "value does not look like a valid IPv6 CIDR network",
+            ),
+            (
+                "IPorCIDRorAlias",
+                "~",
+                "value does not look like a valid IP address or CIDR network",
+            ),
+            (
+                "pve-storage-server",
+                "~",
+                "value does not look like a valid server name or IP address",
+            ),
+            ("pve-cpuset", "x", "unable to parse cpuset option"),
+            (
+                "pve-hotplug-features",
+                "disk,x",
+                "invalid hotplug feature 'x'",
+            ),
+            ("pve-day-of-week-list", "mon,x", "invalid day 'x'"),
+            (
+                "pve-ha-resource-or-vm-id",
+                "~",
+                "value does not look like a valid ha resource id",
+            ),
+            (
+                "pve-ha-node-list",
+                "~",
+                "value does not look like a valid ha node",
+            ),
+            (
+                "pve-sdn-bgp-rt",
+                "x",
+                "value does not look like a valid bgp route-target",
+            ),
+            (
+                "pve-sdn-fabric-id",
+                "toolongname",
+                "Fabric ID 'toolongname' contains illegal characters",
+            ),
+            ("pve-dir-override", "~", "invalid override '~'"),
+            (
+                "pve-vlan-id-or-range",
+                "~",
+                "invalid VLAN configuration '~'",
+            ),
+            (
+                "pve-acme-domain",
+                "~",
+                "value '~' does not look like a valid domain name!",
+            ),
+            (
+                "graphite-path",
+                "~",
+                "value does not look like a valid graphite path",
+            ),
+            ("pem-string", "~", "not a valid PEM-formatted string."),
+            ("pve-ct-timezone", "~", "invalid time zone '~'"),
+            (
+                "bridge-pair",
+                "a:~",
+                "entry 'a:~' contains invalid ID - invalid bridge ID '~'\n",
+            ),
+        ] {
+            assert_eq!(
+                check(name, value),
+                Some(Err(format!("{text}\n"))),
+                "{name} {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn users_without_a_realm_get_mail_too() {
+        assert_eq!(check("email-or-username", "root"), Some(Ok(())));
+        assert_eq!(
+            check("email", "root"),
+            Some(Err(
+                "value does not look like a valid email address\n".into()
+            ))
         );
     }
 

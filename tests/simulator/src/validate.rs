@@ -117,7 +117,7 @@ impl Validator<'_> {
             {
                 errors.add(
                     &at(required),
-                    format!("missing property - '{}' requires this property", at(name)),
+                    format!("missing property required by '{}'", at(name)),
                 );
             }
         }
@@ -499,10 +499,7 @@ mod tests {
             ],
         );
         assert_eq!(errors["must"], "property is missing and it is not optional");
-        assert_eq!(
-            errors["algo"],
-            "missing property - 'sum' requires this property"
-        );
+        assert_eq!(errors["algo"], "missing property required by 'sum'");
         assert_eq!(errors["net31"], "value may only be 3 characters long");
         let unknown =
             "property is not defined in schema and the schema does not allow additional properties";

@@ -552,7 +552,7 @@ async fn every_wrong_parameter_is_named() {
     .await;
     assert_eq!(
         upload.json()["errors"],
-        json!({ "checksum-algorithm": "missing property - 'checksum' requires this property" })
+        json!({ "checksum-algorithm": "missing property required by 'checksum'" })
     );
     assert_eq!(
         ask(&pve, "POST", "/nodes/pve1/qemu", "vmid=300&tags=a&tags=b")
