@@ -1814,6 +1814,8 @@ pub struct ClusterNotificationsEndpointsGotify {
     pub disable: Option<bool>,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Address (URL) of the Gotify server.
     pub server: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1827,7 +1829,7 @@ impl Object for ClusterNotificationsEndpointsGotify {
             &Shape {
                 name: "ClusterNotificationsEndpointsGotify",
                 required: &["name", "server"],
-                optional: &["comment", "digest", "disable"],
+                optional: &["comment", "digest", "disable", "origin"],
                 families: &[],
                 rules: None,
             },
@@ -1837,6 +1839,7 @@ impl Object for ClusterNotificationsEndpointsGotify {
                 &mut self.comment,
                 &mut self.digest,
                 &mut self.disable,
+                &mut self.origin,
                 &mut self.extra,
             ],
         );
@@ -1912,6 +1915,8 @@ pub struct ClusterNotificationsEndpointsSendmail {
     pub mailto_user: Option<Vec<UserId>>,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1931,6 +1936,7 @@ impl Object for ClusterNotificationsEndpointsSendmail {
                     "from-address",
                     "mailto",
                     "mailto-user",
+                    "origin",
                 ],
                 families: &[],
                 rules: None,
@@ -1944,6 +1950,7 @@ impl Object for ClusterNotificationsEndpointsSendmail {
                 &mut self.from_address,
                 &mut self.mailto,
                 &mut self.mailto_user,
+                &mut self.origin,
                 &mut self.extra,
             ],
         );
@@ -2037,6 +2044,8 @@ pub struct ClusterNotificationsEndpointsSmtp {
     pub mode: Option<ClusterNotificationsEndpointsSmtpMode>,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     pub port: Option<i64>,
     /// Host name or IP address of the SMTP server.
@@ -2062,6 +2071,7 @@ impl Object for ClusterNotificationsEndpointsSmtp {
                     "mailto",
                     "mailto-user",
                     "mode",
+                    "origin",
                     "port",
                     "username",
                 ],
@@ -2079,6 +2089,7 @@ impl Object for ClusterNotificationsEndpointsSmtp {
                 &mut self.mailto,
                 &mut self.mailto_user,
                 &mut self.mode,
+                &mut self.origin,
                 &mut self.port,
                 &mut self.username,
                 &mut self.extra,
@@ -2205,6 +2216,8 @@ pub struct ClusterNotificationsEndpointsWebhook {
     pub method: ClusterNotificationsEndpointsWebhookMethod,
     /// Endpoint name, used as a target by matchers.
     pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
     pub secret: Option<Vec<Secret>>,
     /// Address (URL) the request goes to.
@@ -2220,7 +2233,15 @@ impl Object for ClusterNotificationsEndpointsWebhook {
             &Shape {
                 name: "ClusterNotificationsEndpointsWebhook",
                 required: &["method", "name", "url"],
-                optional: &["body", "comment", "digest", "disable", "header", "secret"],
+                optional: &[
+                    "body",
+                    "comment",
+                    "digest",
+                    "disable",
+                    "header",
+                    "origin",
+                    "secret",
+                ],
                 families: &[],
                 rules: None,
             },
@@ -2233,6 +2254,7 @@ impl Object for ClusterNotificationsEndpointsWebhook {
                 &mut self.digest,
                 &mut self.disable,
                 &mut self.header,
+                &mut self.origin,
                 &mut self.secret,
                 &mut self.extra,
             ],
@@ -2343,6 +2365,8 @@ pub struct ClusterNotificationsMatcher {
     pub mode: Option<ClusterNotificationsMatchersMode>,
     /// Matcher name.
     pub name: String,
+    /// Whether a user created the entry, or it is built in, changed or not.
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Targets that receive the matching notifications.
     pub target: Option<Vec<String>>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2365,6 +2389,7 @@ impl Object for ClusterNotificationsMatcher {
                     "match-field",
                     "match-severity",
                     "mode",
+                    "origin",
                     "target",
                 ],
                 families: &[],
@@ -2380,6 +2405,7 @@ impl Object for ClusterNotificationsMatcher {
                 &mut self.match_field,
                 &mut self.match_severity,
                 &mut self.mode,
+                &mut self.origin,
                 &mut self.target,
                 &mut self.extra,
             ],
@@ -2510,7 +2536,7 @@ open_enum_impls!(ClusterNotificationsMatchersMode : "all" All, "any" Any,);
 
 /// Whether a user created the entry, or it is built in, changed or not.
 ///
-/// Used by `GET /cluster/notifications/endpoints/gotify`, `GET /cluster/notifications/endpoints/sendmail`, `GET /cluster/notifications/endpoints/smtp`, `GET /cluster/notifications/endpoints/webhook` and 2 more.
+/// Used by `GET /cluster/notifications/endpoints/gotify`, `GET /cluster/notifications/endpoints/gotify/{name}`, `GET /cluster/notifications/endpoints/sendmail`, `GET /cluster/notifications/endpoints/sendmail/{name}` and 7 more.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClusterNotificationsOrigin {

@@ -5817,6 +5817,8 @@ object_impls!(NodeAptRepositoriesInfosItem);
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeAptRepositoriesStandardReposItem {
+    /// What the repository is for, in a sentence or two.
+    pub description: Option<String>,
     /// Short handle of the repository.
     pub handle: String,
     /// Full name of the repository.
@@ -5834,11 +5836,17 @@ impl Object for NodeAptRepositoriesStandardReposItem {
             &Shape {
                 name: "NodeAptRepositoriesStandardReposItem",
                 required: &["handle", "name"],
-                optional: &["status"],
+                optional: &["description", "status"],
                 families: &[],
                 rules: None,
             },
-            &mut [&mut self.handle, &mut self.name, &mut self.status, &mut self.extra],
+            &mut [
+                &mut self.handle,
+                &mut self.name,
+                &mut self.description,
+                &mut self.status,
+                &mut self.extra,
+            ],
         );
     }
 }

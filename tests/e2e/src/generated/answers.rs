@@ -5964,6 +5964,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsGotify {
         out.put("digest", &self.digest);
         out.put("disable", &self.disable);
         out.put("name", &self.name);
+        out.put("origin", &self.origin);
         out.put("server", &self.server);
         out.extra(&self.extra)
     }
@@ -5995,6 +5996,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSendmail 
         out.put("mailto", &self.mailto);
         out.put("mailto-user", &self.mailto_user);
         out.put("name", &self.name);
+        out.put("origin", &self.origin);
         out.extra(&self.extra)
     }
 }
@@ -6036,6 +6038,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsSmtp {
         out.put("mailto-user", &self.mailto_user);
         out.put("mode", &self.mode);
         out.put("name", &self.name);
+        out.put("origin", &self.origin);
         out.put("port", &self.port);
         out.put("server", &self.server);
         out.put("username", &self.username);
@@ -6075,6 +6078,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsEndpointsWebhook {
         out.put("header", &self.header);
         out.put("method", &self.method);
         out.put("name", &self.name);
+        out.put("origin", &self.origin);
         out.put("secret", &self.secret);
         out.put("url", &self.url);
         out.extra(&self.extra)
@@ -6126,6 +6130,7 @@ impl Show for pve::cluster_notifications::ClusterNotificationsMatcher {
         out.put("match-severity", &self.match_severity);
         out.put("mode", &self.mode);
         out.put("name", &self.name);
+        out.put("origin", &self.origin);
         out.put("target", &self.target);
         out.extra(&self.extra)
     }
@@ -7420,6 +7425,7 @@ impl Show for pve::nodes::NodeAptRepositoriesInfosItem {
 impl Show for pve::nodes::NodeAptRepositoriesStandardReposItem {
     fn show(&self) -> Option<Value> {
         let mut out = Shown::default();
+        out.put("description", &self.description);
         out.put("handle", &self.handle);
         out.put("name", &self.name);
         out.put("status", &self.status);
