@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use proxmox_codegen::facts::{Facts, Method};
 use proxmox_differential::compare::Kind;
 use proxmox_differential::list;
 use proxmox_differential::report::Report;
@@ -91,18 +92,19 @@ async fn a_release_does_not_differ_from_itself_and_nothing_is_left() {
 async fn another_release_answers_501_where_its_schema_has_no_endpoint() {
     let second = (&simulator("8.0"), &Access::default());
     let report = run(&simulator("9.2"), second, false, false, &[]).await;
-    let has = |release: &str, path: &str| {
-        facts(release)
-            .expect("a release")
+    let newer = facts("9.2").expect("a release");
+    let older = facts("8.0").expect("a release");
+    let has = |facts: &Facts, path: &str| {
+        facts
             .endpoints
             .get(path)
-            .is_some_and(|methods| methods.keys().any(|method| method.to_string() == "GET"))
+            .is_some_and(|methods| methods.contains_key(&Method::Get))
     };
     let (mut same, mut different) = (0, 0);
     for exchange in &report.exchanges {
         let path = exchange.call.path.as_str();
         let differs = exchange.differences.iter().any(|d| d.kind == Kind::Status);
-        match (has("9.2", path), has("8.0", path)) {
+        match (has(&newer, path), has(&older, path)) {
             (true, true) => same += 1,
             (true, false) | (false, true) => {
                 different += 1;
