@@ -32,9 +32,7 @@ async fn main() -> Outcome {
     };
 
     let backup = pve.guest(100).backup("local").await?;
-    if let Some(task) = backup.task() {
-        show(task).await?;
-    }
+    show(backup.task()).await?;
     let rule = simulator.faults().on("POST", "/nodes/*/vzdump").times(1);
     rule.respond(Fault::TaskFails("no space left on device".to_owned()));
     let backup = pve.guest(100).backup("local").await?;
@@ -42,20 +40,22 @@ async fn main() -> Outcome {
         println!("\n{error}\n");
     }
     let backup = pve.guest(100).backup("local").await?;
-    if let Some(task) = backup.task() {
-        task.stop().await?;
-        println!("stopped: {}\n", task.wait().outcome().await?);
-    }
+    let task = backup.task();
+    task.stop().await?;
+    println!("stopped: {}\n", task.wait().outcome().await?);
     let mut starts = Vec::new();
     for vmid in 100..110 {
-        starts.extend(pve.guest(vmid).start().await?.task().cloned());
+        starts.push(pve.guest(vmid).start().await?.task().clone());
     }
     all(starts).await
 }
 
 /// The log as it grows, and how the task ended.
 async fn show(task: &Task) -> Outcome {
-    println!("{task} on {}", task.upid().node());
+    println!(
+        "{task} on {}",
+        task.upid().map_or("no node", |upid| upid.node())
+    );
     let mut lines = task.wait().timeout(STORAGE_TIMEOUT).lines();
     while let Some(line) = lines.try_next().await? {
         println!("  | {line}");

@@ -370,7 +370,7 @@ impl Tour {
 
     /// Shows a task's log as it grows.
     async fn follow(&self, task: &Task) -> Outcome {
-        say(format_args!("   {}", task.upid()));
+        say(format_args!("   {task}"));
         self.left.borrow_mut().task = Some(task.clone());
         let wait = task.wait().timeout(PATIENCE).poll_interval(self.poll);
         let outcome = wait
@@ -392,9 +392,12 @@ impl Tour {
         };
         let tidied = async {
             if let Some(task) = task {
-                say(format_args!("\nWaiting for {}", task.upid()));
+                say(format_args!("\nWaiting for {task}"));
                 let outcome = task.wait().timeout(PATIENCE).outcome().await?;
-                match (task.upid().task_type(), outcome.is_success()) {
+                match (
+                    task.upid().map_or("", |upid| upid.task_type()),
+                    outcome.is_success(),
+                ) {
                     ("qmcreate", false) | ("qmdestroy", true) => return Ok(()),
                     _ => {}
                 }

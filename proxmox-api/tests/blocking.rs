@@ -107,11 +107,7 @@ fn requests_tasks_uploads_lists_and_files_can_be_waited_for() {
             .send_blocking()
             .expect("it ends");
         assert!(outcome.is_success());
-        let log = pve
-            .nodes()
-            .node("pve1")
-            .tasks()
-            .upid(task.upid().to_string());
+        let log = pve.nodes().node("pve1").tasks().upid(task.to_string());
         let file = log.log().get().download(true).stream().send_blocking();
         let mut text = String::new();
         let mut reader = file.expect("a file").blocking();

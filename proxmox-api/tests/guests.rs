@@ -363,7 +363,7 @@ async fn resizing_is_done_at_once_on_old_releases() {
         .resize_disk("scsi0", Size::To(10 * GIB))
         .await
         .unwrap();
-    assert!(resized.task().is_none());
+    assert!(resized.task().is_done());
     assert_eq!(resized.wait().await.unwrap(), TaskOutcome::Ok);
     let config = guest.qemu_config().await.unwrap();
     assert_eq!(config.scsi[&0].size.as_deref(), Some("10G"));
@@ -495,7 +495,7 @@ async fn templates_clones_and_their_end() {
     assert_eq!(reason(second.guest.status().await), gone);
     // A container becomes a template at once.
     let made = pve.guest(201).make_template().await.unwrap();
-    assert!(made.task().is_none());
+    assert!(made.task().is_done());
     let copy = pve
         .guest(201)
         .clone_within(300..=310)

@@ -91,7 +91,7 @@ async fn the_agent_is_waited_for_while_the_system_comes_up() {
     let silent = silent.unwrap_err();
     assert!(silent.to_string().contains("within 1s"), "{silent}");
     // Nor does waiting help one without an agent.
-    pve.guest(102).start().await.unwrap();
+    pve.guest(102).start().await.unwrap().detach();
     clock.advance(Duration::from_secs(20));
     let none = pve.guest(102).agent().wait_until_up(PATIENCE).await;
     let none = none.unwrap_err();

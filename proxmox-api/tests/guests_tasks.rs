@@ -62,7 +62,7 @@ async fn many_tasks_are_waited_for_together() {
             .start()
             .await
             .unwrap();
-        tasks.push(started.task().cloned().unwrap());
+        tasks.push(started.task().clone());
     }
     let mut seen = Vec::new();
     let ends = wait_all(&pve, tasks.clone())
@@ -89,7 +89,7 @@ async fn a_task_that_is_stopped_is_told_apart_from_one_that_fails() {
     let builder = small().clock(clock.clone());
     let (simulator, pve) = start(builder, 1.0).await;
     let backup = pve.guest(101).backup("local").await.unwrap();
-    let task = backup.task().unwrap();
+    let task = backup.task();
     assert!(task.status().await.unwrap().is_running());
     clock.advance(Duration::from_millis(500));
     task.stop().await.unwrap();
@@ -112,7 +112,7 @@ async fn a_task_that_is_stopped_is_told_apart_from_one_that_fails() {
         panic!("it fails");
     };
     assert!(matches!(error.reason(), TaskErrorKind::Failed(text) if text == "disk full"));
-    let log = backup.task().unwrap().log(0, 0).await.unwrap();
+    let log = backup.task().log(0, 0).await.unwrap();
     let said: Vec<&str> = log.iter().map(|line| line.text.as_str()).collect();
     let (last, before) = said.split_last().unwrap();
     assert_eq!(*last, "TASK ERROR: disk full");
@@ -124,7 +124,12 @@ async fn a_task_that_is_stopped_is_told_apart_from_one_that_fails() {
     for line in kept {
         assert!(error.to_string().contains(line), "{error}");
     }
-    assert_eq!(task.client().task(task.upid().clone()).upid(), task.upid());
+    assert_eq!(
+        task.client()
+            .task(task.upid().expect("a task").clone())
+            .upid(),
+        task.upid()
+    );
 }
 
 #[tokio::test]

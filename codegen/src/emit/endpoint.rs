@@ -182,8 +182,7 @@ impl Emitter<'_> {
         let reply = match &endpoint.returns {
             Returns::Nothing => quote!(reply::nothing),
             Returns::Data(_) => quote!(reply::data),
-            Returns::Task { optional: false } => quote!(reply::task),
-            Returns::Task { optional: true } => quote!(reply::optional_task),
+            Returns::Task { .. } => quote!(reply::task),
             Returns::Bytes => quote!(reply::bytes),
         };
         let description = self.description(endpoint);
@@ -226,8 +225,7 @@ impl Emitter<'_> {
         match &endpoint.returns {
             Returns::Nothing => quote!(()),
             Returns::Data(ty) => self.ty(ty),
-            Returns::Task { optional: false } => quote!(Task),
-            Returns::Task { optional: true } => quote!(Option<Task>),
+            Returns::Task { .. } => quote!(Task),
             Returns::Bytes => quote!(Bytes),
         }
     }

@@ -439,8 +439,7 @@ impl Emitter<'_> {
             let how = match &endpoint.returns {
                 Returns::Nothing => quote!(nothing),
                 Returns::Data(_) => quote!(data),
-                Returns::Task { optional: false } => quote!(task),
-                Returns::Task { optional: true } => quote!(optional_task),
+                Returns::Task { .. } => quote!(task),
                 Returns::Bytes => quote!(bytes),
             };
             let print = match &endpoint.returns {

@@ -88,6 +88,7 @@ pub struct ClientBuilder {
     /// `None` while nothing was set.
     rate: Option<RateLimit>,
     clock: Clock,
+    task_poll: Option<Duration>,
     #[cfg(feature = "guests")]
     guest_places: Duration,
 }
@@ -134,6 +135,7 @@ impl ClientBuilder {
             at_once_per_node: AT_ONCE_PER_NODE,
             rate: None,
             clock: Arc::new(SystemTime::now),
+            task_poll: None,
             #[cfg(feature = "guests")]
             guest_places: Duration::from_secs(10),
         }
@@ -447,6 +449,13 @@ impl ClientBuilder {
         self
     }
 
+    /// How often tasks are looked at while they are waited for, where nothing else is said; every second at first and
+    /// every five later unless set.
+    pub fn task_poll(mut self, interval: Duration) -> Self {
+        self.task_poll = Some(interval);
+        self
+    }
+
     /// Holds every call against the release of the server before sending it, so that one the server does not
     /// have fails with the release that brought it. Costs one `GET /version` when first needed; off unless
     /// set. See [`Client::check`].
@@ -578,6 +587,7 @@ impl ClientBuilder {
             numbered: AtomicU64::new(0),
             #[cfg(feature = "guests")]
             kept: super::kept::Kept::default(),
+            task_poll: self.task_poll,
             #[cfg(feature = "guests")]
             guest_places: self.guest_places,
         })))

@@ -105,6 +105,7 @@ pub(crate) struct Inner {
     /// What layers above keep with the client.
     #[cfg(feature = "guests")]
     kept: kept::Kept,
+    task_poll: Option<std::time::Duration>,
     #[cfg(feature = "guests")]
     guest_places: std::time::Duration,
 }
@@ -291,7 +292,6 @@ impl Client {
     }
 
     /// A handle for a task that was started elsewhere.
-    #[must_use]
     pub fn task(&self, upid: Upid) -> Task {
         Task::new(self.clone(), upid)
     }
@@ -311,6 +311,10 @@ impl Client {
             ..Call::new(Method::Get, path)
         };
         self.reply(&name, &call).await
+    }
+
+    pub(crate) fn task_poll(&self) -> Option<std::time::Duration> {
+        self.0.task_poll
     }
 
     #[cfg(feature = "guests")]

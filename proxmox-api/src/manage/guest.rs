@@ -24,6 +24,7 @@ mod failure;
 mod identity;
 mod ids;
 mod migrate;
+mod operation;
 mod places;
 mod power;
 mod retention;
@@ -43,7 +44,7 @@ use crate::error::api::ErrorKind;
 use crate::pve::lxc::LxcVmidPath;
 use crate::pve::qemu::QemuVmidPath;
 use crate::request::{ApiRequest, Request, Sending, exchange};
-use crate::task::Task;
+use crate::task::{Looks, Task};
 use crate::value::decode::Extra;
 use identity::{Identity, Likeness};
 use started::Goal;
@@ -55,6 +56,7 @@ pub use copy::{CloneGuest, Cloned, Destroy};
 pub use failure::{GuestError, GuestErrorKind};
 pub use ids::{allocate, next_free};
 pub use migrate::{MappedResource, Migrate, MigrationCheck, NodeRefusal};
+pub use operation::GuestOperation;
 pub(crate) use places::Places;
 pub use power::{Power, PowerAction};
 pub use retention::{Retention, Verdict};
@@ -82,6 +84,24 @@ macro_rules! awaits {
     };
 }
 pub(crate) use awaits;
+
+/// The same for what ends in a [`Started`], which begins anew if the handle is one that waits for locks.
+macro_rules! starts {
+    ($operation:ty) => {
+        impl IntoFuture for $operation {
+            type Output = Result<$crate::manage::guest::Started, $crate::error::Error>;
+            type IntoFuture =
+                $crate::manage::guest::Acting<'static, $crate::manage::guest::Started>;
+
+            #[inline]
+            fn into_future(self) -> Self::IntoFuture {
+                let again = self.guest.locks.map(|_| self.clone());
+                Box::pin(async move { Ok(self.run().await?.or_again(again)) })
+            }
+        }
+    };
+}
+pub(crate) use starts;
 
 /// A request that may start a task, with those of its settings that have a value.
 macro_rules! order {
@@ -173,6 +193,8 @@ pub struct Guest {
     client: Client,
     vmid: u32,
     memory: Arc<Mutex<Memory>>,
+    /// How long is waited for locks.
+    locks: Option<Duration>,
 }
 
 /// What a handle knows about its guest.
@@ -210,6 +232,7 @@ impl Client {
             client: self.clone(),
             vmid,
             memory: Arc::default(),
+            locks: None,
         }
     }
 
@@ -266,6 +289,33 @@ impl Guest {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A handle for the same guest that waits, at most this long, where another operation is in the way: a lock on
+    /// the guest, such as a backup's, or on what a storage or the cluster lets one do at a time. Without it that is
+    /// an error of kind [`Locked`](ErrorKind::Locked) or [`LockTimeout`](ErrorKind::LockTimeout) at once.
+    ///
+    /// A call that is refused for that reason did nothing and is made again until it is taken; where it is the task
+    /// that ends so, waiting for it begins the operation anew. When the time is up, the last refusal is the error.
+    ///
+    /// ```no_run
+    /// # async fn example(pve: proxmox_api::Client) -> Result<(), proxmox_api::Error> {
+    /// use std::time::Duration;
+    ///
+    /// use proxmox_api::task::AndWait;
+    ///
+    /// let patient = pve.guest(101).wait_for_locks(Duration::from_secs(600));
+    /// patient.snapshot("after-backup").and_wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn wait_for_locks(&self, timeout: Duration) -> Guest {
+        let locks = Some(timeout);
+        Guest {
+            locks,
+            ..self.clone()
+        }
     }
 
     /// Its node and kind, from memory if they are known. Otherwise from a list of all guests that the handles of
@@ -511,17 +561,37 @@ impl Guest {
         send: Calling<'a, T>,
     ) -> Acting<'a, T> {
         Box::pin(async move {
-            let place = match kind {
-                Some(kind) => self.place_as(kind).await?,
-                None => self.place().await?,
-            };
-            let error = match send(&place).await {
-                Ok(done) => return Ok(done),
-                Err(error) => error,
-            };
-            let now = self.moved(&place, care, error).await?;
-            send(&now).await
+            let mut looks = Looks::every(None, self.locks);
+            loop {
+                let place = match kind {
+                    Some(kind) => self.place_as(kind).await?,
+                    None => self.place().await?,
+                };
+                let error = match send(&place).await {
+                    Ok(done) => return Ok(done),
+                    Err(error) => error,
+                };
+                let error = match self.moved(&place, care, error).await {
+                    Ok(now) => match send(&now).await {
+                        Ok(done) => return Ok(done),
+                        Err(error) => error,
+                    },
+                    Err(error) => error,
+                };
+                if !(self.waits_for(&error) && looks.again().await) {
+                    return Err(error);
+                }
+            }
         })
+    }
+
+    /// Whether an error is one of those that this handle waits for.
+    fn waits_for(&self, error: &Error) -> bool {
+        let locked = matches!(
+            error.kind(),
+            Some(ErrorKind::Locked | ErrorKind::LockTimeout)
+        );
+        self.locks.is_some() && locked
     }
 
     /// [`Guest::call`] for what may go on after the answer.
@@ -595,7 +665,7 @@ fn may_have_moved(error: &Error) -> bool {
     }
 }
 
-/// What calls answer that start a task always, on some releases, or never.
+/// What calls answer that start a task, on some releases, or never.
 pub(crate) trait IntoTask: 'static {
     fn into_task(self) -> Option<Task>;
 }
@@ -603,12 +673,6 @@ pub(crate) trait IntoTask: 'static {
 impl IntoTask for Task {
     fn into_task(self) -> Option<Task> {
         Some(self)
-    }
-}
-
-impl IntoTask for Option<Task> {
-    fn into_task(self) -> Option<Task> {
-        self
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::stream::{StreamExt, iter};
 use crate::client::Client;
 use crate::error::Error;
 use crate::manage::guest::Acting;
-use crate::task::{Looks, Patience, Task, TaskError, TaskErrorKind, TaskOutcome, or_error};
+use crate::task::{Looks, Patience, Task, TaskErrorKind, TaskOutcome, or_error};
 
 /// How long operations on a guest's power and configuration commonly take at most. A suggestion for
 /// timeouts; nothing uses it unasked, but for guests that high availability manages.
@@ -101,7 +101,10 @@ impl<'a> WaitAll<'a> {
     }
 
     async fn run(self) -> Result<Vec<TaskEnd>, Error> {
-        let mut rounds = Looks::every(self.interval, self.timeout);
+        let mut rounds = Looks::every(
+            self.interval.or_else(|| self.client.task_poll()),
+            self.timeout,
+        );
         let mut ends = Ends {
             known: self.tasks.iter().map(|_| None).collect(),
             listener: self.listener,
@@ -115,8 +118,10 @@ impl<'a> WaitAll<'a> {
             .collect();
         loop {
             let running = running(&self.client, &open).await;
-            let (busy, asked): (Vec<Open>, Vec<Open>) =
-                (open.into_iter()).partition(|open| running.contains(open.task.upid().as_str()));
+            let (busy, asked): (Vec<Open>, Vec<Open>) = (open.into_iter()).partition(|open| {
+                let upid = open.task.upid();
+                upid.is_some_and(|upid| running.contains(upid.as_str()))
+            });
             open = busy;
             let mut looks = iter(asked).map(Open::look).buffer_unordered(AT_ONCE);
             while let Some((one, end)) = looks.next().await {
@@ -131,8 +136,7 @@ impl<'a> WaitAll<'a> {
             if !rounds.again().await {
                 let limit = self.timeout.unwrap_or_default();
                 for one in open {
-                    let upid = one.task.upid().clone();
-                    let late = TaskError::new(upid, TaskErrorKind::TimedOut(limit));
+                    let late = one.task.error(TaskErrorKind::TimedOut(limit));
                     ends.add(one, Err(late.into()));
                 }
                 break;
@@ -209,7 +213,9 @@ impl Open {
 async fn running(client: &Client, open: &[Open]) -> BTreeSet<String> {
     let mut nodes: BTreeMap<&str, usize> = BTreeMap::new();
     for one in open {
-        *nodes.entry(one.task.upid().node()).or_default() += 1;
+        if let Some(upid) = one.task.upid() {
+            *nodes.entry(upid.node()).or_default() += 1;
+        }
     }
     // Asking for a single task itself costs the same and tells more.
     let lists: Vec<_> = (nodes.into_iter())

@@ -17,7 +17,6 @@ use crate::value::decode::{DecodeError, Extra, Slot, decode_answer, decode_besid
 use crate::value::encode::{ParamValue, Params, Problem, ToParam, escape};
 use crate::value::endpoint::{Endpoint, Method};
 use crate::value::list;
-use crate::value::upid::Upid;
 
 /// A request ready to be sent: verb, path and parameters.
 ///
@@ -416,7 +415,7 @@ impl Client {
 #[doc(hidden)]
 pub mod reply {
     use super::{
-        Client, DecodeError, Extra, Reply, Slot, Task, Upid, decode_answer, decode_beside,
+        Client, DecodeError, Extra, Reply, Slot, Task, Value, decode_answer, decode_beside,
     };
 
     /// Whatever comes is as good as nothing.
@@ -437,28 +436,10 @@ pub mod reply {
         Ok(reply.body.clone())
     }
 
+    /// Whatever it says of the task, the call has worked.
     pub fn task(client: &Client, reply: &Reply, extra: &mut Extra) -> Result<Task, DecodeError> {
-        let text: String = decode_answer(&reply.body, extra)?;
-        upid(client, &text)
-    }
-
-    /// Some calls finish at once, now and then or on older releases, and then name no task.
-    pub fn optional_task(
-        client: &Client,
-        reply: &Reply,
-        extra: &mut Extra,
-    ) -> Result<Option<Task>, DecodeError> {
-        match decode_answer::<Option<String>>(&reply.body, extra)?.as_deref() {
-            None | Some("" | "OK") => Ok(None),
-            Some(text) => upid(client, text).map(Some),
-        }
-    }
-
-    fn upid(client: &Client, text: &str) -> Result<Task, DecodeError> {
-        let upid: Upid = text
-            .parse()
-            .map_err(|_| DecodeError::new("data", "expected a UPID, found another text"))?;
-        Ok(Task::new(client.clone(), upid))
+        let named: Value = decode_answer(&reply.body, extra)?;
+        Ok(Task::of_answer(client.clone(), &named))
     }
 }
 

@@ -7,7 +7,7 @@ use super::{LogLine, Task, TaskOutcome};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::value::text::OneLine;
-use crate::value::upid::Upid;
+use crate::value::upid::{Upid, UpidError};
 
 /// How many of the last lines of a log an error keeps.
 const TAIL: usize = 10;
@@ -22,7 +22,8 @@ pub struct TaskError(Box<Parts>);
 
 #[derive(Clone, Debug)]
 struct Parts {
-    upid: Upid,
+    task: String,
+    upid: Option<Upid>,
     reason: TaskErrorKind,
     log: Vec<LogLine>,
 }
@@ -40,21 +41,24 @@ pub enum TaskErrorKind {
     TimedOut(Duration),
     /// It could not be watched any more; it may still be running.
     Lost(Error),
+    /// The server calls it by something that is no UPID, so it cannot be asked about; it may be running.
+    Unreadable(UpidError),
 }
 
 impl TaskError {
-    pub(crate) fn new(upid: Upid, reason: TaskErrorKind) -> Self {
+    pub(super) fn new(task: &Task, reason: TaskErrorKind) -> Self {
         Self(Box::new(Parts {
-            upid,
+            task: task.to_string(),
+            upid: task.upid().cloned(),
             reason,
             log: Vec::new(),
         }))
     }
 
-    /// Which task.
+    /// Which task; `None` for one whose identifier cannot be understood.
     #[must_use]
-    pub fn upid(&self) -> &Upid {
-        &self.0.upid
+    pub fn upid(&self) -> Option<&Upid> {
+        self.0.upid.as_ref()
     }
 
     /// What went wrong.
@@ -84,7 +88,9 @@ impl TaskError {
     pub fn may_be_running(&self) -> bool {
         match &self.0.reason {
             TaskErrorKind::Failed(_) | TaskErrorKind::Interrupted(_) => false,
-            TaskErrorKind::TimedOut(_) | TaskErrorKind::Lost(_) => true,
+            TaskErrorKind::TimedOut(_) | TaskErrorKind::Lost(_) | TaskErrorKind::Unreadable(_) => {
+                true
+            }
         }
     }
 
@@ -93,7 +99,7 @@ impl TaskError {
             TaskErrorKind::Failed(text) | TaskErrorKind::Interrupted(text) => {
                 Some(ErrorKind::of_text(text))
             }
-            TaskErrorKind::TimedOut(_) => None,
+            TaskErrorKind::TimedOut(_) | TaskErrorKind::Unreadable(_) => None,
             TaskErrorKind::Lost(error) => error.kind(),
         }
     }
@@ -106,7 +112,7 @@ pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOu
         TaskOutcome::Interrupted(text) => TaskErrorKind::Interrupted(text),
         done => return Ok(done),
     };
-    let mut error = TaskError::new(task.upid.clone(), reason);
+    let mut error = task.error(reason);
     if let Ok(Ok(mut lines)) = tokio::time::timeout(TAIL_TIMEOUT, task.log_tail(TAIL + 1)).await {
         if lines
             .last()
@@ -122,7 +128,12 @@ pub(crate) async fn or_error(task: &Task, outcome: TaskOutcome) -> Result<TaskOu
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parts { upid, reason, log } = &*self.0;
+        let Parts {
+            task: upid,
+            upid: parsed,
+            reason,
+            log,
+        } = &*self.0;
         match reason {
             TaskErrorKind::Failed(text) => write!(f, "task {upid} failed: {}", OneLine(text))?,
             TaskErrorKind::Interrupted(text) => {
@@ -131,11 +142,15 @@ impl fmt::Display for TaskError {
             TaskErrorKind::TimedOut(limit) => write!(
                 f,
                 "task {upid} did not end within {limit:?}; it goes on on node {}",
-                upid.node()
+                parsed.as_ref().map_or("?", Upid::node)
             )?,
             TaskErrorKind::Lost(error) => write!(
                 f,
                 "lost sight of task {upid}, which may still be running: {error}"
+            )?,
+            TaskErrorKind::Unreadable(error) => write!(
+                f,
+                "the call worked, but the server calls its task {upid:?}, which cannot be asked about: {error}"
             )?,
         }
         let mut before = " (its log ends: ";

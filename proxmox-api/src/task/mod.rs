@@ -1,5 +1,6 @@
 //! Work that goes on after the call that started it (wire protocol §8).
 
+mod and_wait;
 mod failure;
 mod wait;
 
@@ -14,8 +15,9 @@ use crate::value::decode::{DecodeError, decode_data};
 use crate::value::encode::escape;
 use crate::value::endpoint::Method;
 use crate::value::text::OneLine;
-use crate::value::upid::Upid;
+use crate::value::upid::{Upid, UpidError};
 
+pub use and_wait::{AndWait, SendAndWait, Waitable, Waiting};
 #[cfg(feature = "guests")]
 pub(crate) use failure::or_error;
 pub use failure::{TaskError, TaskErrorKind};
@@ -26,22 +28,100 @@ pub(crate) use wait::{Looks, Patience};
 /// Lines of a log asked for at once.
 const PAGE: u64 = 500;
 
-/// A task on a node: a handle, not the task itself. Dropping it changes nothing there.
+/// Work that a call began: a handle for the task on its node, not the task itself. Dropping it changes nothing there.
+///
+/// Some calls do their work at once, now and then or on some releases, and begin no task. Their handle is one of work
+/// that is done: waiting for it gives [`TaskOutcome::Ok`] without asking anybody.
+///
+/// A call that worked is no error because of how the server calls the task. Where that is not to be understood,
+/// asking about the task ends in [`TaskErrorKind::Unreadable`].
+#[must_use = "what the task makes of it is not known yet: wait for it, or `detach` it"]
 #[derive(Clone)]
 pub struct Task {
     client: Client,
-    upid: Upid,
+    id: Id,
+}
+
+#[derive(Clone)]
+enum Id {
+    /// There is no task, and nothing is left to do.
+    Done,
+    Upid(Upid),
+    /// What stands where a UPID was to be.
+    Odd(String, UpidError),
 }
 
 impl Task {
     pub(crate) fn new(client: Client, upid: Upid) -> Self {
-        Self { client, upid }
+        let id = Id::Upid(upid);
+        Self { client, id }
     }
 
-    /// The task's identifier.
+    /// What an answer names as the task it began.
+    pub(crate) fn of_answer(client: Client, named: &Value) -> Self {
+        let id = match named {
+            Value::Null => Id::Done,
+            Value::String(text) if matches!(text.as_str(), "" | "OK") => Id::Done,
+            Value::String(text) => match text.parse() {
+                Ok(upid) => Id::Upid(upid),
+                Err(error) => Id::Odd(text.clone(), error),
+            },
+            other => {
+                let text = other.to_string();
+                let error = text.parse::<Upid>().err();
+                error.map_or(Id::Done, |error| Id::Odd(text, error))
+            }
+        };
+        Self { client, id }
+    }
+
+    #[cfg(feature = "guests")]
+    pub(crate) fn done(client: &Client) -> Self {
+        let id = Id::Done;
+        let client = client.clone();
+        Self { client, id }
+    }
+
+    /// The task's identifier; `None` for work that was done at once, and where it cannot be understood.
     #[must_use]
-    pub fn upid(&self) -> &Upid {
-        &self.upid
+    pub fn upid(&self) -> Option<&Upid> {
+        match &self.id {
+            Id::Upid(upid) => Some(upid),
+            Id::Done | Id::Odd(..) => None,
+        }
+    }
+
+    /// The task's identifier as the server wrote it; `None` for work that was done at once.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.id {
+            Id::Done => None,
+            Id::Upid(upid) => Some(upid.as_str()),
+            Id::Odd(text, _) => Some(text),
+        }
+    }
+
+    /// Whether the call did its work at once and began no task.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.id, Id::Done)
+    }
+
+    /// Leaves the task to itself. Nobody is told if it fails.
+    pub fn detach(self) {}
+
+    /// An error about it.
+    pub(crate) fn error(&self, reason: TaskErrorKind) -> TaskError {
+        TaskError::new(self, reason)
+    }
+
+    /// What it is asked about by; `None` if there is nothing to ask about.
+    fn known(&self) -> Result<Option<&Upid>, Error> {
+        match &self.id {
+            Id::Done => Ok(None),
+            Id::Upid(upid) => Ok(Some(upid)),
+            Id::Odd(_, error) => Err(self.error(TaskErrorKind::Unreadable(*error)).into()),
+        }
     }
 
     /// The client it is asked about through.
@@ -55,7 +135,10 @@ impl Task {
     /// # Errors
     /// As for every call; [`ErrorKind::NotFound`](crate::error::ErrorKind::NotFound) if the node knows no such task.
     pub async fn status(&self) -> Result<TaskStatus, Error> {
-        let request = self.request(Method::Get, "/status");
+        let Some(upid) = self.known()? else {
+            return Ok(TaskStatus::of_nothing());
+        };
+        let request = self.request(Method::Get, upid, "/status");
         let (_, name, reply) = exchange(request.client, request.call).await?;
         let status = decode_data(&reply.body).and_then(TaskStatus::read);
         status.map_err(|error| Error::decode(name, error))
@@ -74,7 +157,10 @@ impl Task {
 
     /// Lines of the log, and how many there are as far as the server has looked.
     async fn log_page(&self, start: u64, limit: u64) -> Result<(Vec<LogLine>, u64), Error> {
-        let request = self.request(Method::Get, "/log");
+        let Some(upid) = self.known()? else {
+            return Ok((Vec::new(), 0));
+        };
+        let request = self.request(Method::Get, upid, "/log");
         let request = request.param("start", start).param("limit", limit);
         let answer = request.with_envelope().await?;
         let rows = answer.data.as_array().map(Vec::as_slice);
@@ -114,7 +200,10 @@ impl Task {
     /// # Errors
     /// As for every call.
     pub async fn stop(&self) -> Result<(), Error> {
-        let request = self.request(Method::Delete, "");
+        let Some(upid) = self.known()? else {
+            return Ok(());
+        };
+        let request = self.request(Method::Delete, upid, "");
         self.client.execute(request.call).await.map(drop)
     }
 
@@ -133,22 +222,26 @@ impl Task {
         WaitBuilder::new(self)
     }
 
-    fn request(&self, method: Method, below: &str) -> Request<Value> {
-        let node = escape(self.upid.node());
-        let upid = escape(self.upid.as_str());
+    fn request(&self, method: Method, upid: &Upid, below: &str) -> Request<Value> {
+        let node = escape(upid.node());
+        let upid = escape(upid.as_str());
         (self.client).request(method, format!("/nodes/{node}/tasks/{upid}{below}"))
     }
 }
 
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Task({})", self.upid)
+        write!(f, "Task({self})")
     }
 }
 
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.upid.fmt(f)
+        match &self.id {
+            Id::Done => f.pad("done at once"),
+            Id::Upid(upid) => upid.fmt(f),
+            Id::Odd(text, _) => OneLine(text).fmt(f),
+        }
     }
 }
 
@@ -161,6 +254,15 @@ pub struct TaskStatus {
 }
 
 impl TaskStatus {
+    /// That of work that was done at once.
+    fn of_nothing() -> Self {
+        Self {
+            running: false,
+            exit: Some("OK".to_owned()),
+            data: Value::Null,
+        }
+    }
+
     fn read(data: Value) -> Result<Self, DecodeError> {
         let running = match data.get("status").and_then(Value::as_str) {
             Some("running") => true,

@@ -7,8 +7,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::request::{At, reply};
 use crate::testing::{Fake, json, ok};
 use crate::transport::{TransportError, WireRequest, WireResponse};
+use crate::value::endpoint::{Endpoint, Permission};
 
 const UPID: &str = "UPID:pve1:000012BE:0002DDA4:6B01F6EE:qmstart:100:root@pam!ci:";
 const BASE: &str = "/api2/json/nodes/pve1/tasks/UPID%3Apve1%3A000012BE%3A0002DDA4%3A6B01F6EE%3Aqmstart%3A100%3Aroot%40pam%21ci%3A";
@@ -520,4 +522,111 @@ async fn a_status_that_says_nothing_is_an_error() {
         .await
         .expect_err("no status");
     assert!(error.to_string().contains("data.status"), "{error}");
+}
+
+/// A request that begins a task, of a server that answers this and then tells a task of one look more.
+fn order(answer: &'static str) -> (Fake, Request<Task>) {
+    static START: Endpoint = Endpoint::new(Method::Post, "/start", Permission::Authenticated);
+    let mut looks = 0;
+    let fake = Fake::new(move |request| {
+        if request.method == Method::Post {
+            return ok(format!(r#"{{"data":{answer}}}"#));
+        }
+        looks += 1;
+        let status = ["running", "stopped"][usize::from(looks > 1)];
+        ok(format!(
+            r#"{{"data":{{"status":"{status}","exitstatus":"OK"}}}}"#
+        ))
+    });
+    let client = fake.token_client();
+    let request = At::root(Some(&client))
+        .literal("start")
+        .request(&START, reply::task);
+    (fake, request)
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_was_done_at_once_is_done() {
+    for answer in ["null", r#""""#, r#""OK""#] {
+        let (fake, request) = order(answer);
+        let task = request.clone().await.expect("it worked");
+        assert!(task.is_done() && task.upid().is_none() && task.as_str().is_none());
+        assert_eq!(task.to_string(), "done at once");
+        assert_eq!(task.wait().await.expect("it is done"), TaskOutcome::Ok);
+        assert_eq!(
+            task.wait().outcome().await.expect("it is done"),
+            TaskOutcome::Ok
+        );
+        assert!(!task.status().await.expect("it is done").is_running());
+        assert!(task.log(0, 0).await.expect("it has none").is_empty());
+        assert!(task.log_tail(5).await.expect("it has none").is_empty());
+        task.stop().await.expect("nothing to stop");
+        assert_eq!(
+            request.and_wait().await.expect("it is done"),
+            TaskOutcome::Ok
+        );
+        assert_eq!(fake.requests().len(), 2, "nobody is asked about it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_worked_is_no_error_because_of_its_upid() {
+    for (answer, shown) in [
+        (r#""UPID:pve1:0:0:task""#, "UPID:pve1:0:0:task"),
+        (
+            r#""UPID:pve1:test:0002DDA4:6B01F6EE:qmstart:100:root@pam:""#,
+            "UPID:pve1:test:0002DDA4:6B01F6EE:qmstart:100:root@pam:",
+        ),
+        (r#""line\nend""#, "line / end"),
+        ("17", "17"),
+        (r#"{"a":1}"#, r#"{"a":1}"#),
+    ] {
+        let (fake, request) = order(answer);
+        let task = request.clone().await.expect("it worked");
+        assert!(!task.is_done() && task.upid().is_none());
+        assert_eq!(task.to_string(), shown);
+        for error in [
+            task.wait().await.expect_err("it cannot be asked about"),
+            task.wait()
+                .outcome()
+                .await
+                .expect_err("it cannot be asked about"),
+            task.status().await.expect_err("it cannot be asked about"),
+            task.log(0, 0).await.expect_err("it cannot be asked about"),
+            task.stop().await.expect_err("it cannot be asked about"),
+            request
+                .and_wait()
+                .await
+                .expect_err("it cannot be asked about"),
+        ] {
+            let Error::Task(told) = &error else {
+                panic!("{error:?}");
+            };
+            assert!(matches!(told.reason(), TaskErrorKind::Unreadable(_)) && told.may_be_running());
+            assert!(error.to_string().contains("the call worked"), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+        assert_eq!(fake.requests().len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_says_how_often_tasks_are_looked_at() {
+    const UPID: &str = r#""UPID:pve1:00001234:0002DDA4:6B01F6EE:qmstart:100:root@pam:""#;
+    let (fake, request) = order(UPID);
+    let start = tokio::time::Instant::now();
+    request.clone().and_wait().await.expect("it ends well");
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+    let (fake_too, _) = order(UPID);
+    let client = Client::builder("pve1")
+        .api_token("root@pam!ci", "s3cret-s3cret")
+        .transport(std::sync::Arc::new(fake_too))
+        .task_poll(Duration::from_secs(7))
+        .build()
+        .expect("complete settings");
+    let start = tokio::time::Instant::now();
+    let request = request.with_client(&client);
+    request.and_wait().await.expect("it ends well");
+    assert_eq!(start.elapsed(), Duration::from_secs(7));
+    drop(fake);
 }

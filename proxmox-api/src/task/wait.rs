@@ -12,7 +12,7 @@ use futures_core::Stream;
 use tokio::time::{Instant, sleep};
 
 use super::failure::or_error;
-use super::{LogLine, PAGE, Task, TaskError, TaskErrorKind, TaskOutcome};
+use super::{LogLine, PAGE, Task, TaskErrorKind, TaskOutcome};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 
@@ -44,7 +44,8 @@ impl<'a> WaitBuilder<'a> {
         self
     }
 
-    /// Looks at the task at this interval, instead of every second at first and every five later.
+    /// Looks at the task at this interval, instead of the client's
+    /// ([`ClientBuilder::task_poll`](crate::ClientBuilder::task_poll)) or every second at first and every five later.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval);
         self
@@ -103,11 +104,9 @@ impl<'a> WaitBuilder<'a> {
             let Some(limit) = self.timeout else {
                 return self.watch().await;
             };
-            let upid = self.task.upid.clone();
+            let task = self.task.clone();
             let outcome = tokio::time::timeout(limit, self.watch()).await;
-            outcome.unwrap_or_else(|_| {
-                Err(TaskError::new(upid, TaskErrorKind::TimedOut(limit)).into())
-            })
+            outcome.unwrap_or_else(|_| Err(task.error(TaskErrorKind::TimedOut(limit)).into()))
         })
     }
 
@@ -119,7 +118,8 @@ impl<'a> WaitBuilder<'a> {
                 seen: 0,
                 held: None,
             });
-            let mut looks = Looks::every(self.interval, None);
+            let interval = self.interval.or_else(|| self.task.client.task_poll());
+            let mut looks = Looks::every(interval, None);
             let mut patience = Patience::default();
             loop {
                 let look = look(&self.task, follower.as_mut()).await;
@@ -197,10 +197,10 @@ impl Patience {
             Err(error) if error.kind() == Some(ErrorKind::NotFound) && self.unknown < BIRTH => {
                 self.unknown += 1;
             }
+            Err(error @ Error::Task(_)) => return Err(error),
             Err(error) if error.is_retryable() && self.failures < FAILURES => self.failures += 1,
             Err(error) => {
-                let upid = task.upid.clone();
-                return Err(TaskError::new(upid, TaskErrorKind::Lost(error)).into());
+                return Err(task.error(TaskErrorKind::Lost(error)).into());
             }
         }
         Ok(None)

@@ -525,7 +525,7 @@ mod tests {
         let client = script.client().expect("complete");
         let upload = || client.upload("pve1", "local").bytes("a&b=c");
         let task = upload().name("x y.iso").verified().await.expect("expected");
-        assert_eq!(task.upid().task_type(), "imgcopy");
+        assert_eq!(task.upid().map(|upid| upid.task_type()), Some("imgcopy"));
         script.finish().expect("all came");
 
         let error = upload()

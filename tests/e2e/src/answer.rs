@@ -81,12 +81,6 @@ impl<T: Slot + Default + fmt::Debug> Of<T> {
 
 impl Of<Task> {
     pub(crate) fn task(body: &[u8]) -> Result<Option<Value>, DecodeError> {
-        from_answer::<String>(body).map(|text| Some(upid(&text)))
-    }
-}
-
-impl Of<Option<Task>> {
-    pub(crate) fn optional_task(body: &[u8]) -> Result<Option<Value>, DecodeError> {
         Ok(match from_answer::<Option<String>>(body)?.as_deref() {
             None | Some("" | "OK") => None,
             Some(text) => Some(upid(text)),

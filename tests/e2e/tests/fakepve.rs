@@ -151,8 +151,8 @@ async fn power_changes_are_followed_to_their_end() {
 
     let log = Mutex::new(Vec::new());
     let task = vm.status().start().post().await.unwrap();
-    assert_eq!(task.upid().task_type(), "qmstart");
-    assert_eq!(task.upid().id(), Some("100"));
+    assert_eq!(task.upid().expect("a task").task_type(), "qmstart");
+    assert_eq!(task.upid().expect("a task").id(), Some("100"));
     let wait = task.wait().poll_interval(POLL);
     let outcome = wait
         .on_log(|line| log.lock().unwrap().push(line.to_owned()))
@@ -533,7 +533,7 @@ async fn an_upload_arrives_whole_and_becomes_a_volume() {
         .on_progress(move |now| seen.store(now.sent, Ordering::SeqCst))
         .await
         .unwrap();
-    assert_eq!(task.upid().task_type(), "imgcopy");
+    assert_eq!(task.upid().expect("a task").task_type(), "imgcopy");
     assert_eq!(
         task.wait().poll_interval(POLL).await.unwrap(),
         TaskOutcome::Ok
@@ -650,11 +650,7 @@ async fn what_fakepve_does_not_do_is_said() {
     }
 
     let task = uploaded(&pve, "lacks.iso").await;
-    let log = pve
-        .nodes()
-        .node("pve1")
-        .tasks()
-        .upid(task.upid().to_string());
+    let log = pve.nodes().node("pve1").tasks().upid(task.to_string());
     let log = || log.log().get();
     if log().with_envelope().await.unwrap().total.is_none() {
         lacks.push("count the lines of a log");

@@ -115,7 +115,7 @@ impl Backup {
         for again in [true, false] {
             let place = guest.place().await?;
             let started = guest.order(None, Goal::Nothing, &send).await?;
-            if started.task().is_some() {
+            if !started.task().is_done() {
                 return Ok(started);
             }
             // The server takes an order for a guest that is on another node, and does nothing.
@@ -154,7 +154,7 @@ fn problem_of_notes(template: &str) -> Option<String> {
     ))
 }
 
-super::awaits!(Backup => Started);
+super::starts!(Backup);
 
 /// Making a guest from a backup; made by [`Client::restore`], awaiting it gives a [`Started`].
 #[derive(Clone, Debug)]
@@ -241,7 +241,7 @@ impl Restore {
     }
 }
 
-super::awaits!(Restore => Started);
+super::starts!(Restore);
 
 #[cfg(test)]
 mod tests {
@@ -278,13 +278,19 @@ mod tests {
         let fake = Fake::new(|_| ok(format!(r#"{{"data":"{UPID}"}}"#)));
         let guest = fake.token_client().guest_at(101, "n2", Kind::Qemu);
         let text = "C:\\data of {{guestname}}\r\nline2";
-        guest.backup("pbs").notes(text).await.expect("it is taken");
+        guest
+            .backup("pbs")
+            .notes(text)
+            .await
+            .expect("it is taken")
+            .detach();
         let raw = r"one\ntwo \\";
         guest
             .backup("pbs")
             .notes_template(raw)
             .await
-            .expect("it is taken");
+            .expect("it is taken")
+            .detach();
         let refused = guest.backup("pbs").notes("{{owner}}").await;
         let refused = refused.expect_err("the server knows no owner");
         assert!(
@@ -327,7 +333,7 @@ mod tests {
         let fake = moved("n2");
         let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
         let started = guest.backup("local").await.expect("it is found");
-        assert!(started.task().is_some());
+        assert!(!started.task().is_done());
         let fake = moved("n1");
         let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
         let refused = guest.backup("local").await.expect_err("nothing was done");

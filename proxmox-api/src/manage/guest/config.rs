@@ -3,14 +3,17 @@
 use std::fmt;
 
 use super::difference::set_differences;
+use super::operation::What;
 use super::started::Goal;
-use super::{ATTEMPTS, Acting, Care, Guest, GuestErrorKind, Kind, Place, Started, order, task};
+use super::{
+    ATTEMPTS, Acting, Care, Guest, GuestErrorKind, GuestOperation, Kind, Place, Started, task,
+};
 use crate::error::Error;
 use crate::error::api::ErrorKind;
 use crate::pve::lxc::{LxcConfig, LxcMountPoint, LxcNet, LxcVmidConfigPut};
 use crate::pve::qemu::{QemuConfig, QemuDrive, QemuNet, QemuVmidConfigPost, QemuVmidConfigPut};
 use crate::request::{ApiRequest, Request, Sending};
-use crate::task::Task;
+use crate::task::{Looks, Task};
 use crate::value::List;
 
 /// What disks of a virtual machine are connected to.
@@ -289,6 +292,7 @@ impl Guest {
     ) -> Acting<'a, ()> {
         Box::pin(async move {
             let mut attempt = 1;
+            let mut looks = Looks::every(None, self.locks);
             loop {
                 let config = self.read(kind, read).await?;
                 let place = self.place().await?;
@@ -310,6 +314,7 @@ impl Guest {
                     {
                         attempt += 1;
                     }
+                    Err(error) if self.waits_for(&error) && looks.again().await => {}
                     done => return done,
                 }
             }
@@ -503,12 +508,9 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn resize_disk(&self, disk: &str, size: Size) -> Result<Started, Error> {
-        let send = |place: &Place| match place.kind {
-            Kind::Qemu => order!(self.qemu_at(place).resize().put(disk, size.to_string())),
-            Kind::Lxc => order!(self.lxc_at(place).resize().put(disk, size.to_string())),
-        };
-        self.order(None, Goal::Nothing, &send).await
+    pub fn resize_disk(&self, disk: &str, size: Size) -> GuestOperation {
+        let disk = disk.to_owned();
+        self.operation(What::Resize { disk, size })
     }
 
     /// Moves a disk or mount point to another storage, and deletes the original if `delete` says so; else
@@ -517,23 +519,13 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn move_disk(
-        &self,
-        disk: &str,
-        storage: &str,
-        delete: bool,
-    ) -> Result<Started, Error> {
-        let send = |place: &Place| match place.kind {
-            Kind::Qemu => {
-                let request = self.qemu_at(place).move_disk().post(disk);
-                order!(request.storage(storage).delete(delete))
-            }
-            Kind::Lxc => {
-                let request = self.lxc_at(place).move_volume().post(disk);
-                order!(request.storage(storage).delete(delete))
-            }
-        };
-        self.order(None, Goal::Nothing, &send).await
+    pub fn move_disk(&self, disk: &str, storage: &str, delete: bool) -> GuestOperation {
+        let (disk, storage) = (disk.to_owned(), storage.to_owned());
+        self.operation(What::Move {
+            disk,
+            storage,
+            delete,
+        })
     }
 
     /// Adds a network card to a virtual machine in the first free place, and gives the setting's name, as

@@ -2,15 +2,18 @@
 
 use std::ops::RangeInclusive;
 
+use super::operation::What;
 use super::started::Goal;
 use super::{
-    Acting, Care, Guest, GuestErrorKind, Kind, Place, PowerState, Started, allocate, order,
+    Acting, Care, Guest, GuestErrorKind, GuestOperation, Kind, Place, PowerState, Started,
+    allocate, order,
 };
 use crate::error::Error;
 use crate::request::Sending;
-use crate::task::Task;
+use crate::task::{Task, Waitable, Waiting};
 
 /// A clone under way; see [`Guest::clone_to`].
+#[must_use = "the clone is not there yet: wait for it"]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Cloned {
@@ -65,15 +68,8 @@ impl Guest {
     /// Makes a template of it, which **cannot be undone**: templates do not run, they are cloned.
     /// `POST /nodes/{node}/{qemu|lxc}/{vmid}/template`; a task for virtual machines, done at once for
     /// containers.
-    ///
-    /// # Errors
-    /// See [`Guest`].
-    pub async fn make_template(&self) -> Result<Started, Error> {
-        let send = |place: &Place| match place.kind {
-            Kind::Qemu => order!(self.qemu_at(place).template().post()),
-            Kind::Lxc => order!(self.lxc_at(place).template().post()),
-        };
-        self.order_surely(&send).await
+    pub fn make_template(&self) -> GuestOperation {
+        self.operation(What::Template)
     }
 
     /// **Deletes the guest with its disks**: `DELETE /nodes/{node}/{qemu|lxc}/{vmid}`. It has to be stopped,
@@ -176,6 +172,15 @@ impl CloneGuest {
         };
         let place = guest.place().await?;
         let node = this.target.clone().unwrap_or(place.node);
+        // Begun anew, it is still the same clone.
+        let again = guest.locks.map(|_| {
+            Copying(Self {
+                ids: vmid..=vmid,
+                search: false,
+                ..this.clone()
+            })
+        });
+        let started = started.or_again(again);
         Ok(Cloned {
             guest: guest.client.guest_at(vmid, node, place.kind),
             started,
@@ -192,6 +197,43 @@ impl CloneGuest {
 }
 
 super::awaits!(CloneGuest => Cloned);
+
+/// A clone that is begun anew.
+#[derive(Clone)]
+struct Copying(CloneGuest);
+
+impl IntoFuture for Copying {
+    type Output = Result<Started, Error>;
+    type IntoFuture = Acting<'static, Started>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let vmid = *self.0.ids.start();
+        Box::pin(async move { self.0.copy(vmid).await })
+    }
+}
+
+impl Cloned {
+    /// Leaves the cloning to itself, and gives the guest that comes of it. Nobody is told if it fails.
+    pub fn detach(self) -> Guest {
+        self.guest
+    }
+}
+
+impl Waitable for Cloned {
+    type End = Guest;
+
+    /// Waits until the clone is there, and gives it.
+    fn finish<'a>(self, how: Waiting<'a>) -> Acting<'a, Guest>
+    where
+        Self: 'a,
+    {
+        let Self { guest, started } = self;
+        Box::pin(async move {
+            started.finish(how).await?;
+            Ok(guest)
+        })
+    }
+}
 
 /// Deleting a guest; made by [`Guest::destroy`], awaiting it gives a [`Started`].
 #[derive(Clone, Debug)]
@@ -246,4 +288,4 @@ impl Destroy {
     }
 }
 
-super::awaits!(Destroy => Started);
+super::starts!(Destroy);

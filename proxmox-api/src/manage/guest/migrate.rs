@@ -285,7 +285,7 @@ impl Migrate {
     }
 }
 
-super::awaits!(Migrate => Started);
+super::starts!(Migrate);
 
 #[cfg(test)]
 mod tests {

@@ -191,4 +191,4 @@ impl Power {
     }
 }
 
-super::awaits!(Power => Started);
+super::starts!(Power);

@@ -1,7 +1,8 @@
 //! Snapshots of guests.
 
+use super::operation::What;
 use super::started::Goal;
-use super::{Guest, Kind, Place, Started, order};
+use super::{Guest, GuestOperation, Kind, Place, Started, order};
 use crate::error::Error;
 use crate::request::{ApiRequest, Sending};
 
@@ -61,7 +62,7 @@ impl TakeSnapshot {
     }
 }
 
-super::awaits!(TakeSnapshot => Started);
+super::starts!(TakeSnapshot);
 
 impl Guest {
     /// Takes a snapshot: `POST /nodes/{node}/{qemu|lxc}/{vmid}/snapshot`. Names start with a letter and go
@@ -118,19 +119,9 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn rollback(&self, name: &str, start: bool) -> Result<Started, Error> {
-        let start = start.then_some(true);
-        let send = |place: &Place| match place.kind {
-            Kind::Qemu => {
-                let at = self.qemu_at(place).snapshot().snapname(name);
-                order!(at.rollback().post(), start: start)
-            }
-            Kind::Lxc => {
-                let at = self.lxc_at(place).snapshot().snapname(name);
-                order!(at.rollback().post(), start: start)
-            }
-        };
-        self.order_surely(&send).await
+    pub fn rollback(&self, name: &str, start: bool) -> GuestOperation {
+        let snapshot = name.to_owned();
+        self.operation(What::Rollback { snapshot, start })
     }
 
     /// Deletes a snapshot; the guest stays as it is. `force` takes it out of the configuration even if its
@@ -138,19 +129,9 @@ impl Guest {
     ///
     /// # Errors
     /// See [`Guest`].
-    pub async fn delete_snapshot(&self, name: &str, force: bool) -> Result<Started, Error> {
-        let force = force.then_some(true);
-        let send = |place: &Place| match place.kind {
-            Kind::Qemu => {
-                let at = self.qemu_at(place).snapshot().snapname(name);
-                order!(at.delete(), force: force)
-            }
-            Kind::Lxc => {
-                let at = self.lxc_at(place).snapshot().snapname(name);
-                order!(at.delete(), force: force)
-            }
-        };
-        self.order_surely(&send).await
+    pub fn delete_snapshot(&self, name: &str, force: bool) -> GuestOperation {
+        let snapshot = name.to_owned();
+        self.operation(What::DeleteSnapshot { snapshot, force })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Waiting for what was started.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Acting, Care, Guest, GuestErrorKind, Place, PowerState};
 use crate::error::Error;
 use crate::manage::tasks::GUEST_TIMEOUT;
-use crate::task::{Looks, Task, TaskOutcome, WaitBuilder};
+use crate::task::{Looks, Task, TaskOutcome, Waitable, Waiting};
 use crate::value::upid::Upid;
 
 /// What has to be true once high availability has done what it was asked for.
@@ -18,20 +19,38 @@ pub(super) enum Goal {
 }
 
 /// An operation the server took on. It goes on by itself; [`Started::wait`] waits for its end.
-#[derive(Clone, Debug)]
+#[must_use = "what the guest makes of it is not known yet: wait for it, or `detach` it"]
+#[derive(Clone)]
 pub struct Started {
     guest: Guest,
-    task: Option<Task>,
+    task: Task,
     goal: Goal,
+    again: Option<Again>,
 }
+
+/// Begins an operation anew.
+type Again = Arc<dyn Fn() -> Acting<'static, Started> + Send + Sync>;
 
 impl Started {
     pub(super) fn new(guest: &Guest, task: Option<Task>, goal: Goal) -> Self {
         Self {
             guest: guest.clone(),
-            task,
+            task: task.unwrap_or_else(|| Task::done(&guest.client)),
             goal,
+            again: None,
         }
+    }
+
+    /// The same, to be begun anew by this if a lock is in the way of the task.
+    pub(super) fn or_again<O>(mut self, order: Option<O>) -> Self
+    where
+        O: Clone + Send + Sync + 'static,
+        O: IntoFuture<Output = Result<Self, Error>, IntoFuture = Acting<'static, Self>>,
+    {
+        if let Some(order) = order {
+            self.again = Some(Arc::new(move || order.clone().into_future()));
+        }
+        self
     }
 
     /// The guest it is about.
@@ -40,97 +59,141 @@ impl Started {
         &self.guest
     }
 
-    /// The task that does it. `None` if it is done already: some calls work at once, on some releases.
-    #[must_use]
-    pub fn task(&self) -> Option<&Task> {
-        self.task.as_ref()
+    /// The task that does it; one that [is done](Task::is_done) where the server has done it at once.
+    pub fn task(&self) -> &Task {
+        &self.task
     }
 
-    /// The task's identifier.
+    /// The task's identifier; see [`Task::upid`].
     #[must_use]
     pub fn upid(&self) -> Option<&Upid> {
-        self.task.as_ref().map(Task::upid)
+        self.task.upid()
     }
+
+    /// Leaves it to itself. Nobody is told if it fails.
+    pub fn detach(self) {}
 
     /// Waits for the end. Awaiting the result gives how the task ended, and its failure as an error.
     ///
     /// If high availability manages the guest, the task only hands the order on; then this also waits
-    /// until the guest is as ordered, at most [`GUEST_TIMEOUT`] unless another time is set.
+    /// until the guest is as ordered, at most [`GUEST_TIMEOUT`] unless another time is set. For a handle that
+    /// [waits for locks](Guest::wait_for_locks), it also begins the operation anew where a lock was in the way.
     pub fn wait(&self) -> WaitStarted<'static> {
         WaitStarted {
-            guest: self.guest.clone(),
-            wait: self.task.as_ref().map(Task::wait),
-            orders_only: (self.upid()).is_some_and(|upid| upid.task_type().starts_with("ha")),
-            goal: self.goal.clone(),
-            timeout: None,
-            interval: None,
-        }
-    }
-}
-
-/// Waiting for an operation; made by [`Started::wait`], started by awaiting it.
-#[must_use = "nothing is waited for until this is awaited"]
-pub struct WaitStarted<'a> {
-    guest: Guest,
-    wait: Option<WaitBuilder<'a>>,
-    orders_only: bool,
-    goal: Goal,
-    timeout: Option<Duration>,
-    interval: Option<Duration>,
-}
-
-impl WaitStarted<'_> {
-    /// Gives up after this time. What was started goes on.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// Looks this often, instead of every second at first and more seldom later.
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.interval = Some(interval);
-        self
-    }
-
-    /// Hands over every line of the task's log; see [`WaitBuilder::on_log`].
-    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitStarted<'b> {
-        WaitStarted {
-            guest: self.guest,
-            wait: self.wait.map(|wait| wait.on_log(listener)),
-            orders_only: self.orders_only,
-            goal: self.goal,
-            timeout: self.timeout,
-            interval: self.interval,
+            started: self.clone(),
+            how: Waiting::default(),
         }
     }
 
-    async fn run(self) -> Result<TaskOutcome, Error> {
-        let limit = self.timeout.unwrap_or(GUEST_TIMEOUT);
+    /// Waits for the end of the task as it is, and for the guest to be as ordered.
+    async fn reached(&self, how: Waiting<'_>) -> Result<TaskOutcome, Error> {
+        let (guest, limit) = (&self.guest, how.timeout.unwrap_or(GUEST_TIMEOUT));
         // The time of the task counts, too.
-        let looks = Looks::every(self.interval, Some(limit));
-        let mut outcome = TaskOutcome::Ok;
-        if let Some(mut wait) = self.wait {
-            if let Some(timeout) = self.timeout {
-                wait = wait.timeout(timeout);
-            }
-            if let Some(interval) = self.interval {
-                wait = wait.poll_interval(interval);
-            }
-            outcome = wait.await?;
-        }
+        let interval = how.interval.or_else(|| guest.client.task_poll());
+        let looks = Looks::every(interval, Some(limit));
+        let outcome = self.task.clone().finish(how).await?;
         if let Goal::Node(node) = &self.goal {
             // This is no place that somebody else took the guest to.
-            self.guest.remember(|memory| {
+            guest.remember(|memory| {
                 memory.place = memory.kind.map(|kind| Place {
                     node: node.clone(),
                     kind,
                 });
             });
         }
-        if self.orders_only && self.goal != Goal::Nothing {
-            reach(&self.guest, &self.goal, looks, limit).await?;
+        let orders_only = (self.upid()).is_some_and(|upid| upid.task_type().starts_with("ha"));
+        if orders_only && self.goal != Goal::Nothing {
+            reach(guest, &self.goal, looks, limit).await?;
         }
         Ok(outcome)
+    }
+}
+
+impl Waitable for Started {
+    type End = TaskOutcome;
+
+    fn finish<'a>(self, how: Waiting<'a>) -> Acting<'a, TaskOutcome>
+    where
+        Self: 'a,
+    {
+        WaitStarted { started: self, how }.into_future()
+    }
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started")
+            .field("guest", &self.guest)
+            .field("task", &self.task)
+            .field("goal", &self.goal)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waiting for an operation; made by [`Started::wait`], started by awaiting it.
+#[must_use = "nothing is waited for until this is awaited"]
+pub struct WaitStarted<'a> {
+    started: Started,
+    how: Waiting<'a>,
+}
+
+impl WaitStarted<'_> {
+    /// Gives up after this time. What was started goes on.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.how.timeout = Some(timeout);
+        self
+    }
+
+    /// Looks this often, instead of every second at first and more seldom later.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.how.interval = Some(interval);
+        self
+    }
+
+    /// Hands over every line of the task's log; see [`WaitBuilder::on_log`](crate::task::WaitBuilder::on_log).
+    pub fn on_log<'b>(self, listener: impl FnMut(&str) + Send + 'b) -> WaitStarted<'b> {
+        WaitStarted {
+            started: self.started,
+            how: Waiting {
+                timeout: self.how.timeout,
+                interval: self.how.interval,
+                log: Some(Box::new(listener)),
+            },
+        }
+    }
+
+    async fn run(self) -> Result<TaskOutcome, Error> {
+        let Self {
+            mut started,
+            mut how,
+        } = self;
+        let mut looks = Looks::every(None, started.guest.locks);
+        loop {
+            let log = how
+                .log
+                .as_mut()
+                .map(|log| -> Box<dyn FnMut(&str) + Send + '_> {
+                    Box::new(|line: &str| log(line))
+                });
+            let once = Waiting {
+                timeout: how.timeout,
+                interval: how.interval,
+                log,
+            };
+            let ended = started.reached(once).await;
+            let Some(again) = &started.again else {
+                return ended;
+            };
+            match ended {
+                Err(error) if started.guest.waits_for(&error) && looks.again().await => {
+                    started = Started {
+                        again: Some(Arc::clone(again)),
+                        ..again().await?
+                    };
+                }
+                ended => return ended,
+            }
+        }
     }
 }
 
@@ -197,9 +260,8 @@ impl<'a> IntoFuture for WaitStarted<'a> {
 impl fmt::Debug for WaitStarted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WaitStarted")
-            .field("guest", &self.guest)
-            .field("wait", &self.wait)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+            .field("started", &self.started)
+            .field("how", &self.how)
+            .finish()
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::{CloudInit, Guest, GuestErrorKind, Kind, Size};
 use crate::error::Error;
+use crate::error::ErrorKind;
+use crate::task::AndWait;
 use crate::testing::{Fake, json, ok};
 use crate::transport::WireResponse;
 
@@ -326,7 +328,7 @@ async fn what_cannot_be_undone_takes_a_proof() {
     cluster.set("b", Kind::Lxc, bare);
     // Nothing was read that tells one container from another, so it goes on where that does little harm.
     another(guest.destroy().await, false);
-    guest.start().await.expect("it is followed");
+    guest.start().await.expect("it is followed").detach();
 
     // A guest that is where it was, and made anew there.
     cluster.set("a", Kind::Qemu, BEFORE);
@@ -438,8 +440,9 @@ async fn a_clone_with_a_storage_is_a_full_one() {
             .clone_to(200)
             .storage("local-lvm")
             .await
-            .expect("it is taken");
-        guest.clone_to(201).await.expect("it is taken");
+            .expect("it is taken")
+            .detach();
+        guest.clone_to(201).await.expect("it is taken").detach();
         let linked = guest.clone_to(202).full(false).storage("local-lvm");
         let refused = linked.await.expect_err("there is no such thing");
         assert!(
@@ -455,4 +458,112 @@ async fn a_clone_with_a_storage_is_a_full_one() {
             "{bodies:?}"
         );
     }
+}
+
+const LOCK_FILE: &str = "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout";
+const STORAGE: &str = "clone failed: cfs-lock 'storage-nfs' error: got lock request timeout";
+
+/// A machine whose orders are refused with a reason so many times, and whose tasks then fail with one as often.
+fn busy(refusals: usize, reason: &'static str, failures: usize, end: &'static str) -> Fake {
+    let (mut orders, mut looks) = (0, 0);
+    Fake::new(move |request| {
+        let path = request.path.as_str();
+        if path.contains("/tasks/") && path.contains("/log") {
+            return ok(r#"{"data":[]}"#);
+        }
+        if path.contains("/tasks/") {
+            looks += 1;
+            let end = if looks > failures { "OK" } else { end };
+            return ok(format!(
+                r#"{{"data":{{"status":"stopped","exitstatus":"{end}"}}}}"#
+            ));
+        }
+        if request.method == crate::value::endpoint::Method::Get {
+            return ok(r#"{"data":{"status":"stopped","digest":"0"}}"#);
+        }
+        orders += 1;
+        if orders <= refusals {
+            return refuse(500, reason);
+        }
+        ok(r#"{"data":"UPID:n1:00001234:0002DDA4:6B01F6EE:any:101:root@pam!ci:"}"#)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_locks_gets_through() {
+    let hour = Duration::from_secs(3_600);
+    for (refusals, reason, failures, end) in [
+        (0, "", 0, ""),
+        (3, LOCK_FILE, 0, ""),
+        (3, "VM is locked (backup)", 0, ""),
+        (0, "", 3, STORAGE),
+        (2, "CT is locked (snapshot)", 2, LOCK_FILE),
+    ] {
+        let fake = busy(refusals, reason, failures, end);
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+        let patient = guest.wait_for_locks(hour);
+        let posts = |fake: &Fake| {
+            let lines = fake.lines();
+            lines.iter().filter(|line| !line.starts_with("GET")).count()
+        };
+        patient.start().and_wait().await.expect("it comes through");
+        assert_eq!(posts(&fake), 1 + refusals + failures, "{reason} {end}");
+
+        // Everything else that changes something, too.
+        for which in (0..16).filter(|which| *which != 15) {
+            let fake = busy(refusals, reason, 0, "");
+            let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+            let done = touch(&guest.wait_for_locks(hour), which).await;
+            let done = done.expect("there are as many");
+            done.unwrap_or_else(|error| panic!("{which}: {error}"));
+            assert!(posts(&fake) > refusals, "{which}");
+        }
+        let fake = busy(refusals, reason, failures, end);
+        let patient = fake
+            .token_client()
+            .guest_at(101, "n1", Kind::Qemu)
+            .wait_for_locks(hour);
+        let clone = patient
+            .clone_to(200)
+            .and_wait()
+            .await
+            .expect("it comes through");
+        assert_eq!(clone.vmid(), 200);
+        assert_eq!(posts(&fake), 1 + refusals + failures);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn locks_are_errors_at_once_and_when_the_time_is_up() {
+    for (refusals, reason, failures, end, kind) in [
+        (99, LOCK_FILE, 0, "", ErrorKind::LockTimeout),
+        (99, "VM is locked (backup)", 0, "", ErrorKind::Locked),
+        (0, "", 99, STORAGE, ErrorKind::LockTimeout),
+    ] {
+        let fake = busy(refusals, reason, failures, end);
+        let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+        let error = guest.start().and_wait().await.expect_err("it is locked");
+        assert_eq!(error.kind(), Some(kind), "{error}");
+        let posts = fake
+            .lines()
+            .iter()
+            .filter(|line| line.starts_with("POST"))
+            .count();
+        assert_eq!(posts, 1);
+        let patient = guest.wait_for_locks(Duration::from_secs(30));
+        let error = patient.start().and_wait().await.expect_err("it is locked");
+        assert_eq!(error.kind(), Some(kind), "{error}");
+        let posts = fake
+            .lines()
+            .iter()
+            .filter(|line| line.starts_with("POST"))
+            .count();
+        assert!((4..30).contains(&posts), "{posts}");
+    }
+    // What is no lock is not waited for.
+    let fake = busy(99, "Permission check failed", 0, "");
+    let guest = fake.token_client().guest_at(101, "n1", Kind::Qemu);
+    let patient = guest.wait_for_locks(Duration::from_secs(30));
+    patient.start().await.expect_err("it is refused");
+    assert_eq!(fake.requests().len(), 1);
 }

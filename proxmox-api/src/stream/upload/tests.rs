@@ -84,7 +84,7 @@ async fn the_body_is_exactly_what_the_server_parses() {
         .checksum(ChecksumAlgorithm::Md5, "0".repeat(32))
         .await
         .expect("accepted");
-    assert_eq!(task.upid().as_str(), UPID);
+    assert_eq!(task.as_str(), Some(UPID));
     let seen = server.join().expect("no panic");
     assert!(
         seen.head
@@ -129,7 +129,8 @@ async fn a_file_is_sent_with_its_own_checksum_and_every_piece_is_reported() {
             seen.lock().expect("no panic").push(progress.sent);
         })
         .await
-        .expect("accepted");
+        .expect("accepted")
+        .detach();
     let body = server.join().expect("no panic").body;
     assert!(body.windows(data.len()).any(|window| window == data));
     let text = String::from_utf8_lossy(&body[..800]).into_owned();

@@ -1,0 +1,118 @@
+//! Operations on a guest that take no settings.
+
+use super::started::Goal;
+use super::{Care, Guest, Kind, Place, Size, Started, order};
+use crate::error::Error;
+
+/// An operation on a guest, made by its methods; awaiting it gives a [`Started`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent until this is awaited"]
+pub struct GuestOperation {
+    pub(super) guest: Guest,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Template,
+    Rollback {
+        snapshot: String,
+        start: bool,
+    },
+    DeleteSnapshot {
+        snapshot: String,
+        force: bool,
+    },
+    Resize {
+        disk: String,
+        size: Size,
+    },
+    Move {
+        disk: String,
+        storage: String,
+        delete: bool,
+    },
+}
+
+impl Guest {
+    pub(super) fn operation(&self, what: What) -> GuestOperation {
+        let guest = self.clone();
+        GuestOperation { guest, what }
+    }
+}
+
+impl GuestOperation {
+    async fn run(self) -> Result<Started, Error> {
+        let Self { guest, what } = &self;
+        let send = |place: &Place| match (place.kind, what) {
+            (Kind::Qemu, What::Template) => order!(guest.qemu_at(place).template().post()),
+            (Kind::Lxc, What::Template) => order!(guest.lxc_at(place).template().post()),
+            (Kind::Qemu, What::Rollback { snapshot, start }) => {
+                let at = guest.qemu_at(place).snapshot().snapname(snapshot);
+                order!(at.rollback().post(), start: start.then_some(true))
+            }
+            (Kind::Lxc, What::Rollback { snapshot, start }) => {
+                let at = guest.lxc_at(place).snapshot().snapname(snapshot);
+                order!(at.rollback().post(), start: start.then_some(true))
+            }
+            (Kind::Qemu, What::DeleteSnapshot { snapshot, force }) => {
+                let at = guest.qemu_at(place).snapshot().snapname(snapshot);
+                order!(at.delete(), force: force.then_some(true))
+            }
+            (Kind::Lxc, What::DeleteSnapshot { snapshot, force }) => {
+                let at = guest.lxc_at(place).snapshot().snapname(snapshot);
+                order!(at.delete(), force: force.then_some(true))
+            }
+            (Kind::Qemu, What::Resize { disk, size }) => {
+                order!(
+                    guest
+                        .qemu_at(place)
+                        .resize()
+                        .put(disk.as_str(), size.to_string())
+                )
+            }
+            (Kind::Lxc, What::Resize { disk, size }) => {
+                order!(
+                    guest
+                        .lxc_at(place)
+                        .resize()
+                        .put(disk.as_str(), size.to_string())
+                )
+            }
+            (
+                Kind::Qemu,
+                What::Move {
+                    disk,
+                    storage,
+                    delete,
+                },
+            ) => {
+                let request = guest.qemu_at(place).move_disk().post(disk.as_str());
+                order!(request.storage(storage).delete(*delete))
+            }
+            (
+                Kind::Lxc,
+                What::Move {
+                    disk,
+                    storage,
+                    delete,
+                },
+            ) => {
+                let request = guest.lxc_at(place).move_volume().post(disk.as_str());
+                order!(request.storage(storage).delete(*delete))
+            }
+        };
+        match what {
+            What::Resize { .. } | What::Move { .. } => {
+                guest
+                    .order_with(None, Care::Usual, Goal::Nothing, &send)
+                    .await
+            }
+            What::Template | What::Rollback { .. } | What::DeleteSnapshot { .. } => {
+                guest.order_surely(&send).await
+            }
+        }
+    }
+}
+
+super::starts!(GuestOperation);
