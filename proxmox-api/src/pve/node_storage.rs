@@ -400,9 +400,7 @@ impl NodeStorageStorageContentVolumePath {
                 ],
             ),
         );
-        NodeStorageStorageContentVolumeDelete(
-            self.0.request(ENDPOINT, reply::optional_task),
-        )
+        NodeStorageStorageContentVolumeDelete(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -463,9 +461,9 @@ impl NodeStorageStorageContentVolumePut {
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeStorageStorageContentVolumeDelete(pub(crate) Request<Option<Task>>);
+pub struct NodeStorageStorageContentVolumeDelete(pub(crate) Request<Task>);
 
-request_impls!(NodeStorageStorageContentVolumeDelete : Option < Task >);
+request_impls!(NodeStorageStorageContentVolumeDelete : Task);
 
 impl NodeStorageStorageContentVolumeDelete {
     /// Seconds to wait for the removal; nothing is returned if it is done by then. From 1 to 30.

@@ -4800,7 +4800,7 @@ impl NodeVzdumpPath {
                     Partial::new("pbs-change-detection-mode", Release::new(8, 2), None),
                 ],
             );
-        NodeVzdumpPost(self.0.request(ENDPOINT, reply::optional_task))
+        NodeVzdumpPost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -4822,9 +4822,9 @@ impl NodeVzdumpPath {
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct NodeVzdumpPost(pub(crate) Request<Option<Task>>);
+pub struct NodeVzdumpPost(pub(crate) Request<Task>);
 
-request_impls!(NodeVzdumpPost : Option < Task >);
+request_impls!(NodeVzdumpPost : Task);
 
 impl NodeVzdumpPost {
     /// Backs up every guest of the node. Default: `false`.

@@ -3014,7 +3014,7 @@ impl QemuVmidConfigPath {
                     Partial::new("virtiofs[n]", Release::new(8, 4), None),
                 ],
             );
-        QemuVmidConfigPost(self.0.request(ENDPOINT, reply::optional_task))
+        QemuVmidConfigPost(self.0.request(ENDPOINT, reply::task))
     }
     /// Changes the configuration before answering; slow changes may run into the request's time limit.
     ///
@@ -3436,9 +3436,9 @@ impl QemuVmidConfigGet {
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidConfigPost(pub(crate) Request<Option<Task>>);
+pub struct QemuVmidConfigPost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidConfigPost : Option < Task >);
+request_impls!(QemuVmidConfigPost : Task);
 
 impl QemuVmidConfigPost {
     /// Gives the guest ACPI; without it, a shutdown needs the guest agent. Default: `true`.
@@ -6470,7 +6470,7 @@ impl QemuVmidResizePath {
                 ],
             ),
         );
-        let mut request = self.0.request(ENDPOINT, reply::optional_task);
+        let mut request = self.0.request(ENDPOINT, reply::task);
         request.call.set_as::<QemuDisk>("disk", disk);
         request.call.set_as::<String>("size", size);
         QemuVmidResizePut(request)
@@ -6488,9 +6488,9 @@ impl QemuVmidResizePath {
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidResizePut(pub(crate) Request<Option<Task>>);
+pub struct QemuVmidResizePut(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidResizePut : Option < Task >);
+request_impls!(QemuVmidResizePut : Task);
 
 impl QemuVmidResizePut {
     /// SHA-1 digest the configuration must still have; the resize is refused otherwise. At most 40 characters.
@@ -7691,7 +7691,7 @@ impl QemuVmidTemplatePath {
             "/nodes/{node}/qemu/{vmid}/template",
             Permission::All("/vms/{vmid}", &["VM.Allocate"]),
         );
-        QemuVmidTemplatePost(self.0.request(ENDPOINT, reply::optional_task))
+        QemuVmidTemplatePost(self.0.request(ENDPOINT, reply::task))
     }
 }
 
@@ -7704,9 +7704,9 @@ impl QemuVmidTemplatePath {
 /// Runs as a task, unless it is done at once.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct QemuVmidTemplatePost(pub(crate) Request<Option<Task>>);
+pub struct QemuVmidTemplatePost(pub(crate) Request<Task>);
 
-request_impls!(QemuVmidTemplatePost : Option < Task >);
+request_impls!(QemuVmidTemplatePost : Task);
 
 impl QemuVmidTemplatePost {
     /// Converts just this disk to a base image, leaving the others.

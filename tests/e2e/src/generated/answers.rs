@@ -2788,7 +2788,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/config",
-        Of::<Option<Task>>::optional_task,
+        Of::<Task>::task,
         answer::nothing,
     ),
     Answer::new(
@@ -2998,7 +2998,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "PUT",
         "/nodes/{node}/qemu/{vmid}/resize",
-        Of::<Option<Task>>::optional_task,
+        Of::<Task>::task,
         answer::nothing,
     ),
     Answer::new(
@@ -3124,7 +3124,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "POST",
         "/nodes/{node}/qemu/{vmid}/template",
-        Of::<Option<Task>>::optional_task,
+        Of::<Task>::task,
         answer::nothing,
     ),
     Answer::new(
@@ -3434,7 +3434,7 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "DELETE",
         "/nodes/{node}/storage/{storage}/content/{volume}",
-        Of::<Option<Task>>::optional_task,
+        Of::<Task>::task,
         answer::nothing,
     ),
     Answer::new(
@@ -3596,12 +3596,7 @@ pub static ANSWERS: &[Answer] = &[
         Of::<pve::types::VncWebsocket>::data,
         Of::<pve::types::VncWebsocket>::print,
     ),
-    Answer::new(
-        "POST",
-        "/nodes/{node}/vzdump",
-        Of::<Option<Task>>::optional_task,
-        answer::nothing,
-    ),
+    Answer::new("POST", "/nodes/{node}/vzdump", Of::<Task>::task, answer::nothing),
     Answer::new(
         "GET",
         "/nodes/{node}/vzdump/defaults",
