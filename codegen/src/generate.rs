@@ -70,6 +70,10 @@ pub struct Report {
     pub wordless: BTreeSet<String>,
     /// Endpoints without a summary.
     pub undescribed: BTreeSet<String>,
+    /// Members of answers that always come, for a reason.
+    pub required: usize,
+    /// Members that the dumps require and for which the overlay has no reason: they are optional.
+    pub required_unvouched: BTreeSet<String>,
     /// Checks of handlers that the dumps do not declare.
     pub privileges: usize,
     /// Endpoints of the newest release of which neither dump nor overlay says what the handler checks.
@@ -263,6 +267,8 @@ fn count(api: &Api, overlay: &Overlay) -> Report {
             .count(),
         ..Report::default()
     };
+    report.required = api.vouched;
+    report.required_unvouched.clone_from(&api.unvouched);
     for (index, release) in api.releases.iter().enumerate() {
         let count = api
             .endpoints

@@ -1,7 +1,7 @@
 //! What is to be generated, apart from names and text: endpoints, and the items they share.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Number, Value};
 
@@ -16,6 +16,10 @@ pub(crate) struct Api {
     pub(crate) releases: Vec<Release>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) items: Vec<Item>,
+    /// How many members of answers always come, for a reason that the overlay gives.
+    pub(crate) vouched: usize,
+    /// Those that the dumps require without anybody having looked.
+    pub(crate) unvouched: BTreeSet<String>,
 }
 
 pub(crate) type ItemId = usize;
@@ -227,6 +231,8 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         properties: collect_properties(union, overlay),
         shapes: BTreeMap::new(),
         items: Vec::new(),
+        vouched: 0,
+        unvouched: BTreeSet::new(),
     };
     let endpoints = union
         .endpoints
@@ -241,6 +247,8 @@ pub(crate) fn lower(union: &Union, overlay: &Overlay) -> Api {
         releases: union.releases.clone(),
         endpoints,
         items: lowering.items,
+        vouched: lowering.vouched,
+        unvouched: lowering.unvouched,
     }
 }
 
@@ -251,6 +259,8 @@ struct Lowering<'a> {
     properties: BTreeMap<String, Properties>,
     shapes: BTreeMap<Shape, ItemId>,
     items: Vec<Item>,
+    vouched: usize,
+    unvouched: BTreeSet<String>,
 }
 
 impl Lowering<'_> {
@@ -535,6 +545,17 @@ impl Lowering<'_> {
             .map(|(name, field)| {
                 let at = at.down(name);
                 let base = name.strip_suffix("[n]");
+                let mut required =
+                    base.is_none() && !field.node.optional && field.presence.covers(whole);
+                if required && at.result && at.owner.is_none() {
+                    match self.overlay.is_vouched_for(&at) {
+                        true => self.vouched += 1,
+                        false => {
+                            required = false;
+                            self.unvouched.insert(at.key());
+                        }
+                    }
+                }
                 let ty = self.ty(&at, &field.node);
                 let ty = match self.overlay.is_secret(&at, &field.node) {
                     true => self.hidden_member(&at, ty),
@@ -547,9 +568,7 @@ impl Lowering<'_> {
                         true => Ty::Pending(Box::new(ty)),
                         false => ty,
                     },
-                    required: base.is_none()
-                        && !field.node.optional
-                        && field.presence.covers(whole),
+                    required,
                     presence: field.presence,
                     whole,
                     facts: ValueFacts::of(&field.node),

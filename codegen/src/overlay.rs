@@ -23,6 +23,8 @@ pub(crate) struct Overlay {
     areas: Areas,
     open: BTreeMap<String, String>,
     privileges: Privileges,
+    /// Members that always come, with the reason; `None`: the dumps are believed.
+    required: Option<BTreeMap<String, String>>,
     pending: BTreeMap<String, String>,
     lists: Lists,
     words: Words,
@@ -135,6 +137,13 @@ struct Patch {
     source: String,
     #[expect(dead_code)]
     reason: String,
+}
+
+/// `required.toml`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Required {
+    required: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -257,6 +266,10 @@ impl Overlay {
                     if let Some(open) = parse::<Open>(file, text, &mut problems) {
                         overlay.open = open.open;
                     }
+                }
+                "required.toml" => {
+                    let required = parse::<Required>(file, text, &mut problems);
+                    overlay.required = required.map(|required| required.required);
                 }
                 "privileges.toml" => match privileges::read(text) {
                     Ok(privileges) => overlay.privileges = privileges,
@@ -580,6 +593,29 @@ impl Overlay {
             .collect()
     }
 
+    /// Whether somebody looked that a member which the dumps require always comes.
+    pub(crate) fn is_vouched_for(&self, at: &Use) -> bool {
+        let Some(required) = &self.required else {
+            return true;
+        };
+        let place = at.key();
+        let Some(reason) = required.get(&place) else {
+            return false;
+        };
+        let sourced = match reason.split_once(' ') {
+            Some(("recorded", count)) => count.parse::<u32>().is_ok_and(|count| count > 0),
+            Some((_, file)) => file.contains('/'),
+            None => false,
+        };
+        if !sourced {
+            self.problem(format!(
+                "required.toml: {place}: a reason is `recorded <number>` or `<package> <file>:<line>`"
+            ));
+        }
+        self.mark(format!("required.toml: {place}"));
+        true
+    }
+
     /// Whether the dump's rule for an endpoint is known to be the whole of it.
     pub(crate) fn is_declared(&self, endpoint: &str) -> bool {
         let found = self.privileges.declared.contains_key(endpoint);
@@ -772,6 +808,8 @@ impl Overlay {
                 .map(|a| format!("areas.toml: {}", a.name)),
         );
         entries.extend(self.open.keys().map(|k| format!("open.toml: {k}")));
+        let required = self.required.iter().flatten();
+        entries.extend(required.map(|(k, _)| format!("required.toml: {k}")));
         let privileges = &self.privileges;
         entries.extend(
             privileges

@@ -22,7 +22,7 @@ pub struct Observed {
     pub undeclared: BTreeMap<String, usize>,
     /// Those that are listed as open.
     pub open: BTreeMap<String, usize>,
-    /// Declared members: in how many objects they could have come, and in how many they did.
+    /// Declared members of real answers: in how many objects they could have come, and in how many they did.
     pub members: BTreeMap<String, Presence>,
 }
 
@@ -39,6 +39,12 @@ pub struct Presence {
 struct Open {
     #[serde(default)]
     members: BTreeMap<String, String>,
+}
+
+/// `required.toml`
+#[derive(Deserialize)]
+struct Required {
+    required: BTreeMap<String, String>,
 }
 
 impl Shapes {
@@ -86,12 +92,65 @@ impl Shapes {
             .map(|(_, key)| key.as_str())
     }
 
-    /// Takes the `data` of an answer into account.
-    pub fn observe(&self, endpoint: &str, data: &Value, observed: &mut Observed) {
-        observed.answers += 1;
+    /// Takes the `data` of an answer into account. One that no server is known to have given, `real` or
+    /// not, says nothing of how often members come.
+    pub fn observe(&self, endpoint: &str, data: &Value, real: bool, observed: &mut Observed) {
+        let mut seen = Observed::default();
         if let Some(ty) = self.json["answers"][endpoint].get("data") {
-            self.value(ty, data, &format!("{endpoint}#"), observed);
+            self.value(ty, data, &format!("{endpoint}#"), &mut seen);
         }
+        observed.answers += 1;
+        for (into, from) in [
+            (&mut observed.undeclared, seen.undeclared),
+            (&mut observed.open, seen.open),
+        ] {
+            for (place, count) in from {
+                *into.entry(place).or_default() += count;
+            }
+        }
+        for (place, count) in seen.members.into_iter().filter(|_| real) {
+            let known = observed.members.entry(place).or_default();
+            known.objects += count.objects;
+            known.present += count.present;
+        }
+    }
+
+    /// The members that `required.toml` calls required because recordings show it, as far as these do not.
+    ///
+    /// # Errors
+    /// Why the file cannot be read.
+    pub fn unproved(&self, required: &str, observed: &Observed) -> Result<Vec<String>, String> {
+        let required: Required =
+            toml::from_str(required).map_err(|error| format!("required.toml: {error}"))?;
+        // The overlay's places do not tell elements.
+        let mut seen: BTreeMap<String, Presence> = BTreeMap::new();
+        for (place, presence) in &observed.members {
+            let all = seen
+                .entry(place.replace("[]", "").replace("#.", "#"))
+                .or_default();
+            all.objects += presence.objects;
+            all.present += presence.present;
+        }
+        let mut problems = Vec::new();
+        for (place, reason) in required.required {
+            let presence = seen.get(&place).copied().unwrap_or_default();
+            if presence.present < presence.objects {
+                problems.push(format!(
+                    "{place}: called required, but recorded in {} of {} objects",
+                    presence.present, presence.objects
+                ));
+            } else if let Some(count) = reason.strip_prefix("recorded ")
+                && count
+                    .parse::<usize>()
+                    .is_ok_and(|count| count > presence.objects)
+            {
+                problems.push(format!(
+                    "{place}: said to be recorded {count} times, but is so {} times",
+                    presence.objects
+                ));
+            }
+        }
+        Ok(problems)
     }
 
     fn value(&self, ty: &Value, json: &Value, place: &str, observed: &mut Observed) {
@@ -99,7 +158,7 @@ impl Shapes {
             return;
         };
         match (kind.as_str(), json) {
-            ("optional", json) => self.value(of, json, place, observed),
+            ("optional" | "pending", json) => self.value(of, json, place, observed),
             ("array", Value::Array(items)) => {
                 for item in items {
                     self.value(of, item, &format!("{place}[]"), observed);
@@ -200,12 +259,9 @@ mod tests {
             { "id": "a", "net0": "x", "free": 1, "odd": 1 },
             { "id": null, "net": "x", "parts": [{ "id": "b", "odd": 2 }] },
         ]);
-        shapes.observe("GET /things", &list, &mut observed);
-        shapes.observe(
-            "GET /things/all",
-            &json!({ "k": { "odd": 1 } }),
-            &mut observed,
-        );
+        shapes.observe("GET /things", &list, true, &mut observed);
+        let made_up = json!({ "k": { "odd": 1 } });
+        shapes.observe("GET /things/all", &made_up, false, &mut observed);
         let names: Vec<_> = observed.undeclared.keys().map(String::as_str).collect();
         assert_eq!(
             names,
@@ -222,6 +278,20 @@ mod tests {
         );
         let id = observed.members["GET /things#[].id"];
         assert_eq!((id.objects, id.present), (2, 1));
+        assert!(!observed.members.contains_key("GET /things/all#*.id"));
+        let required = r#"
+            [required]
+            "GET /things#id" = "things Things.pm:1"
+            "GET /things#parts.id" = "recorded 2"
+            "GET /things/{id}#id" = "things Things.pm:2"
+        "#;
+        assert_eq!(
+            shapes.unproved(required, &observed).unwrap(),
+            [
+                "GET /things#id: called required, but recorded in 1 of 2 objects",
+                "GET /things#parts.id: said to be recorded 2 times, but is so 1 times",
+            ]
+        );
         assert_eq!(observed.answers, 2);
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use proxmox_codegen::generate::Report;
-use proxmox_codegen::recorded::Observed;
 use serde_json::{Value, json};
 
-use crate::{Outcome, files, recorded, regen, say, workspace};
+use crate::recorded::{self, Recorded};
+use crate::{Outcome, files, regen, say, workspace};
 
 #[path = "../../proxmox-api/src/error/api/kind/table.rs"]
 mod table;
@@ -44,6 +44,7 @@ const SHRINK: &[&str] = &[
     "parameters.untyped",
     "privileges.untold",
     "refusals.other",
+    "required.unvouched",
     "undocumented",
 ];
 
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let root = workspace();
     let output = regen::generate(&root)?;
     let report = &output.report;
-    let observed = recorded::observe(&root, &output)?;
+    let recorded = recorded::observe(&root, &output)?;
     let refusals = Refusals::read(&root)?;
     let json = to_json(report, &refusals);
     let record = root.join("schema/coverage.json");
@@ -65,8 +66,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let old: Value =
             serde_json::from_str(&old).map_err(|error| format!("{}: {error}", record.display()))?;
         let mut worse = compare(&old, &json);
-        if let Some(observed) = &observed {
-            let named = observed.undeclared.keys();
+        if let Some(recorded) = &recorded {
+            worse.extend(recorded.unproved.iter().cloned());
+            let named = recorded.observed.undeclared.keys();
             worse.extend(named.map(|place| format!("{place}: recorded, but declared nowhere")));
         }
         if !worse.is_empty() {
@@ -76,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     match args.json {
         true => say(&text),
         false => {
-            let mut text = describe(report, observed.as_ref());
+            let mut text = describe(report, recorded.as_ref());
             text.push_str(&refusals.describe(args.refusals));
             say(&text)
         }
@@ -164,6 +166,7 @@ fn to_json(report: &Report, refusals: &Refusals) -> Value {
             "untyped_members": report.members_untyped,
         },
         "parameters": { "total": report.parameters, "untyped": report.parameters_untyped },
+        "required": { "vouched": report.required, "unvouched": report.required_unvouched.len() },
         "privileges": { "checks": report.privileges, "untold": report.privileges_untold.len() },
         "property_strings": report.property_strings,
         "refusals": { "texts": refusals.texts, "other": refusals.other.len() },
@@ -189,7 +192,7 @@ fn compare(old: &Value, new: &Value) -> Vec<String> {
         .collect()
 }
 
-fn describe(report: &Report, observed: Option<&Observed>) -> String {
+fn describe(report: &Report, recorded: Option<&Recorded>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value}\n"));
     line("product", "pve".to_owned());
@@ -248,6 +251,15 @@ fn describe(report: &Report, observed: Option<&Observed>) -> String {
         ),
     );
     line(
+        "required members",
+        format!(
+            "{} with a reason, {} more that the schema requires are optional for want of one",
+            report.required,
+            report.required_unvouched.len()
+        ),
+    );
+    let observed = recorded.map(|recorded| &recorded.observed);
+    line(
         "recorded answers",
         match observed {
             Some(observed) => format!(
@@ -281,6 +293,11 @@ fn describe(report: &Report, observed: Option<&Observed>) -> String {
         &mut text,
         "Answers without a type",
         &names(&report.returns_untyped),
+    );
+    section(
+        &mut text,
+        "Members that the schema requires and that are optional for want of a reason (required.toml)",
+        &names(&report.required_unvouched),
     );
     section(
         &mut text,

@@ -9,8 +9,15 @@ use serde_json::Value;
 
 use crate::files;
 
+/// What recorded answers show.
+pub(crate) struct Recorded {
+    pub(crate) observed: Observed,
+    /// What `required.toml` says of them and is not so.
+    pub(crate) unproved: Vec<String>,
+}
+
 /// What the recorded answers show of the generated shapes; `None` where there are no recordings.
-pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Observed>, String> {
+pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Recorded>, String> {
     let folder = root.join("../shared/corpus");
     if !folder.is_dir() {
         return Ok(None);
@@ -19,9 +26,11 @@ pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Observed>, 
         .proof
         .get("shapes.json")
         .ok_or("no shapes.json is generated")?;
-    let open = fs::read_to_string(root.join("schema/pve/overlay/open.toml"))
-        .map_err(|error| format!("open.toml: {error}"))?;
-    let shapes = Shapes::read(shapes, &open)?;
+    let overlay = |name: &str| {
+        fs::read_to_string(root.join("schema/pve/overlay").join(name))
+            .map_err(|error| format!("{name}: {error}"))
+    };
+    let shapes = Shapes::read(shapes, &overlay("open.toml")?)?;
     let mut observed = Observed::default();
     for path in files::files_below(&folder)? {
         if path.extension().is_none_or(|extension| extension != "json") {
@@ -37,8 +46,10 @@ pub(crate) fn observe(root: &Path, output: &Output) -> Result<Option<Observed>, 
         let endpoint = shapes.endpoint(text("method"), text("path"));
         if let (true, Some(endpoint), Some(data)) = (good, endpoint, record["response"].get("data"))
         {
-            shapes.observe(endpoint, data, &mut observed);
+            let real = record["recorded"] == Value::Bool(true);
+            shapes.observe(endpoint, data, real, &mut observed);
         }
     }
-    Ok(Some(observed))
+    let unproved = shapes.unproved(&overlay("required.toml")?, &observed)?;
+    Ok(Some(Recorded { observed, unproved }))
 }

@@ -222,7 +222,8 @@ fn recorded_answers_decode() {
     let mut observed = Observed::default();
     for record in &records {
         if let Some(body) = &record.answer {
-            shapes.observe(&record.endpoint.to_string(), &body["data"], &mut observed);
+            let endpoint = record.endpoint.to_string();
+            shapes.observe(&endpoint, &body["data"], record.recorded, &mut observed);
         }
     }
     println!("listed as open: {:?}", observed.open);
@@ -231,6 +232,9 @@ fn recorded_answers_decode() {
         "declared nowhere, and not listed in open.toml: {:?}",
         observed.undeclared
     );
+    let required = include_str!("../../../../schema/pve/overlay/required.toml");
+    let unproved = shapes.unproved(required, &observed).expect("readable");
+    assert!(unproved.is_empty(), "{unproved:#?}");
     assert!(live.decoded > 0, "the recordings hold no answer");
     assert!(
         live.failed.is_empty() && live.no_upid.is_empty() && live.kept_aside.is_empty(),
