@@ -3383,7 +3383,7 @@ object_impls!(AccessRolesItem);
 #[non_exhaustive]
 pub struct AccessTfa {
     /// Complete login ticket, sent as the cookie `PVEAuthCookie`.
-    pub ticket: Secret,
+    pub ticket: Option<Secret>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3394,8 +3394,8 @@ impl Object for AccessTfa {
         visit(
             &Shape {
                 name: "AccessTfa",
-                required: &["ticket"],
-                optional: &[],
+                required: &[],
+                optional: &["ticket"],
                 families: &[],
                 rules: None,
             },
@@ -3482,7 +3482,7 @@ pub struct AccessTfaUserid {
     /// WebAuthn or U2F challenge: returned by the first call, handed back by the second.
     pub challenge: Option<Secret>,
     /// ID of the second-factor entry.
-    pub id: String,
+    pub id: Option<String>,
     /// New recovery codes; cannot be read again later.
     pub recovery: Option<Vec<Secret>>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -3495,12 +3495,12 @@ impl Object for AccessTfaUserid {
         visit(
             &Shape {
                 name: "AccessTfaUserid",
-                required: &["id"],
-                optional: &["challenge", "recovery"],
+                required: &[],
+                optional: &["challenge", "id", "recovery"],
                 families: &[],
                 rules: None,
             },
-            &mut [&mut self.id, &mut self.challenge, &mut self.recovery, &mut self.extra],
+            &mut [&mut self.challenge, &mut self.id, &mut self.recovery, &mut self.extra],
         );
     }
 }
@@ -3516,7 +3516,7 @@ pub struct AccessTfaUseridItem {
     /// Unix time in seconds at which the entry was made.
     pub created: i64,
     /// Text by which the user tells entries apart.
-    pub description: String,
+    pub description: Option<String>,
     /// Whether the entry can be used to log in. Default: `true`.
     pub enable: Option<bool>,
     /// ID of the second-factor entry.
@@ -3533,16 +3533,16 @@ impl Object for AccessTfaUseridItem {
         visit(
             &Shape {
                 name: "AccessTfaUseridItem",
-                required: &["created", "description", "id", "type"],
-                optional: &["enable"],
+                required: &["created", "id", "type"],
+                optional: &["description", "enable"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.created,
-                &mut self.description,
                 &mut self.id,
                 &mut self.type_,
+                &mut self.description,
                 &mut self.enable,
                 &mut self.extra,
             ],

@@ -5780,11 +5780,11 @@ pub struct ClusterJobsRealmSyncItem {
     /// Unix time in seconds of the next run.
     pub next_run: Option<i64>,
     /// Realm that is synced. At most 32 characters.
-    pub realm: Realm,
+    pub realm: Option<Realm>,
     /// What is dropped once gone from the directory: `entry`, `properties`, `acl` joined by `;`, or `none`. Default: `none`.
     pub remove_vanished: Option<String>,
     /// When the job runs, as a calendar event in systemd style.
-    pub schedule: String,
+    pub schedule: Option<String>,
     /// Whether users, groups or both are imported.
     pub scope: Option<super::types::RealmSyncScope>,
     /// Kind of job; always `realm-sync`.
@@ -5799,14 +5799,16 @@ impl Object for ClusterJobsRealmSyncItem {
         visit(
             &Shape {
                 name: "ClusterJobsRealmSyncItem",
-                required: &["id", "realm", "schedule"],
+                required: &["id"],
                 optional: &[
                     "comment",
                     "enable-new",
                     "enabled",
                     "last-run",
                     "next-run",
+                    "realm",
                     "remove-vanished",
+                    "schedule",
                     "scope",
                     "type",
                 ],
@@ -5815,14 +5817,14 @@ impl Object for ClusterJobsRealmSyncItem {
             },
             &mut [
                 &mut self.id,
-                &mut self.realm,
-                &mut self.schedule,
                 &mut self.comment,
                 &mut self.enable_new,
                 &mut self.enabled,
                 &mut self.last_run,
                 &mut self.next_run,
+                &mut self.realm,
                 &mut self.remove_vanished,
+                &mut self.schedule,
                 &mut self.scope,
                 &mut self.type_,
                 &mut self.extra,

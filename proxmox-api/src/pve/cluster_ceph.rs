@@ -686,7 +686,7 @@ pub struct ClusterCephMetadataOsdItem {
     /// Host the daemon runs on.
     pub hostname: Option<String>,
     /// Number of the OSD.
-    pub id: i64,
+    pub id: Option<i64>,
     /// Swap space of the daemon's host, in KiB.
     pub mem_swap_kb: Option<i64>,
     /// Memory of the daemon's host, in KiB.
@@ -705,7 +705,7 @@ impl Object for ClusterCephMetadataOsdItem {
         visit(
             &Shape {
                 name: "ClusterCephMetadataOsdItem",
-                required: &["id"],
+                required: &[],
                 optional: &[
                     "back_addr",
                     "ceph_release",
@@ -717,6 +717,7 @@ impl Object for ClusterCephMetadataOsdItem {
                     "devices",
                     "front_addr",
                     "hostname",
+                    "id",
                     "mem_swap_kb",
                     "mem_total_kb",
                     "osd_data",
@@ -726,7 +727,6 @@ impl Object for ClusterCephMetadataOsdItem {
                 rules: None,
             },
             &mut [
-                &mut self.id,
                 &mut self.back_addr,
                 &mut self.ceph_release,
                 &mut self.ceph_version,
@@ -737,6 +737,7 @@ impl Object for ClusterCephMetadataOsdItem {
                 &mut self.devices,
                 &mut self.front_addr,
                 &mut self.hostname,
+                &mut self.id,
                 &mut self.mem_swap_kb,
                 &mut self.mem_total_kb,
                 &mut self.osd_data,

@@ -1352,7 +1352,7 @@ object_impls!(ClusterHaResourcesMigrate);
 #[non_exhaustive]
 pub struct ClusterHaResourcesMigrateBlockingResourcesItem {
     /// Kind of rule that stands in the way.
-    pub cause: super::types::HaBlockingCause,
+    pub cause: Option<super::types::HaBlockingCause>,
     /// ID of the resource that stands in the way.
     pub sid: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1365,12 +1365,12 @@ impl Object for ClusterHaResourcesMigrateBlockingResourcesItem {
         visit(
             &Shape {
                 name: "ClusterHaResourcesMigrateBlockingResourcesItem",
-                required: &["cause", "sid"],
-                optional: &[],
+                required: &["sid"],
+                optional: &["cause"],
                 families: &[],
                 rules: None,
             },
-            &mut [&mut self.cause, &mut self.sid, &mut self.extra],
+            &mut [&mut self.sid, &mut self.cause, &mut self.extra],
         );
     }
 }

@@ -1861,7 +1861,7 @@ pub struct ClusterNotificationsEndpointsGotifyItem {
     /// Endpoint name, used as a target by matchers.
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: ClusterNotificationsOrigin,
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Address (URL) of the Gotify server.
     pub server: String,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1874,17 +1874,17 @@ impl Object for ClusterNotificationsEndpointsGotifyItem {
         visit(
             &Shape {
                 name: "ClusterNotificationsEndpointsGotifyItem",
-                required: &["name", "origin", "server"],
-                optional: &["comment", "disable"],
+                required: &["name", "server"],
+                optional: &["comment", "disable", "origin"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.name,
-                &mut self.origin,
                 &mut self.server,
                 &mut self.comment,
                 &mut self.disable,
+                &mut self.origin,
                 &mut self.extra,
             ],
         );
@@ -1980,7 +1980,7 @@ pub struct ClusterNotificationsEndpointsSendmailItem {
     /// Endpoint name, used as a target by matchers.
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: ClusterNotificationsOrigin,
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1991,7 +1991,7 @@ impl Object for ClusterNotificationsEndpointsSendmailItem {
         visit(
             &Shape {
                 name: "ClusterNotificationsEndpointsSendmailItem",
-                required: &["name", "origin"],
+                required: &["name"],
                 optional: &[
                     "author",
                     "comment",
@@ -1999,19 +1999,20 @@ impl Object for ClusterNotificationsEndpointsSendmailItem {
                     "from-address",
                     "mailto",
                     "mailto-user",
+                    "origin",
                 ],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.name,
-                &mut self.origin,
                 &mut self.author,
                 &mut self.comment,
                 &mut self.disable,
                 &mut self.from_address,
                 &mut self.mailto,
                 &mut self.mailto_user,
+                &mut self.origin,
                 &mut self.extra,
             ],
         );
@@ -2123,7 +2124,7 @@ pub struct ClusterNotificationsEndpointsSmtpItem {
     /// Endpoint name, used as a target by matchers.
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: ClusterNotificationsOrigin,
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// TCP port of the SMTP server; if not set, the usual one for `mode`.
     pub port: Option<i64>,
     /// Host name or IP address of the SMTP server.
@@ -2140,7 +2141,7 @@ impl Object for ClusterNotificationsEndpointsSmtpItem {
         visit(
             &Shape {
                 name: "ClusterNotificationsEndpointsSmtpItem",
-                required: &["from-address", "name", "origin", "server"],
+                required: &["from-address", "name", "server"],
                 optional: &[
                     "author",
                     "comment",
@@ -2148,6 +2149,7 @@ impl Object for ClusterNotificationsEndpointsSmtpItem {
                     "mailto",
                     "mailto-user",
                     "mode",
+                    "origin",
                     "port",
                     "username",
                 ],
@@ -2157,7 +2159,6 @@ impl Object for ClusterNotificationsEndpointsSmtpItem {
             &mut [
                 &mut self.from_address,
                 &mut self.name,
-                &mut self.origin,
                 &mut self.server,
                 &mut self.author,
                 &mut self.comment,
@@ -2165,6 +2166,7 @@ impl Object for ClusterNotificationsEndpointsSmtpItem {
                 &mut self.mailto,
                 &mut self.mailto_user,
                 &mut self.mode,
+                &mut self.origin,
                 &mut self.port,
                 &mut self.username,
                 &mut self.extra,
@@ -2283,7 +2285,7 @@ pub struct ClusterNotificationsEndpointsWebhookItem {
     /// Endpoint name, used as a target by matchers.
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: ClusterNotificationsOrigin,
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Secrets that templates may refer to, each written `name=<name>,value=<base64>`.
     pub secret: Option<Vec<Secret>>,
     /// Address (URL) the request goes to.
@@ -2298,20 +2300,20 @@ impl Object for ClusterNotificationsEndpointsWebhookItem {
         visit(
             &Shape {
                 name: "ClusterNotificationsEndpointsWebhookItem",
-                required: &["method", "name", "origin", "url"],
-                optional: &["body", "comment", "disable", "header", "secret"],
+                required: &["method", "name", "url"],
+                optional: &["body", "comment", "disable", "header", "origin", "secret"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.method,
                 &mut self.name,
-                &mut self.origin,
                 &mut self.url,
                 &mut self.body,
                 &mut self.comment,
                 &mut self.disable,
                 &mut self.header,
+                &mut self.origin,
                 &mut self.secret,
                 &mut self.extra,
             ],
@@ -2472,7 +2474,7 @@ pub struct ClusterNotificationsMatchersItem {
     /// Matcher name.
     pub name: String,
     /// Whether a user created the entry, or it is built in, changed or not.
-    pub origin: ClusterNotificationsOrigin,
+    pub origin: Option<ClusterNotificationsOrigin>,
     /// Targets that receive the matching notifications.
     pub target: Option<Vec<String>>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -2485,7 +2487,7 @@ impl Object for ClusterNotificationsMatchersItem {
         visit(
             &Shape {
                 name: "ClusterNotificationsMatchersItem",
-                required: &["name", "origin"],
+                required: &["name"],
                 optional: &[
                     "comment",
                     "disable",
@@ -2494,6 +2496,7 @@ impl Object for ClusterNotificationsMatchersItem {
                     "match-field",
                     "match-severity",
                     "mode",
+                    "origin",
                     "target",
                 ],
                 families: &[],
@@ -2501,7 +2504,6 @@ impl Object for ClusterNotificationsMatchersItem {
             },
             &mut [
                 &mut self.name,
-                &mut self.origin,
                 &mut self.comment,
                 &mut self.disable,
                 &mut self.invert_match,
@@ -2509,6 +2511,7 @@ impl Object for ClusterNotificationsMatchersItem {
                 &mut self.match_field,
                 &mut self.match_severity,
                 &mut self.mode,
+                &mut self.origin,
                 &mut self.target,
                 &mut self.extra,
             ],

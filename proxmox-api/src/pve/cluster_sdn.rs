@@ -1114,10 +1114,10 @@ impl ClusterSdnFabricsFabricPath {
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ClusterSdnFabricsFabricGet(
-    pub(crate) Request<Vec<ClusterSdnFabricsFabricItem>>,
+    pub(crate) Request<Vec<ClusterSdnFabricsFabricGetItem>>,
 );
 
-request_impls!(ClusterSdnFabricsFabricGet : Vec < ClusterSdnFabricsFabricItem >);
+request_impls!(ClusterSdnFabricsFabricGet : Vec < ClusterSdnFabricsFabricGetItem >);
 
 impl ClusterSdnFabricsFabricGet {
     /// In the request, shows changes not applied yet; in the answer, the settings they alter.
@@ -1241,7 +1241,7 @@ impl ClusterSdnFabricsFabricIdPath {
     ///
     /// Since 9.0.
     #[inline]
-    pub fn get(&self) -> Request<ClusterSdnFabricsFabricItem> {
+    pub fn get(&self) -> Request<ClusterSdnFabricsFabricGetItem> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/cluster/sdn/fabrics/fabric/{id}",
@@ -2949,9 +2949,9 @@ impl ClusterSdnRouteMapsPath {
 /// Since 9.2.
 #[derive(Clone)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<super::types::ClusterHaItem>>);
+pub struct ClusterSdnRouteMapsGet(pub(crate) Request<Vec<ClusterSdnRouteMapsItem>>);
 
-request_impls!(ClusterSdnRouteMapsGet : Vec < super::types::ClusterHaItem >);
+request_impls!(ClusterSdnRouteMapsGet : Vec < ClusterSdnRouteMapsItem >);
 
 impl ClusterSdnRouteMapsGet {
     /// Shows the configuration in force and not the edited one.
@@ -5769,12 +5769,12 @@ open_enum_impls!(
     RouteMapOut, "area" Area, "persistent_keepalive" PersistentKeepalive,
 );
 
-/// All fabrics.
+/// The answer to `GET /cluster/sdn/fabrics/fabric`.
 ///
-/// Used by `GET /cluster/sdn/fabrics/all`, `GET /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}`.
+/// Used by `GET /cluster/sdn/fabrics/fabric`, `GET /cluster/sdn/fabrics/fabric/{id}`.
 #[derive(Clone, Default)]
 #[non_exhaustive]
-pub struct ClusterSdnFabricsFabricItem {
+pub struct ClusterSdnFabricsFabricGetItem {
     /// Area as a number or in dotted form; OSPF.
     pub area: Option<String>,
     /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
@@ -5794,7 +5794,85 @@ pub struct ClusterSdnFabricsFabricItem {
     /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
     pub persistent_keepalive: Option<i64>,
     /// Routing protocol of the fabric; decides which other settings apply.
-    pub protocol: ClusterSdnFabricsProtocol,
+    pub protocol: Option<ClusterSdnFabricsProtocol>,
+    /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
+    pub redistribute: Option<Vec<FabricRedistribute>>,
+    /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
+    pub route_filter: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterSdnFabricsFabricGetItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnFabricsFabricGetItem",
+                required: &["id"],
+                optional: &[
+                    "area",
+                    "csnp_interval",
+                    "digest",
+                    "hello_interval",
+                    "ip6_prefix",
+                    "ip_prefix",
+                    "lock-token",
+                    "persistent_keepalive",
+                    "protocol",
+                    "redistribute",
+                    "route_filter",
+                ],
+                families: &[],
+                rules: None,
+            },
+            &mut [
+                &mut self.id,
+                &mut self.area,
+                &mut self.csnp_interval,
+                &mut self.digest,
+                &mut self.hello_interval,
+                &mut self.ip6_prefix,
+                &mut self.ip_prefix,
+                &mut self.lock_token,
+                &mut self.persistent_keepalive,
+                &mut self.protocol,
+                &mut self.redistribute,
+                &mut self.route_filter,
+                &mut self.extra,
+            ],
+        );
+    }
+}
+
+object_impls!(ClusterSdnFabricsFabricGetItem);
+
+/// All fabrics.
+///
+/// Used by `GET /cluster/sdn/fabrics/all`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ClusterSdnFabricsFabricItem {
+    /// Area as a number or in dotted form; OSPF.
+    pub area: Option<String>,
+    /// Seconds between complete database summaries (CSNP); OpenFabric. From 1 to 600.
+    pub csnp_interval: Option<i64>,
+    /// Checksum of the configuration; on a write, the call fails if it changed since. At most 64 characters.
+    pub digest: Option<String>,
+    /// Seconds between hello packets; OpenFabric. From 1 to 600.
+    pub hello_interval: Option<i64>,
+    /// Identifier of the fabric. At most 8 characters.
+    pub id: Option<String>,
+    /// IPv6 network that the node addresses are taken from, in CIDR notation.
+    pub ip6_prefix: Option<Cidr>,
+    /// IPv4 network that the node addresses are taken from, in CIDR notation.
+    pub ip_prefix: Option<Cidr>,
+    /// Token from taking the configuration lock; needed while the lock is held.
+    pub lock_token: Option<String>,
+    /// Seconds between keepalive packets, which hold NAT mappings open; 0 sends none; WireGuard. From 0 to 65535. Since 9.2.
+    pub persistent_keepalive: Option<i64>,
+    /// Routing protocol of the fabric; decides which other settings apply.
+    pub protocol: Option<ClusterSdnFabricsProtocol>,
     /// Routes from other sources to announce in the fabric; OSPF and BGP. Since 9.2.
     pub redistribute: Option<Vec<FabricRedistribute>>,
     /// Prefix list that decides which routes reach the kernel; OSPF and OpenFabric. Since 9.2.
@@ -5809,16 +5887,18 @@ impl Object for ClusterSdnFabricsFabricItem {
         visit(
             &Shape {
                 name: "ClusterSdnFabricsFabricItem",
-                required: &["id", "protocol"],
+                required: &[],
                 optional: &[
                     "area",
                     "csnp_interval",
                     "digest",
                     "hello_interval",
+                    "id",
                     "ip6_prefix",
                     "ip_prefix",
                     "lock-token",
                     "persistent_keepalive",
+                    "protocol",
                     "redistribute",
                     "route_filter",
                 ],
@@ -5826,16 +5906,16 @@ impl Object for ClusterSdnFabricsFabricItem {
                 rules: None,
             },
             &mut [
-                &mut self.id,
-                &mut self.protocol,
                 &mut self.area,
                 &mut self.csnp_interval,
                 &mut self.digest,
                 &mut self.hello_interval,
+                &mut self.id,
                 &mut self.ip6_prefix,
                 &mut self.ip_prefix,
                 &mut self.lock_token,
                 &mut self.persistent_keepalive,
+                &mut self.protocol,
                 &mut self.redistribute,
                 &mut self.route_filter,
                 &mut self.extra,
@@ -5900,7 +5980,7 @@ pub struct ClusterSdnFabricsNodeItem {
     /// Other members that this one has tunnels to; WireGuard. Since 9.2.
     pub peers: Option<Vec<FabricPeer>>,
     /// Routing protocol of the fabric; decides which other settings apply.
-    pub protocol: ClusterSdnFabricsProtocol,
+    pub protocol: Option<ClusterSdnFabricsProtocol>,
     /// Public key of an external member; WireGuard. Since 9.2.
     pub public_key: Option<String>,
     /// Whether the member is a cluster node (`internal`) or a foreign machine (`external`); WireGuard. Since 9.2.
@@ -5915,7 +5995,7 @@ impl Object for ClusterSdnFabricsNodeItem {
         visit(
             &Shape {
                 name: "ClusterSdnFabricsNodeItem",
-                required: &["fabric_id", "node_id", "protocol"],
+                required: &["fabric_id", "node_id"],
                 optional: &[
                     "allowed_ips",
                     "digest",
@@ -5925,6 +6005,7 @@ impl Object for ClusterSdnFabricsNodeItem {
                     "ip6",
                     "lock-token",
                     "peers",
+                    "protocol",
                     "public_key",
                     "role",
                 ],
@@ -5934,7 +6015,6 @@ impl Object for ClusterSdnFabricsNodeItem {
             &mut [
                 &mut self.fabric_id,
                 &mut self.node_id,
-                &mut self.protocol,
                 &mut self.allowed_ips,
                 &mut self.digest,
                 &mut self.endpoint,
@@ -5943,6 +6023,7 @@ impl Object for ClusterSdnFabricsNodeItem {
                 &mut self.ip6,
                 &mut self.lock_token,
                 &mut self.peers,
+                &mut self.protocol,
                 &mut self.public_key,
                 &mut self.role,
                 &mut self.extra,
@@ -6346,6 +6427,36 @@ impl Object for ClusterSdnRouteMapsEntriesItem {
 }
 
 object_impls!(ClusterSdnRouteMapsEntriesItem);
+
+/// One element of the answer to `GET /cluster/sdn/route-maps`.
+///
+/// Used by `GET /cluster/sdn/route-maps`.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct ClusterSdnRouteMapsItem {
+    /// Name of the route map.
+    pub id: Option<String>,
+    /// Members that are not declared here, and values that did not fit their field.
+    pub extra: Extra,
+}
+
+impl Object for ClusterSdnRouteMapsItem {
+    #[inline]
+    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
+        visit(
+            &Shape {
+                name: "ClusterSdnRouteMapsItem",
+                required: &[],
+                optional: &["id"],
+                families: &[],
+                rules: None,
+            },
+            &mut [&mut self.id, &mut self.extra],
+        );
+    }
+}
+
+object_impls!(ClusterSdnRouteMapsItem);
 
 /// Whether the object is new, changed or deleted compared with what is applied; absent if it is neither.
 ///

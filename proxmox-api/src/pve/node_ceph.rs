@@ -1693,7 +1693,7 @@ impl NodeCephPoolsPath {
     ///
     /// Until 7.4. The answer is open: status and statistics are Ceph's own and change with its release
     #[inline]
-    pub fn get(&self) -> Request<Vec<NodeCephPoolsItem>> {
+    pub fn get(&self) -> Request<Vec<NodeCephPoolItem>> {
         const ENDPOINT: &Endpoint = &Endpoint::new(
                 Method::Get,
                 "/nodes/{node}/ceph/pools",
@@ -2363,15 +2363,15 @@ pub struct NodeCephCfgDbItem {
     /// Whether a change takes effect without a restart of the daemons.
     pub can_update_at_runtime: bool,
     /// Audience of the setting, from everyday use to development.
-    pub level: NodeCephCfgDbLevel,
+    pub level: Option<NodeCephCfgDbLevel>,
     /// Narrows the entry to matching hosts or device classes; empty without restriction.
-    pub mask: String,
+    pub mask: Option<String>,
     /// Name of the setting.
-    pub name: String,
+    pub name: Option<String>,
     /// Section the entry belongs to: `global`, a daemon type or a single daemon.
-    pub section: String,
+    pub section: Option<String>,
     /// Configured value, as text.
-    pub value: String,
+    pub value: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2382,15 +2382,8 @@ impl Object for NodeCephCfgDbItem {
         visit(
             &Shape {
                 name: "NodeCephCfgDbItem",
-                required: &[
-                    "can_update_at_runtime",
-                    "level",
-                    "mask",
-                    "name",
-                    "section",
-                    "value",
-                ],
-                optional: &[],
+                required: &["can_update_at_runtime"],
+                optional: &["level", "mask", "name", "section", "value"],
                 families: &[],
                 rules: None,
             },
@@ -2500,17 +2493,17 @@ open_enum_impls!(NodeCephCmdSafetyService : "osd" Osd, "mon" Mon, "mds" Mds,);
 #[non_exhaustive]
 pub struct NodeCephConfigdbItem {
     /// Whether a change takes effect without a restart of the daemons.
-    pub can_update_at_runtime: bool,
+    pub can_update_at_runtime: Option<bool>,
     /// Audience of the setting, from everyday use to development.
-    pub level: String,
+    pub level: Option<String>,
     /// Narrows the entry to matching hosts or device classes; empty without restriction.
-    pub mask: String,
+    pub mask: Option<String>,
     /// Name of the setting.
-    pub name: String,
+    pub name: Option<String>,
     /// Section the entry belongs to: `global`, a daemon type or a single daemon.
-    pub section: String,
+    pub section: Option<String>,
     /// Configured value, as text.
-    pub value: String,
+    pub value: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2521,7 +2514,8 @@ impl Object for NodeCephConfigdbItem {
         visit(
             &Shape {
                 name: "NodeCephConfigdbItem",
-                required: &[
+                required: &[],
+                optional: &[
                     "can_update_at_runtime",
                     "level",
                     "mask",
@@ -2529,7 +2523,6 @@ impl Object for NodeCephConfigdbItem {
                     "section",
                     "value",
                 ],
-                optional: &[],
                 families: &[],
                 rules: None,
             },
@@ -2623,7 +2616,7 @@ pub struct NodeCephMdsItem {
     /// Whether a standby server follows the active one's journal, to take over faster.
     pub standby_replay: Option<bool>,
     /// State such as `up:active` or `up:standby`; `stopped` or `unknown` if Ceph does not see the daemon.
-    pub state: String,
+    pub state: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2634,7 +2627,7 @@ impl Object for NodeCephMdsItem {
         visit(
             &Shape {
                 name: "NodeCephMdsItem",
-                required: &["name", "state"],
+                required: &["name"],
                 optional: &[
                     "addr",
                     "ceph_version",
@@ -2645,13 +2638,13 @@ impl Object for NodeCephMdsItem {
                     "rank",
                     "service",
                     "standby_replay",
+                    "state",
                 ],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.name,
-                &mut self.state,
                 &mut self.addr,
                 &mut self.ceph_version,
                 &mut self.ceph_version_short,
@@ -2661,6 +2654,7 @@ impl Object for NodeCephMdsItem {
                 &mut self.rank,
                 &mut self.service,
                 &mut self.standby_replay,
+                &mut self.state,
                 &mut self.extra,
             ],
         );
@@ -2841,15 +2835,15 @@ pub struct NodeCephOsdLvInfo {
     /// When the volume was created, as `lvs` prints it.
     pub creation_time: String,
     /// Name of the logical volume.
-    pub lv_name: String,
+    pub lv_name: Option<String>,
     /// Device path of the logical volume.
-    pub lv_path: String,
+    pub lv_path: Option<String>,
     /// Size of the logical volume in bytes.
     pub lv_size: i64,
     /// UUID of the logical volume.
-    pub lv_uuid: String,
+    pub lv_uuid: Option<String>,
     /// Volume group that holds the logical volume.
-    pub vg_name: String,
+    pub vg_name: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2860,23 +2854,16 @@ impl Object for NodeCephOsdLvInfo {
         visit(
             &Shape {
                 name: "NodeCephOsdLvInfo",
-                required: &[
-                    "creation_time",
-                    "lv_name",
-                    "lv_path",
-                    "lv_size",
-                    "lv_uuid",
-                    "vg_name",
-                ],
-                optional: &[],
+                required: &["creation_time", "lv_size"],
+                optional: &["lv_name", "lv_path", "lv_uuid", "vg_name"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.creation_time,
+                &mut self.lv_size,
                 &mut self.lv_name,
                 &mut self.lv_path,
-                &mut self.lv_size,
                 &mut self.lv_uuid,
                 &mut self.vg_name,
                 &mut self.extra,
@@ -2912,9 +2899,9 @@ open_enum_impls!(NodeCephOsdLvInfoType : "block" Block, "db" Db, "wal" Wal,);
 #[non_exhaustive]
 pub struct NodeCephOsdMetadata {
     /// Devices the OSD consists of.
-    pub devices: Vec<NodeCephOsdMetadataDevicesItem>,
+    pub devices: Option<Vec<NodeCephOsdMetadataDevicesItem>>,
     /// General information about the OSD.
-    pub osd: NodeCephOsdMetadataOsd,
+    pub osd: Option<NodeCephOsdMetadataOsd>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -2925,8 +2912,8 @@ impl Object for NodeCephOsdMetadata {
         visit(
             &Shape {
                 name: "NodeCephOsdMetadata",
-                required: &["devices", "osd"],
-                optional: &[],
+                required: &[],
+                optional: &["devices", "osd"],
                 families: &[],
                 rules: None,
             },
@@ -3691,7 +3678,7 @@ pub struct NodeCephPool {
     /// Lower limit for the number of placement groups under autoscaling. At most 32768.
     pub pg_num_min: Option<i64>,
     /// Number of placement groups that count for placement.
-    pub pgp_num: i64,
+    pub pgp_num: Option<i64>,
     /// Number of copies kept of each object. From 1 to 7. Default: `3`.
     pub size: Option<i64>,
     /// Usage and I/O statistics; only with `verbose`.
@@ -3724,7 +3711,6 @@ impl Object for NodeCephPool {
                     "nopgchange",
                     "noscrub",
                     "nosizechange",
-                    "pgp_num",
                     "use_gmt_hitset",
                     "write_fadvise_dontneed",
                 ],
@@ -3737,6 +3723,7 @@ impl Object for NodeCephPool {
                     "pg_autoscale_mode",
                     "pg_num",
                     "pg_num_min",
+                    "pgp_num",
                     "size",
                     "statistics",
                     "target_size",
@@ -3755,7 +3742,6 @@ impl Object for NodeCephPool {
                 &mut self.nopgchange,
                 &mut self.noscrub,
                 &mut self.nosizechange,
-                &mut self.pgp_num,
                 &mut self.use_gmt_hitset,
                 &mut self.write_fadvise_dontneed,
                 &mut self.application,
@@ -3766,6 +3752,7 @@ impl Object for NodeCephPool {
                 &mut self.pg_autoscale_mode,
                 &mut self.pg_num,
                 &mut self.pg_num_min,
+                &mut self.pgp_num,
                 &mut self.size,
                 &mut self.statistics,
                 &mut self.target_size,
@@ -3891,7 +3878,7 @@ object_impls!(NodeCephPoolAutoscaleStatus);
 
 /// One element of the answer to `GET /nodes/{node}/ceph/pool`.
 ///
-/// Used by `GET /nodes/{node}/ceph/pool`.
+/// Used by `GET /nodes/{node}/ceph/pool`, `GET /nodes/{node}/ceph/pools`.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeCephPoolItem {
@@ -3899,20 +3886,20 @@ pub struct NodeCephPoolItem {
     pub application_metadata: Option<BTreeMap<String, BTreeMap<String, String>>>,
     /// What the autoscaler reports about the pool; differs between Ceph releases.
     pub autoscale_status: Option<NodeCephPoolAutoscaleStatus>,
-    /// Bytes in use in the pool; absent without statistics. In bytes.
+    /// Bytes in use in the pool; absent without statistics.
     pub bytes_used: Option<i64>,
     /// Number of the CRUSH rule that places the objects.
-    pub crush_rule: i64,
+    pub crush_rule: Option<i64>,
     /// Name of the CRUSH rule; absent if the map does not know the rule.
     pub crush_rule_name: Option<String>,
     /// Number of copies that must be available for reads and writes to go on.
-    pub min_size: i64,
+    pub min_size: Option<i64>,
     /// Share of the pool's capacity in use, as Ceph reports it; absent without statistics.
     pub percent_used: Option<f64>,
     /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
     pub pg_autoscale_mode: Option<String>,
     /// Number of placement groups.
-    pub pg_num: i64,
+    pub pg_num: Option<i64>,
     /// Number of placement groups the autoscaler considers best.
     pub pg_num_final: Option<i64>,
     /// Lower limit for the number of placement groups under autoscaling.
@@ -3922,13 +3909,13 @@ pub struct NodeCephPoolItem {
     /// Name of the pool.
     pub pool_name: String,
     /// Number of copies kept of each object.
-    pub size: i64,
+    pub size: Option<i64>,
     /// Expected size of the pool in bytes, a hint for the autoscaler.
     pub target_size: Option<i64>,
     /// Expected share of the cluster's capacity, a hint for the autoscaler.
     pub target_size_ratio: Option<f64>,
     /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
-    pub type_: NodeCephType,
+    pub type_: Option<NodeCephType>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -3939,48 +3926,45 @@ impl Object for NodeCephPoolItem {
         visit(
             &Shape {
                 name: "NodeCephPoolItem",
-                required: &[
-                    "crush_rule",
-                    "min_size",
-                    "pg_num",
-                    "pool",
-                    "pool_name",
-                    "size",
-                    "type",
-                ],
+                required: &["pool", "pool_name"],
                 optional: &[
                     "application_metadata",
                     "autoscale_status",
                     "bytes_used",
+                    "crush_rule",
                     "crush_rule_name",
+                    "min_size",
                     "percent_used",
                     "pg_autoscale_mode",
+                    "pg_num",
                     "pg_num_final",
                     "pg_num_min",
+                    "size",
                     "target_size",
                     "target_size_ratio",
+                    "type",
                 ],
                 families: &[],
                 rules: None,
             },
             &mut [
-                &mut self.crush_rule,
-                &mut self.min_size,
-                &mut self.pg_num,
                 &mut self.pool,
                 &mut self.pool_name,
-                &mut self.size,
-                &mut self.type_,
                 &mut self.application_metadata,
                 &mut self.autoscale_status,
                 &mut self.bytes_used,
+                &mut self.crush_rule,
                 &mut self.crush_rule_name,
+                &mut self.min_size,
                 &mut self.percent_used,
                 &mut self.pg_autoscale_mode,
+                &mut self.pg_num,
                 &mut self.pg_num_final,
                 &mut self.pg_num_min,
+                &mut self.size,
                 &mut self.target_size,
                 &mut self.target_size_ratio,
+                &mut self.type_,
                 &mut self.extra,
             ],
         );
@@ -4103,106 +4087,6 @@ impl Object for NodeCephPoolStatistics {
 }
 
 object_impls!(NodeCephPoolStatistics);
-
-/// One element of the answer to `GET /nodes/{node}/ceph/pools`.
-///
-/// Used by `GET /nodes/{node}/ceph/pools`.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub struct NodeCephPoolsItem {
-    /// Applications the pool is tagged with, each with its metadata.
-    pub application_metadata: Option<BTreeMap<String, BTreeMap<String, String>>>,
-    /// What the autoscaler reports about the pool; differs between Ceph releases.
-    pub autoscale_status: Option<NodeCephPoolAutoscaleStatus>,
-    /// Bytes in use in the pool; absent without statistics.
-    pub bytes_used: i64,
-    /// Number of the CRUSH rule that places the objects.
-    pub crush_rule: i64,
-    /// Name of the CRUSH rule; absent if the map does not know the rule.
-    pub crush_rule_name: String,
-    /// Number of copies that must be available for reads and writes to go on.
-    pub min_size: i64,
-    /// Share of the pool's capacity in use, as Ceph reports it; absent without statistics.
-    pub percent_used: f64,
-    /// Whether the autoscaler adapts the number of placement groups, only warns, or is off.
-    pub pg_autoscale_mode: Option<String>,
-    /// Number of placement groups.
-    pub pg_num: i64,
-    /// Number of placement groups the autoscaler considers best.
-    pub pg_num_final: Option<i64>,
-    /// Lower limit for the number of placement groups under autoscaling.
-    pub pg_num_min: Option<i64>,
-    /// Number of the pool.
-    pub pool: i64,
-    /// Name of the pool.
-    pub pool_name: String,
-    /// Number of copies kept of each object.
-    pub size: i64,
-    /// Expected size of the pool in bytes, a hint for the autoscaler.
-    pub target_size: Option<i64>,
-    /// Expected share of the cluster's capacity, a hint for the autoscaler.
-    pub target_size_ratio: Option<f64>,
-    /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
-    pub type_: NodeCephType,
-    /// Members that are not declared here, and values that did not fit their field.
-    pub extra: Extra,
-}
-
-impl Object for NodeCephPoolsItem {
-    #[inline]
-    fn open(&mut self, visit: &mut dyn FnMut(&'static Shape, &mut [&mut dyn Slot])) {
-        visit(
-            &Shape {
-                name: "NodeCephPoolsItem",
-                required: &[
-                    "bytes_used",
-                    "crush_rule",
-                    "crush_rule_name",
-                    "min_size",
-                    "percent_used",
-                    "pg_num",
-                    "pool",
-                    "pool_name",
-                    "size",
-                    "type",
-                ],
-                optional: &[
-                    "application_metadata",
-                    "autoscale_status",
-                    "pg_autoscale_mode",
-                    "pg_num_final",
-                    "pg_num_min",
-                    "target_size",
-                    "target_size_ratio",
-                ],
-                families: &[],
-                rules: None,
-            },
-            &mut [
-                &mut self.bytes_used,
-                &mut self.crush_rule,
-                &mut self.crush_rule_name,
-                &mut self.min_size,
-                &mut self.percent_used,
-                &mut self.pg_num,
-                &mut self.pool,
-                &mut self.pool_name,
-                &mut self.size,
-                &mut self.type_,
-                &mut self.application_metadata,
-                &mut self.autoscale_status,
-                &mut self.pg_autoscale_mode,
-                &mut self.pg_num_final,
-                &mut self.pg_num_min,
-                &mut self.target_size,
-                &mut self.target_size_ratio,
-                &mut self.extra,
-            ],
-        );
-    }
-}
-
-object_impls!(NodeCephPoolsItem);
 
 /// Whether the pool keeps replicas or uses erasure coding; `unknown` for other types.
 ///

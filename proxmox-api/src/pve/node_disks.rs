@@ -1451,7 +1451,7 @@ pub struct NodeDisksZf {
     /// What ZFS advises to do about the state.
     pub action: Option<String>,
     /// Devices of the pool, section by section; entries may hold further ones.
-    pub children: Vec<NodeDisksZfChildrenItem>,
+    pub children: Option<Vec<NodeDisksZfChildrenItem>>,
     /// Known data errors, in words.
     pub errors: Option<String>,
     /// Whether nothing is below it.
@@ -1461,7 +1461,7 @@ pub struct NodeDisksZf {
     /// Last or running scrub or resilver, in words.
     pub scan: Option<String>,
     /// State of the pool, such as `ONLINE` or `DEGRADED`.
-    pub state: String,
+    pub state: Option<String>,
     /// What is wrong with the pool, if anything.
     pub status: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1474,19 +1474,27 @@ impl Object for NodeDisksZf {
         visit(
             &Shape {
                 name: "NodeDisksZf",
-                required: &["children", "name", "state"],
-                optional: &["action", "errors", "leaf", "scan", "status"],
+                required: &["name"],
+                optional: &[
+                    "action",
+                    "children",
+                    "errors",
+                    "leaf",
+                    "scan",
+                    "state",
+                    "status",
+                ],
                 families: &[],
                 rules: None,
             },
             &mut [
-                &mut self.children,
                 &mut self.name,
-                &mut self.state,
                 &mut self.action,
+                &mut self.children,
                 &mut self.errors,
                 &mut self.leaf,
                 &mut self.scan,
+                &mut self.state,
                 &mut self.status,
                 &mut self.extra,
             ],

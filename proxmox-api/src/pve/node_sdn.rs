@@ -662,7 +662,7 @@ pub struct NodeSdnZonesBridgesPortsItem {
     /// Which network card of the guest the port is, such as `net0`.
     pub index: Option<String>,
     /// Name of the port's interface.
-    pub name: String,
+    pub name: Option<String>,
     /// VLAN of untagged traffic on the port (PVID); VLAN-aware bridges only.
     pub primary_vlan: Option<i64>,
     /// Further VLANs and VLAN ranges the port lets through; VLAN-aware bridges only.
@@ -679,14 +679,14 @@ impl Object for NodeSdnZonesBridgesPortsItem {
         visit(
             &Shape {
                 name: "NodeSdnZonesBridgesPortsItem",
-                required: &["name"],
-                optional: &["index", "primary_vlan", "vlans", "vmid"],
+                required: &[],
+                optional: &["index", "name", "primary_vlan", "vlans", "vmid"],
                 families: &[],
                 rules: None,
             },
             &mut [
-                &mut self.name,
                 &mut self.index,
+                &mut self.name,
                 &mut self.primary_vlan,
                 &mut self.vlans,
                 &mut self.vmid,

@@ -1532,9 +1532,9 @@ object_impls!(NodeStorageContentItem);
 #[non_exhaustive]
 pub struct NodeStorageContentVerification {
     /// Outcome of the verification, such as `ok` or `failed`.
-    pub state: String,
+    pub state: Option<String>,
     /// UPID of the verification task on the backup server.
-    pub upid: String,
+    pub upid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1545,8 +1545,8 @@ impl Object for NodeStorageContentVerification {
         visit(
             &Shape {
                 name: "NodeStorageContentVerification",
-                required: &["state", "upid"],
-                optional: &[],
+                required: &[],
+                optional: &["state", "upid"],
                 families: &[],
                 rules: None,
             },
@@ -1606,17 +1606,17 @@ open_enum_impls!(
 #[non_exhaustive]
 pub struct NodeStorageFileRestoreListItem {
     /// Path inside the backup, as Base64; a request may also use a plain `/` for the top.
-    pub filepath: String,
+    pub filepath: Option<String>,
     /// Whether the entry has nothing below it.
-    pub leaf: bool,
+    pub leaf: Option<bool>,
     /// Last change of the entry, as Unix time in seconds.
     pub mtime: Option<i64>,
     /// Size of the file in bytes.
     pub size: Option<i64>,
     /// Name of the entry, for display.
-    pub text: String,
+    pub text: Option<String>,
     /// Kind of the entry, as a letter that tells file, directory, link and others apart.
-    pub type_: String,
+    pub type_: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -1627,18 +1627,18 @@ impl Object for NodeStorageFileRestoreListItem {
         visit(
             &Shape {
                 name: "NodeStorageFileRestoreListItem",
-                required: &["filepath", "leaf", "text", "type"],
-                optional: &["mtime", "size"],
+                required: &[],
+                optional: &["filepath", "leaf", "mtime", "size", "text", "type"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.filepath,
                 &mut self.leaf,
-                &mut self.text,
-                &mut self.type_,
                 &mut self.mtime,
                 &mut self.size,
+                &mut self.text,
+                &mut self.type_,
                 &mut self.extra,
             ],
         );
@@ -1762,7 +1762,7 @@ open_enum_impls!(
 #[non_exhaustive]
 pub struct NodeStorageImportMetadata {
     /// Settings to pass on when the guest is created.
-    pub create_args: NodeStorageImportMetadataCreateArgs,
+    pub create_args: Option<NodeStorageImportMetadataCreateArgs>,
     /// Disks that were found: bus and number, mapped to the volume to import from.
     pub disks: Option<BTreeMap<String, Value>>,
     /// Network cards that were found: `net` and number, mapped to their settings.
@@ -1770,7 +1770,7 @@ pub struct NodeStorageImportMetadata {
     /// Where the guest comes from.
     pub source: Option<String>,
     /// Kind of guest that the import creates.
-    pub type_: NodeStorageImportMetadataType,
+    pub type_: Option<NodeStorageImportMetadataType>,
     /// Known problems with this import; an empty list promises nothing.
     pub warnings: Option<Vec<NodeStorageImportMetadataWarningsItem>>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1783,17 +1783,17 @@ impl Object for NodeStorageImportMetadata {
         visit(
             &Shape {
                 name: "NodeStorageImportMetadata",
-                required: &["create-args", "type"],
-                optional: &["disks", "net", "source", "warnings"],
+                required: &[],
+                optional: &["create-args", "disks", "net", "source", "type", "warnings"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.create_args,
-                &mut self.type_,
                 &mut self.disks,
                 &mut self.net,
                 &mut self.source,
+                &mut self.type_,
                 &mut self.warnings,
                 &mut self.extra,
             ],
@@ -1951,7 +1951,7 @@ pub struct NodeStorageImportMetadataWarningsItem {
     /// Name of the setting concerned.
     pub key: Option<String>,
     /// What the warning is about.
-    pub type_: NodeStorageImportMetadataWarningsType,
+    pub type_: Option<NodeStorageImportMetadataWarningsType>,
     /// Value of the setting concerned.
     pub value: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -1964,12 +1964,12 @@ impl Object for NodeStorageImportMetadataWarningsItem {
         visit(
             &Shape {
                 name: "NodeStorageImportMetadataWarningsItem",
-                required: &["type"],
-                optional: &["key", "value"],
+                required: &[],
+                optional: &["key", "type", "value"],
                 families: &[],
                 rules: None,
             },
-            &mut [&mut self.type_, &mut self.key, &mut self.value, &mut self.extra],
+            &mut [&mut self.key, &mut self.type_, &mut self.value, &mut self.extra],
         );
     }
 }
@@ -2097,7 +2097,7 @@ pub struct NodeStoragePrunebackupsItem {
     /// When the backup was made, as Unix time in seconds.
     pub ctime: i64,
     /// What a prune would do: `keep` or `remove`; `protected` and `renamed` backups stay as well.
-    pub mark: NodeStoragePrunebackupsMark,
+    pub mark: Option<NodeStoragePrunebackupsMark>,
     /// Guest type of a backup: `qemu`, `lxc`, or in answers also `openvz` or `unknown`; in the request, a filter.
     pub type_: String,
     /// Guest the backup was made of; in the request, limits the call to this guest.
@@ -2114,16 +2114,16 @@ impl Object for NodeStoragePrunebackupsItem {
         visit(
             &Shape {
                 name: "NodeStoragePrunebackupsItem",
-                required: &["ctime", "mark", "type", "volid"],
-                optional: &["vmid"],
+                required: &["ctime", "type", "volid"],
+                optional: &["mark", "vmid"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.ctime,
-                &mut self.mark,
                 &mut self.type_,
                 &mut self.volid,
+                &mut self.mark,
                 &mut self.vmid,
                 &mut self.extra,
             ],

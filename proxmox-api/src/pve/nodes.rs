@@ -5627,11 +5627,11 @@ open_enum_impls!(NodeAptRepositoriesFilesFileType : "list" List, "sources" Sourc
 #[non_exhaustive]
 pub struct NodeAptRepositoriesFilesItem {
     /// Digest of this file, as an array of byte values.
-    pub digest: Vec<i64>,
+    pub digest: Option<Vec<i64>>,
     /// Syntax of the file: one-line (`list`) or deb822 (`sources`).
     pub file_type: NodeAptRepositoriesFilesFileType,
     /// Path of the repository file.
-    pub path: String,
+    pub path: Option<String>,
     /// Repositories the file defines, in order.
     pub repositories: Vec<NodeAptRepositoriesFilesRepositoriesItem>,
     /// Members that are not declared here, and values that did not fit their field.
@@ -5644,16 +5644,16 @@ impl Object for NodeAptRepositoriesFilesItem {
         visit(
             &Shape {
                 name: "NodeAptRepositoriesFilesItem",
-                required: &["digest", "file-type", "path", "repositories"],
-                optional: &[],
+                required: &["file-type", "repositories"],
+                optional: &["digest", "path"],
                 families: &[],
                 rules: None,
             },
             &mut [
-                &mut self.digest,
                 &mut self.file_type,
-                &mut self.path,
                 &mut self.repositories,
+                &mut self.digest,
+                &mut self.path,
                 &mut self.extra,
             ],
         );
@@ -5894,7 +5894,7 @@ pub struct NodeAptUpdateItem {
     /// Short description of the package.
     pub title: Option<String>,
     /// Version that would be installed now.
-    pub version: String,
+    pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -5905,7 +5905,7 @@ impl Object for NodeAptUpdateItem {
         visit(
             &Shape {
                 name: "NodeAptUpdateItem",
-                required: &["Package", "Version"],
+                required: &["Package"],
                 optional: &[
                     "Arch",
                     "Description",
@@ -5915,13 +5915,13 @@ impl Object for NodeAptUpdateItem {
                     "Priority",
                     "Section",
                     "Title",
+                    "Version",
                 ],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.package,
-                &mut self.version,
                 &mut self.arch,
                 &mut self.description,
                 &mut self.notify_status,
@@ -5930,6 +5930,7 @@ impl Object for NodeAptUpdateItem {
                 &mut self.priority,
                 &mut self.section,
                 &mut self.title,
+                &mut self.version,
                 &mut self.extra,
             ],
         );
@@ -6101,9 +6102,9 @@ pub struct NodeCapabilitiesQemuMachinesItem {
     /// Full name of the machine type, version included.
     pub id: String,
     /// Machine family.
-    pub type_: NodeCapabilitiesQemuMachinesType,
+    pub type_: Option<NodeCapabilitiesQemuMachinesType>,
     /// Version of the machine type.
-    pub version: String,
+    pub version: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6114,16 +6115,16 @@ impl Object for NodeCapabilitiesQemuMachinesItem {
         visit(
             &Shape {
                 name: "NodeCapabilitiesQemuMachinesItem",
-                required: &["id", "type", "version"],
-                optional: &["changes"],
+                required: &["id"],
+                optional: &["changes", "type", "version"],
                 families: &[],
                 rules: None,
             },
             &mut [
                 &mut self.id,
+                &mut self.changes,
                 &mut self.type_,
                 &mut self.version,
-                &mut self.changes,
                 &mut self.extra,
             ],
         );
@@ -6643,17 +6644,17 @@ pub struct NodeHardwareUsbItem {
     /// Port the device is plugged into.
     pub port: i64,
     /// USB product id, in hexadecimal.
-    pub prodid: String,
+    pub prodid: Option<String>,
     /// Product name, as the device reports it.
     pub product: Option<String>,
     /// Serial number, as the device reports it.
     pub serial: Option<String>,
     /// Negotiated speed in Mbit/s.
-    pub speed: String,
+    pub speed: Option<String>,
     /// Chain of ports from the root hub to the device.
     pub usbpath: Option<String>,
     /// USB vendor id, in hexadecimal.
-    pub vendid: String,
+    pub vendid: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -6664,17 +6665,16 @@ impl Object for NodeHardwareUsbItem {
         visit(
             &Shape {
                 name: "NodeHardwareUsbItem",
-                required: &[
-                    "busnum",
-                    "class",
-                    "devnum",
-                    "level",
-                    "port",
+                required: &["busnum", "class", "devnum", "level", "port"],
+                optional: &[
+                    "manufacturer",
                     "prodid",
+                    "product",
+                    "serial",
                     "speed",
+                    "usbpath",
                     "vendid",
                 ],
-                optional: &["manufacturer", "product", "serial", "usbpath"],
                 families: &[],
                 rules: None,
             },
@@ -6684,13 +6684,13 @@ impl Object for NodeHardwareUsbItem {
                 &mut self.devnum,
                 &mut self.level,
                 &mut self.port,
-                &mut self.prodid,
-                &mut self.speed,
-                &mut self.vendid,
                 &mut self.manufacturer,
+                &mut self.prodid,
                 &mut self.product,
                 &mut self.serial,
+                &mut self.speed,
                 &mut self.usbpath,
+                &mut self.vendid,
                 &mut self.extra,
             ],
         );
@@ -7803,7 +7803,7 @@ object_impls!(NodeScanCifsItem);
 #[non_exhaustive]
 pub struct NodeScanGlusterfsItem {
     /// Name of a GlusterFS volume.
-    pub volname: String,
+    pub volname: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -7814,8 +7814,8 @@ impl Object for NodeScanGlusterfsItem {
         visit(
             &Shape {
                 name: "NodeScanGlusterfsItem",
-                required: &["volname"],
-                optional: &[],
+                required: &[],
+                optional: &["volname"],
                 families: &[],
                 rules: None,
             },
@@ -8045,7 +8045,7 @@ pub struct NodeScanPbsItem {
     /// Comment the server keeps on the datastore.
     pub comment: Option<String>,
     /// Name of a datastore.
-    pub store: String,
+    pub store: Option<String>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
 }
@@ -8056,12 +8056,12 @@ impl Object for NodeScanPbsItem {
         visit(
             &Shape {
                 name: "NodeScanPbsItem",
-                required: &["store"],
-                optional: &["comment"],
+                required: &[],
+                optional: &["comment", "store"],
                 families: &[],
                 rules: None,
             },
-            &mut [&mut self.store, &mut self.comment, &mut self.extra],
+            &mut [&mut self.comment, &mut self.store, &mut self.extra],
         );
     }
 }

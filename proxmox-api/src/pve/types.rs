@@ -1559,7 +1559,7 @@ object_impls!(ClusterCephStatusMonmapFeatures);
 
 /// One element of the answer to `GET /cluster/ha`.
 ///
-/// Used by `GET /cluster/ha`, `GET /cluster/sdn`, `GET /cluster/sdn/route-maps`, `GET /nodes/{node}/apt`.
+/// Used by `GET /cluster/ha`, `GET /cluster/sdn`, `GET /nodes/{node}/apt`.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ClusterHaItem {

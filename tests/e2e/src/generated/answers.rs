@@ -1215,8 +1215,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/fabrics/fabric",
-        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricItem>>::data,
-        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricItem>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>>::print,
     ),
     Answer::new(
         "POST",
@@ -1227,8 +1227,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/fabrics/fabric/{id}",
-        Of::<pve::cluster_sdn::ClusterSdnFabricsFabricItem>::data,
-        Of::<pve::cluster_sdn::ClusterSdnFabricsFabricItem>::print,
+        Of::<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>::data,
+        Of::<pve::cluster_sdn::ClusterSdnFabricsFabricGetItem>::print,
     ),
     Answer::new(
         "PUT",
@@ -1365,8 +1365,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/cluster/sdn/route-maps",
-        Of::<Vec<pve::types::ClusterHaItem>>::data,
-        Of::<Vec<pve::types::ClusterHaItem>>::print,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsItem>>::data,
+        Of::<Vec<pve::cluster_sdn::ClusterSdnRouteMapsItem>>::print,
     ),
     Answer::new(
         "GET",
@@ -1866,8 +1866,8 @@ pub static ANSWERS: &[Answer] = &[
     Answer::new(
         "GET",
         "/nodes/{node}/ceph/pools",
-        Of::<Vec<pve::node_ceph::NodeCephPoolsItem>>::data,
-        Of::<Vec<pve::node_ceph::NodeCephPoolsItem>>::print,
+        Of::<Vec<pve::node_ceph::NodeCephPoolItem>>::data,
+        Of::<Vec<pve::node_ceph::NodeCephPoolItem>>::print,
     ),
     Answer::new("POST", "/nodes/{node}/ceph/pools", Of::<Task>::task, answer::nothing),
     Answer::new(
@@ -6874,6 +6874,25 @@ impl Show for pve::cluster_sdn::ClusterSdnFabricsAll {
     }
 }
 
+impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricGetItem {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("area", &self.area);
+        out.put("csnp_interval", &self.csnp_interval);
+        out.put("digest", &self.digest);
+        out.put("hello_interval", &self.hello_interval);
+        out.put("id", &self.id);
+        out.put("ip6_prefix", &self.ip6_prefix);
+        out.put("ip_prefix", &self.ip_prefix);
+        out.put("lock-token", &self.lock_token);
+        out.put("persistent_keepalive", &self.persistent_keepalive);
+        out.put("protocol", &self.protocol);
+        out.put("redistribute", &self.redistribute);
+        out.put("route_filter", &self.route_filter);
+        out.extra(&self.extra)
+    }
+}
+
 impl Show for pve::cluster_sdn::ClusterSdnFabricsFabricDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
@@ -6981,6 +7000,14 @@ impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntriesItem {
 impl Show for pve::cluster_sdn::ClusterSdnPrefixListsEntryDelete {
     fn show(&self) -> Option<Value> {
         show::text(self.as_str(), matches!(self, Self::Unlisted(_)))
+    }
+}
+
+impl Show for pve::cluster_sdn::ClusterSdnRouteMapsItem {
+    fn show(&self) -> Option<Value> {
+        let mut out = Shown::default();
+        out.put("id", &self.id);
+        out.extra(&self.extra)
     }
 }
 
@@ -7996,30 +8023,6 @@ impl Show for pve::node_ceph::NodeCephPool {
         out.put("target_size_ratio", &self.target_size_ratio);
         out.put("use_gmt_hitset", &self.use_gmt_hitset);
         out.put("write_fadvise_dontneed", &self.write_fadvise_dontneed);
-        out.extra(&self.extra)
-    }
-}
-
-impl Show for pve::node_ceph::NodeCephPoolsItem {
-    fn show(&self) -> Option<Value> {
-        let mut out = Shown::default();
-        out.put("application_metadata", &self.application_metadata);
-        out.put("autoscale_status", &self.autoscale_status);
-        out.put("bytes_used", &self.bytes_used);
-        out.put("crush_rule", &self.crush_rule);
-        out.put("crush_rule_name", &self.crush_rule_name);
-        out.put("min_size", &self.min_size);
-        out.put("percent_used", &self.percent_used);
-        out.put("pg_autoscale_mode", &self.pg_autoscale_mode);
-        out.put("pg_num", &self.pg_num);
-        out.put("pg_num_final", &self.pg_num_final);
-        out.put("pg_num_min", &self.pg_num_min);
-        out.put("pool", &self.pool);
-        out.put("pool_name", &self.pool_name);
-        out.put("size", &self.size);
-        out.put("target_size", &self.target_size);
-        out.put("target_size_ratio", &self.target_size_ratio);
-        out.put("type", &self.type_);
         out.extra(&self.extra)
     }
 }
