@@ -63,6 +63,7 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+pub mod bounds;
 pub mod client;
 pub mod error;
 #[cfg(feature = "guests")]

@@ -1,10 +1,14 @@
 //! Attacks: servers on raw sockets that do what no honest server does, and what it takes to stand them.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use proxmox_api::bounds::Bounds;
 use proxmox_api::client::limit::RateLimit;
 use proxmox_api::client::retry::RetryPolicy;
 use proxmox_api::value::endpoint::Method;
@@ -26,11 +30,11 @@ fn serve(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> String {
     url
 }
 
-/// Reads the head of a request without a body; `None` at the end of the connection.
+/// Reads the head of a request, and what came with it of the body; `None` at the end of the connection.
 fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
-    while !head.ends_with(b"\r\n\r\n") {
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let count = stream.read(&mut piece).ok().filter(|count| *count > 0)?;
         head.extend_from_slice(&piece[..count]);
     }
@@ -89,4 +93,399 @@ async fn every_refusal_has_its_own_phrase() {
 async fn every_one_of_half_a_million_refusals_has_its_own_phrase() {
     assert_eq!(mixed_up(250_000, r#"{"data":null}"#).await, 0);
     assert_eq!(mixed_up(250_000, "").await, 0);
+}
+
+// Attacks on memory. Each runs in a process of its own, whose peak is the highest it ever had.
+
+const MIB: u64 = 1024 * 1024;
+/// What an attack may cost.
+const MOST: u64 = 64 * MIB;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a client does to be attacked.
+#[derive(Clone, Copy)]
+enum Victim {
+    Call,
+    Login,
+    Stream,
+    Lines,
+    #[cfg(feature = "nodes")]
+    Items,
+    #[cfg(feature = "guests")]
+    Webhook,
+    #[cfg(feature = "console")]
+    Terminal,
+}
+
+struct Attack {
+    name: &'static str,
+    victim: Victim,
+    /// Answers the request with this head, and any that come after it.
+    serve: fn(&mut TcpStream, &str) -> std::io::Result<()>,
+}
+
+/// Writes for ever, or until the client has had enough.
+fn for_ever(stream: &mut TcpStream, head: &str, piece: &[u8]) -> std::io::Result<()> {
+    stream.write_all(head.as_bytes())?;
+    let many = piece.repeat(16 * 1024 / piece.len().max(1) + 1);
+    loop {
+        stream.write_all(&many)?;
+    }
+}
+
+fn whole(stream: &mut TcpStream, head: &str, body: &[u8]) -> std::io::Result<()> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat())
+}
+
+/// A megabyte that unpacks to a gigabyte.
+fn bomb() -> &'static [u8] {
+    static BOMB: OnceLock<Vec<u8>> = OnceLock::new();
+    BOMB.get_or_init(|| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let spaces = vec![b' '; 1 << 20];
+        for _ in 0..16 {
+            packed.write_all(&spaces).expect("it is in memory");
+        }
+        packed.finish().expect("it is in memory").repeat(64)
+    })
+}
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+fn attacks() -> Vec<Attack> {
+    let attack = |name, victim, serve| Attack {
+        name,
+        victim,
+        serve,
+    };
+    vec![
+        attack("an answer without an end", Victim::Call, |stream, _| {
+            for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x")
+        }),
+        attack("one in chunks", Victim::Call, |stream, _| {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let chunk = format!("2000\r\n{}\r\n", "x".repeat(0x2000));
+            for_ever(stream, head, chunk.as_bytes())
+        }),
+        attack(
+            "one that announces a terabyte",
+            Victim::Call,
+            |stream, _| {
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n";
+                for_ever(stream, head, b"x")
+            },
+        ),
+        attack(
+            "one that unpacks to a gigabyte",
+            Victim::Call,
+            |stream, _| whole(stream, "200 OK\r\nContent-Encoding: gzip", bomb()),
+        ),
+        attack("a refusal without an end", Victim::Call, |stream, _| {
+            for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x")
+        }),
+        attack(
+            "a refusal that unpacks to a gigabyte",
+            Victim::Call,
+            |stream, _| whole(stream, "500 no\r\nContent-Encoding: gzip", bomb()),
+        ),
+        attack("a refusal of 20 MiB", Victim::Call, |stream, _| {
+            let text = format!("{{\"message\":\"{}\"}}", "x".repeat(20 << 20));
+            whole(
+                stream,
+                &format!("500 no\r\n{}", JSON.trim()),
+                text.as_bytes(),
+            )
+        }),
+        attack(
+            "an answer to the login without an end",
+            Victim::Login,
+            |stream, _| for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        ),
+        attack(
+            "a reason phrase without an end",
+            Victim::Call,
+            |stream, _| for_ever(stream, "HTTP/1.1 500 ", b"x"),
+        ),
+        attack("header fields without an end", Victim::Call, |stream, _| {
+            for_ever(stream, "HTTP/1.1 200 OK\r\nA: ", b"x")
+        }),
+        attack(
+            "interim answers without an end",
+            Victim::Call,
+            |stream, _| for_ever(stream, "", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+        ),
+        attack("100,000 lists in each other", Victim::Call, |stream, _| {
+            let body = format!("{{\"data\":{}", "[".repeat(100_000));
+            whole(stream, "200 OK", body.as_bytes())
+        }),
+        attack("a byte now and then", Victim::Call, |stream, _| {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")?;
+            loop {
+                stream.write_all(b" ")?;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }),
+        attack(
+            "a stream that is refused without an end",
+            Victim::Stream,
+            |stream, _| for_ever(stream, "HTTP/1.1 500 no\r\n\r\n", b"x"),
+        ),
+        attack(
+            "a stream that unpacks to a gigabyte",
+            Victim::Stream,
+            |stream, _| whole(stream, "200 OK\r\nContent-Encoding: gzip", bomb()),
+        ),
+        attack("a line without an end", Victim::Lines, |stream, _| {
+            for_ever(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n",
+                b"x",
+            )
+        }),
+        attack(
+            "an element of a list without an end",
+            Victim::Lines,
+            |stream, _| {
+                for_ever(
+                    stream,
+                    &format!("HTTP/1.1 200 OK\r\n{JSON}\r\n{{\"data\":[\""),
+                    b"x",
+                )
+            },
+        ),
+        #[cfg(feature = "nodes")]
+        attack("a list without an end", Victim::Items, |stream, _| {
+            for number in 0.. {
+                let task = format!(
+                    r#"{{"upid":"UPID:pve1:{number:08X}:0:0:x::root@pam:","node":"pve1","pid":{number},"pstart":1,"starttime":1,"type":"x","id":"","user":"root@pam"}}"#
+                );
+                let body = format!("{{\"data\":[{task}],\"total\":1000000000}}");
+                whole(stream, "200 OK", body.as_bytes())?;
+                if read_head(stream).is_none() {
+                    break;
+                }
+            }
+            Ok(())
+        }),
+        #[cfg(feature = "guests")]
+        attack(
+            "an answer to a webhook without an end",
+            Victim::Webhook,
+            |stream, _| for_ever(stream, "HTTP/1.1 200 OK\r\n\r\n", b"x"),
+        ),
+        #[cfg(feature = "console")]
+        attack(
+            "a message of a console without an end",
+            Victim::Terminal,
+            console,
+        ),
+    ]
+}
+
+#[cfg(feature = "console")]
+fn console(stream: &mut TcpStream, head: &str) -> std::io::Result<()> {
+    use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+    let body = br#"{"data":{"user":"root@pam","ticket":"PVEVNC:x","port":5900,"upid":"x"}}"#;
+    // The second request may come over another connection.
+    let mut head = head.to_owned();
+    if head.starts_with("POST") {
+        whole(stream, "200 OK", body)?;
+        head = read_head(stream).unwrap_or_default();
+    }
+    let key = head
+        .lines()
+        .find_map(|line| line.strip_prefix("sec-websocket-key: "))
+        .map(|key| derive_accept_key(key.as_bytes()));
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        key.unwrap_or_default()
+    );
+    stream.write_all(head.as_bytes())?;
+    // A frame of a terabyte.
+    for_ever(stream, "", b"\x82\x7f\x00\x00\x01\x00\x00\x00\x00\x00")
+}
+
+/// Lets itself be attacked by the server at this address.
+async fn suffer(victim: Victim, url: &str) -> Result<(), Error> {
+    let mut builder = builder(url).timeout(TIMEOUT);
+    if let Victim::Login = victim {
+        builder = builder.password("root@pam", "0a1b2c3d");
+    }
+    let client = builder.bounds(Bounds::new().pages(5000)).build()?;
+    let request = client.request(Method::Get, "/version");
+    match victim {
+        Victim::Call | Victim::Login => request.await.map(drop),
+        Victim::Stream => {
+            let mut stream = request.stream().await?;
+            while stream.chunk().await?.is_some() {}
+            Ok(())
+        }
+        Victim::Lines => {
+            let mut lines = request.stream().await?.lines();
+            while lines.try_next().await?.is_some() {}
+            Ok(())
+        }
+        #[cfg(feature = "nodes")]
+        Victim::Items => {
+            use proxmox_api::request::ApiRequest;
+            let mut items = client.nodes().node("pve1").tasks().get().items(1);
+            while items.try_next().await?.is_some() {}
+            Ok(())
+        }
+        #[cfg(feature = "guests")]
+        Victim::Webhook => {
+            use proxmox_api::manage::{events, webhook};
+            let hook = webhook::Webhook::new("hook", url, "0a1b2c3d")?;
+            let change = events::Change::NodeStatus {
+                node: "pve1".to_owned(),
+                old: None,
+                new: "offline".to_owned(),
+            };
+            let event = events::Event::new(1_800_000_000, change);
+            webhook::Deliverer::new()?.deliver(&hook, &event).await
+        }
+        #[cfg(feature = "console")]
+        Victim::Terminal => {
+            let mut terminal = client.lxc_console("pve1", 100).terminal().await?;
+            while terminal.read().await?.is_some() {}
+            Ok(())
+        }
+    }
+}
+
+/// A figure of this process in bytes, where the system tells.
+fn memory(name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = line
+        .trim_matches([':', '\t', ' '])
+        .strip_suffix(" kB")?
+        .parse()
+        .ok()?;
+    Some(kilobytes * 1024)
+}
+
+const ATTACK: &str = "HOSTILE_ATTACK";
+const URL: &str = "HOSTILE_URL";
+const MARK: &str = "attacked: ";
+
+/// The process of one attack: prints memory, time and the result.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the process of one attack; started by the test below"]
+async fn one_attack() {
+    let (Ok(number), Ok(url)) = (std::env::var(ATTACK), std::env::var(URL)) else {
+        return;
+    };
+    let number: usize = number.parse().expect("a number");
+    let attack = attacks().remove(number);
+    // An idle client, with all that it loads.
+    let idle = builder(&url).build().expect("complete");
+    let before = memory("VmRSS").unwrap_or_default();
+    let start = Instant::now();
+    let result = suffer(attack.victim, &url).await;
+    let time = start.elapsed().as_millis();
+    let peak = memory("VmHWM").unwrap_or_default();
+    drop(idle);
+    let seen = match &result {
+        Ok(()) => "the answer".to_owned(),
+        Err(error) => told(error),
+    };
+    println!("{MARK}{}|{time}|{seen}", peak.saturating_sub(before));
+}
+
+/// The error, without what differs from run to run.
+fn told(error: &Error) -> String {
+    let text = error.to_string();
+    assert!(text.len() < 1500, "no person reads {} bytes", text.len());
+    assert!(format!("{error:?}").len() < 5000);
+    let (_, after) = text.split_once(": ").unwrap_or(("", &text));
+    match error {
+        Error::Timeout(_) => "`Error::Timeout`".into(),
+        Error::Interrupted(error) => format!("`Error::Interrupted`: {}", error.text()),
+        Error::Exceeded(_) => format!("`Error::Exceeded`: {after}"),
+        Error::Decode(_) => format!("`Error::Decode`: {after}"),
+        Error::Api(error) => {
+            let shown = after.split_at_checked(40).map_or(after, |(start, _)| start);
+            let dots = if shown.len() < after.len() { "…" } else { "" };
+            format!("`Error::Api`, `{:?}`: {shown}{dots}", error.kind())
+        }
+        _ => text,
+    }
+}
+
+/// The attack's memory, time in milliseconds, and what the caller sees.
+fn run(number: usize, attack: &Attack) -> (u64, u64, String) {
+    let serve_one = attack.serve;
+    let url = serve(move |stream| {
+        if let Some(head) = read_head(stream) {
+            // It ends when the client has had enough.
+            let _ = serve_one(stream, &head);
+        }
+    });
+    let program = std::env::current_exe().expect("this test");
+    let output = std::process::Command::new(program)
+        .args(["--exact", "one_attack", "--ignored", "--nocapture"])
+        .env(ATTACK, number.to_string())
+        .env(URL, url)
+        .output()
+        .expect("it starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.split(MARK).nth(1).and_then(|rest| rest.lines().next());
+    let Some(line) = line else {
+        panic!(
+            "{}: {text} {}",
+            attack.name,
+            String::from_utf8_lossy(&output.stderr)
+        )
+    };
+    let mut parts = line.splitn(3, '|');
+    let mut number = || parts.next()?.parse().ok();
+    let (memory, time) = (number().expect("bytes"), number().expect("milliseconds"));
+    (memory, time, parts.next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn no_attack_takes_much_memory_and_each_is_told() {
+    // It takes a while.
+    bomb();
+    let mut rows = Vec::new();
+    let mut table = "| attack | memory | time | the caller sees |\n|---|---|---|---|\n".to_owned();
+    for (number, attack) in attacks().iter().enumerate() {
+        let (memory, time, seen) = run(number, attack);
+        assert!(memory < MOST, "{} took {} MiB", attack.name, memory / MIB);
+        let _ = writeln!(
+            table,
+            "| {} | {} MiB | {}.{} s | {seen} |",
+            attack.name,
+            memory.div_ceil(MIB),
+            time / 1000,
+            time % 1000 / 100,
+        );
+        rows.push((attack.name, seen));
+    }
+    println!("{table}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/faults.md");
+    let text = std::fs::read_to_string(&path).expect("it is there");
+    let (start, rest) = text
+        .split_once("<!-- attacks -->\n")
+        .expect("a place for the table");
+    let (old, end) = rest.split_once("<!-- end of attacks -->").expect("its end");
+    if std::env::var_os("FAULTS_WRITE").is_some() {
+        let new = format!("{start}<!-- attacks -->\n{table}<!-- end of attacks -->{end}");
+        std::fs::write(&path, new).expect("it can be written");
+        return;
+    }
+    // What is not built in is not attacked; memory and time differ from run to run.
+    for (name, seen) in rows {
+        let row = old
+            .lines()
+            .find(|row| row.starts_with(&format!("| {name} |")));
+        assert!(
+            row.is_some_and(|row| row.ends_with(&format!("| {seen} |"))),
+            "{name}: {seen}; FAULTS_WRITE=1 writes the table"
+        );
+    }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
 
 use super::{Client, Inner};
+use crate::bounds::Bounds;
 use crate::client::auth::{
     Auth, Clock, Credentials, Handler, OpenId, SavedSession, TfaAnswer, TfaChallenge,
 };
@@ -77,6 +78,7 @@ pub struct ClientBuilder {
     attempt_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
     connect_timeout: Duration,
+    bounds: Bounds,
     user_agent: String,
     transport: Option<Arc<dyn Transport>>,
     pub(super) node: Option<String>,
@@ -125,6 +127,7 @@ impl ClientBuilder {
             attempt_timeout: None,
             read_timeout: None,
             connect_timeout: Duration::from_secs(10),
+            bounds: Bounds::new(),
             user_agent: concat!("proxmox-api/", env!("CARGO_PKG_VERSION")).to_owned(),
             transport: None,
             node: None,
@@ -379,6 +382,12 @@ impl ClientBuilder {
         self
     }
 
+    /// What is taken in at most of what a server sends; [`Bounds::new`] unless set.
+    pub fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
     /// What the client calls itself in the server's access log.
     pub fn user_agent(mut self, name: impl Into<String>) -> Self {
         self.user_agent = name.into();
@@ -507,6 +516,7 @@ impl ClientBuilder {
             timeout: self.timeout.unwrap_or(TIMEOUT),
             read_timeout: self.read_timeout,
             connect_timeout: self.connect_timeout,
+            bounds: self.bounds,
         };
         Ok(Arc::new(HttpTransport::new(&settings)?))
     }
@@ -581,6 +591,7 @@ impl ClientBuilder {
             checks: self.checks,
             checks_tokens: self.checks_tokens,
             headers: self.headers,
+            bounds: self.bounds,
             timeout,
             attempt_timeout: self.attempt_timeout,
             release: OnceCell::new(),

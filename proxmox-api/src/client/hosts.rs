@@ -211,7 +211,7 @@ impl Host {
                 state.timeouts += 1;
                 state.timeouts >= TIMEOUTS
             }
-            Err(_) => true,
+            Err(error) => error.exceeded().is_none(),
         };
         if failed {
             let pause = PAUSE.saturating_mul(2u32.saturating_pow(state.failures));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use crate::bounds::Bounds;
 use crate::client::auth::{Auth, Clock, Login, SavedSession, TfaChallenge};
 use crate::client::hosts::{Base, HostInfo, Hosts};
 use crate::client::limit::{LimitWaits, Limits};
@@ -74,6 +75,7 @@ const TICKET: &str = "/access/ticket";
 /// | goes through the proxy that the environment names | but for servers on this machine | [`ClientBuilder::proxy`] |
 /// | goes on to another host when one is away | one host | [`ClientBuilder::host`] |
 /// | logs in, renews the ticket after an hour, logs in again when it is refused | with a password | [`ClientBuilder::password`] |
+/// | refuses to take in more than any honest server sends | see there | [`ClientBuilder::bounds`] |
 /// | refuses to send a token where a ticket is needed | yes | [`ClientBuilder::check_token_access`] |
 /// | refuses to send what the server's release lacks | no | [`ClientBuilder::check_availability`] |
 ///
@@ -96,6 +98,7 @@ pub(crate) struct Inner {
     checks: bool,
     checks_tokens: bool,
     headers: Vec<(String, Secret)>,
+    pub(crate) bounds: Bounds,
     /// The time for a whole call; none unless set with a transport of the caller's own.
     timeout: Option<Duration>,
     attempt_timeout: Option<Duration>,
@@ -334,6 +337,10 @@ impl Client {
     pub(crate) fn execute_as(&self, name: Name, call: Call) -> Executing {
         let client = self.clone();
         Box::pin(async move { client.reply(&name, &call).await })
+    }
+
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.0.bounds
     }
 
     fn number(&self, name: Name) -> Name {

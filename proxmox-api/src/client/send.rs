@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::rules::{check_path, check_query, is_page, open_to_all, place, refuses_session, signed};
 use super::{Client, Inner, Reply, accept};
+use crate::bounds::{Bound, Bounds, Exceeded, is_deeper};
 use crate::client::auth::{Grant, Session};
 use crate::client::availability;
 use crate::client::hosts::{API, Host, node_of};
@@ -25,7 +26,7 @@ use crate::request::{Call, Scope};
 use crate::transport::{
     Duplex, OpenResponse, TimeLimit, Transport, TransportError, WireRequest, WireResponse,
 };
-use crate::value::endpoint::{Method, Release};
+use crate::value::endpoint::{Endpoint, Method, Release};
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -231,6 +232,11 @@ impl Sender<'_> {
                 }
                 judged => judged?,
             };
+            let depth = inner.bounds.depth;
+            if depth < Bounds::new().depth && !self.is_file() && is_deeper(&reply.body, depth) {
+                let exceeded = Exceeded::new(Bound::Depth, depth);
+                return Err(Error::exceeded(self.name, exceeded));
+            }
             self.note_release(&reply);
             let delivered = Delivered::Reply(reply);
             return Ok(Delivery { delivered, origin });
@@ -482,13 +488,11 @@ impl Sender<'_> {
     /// Whether an answer is one, and what it refuses if not.
     fn judge(&self, response: WireResponse, session: Option<&Session>) -> Result<Reply, Error> {
         let (inner, call) = (self.inner, self.call);
-        let file =
-            call.scope == Scope::Outside || call.endpoint.is_some_and(|endpoint| endpoint.download);
         let secrets = || {
             let session = session.into_iter().flat_map(Session::secrets);
             inner.scrubber(super::rules::secrets_of(call).chain(session))
         };
-        if (200..300).contains(&response.status) && !file && is_page(&response) {
+        if (200..300).contains(&response.status) && !self.is_file() && is_page(&response) {
             return Err(ApiError::not_the_api(self.name, &response, &secrets()).into());
         }
         accept(self.name, response, secrets).map_err(|error| match error {
@@ -498,6 +502,11 @@ impl Sender<'_> {
             }
             other => other,
         })
+    }
+
+    fn is_file(&self) -> bool {
+        let download = |endpoint: &Endpoint| endpoint.download;
+        self.call.scope == Scope::Outside || self.call.endpoint.is_some_and(download)
     }
 
     fn note_release(&self, reply: &Reply) {

@@ -75,7 +75,7 @@ fn outcome(error: Option<&Error>) -> &'static str {
         Some(Error::Connect(_)) => "not connected",
         Some(Error::Interrupted(_)) => "interrupted",
         Some(Error::Timeout(_)) => "timed out",
-        Some(Error::Decode(_)) => "not readable",
+        Some(Error::Decode(_) | Error::Exceeded(_)) => "not readable",
         Some(Error::Auth(_)) => "not logged in",
         Some(_) => "not sent",
     }

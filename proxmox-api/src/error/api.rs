@@ -17,7 +17,7 @@ use crate::client::retry::retry_after;
 use crate::error::Name;
 use crate::transport::WireResponse;
 use crate::value::secret::Scrubber;
-use crate::value::text::{OneLine, Visible, latin1_or_utf8};
+use crate::value::text::{OneLine, latin1_or_utf8};
 
 mod kind;
 
@@ -212,11 +212,17 @@ impl fmt::Debug for ApiError {
             .field("endpoint", &self.0.name)
             .field("status", &self.0.status)
             .field("kind", &self.0.kind)
-            .field("message", &self.0.message)
-            .field("errors", &self.0.errors)
+            .field("message", &format_args!("{}", OneLine(&self.0.message)))
+            .field(
+                "errors",
+                &format_args!("{} parameters", self.0.errors.len()),
+            )
             .finish_non_exhaustive()
     }
 }
+
+/// No person reads on after so many refused parameters.
+const MOST_ERRORS: usize = 20;
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -226,14 +232,17 @@ impl fmt::Display for ApiError {
         } else {
             write!(f, " {}", OneLine(&self.0.message))?;
         }
-        for (i, (name, text)) in self.0.errors.iter().enumerate() {
+        for (i, (name, text)) in self.0.errors.iter().enumerate().take(MOST_ERRORS) {
             write!(
                 f,
                 "{}{}: {}",
                 if i == 0 { " (" } else { "; " },
-                Visible(name),
+                OneLine(name),
                 OneLine(text)
             )?;
+        }
+        if self.0.errors.len() > MOST_ERRORS {
+            write!(f, "; and {} more", self.0.errors.len() - MOST_ERRORS)?;
         }
         if !self.0.errors.is_empty() {
             f.write_str(")")?;

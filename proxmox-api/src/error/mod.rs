@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bounds::Exceeded;
 use crate::client::auth::AuthError;
 use crate::client::availability;
 use crate::task::TaskError;
@@ -49,6 +50,8 @@ pub enum Error {
     Interrupted(InterruptedError),
     /// No complete answer within the time limit; the server may still act on the request.
     Timeout(TimeoutError),
+    /// The server sent more than the client takes in; it has acted on the request.
+    Exceeded(ExceededError),
     /// The server accepted the request, but its answer is not what the endpoint declares.
     Decode(DecodeFailure),
     /// Logging in did not work, so the request was never sent.
@@ -74,6 +77,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// An answer that is beyond a limit.
+    pub(crate) fn exceeded(name: &Name, exceeded: Exceeded) -> Self {
+        let name = name.clone();
+        Self::Exceeded(ExceededError(Box::new((name, exceeded))))
+    }
+
     /// An answer that did not decode.
     pub(crate) fn decode(name: Name, cause: DecodeError) -> Self {
         Self::Decode(DecodeFailure(Box::new(DecodeParts { name, cause })))
@@ -114,6 +123,9 @@ impl Error {
     pub(crate) fn transport(name: &Name, origin: &str, cause: TransportError) -> Self {
         if cause.is_never_sent() {
             return Self::nowhere(name, origin.to_owned(), cause, Vec::new());
+        }
+        if let Some(exceeded) = cause.exceeded() {
+            return Self::exceeded(name, exceeded);
         }
         let name = name.clone();
         let origin = origin.to_owned();
@@ -212,6 +224,7 @@ impl Error {
             Self::Connect(error) => Some(&error.0.name),
             Self::Interrupted(error) => Some(&error.0.name),
             Self::Timeout(error) => Some(&error.0.name),
+            Self::Exceeded(error) => Some(&error.0.0),
             Self::Decode(error) => Some(&error.0.name),
             Self::Request(error) => Some(&error.0.name),
             Self::Local(error) => Some(&error.0.name),
@@ -271,6 +284,7 @@ impl fmt::Display for Error {
             Self::Connect(error) => error.fmt(f),
             Self::Interrupted(error) => error.fmt(f),
             Self::Timeout(error) => error.fmt(f),
+            Self::Exceeded(error) => error.fmt(f),
             Self::Decode(error) => error.fmt(f),
             Self::Auth(error) => error.fmt(f),
             Self::Task(error) => error.fmt(f),
@@ -519,6 +533,33 @@ impl fmt::Display for TimeoutError {
 }
 
 impl std::error::Error for TimeoutError {}
+
+/// An answer that is beyond a limit of the client. See [`Error::Exceeded`].
+#[derive(Clone, Debug)]
+pub struct ExceededError(Box<(Name, Exceeded)>);
+
+impl ExceededError {
+    /// The call, as `GET /nodes/pve1/qemu`.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        self.0.0.endpoint()
+    }
+
+    /// The limit.
+    #[must_use]
+    pub fn exceeded(&self) -> Exceeded {
+        self.0.1
+    }
+}
+
+impl fmt::Display for ExceededError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, exceeded) = &*self.0;
+        write!(f, "{name}: {exceeded} (a limit of `ClientBuilder::bounds`)")
+    }
+}
+
+impl std::error::Error for ExceededError {}
 
 /// An accepted request whose answer could not be read. See [`Error::Decode`].
 #[derive(Clone, Debug)]

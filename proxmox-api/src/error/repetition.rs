@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     NeverSent,
     /// It may have arrived, and no usable answer came.
     Lost,
+    /// An answer came that is more than the client takes in, and would come again.
+    TooMuch,
     /// Refused with this status.
     Refused(u16),
     /// Refused because a lock of the server was taken.
@@ -31,6 +33,7 @@ impl Failure {
         match (error.is_never_sent(), error.server_certificate()) {
             (true, Some(_)) => Self::Untrusted,
             (true, None) => Self::NeverSent,
+            (false, _) if error.exceeded().is_some() => Self::TooMuch,
             (false, _) => Self::Lost,
         }
     }
@@ -39,7 +42,7 @@ impl Failure {
     /// server acting on it twice does no harm.
     pub(crate) fn repetition(self, repeatable: bool) -> Repetition {
         let (by_the_client, by_the_program) = match self {
-            Self::Untrusted => (false, false),
+            Self::Untrusted | Self::TooMuch => (false, false),
             Self::NeverSent => (true, true),
             Self::Lost => (repeatable, repeatable),
             // An answer instead of the work, by definition.

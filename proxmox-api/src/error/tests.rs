@@ -51,6 +51,7 @@ fn a_program_may_repeat_all_that_the_client_would() {
     let refused = (100..600).map(Failure::Refused);
     let others = [
         Failure::Untrusted,
+        Failure::TooMuch,
         Failure::NeverSent,
         Failure::Lost,
         Failure::LockTaken,

@@ -23,6 +23,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
 
+use crate::bounds::Bounds;
 use crate::error::Error;
 use crate::manage::events::{Event, unix_now, utc};
 use crate::tls::Trust;
@@ -339,6 +340,7 @@ impl Deliverer {
             timeout: Duration::from_secs(10),
             read_timeout: None,
             connect_timeout: Duration::from_secs(5),
+            bounds: Bounds::new(),
         })?;
         Ok(Self::with_transport(Arc::new(transport)))
     }
@@ -374,11 +376,13 @@ impl Deliverer {
         let mut pause = self.pause;
         let mut attempt = 1;
         loop {
-            let (why, again) = match self.transport.send(hook.request(event, unix_now())).await {
-                Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
-                Ok(answer) => {
-                    let again = answer.status >= 500 || matches!(answer.status, 408 | 429);
-                    (format!("it answered {}", answer.status), again)
+            // Whatever follows the status is of no use, and the receiver may be a stranger.
+            let answer = self.transport.open(hook.request(event, unix_now()));
+            let (why, again) = match answer.await.map(|answer| answer.head().status) {
+                Ok(200..300) => return Ok(()),
+                Ok(status) => {
+                    let again = status >= 500 || matches!(status, 408 | 429);
+                    (format!("it answered {status}"), again)
                 }
                 Err(error) => (error.text().to_owned(), true),
             };

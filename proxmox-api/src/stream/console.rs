@@ -30,11 +30,13 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
+use crate::bounds::{Bound, Exceeded};
 use crate::client::Client;
 use crate::client::send::{Delivered, Exchange, Exchanged, Received};
 use crate::error::{Error, Name};
@@ -221,11 +223,17 @@ impl Console {
         if head.header("sec-websocket-accept") != Some(&accepted) {
             return Err(no_socket("it answered another WebSocket request"));
         }
-        let stream = WebSocketStream::from_raw_socket(connection, Role::Client, None).await;
+        let frame = self.client.bounds().frame;
+        let settings = WebSocketConfig::default()
+            .max_message_size(Some(frame))
+            .max_frame_size(Some(frame));
+        let stream =
+            WebSocketStream::from_raw_socket(connection, Role::Client, Some(settings)).await;
         Ok(Socket {
             stream,
             name,
             origin,
+            longest: frame,
         })
     }
 }
@@ -291,10 +299,16 @@ struct Socket {
     stream: WebSocketStream<Box<dyn Duplex>>,
     name: Name,
     origin: String,
+    /// How long a message may be.
+    longest: usize,
 }
 
 impl Socket {
     fn broken(&self, error: &WsError) -> Error {
+        if let WsError::Capacity(CapacityError::MessageTooLong { .. }) = error {
+            let exceeded = Exceeded::new(Bound::Frame, self.longest);
+            return Error::exceeded(&self.name, exceeded);
+        }
         let error = TransportError::interrupted(error.to_string());
         Error::transport(&self.name, &self.origin, error)
     }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::bounds::{Bounds, Exceeded};
 use crate::client::Client;
 use crate::client::send::{Delivered, Delivery, Exchange, Exchanged, Received};
 use crate::error::{Error, Name};
@@ -41,6 +42,7 @@ pub struct Download {
     origin: String,
     response: OpenResponse,
     received: u64,
+    bounds: Bounds,
 }
 
 impl<T> Request<T> {
@@ -60,13 +62,15 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
             return Err(Error::detached(Name::of(&call)));
         };
         let name = client.name(&call);
-        let Delivery { delivered, origin } = client.deliver(&name, &call, &mut Opening).await?;
+        let mut opening = Opening(client.bounds().refusal);
+        let Delivery { delivered, origin } = client.deliver(&name, &call, &mut opening).await?;
         match delivered {
             Delivered::Open(response) => Ok(Download {
                 name,
                 origin,
                 response,
                 received: 0,
+                bounds: *client.bounds(),
             }),
             Delivered::Reply(_) | Delivered::Switched(..) => {
                 Err(Error::config("the transport gave no stream"))
@@ -75,8 +79,8 @@ fn start(client: Option<Client>, call: Call) -> Sending<Download> {
     })
 }
 
-/// An answer whose body is handed over as it comes, unless it refuses.
-struct Opening;
+/// An answer whose body is handed over as it comes, unless it refuses. So much of a refusal is read.
+struct Opening(usize);
 
 impl Exchange for Opening {
     fn send<'a>(&'a mut self, transport: &'a dyn Transport, request: WireRequest) -> Exchanged<'a> {
@@ -84,7 +88,7 @@ impl Exchange for Opening {
             let answer = transport.open(request).await?;
             match answer.head().status {
                 200..300 => Ok(Received::Open(answer)),
-                _ => Ok(Received::Whole(answer.collect().await?)),
+                _ => Ok(Received::Whole(answer.collect_up_to(self.0).await?.0)),
             }
         })
     }
@@ -184,6 +188,15 @@ impl Download {
 
     fn local(&self, what: &'static str, error: std::io::Error) -> Error {
         Error::local(&self.name, what, error)
+    }
+
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// The error for a body that is more than is taken in.
+    pub(crate) fn too_much(&self, exceeded: Exceeded) -> Error {
+        Error::exceeded(&self.name, exceeded)
     }
 
     /// The error for a body that is not what it should be.

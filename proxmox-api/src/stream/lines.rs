@@ -27,6 +27,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use serde_json::Value;
 
+use crate::bounds::{Bound, Exceeded};
 use crate::error::Error;
 use crate::stream::download::Download;
 use crate::value::decode::DecodeError;
@@ -36,8 +37,8 @@ impl Download {
     pub fn lines(self) -> Lines {
         let json = self.content_type().is_none_or(|kind| kind.contains("json"));
         let splitter = match json {
-            true => Splitter::List(List::default()),
-            false => Splitter::Text(Vec::new()),
+            true => Splitter::List(List::new(self.bounds().element)),
+            false => Splitter::Text(Vec::new(), self.bounds().line),
         };
         Lines {
             download: self,
@@ -58,9 +59,28 @@ pub struct Lines {
 }
 
 enum Splitter {
-    /// With the start of a line.
-    Text(Vec<u8>),
+    /// With the start of a line, and how long one may be.
+    Text(Vec<u8>, usize),
     List(List),
+}
+
+/// Why an answer cannot be read on.
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    Unreadable(DecodeError),
+    TooMuch(Exceeded),
+}
+
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl From<Exceeded> for Problem {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::TooMuch(exceeded)
+    }
 }
 
 impl Lines {
@@ -98,10 +118,13 @@ impl Lines {
                     self.splitter.end(&mut self.ready)
                 }
             };
-            if let Err(error) = taken {
+            if let Err(problem) = taken {
                 self.over = true;
                 self.ready.clear();
-                return Poll::Ready(Some(Err(self.download.unreadable(error))));
+                return Poll::Ready(Some(Err(match problem {
+                    Problem::Unreadable(error) => self.download.unreadable(error),
+                    Problem::TooMuch(exceeded) => self.download.too_much(exceeded),
+                })));
             }
         }
     }
@@ -125,28 +148,34 @@ impl fmt::Debug for Lines {
 }
 
 impl Splitter {
-    fn take(&mut self, bytes: &[u8], lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+    fn take(&mut self, bytes: &[u8], lines: &mut VecDeque<String>) -> Result<(), Problem> {
         match self {
             Self::List(list) => bytes.iter().try_for_each(|&byte| list.take(byte, lines)),
-            Self::Text(start) => {
+            Self::Text(start, longest) => {
                 let mut pieces = bytes.split(|&byte| byte == b'\n');
                 let mut piece = pieces.next().unwrap_or_default();
                 for next in pieces {
                     start.extend_from_slice(piece);
+                    if start.len() > *longest {
+                        break;
+                    }
                     lines.push_back(text(start));
                     start.clear();
                     piece = next;
                 }
                 start.extend_from_slice(piece);
-                Ok(())
+                match start.len() > *longest {
+                    true => Err(Exceeded::new(Bound::Line, *longest).into()),
+                    false => Ok(()),
+                }
             }
         }
     }
 
-    fn end(&mut self, lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+    fn end(&mut self, lines: &mut VecDeque<String>) -> Result<(), Problem> {
         match self {
-            Self::List(list) => list.end(),
-            Self::Text(start) => {
+            Self::List(list) => Ok(list.end()?),
+            Self::Text(start, _) => {
                 if !start.is_empty() {
                     lines.push_back(text(start));
                 }
@@ -174,6 +203,7 @@ struct List {
     named: bool,
     place: Place,
     entry: Vec<u8>,
+    longest: usize,
     count: usize,
 }
 
@@ -186,9 +216,16 @@ enum Place {
 }
 
 impl List {
-    fn take(&mut self, byte: u8, lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+    fn new(longest: usize) -> Self {
+        Self {
+            longest,
+            ..Self::default()
+        }
+    }
+
+    fn take(&mut self, byte: u8, lines: &mut VecDeque<String>) -> Result<(), Problem> {
         if self.in_string {
-            self.keep(byte);
+            self.keep(byte)?;
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
@@ -200,14 +237,14 @@ impl List {
         match byte {
             b'"' => {
                 self.in_string = true;
-                self.keep(byte);
+                self.keep(byte)?;
             }
             b'[' if self.depth == 1 && self.named && self.key == b"\"data\"" => {
                 self.depth += 1;
                 self.place = Place::Inside;
             }
             b'{' | b'[' => {
-                self.keep(byte);
+                self.keep(byte)?;
                 self.depth += 1;
             }
             b']' if self.place == Place::Inside && self.depth == 2 => {
@@ -217,10 +254,10 @@ impl List {
             }
             b'}' | b']' => {
                 let Some(depth) = self.depth.checked_sub(1) else {
-                    return Err(no_json());
+                    return Err(no_json().into());
                 };
                 self.depth = depth;
-                self.keep(byte);
+                self.keep(byte)?;
             }
             b',' if self.place == Place::Inside && self.depth == 2 => self.give(lines)?,
             b',' if self.depth == 1 => {
@@ -228,35 +265,36 @@ impl List {
                 self.key.clear();
             }
             b':' if self.depth == 1 => self.named = true,
-            _ if self.depth == 0 && !byte.is_ascii_whitespace() => return Err(no_json()),
-            _ => self.keep(byte),
+            _ if self.depth == 0 && !byte.is_ascii_whitespace() => return Err(no_json().into()),
+            _ => self.keep(byte)?,
         }
         Ok(())
     }
 
-    fn keep(&mut self, byte: u8) {
+    fn keep(&mut self, byte: u8) -> Result<(), Exceeded> {
         // No key that matters is longer.
         const LONGEST_KEY: usize = 16;
         if self.place == Place::Inside {
+            if self.entry.len() >= self.longest {
+                return Err(Exceeded::new(Bound::Element, self.longest));
+            }
             self.entry.push(byte);
-            return;
+            return Ok(());
         }
         let named = self.depth != 1 || self.named || self.key.len() >= LONGEST_KEY;
         if !named && !byte.is_ascii_whitespace() {
             self.key.push(byte);
         }
+        Ok(())
     }
 
-    fn give(&mut self, lines: &mut VecDeque<String>) -> Result<(), DecodeError> {
+    fn give(&mut self, lines: &mut VecDeque<String>) -> Result<(), Problem> {
         let entry = std::mem::take(&mut self.entry);
         if entry.trim_ascii().is_empty() {
             return Ok(());
         }
         let wrong = |problem: &str| {
-            Err(DecodeError::new(
-                &format!("data[{}]", self.count),
-                problem.to_owned(),
-            ))
+            Err(DecodeError::new(&format!("data[{}]", self.count), problem.to_owned()).into())
         };
         let line = match serde_json::from_slice(&entry) {
             Ok(Value::String(line)) => line,

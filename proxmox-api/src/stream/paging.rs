@@ -29,7 +29,8 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::bounds::{Bound, Exceeded};
+use crate::error::{Error, Name};
 use crate::request::{Request, Sending};
 use crate::stream::envelope::Answer;
 use crate::value::decode::{DecodeError, Extra, decode_data};
@@ -61,6 +62,8 @@ pub struct Pages<T> {
     over: bool,
     /// The first item of the last page, if that was full.
     first: Option<Value>,
+    /// How many pages came.
+    count: usize,
     pending: Option<Sending<Turned<T>>>,
 }
 
@@ -79,6 +82,7 @@ impl<T: 'static> Request<Vec<T>> {
             size: u64::from(size.max(1)),
             over: false,
             first: None,
+            count: 0,
             pending: None,
         }
     }
@@ -115,6 +119,14 @@ impl<T: 'static> Pages<T> {
         if self.over {
             return Poll::Ready(None);
         }
+        let most =
+            (self.request.client.as_ref()).map_or(usize::MAX, |client| client.bounds().pages);
+        if self.count >= most {
+            self.over = true;
+            let name = Name::of(self.request.call());
+            let exceeded = Exceeded::new(Bound::Pages, most);
+            return Poll::Ready(Some(Err(Error::exceeded(&name, exceeded))));
+        }
         let pending = self.pending.get_or_insert_with(|| {
             let mut request = self.request.clone();
             for (key, value) in [("start", self.start), ("limit", self.size)] {
@@ -144,7 +156,8 @@ impl<T: 'static> Pages<T> {
             total: answer.total,
             extra: answer.extra,
         };
-        self.start += count;
+        self.start = self.start.saturating_add(count);
+        self.count += 1;
         // A total may count only what was read so far, so it never ends the list, only prolongs it.
         let more = page.total.is_some_and(|total| total > self.start);
         self.over = count == 0 || (count < self.size && !more);

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::network::{broken_off, no_gzip};
 use super::{BodyStream, Chunks, TransportError};
+use crate::bounds::{Bound, Exceeded};
 
 /// A request's body on its way out.
 pub(super) enum Outgoing {
@@ -82,10 +83,83 @@ impl hyper::body::Body for Outgoing {
     }
 }
 
+/// An answer's body as it is put together, unpacked, up to a length.
+pub(super) enum Plain {
+    AsIs(Room),
+    Packed(Box<flate2::write::MultiGzDecoder<Room>>),
+}
+
+/// Bytes up to a limit.
+pub(super) struct Room {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let free = self.most - self.bytes.len();
+        if bytes.len() > free {
+            self.bytes.extend_from_slice(&bytes[..free]);
+            let exceeded = Exceeded::new(Bound::Unpacked, self.most);
+            return Err(io::Error::other(exceeded));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Plain {
+    pub(super) fn new(packed: bool, most: usize) -> Self {
+        let room = Room {
+            bytes: Vec::new(),
+            most,
+        };
+        match packed {
+            true => Self::Packed(Box::new(flate2::write::MultiGzDecoder::new(room))),
+            false => Self::AsIs(room),
+        }
+    }
+
+    pub(super) fn take(&mut self, data: &[u8]) -> Result<(), TransportError> {
+        match self {
+            Self::AsIs(room) => room.write_all(data),
+            Self::Packed(unpack) => unpack.write_all(data),
+        }
+        .map_err(|error| no_gzip(&error))
+    }
+
+    /// What was taken so far.
+    pub(super) fn so_far(self) -> Bytes {
+        match self {
+            Self::AsIs(room) => room.bytes.into(),
+            Self::Packed(mut unpack) => std::mem::take(&mut unpack.get_mut().bytes).into(),
+        }
+    }
+
+    pub(super) fn end(self) -> Result<Bytes, TransportError> {
+        match self {
+            Self::AsIs(room) => Ok(room.bytes.into()),
+            Self::Packed(unpack) => match unpack.finish() {
+                Ok(room) => Ok(room.bytes.into()),
+                Err(error) => Err(no_gzip(&error)),
+            },
+        }
+    }
+}
+
+/// The most that is unpacked at once: it may become a thousand times as much.
+const PACKED_PIECE: usize = 8 * 1024;
+
 /// An answer's body on its way in.
 pub(super) struct Flow {
     body: Incoming,
     unpack: Option<flate2::write::MultiGzDecoder<Vec<u8>>>,
+    /// What came and is not unpacked yet.
+    packed: Bytes,
     /// How long the server may keep still.
     limit: Duration,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -97,6 +171,7 @@ impl Flow {
         Self {
             body,
             unpack: packed.then(|| flate2::write::MultiGzDecoder::new(Vec::new())),
+            packed: Bytes::new(),
             limit,
             pause: None,
             over: false,
@@ -127,6 +202,17 @@ impl Chunks for Flow {
             if self.over {
                 return Poll::Ready(None);
             }
+            if !self.packed.is_empty() {
+                let count = self.packed.len().min(PACKED_PIECE);
+                let piece = self.packed.split_to(count);
+                match self.take(piece) {
+                    Ok(chunk) if chunk.is_empty() => continue,
+                    chunk => {
+                        self.over = chunk.is_err();
+                        return Poll::Ready(Some(chunk));
+                    }
+                }
+            }
             let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
                 let limit = self.limit;
                 let pause = (self.pause).get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
@@ -140,7 +226,11 @@ impl Chunks for Flow {
                 Some(Err(error)) => Some(Err(broken_off(&error))),
                 Some(Ok(frame)) => match frame.into_data() {
                     Err(_) => continue,
-                    Ok(data) => Some(self.take(data)),
+                    Ok(data) if self.unpack.is_some() => {
+                        self.packed = data;
+                        continue;
+                    }
+                    Ok(data) => Some(Ok(data)),
                 },
             };
             match chunk {

@@ -1,6 +1,5 @@
 //! The bytes between the HTTP library and the socket.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,6 +12,8 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::bounds::{Bound, Exceeded};
+
 /// What a connection consists of.
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -22,18 +23,6 @@ pub(super) enum Stream {
 /// The header field in which a reason phrase passes the HTTP parser, percent-encoded, as the first field of its
 /// answer. One that the server sends by this name comes after it and is dropped.
 pub(super) const REASON: &str = "x-proxmox-api-reason";
-
-/// A reason phrase is longer than this many bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LongPhrase(pub(super) usize);
-
-impl fmt::Display for LongPhrase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the reason phrase is longer than {} bytes", self.0)
-    }
-}
-
-impl std::error::Error for LongPhrase {}
 
 /// A connection that moves reason phrases into a header field of the same answer.
 ///
@@ -98,7 +87,7 @@ impl Scanner {
     }
 
     /// What was read, with each phrase where it passes the parser.
-    pub(super) fn move_phrases(&mut self, bytes: &[u8]) -> Result<Vec<u8>, LongPhrase> {
+    pub(super) fn move_phrases(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Exceeded> {
         let mut moved = Vec::with_capacity(bytes.len());
         for (i, &byte) in bytes.iter().enumerate() {
             let ends = byte == b'\r' || byte == b'\n';
@@ -120,7 +109,7 @@ impl Scanner {
                 Place::Phrase(code) if ends => self.end_line(code, byte, &mut moved),
                 Place::Phrase(code) => {
                     if self.phrase.len() >= self.longest {
-                        return Err(LongPhrase(self.longest));
+                        return Err(Exceeded::new(Bound::Reason, self.longest));
                     }
                     self.phrase.push(byte);
                     self.place = Place::Phrase(code);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::bounds::Exceeded;
 use crate::tls::{Fingerprint, Untrusted};
 use crate::value::endpoint::Method;
 use crate::value::text::latin1_or_utf8;
@@ -230,6 +231,8 @@ enum Fate {
     NeverSent,
     Unknown,
     TimedOut(Duration),
+    /// More came than is taken in.
+    Exceeded(Exceeded),
 }
 
 impl TransportError {
@@ -275,6 +278,17 @@ impl TransportError {
         }
     }
 
+    /// More came than is taken in.
+    #[must_use]
+    pub fn too_much(exceeded: Exceeded) -> Self {
+        Self {
+            fate: Fate::Exceeded(exceeded),
+            text: exceeded.to_string(),
+            certificate: None,
+            expected: Vec::new(),
+        }
+    }
+
     /// Whether the server cannot have seen the request.
     #[must_use]
     pub fn is_never_sent(&self) -> bool {
@@ -286,7 +300,16 @@ impl TransportError {
     pub fn timed_out_after(&self) -> Option<Duration> {
         match self.fate {
             Fate::TimedOut(after) => Some(after),
-            Fate::NeverSent | Fate::Unknown => None,
+            _ => None,
+        }
+    }
+
+    /// The limit that the answer is beyond, if that ended the exchange.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<Exceeded> {
+        match self.fate {
+            Fate::Exceeded(exceeded) => Some(exceeded),
+            _ => None,
         }
     }
 

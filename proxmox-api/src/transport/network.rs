@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, ready};
@@ -17,7 +17,7 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use percent_encoding::percent_decode;
 
-use super::body::{Flow, Outgoing};
+use super::body::{Flow, Outgoing, Plain};
 use super::connect::Connector;
 use super::line::REASON;
 use super::proxy::Proxies;
@@ -25,6 +25,7 @@ use super::{
     BodyStream, Exchange, OpenResponse, Opening, Transport, TransportError, Upgraded, Upgrading,
     WireRequest, WireResponse, causes, root_cause, untrusted,
 };
+use crate::bounds::{Bound, Bounds, Exceeded};
 use crate::error::Error;
 use crate::tls::Trust;
 use crate::value::text::latin1_or_utf8;
@@ -38,6 +39,7 @@ pub(crate) struct HttpSettings {
     /// How long the server may keep still.
     pub(crate) read_timeout: Option<Duration>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) bounds: Bounds,
 }
 
 /// The network: HTTP/1.1 over TLS, as the server speaks it (wire protocol §2).
@@ -45,10 +47,8 @@ pub(crate) struct HttpTransport {
     pool: legacy::Client<Connector, Outgoing>,
     timeout: Duration,
     still: Option<Duration>,
+    bounds: Bounds,
 }
-
-/// The texts of the server are sentences.
-const LONGEST_PHRASE: usize = 16 * 1024;
 
 /// The server closes an idle connection after 5 seconds; a request sent at that moment is lost.
 const IDLE: Duration = Duration::from_secs(3);
@@ -59,17 +59,19 @@ impl HttpTransport {
             settings.trust.settings()?,
             Arc::new(settings.proxies.clone()),
             settings.connect_timeout,
-            LONGEST_PHRASE,
+            settings.bounds.reason,
         );
         let pool = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .http1_ignore_invalid_headers_in_responses(true)
+            .http1_max_buf_size(settings.bounds.head)
             .build(connector);
         Ok(Self {
             pool,
             timeout: settings.timeout,
             still: settings.read_timeout,
+            bounds: settings.bounds,
         })
     }
 
@@ -114,7 +116,8 @@ impl HttpTransport {
             )
         })?;
         way.watch(capture_connection(&mut outgoing));
-        way.answer(self.pool.request(outgoing)).await
+        way.answer(self.pool.request(outgoing), self.bounds.head)
+            .await
     }
 
     async fn exchange(&self, request: WireRequest) -> Result<WireResponse, TransportError> {
@@ -124,7 +127,7 @@ impl HttpTransport {
         let (at, of) = self.limit(&request);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Gzip, &way).await?;
-            receive(answer, self.still).await
+            receive(answer, self.still, &self.bounds).await
         };
         match tokio::time::timeout_at(at, exchange).await {
             Ok(result) => result,
@@ -148,7 +151,7 @@ impl HttpTransport {
         let way = Way::new(None);
         let exchange = async {
             let answer = self.begin(request, body, Coding::Gzip, &way).await?;
-            receive(answer, self.still).await
+            receive(answer, self.still, &self.bounds).await
         };
         let mut exchange = std::pin::pin!(exchange);
         let limit = self.still.unwrap_or(self.timeout);
@@ -190,7 +193,9 @@ impl HttpTransport {
         let exchange = async {
             let answer = self.begin(request, body, Coding::Plain, &way).await?;
             if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
-                return receive(answer, self.still).await.map(Upgraded::Answered);
+                return receive(answer, self.still, &self.bounds)
+                    .await
+                    .map(Upgraded::Answered);
             }
             let mut answer = answer;
             let upgrade = hyper::upgrade::on(&mut answer);
@@ -232,12 +237,13 @@ impl Way {
     async fn answer(
         &self,
         sending: legacy::ResponseFuture,
+        longest_head: usize,
     ) -> Result<http::Response<Incoming>, TransportError> {
         let mut sending = std::pin::pin!(sending);
         let mut pause = None;
         std::future::poll_fn(|context| {
             if let Poll::Ready(answer) = sending.as_mut().poll(context) {
-                return Poll::Ready(answer.map_err(|error| explain(&error)));
+                return Poll::Ready(answer.map_err(|error| explain(&error, longest_head)));
             }
             let Some(limit) = self.still.filter(|_| self.is_connected()) else {
                 return Poll::Pending;
@@ -296,6 +302,10 @@ pub(super) fn broken_off(error: &hyper::Error) -> TransportError {
 }
 
 pub(super) fn no_gzip(error: &io::Error) -> TransportError {
+    let inner = error.get_ref();
+    if let Some(exceeded) = inner.and_then(|inner| inner.downcast_ref::<Exceeded>()) {
+        return TransportError::too_much(*exceeded);
+    }
     TransportError::interrupted(format!("the answer does not unpack: {error}"))
 }
 
@@ -322,9 +332,16 @@ fn split(response: http::Response<Incoming>) -> (WireResponse, Incoming) {
 async fn receive(
     response: http::Response<Incoming>,
     still: Option<Duration>,
+    bounds: &Bounds,
 ) -> Result<WireResponse, TransportError> {
     let (mut response, mut body) = split(response);
-    let mut bytes = Vec::new();
+    let refusal = response.status >= 400;
+    let (most, most_unpacked) = match refusal {
+        true => (bounds.refusal, bounds.refusal),
+        false => (bounds.body, bounds.unpacked),
+    };
+    let mut received = 0_usize;
+    let mut plain = Plain::new(is_gzip(&response), most_unpacked);
     loop {
         let next = match still {
             None => body.frame().await,
@@ -332,30 +349,44 @@ async fn receive(
                 .map_err(|_| TransportError::timed_out(limit))?,
         };
         let Some(frame) = next else { break };
-        match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => bytes.extend_from_slice(&data),
-            Ok(Err(_)) => {}
+        let taken = match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => {
+                received = received.saturating_add(data.len());
+                match received > most {
+                    true => Err(TransportError::too_much(Exceeded::new(Bound::Body, most))),
+                    false => plain.take(&data),
+                }
+            }
+            Ok(Err(_)) => Ok(()),
             // A server that refuses an upload closes the connection while the rest is still sent, which
             // resets it. The refusal itself is complete without a body.
-            Err(_) if response.status >= 400 && response.header("content-length").is_none() => {
-                break;
-            }
+            Err(_) if refusal && response.header("content-length").is_none() => break,
             Err(error) => return Err(broken_off(&error)),
+        };
+        match taken {
+            // What a refusal says stands at its start.
+            Err(error) if refusal && error.exceeded().is_some() => {
+                response.body = plain.so_far();
+                return Ok(response);
+            }
+            taken => taken?,
         }
     }
-    response.body = Bytes::from(bytes);
-    if is_gzip(&response) {
-        let mut plain = Vec::new();
-        let mut packed = flate2::bufread::MultiGzDecoder::new(&*response.body);
-        packed
-            .read_to_end(&mut plain)
-            .map_err(|error| no_gzip(&error))?;
-        response.body = Bytes::from(plain);
-    }
+    response.body = plain.end()?;
     Ok(response)
 }
 
-fn explain(error: &legacy::Error) -> TransportError {
+fn explain(error: &legacy::Error, longest_head: usize) -> TransportError {
+    let exceeded = causes(error).find_map(|cause| {
+        let too_long = cause
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(|error| error.is_parse() && error.to_string().contains("too large"));
+        let head = too_long.then(|| Exceeded::new(Bound::Head, longest_head));
+        cause.downcast_ref::<Exceeded>().copied().or(head)
+    });
+    if let Some(exceeded) = exceeded {
+        return TransportError::too_much(exceeded);
+    }
     let text = root_cause(error);
     // hyper hands a request back as canceled only if it wrote none of it.
     let unwritten = causes(error)

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{TransportError, WireResponse};
+use crate::bounds::{Bound, Bounds, Exceeded};
 
 /// A request body that is read while it is sent, so that its size does not matter.
 pub struct BodyStream {
@@ -96,17 +97,32 @@ impl OpenResponse {
         self.chunks.poll_chunk(context)
     }
 
-    /// Waits for the whole body.
+    /// Waits for the whole body, which may be as long as [`Bounds::body`] is by default.
     ///
     /// # Errors
-    /// If the body breaks off.
-    pub async fn collect(mut self) -> Result<WireResponse, TransportError> {
+    /// If the body breaks off, or is longer.
+    pub async fn collect(self) -> Result<WireResponse, TransportError> {
+        let most = Bounds::new().body;
+        match self.collect_up_to(most).await? {
+            (answer, true) => Ok(answer),
+            (_, false) => Err(TransportError::too_much(Exceeded::new(Bound::Body, most))),
+        }
+    }
+
+    /// The answer with so much of its body at most, and whether that is all of it.
+    pub(crate) async fn collect_up_to(
+        mut self,
+        most: usize,
+    ) -> Result<(WireResponse, bool), TransportError> {
         let mut body = Vec::new();
-        while let Some(chunk) = self.chunk().await? {
-            body.extend_from_slice(&chunk);
+        let mut whole = true;
+        while whole && let Some(chunk) = self.chunk().await? {
+            let room = most - body.len();
+            whole = chunk.len() <= room;
+            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
         self.head.body = Bytes::from(body);
-        Ok(self.head)
+        Ok((self.head, whole))
     }
 }
 

@@ -16,6 +16,8 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::de::StrRead;
 
+use crate::bounds::{Bound, Bounds, Exceeded};
+
 pub(crate) use show::Shown;
 pub use show::debug;
 pub use slot::{Array, Inside, Map, Numbered, Object, Scalar, Shape, Slot};
@@ -332,6 +334,10 @@ impl Trail {
         }
         let problem = self.problem.unwrap_or_else(|| {
             let text = error.to_string();
+            if text.starts_with("recursion limit exceeded") {
+                let depth = Bounds::new().depth;
+                return Exceeded::new(Bound::Depth, depth).to_string();
+            }
             match text.rfind(" at line ") {
                 Some(end) => text[..end].to_owned(),
                 None => text,

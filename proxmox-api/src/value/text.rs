@@ -2,22 +2,25 @@
 
 use std::fmt;
 
-/// Prints text of a server so that it stays on its line and cannot steer a terminal.
+/// More of a text is no help to who reads an error. Accessors of errors give all of it.
+const LONGEST: usize = 1000;
+
+/// Prints text of a server so that it stays on its line, cannot steer a terminal and has an end.
 pub(crate) struct OneLine<'a>(pub(crate) &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.char_indices().nth(LONGEST);
+        let (shown, rest) = self.0.split_at(end.map_or(self.0.len(), |(end, _)| end));
         let mut separator = "";
-        for line in self
-            .0
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-        {
+        for line in shown.lines().map(str::trim).filter(|line| !line.is_empty()) {
             write!(f, "{separator}{}", Visible(line))?;
             separator = " / ";
         }
-        Ok(())
+        match rest.trim().is_empty() {
+            true => Ok(()),
+            false => write!(f, "… ({} bytes in all)", self.0.len()),
+        }
     }
 }
 
@@ -72,5 +75,13 @@ mod tests {
             "a\\u{1b}[2J / b\\u{202e}cba \\u{200b}x\\u{7f}\\u{2028}y é 語"
         );
         assert_eq!(Visible("a\r\nb").to_string(), "a\\r\\nb");
+    }
+
+    #[test]
+    fn a_long_text_is_cut() {
+        let text = OneLine(&"é".repeat(5000)).to_string();
+        assert_eq!(text, format!("{}… (10000 bytes in all)", "é".repeat(1000)));
+        let spaces = format!("a{}", " ".repeat(5000));
+        assert_eq!(OneLine(&spaces).to_string(), "a");
     }
 }

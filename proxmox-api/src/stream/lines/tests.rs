@@ -7,7 +7,7 @@ use crate::transport::WireResponse;
 use crate::value::endpoint::Method;
 
 /// Splits a body that comes in pieces of one size.
-fn split(mut splitter: Splitter, body: &[u8], size: usize) -> Result<Vec<String>, DecodeError> {
+fn split(mut splitter: Splitter, body: &[u8], size: usize) -> Result<Vec<String>, Problem> {
     let mut lines = VecDeque::new();
     for piece in body.chunks(size.max(1)) {
         splitter.take(piece, &mut lines)?;
@@ -16,8 +16,8 @@ fn split(mut splitter: Splitter, body: &[u8], size: usize) -> Result<Vec<String>
     Ok(lines.into())
 }
 
-fn list(body: &str, size: usize) -> Result<Vec<String>, DecodeError> {
-    split(Splitter::List(List::default()), body.as_bytes(), size)
+fn list(body: &str, size: usize) -> Result<Vec<String>, Problem> {
+    split(Splitter::List(List::new(1000)), body.as_bytes(), size)
 }
 
 proptest! {
@@ -43,14 +43,27 @@ proptest! {
         size in 1_usize..40,
     ) {
         let body: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let text = Splitter::Text(Vec::new());
+        let text = Splitter::Text(Vec::new(), 1000);
         prop_assert_eq!(split(text, body.as_bytes(), size), Ok(lines));
     }
 
     #[test]
     fn no_bytes_make_it_panic(body in proptest::collection::vec(any::<u8>(), 0..200), size in 1_usize..9) {
-        let _ = split(Splitter::List(List::default()), &body, size);
-        let _ = split(Splitter::Text(Vec::new()), &body, size);
+        let _ = split(Splitter::List(List::new(1000)), &body, size);
+        let _ = split(Splitter::Text(Vec::new(), 1000), &body, size);
+    }
+}
+
+#[test]
+fn what_is_too_long_for_a_line_ends_the_answer() {
+    for size in [1, 7, 5000] {
+        let long = format!("a\n{}\nb", "x".repeat(1001));
+        let text = Splitter::Text(Vec::new(), 1000);
+        let exceeded = Exceeded::new(Bound::Line, 1000);
+        assert_eq!(split(text, long.as_bytes(), size), Err(exceeded.into()));
+        let long = format!("{{\"data\":[\"a\",\"{}\"]}}", "x".repeat(1001));
+        let exceeded = Exceeded::new(Bound::Element, 1000);
+        assert_eq!(list(&long, size), Err(exceeded.into()));
     }
 }
 
@@ -91,6 +104,9 @@ fn what_is_no_list_of_lines_is_an_error_and_says_where() {
         ("}", "expected a JSON object with a list of lines"),
     ] {
         let error = list(body, 2).expect_err(body);
+        let Problem::Unreadable(error) = error else {
+            panic!("{error:?}")
+        };
         assert_eq!(error.to_string(), text, "{body}");
     }
 }
