@@ -576,7 +576,16 @@ impl App {
             known.insert("upid".into(), upid.as_str().unwrap_or("").to_owned());
         }
         let sampler = self.sampler(&known, call.world.now);
-        let mut answer = sampler.value("", returns, Fill::All);
+        let fresh = (call.method == Method::Get)
+            .then(|| sampler.fresh(call.path, returns))
+            .flatten();
+        let mut answer = match fresh {
+            Some(mut answer) => {
+                sampler.complete(&mut answer, returns);
+                answer
+            }
+            None => sampler.value("", returns, Fill::All),
+        };
         calls::records::lay_over(call, &mut answer);
         Reply::data(answer)
     }

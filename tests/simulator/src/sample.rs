@@ -1,16 +1,24 @@
 //! Values made from a schema: answers for endpoints without state of their own, and parameters that pass the checks.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use proxmox_codegen::facts::{Additional, Format, Method, Schema, Schemas, Type};
 use serde_json::{Map, Value, json};
 
+use crate::clock::iso_date;
 use crate::formats;
 use crate::pattern;
 use crate::propstring;
 use crate::schema::{ApiSchema, lookup, returns_type};
 
 const MAX_DEPTH: usize = 12;
+
+/// What a fresh node answers where nothing here knows better, by path. `$node`, `$vmid`, `$now`, `$earlier`, `$later`,
+/// `$date`, `$digest` and `$fingerprint` stand for themselves.
+static ANSWERS: LazyLock<BTreeMap<String, Value>> =
+    LazyLock::new(|| serde_json::from_str(include_str!("answers.json")).unwrap_or_default());
+
 /// Fields that came in later releases. Others that no schema declares are sent by the real server all the same.
 const YOUNG: [&str; 4] = ["memhost", "current-kernel", "boot-info", "available"];
 
@@ -29,6 +37,42 @@ pub(crate) struct Sampler<'a> {
 }
 
 impl Sampler<'_> {
+    /// What a fresh node answers at a path, with the fields that the release has.
+    pub(crate) fn fresh(&self, path: &str, schema: &Schema) -> Option<Value> {
+        let mut answer = self.filled(ANSWERS.get(path)?);
+        trim(&mut answer, schema);
+        Some(answer)
+    }
+
+    /// An answer with what stands for something in it replaced.
+    fn filled(&self, value: &Value) -> Value {
+        let day = 86_400;
+        match value {
+            Value::Array(items) => items.iter().map(|item| self.filled(item)).collect(),
+            Value::Object(members) => members
+                .iter()
+                .map(|(key, value)| (key.clone(), self.filled(value)))
+                .collect::<Map<_, _>>()
+                .into(),
+            Value::String(text) => match text.as_str() {
+                "$now" => json!(self.now),
+                "$earlier" => json!(self.now.saturating_sub(30 * day)),
+                "$later" => json!(self.now + 700 * day),
+                "$date" => json!(iso_date(self.now)),
+                "$digest" => json!(format!("{:016x}{:016x}{:08x}", mix("a", 1), mix("a", 2), 7)),
+                "$fingerprint" => json!(vec!["5A"; 32].join(":")),
+                text => {
+                    let of = |key: &str| self.known.get(key).map_or("", String::as_str);
+                    json!(
+                        text.replace("$node", of("node"))
+                            .replace("$vmid", of("vmid"))
+                    )
+                }
+            },
+            other => other.clone(),
+        }
+    }
+
     /// A JSON value of the schema's shape, always the same for the same name and schema.
     pub(crate) fn value(&self, name: &str, schema: &Schema, fill: Fill) -> Value {
         self.deep(name, schema, fill, 0)
@@ -59,6 +103,8 @@ impl Sampler<'_> {
                 }
             }
             Type::Array => match &schema.items {
+                // Nothing is known of what would be in it.
+                Some(items) if blank(items) => json!([]),
                 Some(items) => {
                     let mut list = vec![self.deep(name, items, Fill::All, depth + 1)];
                     if mix(name, 1).is_multiple_of(2) && returns_type(items) == Type::Object {
@@ -110,7 +156,7 @@ impl Sampler<'_> {
                 for (key, property) in properties {
                     match object.get_mut(key) {
                         Some(inner) => self.complete(inner, property),
-                        None if property.optional || key.ends_with("[n]") => {}
+                        None if property.optional || key.contains(['[', '{']) => {}
                         None => {
                             object.insert(key.clone(), self.value(key, property, Fill::Required));
                         }
@@ -213,7 +259,16 @@ impl Sampler<'_> {
         {
             return default.clone();
         }
-        let mut plain = "text".to_owned();
+        let mut plain = match name {
+            "creation_time" => iso_date(self.now),
+            "dev_node" | "devices" | "device" => "sdb".into(),
+            "lv_name" | "vg_name" => "osd-block-0".into(),
+            "lv_path" | "physical_device" => "/dev/osd-block-0".into(),
+            "lv_uuid" => "AAAAAA-BBBB-CCCC-DDDD-EEEE-FFFF-GGGGGG".into(),
+            "support_discard" => "1".into(),
+            "type" => "hdd".into(),
+            _ => "text".to_owned(),
+        };
         while plain.len() < min {
             plain.push('t');
         }
@@ -238,6 +293,45 @@ impl Sampler<'_> {
             }
         }
         propstring::print(schemas, &keys)
+    }
+}
+
+/// Whether a schema says nothing of a value.
+fn blank(schema: &Schema) -> bool {
+    let bare = schema.properties.as_ref().is_none_or(|p| p.is_empty())
+        && schema.additional.is_none()
+        && schema.one_of.is_none()
+        && schema.items.is_none();
+    let told = schema.values.is_some() || schema.format.is_some() || schema.pattern.is_some();
+    bare && !told
+        && matches!(
+            returns_type(schema),
+            Type::Object | Type::Any | Type::String
+        )
+}
+
+/// Drops fields that a release does not have.
+fn trim(value: &mut Value, schema: &Schema) {
+    match value {
+        Value::Array(items) => {
+            for item in items {
+                if let Some(schema) = &schema.items {
+                    trim(item, schema);
+                }
+            }
+        }
+        Value::Object(members) => {
+            let Some(known) = schema.properties.as_ref().filter(|p| !p.is_empty()) else {
+                return;
+            };
+            members.retain(|key, _| lookup(known, key).is_some());
+            for (key, value) in members {
+                if let Some(schema) = lookup(known, key) {
+                    trim(value, schema);
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -502,10 +502,8 @@ async fn options_and_everything_else_are_held() {
     };
     assert_eq!(active(&listed["data"]), Value::Null);
     did(&pve, "DELETE", networks, "").await;
-    assert_eq!(
-        reason(&pve, "GET", &format!("{networks}/vmbr1"), "").await,
-        "Parameter verification failed."
-    );
+    let gone = ask(&pve, "GET", &format!("{networks}/vmbr1"), "").await;
+    assert_eq!(gone.json()["errors"]["iface"], "interface does not exist");
     did(&pve, "POST", networks, "iface=vmbr1&type=bridge").await;
     let reloaded = ask(&pve, "PUT", networks, "").await;
     assert_eq!(finish(&pve, &reloaded).await, "OK");

@@ -143,6 +143,9 @@ pub(super) fn resources(call: &Call<'_>) -> ApiResult<Reply> {
                 continue;
             }
             let mut row = world.guest_json(*vmid, guest);
+            for key in ["qmpstatus", "pid", "maxswap", "swap"] {
+                row.remove(key);
+            }
             let cpus = row.remove("cpus").unwrap_or_default();
             row.insert("maxcpu".into(), cpus);
             row.insert("id".into(), json!(format!("{}/{vmid}", guest.kind.api())));

@@ -385,8 +385,8 @@ mod tests {
         }
         // The same numbers stand in docs/simulator.md.
         let expected = BTreeMap::from([
-            ("reads from state", 191),
-            ("reads in shape only", 149),
+            ("reads from state", 192),
+            ("reads in shape only", 148),
             ("writes with effect", 295),
             ("writes without effect", 29),
             ("tasks without effect", 11),

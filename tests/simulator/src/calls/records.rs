@@ -936,6 +936,13 @@ fn other(call: &mut Call<'_>) -> Option<ApiResult<Reply>> {
             }
             Ok(Reply::data(found))
         }
+        (Method::Get, "/cluster/firewall/macros") => {
+            let rows = rules::MACROS.split_whitespace();
+            Ok(Reply::data(
+                rows.map(|name| json!({ "macro": name, "descr": format!("{name} traffic") }))
+                    .collect::<Value>(),
+            ))
+        }
         (Method::Get, "/cluster/backup-info/not-backed-up") => {
             let jobs = rows("/cluster/backup");
             let left = world
