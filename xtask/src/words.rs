@@ -63,6 +63,22 @@ pub(crate) fn run(args: &Args) -> Outcome {
             );
         }
     }
+    let mut twice = Vec::new();
+    for path in files::files_below(&root.join("proxmox-api/src/pve"))? {
+        let text =
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        for line in text
+            .lines()
+            .filter(|line| line.trim_start().starts_with("///"))
+        {
+            if let Some(what) = said_twice(line) {
+                twice.push(format!("{}: {what}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    if !twice.is_empty() {
+        return Err(format!("said twice in one line:\n  {}", twice.join("\n  ")));
+    }
     let summary = format!(
         "{} borrowed runs in {files} files (against {} official runs)\n",
         borrowed.len(),
@@ -72,6 +88,31 @@ pub(crate) fn run(args: &Args) -> Outcome {
         true => say(&summary),
         false => Err(format!("{summary}  {}", borrowed.join("\n  "))),
     }
+}
+
+/// What a line of documentation says twice: a sentence, a unit, or bounds of releases that are one.
+fn said_twice(line: &str) -> Option<&'static str> {
+    let sentences: Vec<&str> = line
+        .trim_start_matches(['/', ' '])
+        .split_inclusive(". ")
+        .map(str::trim)
+        .collect();
+    let repeated = sentences
+        .iter()
+        .enumerate()
+        .any(|(at, sentence)| !sentence.is_empty() && sentences[..at].contains(sentence));
+    if repeated {
+        return Some("a sentence");
+    }
+    for (whole, sign) in [("In bytes.", "byte"), ("In seconds.", "second")] {
+        let (own, other): (Vec<&str>, Vec<&str>) =
+            sentences.iter().partition(|sentence| **sentence == whole);
+        if !own.is_empty() && other.iter().any(|sentence| sentence.contains(sign)) {
+            return Some("a unit");
+        }
+    }
+    let starts = |word: &str| sentences.iter().any(|sentence| sentence.starts_with(word));
+    (starts("Since ") && starts("Until ")).then_some("releases")
 }
 
 /// The JSON array of a dump, which may be wrapped into a script.
@@ -134,4 +175,27 @@ fn top_level(root: &Path) -> Result<Vec<PathBuf>, String> {
         .map(|entry| entry.path())
         .filter(|path| path.is_file())
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::said_twice;
+
+    #[test]
+    fn what_is_said_twice_is_found() {
+        let found = [
+            (
+                "/// Memory in use, in bytes. In bytes. At least 0.",
+                Some("a unit"),
+            ),
+            ("/// How long, in seconds. In seconds.", Some("a unit")),
+            ("/// In bytes. In bytes.", Some("a sentence")),
+            ("/// The value `a`. Since 9.0. Until 9.0.", Some("releases")),
+            ("/// Memory in use. In bytes. At least 0. Since 9.0.", None),
+            ("/// The value `a`. Only in 9.0.", None),
+        ];
+        for (line, wanted) in found {
+            assert_eq!(said_twice(line), wanted, "{line}");
+        }
+    }
 }

@@ -28,11 +28,15 @@ impl Emitter<'_> {
     pub(super) fn availability(&self, presence: Presence, whole: Presence) -> String {
         let release = |index: usize| self.api.releases[index];
         let mut text = String::new();
-        if presence.first() > whole.first() {
-            text.push_str(&format!("Since {}.", release(presence.first())));
-        }
-        if presence.last() < whole.last() {
-            text.push_str(&format!(" Until {}.", release(presence.last())));
+        let later = presence.first() > whole.first();
+        let gone = presence.last() < whole.last();
+        let (first, last) = (release(presence.first()), release(presence.last()));
+        match (later, gone) {
+            (true, true) if first == last => text.push_str(&format!("Only in {first}.")),
+            (true, true) => text.push_str(&format!("From {first} to {last}.")),
+            (true, false) => text.push_str(&format!("Since {first}.")),
+            (false, true) => text.push_str(&format!("Until {last}.")),
+            (false, false) => {}
         }
         let gaps: Vec<String> = presence
             .gaps()
@@ -111,7 +115,11 @@ impl Emitter<'_> {
             .default
             .as_ref()
             .map(|default| format!("Default: `{}`.", show(default)));
-        let unit = facts.renderer.as_deref().and_then(unit).map(str::to_owned);
+        let unit = facts
+            .renderer
+            .as_deref()
+            .and_then(|renderer| unit(renderer, &text))
+            .map(str::to_owned);
         let requires = facts
             .requires
             .as_ref()
@@ -179,14 +187,16 @@ impl Emitter<'_> {
     }
 }
 
-fn unit(renderer: &str) -> Option<&'static str> {
-    Some(match renderer {
-        "bytes" => "In bytes.",
-        "timestamp" | "timestamp_gmt" => "In seconds since 1970.",
-        "duration" => "In seconds.",
-        "fraction_as_percentage" => "A fraction; 1 is the whole.",
+/// The unit that a renderer means, unless the words say it already.
+fn unit(renderer: &str, words: &str) -> Option<&'static str> {
+    let (sign, text) = match renderer {
+        "bytes" => ("byte", "In bytes."),
+        "timestamp" | "timestamp_gmt" => ("since 1970", "In seconds since 1970."),
+        "duration" => ("second", "In seconds."),
+        "fraction_as_percentage" => ("1 is", "A fraction; 1 is the whole."),
         _ => return None,
-    })
+    };
+    (!words.contains(sign)).then_some(text)
 }
 
 fn describe_range(facts: &ValueFacts) -> Option<String> {
