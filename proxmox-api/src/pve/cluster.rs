@@ -310,7 +310,7 @@ impl ClusterBackupPost {
             >("notification-mode", notification_mode);
         self
     }
-    /// Without use today. Default: `always`. Since 8.1. Until 8.4.
+    /// Without use today. Default: `always`. From 8.1 to 8.4.
     #[inline]
     pub fn notification_policy(
         mut self,
@@ -323,7 +323,7 @@ impl ClusterBackupPost {
             >("notification-policy", notification_policy);
         self
     }
-    /// Without use today. Since 8.1. Until 8.4.
+    /// Without use today. From 8.1 to 8.4.
     #[inline]
     pub fn notification_target(
         mut self,
@@ -817,7 +817,7 @@ impl ClusterBackupIdPut {
             >("notification-mode", notification_mode);
         self
     }
-    /// Without use today. Default: `always`. Since 8.1. Until 8.4.
+    /// Without use today. Default: `always`. From 8.1 to 8.4.
     #[inline]
     pub fn notification_policy(
         mut self,
@@ -830,7 +830,7 @@ impl ClusterBackupIdPut {
             >("notification-policy", notification_policy);
         self
     }
-    /// Without use today. Since 8.1. Until 8.4.
+    /// Without use today. From 8.1 to 8.4.
     #[inline]
     pub fn notification_target(
         mut self,
@@ -8094,13 +8094,13 @@ pub struct ClusterResourcesItem {
     pub lock: Option<String>,
     /// CPUs of the node, or CPUs the guest may use. At least 0.
     pub maxcpu: Option<f64>,
-    /// Size in bytes of the storage, or of the root disk of the guest. In bytes. At least 0.
+    /// Size in bytes of the storage, or of the root disk of the guest. At least 0.
     pub maxdisk: Option<i64>,
-    /// Memory in bytes of the node, or of the guest. In bytes.
+    /// Memory in bytes of the node, or of the guest.
     pub maxmem: Option<i64>,
-    /// Memory in use, in bytes. In bytes. At least 0.
+    /// Memory in use, in bytes. At least 0.
     pub mem: Option<i64>,
-    /// Host memory in bytes that the virtual machine takes up. In bytes. At least 0. Since 9.0.
+    /// Host memory in bytes that the virtual machine takes up. At least 0. Since 9.0.
     pub memhost: Option<i64>,
     /// Name of the resource.
     pub name: Option<String>,

@@ -4701,7 +4701,7 @@ pub struct LxcItem {
     pub cpu: Option<f64>,
     /// CPUs the container can use at most.
     pub cpus: Option<f64>,
-    /// Space used on the root volume, in bytes. In bytes. At least 0. Since 8.3.
+    /// Space used on the root volume, in bytes. At least 0. Since 8.3.
     pub disk: Option<i64>,
     /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskread: Option<i64>,
@@ -4709,13 +4709,13 @@ pub struct LxcItem {
     pub diskwrite: Option<i64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
-    /// Size of the root volume in bytes. In bytes.
+    /// Size of the root volume in bytes.
     pub maxdisk: Option<i64>,
-    /// Most memory the container can have, in bytes. In bytes.
+    /// Most memory the container can have, in bytes.
     pub maxmem: Option<i64>,
-    /// Most swap space the container can have, in bytes. In bytes.
+    /// Most swap space the container can have, in bytes.
     pub maxswap: Option<i64>,
-    /// Memory in use, in bytes. In bytes. Since 8.4.
+    /// Memory in use, in bytes. Since 8.4.
     pub mem: Option<i64>,
     /// Host name of the container.
     pub name: Option<String>,
@@ -8592,7 +8592,7 @@ pub struct LxcStatusCurrent {
     pub cpu: Option<f64>,
     /// CPUs the container can use at most.
     pub cpus: Option<f64>,
-    /// Space used on the root volume, in bytes. In bytes. At least 0. Since 8.3.
+    /// Space used on the root volume, in bytes. At least 0. Since 8.3.
     pub disk: Option<i64>,
     /// Bytes the container has read from its disks since its start; not available for every kind of storage. In bytes. Since 8.3.
     pub diskread: Option<i64>,
@@ -8602,13 +8602,13 @@ pub struct LxcStatusCurrent {
     pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
-    /// Size of the root volume in bytes. In bytes.
+    /// Size of the root volume in bytes.
     pub maxdisk: Option<i64>,
-    /// Most memory the container can have, in bytes. In bytes.
+    /// Most memory the container can have, in bytes.
     pub maxmem: Option<i64>,
-    /// Most swap space the container can have, in bytes. In bytes.
+    /// Most swap space the container can have, in bytes.
     pub maxswap: Option<i64>,
-    /// Memory in use, in bytes. In bytes. Since 8.4.
+    /// Memory in use, in bytes. Since 8.4.
     pub mem: Option<i64>,
     /// Host name of the container.
     pub name: Option<String>,

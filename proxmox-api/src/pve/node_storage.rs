@@ -1405,9 +1405,9 @@ pub struct NodeStorageContentGet {
     pub path: Option<String>,
     /// Whether the volume is protected from removal; works for backups only.
     pub protected: Option<bool>,
-    /// Size of the volume in bytes. In bytes.
+    /// Size of the volume in bytes.
     pub size: Option<i64>,
-    /// Space the volume takes, in bytes; many storage types report nothing meaningful. In bytes.
+    /// Space the volume takes, in bytes; many storage types report nothing meaningful.
     pub used: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -1445,7 +1445,7 @@ object_impls!(NodeStorageContentGet);
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct NodeStorageContentItem {
-    /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. In bytes. Since 9.2.
+    /// Estimated size in bytes, given in place of `size` where the exact one cannot be told; usually too high. Since 9.2.
     pub approximate_size: Option<i64>,
     /// Content type of the volume; in the request, lists only volumes of this type.
     pub content: Option<String>,
@@ -1461,11 +1461,11 @@ pub struct NodeStorageContentItem {
     pub parent: Option<String>,
     /// Whether the volume is protected from removal; works for backups only.
     pub protected: Option<bool>,
-    /// Size of the volume in bytes. In bytes.
+    /// Size of the volume in bytes.
     pub size: Option<i64>,
     /// Guest type of a backup, such as `qemu` or `lxc`.
     pub subtype: Option<String>,
-    /// Space the volume takes, in bytes; many storage types report nothing meaningful. In bytes.
+    /// Space the volume takes, in bytes; many storage types report nothing meaningful.
     pub used: Option<i64>,
     /// Result of the last verification of a backup; backup servers only.
     pub verification: Option<NodeStorageContentVerification>,
@@ -2016,7 +2016,7 @@ open_enum_impls!(
 pub struct NodeStorageItem {
     /// Whether the storage can be reached right now.
     pub active: Option<bool>,
-    /// Space still available, in bytes. In bytes.
+    /// Space still available, in bytes.
     pub avail: Option<i64>,
     /// Content types the storage may hold; in the request, lists storages that take any of these.
     pub content: List,
@@ -2032,11 +2032,11 @@ pub struct NodeStorageItem {
     pub shared: Option<bool>,
     /// Storage identifier; in the request, limits the answer to this storage.
     pub storage: StorageId,
-    /// Total space in bytes. In bytes.
+    /// Total space in bytes.
     pub total: Option<i64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.
     pub type_: String,
-    /// Space in use, in bytes. In bytes.
+    /// Space in use, in bytes.
     pub used: Option<i64>,
     /// Share of the space in use, from 0 to 1. A fraction; 1 is the whole.
     pub used_fraction: Option<f64>,
@@ -2164,9 +2164,9 @@ open_enum_impls!(
 pub struct NodeStorageRrddataItem {
     /// Unix time of the data point, in seconds. In seconds since 1970.
     pub time: i64,
-    /// Total space in bytes. In bytes.
+    /// Total space in bytes.
     pub total: Option<f64>,
-    /// Space in use, in bytes. In bytes.
+    /// Space in use, in bytes.
     pub used: Option<f64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -2198,7 +2198,7 @@ object_impls!(NodeStorageRrddataItem);
 pub struct NodeStorageStatus {
     /// Whether the storage can be reached right now.
     pub active: Option<bool>,
-    /// Space still available, in bytes. In bytes.
+    /// Space still available, in bytes.
     pub avail: Option<i64>,
     /// Content types the storage may hold, separated by commas.
     pub content: List,
@@ -2206,11 +2206,11 @@ pub struct NodeStorageStatus {
     pub enabled: Option<bool>,
     /// Whether all nodes see the same content here.
     pub shared: Option<bool>,
-    /// Total space in bytes. In bytes.
+    /// Total space in bytes.
     pub total: Option<i64>,
     /// Storage type, such as `dir`, `nfs` or `zfspool`.
     pub type_: String,
-    /// Space in use, in bytes. In bytes.
+    /// Space in use, in bytes.
     pub used: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

@@ -4946,7 +4946,7 @@ impl NodeVzdumpPost {
             >("notification-mode", notification_mode);
         self
     }
-    /// Deprecated and without use. Default: `always`. Since 8.1. Until 8.4.
+    /// Deprecated and without use. Default: `always`. From 8.1 to 8.4.
     #[inline]
     pub fn notification_policy(
         mut self,
@@ -4959,7 +4959,7 @@ impl NodeVzdumpPost {
             >("notification-policy", notification_policy);
         self
     }
-    /// Deprecated and without use. Since 8.1. Until 8.4.
+    /// Deprecated and without use. From 8.1 to 8.4.
     #[inline]
     pub fn notification_target(
         mut self,
@@ -7484,7 +7484,7 @@ pub struct NodeQueryUrlMetadata {
     pub filename: Option<String>,
     /// Media type the server states.
     pub mimetype: Option<String>,
-    /// Size of the file in bytes. In bytes.
+    /// Size of the file in bytes.
     pub size: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9185,9 +9185,9 @@ pub struct NodeVzdumpDefaults {
     pub notes_template: Option<String>,
     /// Whether to report by plain mail (`legacy-sendmail`) or the notification system; `auto` mails if `mailto` is set. Default: `auto`. Since 8.1.
     pub notification_mode: Option<super::types::BackupNotificationMode>,
-    /// Deprecated and without use. Default: `always`. Since 8.1. Until 8.4.
+    /// Deprecated and without use. Default: `always`. From 8.1 to 8.4.
     pub notification_policy: Option<super::types::BackupNotificationPolicy>,
-    /// Deprecated and without use. Since 8.1. Until 8.4.
+    /// Deprecated and without use. From 8.1 to 8.4.
     pub notification_target: Option<String>,
     /// How container backups to Proxmox Backup Server find changed files and encode the archive. Since 8.2.
     pub pbs_change_detection_mode: Option<super::types::BackupChangeDetection>,
@@ -9334,9 +9334,9 @@ pub struct NodesItem {
     pub maxcpu: Option<i64>,
     /// Size of the root file system. In bytes.
     pub maxdisk: Option<i64>,
-    /// Installed memory, in bytes. In bytes.
+    /// Installed memory, in bytes.
     pub maxmem: Option<i64>,
-    /// Memory in use, in bytes. In bytes.
+    /// Memory in use, in bytes.
     pub mem: Option<i64>,
     /// Name of the node.
     pub node: NodeName,
@@ -9346,7 +9346,7 @@ pub struct NodesItem {
     pub status: NodesStatus,
     /// Kind of entry; always `node`.
     pub type_: Option<String>,
-    /// Time since the node booted, in seconds. In seconds.
+    /// Time since the node booted, in seconds.
     pub uptime: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,

@@ -966,7 +966,7 @@ impl QemuPost {
         self.0.call.set_as::<QemuRng>("rng0", rng0);
         self
     }
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0. Until 9.0.
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
     #[inline]
     pub fn running_nets_host_mtu(
         mut self,
@@ -3809,7 +3809,7 @@ impl QemuVmidConfigPost {
         self.0.call.set_as::<QemuRng>("rng0", rng0);
         self
     }
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0. Until 9.0.
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
     #[inline]
     pub fn running_nets_host_mtu(
         mut self,
@@ -4393,7 +4393,7 @@ impl QemuVmidConfigPut {
         self.0.call.set_as::<QemuRng>("rng0", rng0);
         self
     }
-    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Since 9.0. Until 9.0.
+    /// MTU in effect per VirtIO card, as `net0=1500`; 0 means none is passed. Kept with snapshots, not to be set. Only in 9.0.
     #[inline]
     pub fn running_nets_host_mtu(
         mut self,
@@ -8192,7 +8192,7 @@ object_impls!(QemuAgentExecStatus);
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct QemuAgentFileRead {
-    /// Number of bytes read. In bytes.
+    /// Number of bytes read.
     pub bytes_read: Option<i64>,
     /// Content of the file, at most 16 MiB.
     pub content: String,
@@ -8341,7 +8341,7 @@ object_impls!(QemuAgentFstrimResult);
 pub struct QemuAgentFstrimResultPathsItem {
     /// Why this file system could not be trimmed.
     pub error: Option<String>,
-    /// Smallest run of free bytes that was discarded. In bytes.
+    /// Smallest run of free bytes that was discarded.
     pub minimum: Option<i64>,
     /// Mount point of the file system.
     pub path: Option<String>,
@@ -8564,13 +8564,13 @@ pub struct QemuAgentGetFsinfoResultItem {
     pub mountpoint: Option<String>,
     /// Name of the file system's device in the guest.
     pub name: Option<String>,
-    /// Size in bytes as far as ordinary users can fill it. In bytes.
+    /// Size in bytes as far as ordinary users can fill it.
     pub total_bytes: Option<i64>,
-    /// Size in bytes with the part reserved for privileged users. In bytes.
+    /// Size in bytes with the part reserved for privileged users.
     pub total_bytes_privileged: Option<i64>,
     /// Type of the file system.
     pub type_: Option<String>,
-    /// Space in use, in bytes. In bytes.
+    /// Space in use, in bytes.
     pub used_bytes: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -8743,7 +8743,7 @@ object_impls!(QemuAgentGetMemoryBlockInfo);
 pub struct QemuAgentGetMemoryBlockInfoResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentGetHostNameResultError>,
-    /// Size of a memory block in bytes. In bytes.
+    /// Size of a memory block in bytes.
     pub size: Option<i64>,
     /// Members that are not declared here, and values that did not fit their field.
     pub extra: Extra,
@@ -9009,7 +9009,7 @@ object_impls!(QemuAgentGetTimezone);
 pub struct QemuAgentGetTimezoneResult {
     /// Error the agent answered with in place of a result.
     pub error: Option<QemuAgentGetHostNameResultError>,
-    /// Offset from UTC in seconds, positive to the east. In seconds.
+    /// Offset from UTC in seconds, positive to the east.
     pub offset: Option<i64>,
     /// Name of the time zone, as the guest gives it.
     pub zone: Option<String>,
@@ -12226,13 +12226,13 @@ pub struct QemuItem {
     pub freemem: Option<i64>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
-    /// Size of the boot disk in bytes. In bytes.
+    /// Size of the boot disk in bytes.
     pub maxdisk: Option<i64>,
-    /// Most memory the guest can have, in bytes. In bytes.
+    /// Most memory the guest can have, in bytes.
     pub maxmem: Option<i64>,
-    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. In bytes. Since 8.4.
+    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
     pub mem: Option<i64>,
-    /// Memory the virtual machine takes up on the host, in bytes. In bytes. Since 9.0.
+    /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
     pub memhost: Option<i64>,
     /// Name of the virtual machine.
     pub name: Option<String>,
@@ -15892,13 +15892,13 @@ pub struct QemuStatusCurrent {
     pub ha: Option<super::types::GuestHaState>,
     /// Lock on the configuration, if there is one.
     pub lock: Option<String>,
-    /// Size of the boot disk in bytes. In bytes.
+    /// Size of the boot disk in bytes.
     pub maxdisk: Option<i64>,
-    /// Most memory the guest can have, in bytes. In bytes.
+    /// Most memory the guest can have, in bytes.
     pub maxmem: Option<i64>,
-    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. In bytes. Since 8.4.
+    /// Memory in use in bytes, as the guest reports it through its balloon device if it can. Since 8.4.
     pub mem: Option<i64>,
-    /// Memory the virtual machine takes up on the host, in bytes. In bytes. Since 9.0.
+    /// Memory the virtual machine takes up on the host, in bytes. Since 9.0.
     pub memhost: Option<i64>,
     /// Name of the virtual machine.
     pub name: Option<String>,

@@ -2420,7 +2420,7 @@ open_enum_impls!(GuestKind : "qemu" Qemu, "lxc" Lxc,);
 pub struct GuestRrdSample {
     /// CPU load as a fraction of all the guest's CPUs: 0.5 is half busy. A fraction; 1 is the whole.
     pub cpu: Option<f64>,
-    /// Space used on the root volume, in bytes. In bytes.
+    /// Space used on the root volume, in bytes.
     pub disk: Option<f64>,
     /// Rate of reads from disk, in bytes/s.
     pub diskread: Option<f64>,
@@ -2428,13 +2428,13 @@ pub struct GuestRrdSample {
     pub diskwrite: Option<f64>,
     /// CPUs the guest could use.
     pub maxcpu: Option<f64>,
-    /// Size of the root volume in bytes. In bytes.
+    /// Size of the root volume in bytes.
     pub maxdisk: Option<f64>,
-    /// Most memory the container can have, in bytes. In bytes.
+    /// Most memory the container can have, in bytes.
     pub maxmem: Option<f64>,
-    /// Memory in use, in bytes. In bytes.
+    /// Memory in use, in bytes.
     pub mem: Option<f64>,
-    /// Memory the guest took up on the host, in bytes. In bytes.
+    /// Memory the guest took up on the host, in bytes.
     pub memhost: Option<f64>,
     /// Rate of network traffic received, in bytes/s.
     pub netin: Option<f64>,
